@@ -1,0 +1,111 @@
+"""From records to what people look at, without training.
+
+    python -m ablations                          tables and figures of every study
+    python -m ablations residual                 of one study
+    python -m ablations list                     how each study's planned runs stand
+    python -m ablations residual recipe.epochs=12 seed=0,1,2
+                                                 of a study that was varied on the command line
+
+Overrides are those that run.py takes beside a study. results_dir=FOLDER reads other results.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ablations.command_line import exit_code_of, print_table
+from ablations.errors import UserError
+from ablations.files import check_results_dir
+from ablations.results import Study, StudyRun
+
+
+def main() -> int:
+    """Parse `sys.argv` and do what it says; see the module's docstring.
+
+    Returns:
+        0; 2 where something the user chose cannot be; 130 where interrupted.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m ablations",
+        description="Tables and figures from the records; nothing is trained.",
+        epilog=(__doc__ or "").partition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", metavar="list | STUDY | KEY=VALUE")
+    words = parser.parse_args().words
+    listing = "list" in words
+    names = [word for word in words if "=" not in word and word != "list"]
+    overrides = [word for word in words if "=" in word]
+    command = list_studies if listing else reproduce_studies
+    return exit_code_of(lambda: command(names, overrides))
+
+
+def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[Study, list[StudyRun], Path]]:
+    """Plan studies and read how their runs stand; unreadable records are named on stderr.
+
+    Returns:
+        Study, planned runs and results directory, of every study where no name is given.
+
+    Raises:
+        UserError: A study does not exist.
+    """
+    from ablations.studies import hydra_configuration, plan_study, standing, study_names
+
+    known = study_names()
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"study={unknown[0]}: no such study; there are: {', '.join(known)}")
+    loaded = []
+    with hydra_configuration():
+        for name in names or known:
+            study, planned = plan_study(name, overrides)
+            runs, problems = standing(planned)
+            for problem in problems:
+                print(problem, file=sys.stderr)
+            loaded.append((study, runs, planned[0].configuration.results_dir))
+    return loaded
+
+
+def reproduce_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
+    """Write tables and figures, print the tables and the paths."""
+    from ablations.figures import write_figure
+    from ablations.tables import console_table, write_tables
+
+    loaded = load_studies(names, overrides)
+    for _, _, results_dir in loaded:
+        check_results_dir(results_dir)
+    paths = []
+    for study, runs, results_dir in loaded:
+        paths += write_tables(study, runs, results_dir / "tables")
+        paths += write_figure(study, runs, results_dir / "figures")
+        print_table(console_table(study, runs))
+    for path in paths:
+        print(path)
+
+
+def list_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
+    """Print every planned run and how it stands."""
+    from rich.table import Table
+
+    from ablations.results import COMPLETED
+
+    for study, runs, _ in load_studies(names, overrides):
+        completed = sum(run.status == COMPLETED for run in runs)
+        table = Table(title=f"{study.name}: {completed} of {len(runs)} completed", title_justify="left")
+        for header in ("arm", "seed", "status", "epochs", "validation top-1", "directory"):
+            table.add_column(header, justify="right" if header in ("seed", "epochs") else "left")
+        for run in runs:
+            metrics = (run.record or {}).get("metrics") or {}
+            table.add_row(
+                run.arm,
+                str(run.seed),
+                run.status,
+                str(0 if run.history is None else len(run.history)),
+                f"{metrics['val_top1']:.1%}" if metrics else "–",
+                str(run.directory),
+            )
+        print_table(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""What the user sees of a command: arguments as typed, errors in one line, how a run ended."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from ablations.configuration import CONFIG_DIR, CONFIG_NAME, quote_option_names
+from ablations.errors import RunsFailed, UserError
+from ablations.records import RunDirectory
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(task: Callable[[DictConfig], None]) -> int:
+    """Run a task with Hydra on `sys.argv`.
+
+    Returns:
+        0; 1 where runs failed; 2 where something the user chose cannot be; 130 where interrupted.
+    """
+    sys.argv[1:] = quote_option_names(sys.argv[1:])
+
+    stopped: list[UserError | RunsFailed] = []
+
+    def guarded_task(config: DictConfig) -> None:
+        # Hydra would print the overrides before it hands an error on; in a sweep it has to.
+        try:
+            task(config)
+        except (UserError, RunsFailed) as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            stopped.append(error)
+
+    def call_hydra() -> None:
+        decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
+        decorate(guarded_task)()
+        if stopped:
+            raise stopped[0]
+
+    return exit_code_of(call_hydra)
+
+
+def exit_code_of(command: Callable[[], None]) -> int:
+    """Call a command; word its errors. HYDRA_FULL_ERROR=1 shows their tracebacks."""
+    full_error = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    try:
+        command()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if full_error:
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except RunsFailed as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error of what the user chose, with what is allowed where that is known."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        options = ", ".join(sorted(error.options or ()))
+        return f"{group}={option}: no such option; there are: {options}"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        cause = cause.__cause__
+    if cause is not None and isinstance(cause.parent_node, DictConfig):
+        keys = ", ".join(str(key) for key in cause.parent_node if key != "hydra")
+        return f"{cause.full_key}: no such key; there are: {keys}"
+    text = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if text and "No match in the defaults list" in text[0]:
+        groups = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
+        groups.remove("hydra")
+        return f"{text[0]} Groups: {', '.join(groups)}"
+    return text[0] if text else type(error).__name__
+
+
+def report_run(directory: RunDirectory, record: Mapping[str, Any] | None) -> None:
+    """Print how a run ended and where its record is.
+
+    Args:
+        directory: The run's directory.
+        record: None where another process holds the run.
+
+    Raises:
+        RunsFailed: The run failed, or another process is training it.
+    """
+    if record is None:
+        owner = (directory.read() or {}).get("process") or {}
+        who = f"process {owner.get('pid')} on {owner.get('host')}"
+        raise RunsFailed(f"run {directory.run_id} is being trained by {who}; nothing was done")
+    if record["status"] == "failed":
+        last_line = record["error"].strip().splitlines()[-1]
+        raise RunsFailed(f"failed: {last_line}\nrecord: {directory.record_path}")
+    print(f"{outcome(record)}\nrecord: {directory.record_path}")
+
+
+def outcome(record: Mapping[str, Any]) -> str:
+    """How a run ended, in a line."""
+    if record["status"] == "completed":
+        metrics = record["metrics"]
+        return f"completed: validation top-1 {metrics['val_top1']:.1%}, test top-1 {metrics['test_top1']:.1%}"
+    if record["status"] == "diverged":
+        return f"diverged: the loss was not finite after step {record['diverged_at_step']}"
+    return f"failed: {record['error'].strip().splitlines()[-1]}"
+
+
+def print_table(table: "Table") -> None:
+    """Print a table, as wide as it is where the output is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    console.print(table)

@@ -1,0 +1,172 @@
+"""From what a user typed to a run's configuration and identity. Light: imports neither torch nor pandas.
+
+A run is its resolved configuration without what cannot change its outcome. The hash of that is its
+`run_id` and names its directory, so the same run is never trained twice, whoever asks for it. The
+data's checksums are part of the configuration, and thus of the identity; loading verifies them.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+CONFIG_DIR = Path(__file__).resolve().parents[1] / "conf"
+CONFIG_NAME = "config"
+
+NOT_IDENTITY = (
+    "results_dir",
+    "logger",
+    "trainer",
+    "study",
+    "dataset.root",
+    "dataset.download",
+)
+"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record)."""
+
+
+@dataclass(frozen=True)
+class RunConfiguration:
+    """One run as it is configured.
+
+    Attributes:
+        resolved: The whole configuration as plain values, without Hydra's own.
+        choices: The option's name per config group, e.g. `{"model": "xception", ...}`.
+    """
+
+    resolved: Mapping[str, Any]
+    choices: Mapping[str, str]
+
+    @classmethod
+    def from_composed(cls, config: DictConfig, choices: Mapping[str, str | None]) -> Self:
+        """Resolve a composed configuration.
+
+        Args:
+            config: As composed; a `hydra` node is left out.
+            choices: Hydra's `runtime.choices`.
+        """
+        config = config.copy()
+        with open_dict(config):
+            config.pop("hydra", None)
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        assert isinstance(resolved, dict)
+        own = {
+            group: option
+            for group, option in choices.items()
+            if option is not None and not group.startswith("hydra/") and group != "study"
+        }
+        return cls(resolved={str(key): value for key, value in resolved.items()}, choices=own)
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """What of the configuration can change the outcome."""
+        identity = json.loads(json.dumps(self.resolved))
+        for key in NOT_IDENTITY:
+            *parents, last = key.split(".")
+            node = identity
+            for parent in parents:
+                node = node.get(parent, {})
+            node.pop(last, None)
+        return identity
+
+    @cached_property
+    def run_id(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the identity."""
+        text = json.dumps(_canonical(self.identity), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def data_fingerprint(self) -> str:
+        """SHA-256 of the checksums of the data's files."""
+        checksums = json.dumps(self.resolved["dataset"]["checksums"], sort_keys=True)
+        return "sha256:" + hashlib.sha256(checksums.encode()).hexdigest()
+
+    @property
+    def arm_name(self) -> str:
+        """What an ablation varies, e.g. "intermediate_activation=relu residual=true"."""
+        fixed = ("model", "dataset", "dataset_model", "recipe", "trainer", "logger")
+        varied = sorted(set(self.choices) - set(fixed))
+        return " ".join(f"{group}={self.choices[group]}" for group in varied)
+
+    @property
+    def seed(self) -> int:
+        return self.resolved["seed"]
+
+    @property
+    def results_dir(self) -> Path:
+        return Path(self.resolved["results_dir"])
+
+
+def _canonical(value: Any) -> Any:
+    """`1.0` and `1` are one value, whichever way it was typed."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def is_outside_identity(key: str) -> bool:
+    """Whether a key, or the group or node it lies in, is left out of the identity."""
+    key = key.lstrip("+~")
+    return any(key == outside or key.startswith(f"{outside}.") for outside in (*NOT_IDENTITY, "hydra"))
+
+
+def is_group(key: str) -> bool:
+    """Whether `key` names a config group of this project."""
+    return bool(key) and (CONFIG_DIR / key).is_dir()
+
+
+def parse_override(argument: str) -> Override | None:
+    """Hydra's parse of one argument, or None where it is none (a flag, a syntax error)."""
+    if argument.startswith("-"):
+        return None
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return None
+
+
+def override_values(override: Override) -> list[Any]:
+    """What an override sets, or the values that it sweeps over."""
+    value = override.value()
+    return value.list if isinstance(value, ChoiceSweep) else [value]
+
+
+def option_name(value: Any) -> str:
+    """An option of a group as its file is named, e.g. "true"."""
+    if isinstance(value, QuotedString):
+        return value.text
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quote_option_names(arguments: Sequence[str]) -> list[str]:
+    """Quote options of a group that Hydra would take for another type.
+
+    Hydra 1.3 reads `residual=true` as a boolean and refuses it for a config group. Every argument
+    of any other kind is returned as it is.
+
+    Returns:
+        The arguments, e.g. `residual='true','false'` for `residual=true,false`.
+    """
+    return [_quote_option_name(argument) for argument in arguments]
+
+
+def _quote_option_name(argument: str) -> str:
+    override = parse_override(argument)
+    if override is None or override.is_delete() or not is_group(override.key_or_group):
+        return argument
+    values = override_values(override)
+    if not any(isinstance(value, bool | int | float) for value in values):
+        return argument
+    names = ",".join(f"'{option_name(value)}'" for value in values)
+    return f"{argument.partition('=')[0]}={names}"

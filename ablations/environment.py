@@ -1,0 +1,91 @@
+"""What a run ran on: device, versions, commit. Never the environment's variables."""
+
+import logging
+import os
+import platform
+import socket
+import subprocess
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "wandb", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Version per package that takes part in a run, and Python's; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the checkout this code stands in and whether code or configuration differ from it.
+
+    Results are left out: a reproduction rewrites the committed ones while it goes on.
+    """
+    folder = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ("git", "-C", str(folder), *arguments), capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", ".", ":!results")),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def quieten() -> None:
+    """Silence what Lightning says about nothing that a user can change.
+
+    Everything else, its warnings included, stays.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # devices, tips
+    for message in (
+        r".*does not have many workers.*",  # the data is in memory
+        r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
+        r".*`weights_only` was not set.*",  # our own checkpoints
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def process() -> dict[str, Any]:
+    """Who trains: host and process id."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def cpu_name() -> str:
+    """The processor's name, as the system calls it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def device(torch_device: Any) -> dict[str, Any]:
+    """The device that a run is on: type, name and threads of the CPU.
+
+    Args:
+        torch_device: A `torch.device`.
+    """
+    import torch
+
+    on_gpu = torch_device.type == "cuda"
+    return {
+        "type": torch_device.type,
+        "name": torch.cuda.get_device_name(torch_device) if on_gpu else cpu_name(),
+        "threads": torch.get_num_threads(),
+    }

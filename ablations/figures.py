@@ -1,0 +1,338 @@
+"""One figure per study, drawn as the paper's figures 9 and 10: validation accuracy over training
+steps.
+
+Left, top-1 of each arm: the mean over seeds, its 95 % t band, and the single seeds behind it (the
+paper draws one run, so it has neither). Right, which the paper has not, what the study is about:
+each arm's difference to the baseline, seed by seed, at the final epoch.
+
+matplotlib is imported here and nowhere else, and never through pyplot: no global figure, no
+display.
+"""
+
+import io
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from ablations.files import write_atomically
+from ablations.results import COMPLETED, Arm, Outcome, Study, StudyRun, baseline_first, outcomes
+from ablations.statistics import mean_interval, seed_band
+from ablations.tables import missing_notes, pair_by_seed
+
+# Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), the baseline black; dashes
+# and markers say the same again for grey paper.
+COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (3, 1.5, 1, 1.5)), (0, (1.5, 1.2)))
+MARKERS = "osD^vP"
+GREY = "#595959"
+
+STYLE: Mapping[str, Any] = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "svg.fonttype": "path",  # the same picture whatever fonts a reader has
+    "svg.hashsalt": "ablations",  # ids in the SVG do not change from one drawing to the next
+}
+
+WIDTH = 10.0  # inches, as all below
+LEFT, RIGHT, GAP = 0.65, 0.25, 0.9
+HEADER = 0.68  # without the lines of the scale
+PANEL = 3.3
+BLOCK = 0.85  # of one arm in the right panel
+AXIS_LABEL = 0.55
+LINE = 0.19
+CHARACTERS = 125  # that fit a line
+
+
+@dataclass(frozen=True)
+class _Look:
+    color: str
+    dash: Any
+    marker: str
+
+
+def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
+    """Draw a study from the runs there are.
+
+    Diverged runs are drawn to where they end, with a cross, and count as chance from there in mean,
+    band and differences; failed, running and missing runs are named below the figure.
+
+    Args:
+        study: The study.
+        runs: All of its planned runs, in any order, also those that have not run.
+
+    Returns:
+        A figure 10 inches wide that belongs to no window.
+
+    Raises:
+        ValueError: As `ablations.results.outcomes`.
+    """
+    with _style():
+        return _draw(study, runs)
+
+
+def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
+    """Write the study's figure as PNG (200 dots per inch) and SVG, each whole or not at all.
+
+    The same runs and the same matplotlib give the same bytes.
+
+    Returns:
+        The two paths, `folder/<output>.png` and `.svg`.
+
+    Raises:
+        ValueError: As `draw_study`; then nothing is written.
+        OSError: The folder cannot be written.
+    """
+    contents = {}
+    with _style():
+        figure = _draw(study, runs)
+        # No date and no version of matplotlib in the files.
+        for suffix, metadata in {".png": {"Software": None}, ".svg": {"Date": None}}.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix[1:], dpi=200, metadata=metadata)
+            contents[suffix] = buffer.getvalue()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, content in contents.items():
+        path = folder / f"{study.output}{suffix}"
+        write_atomically(path, content)
+        paths.append(path)
+    return paths
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Our style on matplotlib's defaults, not the user's matplotlibrc; undone on leaving."""
+    with matplotlib.style.context(["default", dict(STYLE)]):
+        yield
+
+
+def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
+    arms = baseline_first(study)
+    by_arm = outcomes(study, runs)
+    looks = {
+        arm.name: _Look(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
+        for i, arm in enumerate(arms)
+    }
+    scale = textwrap.wrap(study.scale, CHARACTERS)
+    notes = [line for note in _notes(study, runs, by_arm) for line in textwrap.wrap(note, CHARACTERS)]
+    panel = max(PANEL, BLOCK * (len(arms) - 1) + 0.3)
+    footer = LINE * len(notes) + 0.15
+    below = AXIS_LABEL + LINE * len(arms) + 0.05 + footer
+    above = HEADER + LINE * len(scale)
+    height = above + panel + below
+    figure = Figure(figsize=(WIDTH, height))
+    grid = figure.add_gridspec(
+        1,
+        2,
+        width_ratios=(3, 2),
+        left=LEFT / WIDTH,
+        right=1 - RIGHT / WIDTH,
+        bottom=below / height,
+        top=1 - above / height,
+        wspace=2 * GAP / (WIDTH - LEFT - RIGHT - GAP),  # a share of their mean width
+    )
+    x, top = LEFT / WIDTH, 1 - 0.25 / height
+    figure.text(x, top, study.title, fontsize=13, fontweight="bold", va="center")
+    figure.text(1 - RIGHT / WIDTH, top, study.source, color=GREY, ha="right", va="center")
+    for i, line in enumerate(scale):
+        figure.text(x, top - (0.25 + LINE * i) / height, line, color=GREY, va="center")
+    for i, note in enumerate(notes):
+        y = (footer - LINE * (i + 0.6)) / height
+        figure.text(x, y, note, fontsize=8, color=GREY, va="center")
+
+    if not any(by_arm.values()):
+        y = (below + panel / 2) / height
+        figure.text(0.5, y, "no completed run", fontsize=14, color=GREY, ha="center", va="center")
+        return figure
+    left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
+    _draw_curves(left, study, by_arm, looks)
+    _draw_differences(right, study, by_arm, looks, inch=(len(arms) - 1) / panel)
+    handles = [_legend_line(looks[arm.name], _legend_label(arm, study, runs)) for arm in arms]
+    left.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0, -AXIS_LABEL / panel),
+        borderaxespad=0,
+        frameon=False,
+        handlelength=4,
+        labelspacing=0.35,
+    )
+    return figure
+
+
+def _draw_curves(
+    axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], looks: Mapping[str, _Look]
+) -> None:
+    """Validation top-1 (%) over training steps: seeds, band, mean, target."""
+    shown = [100 * study.target]
+    for name, of_arm in by_arm.items():
+        look = looks[name]
+        for outcome in of_arm:
+            steps = outcome.steps[: outcome.measured]
+            curve = 100 * outcome.curve[: outcome.measured]
+            axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=0.5, zorder=2)
+            if outcome.diverged and outcome.measured:
+                axes.plot(steps[-1], curve[-1], "x", color=look.color, markersize=8, zorder=5)
+            shown += list(curve)
+        curves = [outcome.curve for outcome in of_arm if outcome.curve.size]
+        if not curves:
+            continue
+        steps = of_arm[0].steps
+        band = seed_band(np.stack(curves) * 100)
+        shown += list(band.mean)
+        axes.plot(
+            steps,
+            band.mean,
+            color=look.color,
+            linestyle=look.dash,
+            linewidth=2,
+            marker=look.marker if len(steps) <= 20 else None,
+            markersize=4.5,
+            zorder=4,
+        )
+        if len(curves) > 1:
+            axes.fill_between(steps, band.low, band.high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
+    # From the curves and not from the bands: that of two seeds may be wider than all accuracies.
+    pad = 0.06 * (max(shown) - min(shown)) or 1.0
+    axes.set_ylim(max(0.0, min(shown) - pad), min(101.0, max(shown) + pad))
+    axes.set_xlim(left=0)
+    axes.axhline(100 * study.target, color=GREY, linestyle=":", linewidth=1, zorder=1)
+    axes.annotate(
+        f"target {100 * study.target:.3g} %",
+        (0, 100 * study.target),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 3),
+        textcoords="offset points",
+        fontsize=8,
+        color=GREY,
+    )
+    axes.grid(axis="y")
+    axes.set_title("Validation accuracy: mean, 95 % band, single seeds", loc="left", fontsize=9.5)
+    axes.set_xlabel("training steps")
+    axes.set_ylabel("validation top-1 (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def _draw_differences(
+    axes: Axes,
+    study: Study,
+    by_arm: Mapping[str, Sequence[Outcome]],
+    looks: Mapping[str, _Look],
+    inch: float,
+) -> None:
+    """Differences to the baseline (percentage points): an arm is a block of height 1, `inch` says
+    how much of that is an inch; in it a row for validation and one for test.
+    """
+    ticks: dict[float, str] = {}
+    others = [arm for arm in baseline_first(study) if arm.name != study.baseline]
+    for block, arm in enumerate(others):
+        look = looks[arm.name]
+        pairs = pair_by_seed(by_arm[arm.name], by_arm[study.baseline])
+        axes.text(
+            0.015,
+            block + 0.14,
+            f"{arm.label}, n = {len(pairs)}",
+            transform=axes.get_yaxis_transform(),
+            color=look.color,
+            fontweight="bold",
+            va="center",
+            zorder=6,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
+        )
+        for split, y in (("validation", block + 0.42), ("test", block + 0.76)):
+            ticks[y] = split
+            if pairs:
+                mean = _draw_row(axes, y, pairs, split, look, jitter=0.06 * inch)
+                ticks[y] += f"\n{mean:+z.1f}".replace("-", "−")
+    axes.axvline(0, color="black", linewidth=1, zorder=1)
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, -0.5), max(high, 0.5))
+    axes.set_ylim(len(others), 0)
+    axes.set_yticks(list(ticks), list(ticks.values()), fontsize=8)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    label = {arm.name: arm.label for arm in study.arms}[study.baseline]
+    axes.set_title("Difference, seed by seed: mean, 95 % interval", loc="left", fontsize=9.5)
+    axes.set_xlabel(f"top-1 minus “{label}”\n(percentage points)")
+
+
+def _draw_row(
+    axes: Axes,
+    y: float,
+    pairs: Sequence[tuple[Outcome, Outcome]],
+    split: str,
+    look: _Look,
+    jitter: float,
+) -> float:
+    """One dot per seed, filled for validation, open for test, a cross where a run diverged.
+
+    Returns:
+        The mean difference in percentage points.
+    """
+    name = {"validation": "val_top1", "test": "test_top1"}[split]
+    differences = np.array([100 * (getattr(arm, name) - getattr(base, name)) for arm, base in pairs])
+    diverged = np.array([arm.diverged or base.diverged for arm, base in pairs])
+    at = y + jitter * np.where(np.arange(len(pairs)) % 2, 1, -1)  # or equal seeds hide each other
+    fill = look.color if split == "validation" else "white"
+    axes.scatter(
+        differences[~diverged], at[~diverged],
+        s=22, marker="o", facecolor=fill, edgecolor=look.color, alpha=0.75, linewidth=1, zorder=3,
+    )  # fmt: skip
+    axes.scatter(
+        differences[diverged], at[diverged],
+        s=32, marker="x", color=look.color, linewidth=1.2, zorder=3,
+    )  # fmt: skip
+    estimate = mean_interval(differences)
+    if np.isfinite(estimate.low):
+        axes.plot([estimate.low, estimate.high], [y, y], color=look.color, linewidth=1.6, zorder=4)
+    axes.plot(estimate.mean, y, marker="|", color=look.color, markersize=15, markeredgewidth=2.4, zorder=5)
+    return estimate.mean
+
+
+def _legend_line(look: _Look, label: str) -> Line2D:
+    return Line2D(
+        [], [], color=look.color, linestyle=look.dash, linewidth=2, marker=look.marker,
+        markersize=4.5, label=label,
+    )  # fmt: skip
+
+
+def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
+    statuses = [run.status for run in runs if run.arm == arm.name]
+    baseline = ", baseline" if arm.name == study.baseline else ""
+    return f"{arm.label}{baseline}: {statuses.count(COMPLETED)} / {len(statuses)} runs completed"
+
+
+def _notes(study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    notes = []
+    for arm in baseline_first(study):
+        if diverged := [outcome for outcome in by_arm[arm.name] if outcome.diverged]:
+            seeds = ", ".join(str(outcome.run.seed) for outcome in diverged)
+            plural = "s" if len(diverged) > 1 else ""
+            notes.append(
+                f"Diverged (×): {arm.label}, seed{plural} {seeds}; counted as chance, "
+                f"{100 * diverged[0].val_top1:.3g} %, from there on."
+            )
+    return notes + missing_notes(study, runs)

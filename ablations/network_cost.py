@@ -1,0 +1,44 @@
+"""What a network costs: parameters and multiply-adds of one image, counted without computing it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Attributes:
+    parameters: Trainable parameters.
+    multiply_adds: Of the convolutions and linear layers, for one image.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+
+def count_network(config: Mapping[str, Any]) -> NetworkCost:
+    """Count the network of a resolved configuration on one image of its dataset.
+
+    Raises:
+        ValueError: The network cannot take images of that size.
+    """
+    dataset = config["dataset"]
+    size = dataset["image_size"]
+    with torch.device("meta"):
+        network = instantiate(config["model"]).eval()
+        image = torch.empty(1, dataset["channels"], size, size)
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(image)
+    except RuntimeError as error:
+        raise ValueError(
+            f"dataset.image_size={size}: too small for model {config['model']['_target_']} ({error})"
+        ) from error
+    return NetworkCost(
+        parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        multiply_adds=counter.get_total_flops() // 2,
+    )

@@ -1,0 +1,100 @@
+"""Writes what an epoch gave, and what an interrupted run goes on from, after every epoch."""
+
+import csv
+import io
+import os
+import time
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+from ablations.files import write_atomically
+from ablations.records import HISTORY_COLUMNS, RunDirectory
+
+
+def number(value: Tensor) -> float:
+    """A float32 as the shortest decimal that reads back to it: 0.765, not 0.7649999856948853."""
+    return float(str(np.float32(value.item())))
+
+
+class Recorder(Checkpoint):
+    """Keeps metrics.csv and checkpoint.ckpt of a run.
+
+    The rows are part of the checkpoint, so the two agree whenever the process ends: a run that goes
+    on has the rows of exactly the epochs that its weights have seen.
+
+    Args:
+        directory: The run's directory, whose lock the caller holds.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+        self.rows: list[dict[str, Any]] = []
+        self._segment_start = time.perf_counter()
+        self._earlier_wall_time = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps taken in completed epochs."""
+        return self.rows[-1]["step"] if self.rows else 0
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Over all completed epochs; validation is left out."""
+        seconds = sum(row["seconds"] for row in self.rows)
+        return self.steps / seconds if seconds else None
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds of this process and of those before that the run went on from."""
+        return self._earlier_wall_time + time.perf_counter() - self._segment_start
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._epoch_start = self._steps_end = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._steps_end = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "learning_rate": number(metrics["learning_rate"]),
+            "seconds": self._steps_end - self._epoch_start,
+        }
+        for name in HISTORY_COLUMNS:
+            if name not in row:
+                row[name] = number(metrics[name])
+        self.rows.append(row)
+        self._save_checkpoint(trainer)
+        self.write_history()
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.write_history()  # where the process ended between checkpoint and rows
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "wall_time": self.wall_time}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+        self._earlier_wall_time = state["wall_time"]
+
+    def write_history(self) -> None:
+        """Write metrics.csv; floats read back to the last bit."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self._directory.history_path, text.getvalue())
+
+    def _save_checkpoint(self, trainer: Trainer) -> None:
+        place = self._directory.checkpoint_path
+        beside = place.with_name(f".{place.name}.partial")
+        trainer.save_checkpoint(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, place)

@@ -1,0 +1,212 @@
+"""What happened: one directory per run, `results/runs/<run_id>/`, the only source of truth.
+
+    record.json       what was run, on what, and how it ended; its keys are listed at `SCHEMA`
+    metrics.csv       one row per epoch; its columns are `HISTORY_COLUMNS`
+    checkpoint.ckpt   the last completed epoch; what an interrupted run goes on from
+    lock              held by the process that trains the run, and released when it dies
+
+Every file is written beside its place and renamed into it. Reading never changes anything.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from ablations.files import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+SCHEMA = {
+    "schema_version": "integer; raised when a key changes its meaning",
+    "run_id": "twelve hexadecimal digits: the identity's hash and the directory's name",
+    "status": "running, completed, diverged or failed",
+    "process": "{host, pid} that trains or trained the run",
+    "started": "date and time of the start, ISO 8601; of the first one where it was interrupted",
+    "finished": "date and time of the end, ISO 8601; null while running",
+    "choices": "option per config group",
+    "seed": "integer",
+    "config": "the resolved configuration",
+    "data_fingerprint": "hash of the checksums of the data's files",
+    "metrics": "{val,test}_{loss,top1,top5} of the final epoch; null unless completed",
+    "parameters": "trainable parameters",
+    "multiply_adds": "multiply-adds of one image",
+    "steps": "optimizer steps taken",
+    "steps_per_second": "training steps over the time spent in them; null before the first epoch",
+    "wall_time_s": "seconds from start to end, interruptions left out",
+    "device": "{type, name, threads}",
+    "versions": "version per package",
+    "git": "{commit, dirty} of the code; null outside a checkout",
+    "wandb_run_id": "null where nothing was logged",
+    "diverged_at_step": "optimizer steps before the first non-finite loss; null unless diverged",
+    "error": "traceback; null unless failed",
+}
+"""The keys of record.json; each stands in every record."""
+
+HISTORY_COLUMNS = (
+    "epoch",  # from 1
+    "step",  # optimizer steps taken by the end of the epoch
+    "train_loss",
+    "train_top1",
+    "val_loss",
+    "val_top1",
+    "val_top5",
+    "learning_rate",  # of the epoch's last step
+    "seconds",  # spent in the epoch's training steps
+)
+
+DONE = ("completed", "diverged")
+"""Outcomes: such a run is never trained again."""
+
+STATUSES = ("completed", "diverged", "failed", "running", "missing")
+"""How a planned run can stand. An interrupted one is missing."""
+
+
+class UnreadableRecord(ValueError):
+    """record.json is there and cannot be understood."""
+
+
+class RunDirectory:
+    """The directory of one run.
+
+    Args:
+        results_dir: Folder of all results.
+        run_id: The run's identity.
+    """
+
+    def __init__(self, results_dir: Path, run_id: str) -> None:
+        self.run_id = run_id
+        self.path = results_dir / "runs" / run_id
+        self.record_path = self.path / "record.json"
+        self.history_path = self.path / "metrics.csv"
+        self.checkpoint_path = self.path / "checkpoint.ckpt"
+        self._lock_path = self.path / "lock"
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the run; yields False where another process holds it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_path)
+        try:
+            # A second, not zero: `status` holds the lock for an instant to see whether it is free.
+            lock.acquire(timeout=1)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def is_locked(self) -> bool:
+        """Whether a living process holds the run."""
+        if not self._lock_path.exists():
+            return False
+        try:
+            with FileLock(self._lock_path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except PermissionError:  # somebody else's results, which we may only read
+            return False
+
+    def read(self) -> dict[str, Any] | None:
+        """The record, or None where there is none.
+
+        Raises:
+            UnreadableRecord: There is one, and it is damaged or of another schema.
+        """
+        try:
+            text = self.record_path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnreadableRecord(f"{self.record_path}: {error}") from error
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UnreadableRecord(f"{self.record_path}: not JSON ({error})") from error
+        _check(record, self.record_path)
+        return record
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write the record; the caller holds the lock."""
+        assert record.keys() == SCHEMA.keys(), record.keys() ^ SCHEMA.keys()
+        write_atomically(self.record_path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+    def set_unreadable_aside(self) -> Path | None:
+        """Rename an unreadable record so that the run can be trained; the caller holds the lock.
+
+        Returns:
+            Its new place, or None where the record was readable or absent.
+        """
+        try:
+            self.read()
+        except UnreadableRecord:
+            number = 1
+            while (aside := self.path / f"record.unreadable-{number}.json").exists():
+                number += 1
+            self.record_path.rename(aside)
+            return aside
+        return None
+
+    def status(self) -> str:
+        """How the run stands, one of `STATUSES`; an unreadable record counts as missing."""
+        try:
+            record = self.read()
+        except UnreadableRecord:
+            return "missing"
+        return self.status_of(record)
+
+    def status_of(self, record: Mapping[str, Any] | None) -> str:
+        """The same for a record that was read already."""
+        if record is None:
+            return "missing"
+        if record["status"] == "running":
+            return "running" if self.is_locked() else "missing"
+        if record["status"] == "completed" and self.epochs_done() != record["config"]["recipe"]["epochs"]:
+            return "missing"  # metrics.csv was lost; the checkpoint has its rows
+        return record["status"]
+
+    def epochs_done(self) -> int:
+        """Completed epochs, without reading more than the number of lines."""
+        try:
+            with self.history_path.open("rb") as file:
+                return max(0, sum(1 for _ in file) - 1)
+        except OSError:
+            return 0
+
+    def history(self) -> "pd.DataFrame | None":
+        """metrics.csv with `HISTORY_COLUMNS`, or None where there is none or it is damaged."""
+        import pandas as pd
+
+        try:
+            history = pd.read_csv(self.history_path, float_precision="round_trip")
+        except (OSError, ValueError):
+            return None
+        return history if tuple(history.columns) == HISTORY_COLUMNS else None
+
+    def checkpoint(self) -> Path | None:
+        """The checkpoint to go on from, or None where there is none or it is damaged."""
+        return self.checkpoint_path if zipfile.is_zipfile(self.checkpoint_path) else None
+
+
+def _check(record: object, path: Path) -> None:
+    if not isinstance(record, dict):
+        raise UnreadableRecord(f"{path}: not a JSON object")
+    version = record.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise UnreadableRecord(f"{path}: schema_version {version}, this code reads {SCHEMA_VERSION}")
+    if missing := SCHEMA.keys() - record.keys():
+        raise UnreadableRecord(f"{path}: without {', '.join(sorted(missing))}")
+    if record["status"] not in ("running", "completed", "diverged", "failed"):
+        raise UnreadableRecord(f"{path}: status {record['status']!r}")
+    if record["status"] == "completed" and not isinstance(record["metrics"], dict):
+        raise UnreadableRecord(f"{path}: completed without metrics")

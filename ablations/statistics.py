@@ -1,0 +1,244 @@
+"""Statistics of seeds and of arms compared seed by seed: pure functions on arrays.
+
+The paper reports no variance: every curve is one run. Here an arm is a sample of seeds, and two
+arms are compared within each seed, because a seed fixes initial values and batches (pairing
+removes what both share). "Faster" is a quantity: the epochs to reach a target, and the area under
+the validation curve.
+
+Every function rejects NaN and infinity with a ValueError: what a diverged run counts as is decided
+before (`ablations.results`), never by a NaN that travels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+EXACT_PAIRS = 16  # 2**16 = 65,536 sign patterns, 0.3 s; above, RANDOM_FLIPS of them are drawn
+RANDOM_FLIPS = 9_999
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n values and its interval, NaN where nothing says how wide it is."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedEstimate(Estimate):
+    """A mean paired difference, its interval, and the two-sided sign-flip p."""
+
+    p: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean over seeds and its interval, each `(E,)`; the interval is NaN with one seed."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Mean and two-sided t interval: mean -+ t(n - 1) s / sqrt(n).
+
+    Args:
+        values: `(n,)`, one per seed, n >= 1.
+        confidence: Between 0 and 1.
+
+    Returns:
+        The estimate, in the unit of `values`. The interval is NaN for n = 1, and for equal values:
+        seeds that agree by accident (all at chance, say) do not show that there is no variance.
+
+    Raises:
+        ValueError: No value, a value that is not finite, or a confidence outside of (0, 1).
+
+    Source:
+        Student, "The probable error of a mean", Biometrika 6, 1908.
+    """
+    sample = _finite("values", values, dimensions=1)
+    mean = float(sample.mean())
+    if _constant(sample):
+        return Estimate(len(sample), mean, np.nan, np.nan)
+    half = float(_half_width(sample, confidence))
+    return Estimate(len(sample), mean, mean - half, mean + half)
+
+
+def smallest_sign_flip_p(n: int) -> float:
+    """The smallest p of an exact two-sided sign-flip test of n pairs: 2 / 2**n, at most 1."""
+    return min(1.0, 2.0 / 2.0**n)
+
+
+def sign_flip_p(differences: ArrayLike, generator: np.random.Generator | None = None) -> float:
+    """Two-sided p of "the differences are symmetric about zero", by flipping their signs.
+
+    The share of all 2**n sign patterns whose mean is at least as far out as the one observed, the
+    smaller tail doubled. Up to `EXACT_PAIRS` pairs every pattern is tried; above that
+    `RANDOM_FLIPS` are drawn and the observed one is added to them, so p is never 0.
+
+    Args:
+        differences: `(n,)`, one per pair, n >= 1.
+        generator: Needed above `EXACT_PAIRS` pairs only.
+
+    Returns:
+        p in (0, 1]; 1 for n = 1 and where every difference is 0.
+
+    Raises:
+        ValueError: No difference, one that is not finite, or more than `EXACT_PAIRS` without a
+            generator.
+
+    Source:
+        Fisher, The Design of Experiments, 1935, section 21; for the added pattern, Phipson and
+        Smyth, "Permutation p-values should never be zero", 2010.
+    """
+    sample = _finite("differences", differences, dimensions=1)
+    exact = len(sample) <= EXACT_PAIRS
+    if not exact and generator is None:
+        raise ValueError(f"{len(sample)} pairs are more than {EXACT_PAIRS}: pass a generator")
+    if len(sample) == 1:  # both patterns are as far out; scipy wants two pairs
+        return 1.0
+    result = stats.permutation_test(
+        (sample,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2 ** len(sample) if exact else RANDOM_FLIPS,
+        batch=4096,
+        rng=generator,
+    )
+    return float(result.pvalue)
+
+
+def paired_difference(
+    treatment: ArrayLike,
+    baseline: ArrayLike,
+    generator: np.random.Generator | None = None,
+    confidence: float = 0.95,
+) -> PairedEstimate:
+    """Mean of treatment - baseline within pairs, with t interval and sign-flip p.
+
+    Args:
+        treatment: `(n,)`, n >= 1.
+        baseline: `(n,)`; the i-th values of the two share a seed.
+        generator: See `sign_flip_p`.
+        confidence: Between 0 and 1.
+
+    Returns:
+        The estimate, in the unit of the values. As in `mean_interval`, the interval is NaN for one
+        pair and for equal differences.
+
+    Raises:
+        ValueError: Different lengths, or as `mean_interval` and `sign_flip_p`.
+    """
+    treated = _finite("treatment", treatment, dimensions=1)
+    control = _finite("baseline", baseline, dimensions=1)
+    if treated.shape != control.shape:
+        raise ValueError(f"{len(treated)} values of treatment, {len(control)} of baseline: no pairs")
+    differences = treated - control
+    interval = mean_interval(differences, confidence)
+    p = sign_flip_p(differences, generator)
+    return PairedEstimate(interval.n, interval.mean, interval.low, interval.high, p)
+
+
+def epochs_to_target(curve: ArrayLike, target: float) -> int | None:
+    """The first epoch, from 1, at whose end the curve is at or above the target; None where never.
+
+    Args:
+        curve: `(E,)`, one value per epoch.
+        target: In the unit of the curve.
+
+    Raises:
+        ValueError: An empty curve, or a number that is not finite.
+    """
+    reached = _finite("curve", curve, dimensions=1) >= _finite("target", target, dimensions=0)
+    return int(reached.argmax()) + 1 if reached.any() else None
+
+
+def censored_median(epochs: Sequence[int | None]) -> float:
+    """Median where None is "never": later than every number, and never left out.
+
+    Returns:
+        The median; infinity where it falls on a run that never got there.
+
+    Raises:
+        ValueError: Nothing to take the median of.
+    """
+    if not epochs:
+        raise ValueError("epochs is empty")
+    return float(np.median([np.inf if epoch is None else epoch for epoch in epochs]))
+
+
+def area_under_curve(steps: ArrayLike, curve: ArrayLike) -> float:
+    """The mean height of a validation curve from the end of the first epoch to the end of the last.
+
+    The trapezoid area under the curve over training steps, divided by the steps between its first
+    and last point; a curve of one point has its own height. So it is in the curve's unit (an
+    accuracy where the curve is one), and higher where a network learns faster. What lies before
+    the first validation does not enter.
+
+    Args:
+        steps: `(E,)`, training steps, strictly increasing.
+        curve: `(E,)`.
+
+    Raises:
+        ValueError: Different lengths, no point, steps that do not increase, or a number not finite.
+    """
+    at = _finite("steps", steps, dimensions=1)
+    height = _finite("curve", curve, dimensions=1)
+    if at.shape != height.shape:
+        raise ValueError(f"{len(at)} steps for a curve of {len(height)} points")
+    if (np.diff(at) <= 0).any():
+        raise ValueError("steps must increase strictly")
+    if len(at) == 1:
+        return float(height[0])
+    return float(np.trapezoid(height, at) / (at[-1] - at[0]))
+
+
+def seed_band(curves: ArrayLike, confidence: float = 0.95) -> Band:
+    """Mean over seeds at each epoch, and a t interval for each epoch by itself (no simultaneous
+    band).
+
+    Args:
+        curves: `(S, E)`, one row per seed.
+        confidence: Between 0 and 1.
+
+    Returns:
+        The band, in the unit of the curves; where all seeds agree, its width there is zero.
+
+    Raises:
+        ValueError: No seed or no epoch, a number that is not finite, or a confidence outside of
+            (0, 1).
+    """
+    sample = _finite("curves", curves, dimensions=2)
+    mean = sample.mean(axis=0)
+    half = _half_width(sample, confidence) if len(sample) > 1 else np.full_like(mean, np.nan)
+    return Band(mean, mean - half, mean + half)
+
+
+def _half_width(sample: np.ndarray, confidence: float) -> np.ndarray:
+    """Half the t interval along the first axis of `(n, ...)`, n >= 2."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} must be between 0 and 1")
+    quantile = stats.t.ppf((1 + confidence) / 2, df=len(sample) - 1)
+    return np.asarray(quantile * stats.sem(sample, axis=0))
+
+
+def _constant(sample: np.ndarray) -> bool:
+    """Whether all values are equal but for rounding (0.3 - 0.2 is not 0.2 - 0.1)."""
+    return bool(np.ptp(sample) <= 1e-12 * np.abs(sample).max())
+
+
+def _finite(name: str, values: ArrayLike, dimensions: int) -> np.ndarray:
+    array = np.asarray(values, dtype=float)
+    if array.ndim != dimensions or array.size == 0:
+        raise ValueError(f"{name}: shape {array.shape}, allowed: {dimensions} dimensions, not empty")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite")
+    return array

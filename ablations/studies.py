@@ -1,0 +1,230 @@
+"""From a study's file to its planned runs, and from those to how they stand.
+
+A study selects runs, it does not own them: a run that two studies plan is one run.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf, open_dict
+
+from ablations.configuration import (
+    CONFIG_DIR,
+    CONFIG_NAME,
+    RunConfiguration,
+    is_outside_identity,
+    parse_override,
+    quote_option_names,
+)
+from ablations.errors import UserError
+from ablations.records import RunDirectory, UnreadableRecord
+from ablations.results import Arm, Study, StudyRun
+
+STUDY_KEYS = {
+    "name", "title", "source", "output", "base", "arms", "baseline", "seeds", "target",
+}  # fmt: skip
+ARM_KEYS = {"name", "label", "choose", "paper"}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run that somebody asks for.
+
+    Attributes:
+        arm: Name of the arm, e.g. "non_residual", or the swept choices, "residual=false".
+        overrides: What makes its configuration, as on the command line.
+        configuration: Its configuration.
+        group: Name of the study or sweep that asks for it.
+    """
+
+    arm: str
+    overrides: tuple[str, ...]
+    configuration: RunConfiguration
+    group: str
+
+    @property
+    def run_id(self) -> str:
+        return self.configuration.run_id
+
+    @property
+    def seed(self) -> int:
+        return self.configuration.seed
+
+    @property
+    def directory(self) -> RunDirectory:
+        return RunDirectory(self.configuration.results_dir, self.run_id)
+
+    @property
+    def epochs(self) -> int:
+        return self.configuration.resolved["recipe"]["epochs"]
+
+
+@contextmanager
+def hydra_configuration() -> Iterator[None]:
+    """Make Hydra compose from this project's configuration, where no `hydra.main` does."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), job_name="ablations", version_base="1.3"):
+        yield
+
+
+def study_names() -> list[str]:
+    """The studies there are, in the order of the paper's figures (of their outputs' names)."""
+    files = CONFIG_DIR.joinpath("study").glob("*.yaml")
+    outputs = {file.stem: OmegaConf.load(file).output for file in files}
+    return sorted(outputs, key=lambda name: outputs[name])
+
+
+def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -> list[RunConfiguration]:
+    """Compose once and resolve once per seed; Hydra must be initialized.
+
+    Args:
+        overrides: As on the command line, without sweeps.
+        seeds: One run each; None: the one seed that the configuration has.
+    """
+    config = compose(CONFIG_NAME, quote_option_names(overrides), return_hydra_config=True)
+    choices = config.hydra.runtime.choices
+    runs = []
+    for seed in [config.seed] if seeds is None else seeds:
+        with open_dict(config):
+            config.seed = seed
+        runs.append(RunConfiguration.from_composed(config, choices))
+    return runs
+
+
+def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[PlannedRun]]:
+    """The runs of a study: every arm with every seed.
+
+    Args:
+        name: Of the file in conf/study.
+        overrides: What the user sets beside it. They go before the study's base; a list of seeds
+            replaces the study's.
+
+    Raises:
+        UserError: An override sets what the arms differ in, or sweeps over anything but the seed;
+            the study's file has unknown or missing keys.
+        HydraException: An option or key does not exist.
+    """
+    seeds_override, overrides = _split_seed(overrides)
+    with_study = [f"study={name}", *overrides]
+    node = OmegaConf.to_container(compose(CONFIG_NAME, quote_option_names(with_study)).study, resolve=True)
+    assert isinstance(node, dict)
+    _check_study(name, node)
+    set_by_user = {parsed.key_or_group for item in overrides if (parsed := parse_override(item))}
+    chosen_by_arms = {group for arm in node["arms"] for group in arm["choose"]}
+    if clash := sorted(set_by_user & chosen_by_arms):
+        raise UserError(f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set")
+    base = [f"{group}={option}" for group, option in node["base"].items()]
+    base = [item for item in base if item.partition("=")[0] not in set_by_user]
+    seeds = node["seeds"] if seeds_override is None else seeds_override
+
+    runs = []
+    for arm in node["arms"]:
+        choose = [f"{group}={option}" for group, option in arm["choose"].items()]
+        arm_overrides = [*base, *choose, *overrides]
+        for configuration in compose_runs(arm_overrides, seeds):
+            runs.append(
+                PlannedRun(
+                    arm=arm["name"],
+                    overrides=(*quote_option_names(arm_overrides), f"seed={configuration.seed}"),
+                    configuration=configuration,
+                    group=name,
+                )
+            )
+    study = Study(
+        name=name,
+        title=node["title"],
+        output=node["output"] + _output_suffix(overrides, seeds_override),
+        source=node["source"],
+        arms=tuple(Arm(**arm) for arm in node["arms"]),
+        baseline=node["baseline"],
+        seeds=tuple(seeds),
+        target=node["target"],
+        scale=_scale(runs),
+    )
+    return study, runs
+
+
+def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
+    """How planned runs stand, read from their records.
+
+    Args:
+        runs: What is planned.
+
+    Returns:
+        One entry per planned run, and a line per record that cannot be used and counts as missing.
+    """
+    entries, problems = [], []
+    for run in runs:
+        directory = run.directory
+        record, history = None, None
+        try:
+            record = directory.read()
+        except UnreadableRecord as error:
+            problems.append(f"unreadable record, counted as missing: {error}")
+        status = directory.status_of(record)
+        if record is not None:
+            history = directory.history()
+            if record["status"] == "completed" and (status == "missing" or history is None):
+                problems.append(f"lost or damaged, counted as missing: {directory.history_path}")
+                status, history = "missing", None
+        entries.append(StudyRun(run.arm, run.seed, run.run_id, directory.path, status, record, history))
+    return entries, problems
+
+
+def _check_study(name: str, node: Mapping[Any, Any]) -> None:
+    file = f"conf/study/{name}.yaml"
+    for what, given, allowed in [
+        ("the study", node, STUDY_KEYS),
+        *((f"arm {arm.get('name')}", arm, ARM_KEYS) for arm in node.get("arms", ())),
+    ]:
+        if difference := allowed ^ set(given):
+            raise UserError(f"{file}: {what} lacks or does not know {', '.join(sorted(difference))}")
+    names = [arm["name"] for arm in node["arms"]]
+    if node["name"] != name or len(set(names)) < len(names) or node["baseline"] not in names:
+        raise UserError(f"{file}: name={node['name']}, baseline={node['baseline']}, arms={names}")
+    if not node["seeds"] or len(set(node["seeds"])) < len(node["seeds"]):
+        raise UserError(f"{file}: seeds={node['seeds']}: must be a list of different integers")
+    if not 0 < node["target"] < 1:
+        raise UserError(f"{file}: target={node['target']}: must lie between 0 and 1")
+
+
+def _split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
+    """Take the seeds out of the overrides; refuse any other sweep."""
+    seeds: list[Any] | None = None
+    others = []
+    for argument in overrides:
+        override = parse_override(argument)
+        if override is not None and override.key_or_group == "seed":
+            seeds = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+            if len(set(seeds)) < len(seeds):
+                raise UserError(f"{argument}: a seed stands there twice")
+        elif override is not None and override.is_sweep_override():
+            raise UserError(f"{argument}: beside a study only the seed can take several values")
+        else:
+            others.append(argument)
+    return seeds, others
+
+
+def _output_suffix(overrides: Sequence[str], seeds: Sequence[int] | None) -> str:
+    """What tells the files of a varied study from those of the study as its file has it."""
+    changes = [item for item in overrides if not is_outside_identity(item.partition("=")[0])]
+    if seeds is not None:
+        changes.append("seed=" + ",".join(map(str, seeds)))
+    return "".join("__" + re.sub(r"[^\w=.,-]", "_", change) for change in changes)
+
+
+def _scale(runs: Sequence[PlannedRun]) -> str:
+    """One line: which network, at which width, on which data, for how long."""
+    configuration = runs[0].configuration
+    model, dataset = (configuration.resolved[key] for key in ("model", "dataset"))
+    width = f" at width {model['width']:g}" if "width" in model else ""
+    size = dataset["image_size"]
+    return (
+        f"{configuration.choices['model']}{width} on {configuration.choices['dataset']} "
+        f"({size}x{size} pixels, {dataset['num_classes']} classes), {runs[0].epochs} epochs"
+    )

@@ -1,0 +1,189 @@
+"""Many runs: plan them, check them, launch what is missing, tell how it ended.
+
+A sweep is a product of choices (`residual=true,false seed=0,1`) or the union of studies
+(`study=residual,intermediate_activation`). Runs that are recorded are left alone, and so are those
+that another process is training: the sweep waits for them and takes them over if that process dies.
+"""
+
+import itertools
+import time
+from collections.abc import Sequence
+
+from hydra.plugins.launcher import Launcher
+
+from ablations.configuration import (
+    is_outside_identity,
+    option_name,
+    override_values,
+    parse_override,
+    quote_option_names,
+)
+from ablations.errors import RunsFailed, UserError
+from ablations.progress import SweepProgress
+from ablations.records import DONE, UnreadableRecord
+from ablations.studies import PlannedRun, compose_runs, plan_study
+
+WAIT_S = 2.0
+"""Seconds between two looks at runs that another process is training."""
+
+
+def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
+    """The runs that a command asks for, each once; Hydra must be initialized.
+
+    Args:
+        arguments: As on the command line, sweeps included.
+
+    Raises:
+        UserError: A sweep that is none of choices, or a study that cannot be varied that way.
+        HydraException: An option or key does not exist.
+    """
+    studies: list[str] = []
+    others = []
+    for argument in arguments:
+        override = parse_override(argument)
+        if override is not None and override.key_or_group == "study":
+            studies = [option_name(value) for value in override_values(override)]
+        else:
+            others.append(argument)
+    if studies:
+        planned = [run for study in studies for run in plan_study(study, others)[1]]
+    else:
+        planned = _plan_product(others)
+    by_id: dict[str, PlannedRun] = {}
+    for run in planned:
+        by_id.setdefault(run.run_id, run)
+    # Seed by seed, so that a sweep that is cut short leaves whole comparisons.
+    return sorted(by_id.values(), key=lambda run: run.seed)
+
+
+def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
+    """Every combination of the values that the arguments list."""
+    axes: list[list[str]] = []
+    swept: list[str] = []
+    for argument in arguments:
+        override = parse_override(argument)
+        if override is None or not override.is_sweep_override():
+            axes.append([argument])
+            continue
+        if not override.is_discrete_sweep():
+            raise UserError(f"{argument}: give the values themselves, separated by commas")
+        key = override.get_key_element()
+        values = list(override.sweep_string_iterator())
+        axes.append([f"{key}={value}" for value in values])
+        if key != "seed" and not is_outside_identity(key):
+            swept.append(f"{key}={','.join(value.strip(chr(39)) for value in values)}")
+    group = " ".join(swept) or "sweep"
+    keys = {item.partition("=")[0] for item in swept}
+    planned = []
+    for overrides in itertools.product(*axes):
+        (configuration,) = compose_runs(overrides)
+        chosen = [item for item in overrides if item.partition("=")[0] in keys]
+        arm = " ".join(item.replace("'", "") for item in chosen) or configuration.arm_name
+        planned.append(PlannedRun(arm, tuple(quote_option_names(overrides)), configuration, group))
+    return planned
+
+
+def sweep(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
+    """Bring every run to an outcome, then tell what failed.
+
+    Raises:
+        UserError: A run cannot be as it is configured; nothing was written.
+        RunsFailed: Runs failed or were lost, each named with its directory.
+    """
+    todo = [run for run in runs if run.directory.status() not in DONE]
+    if todo:
+        _check(todo)
+    with SweepProgress(runs) as progress:
+        failed = _launch_all(todo, launcher)
+    done = sum(run.directory.status() in DONE for run in runs)
+    progress.console.print(f"{done} of {len(runs)} runs done; records: {_records_folder(runs)}")
+    if failed:
+        lines = [f"{len(failed)} of {len(runs)} runs failed:"]
+        lines += [f"  {run.arm} seed {run.seed}: {reason} ({run.directory.path})" for run, reason in failed]
+        raise RunsFailed("\n".join(lines))
+
+
+def _check(runs: Sequence[PlannedRun]) -> None:
+    from ablations.check import check_run, check_seed  # imports torch: only where runs are missing
+
+    checked = set()
+    for run in runs:
+        check_seed(run.configuration)
+        if (run.group, run.arm) not in checked:  # within an arm runs differ in the seed alone
+            check_run(run.configuration)
+            checked.add((run.group, run.arm))
+
+
+def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[PlannedRun, str]]:
+    """Launch until every run has an outcome, failed here, or was lost twice.
+
+    A process that dies (killed, out of memory) takes with it all runs that its pool is training.
+    They are launched again one by one, so that only the run that kills its process is given up.
+
+    Returns:
+        The failed runs, with the reason.
+    """
+    failed: list[tuple[PlannedRun, str]] = []
+    suspects: list[PlannedRun] = []
+    queue = list(runs)
+    earlier_failures = {run.run_id: _failure(run) for run in runs}
+    job = 0
+    while queue or suspects:
+        batch, alone = (queue, False) if queue else (suspects[:1], True)
+        error = _launch(batch, launcher, job)
+        job += len(batch)
+        queue, suspects = [], suspects[1:] if alone else suspects
+        busy = []
+        for run in batch:
+            status, failure = run.directory.status(), _failure(run)
+            if status in DONE:
+                continue
+            if status == "running":
+                busy.append(run)
+            elif failure is not None and failure != earlier_failures[run.run_id]:
+                failed.append((run, failure[1]))
+            elif alone:
+                failed.append((run, error or "its process ended without an outcome"))
+            else:
+                suspects.append(run)
+        queue = _wait_for(busy)
+    return failed
+
+
+def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> str | None:
+    """Launch runs side by side; returns what went wrong outside of the runs themselves."""
+    overrides = [
+        [*run.overrides, f"++logger.group='{run.group}'", f"++logger.job_type='{run.arm}'"] for run in runs
+    ]
+    try:
+        for job in launcher.launch(overrides, initial_job_idx=first_job):
+            _ = job.return_value
+    except Exception as error:  # whatever a launcher raises when a process dies
+        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return None
+
+
+def _wait_for(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Wait until no other process trains any of the runs; returns those left without an outcome."""
+    left = []
+    for run in runs:
+        while (status := run.directory.status()) == "running":
+            time.sleep(WAIT_S)
+        if status not in DONE:
+            left.append(run)
+    return left
+
+
+def _failure(run: PlannedRun) -> tuple[str, str] | None:
+    """When a run failed, and why; None where no failure is recorded."""
+    try:
+        record = run.directory.read()
+    except UnreadableRecord:
+        return None
+    if record is None or record["status"] != "failed":
+        return None
+    return record["finished"], record["error"].strip().splitlines()[-1]
+
+
+def _records_folder(runs: Sequence[PlannedRun]) -> str:
+    return str(runs[0].directory.path.parent)

@@ -1,0 +1,431 @@
+"""One table per study: what each arm reached, and how far it is from the baseline, seed by seed.
+
+`study_table` gives the numbers, one row per arm. They are written as CSV (accuracies as fractions,
+differences in percentage points, for programs), and, for people, in per cent with intervals, as
+Markdown and as LaTeX with the notes a reader needs: scale, rules, machine, versions. The paper
+prints no numbers for its figures 9 and 10, so the column "paper" is what its text says, in words.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from ablations.files import write_atomically
+from ablations.results import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    MISSING,
+    RUNNING,
+    Arm,
+    Outcome,
+    Study,
+    StudyRun,
+    baseline_first,
+    outcomes,
+)
+from ablations.statistics import (
+    EXACT_PAIRS,
+    RANDOM_FLIPS,
+    area_under_curve,
+    censored_median,
+    epochs_to_target,
+    mean_interval,
+    paired_difference,
+    smallest_sign_flip_p,
+)
+
+NO_VALUE = "–"
+COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
+INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds")
+
+
+def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
+    """The study's numbers, one row per arm, the baseline first.
+
+    Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; the
+        final
+    val_top1 and test_top1 (fractions) as _mean, _ci_low, _ci_high; n_pairs, and the paired
+    difference to the baseline val_difference_pp, test_difference_pp (percentage points) as _mean,
+    _ci_low, _ci_high, _p; epochs_to_target_median over completed and diverged runs (infinite where
+    half or more never reach it) and n_reached_target; val_area (fraction) as _mean, _ci_low,
+    _ci_high; parameters, multiply_adds; steps_per_second_median (completed runs); paper; scale.
+    What there is no number for is missing.
+
+    Args:
+        study: The study.
+        runs: All of its planned runs, in any order, also those that have not run.
+
+    Raises:
+        ValueError: As `ablations.results.outcomes`, or runs of one arm differ in size.
+    """
+    by_arm = outcomes(study, runs)
+    baseline = by_arm[study.baseline]
+    rows = [
+        _counts(arm, runs)
+        | _accuracies(by_arm[arm.name])
+        | _differences(by_arm[arm.name], baseline if arm.name != study.baseline else [])
+        | _course(by_arm[arm.name], study.target)
+        | _size(arm, by_arm[arm.name])
+        | {"paper": arm.paper, "scale": study.scale}
+        for arm in baseline_first(study)
+    ]
+    return pd.DataFrame(rows).astype(dict.fromkeys(INTEGERS, "Int64"))
+
+
+def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
+    """The study as a Markdown page: title, scale, two tables (accuracy; course and size), notes."""
+    readable = _readable(study, study_table(study, runs))
+    tables = [
+        panel.map(_escape_markdown).to_markdown(index=False, disable_numparse=True)
+        for panel in _panels(readable)
+    ]
+    notes = "\n".join(f"- {note}" for note in _notes(study, runs))
+    return "\n\n".join([f"# {study.title}", f"{study.scale}. {study.source}.", *tables, notes]) + "\n"
+
+
+def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
+    """The study as a LaTeX table environment, for the packages booktabs and adjustbox."""
+    tabulars = []
+    for panel in _panels(_readable(study, study_table(study, runs))):
+        escaped = panel.map(_escape_latex).rename(columns=_escape_latex)
+        tabular = escaped.style.hide(axis="index").to_latex(hrules=True, column_format="l" * panel.shape[1])
+        tabulars.append(f"\\begin{{adjustbox}}{{max width=\\linewidth}}\n{tabular}\\end{{adjustbox}}")
+    caption = _escape_latex(f"{study.title}. {study.scale}. {study.source}.")
+    lines = [
+        "% needs \\usepackage{adjustbox,booktabs}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{caption}}}",
+        f"\\label{{tab:{study.output}}}",
+        "\\par\\medskip\n".join(tabulars),
+        "\\par\\medskip",
+        "{\\footnotesize\\raggedright",
+        *[f"{_escape_latex(note)}\\par" for note in _notes(study, runs)],
+        "}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def console_table(study: Study, runs: Sequence[StudyRun]) -> Table:
+    """The study's main numbers for a terminal of 100 columns."""
+    readable = _readable(study, study_table(study, runs))
+    target = _target_header(study)
+    columns = {
+        "completed / planned": "runs",
+        "validation top-1, %": "val top-1\n%",
+        "test top-1, %": "test top-1\n%",
+        "difference validation, pp": "diff. val\npp",
+        "difference test, pp": "diff. test\npp",
+        target: target.replace(" to", "\nto").removesuffix(" (reached)"),
+    }
+    table = Table(
+        title=Text(study.title),
+        caption=Text(study.scale),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("arm", overflow="fold")
+    for header in columns.values():
+        table.add_column(header, no_wrap=True)
+    for _, row in readable.iterrows():
+        # Intervals and p on lines of their own; Text, because rich reads "[...]" as markup.
+        cells = [re.sub(r" (?=\[|p [=<]|\()", "\n", row[name]) for name in columns]
+        if row["diverged"] != "0":
+            cells[0] += f"\n{row['diverged']} div."
+        table.add_row(*map(Text, [row["arm"], *cells]), end_section=True)
+    return table
+
+
+def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
+    """Write the study's table as CSV, Markdown and LaTeX, each whole or not at all.
+
+    Returns:
+        The three paths, `folder/<output>.csv`, `.md` and `.tex`.
+
+    Raises:
+        ValueError: As `study_table`; then nothing is written.
+        OSError: The folder cannot be written.
+    """
+    contents = {
+        ".csv": study_table(study, runs).to_csv(index=False, lineterminator="\n"),
+        ".md": markdown_table(study, runs),
+        ".tex": latex_table(study, runs),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, content in contents.items():
+        path = folder / f"{study.output}{suffix}"
+        write_atomically(path, content)
+        paths.append(path)
+    return paths
+
+
+# Numbers
+
+
+def _counts(arm: Arm, runs: Sequence[StudyRun]) -> dict[str, Any]:
+    statuses = [run.status for run in runs if run.arm == arm.name]
+    return {
+        "arm": arm.name,
+        "label": arm.label,
+        "n_completed": statuses.count(COMPLETED),
+        "n_planned": len(statuses),
+        "n_diverged": statuses.count(DIVERGED),
+        "n_running": statuses.count(RUNNING),
+        "n_failed": statuses.count(FAILED),
+        "n_missing": statuses.count(MISSING),
+    }
+
+
+def _accuracies(of_arm: Sequence[Outcome]) -> dict[str, float]:
+    return _interval("val_top1", [outcome.val_top1 for outcome in of_arm]) | _interval(
+        "test_top1", [outcome.test_top1 for outcome in of_arm]
+    )
+
+
+def _interval(name: str, values: Sequence[float]) -> dict[str, float]:
+    columns = [f"{name}_mean", f"{name}_ci_low", f"{name}_ci_high"]
+    if not values:
+        return dict.fromkeys(columns, np.nan)
+    estimate = mean_interval(values)
+    return dict(zip(columns, (estimate.mean, estimate.low, estimate.high), strict=True))
+
+
+def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> dict[str, Any]:
+    pairs = pair_by_seed(of_arm, baseline)
+    row: dict[str, Any] = {"n_pairs": len(pairs)}
+    for split in ("val", "test"):
+        name = f"{split}_difference_pp"
+        columns = [f"{name}_mean", f"{name}_ci_low", f"{name}_ci_high", f"{name}_p"]
+        if not pairs:
+            row |= dict.fromkeys(columns, np.nan)
+            continue
+        values = 100 * np.array([[getattr(run, f"{split}_top1") for run in pair] for pair in pairs])
+        # A fixed generator: a table rebuilt from the same records is the same table.
+        estimate = paired_difference(values[:, 0], values[:, 1], np.random.default_rng(0))
+        numbers = (estimate.mean, estimate.low, estimate.high, estimate.p)
+        row |= dict(zip(columns, numbers, strict=True))
+    return row
+
+
+def pair_by_seed(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """The outcomes (arm, baseline) of every seed that has both, by seed."""
+    of_seed = {outcome.run.seed: outcome for outcome in baseline}
+    return [(outcome, of_seed[outcome.run.seed]) for outcome in of_arm if outcome.run.seed in of_seed]
+
+
+def _course(of_arm: Sequence[Outcome], target: float) -> dict[str, Any]:
+    curves = [outcome for outcome in of_arm if outcome.curve.size]
+    reached = [None if outcome.diverged else epochs_to_target(outcome.curve, target) for outcome in of_arm]
+    return {
+        "epochs_to_target_median": censored_median(reached) if reached else np.nan,
+        "n_reached_target": sum(epoch is not None for epoch in reached),
+    } | _interval("val_area", [area_under_curve(outcome.steps, outcome.curve) for outcome in curves])
+
+
+def _size(arm: Arm, of_arm: Sequence[Outcome]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name in ("parameters", "multiply_adds"):
+        found = {_record(outcome)[name] for outcome in of_arm if name in _record(outcome)}
+        if len(found) > 1:
+            raise ValueError(f"arm={arm.name}: its runs differ in {name}: {sorted(found)}")
+        row[name] = found.pop() if found else pd.NA
+    speeds = [_record(outcome)["steps_per_second"] for outcome in of_arm if not outcome.diverged]
+    return row | {"steps_per_second_median": float(np.median(speeds)) if speeds else np.nan}
+
+
+def _record(outcome: Outcome) -> Mapping[str, Any]:
+    assert outcome.run.record is not None
+    return outcome.run.record
+
+
+# What a person reads
+
+
+def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text: per cent, intervals in brackets."""
+    rows = []
+    for _, row in table.iterrows():
+        rows.append(
+            {
+                "arm": row["label"] + (" (baseline)" if row["arm"] == study.baseline else ""),
+                "completed / planned": f"{row['n_completed']} / {row['n_planned']}",
+                "diverged": str(row["n_diverged"]),
+                "validation top-1, %": _with_interval(row, "val_top1", times=100),
+                "test top-1, %": _with_interval(row, "test_top1", times=100),
+                "difference validation, pp": _difference(row, "val_difference_pp"),
+                "difference test, pp": _difference(row, "test_difference_pp"),
+                _target_header(study): _epochs(row),
+                "area under validation curve, %": _with_interval(row, "val_area", times=100),
+                "parameters": _integer(row["parameters"]),
+                "multiply-adds": _integer(row["multiply_adds"]),
+                "steps/second": _number(row["steps_per_second_median"]),
+                "paper": row["paper"] or NO_VALUE,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _panels(readable: pd.DataFrame) -> list[pd.DataFrame]:
+    """Two tables that fit a page, where one of all columns would not: accuracy; course and size."""
+    split = list(readable.columns).index("difference test, pp") + 1
+    first = readable.iloc[:, :split]
+    second = readable.iloc[:, [0, *range(split, readable.shape[1])]]
+    return [first, second]
+
+
+def _target_header(study: Study) -> str:
+    return f"epochs to {100 * study.target:.3g} % (reached)"
+
+
+def _number(value: float, sign: str = "") -> str:
+    return NO_VALUE if pd.isna(value) else f"{value:{sign}z.1f}"  # z: no "-0.0"
+
+
+def _integer(value: Any) -> str:
+    return NO_VALUE if pd.isna(value) else f"{value:,}"
+
+
+def _with_interval(row: pd.Series, name: str, times: float = 1, sign: str = "") -> str:
+    mean, low, high = (times * row[f"{name}_{part}"] for part in ("mean", "ci_low", "ci_high"))
+    if pd.isna(low):  # one run, or runs without spread
+        return _number(mean, sign)
+    return f"{_number(mean, sign)} [{_number(low, sign)}, {_number(high, sign)}]"
+
+
+def _difference(row: pd.Series, name: str) -> str:
+    if pd.isna(row[f"{name}_mean"]):
+        return NO_VALUE
+    p = row[f"{name}_p"]
+    return f"{_with_interval(row, name, sign='+')} " + ("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+
+
+def _epochs(row: pd.Series) -> str:
+    median = row["epochs_to_target_median"]
+    if pd.isna(median):
+        return NO_VALUE
+    n = row["n_completed"] + row["n_diverged"]
+    return f"{'never' if np.isinf(median) else f'{median:g}'} ({row['n_reached_target']} / {n})"
+
+
+def _notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
+    by_arm = outcomes(study, runs)
+    all_outcomes = [outcome for of_arm in by_arm.values() for outcome in of_arm]
+    notes = []
+    if not any(run.status == COMPLETED for run in runs):
+        notes.append("No completed run.")
+    notes += missing_notes(study, runs)
+    if not all_outcomes:
+        return notes
+    label = {arm.name: arm.label for arm in study.arms}[study.baseline]
+    n_pairs = {
+        len(pair_by_seed(of_arm, by_arm[study.baseline]))
+        for name, of_arm in by_arm.items()
+        if name != study.baseline
+    } - {0}
+    notes += [
+        "Accuracies: mean over seeds at the final epoch, never the best, with the 95 % t interval "
+        "of the mean in brackets (none for one run, or where all runs are equal).",
+        f"Differences: arm minus “{label}”, seed by seed, in percentage points (pp), with the 95 % "
+        f"t interval; p: {_p_note(n_pairs)}, not corrected for the number of comparisons.",
+        f"Epochs to {100 * study.target:.3g} %: the first epoch at whose end validation top-1 is "
+        "at least that; median over completed and diverged runs, where a run that never reaches it "
+        "counts as later than all others (in parentheses: how many reached it).",
+        "Area under validation curve: validation top-1 over training steps by trapezoids, from the "
+        "end of the first epoch to the end of the last, divided by the steps between: the mean "
+        "accuracy on the way.",
+    ]
+    if chance := sorted({outcome.val_top1 for outcome in all_outcomes if outcome.diverged}):
+        per_cent = ", ".join(f"{100 * value:.3g} %" for value in chance)
+        notes.append(
+            f"A diverged run is a result: its final accuracies count as chance ({per_cent}), its "
+            "curve is chance from where it diverged, and it never reaches the target."
+        )
+    return notes + _provenance([_record(outcome) for outcome in all_outcomes])
+
+
+def _p_note(n_pairs: set[int]) -> str:
+    floors = [
+        f"{smallest_sign_flip_p(n):.2g} with {n} pair{'s' if n > 1 else ''}"
+        for n in sorted(n_pairs)
+        if n <= EXACT_PAIRS
+    ]
+    text = "exact two-sided sign-flip test"
+    if any(n > EXACT_PAIRS for n in n_pairs):
+        text = f"two-sided sign-flip test ({RANDOM_FLIPS:,} draws above {EXACT_PAIRS} pairs)"
+    return f"{text}, which cannot go below {', '.join(floors)}" if floors else text
+
+
+def missing_notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
+    """One line for each arm and status of the runs that are left out, with their seeds."""
+    notes = []
+    for arm in baseline_first(study):
+        for status in (FAILED, RUNNING, MISSING):
+            seeds = sorted(run.seed for run in runs if (run.arm, run.status) == (arm.name, status))
+            if seeds:
+                named = ", ".join(map(str, seeds))
+                plural = "s" if len(seeds) > 1 else ""
+                notes.append(f"Left out: {arm.label}, seed{plural} {named} ({status}).")
+    return notes
+
+
+def _provenance(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Machine, dates, commit and versions; every one where the records differ."""
+    devices = {_device(record["device"]) for record in records}
+    dates = sorted({str(record["finished"])[:10] for record in records})
+    commits = {_commit(record["git"]) for record in records}
+    versions: dict[str, set[str]] = {}
+    for record in records:
+        for package, version in record["versions"].items():
+            versions.setdefault(package, set()).add(str(version))
+    packages = [f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items())]
+    return [
+        f"Trained on {'; '.join(sorted(devices))}; finished "
+        + (dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}")
+        + f"; commit {', '.join(sorted(commits))}.",
+        f"Versions: {', '.join(packages)}.",
+    ]
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    plural = "" if device["threads"] == 1 else "s"
+    return f"{device['name']} ({device['type']}, {device['threads']} thread{plural} a run)"
+
+
+def _commit(git: Mapping[str, Any] | None) -> str:
+    if git is None:  # not trained from a checkout
+        return "unknown"
+    return str(git["commit"])[:10] + (" with uncommitted changes" if git["dirty"] else "")
+
+
+def _escape_markdown(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+LATEX_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "[": "{[}",  # after a line's \\ it would open an option
+    "<": "$<$",
+    ">": "$>$",
+    NO_VALUE: "--",
+}
+
+
+def _escape_latex(text: str) -> str:
+    escaped = "".join(LATEX_ESCAPES.get(character, character) for character in text)
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)

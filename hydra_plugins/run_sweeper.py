@@ -1,0 +1,42 @@
+"""`hydra/sweeper=runs`: Hydra's way into `ablations.sweep`.
+
+Hydra loads sweepers from the namespace package hydra_plugins alone; this file is all there is of ours.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class RunSweeperConfig:
+    """Configuration of `RunSweeper`: nothing to set."""
+
+    _target_: str = "hydra_plugins.run_sweeper.RunSweeper"
+
+
+class RunSweeper(Sweeper):
+    """Plans the runs that a command asks for and launches what of them is missing."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config = config
+        self.hydra_context = hydra_context
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from ablations.sweep import plan_sweep, sweep
+
+        sweep(plan_sweep(arguments), self.launcher)
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="runs", node=RunSweeperConfig, provider="xception-ablations"
+)

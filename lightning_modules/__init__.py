@@ -1,0 +1,1 @@
+"""How a network is trained: networks, the LightningModule, data modules. Knows no study and no arm."""

@@ -1,0 +1,104 @@
+"""The parts that Xception is made of: convolution with BN, separable convolution, pool, shortcut.
+
+Paper: Chollet 2016 (arXiv:1610.02357), section 3 and figure 5. Every convolution and every separable
+convolution is followed by BN; convolutions have no bias. Padding and BN follow the author's Keras
+code where the paper is silent.
+
+Parts that an ablation exchanges (norm, intermediate activation, shortcut) arrive as factories, so
+this file knows no variant by name.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+Activation = Callable[[], nn.Module]
+"""Makes one activation module."""
+
+Norm = Callable[[int], nn.Module]
+"""Makes one normalization of the given number of channels."""
+
+Shortcut = Callable[..., nn.Module | None]
+"""Makes `shortcut(in_channels=, out_channels=, stride=, norm=)`; None where there is none."""
+
+
+class ConvNorm(nn.Module):
+    """`BN(conv(x))`; (N, C_in, H, W) -> (N, C_out, H', W'). No bias: BN has the shift."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int,
+        stride: int,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, bias=False)
+        self.norm = norm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class SeparableConvNorm(nn.Module):
+    """`BN(pointwise 1x1(a(depthwise 3x3(x))))`; (N, C_in, H, W) -> (N, C_out, H, W).
+
+    `a` is the intermediate activation of section 4.7: between the depthwise and the pointwise
+    operation, as figure 10's caption has it. The network of figure 5 has none (the identity).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        intermediate_activation: Activation,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.intermediate_activation = intermediate_activation()
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = norm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.pointwise(self.intermediate_activation(self.depthwise(x))))
+
+
+class SameMaxPool2d(nn.Module):
+    """Max pool 3x3, stride 2, padded as TensorFlow's "same": (N, C, H, W) -> (N, C, ⌈H/2⌉, ⌈W/2⌉).
+
+    On an odd side one pixel at either end, on an even side one pixel at the end only, where
+    `MaxPool2d(padding=1)` would pad the start: the windows would be shifted by one pixel.
+    `ceil_mode` covers the end without a copy: a window that runs over the edge takes what is there.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        height_odd, width_odd = x.shape[-2] % 2, x.shape[-1] % 2
+        return nn.functional.max_pool2d(x, 3, 2, padding=(height_odd, width_odd), ceil_mode=True)
+
+
+class LinearShortcut(nn.Module):
+    """A linear residual connection: the identity, or `BN(conv 1x1(x))` where the shape changes.
+
+    (N, C_in, H, W) -> (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉). Paper: figure 5.
+    """
+
+    def __init__(self, *, in_channels: int, out_channels: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        self.projection: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.projection = ConvNorm(in_channels, out_channels, kernel_size=1, stride=stride, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.projection(x)
+
+
+def no_shortcut(*, in_channels: int, out_channels: int, stride: int, norm: Norm) -> None:
+    """No residual connection at all, projections included (figure 9, "non-residual").
+
+    Leaving the projections out also removes their parameters: 4.3 % of the network at width 1.
+    """
+    return None

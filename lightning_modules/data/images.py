@@ -1,0 +1,446 @@
+"""In-memory image datasets: split, batch order, augmentation, and the data module they share.
+
+A dataset is one subclass of `ImageDataModule` that reads its files, and one file in conf/dataset/.
+
+Pairing: the split depends on `split_seed` alone; the order of the batches and the augmentation of
+every image are drawn per epoch and depend on (seed, epoch) alone. No global generator is read, so
+neither the network nor what ran before can move them, and a run that resumes at epoch e sees the
+batches that an uninterrupted one sees.
+
+The paper names neither a held-out part nor an augmentation: both are ours and configured per
+dataset. Images come out as x / 127.5 - 1, in [-1, 1], as the author's Keras preprocessing has them.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import io
+import os
+import re
+import tempfile
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lightning_modules.seeding import MAX_SEED, generator
+from lightning_modules.validation import require_boolean, require_integer
+
+Batch = tuple[Tensor, Tensor]
+"""Images, float32 (N, C, H, W) in [-1, 1], and labels, int64 (N,)."""
+
+UNIFORMS_PER_IMAGE = 3
+CHECKSUM = r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}"
+
+
+class Part(NamedTuple):
+    """The training or test part of a dataset: images, uint8 (N, C, H, W), and labels (N,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.integer]
+
+
+class Selection(NamedTuple):
+    """One batch to be gathered: positions of its images, int64 (B,), and what to augment with.
+
+    `uniforms`, float64 (B, 3) in [0, 1): horizontal flip, vertical and horizontal crop offset.
+    None where nothing is augmented.
+    """
+
+    indices: Tensor
+    uniforms: Tensor | None
+
+
+class EpochSampler(Sampler[Selection]):
+    """The shuffled training batches of an epoch; Lightning calls `set_epoch` before each.
+
+    The last, smaller batch is dropped: BN statistics of a few images are noise, of one an error.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, seed: int) -> None:
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_images // self.batch_size
+
+    def __iter__(self) -> Iterator[Selection]:
+        draws = generator(self.seed, "epoch", self.epoch)
+        order = torch.randperm(self.num_images, generator=draws)
+        # Always all of them, so that switching one augmentation leaves the others' draws alone.
+        uniforms = torch.rand(self.num_images, UNIFORMS_PER_IMAGE, dtype=torch.float64, generator=draws)
+        for batch in range(len(self)):
+            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            yield Selection(order[part], uniforms[part])
+
+
+def sequential_selections(num_images: int, batch_size: int) -> list[Selection]:
+    """Every image once, in order, without augmentation; the last batch may be smaller."""
+    return [Selection(indices, None) for indices in torch.split(torch.arange(num_images), batch_size)]
+
+
+def augment(images: Tensor, uniforms: Tensor, *, horizontal_flip: bool, crop_padding: int) -> Tensor:
+    """Pads images with zeros (black), crops them back to their size, mirrors half of them.
+
+    Args:
+        images: uint8 (B, C, H, W).
+        uniforms: float64 (B, 3), as in `Selection`.
+        horizontal_flip: whether images whose first uniform is below 0.5 are mirrored.
+        crop_padding: pixels on each side; 0 crops nothing.
+
+    Returns:
+        A new tensor, uint8 (B, C, H, W).
+    """
+    batch, channels, height, width = images.shape
+    padded = functional.pad(images, [crop_padding] * 4)
+    offsets = (uniforms[:, 1:] * (2 * crop_padding + 1)).long()
+    rows = offsets[:, :1] + torch.arange(height)
+    columns = torch.arange(width).expand(batch, width)
+    if horizontal_flip:
+        columns = torch.where(uniforms[:, :1] < 0.5, width - 1 - columns, columns)
+    columns = offsets[:, 1:] + columns
+    return padded[
+        torch.arange(batch)[:, None, None, None],
+        torch.arange(channels)[:, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]
+
+
+class ImageBatches(Dataset[Batch]):
+    """Images in memory that are gathered, augmented and scaled a whole batch at a time."""
+
+    def __init__(self, part: Part, *, horizontal_flip: bool, crop_padding: int) -> None:
+        self.images = torch.tensor(part.images)
+        self.labels = torch.tensor(part.labels, dtype=torch.int64)
+        self.horizontal_flip = horizontal_flip
+        self.crop_padding = crop_padding
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, selection: Selection) -> Batch:
+        images = self.images[selection.indices]
+        if selection.uniforms is not None and (self.horizontal_flip or self.crop_padding):
+            images = augment(
+                images,
+                selection.uniforms,
+                horizontal_flip=self.horizontal_flip,
+                crop_padding=self.crop_padding,
+            )
+        return images.float() / 127.5 - 1, self.labels[selection.indices]
+
+
+def frozen_permutation(length: int, seed: int) -> NDArray[np.int64]:
+    """A permutation that stays the same in every NumPy version.
+
+    NumPy promises a stable stream for its bit generators only, not for `permutation` (NEP 19);
+    data that must never change is therefore ordered by the raw 64-bit draws.
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(length), kind="stable")
+
+
+def draw_per_class(labels: NDArray[np.integer], per_class: int, seed: int) -> NDArray[np.int64]:
+    """Ascending positions of `per_class` images of every class, drawn without replacement."""
+    order = frozen_permutation(len(labels), seed)
+    drawn = [order[labels[order] == label][:per_class] for label in np.unique(labels)]
+    assert all(len(of_class) == per_class for of_class in drawn)
+    return np.sort(np.concatenate(drawn))
+
+
+class ImageDataModule(LightningDataModule):
+    """Finds, verifies, splits and serves an image dataset that fits into memory.
+
+    A subclass names its files and reads them (`decode`); where it can be downloaded, also how.
+
+    Args:
+        root: folder of the files, directly or in one of the `folders` below it; None is the
+            package's own data, where the dataset is part of the package.
+        download: whether missing files are downloaded into `root`.
+        checksums: `sha256:...` or `md5:...` of each file's (decompressed) content. They name the
+            data, however it is stored.
+        num_classes: labels are 0 to num_classes - 1.
+        channels: of an image.
+        image_size: height and width of an image, in pixels.
+        validation_images: held out of the training part, the same number of each class.
+        split_seed: draws the held-out images; the same for all runs that are compared.
+        batch_size: images of a training batch.
+        eval_batch_size: images of a validation or test batch.
+        seed: of the run: draws order and augmentation, together with the epoch.
+        horizontal_flip: whether training images are mirrored with probability 0.5.
+        crop_padding: pixels of black around a training image before a crop of its own size.
+
+    Raises:
+        ValueError: an argument has the wrong type or is out of range.
+    """
+
+    file_names: ClassVar[tuple[str, ...]]
+    """The files of the dataset, as `checksums` names them."""
+    suffixes: ClassVar[tuple[str, ...]] = ("",)
+    """What a file's name may end in on disk, in order of preference."""
+    folders: ClassVar[tuple[str, ...]]
+    """Where in `root` the files may be; the last is where a download goes."""
+    package_folder: ClassVar[Path | None] = None
+    """Where the files are if `root` is None."""
+    hint: ClassVar[str]
+    """What to put where if a file is missing; `{root}` stands for the root."""
+
+    def __init__(
+        self,
+        *,
+        root: str | os.PathLike[str] | None,
+        download: bool,
+        checksums: Mapping[str, str],
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        validation_images: int,
+        split_seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        horizontal_flip: bool,
+        crop_padding: int,
+    ) -> None:
+        super().__init__()
+        if root is None and self.package_folder is None:
+            raise ValueError("dataset.root=null: must be a folder; this dataset is not embedded")
+        if root is not None and not isinstance(root, str | os.PathLike):
+            raise ValueError(f"dataset.root={root}: must be a folder")
+        require_boolean("dataset.download", download)
+        if root is None and download:
+            raise ValueError("dataset.download=true: needs a dataset.root to download into")
+        _check_checksums(checksums, self.file_names)
+        require_boolean("dataset.horizontal_flip", horizontal_flip)
+        require_integer("dataset.num_classes", num_classes, 1, 256)
+        require_integer("dataset.channels", channels, 1)
+        require_integer("dataset.image_size", image_size, 1)
+        require_integer("dataset.validation_images", validation_images, num_classes)
+        if validation_images % num_classes:
+            raise ValueError(
+                f"dataset.validation_images={validation_images}: must be a multiple of "
+                f"{num_classes}, the number of classes"
+            )
+        require_integer("dataset.split_seed", split_seed, 0, MAX_SEED)
+        require_integer("dataset.eval_batch_size", eval_batch_size, 1)
+        require_integer("dataset.crop_padding", crop_padding, 0, image_size)
+        # These two belong to the run, not to the dataset: named as the user sets them.
+        require_integer("batch_size", batch_size, 1)
+        require_integer("seed", seed, 0, MAX_SEED)
+
+        self.key = f"dataset.root={'null' if root is None else root}"
+        self.root = self.package_folder if root is None else Path(root).expanduser()
+        self.download = download
+        self.checksums = dict(checksums)
+        self.num_classes = num_classes
+        self.channels = channels
+        self.image_size = image_size
+        self.validation_images = validation_images
+        self.split_seed = split_seed
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.seed = seed
+        self.horizontal_flip = horizontal_flip
+        self.crop_padding = crop_padding
+        self.parts: dict[str, ImageBatches] = {}
+
+    @abstractmethod
+    def decode(self, contents: Mapping[str, bytes]) -> tuple[Part, Part]:
+        """The training and the test part in the verified contents of `file_names`."""
+
+    def read_file(self, path: Path) -> bytes:
+        """The content that the checksum is of.
+
+        Raises:
+            ValueError: the file is damaged; says how.
+            OSError: the file cannot be read.
+        """
+        return path.read_bytes()
+
+    def download_into(self, folder: Path) -> None:
+        """Downloads the files into `folder / self.folders[-1]`."""
+        raise NotImplementedError
+
+    def prepare_data(self) -> None:
+        """Downloads what is missing, if allowed, then verifies and loads (see `setup`).
+
+        Any number of processes may do this at once: files are downloaded into a folder of the
+        process's own and renamed into their place.
+
+        Raises:
+            ValueError: one line: the key, what is wrong with which file, what to put where; or a
+                size that does not fit the data.
+        """
+        missing = self._missing_files()
+        if missing and self.download:
+            self._download(missing)
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads, verifies and splits, once. Every stage needs the same files.
+
+        Raises:
+            ValueError: as `prepare_data`.
+        """
+        if self.parts:
+            return
+        train, test = self.decode(self._read_verified())
+        self._check_part("training", train)
+        self._check_part("test", test)
+        smallest = np.bincount(train.labels, minlength=self.num_classes).min()
+        if self.validation_images >= smallest * self.num_classes:
+            raise ValueError(
+                f"dataset.validation_images={self.validation_images}: must be below "
+                f"{smallest * self.num_classes}, as the smallest of the {self.num_classes} classes "
+                f"has {smallest} training images"
+            )
+        held_out = draw_per_class(train.labels, self.validation_images // self.num_classes, self.split_seed)
+        kept = np.setdiff1d(np.arange(len(train.labels)), held_out)
+        if self.batch_size > len(kept):
+            raise ValueError(
+                f"batch_size={self.batch_size}: must be from 1 to {len(kept)}, the number of training images"
+            )
+        parts = {
+            "train": Part(train.images[kept], train.labels[kept]),
+            "validation": Part(train.images[held_out], train.labels[held_out]),
+            "test": test,
+        }
+        self.parts = {
+            name: ImageBatches(part, horizontal_flip=self.horizontal_flip, crop_padding=self.crop_padding)
+            for name, part in parts.items()
+        }
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch."""
+        part = self.parts["train"]
+        return _loader(part, EpochSampler(len(part), self.batch_size, self.seed))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_dataloader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_dataloader("test")
+
+    def _eval_dataloader(self, name: str) -> DataLoader[Batch]:
+        part = self.parts[name]
+        return _loader(part, sequential_selections(len(part), self.eval_batch_size))
+
+    def _find(self, folder: Path, name: str) -> Path | None:
+        candidates = (folder / f"{name}{suffix}" for suffix in self.suffixes)
+        return next((path for path in candidates if os.path.isfile(path)), None)
+
+    def _folder(self) -> Path:
+        """The folder below the root that holds most of the files."""
+        assert self.root is not None
+        candidates = [self.root / folder for folder in self.folders]
+        return max(candidates, key=lambda folder: sum(bool(self._find(folder, n)) for n in self.file_names))
+
+    def _missing_files(self) -> list[str]:
+        folder = self._folder()
+        return [name for name in self.file_names if self._find(folder, name) is None]
+
+    def _missing_error(self, missing: list[str], why: str = "") -> ValueError:
+        return ValueError(f"{self.key}: missing {', '.join(missing)}{why}; {self._remedy()}")
+
+    def _remedy(self) -> str:
+        if self.root == self.package_folder:
+            return "reinstall this package, or set dataset.root to a folder that holds the files"
+        return self.hint.format(root=self.root)
+
+    def _read_verified(self) -> dict[str, bytes]:
+        missing = self._missing_files()
+        if missing:
+            raise self._missing_error(missing)
+        contents = {}
+        folder = self._folder()
+        for name in self.file_names:
+            path = self._find(folder, name)
+            assert path is not None
+            try:
+                contents[name] = self.read_file(path)
+                _verify(contents[name], self.checksums[name])
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{self.key}: {path}: {error}; {self._remedy()}") from None
+        return contents
+
+    def _download(self, missing: list[str]) -> None:
+        assert self.root is not None
+        existed = self.root.exists()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with (
+                tempfile.TemporaryDirectory(dir=self.root, prefix=".download-") as scratch,
+                contextlib.redirect_stderr(io.StringIO()),  # torchvision's progress bar
+                contextlib.redirect_stdout(io.StringIO()),
+                warnings.catch_warnings(action="ignore"),  # of torchvision's own reading
+            ):
+                self.download_into(Path(scratch))
+                folder = self.root / self.folders[-1]
+                folder.mkdir(parents=True, exist_ok=True)
+                for name in self.file_names:
+                    os.replace(Path(scratch) / self.folders[-1] / name, folder / name)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            if not existed:
+                with contextlib.suppress(OSError):  # others may be putting files there
+                    self.root.rmdir()
+            why = " ".join(str(error).split())
+            raise self._missing_error(missing, f" and the download failed ({why})") from None
+
+    def _check_part(self, name: str, part: Part) -> None:
+        size = (self.channels, self.image_size, self.image_size)
+        if part.images.shape[1:] != size:
+            raise ValueError(
+                f"dataset.channels={self.channels}, dataset.image_size={self.image_size}: the "
+                f"{name} images are {' x '.join(map(str, part.images.shape[1:]))} "
+                "(channels, height, width)"
+            )
+        if part.labels.shape != part.images.shape[:1] or not len(part.labels):
+            raise ValueError(
+                f"{self.key}: {len(part.images)} {name} images, but {len(part.labels)} labels; "
+                "must be equally many, at least one"
+            )
+        if part.labels.min() < 0 or part.labels.max() >= self.num_classes:
+            raise ValueError(
+                f"dataset.num_classes={self.num_classes}: the {name} labels go from "
+                f"{part.labels.min()} to {part.labels.max()}, must be 0 to {self.num_classes - 1}"
+            )
+
+
+def _loader(part: ImageBatches, selections: EpochSampler | list[Selection]) -> DataLoader[Batch]:
+    """A loader of whole batches: no collation, and no workers, which memory has no use for."""
+    # A generator of its own: a loader draws a seed for its workers even where it has none, and
+    # would draw it from the global generator.
+    return DataLoader(part, batch_size=None, sampler=selections, num_workers=0, generator=torch.Generator())
+
+
+def _verify(content: bytes, checksum: str) -> None:
+    """Raises ValueError where the content has not the checksum, `sha256:...` or `md5:...`."""
+    algorithm, _, expected = checksum.partition(":")
+    actual = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    if actual != expected:
+        raise ValueError(
+            f"wrong checksum, so truncated, changed or another file: {len(content)} bytes with "
+            f"{algorithm}:{actual}, must have {checksum}"
+        )
+
+
+def _check_checksums(checksums: object, file_names: tuple[str, ...]) -> None:
+    if not isinstance(checksums, Mapping) or set(checksums) != set(file_names):
+        raise ValueError(f"dataset.checksums={checksums}: must have one for each of {', '.join(file_names)}")
+    for name, checksum in checksums.items():
+        if not re.fullmatch(CHECKSUM, str(checksum)):
+            raise ValueError(f"dataset.checksums.{name}={checksum}: must be sha256: or md5: and its digits")

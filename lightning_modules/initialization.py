@@ -1,0 +1,35 @@
+"""Initial values of the parameters, drawn per parameter and by name.
+
+Two networks with one seed start from equal values in every parameter whose name and shape they share,
+so that the arms of an ablation differ in the declared factor alone. With one global stream, leaving
+out a shortcut would shift the draws of every parameter behind it.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.seeding import generator
+
+
+def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> None:
+    """Set every parameter of a network in place.
+
+    Weights of two or more dimensions (convolutions, linear layers) are drawn with `draw`; biases of
+    such layers become 0. Everything else (BN's scale and shift, an activation's slope) keeps the
+    start that its module gives it, which is a constant and not a draw.
+
+    Args:
+        network: Any network.
+        seed: The run's seed.
+        draw: `torch.nn.init`'s way to fill a tensor, called as `draw(weight, generator=...)`.
+    """
+    with torch.no_grad():
+        for module_name, module in network.named_modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                full_name = f"{module_name}.{name}"
+                if parameter.ndim >= 2:
+                    draw(parameter, generator=generator(seed, "parameter", full_name))
+                elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+                    nn.init.zeros_(parameter)

@@ -1,0 +1,58 @@
+"""Checks of values that a user chooses: `ValueError` with the key, the value and what is allowed."""
+
+import math
+
+
+def require_integer(key: str, value: object, minimum: int, maximum: int | None = None) -> None:
+    """Require a whole number in [minimum, maximum].
+
+    Raises:
+        ValueError: `value` is no whole number (a boolean is none) or lies outside.
+    """
+    allowed = (
+        f"a whole number of at least {minimum}"
+        if maximum is None
+        else f"a whole number from {minimum} to {maximum}"
+    )
+    integer = isinstance(value, int) and not isinstance(value, bool)
+    if not integer or value < minimum or (maximum is not None and value > maximum):  # type: ignore[operator]
+        raise ValueError(f"{key}={value}: must be {allowed}")
+
+
+def require_number(
+    key: str, value: object, minimum: float, below: float = math.inf, *, open_below: bool = False
+) -> None:
+    """Require a finite number in [minimum, below), or in (minimum, below) with `open_below`.
+
+    Raises:
+        ValueError: `value` is no number (a boolean is none), not finite, or lies outside.
+    """
+    allowed = "a number above " if open_below else "a number of at least "
+    allowed += f"{minimum:g}" + ("" if below == math.inf else f" and below {below:g}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (
+        not number
+        or not (minimum <= value < below)  # type: ignore[operator]
+        or (open_below and value == minimum)
+    ):
+        raise ValueError(f"{key}={value}: must be {allowed}")
+
+
+def require_one_of(key: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Require one of the allowed values.
+
+    Raises:
+        ValueError: `value` is none of them.
+    """
+    if value not in allowed or isinstance(value, bool):
+        raise ValueError(f"{key}={value}: must be one of {', '.join(map(str, allowed))}")
+
+
+def require_boolean(key: str, value: object) -> None:
+    """Require true or false.
+
+    Raises:
+        ValueError: `value` is neither.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{key}={value}: must be true or false")

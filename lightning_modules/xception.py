@@ -1,0 +1,171 @@
+"""Xception, every layer of the paper's figure 5 (Chollet 2016, arXiv:1610.02357, section 3).
+
+36 convolution layers in 14 modules; every module but the first and the last has a linear residual
+connection around it. Trainable parameters at width 1: 22,855,952 with 1000 classes, 20,827,442 with
+10, and 21,878,880 with 1000 classes and every shortcut left out. Feature maps of a 299x299 image:
+299, 149, 147, 74, 37, 19, 10.
+
+Beyond the paper: a width multiplier, the stem's stride and the number of middle modules, so that the
+same network fits small images. At width 1, stride 2 and 8 middle modules it is the paper's.
+"""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from lightning_modules.blocks import (
+    Activation,
+    ConvNorm,
+    Norm,
+    SameMaxPool2d,
+    SeparableConvNorm,
+    Shortcut,
+)
+from lightning_modules.validation import require_integer, require_number, require_one_of
+
+
+class XceptionModule(nn.Module):
+    """`shortcut(x) + f(x)`, `f = n x ([ReLU,] separable conv 3x3, BN) [, max pool 3x3 stride 2]`.
+
+    (N, C_in, H, W) -> (N, channels[-1], H, W), or half the side, rounded up, with a pool. The
+    shortcut reads the input before the leading ReLU. Without a shortcut it is `f(x)`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: tuple[int, ...],
+        *,
+        pool: bool,
+        leading_relu: bool,
+        intermediate_activation: Activation,
+        shortcut: Shortcut,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        width = in_channels
+        for number, out_channels in enumerate(channels, start=1):
+            first = number == 1
+            if not first or leading_relu:
+                # The first ReLU reads the module's input, which the shortcut reads too.
+                layers[f"relu{number}"] = nn.ReLU(inplace=not first)
+            layers[f"separable{number}"] = SeparableConvNorm(
+                width, out_channels, intermediate_activation=intermediate_activation, norm=norm
+            )
+            width = out_channels
+        if pool:
+            layers["pool"] = SameMaxPool2d()
+        self.body = nn.Sequential(layers)
+        self.shortcut = shortcut(
+            in_channels=in_channels, out_channels=width, stride=2 if pool else 1, norm=norm
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.body(x)
+        return features if self.shortcut is None else features + self.shortcut(x)
+
+
+class Xception(nn.Module):
+    """Images (N, in_channels, H, W) -> logits (N, num_classes).
+
+    Args:
+        num_classes: Classes of the logistic regression.
+        in_channels: Channels of an image.
+        width: Multiplies every number of channels of figure 5; 1 is the paper's.
+        stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
+        middle_modules: Modules of the middle flow, 0 or more; 8 is the paper's.
+        dropout: Share of the features dropped before the logistic regression, in [0, 1).
+        intermediate_activation: Makes what stands between depthwise and pointwise operation.
+        residual: Makes the shortcut of a module (`LinearShortcut`, `no_shortcut`, ...).
+        norm: Makes the normalization behind every convolution.
+
+    Raises:
+        ValueError: A size is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int,
+        width: float,
+        stem_stride: int,
+        middle_modules: int,
+        dropout: float,
+        intermediate_activation: Activation,
+        residual: Shortcut,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        require_integer("model.num_classes", num_classes, 1)
+        require_integer("model.in_channels", in_channels, 1)
+        require_number("model.width", width, 0, open_below=True)
+        require_one_of("model.stem_stride", stem_stride, (1, 2))
+        require_integer("model.middle_modules", middle_modules, 0)
+        require_number("model.dropout", dropout, 0, 1)
+
+        def scaled(*channels: int) -> tuple[int, ...]:
+            return tuple(max(1, round(width * number)) for number in channels)
+
+        def module(in_channels: int, *channels: int, pool: bool = False, relu: bool = True) -> XceptionModule:
+            return XceptionModule(
+                in_channels,
+                channels,
+                pool=pool,
+                leading_relu=relu,
+                intermediate_activation=intermediate_activation,
+                shortcut=residual,
+                norm=norm,
+            )
+
+        def separable(in_channels: int, out_channels: int) -> SeparableConvNorm:
+            return SeparableConvNorm(
+                in_channels,
+                out_channels,
+                intermediate_activation=intermediate_activation,
+                norm=norm,
+            )
+
+        c32, c64, c128, c256, c728 = scaled(32, 64, 128, 256, 728)
+        c1024, c1536, c2048 = scaled(1024, 1536, 2048)
+        self.stem = nn.Sequential(  # module 1
+            OrderedDict(
+                conv1=ConvNorm(in_channels, c32, kernel_size=3, stride=stem_stride, norm=norm),
+                relu1=nn.ReLU(inplace=True),
+                conv2=ConvNorm(c32, c64, kernel_size=3, stride=1, norm=norm),
+                relu2=nn.ReLU(inplace=True),
+            )
+        )
+        self.entry_flow = nn.Sequential(  # modules 2 to 4
+            module(c64, c128, c128, pool=True, relu=False),
+            module(c128, c256, c256, pool=True),
+            module(c256, c728, c728, pool=True),
+        )
+        self.middle_flow = nn.Sequential(  # modules 5 to 12
+            *(module(c728, c728, c728, c728) for _ in range(middle_modules))
+        )
+        self.exit_flow = nn.Sequential(  # modules 13 and 14
+            OrderedDict(
+                module=module(c728, c728, c1024, pool=True),
+                separable1=separable(c1024, c1536),
+                relu1=nn.ReLU(inplace=True),
+                separable2=separable(c1536, c2048),
+                relu2=nn.ReLU(inplace=True),
+            )
+        )
+        self.head = nn.Sequential(
+            OrderedDict(
+                pool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                dropout=nn.Dropout(dropout),
+                logits=nn.Linear(c2048, num_classes),
+            )
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.stem(images)
+        features = self.entry_flow(features)
+        features = self.middle_flow(features)
+        features = self.exit_flow(features)
+        return self.head(features)

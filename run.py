@@ -1,0 +1,221 @@
+"""One run: compose, skip if done, seed, data, module, fit, test, record.
+
+    python run.py                                            one run
+    python run.py -m model=xception residual=true,false      a sweep, on all cores
+    python run.py -m study=residual                          a study: its arms, its seeds
+    python run.py --help                                     what can be chosen
+
+Heavy libraries are imported once the configuration stands, so that --help and --cfg answer at once.
+"""
+
+import secrets
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from ablations import command_line, environment
+from ablations.configuration import RunConfiguration
+from ablations.records import DONE, SCHEMA, SCHEMA_VERSION, RunDirectory
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
+
+    from ablations.recorder import Recorder
+    from lightning_modules.classifier import Classifier
+    from lightning_modules.wandb_logging import TolerantWandbLogger
+
+
+def run(config: DictConfig) -> None:
+    """Train, test and record one run, unless that is done or is being done by another process.
+
+    Raises:
+        ValueError: Something that the user chose cannot be; nothing was written.
+        command_line.RunFailed: The run failed, or another process is at it. Not in a sweep, where
+            the sweep tells it from the record.
+    """
+    hydra_config = HydraConfig.get()
+    configuration = RunConfiguration.from_composed(config, hydra_config.runtime.choices)
+    alone = hydra_config.mode == RunMode.RUN  # in a sweep the terminal belongs to the sweep
+    directory = RunDirectory(configuration.results_dir, configuration.run_id)
+    if alone and directory.status() not in DONE:
+        from ablations.check import check_run
+
+        check_run(configuration)  # a sweep has checked all of its runs before the first
+
+    record = directory.read() if directory.status() in DONE else None
+    if record is None:
+        with directory.lock() as held:
+            # Another process may have finished it while this one was on its way here.
+            if held and directory.status() not in DONE:
+                directory.set_unreadable_aside()
+                record = train(configuration, directory, progress_bar=alone)
+    if alone:
+        command_line.report_run(directory, record)
+
+
+def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_bar: bool) -> dict[str, Any]:
+    """Train and test from the last completed epoch on, and write the record. Holds the lock.
+
+    Returns:
+        The record: completed, diverged or failed.
+    """
+    import torch
+
+    from ablations.network_cost import count_network
+    from ablations.recorder import Recorder
+    from lightning_modules.classifier import TrainingDiverged
+
+    environment.quieten()
+    torch.set_num_threads(configuration.resolved["trainer"]["threads"])
+    record = begin_record(configuration, directory)
+    directory.write(record)
+    recorder = Recorder(directory)
+    logger = make_logger(configuration, record)
+    try:
+        cost = count_network(configuration.resolved)
+        record |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
+        datamodule, module = build(configuration)
+        metrics, device = fit_and_test(
+            configuration, directory, datamodule, module, recorder, logger, progress_bar
+        )
+        record |= {"status": "completed", "metrics": metrics, "device": device}
+    except TrainingDiverged as divergence:
+        record |= {"status": "diverged", "diverged_at_step": divergence.step}
+    except Exception:
+        record |= {"status": "failed", "error": traceback.format_exc()}
+    finally:
+        record |= {
+            "finished": now() if record["status"] != "running" else None,
+            "steps": recorder.steps,
+            "steps_per_second": recorder.steps_per_second,
+            "wall_time_s": recorder.wall_time,
+        }
+        if logger is not None:
+            logger.log_summary(summary(record))
+            logger.finish(succeeded=record["status"] == "completed")
+            record["wandb_run_id"] = logger.version
+    directory.write(record)
+    return record
+
+
+def build(configuration: RunConfiguration) -> "tuple[LightningDataModule, Classifier]":
+    """Make the data and the module of a run."""
+    from hydra.utils import instantiate
+
+    from lightning_modules.classifier import Classifier
+
+    config = configuration.resolved
+    recipe = config["recipe"]
+    module = Classifier(
+        network=instantiate(config["model"]),
+        num_classes=config["dataset"]["num_classes"],
+        seed=configuration.seed,
+        weight_init=instantiate(recipe["weight_init"]),
+        optimizer=instantiate(recipe["optimizer"]),
+        scheduler=instantiate(recipe["scheduler"]),
+        channels_last=recipe["channels_last"],
+    )
+    return instantiate(config["dataset"]), module
+
+
+def fit_and_test(
+    configuration: RunConfiguration,
+    directory: RunDirectory,
+    datamodule: "LightningDataModule",
+    module: "Classifier",
+    recorder: "Recorder",
+    logger: "TolerantWandbLogger | None",
+    progress_bar: bool,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Fit the epochs that are left, then read test once.
+
+    Returns:
+        Metrics of the final epoch and of test, and the device.
+    """
+    from lightning.pytorch import Trainer
+
+    from ablations.recorder import number
+
+    config = configuration.resolved
+    trainer = Trainer(
+        accelerator=config["trainer"]["accelerator"],
+        devices=1,
+        max_epochs=config["recipe"]["epochs"],
+        logger=logger or False,
+        log_every_n_steps=config["logger"].get("every_n_steps"),
+        callbacks=[recorder],
+        num_sanity_val_steps=0,  # it would read validation before the first step for nothing
+        deterministic="warn",  # what has no deterministic form on a GPU warns; the CPU has them all
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+        default_root_dir=directory.path,
+    )
+    trainer.fit(module, datamodule, ckpt_path=directory.checkpoint())
+    validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
+    trainer.test(module, datamodule, verbose=False)
+    test = {key: number(value) for key, value in trainer.callback_metrics.items()}
+    return validation | test, environment.device(module.device)
+
+
+def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> dict[str, Any]:
+    """The record as it stands when training begins; an interrupted run keeps its first start."""
+    previous = directory.read() if directory.checkpoint() else None
+    wandb_run_id = previous["wandb_run_id"] if previous else None
+    if wandb_run_id is None and configuration.resolved["logger"]["backend"] == "wandb":
+        # Not the run_id alone: the same run may be trained in two results directories.
+        wandb_run_id = f"{configuration.run_id}-{secrets.token_hex(4)}"
+    return dict.fromkeys(SCHEMA) | {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": configuration.run_id,
+        "status": "running",
+        "process": environment.process(),
+        "started": previous["started"] if previous else now(),
+        "choices": dict(configuration.choices),
+        "seed": configuration.seed,
+        "config": dict(configuration.resolved),
+        "data_fingerprint": configuration.data_fingerprint,
+        "versions": environment.versions(),
+        "git": environment.git_state(),
+        "wandb_run_id": wandb_run_id,
+    }
+
+
+def make_logger(configuration: RunConfiguration, record: dict[str, Any]) -> "TolerantWandbLogger | None":
+    """The logger of a run; None with `logger=none`."""
+    options = configuration.resolved["logger"]
+    if options["backend"] is None:
+        return None
+    from lightning_modules.wandb_logging import TolerantWandbLogger
+
+    choices, arm = configuration.choices, configuration.arm_name
+    return TolerantWandbLogger(
+        mode=options["mode"],
+        project=options["project"],
+        folder=options["dir"],
+        run_id=record["wandb_run_id"],
+        name=f"{choices['model']} {arm} seed={configuration.seed}",
+        group=options["group"],
+        job_type=options["job_type"] or arm,
+        tags=[f"{group}={option}" for group, option in choices.items()],
+        config=configuration.resolved,
+    )
+
+
+def summary(record: dict[str, Any]) -> dict[str, Any]:
+    """What of a record W&B shows beside a run's name."""
+    shown = ("status", "parameters", "multiply_adds", "steps_per_second", "diverged_at_step")
+    return (record["metrics"] or {}) | {key: record[key] for key in shown}
+
+
+def now() -> str:
+    """Date and time, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.main(run))

@@ -1,0 +1,42 @@
+"""Files are whole or absent."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from ablations.files import write_atomically
+
+
+def test_text_and_bytes_as_they_are(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "text", "a\r\n–")
+    write_atomically(tmp_path / "bytes", b"\x00\xff")
+    assert (tmp_path / "text").read_bytes() == "a\r\n–".encode()
+    assert (tmp_path / "bytes").read_bytes() == b"\x00\xff"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_others_may_read_it(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_atomically(tmp_path / "atomic", "")
+    assert stat.S_IMODE((tmp_path / "atomic").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("place", ["fsync", "replace"])
+def test_a_failure_keeps_the_old_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: type[BaseException]
+) -> None:
+    path = tmp_path / "table.csv"
+    write_atomically(path, "old")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os, place, fail)
+    with pytest.raises(error):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,182 @@
+"""Statistics against numbers worked out by hand."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from ablations.statistics import (
+    EXACT_PAIRS,
+    area_under_curve,
+    censored_median,
+    epochs_to_target,
+    mean_interval,
+    paired_difference,
+    seed_band,
+    sign_flip_p,
+    smallest_sign_flip_p,
+)
+
+T_5 = 2.570582  # 97.5 % quantile of Student's t with 5 degrees of freedom, from a printed table
+T_2 = 4.302653
+
+
+def test_mean_interval_by_hand() -> None:
+    estimate = mean_interval([1, 2, 3, 4, 5, 6])  # mean 3.5, variance 17.5 / 5 = 3.5
+    half = T_5 * math.sqrt(3.5 / 6)
+    assert (estimate.n, estimate.mean) == (6, 3.5)
+    assert estimate.low == pytest.approx(3.5 - half, abs=1e-6)
+    assert estimate.high == pytest.approx(3.5 + half, abs=1e-6)
+
+
+def test_mean_interval_narrows_with_confidence() -> None:
+    wide, narrow = mean_interval([1, 2, 4], 0.95), mean_interval([1, 2, 4], 0.5)
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+@pytest.mark.parametrize("values", [[0.7], [0.1, 0.1, 0.1], [0.3 - 0.2, 0.2 - 0.1]])
+def test_no_interval_without_spread(values: list[float]) -> None:
+    estimate = mean_interval(values)
+    assert estimate.mean == pytest.approx(values[0])
+    assert math.isnan(estimate.low)
+    assert math.isnan(estimate.high)
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([1, 2, 3, 4, 5, 6], 2 / 64),  # no other pattern is as far out, and its mirror image
+        ([-1, -2, -3, -4, -5, -6], 2 / 64),
+        ([3, 1, -1], 6 / 8),  # sums 5, 3, 3, 1 and their mirror: three of eight are >= 3
+        ([4, 2, -1], 4 / 8),  # sums 7, 5, 3, 1: two of eight are >= 5
+        ([5, 5, 5], 2 / 8),  # without spread there is a p all the same
+        ([0, 0, 0], 1.0),
+        ([2.5], 1.0),
+    ],
+)
+def test_sign_flip_by_hand(differences: list[float], p: float) -> None:
+    assert sign_flip_p(differences) == p
+
+
+def test_sign_flip_is_exact_under_rounding() -> None:
+    # 0.1 + 0.2 is not 0.3 in floating point, yet -0.1 - 0.2 + 0.3 ties with 0.1 + 0.2 - 0.3:
+    # sums 6, 4, 2, 0, 0, -2, -4, -6 tenths; six of eight are as far out as 0.2 on either side.
+    assert sign_flip_p([0.1, 0.2, 0.3]) == 2 / 8
+    assert sign_flip_p([-0.1, 0.2, 0.3]) == 4 / 8
+    assert sign_flip_p([0.1, -0.2, 0.3]) == 6 / 8
+    assert sign_flip_p([0.1, 0.2, -0.3]) == 1.0
+
+
+def test_sign_flip_draws_agree_with_enumeration() -> None:
+    differences = np.random.default_rng(1).normal(0.2, 1, EXACT_PAIRS + 1)
+    signs = np.array(list(itertools.product([1, -1], repeat=len(differences))))
+    as_far = np.abs(signs @ differences) >= abs(differences.sum()) - 1e-12
+    drawn = sign_flip_p(differences, np.random.default_rng(0))
+    assert 0.02 < as_far.mean() < 0.5
+    assert drawn == pytest.approx(as_far.mean(), abs=0.01)
+    assert drawn == sign_flip_p(differences, np.random.default_rng(0))
+
+
+def test_sign_flip_draws_are_never_zero_and_want_a_generator() -> None:
+    differences = np.arange(1.0, 31.0)
+    assert 0 < sign_flip_p(differences, np.random.default_rng(0)) <= 2e-4
+    with pytest.raises(ValueError, match="pass a generator"):
+        sign_flip_p(differences)
+
+
+def test_smallest_p() -> None:
+    assert [smallest_sign_flip_p(n) for n in (1, 3, 5, 6)] == [1.0, 0.25, 0.0625, 0.03125]
+
+
+def test_paired_difference_by_hand() -> None:
+    estimate = paired_difference([5, 7, 9], [4, 5, 6])  # differences 1, 2, 3: mean 2, variance 1
+    half = T_2 * math.sqrt(1 / 3)
+    assert (estimate.n, estimate.mean, estimate.p) == (3, 2.0, 0.25)
+    assert (estimate.low, estimate.high) == pytest.approx((2 - half, 2 + half), abs=1e-6)
+
+
+def test_paired_difference_uses_the_pairs() -> None:
+    treatment, baseline = [0.5, 0.7, 0.9], [0.41, 0.6, 0.79]
+    paired = paired_difference(treatment, baseline)
+    shuffled = paired_difference(treatment, baseline[::-1])
+    assert paired.mean == pytest.approx(shuffled.mean)
+    assert paired.high - paired.low < 0.1 * (shuffled.high - shuffled.low)
+
+
+def test_epochs_to_target() -> None:
+    curve = [0.1, 0.8, 0.7, 0.9]
+    assert epochs_to_target(curve, 0.8) == 2  # at the target counts
+    assert epochs_to_target(curve, 0.81) == 4
+    assert epochs_to_target(curve, 0.05) == 1
+    assert epochs_to_target(curve, 0.95) is None
+
+
+def test_censored_median_leaves_nobody_out() -> None:
+    assert censored_median([3, 5, None]) == 5  # and not 4, the median of those that got there
+    assert censored_median([3, 4, 5, None]) == 4.5
+    assert censored_median([3, None]) == math.inf
+    assert censored_median([None, None, 2]) == math.inf
+
+
+def test_area_by_hand() -> None:
+    # 1 step at 0.5 on average, 2 steps at 1: 2.5 over 3 steps.
+    assert area_under_curve([1, 2, 4], [0, 1, 1]) == pytest.approx(2.5 / 3)
+    assert area_under_curve([94, 188, 282], [0.6, 0.6, 0.6]) == pytest.approx(0.6)
+    assert area_under_curve([94], [0.25]) == 0.25
+
+
+def test_band_by_hand() -> None:
+    band = seed_band([[1, 5], [2, 5], [3, 5]])
+    half = T_2 * math.sqrt(1 / 3)
+    np.testing.assert_allclose(band.mean, [2, 5])
+    np.testing.assert_allclose(band.low, [2 - half, 5], atol=1e-6)
+    np.testing.assert_allclose(band.high, [2 + half, 5], atol=1e-6)
+
+
+def test_band_of_one_seed_has_no_width() -> None:
+    band = seed_band([[0.2, 0.4]])
+    np.testing.assert_array_equal(band.mean, [0.2, 0.4])
+    assert np.isnan([band.low, band.high]).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_numbers_must_be_finite(bad: float) -> None:
+    calls = [
+        lambda: mean_interval([1, bad]),
+        lambda: sign_flip_p([1, bad]),
+        lambda: paired_difference([1, bad], [1, 2]),
+        lambda: paired_difference([1, 2], [1, bad]),
+        lambda: epochs_to_target([1, bad], 0.5),
+        lambda: epochs_to_target([1, 2], bad),
+        lambda: area_under_curve([1, 2], [1, bad]),
+        lambda: area_under_curve([1, bad], [1, 2]),
+        lambda: seed_band([[1, bad], [1, 2]]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="must be finite"):
+            call()
+
+
+def test_shapes_and_ranges_are_checked() -> None:
+    for empty in (lambda: mean_interval([]), lambda: seed_band(np.empty((0, 3)))):
+        with pytest.raises(ValueError, match="not empty"):
+            empty()
+    with pytest.raises(ValueError, match="no pairs"):
+        paired_difference([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="increase"):
+        area_under_curve([1, 1], [0, 1])
+    with pytest.raises(ValueError, match="2 steps for a curve of 3"):
+        area_under_curve([1, 2], [0, 1, 1])
+    with pytest.raises(ValueError, match="confidence=95"):
+        mean_interval([1, 2], 95)
+    with pytest.raises(ValueError, match="empty"):
+        censored_median([])
+
+
+def test_inputs_are_not_changed() -> None:
+    treatment, baseline = np.array([1.0, 2.0, 4.0]), np.array([0.0, 3.0, 1.0])
+    paired_difference(treatment, baseline)
+    seed_band(np.stack([treatment, baseline]))
+    np.testing.assert_array_equal(treatment, [1, 2, 4])
+    np.testing.assert_array_equal(baseline, [0, 3, 1])
