@@ -20,10 +20,11 @@ from omegaconf import DictConfig
 
 from ablations import command_line, environment
 from ablations.configuration import RunConfiguration
+from ablations.errors import UserError
 from ablations.records import DONE, SCHEMA, SCHEMA_VERSION, RunDirectory
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule
+    from lightning.pytorch import LightningDataModule, Trainer
 
     from ablations.recorder import Recorder
     from lightning_modules.classifier import Classifier
@@ -34,12 +35,14 @@ def run(config: DictConfig) -> None:
     """Train, test and record one run, unless that is done or is being done by another process.
 
     Raises:
-        ValueError: Something that the user chose cannot be; nothing was written.
-        command_line.RunFailed: The run failed, or another process is at it. Not in a sweep, where
+        UserError: Something that the user chose cannot be; nothing was written.
+        RunsFailed: The run failed, or another process is at it. Not in a sweep, where
             the sweep tells it from the record.
     """
     hydra_config = HydraConfig.get()
     configuration = RunConfiguration.from_composed(config, hydra_config.runtime.choices)
+    if config.get("study") is not None:
+        raise UserError(f"study={config.study.name} is a sweep: add -m")
     alone = hydra_config.mode == RunMode.RUN  # in a sweep the terminal belongs to the sweep
     directory = RunDirectory(configuration.results_dir, configuration.run_id)
     if alone and directory.status() not in DONE:
@@ -79,11 +82,10 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_
     try:
         cost = count_network(configuration.resolved)
         record |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
-        datamodule, module = build(configuration)
-        metrics, device = fit_and_test(
-            configuration, directory, datamodule, module, recorder, logger, progress_bar
-        )
-        record |= {"status": "completed", "metrics": metrics, "device": device}
+        trainer = make_trainer(configuration, directory, recorder, logger, progress_bar)
+        record |= {"device": environment.device(trainer.strategy.root_device)}
+        record |= {"metrics": fit_and_test(configuration, directory, trainer, recorder)}
+        record |= {"status": "completed"}
     except TrainingDiverged as divergence:
         record |= {"status": "diverged", "diverged_at_step": divergence.step}
     except Exception:
@@ -119,35 +121,28 @@ def build(configuration: RunConfiguration) -> "tuple[LightningDataModule, Classi
         optimizer=instantiate(recipe["optimizer"]),
         scheduler=instantiate(recipe["scheduler"]),
         channels_last=recipe["channels_last"],
+        log_every_n_steps=config["logger"].get("every_n_steps", 1),
     )
     return instantiate(config["dataset"]), module
 
 
-def fit_and_test(
+def make_trainer(
     configuration: RunConfiguration,
     directory: RunDirectory,
-    datamodule: "LightningDataModule",
-    module: "Classifier",
     recorder: "Recorder",
     logger: "TolerantWandbLogger | None",
     progress_bar: bool,
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Fit the epochs that are left, then read test once.
-
-    Returns:
-        Metrics of the final epoch and of test, and the device.
-    """
+) -> "Trainer":
+    """Lightning's trainer as every run uses it."""
     from lightning.pytorch import Trainer
 
-    from ablations.recorder import number
-
     config = configuration.resolved
-    trainer = Trainer(
+    return Trainer(
         accelerator=config["trainer"]["accelerator"],
         devices=1,
         max_epochs=config["recipe"]["epochs"],
         logger=logger or False,
-        log_every_n_steps=config["logger"].get("every_n_steps"),
+        log_every_n_steps=1,  # the module sees to its steps itself; a larger one would warn of short epochs
         callbacks=[recorder],
         num_sanity_val_steps=0,  # it would read validation before the first step for nothing
         deterministic="warn",  # what has no deterministic form on a GPU warns; the CPU has them all
@@ -155,11 +150,23 @@ def fit_and_test(
         enable_model_summary=False,
         default_root_dir=directory.path,
     )
+
+
+def fit_and_test(
+    configuration: RunConfiguration, directory: RunDirectory, trainer: "Trainer", recorder: "Recorder"
+) -> dict[str, float]:
+    """Fit the epochs that are left, then read test once.
+
+    Returns:
+        Validation metrics of the final epoch, and test metrics.
+    """
+    from ablations.recorder import number
+
+    datamodule, module = build(configuration)
     trainer.fit(module, datamodule, ckpt_path=directory.checkpoint())
     validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
     trainer.test(module, datamodule, verbose=False)
-    test = {key: number(value) for key, value in trainer.callback_metrics.items()}
-    return validation | test, environment.device(module.device)
+    return validation | {key: number(value) for key, value in trainer.callback_metrics.items()}
 
 
 def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> dict[str, Any]:

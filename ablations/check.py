@@ -1,9 +1,13 @@
-"""Checks a run before anything of it is written: its sizes, its data, where its results go."""
+"""Checks a run before anything of it is written: its sizes, its data, where its results go.
 
-from collections.abc import Callable
+What needs no torch comes first, so that a wrong seed is told at once.
+"""
+
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -11,9 +15,13 @@ from omegaconf import OmegaConf
 from ablations.configuration import CONFIG_DIR, CONFIG_NAME, RunConfiguration
 from ablations.errors import UserError
 from ablations.files import check_results_dir
-from ablations.network_cost import count_network
 from lightning_modules.seeding import MAX_SEED
-from lightning_modules.validation import require_integer
+from lightning_modules.validation import (
+    require_boolean,
+    require_integer,
+    require_number,
+    require_one_of,
+)
 
 
 def check_run(run: RunConfiguration) -> None:
@@ -24,17 +32,10 @@ def check_run(run: RunConfiguration) -> None:
     """
     check_seed(run)
     check_results_dir(run.results_dir)
-    config = run.resolved
     check_keys(run)
     try:
-        require_integer("recipe.epochs", config["recipe"]["epochs"], 1)
-        require_integer("trainer.threads", config["trainer"]["threads"], 1)
-        with torch.device("meta"):
-            network = _explained("model", lambda: instantiate(config["model"]))
-            _explained("recipe", lambda: _make_schedule(config["recipe"], network))
-            _explained("recipe.weight_init", lambda: _draw_once(config["recipe"], network))
-        _explained("dataset", lambda: instantiate(config["dataset"]).prepare_data())
-        count_network(config)
+        _check_values(run.resolved)
+        _check_parts(run.resolved)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -59,26 +60,59 @@ def check_keys(run: RunConfiguration) -> None:
     Raises:
         UserError: A key that nothing reads.
     """
+    scaling = run.choices.get("dataset_model")  # optional, so Hydra lets pass what does not exist
+    if scaling is not None and scaling != f"{run.choices.get('dataset')}_{run.choices.get('model')}":
+        options = GlobalHydra.instance().config_loader().get_group_options("dataset_model")
+        if scaling not in options:
+            raise UserError(f"dataset_model={scaling}: no such option; there are: {', '.join(options)}")
     top = {*OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml"), *run.choices} - {"defaults", "hydra"}
     nodes = {"": (run.resolved, top)}
     for group, option in run.choices.items():
         node = run.resolved.get(group)
-        if isinstance(node, dict) and "_target_" not in node:
-            nodes[group] = (node, set(OmegaConf.load(CONFIG_DIR / group / f"{option}.yaml")))
+        file = CONFIG_DIR / group / f"{option}.yaml"
+        if isinstance(node, dict) and "_target_" not in node and file.is_file():
+            known = set(OmegaConf.load(file))
+            if "defaults" not in known:  # else it takes keys from other options
+                nodes[group] = (node, known)
     for path, (node, known) in nodes.items():
         if unknown := sorted(node.keys() - known):
             key = f"{path}.{unknown[0]}".lstrip(".")
             raise UserError(f"{key}: no such key; there are: {', '.join(sorted(known))}")
 
 
-def _make_schedule(recipe: dict[str, Any], network: torch.nn.Module) -> None:
-    optimizer = instantiate(recipe["optimizer"])(network.parameters())
-    instantiate(recipe["scheduler"])(optimizer, total_steps=100)
+def _check_values(config: Mapping[str, Any]) -> None:
+    """Check values that no part refuses before it trains."""
+    recipe, logger = config["recipe"], config["logger"]
+    require_integer("recipe.epochs", recipe["epochs"], 1)
+    require_boolean("recipe.channels_last", recipe.get("channels_last"))
+    if "lr" in recipe["optimizer"]:
+        require_number("recipe.optimizer.lr", recipe["optimizer"]["lr"], 0)
+    momentum = recipe.get("norm_momentum", 1)
+    if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum <= 1:
+        raise ValueError(f"recipe.norm_momentum={momentum}: must be a number above 0 and at most 1")
+    require_integer("trainer.threads", config["trainer"].get("threads"), 1)
+    if logger.get("backend") is not None:
+        require_one_of("logger.mode", logger.get("mode"), ("offline", "online"))
+        require_integer("logger.every_n_steps", logger.get("every_n_steps"), 1)
 
 
-def _draw_once(recipe: dict[str, Any], network: torch.nn.Module) -> None:
-    weight = next(parameter for parameter in network.parameters() if parameter.ndim >= 2)
-    instantiate(recipe["weight_init"])(torch.empty_like(weight))
+def _check_parts(config: Mapping[str, Any]) -> None:
+    """Build everything that a run is made of; a part refuses the values it cannot take."""
+    import torch
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+
+    from ablations.network_cost import count_network
+
+    accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
+    require_one_of("trainer.accelerator", config["trainer"].get("accelerator"), accelerators)
+    recipe = config["recipe"]
+    with torch.device("meta"):
+        network = _explained("model", lambda: instantiate(config["model"]))
+        optimizer = _explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
+        _explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=100))
+        _explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
+    _explained("dataset", lambda: instantiate(config["dataset"]).prepare_data())
+    _explained("model", lambda: count_network(config))
 
 
 def _explained(what: str, build: Callable[[], Any]) -> Any:
@@ -90,4 +124,4 @@ def _explained(what: str, build: Callable[[], Any]) -> Any:
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
         text = " ".join(str(cause).split())
-        raise ValueError(text if "=" in text.split(":")[0] else f"{what}: {text}") from error
+        raise ValueError(text if re.match(r"[\w.]+=", text) else f"{what}: {text}") from error

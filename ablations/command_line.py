@@ -1,20 +1,26 @@
 """What the user sees of a command: arguments as typed, errors in one line, how a run ended."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from ablations.configuration import CONFIG_DIR, CONFIG_NAME, quote_option_names
 from ablations.errors import RunsFailed, UserError
-from ablations.records import RunDirectory
+from ablations.records import RunDirectory, UnreadableRecord
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,8 +36,6 @@ def main(task: Callable[[DictConfig], None]) -> int:
     Returns:
         0; 1 where runs failed; 2 where something the user chose cannot be; 130 where interrupted.
     """
-    sys.argv[1:] = quote_option_names(sys.argv[1:])
-
     stopped: list[UserError | RunsFailed] = []
 
     def guarded_task(config: DictConfig) -> None:
@@ -44,6 +48,7 @@ def main(task: Callable[[DictConfig], None]) -> int:
             stopped.append(error)
 
     def call_hydra() -> None:
+        sys.argv[1:] = quote_option_names(sys.argv[1:])
         decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
         decorate(guarded_task)()
         if stopped:
@@ -54,7 +59,7 @@ def main(task: Callable[[DictConfig], None]) -> int:
 
 def exit_code_of(command: Callable[[], None]) -> int:
     """Call a command; word its errors. HYDRA_FULL_ERROR=1 shows their tracebacks."""
-    full_error = "HYDRA_FULL_ERROR" in os.environ
+    full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     try:
         command()
@@ -77,18 +82,22 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         options = ", ".join(sorted(error.options or ()))
-        return f"{group}={option}: no such option; there are: {options}"
+        return f"{group}={option}: no such option" + (f"; there are: {options}" if options else "")
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         cause = cause.__cause__
     if cause is not None and isinstance(cause.parent_node, DictConfig):
         keys = ", ".join(str(key) for key in cause.parent_node if key != "hydra")
-        return f"{cause.full_key}: no such key; there are: {keys}"
+        return f"{cause.full_key}: no such key" + (f"; there are: {keys}" if keys else "")
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if text and "No match in the defaults list" in text[0]:
+    if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):
         groups = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
         groups.remove("hydra")
         return f"{text[0]} Groups: {', '.join(groups)}"
+    if isinstance(error, InterpolationResolutionError) and error.full_key:
+        return f"{error.full_key}: {text[0]}"
+    if isinstance(error, OverrideParseException):
+        return ": ".join(line for line in text if not line.startswith("See http"))
     return text[0] if text else type(error).__name__
 
 
@@ -103,8 +112,11 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None) -> Non
         RunsFailed: The run failed, or another process is training it.
     """
     if record is None:
-        owner = (directory.read() or {}).get("process") or {}
-        who = f"process {owner.get('pid')} on {owner.get('host')}"
+        try:
+            owner = (directory.read() or {})["process"]
+            who = f"process {owner['pid']} on {owner['host']}"
+        except (UnreadableRecord, KeyError, TypeError):  # it has not written its record yet
+            who = "another process"
         raise RunsFailed(f"run {directory.run_id} is being trained by {who}; nothing was done")
     if record["status"] == "failed":
         last_line = record["error"].strip().splitlines()[-1]

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ablations.errors import UserError
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "conf"
 CONFIG_NAME = "config"
@@ -30,6 +32,16 @@ NOT_IDENTITY = (
     "dataset.download",
 )
 """Keys that cannot change a run's outcome: places, logging, the device (it is in the record)."""
+
+REQUIRED = (
+    "seed",
+    "results_dir",
+    *(f"dataset.{key}" for key in ("checksums", "num_classes", "channels", "image_size")),
+    *(f"recipe.{key}" for key in ("epochs", "channels_last", "weight_init", "optimizer", "scheduler")),
+    *("trainer.accelerator", "trainer.threads"),
+    *("model._target_", "dataset._target_", "logger.backend"),
+)
+"""Keys that every run needs, so that no override may delete them."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +63,23 @@ class RunConfiguration:
         Args:
             config: As composed; a `hydra` node is left out.
             choices: Hydra's `runtime.choices`.
+
+        Raises:
+            UserError: A key is deleted that every run has, or results_dir is no folder's name.
         """
         config = config.copy()
         with open_dict(config):
             config.pop("hydra", None)
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(resolved, dict)
+        for key in REQUIRED:
+            node = resolved
+            for part in key.split("."):
+                if not isinstance(node, dict) or part not in node:
+                    raise UserError(f"{key}: every run has it, so it cannot be deleted")
+                node = node[part]
+        if not isinstance(folder := resolved["results_dir"], str):
+            raise UserError(f"results_dir={folder}: must be a folder; as a number it is written ./2026")
         own = {
             group: option
             for group, option in choices.items()
@@ -142,10 +165,17 @@ def override_values(override: Override) -> list[Any]:
     return value.list if isinstance(value, ChoiceSweep) else [value]
 
 
+def lists_values(override: Override) -> bool:
+    """Whether it sweeps over values that stand there, not over glob(...) or interval(...)."""
+    return override.is_discrete_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP
+
+
 def option_name(value: Any) -> str:
     """An option of a group as its file is named, e.g. "true"."""
     if isinstance(value, QuotedString):
         return value.text
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -157,6 +187,9 @@ def quote_option_names(arguments: Sequence[str]) -> list[str]:
 
     Returns:
         The arguments, e.g. `residual='true','false'` for `residual=true,false`.
+
+    Raises:
+        UserError: An argument gives a group a list.
     """
     return [_quote_option_name(argument) for argument in arguments]
 
@@ -166,7 +199,9 @@ def _quote_option_name(argument: str) -> str:
     if override is None or override.is_delete() or not is_group(override.key_or_group):
         return argument
     values = override_values(override)
-    if not any(isinstance(value, bool | int | float) for value in values):
+    if any(isinstance(value, list) for value in values):
+        raise UserError(f"{argument}: takes one option, or with -m several: {override.key_or_group}=A,B")
+    if not any(isinstance(value, bool | int | float | None) for value in values):
         return argument
     names = ",".join(f"'{option_name(value)}'" for value in values)
     return f"{argument.partition('=')[0]}={names}"

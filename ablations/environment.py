@@ -48,8 +48,9 @@ def git_state() -> dict[str, Any] | None:
 def quieten() -> None:
     """Silence what Lightning says about nothing that a user can change.
 
-    Everything else, its warnings included, stays.
+    Everything else, its warnings included, stays; a warning is told in one line.
     """
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # devices, tips
     for message in (
         r".*does not have many workers.*",  # the data is in memory

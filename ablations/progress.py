@@ -61,7 +61,7 @@ class SweepProgress:
 
     def __enter__(self) -> Self:
         if self._open:
-            self.console.print(f"{len(self._open)} of {self._total} runs are to be trained")
+            self.tell(f"{len(self._open)} of {self._total} runs are to be trained")
         self._progress.start()
         self._thread.start()
         return self
@@ -75,6 +75,10 @@ class SweepProgress:
         self._ended.set()
         self._thread.join()
         self._progress.stop()
+
+    def tell(self, line: str) -> None:
+        """Print a line as it is, above the bar where there is one."""
+        self.console.print(line, markup=False, soft_wrap=True)
 
     def _watch(self) -> None:
         while not self._ended.wait(POLL_S):
@@ -91,10 +95,9 @@ class SweepProgress:
             self._epochs_of_finished += run.epochs
             self._finished += 1
             epochs = self._epochs_of_finished + self._epochs_of(still_open)
-            self.console.print(
+            self.tell(
                 f"[{self._finished}/{self._total}] {run.arm} seed {run.seed} {outcome(record)}"
-                f"{self._time_left(epochs)}",
-                markup=False,
+                f"{self._time_left(epochs)}"
             )
         self._open = still_open
         epochs = self._epochs_of_finished + self._epochs_of(still_open)
@@ -111,7 +114,9 @@ class SweepProgress:
             record = run.directory.read()
         except UnreadableRecord:
             return None
-        return record if record is not None and record["status"] in DONE else None
+        if record is None or record["status"] not in DONE:
+            return None
+        return record if run.directory.status_of(record) in DONE else None  # metrics.csv may be lost
 
     @staticmethod
     def _epochs_of(runs: Sequence[PlannedRun]) -> int:

@@ -8,6 +8,7 @@
 Every file is written beside its place and renamed into it. Reading never changes anything.
 """
 
+import csv
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -125,13 +126,13 @@ class RunDirectory:
         """
         try:
             text = self.record_path.read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter: results_dir is a file
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise UnreadableRecord(f"{self.record_path}: {error}") from error
         try:
             record = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UnreadableRecord(f"{self.record_path}: not JSON ({error})") from error
         _check(record, self.record_path)
         return record
@@ -167,13 +168,16 @@ class RunDirectory:
 
     def status_of(self, record: Mapping[str, Any] | None) -> str:
         """The same for a record that was read already."""
-        if record is None:
-            return "missing"
-        if record["status"] == "running":
-            return "running" if self.is_locked() else "missing"
-        if record["status"] == "completed" and self.epochs_done() != record["config"]["recipe"]["epochs"]:
-            return "missing"  # metrics.csv was lost; the checkpoint has its rows
-        return record["status"]
+        status = "missing" if record is None else record["status"]
+        if record is not None and status == "completed":
+            # metrics.csv may be lost; the checkpoint has its rows
+            status = status if self.epochs_done() == record["config"]["recipe"]["epochs"] else "missing"
+        if status in DONE:
+            return status
+        # Also before a new record is there: whoever holds the lock is loading its libraries.
+        if self.is_locked():
+            return "running"
+        return "missing" if status == "running" else status
 
     def epochs_done(self) -> int:
         """Completed epochs, without reading more than the number of lines."""
@@ -187,11 +191,15 @@ class RunDirectory:
         """metrics.csv with `HISTORY_COLUMNS`, or None where there is none or it is damaged."""
         import pandas as pd
 
+        # Python's own float, because not every version of pandas reads a float to the last bit.
+        kinds = [int if name in ("epoch", "step") else float for name in HISTORY_COLUMNS]
         try:
-            history = pd.read_csv(self.history_path, float_precision="round_trip")
-        except (OSError, ValueError):
+            with self.history_path.open(newline="", encoding="utf-8") as file:
+                header, *lines = csv.reader(file)
+            rows = [[kind(text) for kind, text in zip(kinds, line, strict=True)] for line in lines]
+        except (OSError, ValueError, csv.Error):
             return None
-        return history if tuple(history.columns) == HISTORY_COLUMNS else None
+        return pd.DataFrame(rows, columns=HISTORY_COLUMNS) if tuple(header) == HISTORY_COLUMNS else None
 
     def checkpoint(self) -> Path | None:
         """The checkpoint to go on from, or None where there is none or it is damaged."""
@@ -208,5 +216,14 @@ def _check(record: object, path: Path) -> None:
         raise UnreadableRecord(f"{path}: without {', '.join(sorted(missing))}")
     if record["status"] not in ("running", "completed", "diverged", "failed"):
         raise UnreadableRecord(f"{path}: status {record['status']!r}")
-    if record["status"] == "completed" and not isinstance(record["metrics"], dict):
+    if record["run_id"] != path.parent.name:
+        raise UnreadableRecord(f"{path}: is the record of run {record['run_id']}")
+    recipe = record["config"].get("recipe") if isinstance(record["config"], dict) else None
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("epochs"), int):
+        raise UnreadableRecord(f"{path}: config without recipe.epochs")
+    metrics = record["metrics"] if isinstance(record["metrics"], dict) else {}
+    final = [metrics.get(f"{part}_top1") for part in ("val", "test")]
+    if record["status"] == "completed" and not all(isinstance(value, int | float) for value in final):
         raise UnreadableRecord(f"{path}: completed without metrics")
+    if record["status"] == "failed" and not (isinstance(record["error"], str) and record["error"].strip()):
+        raise UnreadableRecord(f"{path}: failed without an error")

@@ -10,10 +10,12 @@ missing runs are no results and are left out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COMPLETED = "completed"
 DIVERGED = "diverged"
@@ -88,7 +90,7 @@ class StudyRun:
     directory: Path
     status: str
     record: Mapping[str, Any] | None
-    history: pd.DataFrame | None
+    history: "pd.DataFrame | None"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ablations.configuration import (
     CONFIG_NAME,
     RunConfiguration,
     is_outside_identity,
+    lists_values,
     parse_override,
     quote_option_names,
 )
@@ -116,7 +117,7 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
     _check_study(name, node)
     set_by_user = {parsed.key_or_group for item in overrides if (parsed := parse_override(item))}
     chosen_by_arms = {group for arm in node["arms"] for group in arm["choose"]}
-    if clash := sorted(set_by_user & chosen_by_arms):
+    if clash := sorted(key for key in set_by_user if key.partition(".")[0] in chosen_by_arms):
         raise UserError(f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set")
     base = [f"{group}={option}" for group, option in node["base"].items()]
     base = [item for item in base if item.partition("=")[0] not in set_by_user]
@@ -178,18 +179,25 @@ def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
 
 def _check_study(name: str, node: Mapping[Any, Any]) -> None:
     file = f"conf/study/{name}.yaml"
+    arms = node.get("arms")
+    if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
+        raise UserError(f"{file}: arms: must be a list of name, label, choose, paper")
     for what, given, allowed in [
         ("the study", node, STUDY_KEYS),
-        *((f"arm {arm.get('name')}", arm, ARM_KEYS) for arm in node.get("arms", ())),
+        *((f"arm {arm.get('name')}", arm, ARM_KEYS) for arm in arms),
     ]:
         if difference := allowed ^ set(given):
             raise UserError(f"{file}: {what} lacks or does not know {', '.join(sorted(difference))}")
-    names = [arm["name"] for arm in node["arms"]]
+    names = [str(arm["name"]) for arm in arms]
+    if not all(isinstance(choices, dict) for choices in (node["base"], *(arm["choose"] for arm in arms))):
+        raise UserError(f"{file}: base and choose: must name an option per config group")
     if node["name"] != name or len(set(names)) < len(names) or node["baseline"] not in names:
         raise UserError(f"{file}: name={node['name']}, baseline={node['baseline']}, arms={names}")
-    if not node["seeds"] or len(set(node["seeds"])) < len(node["seeds"]):
+    seeds = node["seeds"] if isinstance(node["seeds"], list) else []
+    integers = {seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)}
+    if not seeds or len(integers) < len(seeds):
         raise UserError(f"{file}: seeds={node['seeds']}: must be a list of different integers")
-    if not 0 < node["target"] < 1:
+    if not isinstance(node["target"], int | float) or not 0 < node["target"] < 1:
         raise UserError(f"{file}: target={node['target']}: must lie between 0 and 1")
 
 
@@ -200,7 +208,9 @@ def _split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
     for argument in overrides:
         override = parse_override(argument)
         if override is not None and override.key_or_group == "seed":
-            seeds = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+            seeds = list(override.sweep_iterator()) if lists_values(override) else [override.value()]
+            if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
+                raise UserError(f"{argument}: must be whole numbers, separated by commas")
             if len(set(seeds)) < len(seeds):
                 raise UserError(f"{argument}: a seed stands there twice")
         elif override is not None and override.is_sweep_override():

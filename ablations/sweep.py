@@ -8,11 +8,14 @@ that another process is training: the sweep waits for them and takes them over i
 import itertools
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+from hydra.core.override_parser.types import ChoiceSweep
 from hydra.plugins.launcher import Launcher
 
 from ablations.configuration import (
     is_outside_identity,
+    lists_values,
     option_name,
     override_values,
     parse_override,
@@ -42,6 +45,8 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
     for argument in arguments:
         override = parse_override(argument)
         if override is not None and override.key_or_group == "study":
+            if override.is_sweep_override() and not isinstance(override.value(), ChoiceSweep):
+                raise UserError(f"{argument}: give the studies' names, separated by commas")
             studies = [option_name(value) for value in override_values(override)]
         else:
             others.append(argument)
@@ -49,11 +54,12 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
         planned = [run for study in studies for run in plan_study(study, others)[1]]
     else:
         planned = _plan_product(others)
-    by_id: dict[str, PlannedRun] = {}
+    by_place: dict[Path, PlannedRun] = {}
     for run in planned:
-        by_id.setdefault(run.run_id, run)
-    # Seed by seed, so that a sweep that is cut short leaves whole comparisons.
-    return sorted(by_id.values(), key=lambda run: run.seed)
+        by_place.setdefault(run.directory.path, run)
+    # Seed by seed, so that a sweep that is cut short leaves whole comparisons. What is no seed comes
+    # first; the check names it.
+    return sorted(by_place.values(), key=lambda run: run.seed if isinstance(run.seed, int) else -1)
 
 
 def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
@@ -65,7 +71,7 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
         if override is None or not override.is_sweep_override():
             axes.append([argument])
             continue
-        if not override.is_discrete_sweep():
+        if not lists_values(override):
             raise UserError(f"{argument}: give the values themselves, separated by commas")
         key = override.get_key_element()
         values = list(override.sweep_string_iterator())
@@ -96,7 +102,7 @@ def sweep(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
     with SweepProgress(runs) as progress:
         failed = _launch_all(todo, launcher)
     done = sum(run.directory.status() in DONE for run in runs)
-    progress.console.print(f"{done} of {len(runs)} runs done; records: {_records_folder(runs)}")
+    progress.tell(f"{done} of {len(runs)} runs done; records: {_records_folder(runs)}")
     if failed:
         lines = [f"{len(failed)} of {len(runs)} runs failed:"]
         lines += [f"  {run.arm} seed {run.seed}: {reason} ({run.directory.path})" for run, reason in failed]

@@ -88,12 +88,16 @@ class LinearShortcut(nn.Module):
 
     def __init__(self, *, in_channels: int, out_channels: int, stride: int, norm: Norm) -> None:
         super().__init__()
+        self.stride = stride
         self.projection: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            self.projection = ConvNorm(in_channels, out_channels, kernel_size=1, stride=stride, norm=norm)
+            self.projection = ConvNorm(in_channels, out_channels, kernel_size=1, stride=1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.projection(x)
+        # A 1x1 convolution with a stride reads every stride-th pixel: take those first. The same
+        # result, and torch 2.14's strided 1x1 kernel for the CPU writes beyond its memory in
+        # channels-last order with fewer than eight channels.
+        return self.projection(x[:, :, :: self.stride, :: self.stride])
 
 
 def no_shortcut(*, in_channels: int, out_channels: int, stride: int, norm: Norm) -> None:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_modules.initialization import initialize
@@ -33,9 +33,9 @@ class TrainingDiverged(RuntimeError):
 class Classifier(LightningModule):
     """Single-label classification of images (N, C, H, W) with labels (N,).
 
-    Logs per step `train/loss`, `train/top1` and `learning_rate`; per epoch `train_loss`,
-    `train_top1`, `val_loss`, `val_top1`, `val_top5`; of the test `test_loss`, `test_top1`,
-    `test_top5`.
+    Logs every so many steps `train/loss`, `train/top1` and `learning_rate`; per epoch `train_loss`,
+    `train_top1`, `learning_rate` (of the last step), `val_loss`, `val_top1`, `val_top5`; of the test
+    `test_loss`, `test_top1`, `test_top5`.
 
     Args:
         network: Images -> logits (N, num_classes). Its parameters are set anew from the seed.
@@ -46,6 +46,7 @@ class Classifier(LightningModule):
         scheduler: Makes the learning rate's schedule as `scheduler(optimizer, total_steps=...)`;
             it is stepped after every training step.
         channels_last: Whether images and weights lie in channels-last memory order.
+        log_every_n_steps: Training steps between two that are logged.
     """
 
     def __init__(
@@ -58,15 +59,18 @@ class Classifier(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         channels_last: bool,
+        log_every_n_steps: int,
     ) -> None:
         super().__init__()
         initialize(network, seed, weight_init)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
         self.seed = seed
+        self._log_every_n_steps = log_every_n_steps
         self._optimizer = optimizer
         self._scheduler = scheduler
         self.loss = nn.CrossEntropyLoss()
+        self.train_loss = MeanMetric()
         self.train_top1 = MulticlassAccuracy(num_classes, top_k=1, average="micro")
         accuracies = MetricCollection(
             {
@@ -91,12 +95,28 @@ class Classifier(LightningModule):
         loss = self.loss(logits, labels)
         if not torch.isfinite(loss):
             raise TrainingDiverged(self.global_step, loss.item())
-        top1 = self.train_top1(logits, labels)
-        learning_rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        self.log_dict({"train/loss": loss, "train/top1": top1, "learning_rate": learning_rate})
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
-        self.log("train_top1", self.train_top1, on_step=False, on_epoch=True)
+        self.train_loss.update(loss.detach(), weight=len(labels))
+        self.train_top1.update(logits, labels)
+        self._learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        # Straight to the logger: Lightning's own bookkeeping of values per step costs more than the
+        # bookkeeping of an epoch does, and every step pays for it.
+        if self.logger is not None and self.global_step % self._log_every_n_steps == 0:
+            top1 = (logits.argmax(dim=1) == labels).float().mean()
+            values = {"train/loss": loss.item(), "train/top1": top1.item()}
+            values["learning_rate"] = self._learning_rate
+            self.logger.log_metrics(values, step=self.global_step)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict(
+            {
+                "train_loss": self.train_loss.compute(),
+                "train_top1": self.train_top1.compute(),
+                "learning_rate": self._learning_rate,
+            }
+        )
+        self.train_loss.reset()
+        self.train_top1.reset()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         self._evaluate("val", batch, self.val_accuracies)

@@ -44,7 +44,7 @@ def require_one_of(key: str, value: object, allowed: tuple[object, ...]) -> None
     Raises:
         ValueError: `value` is none of them.
     """
-    if value not in allowed or isinstance(value, bool):
+    if value not in allowed or type(value) not in map(type, allowed):  # True and 2.0 are no integers
         raise ValueError(f"{key}={value}: must be one of {', '.join(map(str, allowed))}")
 
 

@@ -49,6 +49,7 @@ class TolerantWandbLogger(Logger):
         super().__init__()
         self._run: Any = None
         self._logger: Any = None
+        self._gave_up = False
         self._attempt(
             lambda: self._start(
                 mode=mode,
@@ -77,7 +78,17 @@ class TolerantWandbLogger(Logger):
             init_timeout=30,  # seconds
             finish_timeout=60,  # seconds; an upload that takes longer is left to `wandb sync`
         )
-        self._run = wandb.init(mode=mode, settings=settings, resume="allow", **arguments)
+        arguments |= {"settings": settings, "resume": "allow"}
+        try:
+            self._run = wandb.init(mode=mode, **arguments)
+        except Exception as error:  # whatever W&B raises
+            if mode == "offline":
+                raise
+            _warn(f"W&B cannot be reached, logging offline: {type(error).__name__}: {_first_line(error)}")
+            self._run = wandb.init(mode="offline", **arguments)
+        # As WandbLogger does with a run of its own: training steps are the x-axis of every chart.
+        self._run.define_metric("trainer/global_step")
+        self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         self._logger = WandbLogger(experiment=self._run)
 
     def _attempt(self, action: Callable[[], Any]) -> None:
@@ -85,7 +96,9 @@ class TolerantWandbLogger(Logger):
             action()
         except Exception as error:  # whatever W&B raises
             self._logger = None
-            _warn(f"W&B is switched off for this run: {type(error).__name__}: {_first_line(error)}")
+            if not self._gave_up:
+                self._gave_up = True
+                _warn(f"W&B is switched off for this run: {type(error).__name__}: {_first_line(error)}")
 
     @property
     def name(self) -> str | None:

@@ -238,8 +238,8 @@ class ImageDataModule(LightningDataModule):
         require_integer("dataset.split_seed", split_seed, 0, MAX_SEED)
         require_integer("dataset.eval_batch_size", eval_batch_size, 1)
         require_integer("dataset.crop_padding", crop_padding, 0, image_size)
-        # These two belong to the run, not to the dataset: named as the user sets them.
-        require_integer("batch_size", batch_size, 1)
+        # These two are the recipe's and the run's: named as the user sets them.
+        require_integer("recipe.batch_size", batch_size, 1)
         require_integer("seed", seed, 0, MAX_SEED)
 
         self.key = f"dataset.root={'null' if root is None else root}"
@@ -312,7 +312,8 @@ class ImageDataModule(LightningDataModule):
         kept = np.setdiff1d(np.arange(len(train.labels)), held_out)
         if self.batch_size > len(kept):
             raise ValueError(
-                f"batch_size={self.batch_size}: must be from 1 to {len(kept)}, the number of training images"
+                f"recipe.batch_size={self.batch_size}: must be from 1 to {len(kept)}, the number of "
+                "training images"
             )
         parts = {
             "train": Part(train.images[kept], train.labels[kept]),

@@ -1,13 +1,19 @@
-"""Studies and runs made up for the tests of tables and figures: no training, no files."""
+"""Studies, configurations and records made up for the tests: nothing is trained."""
 
-from collections.abc import Callable, Sequence
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ablations.configuration import RunConfiguration
+from ablations.records import HISTORY_COLUMNS, SCHEMA, SCHEMA_VERSION, RunDirectory
 from ablations.results import Arm, Study, StudyRun
+from ablations.studies import compose_runs, hydra_configuration
 
 STEPS_PER_EPOCH = 94
 
@@ -118,3 +124,100 @@ def make_runs(make_run: MakeRun) -> Callable[[Study], list[StudyRun]]:
         return runs
 
     return make
+
+
+@pytest.fixture
+def hydra() -> Iterator[None]:
+    """Hydra composes from this project's configuration."""
+    with hydra_configuration():
+        yield
+
+
+@pytest.fixture
+def results_dir(tmp_path: Path) -> Path:
+    """A folder of results that does not exist yet."""
+    return tmp_path / "results"
+
+
+Configure = Callable[..., RunConfiguration]
+
+
+@pytest.fixture
+def configure(hydra: None, results_dir: Path) -> Configure:
+    """Composes one run as the command line does: `configure("residual=false", "seed=1")`."""
+
+    def make(*overrides: str) -> RunConfiguration:
+        (configuration,) = compose_runs([f"results_dir={results_dir}", *overrides])
+        return configuration
+
+    return make
+
+
+@pytest.fixture
+def configuration(results_dir: Path) -> RunConfiguration:
+    """The little of a run's configuration that a record needs, without Hydra."""
+    resolved = {
+        "seed": 3,
+        "results_dir": str(results_dir),
+        "dataset": {"checksums": {"images": "sha256:0"}, "num_classes": 10, "image_size": 28},
+        "recipe": {"epochs": 2},
+    }
+    return RunConfiguration(resolved, {"model": "xception", "residual": "true"})
+
+
+WriteRun = Callable[..., RunDirectory]
+
+
+@pytest.fixture
+def write_run() -> WriteRun:
+    """Writes a run as run.py does: `write_run(configuration, status, epochs=None, **record)`.
+
+    `epochs` rows of metrics.csv: all of them where the run is completed, else none.
+    """
+
+    def write(
+        configuration: RunConfiguration, status: str = "completed", epochs: int | None = None, **changes: Any
+    ) -> RunDirectory:
+        directory = RunDirectory(configuration.results_dir, configuration.run_id)
+        directory.path.mkdir(parents=True, exist_ok=True)
+        completed = status == "completed"
+        device = {"type": "cpu", "name": "Some CPU", "threads": 1}
+        if epochs is None:
+            epochs = configuration.resolved["recipe"]["epochs"] if completed else 0
+        top1 = 0.5 + 0.01 * configuration.seed
+        metrics = {"val_loss": 0.7, "val_top1": top1, "val_top5": 0.9}
+        metrics |= {"test_loss": 0.8, "test_top1": top1 - 0.1, "test_top5": 0.8}
+        record = dict.fromkeys(SCHEMA) | {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": configuration.run_id,
+            "status": status,
+            "process": {"host": "somewhere", "pid": 12345},
+            "started": "2026-01-02T03:04:05+00:00",
+            "finished": None if status == "running" else "2026-01-02T03:05:05+00:00",
+            "choices": dict(configuration.choices),
+            "seed": configuration.seed,
+            "config": json.loads(json.dumps(configuration.resolved)),
+            "data_fingerprint": configuration.data_fingerprint,
+            "metrics": metrics if completed else None,
+            "parameters": 340_000,
+            "multiply_adds": 7_000_000,
+            "steps": 94 * epochs,
+            "steps_per_second": 6.5 if epochs else None,
+            "wall_time_s": 60.5,
+            "device": device if status in ("completed", "diverged") else None,
+            "versions": {"python": "3.11.2", "torch": "2.9.0"},
+            "git": {"commit": "0123456789abcdef", "dirty": False},
+            "diverged_at_step": 17 if status == "diverged" else None,
+            "error": "Traceback\n  somewhere\nOSError: disk full\n" if status == "failed" else None,
+        }
+        if epochs:
+            with directory.history_path.open("w", newline="", encoding="utf-8") as file:
+                rows = csv.DictWriter(file, HISTORY_COLUMNS, restval=0.25, lineterminator="\n")
+                rows.writeheader()
+                for epoch in range(1, epochs + 1):
+                    late = epochs - epoch
+                    rows.writerow({"epoch": epoch, "step": 94 * epoch, "val_top1": top1 - 0.05 * late})
+        directory.write(record | changes)
+        return directory
+
+    return write

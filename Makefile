@@ -1,0 +1,49 @@
+# make reproduce-figures   install, train what is missing, write tables and figures
+# make test                install, run every test
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: reproduce-figures figures test lint format benchmark clean
+
+# Train what is missing of the paper's figures 9 and 10, then draw them, also where a run failed.
+reproduce-figures: .venv/installed
+	@$(BIN)/python run.py -m study=residual,intermediate_activation; trained=$$?; \
+	$(BIN)/python -m ablations residual intermediate_activation && exit $$trained
+
+# Tables and figures of every study from the records, without training.
+figures: .venv/installed
+	@$(BIN)/python -m ablations
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# What the training loop costs over a bare one; what interrupted sweeps lose. Takes about half an hour.
+benchmark: .venv/installed-dev
+	$(BIN)/python -m benchmarks.training_loop
+	$(BIN)/python -m benchmarks.interrupted_sweeps
+
+# The environment; results stay.
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# constraints.txt pins the versions that the tests and the committed results were made with.
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,cluster]"
+	@touch .venv/installed $@

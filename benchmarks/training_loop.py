@@ -1,0 +1,85 @@
+"""What the training loop costs: steps/second of a run of run.py over those of a bare PyTorch loop.
+
+    python -m benchmarks.training_loop [--pairs 7] [--epochs 1]
+
+Both train the default network on the default data with the same number of threads, in turns in one
+process; the ratio is taken pair by pair and its median printed. A run of run.py logs to W&B (offline)
+and keeps its record, as any run does; validation, test and start-up are left out on both sides.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+
+import torch
+from torch import nn
+
+import run
+from ablations.configuration import RunConfiguration
+from ablations.records import RunDirectory
+from ablations.studies import compose_runs, hydra_configuration
+
+
+def framework_speed(configuration: RunConfiguration) -> float:
+    """Training steps/second that the record of a run states."""
+    directory = RunDirectory(configuration.results_dir, configuration.run_id)
+    with directory.lock() as held:
+        assert held
+        record = run.train(configuration, directory, progress_bar=False)
+    assert record["status"] == "completed", record["error"]
+    return record["steps_per_second"]
+
+
+def bare_speed(configuration: RunConfiguration) -> float:
+    """Training steps/second of the shortest loop that trains the same network on the same batches."""
+    torch.set_num_threads(configuration.resolved["trainer"]["threads"])
+    data, module = run.build(configuration)
+    data.prepare_data()
+    loader = data.train_dataloader()
+    epochs = configuration.resolved["recipe"]["epochs"]
+    network = module.network.train()
+    optimizer = module._optimizer(network.parameters())
+    scheduler = module._scheduler(optimizer, total_steps=epochs * len(loader))
+    loss_function = nn.CrossEntropyLoss()
+    seconds = 0.0
+    for epoch in range(epochs):
+        loader.sampler.set_epoch(epoch)
+        start = time.perf_counter()
+        for images, labels in loader:
+            optimizer.zero_grad()
+            loss = loss_function(network(images.to(memory_format=module.memory_format)), labels)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+        seconds += time.perf_counter() - start
+    return epochs * len(loader) / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=7, help="how often the two take turns")
+    parser.add_argument("--epochs", type=int, default=1, help="of each turn")
+    arguments = parser.parse_args()
+    ratios = []
+    for pair in range(arguments.pairs):
+        with tempfile.TemporaryDirectory() as folder, hydra_configuration():
+            (configuration,) = compose_runs(
+                [f"results_dir={folder}", f"recipe.epochs={arguments.epochs}", f"seed={pair}"]
+            )
+            # Who goes first alternates, as the machine's speed drifts.
+            if pair % 2:
+                framework, bare = framework_speed(configuration), bare_speed(configuration)
+            else:
+                bare, framework = bare_speed(configuration), framework_speed(configuration)
+        ratios.append(framework / bare)
+        print(
+            f"pair {pair + 1}: run.py {framework:.2f} steps/s, bare loop {bare:.2f} steps/s, "
+            f"ratio {ratios[-1]:.3f}",
+            flush=True,
+        )
+    print(f"median ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+
+
+if __name__ == "__main__":
+    main()

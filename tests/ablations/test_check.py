@@ -1,0 +1,175 @@
+"""What a user can get wrong is told in a line, before anything is written."""
+
+import copy
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from ablations import check
+from ablations.check import check_run, check_seed
+from ablations.configuration import RunConfiguration
+from ablations.errors import UserError
+from lightning_modules.data.idx import format_idx
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("residual=false", "intermediate_activation=elu", "logger=none", "seed=4294967295"),
+        ("dataset_model=cifar10_xception",),  # another dataset's scaling, by its name
+        ("~dataset_model", "recipe.norm_momentum=1", "recipe.optimizer.lr=0"),
+        ("+recipe.optimizer.nesterov=true", "trainer.accelerator=cpu", "logger.mode=online"),
+        ("recipe.optimizer._target_=torch.optim.AdamW", "~recipe.optimizer.momentum"),
+    ],
+)
+def test_what_is_right_passes_and_nothing_is_written(
+    configure, results_dir: Path, overrides: tuple[str, ...]
+) -> None:
+    check_run(configure(*overrides))
+    assert not results_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295"),
+        ("seed=4294967296", "seed=4294967296: must be a whole number from 0 to 4294967295"),
+        ("seed=1.5", "seed=1.5: must be a whole number from 0"),
+        ("seed=one", "seed=one: must be a whole number from 0"),
+        ("seed=true", "seed=True: must be a whole number from 0"),
+        ("seed=[0,1]", "seed=[0, 1]: must be a whole number from 0"),
+        ("recipe.epochs=0", "recipe.epochs=0: must be a whole number of at least 1"),
+        ("recipe.epochs=2.5", "recipe.epochs=2.5: must be a whole number of at least 1"),
+        ("recipe.batch_size=0", "recipe.batch_size=0: must be a whole number of at least 1"),
+        ("recipe.batch_size=4001", "recipe.batch_size=4001: must be from 1 to 4000"),
+        ("recipe.dropout=1", "dropout=1: must be a number of at least 0 and below 1"),
+        ("recipe.norm_momentum=7", "recipe.norm_momentum=7: must be a number above 0 and at most 1"),
+        ("recipe.norm_momentum=0", "recipe.norm_momentum=0: must be a number above 0 and at most 1"),
+        ("recipe.norm_momentum=slow", "recipe.norm_momentum=slow: must be a number above 0"),
+        ("recipe.channels_last=maybe", "recipe.channels_last=maybe: must be true or false"),
+        ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1: must be a number of at least 0"),
+        ("recipe.optimizer.lr=high", "recipe.optimizer.lr=high: must be a number of at least 0"),
+        ("recipe.optimizer.lr=nan", "recipe.optimizer.lr=nan: must be a number of at least 0"),
+        ("recipe.optimizer.momentum=-1", "recipe: Invalid momentum value: -1"),
+        ("recipe.scheduler.pct_start=2", "recipe: Expected float between 0 and 1 pct_start, but got 2"),
+        ("recipe.optimizer._target_=torch.optim.Sgd", "torch.optim.Sgd"),
+        ("recipe.weight_init._target_=torch.nn.init.eye_", "recipe.weight_init: "),
+        ("model.width=0", "model.width=0: must be a number above 0"),
+        ("model.width=wide", "model.width=wide: must be a number above 0"),
+        ("model.width=1e9", "model: Storage size calculation overflowed"),
+        ("model.stem_stride=3", "model.stem_stride=3: must be one of 1, 2"),
+        ("model.middle_modules=-1", "model.middle_modules=-1: must be a whole number of at least 0"),
+        ("model.norm.eps=small", "model: "),
+        ("~model.width", "'width'"),
+        ("trainer.threads=0", "trainer.threads=0: must be a whole number of at least 1"),
+        ("trainer.accelerator=gpus", "trainer.accelerator=gpus: must be one of auto, gpu, "),
+        ("logger.mode=silent", "logger.mode=silent: must be one of offline, online"),
+        ("logger.every_n_steps=0", "logger.every_n_steps=0: must be a whole number of at least 1"),
+        ("dataset.validation_images=5000", "dataset.validation_images=5000: must be below 5000"),
+        ("dataset.num_classes=5", "dataset.num_classes=5: the training labels go from 0 to 9"),
+        ("dataset.image_size=32", "dataset.image_size=32: the training images are 1 x 28 x 28"),
+        ("dataset.root=/no/such/folder", "dataset.root=/no/such/folder: missing train-images-idx3-ubyte"),
+        ("dataset.download=true", "dataset.download=true: needs a dataset.root"),
+        ("dataset_model=small", "dataset_model=small: no such option; there are: cifar10_xception, "),
+        ("+momentum=0.9", "momentum: no such key; there are: dataset, "),
+        ("+recipe.momentum=0.9", "recipe.momentum: no such key; there are: batch_size, "),
+        ("+logger.x=1", "logger.x: no such key; there are: backend, "),
+        ("+trainer.devices=2", "trainer.devices: no such key; there are: accelerator, threads"),
+        ("+recipe.optimizer.x=1", "recipe: SGD.__init__() got an unexpected keyword argument 'x'"),
+        ("+model.depth=3", "model: Xception.__init__() got an unexpected keyword argument 'depth'"),
+        ("+dataset.x=1", "dataset: "),
+        ("+residual.x=1", "model: LinearShortcut.__init__() got an unexpected keyword argument 'x'"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line_and_nothing_is_written(
+    configure, results_dir: Path, override: str, message: str
+) -> None:
+    run = configure(override)
+    with pytest.raises(UserError) as raised:
+        check_run(run)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not results_dir.exists()
+
+
+def test_the_seed_alone(configure) -> None:
+    check_seed(configure("seed=0", "recipe.epochs=0"))
+    with pytest.raises(UserError, match=r"^seed=-1: "):
+        check_seed(configure("seed=-1"))
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "file/far/below"])
+def test_results_that_cannot_be_written(configure, tmp_path: Path, place: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(UserError, match=f"^results_dir={tmp_path / place}: cannot be written"):
+        check_run(configure(f"results_dir={tmp_path / place}"))
+    assert file.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.fixture
+def small_images(tmp_path: Path) -> dict[str, Any]:
+    """Changes of a configuration that make its data 40 images of 4x4 pixels."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    checksums = {}
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 4)
+    for part in ("train", "t10k"):
+        contents = {"images-idx3": np.zeros((40, 4, 4), np.uint8), "labels-idx1": labels}
+        for name, content in contents.items():
+            data = format_idx(content)
+            (folder / f"{part}-{name}-ubyte").write_bytes(data)
+            checksums[f"{part}-{name}-ubyte"] = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return {
+        "root": str(folder),
+        "checksums": checksums,
+        "image_size": 4,
+        "validation_images": 10,
+        "batch_size": 8,
+    }
+
+
+def with_data(run: RunConfiguration, data: dict[str, Any]) -> RunConfiguration:
+    resolved = copy.deepcopy(dict(run.resolved))
+    resolved["dataset"] |= data
+    return RunConfiguration(resolved, run.choices)
+
+
+def test_images_too_small_for_the_network(configure, small_images: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"^dataset.image_size=4: too small for model .*Xception") as raised:
+        check_run(with_data(configure(), small_images))
+    assert "\n" not in str(raised.value)
+
+
+def test_data_of_another_content(configure, small_images: dict[str, Any]) -> None:
+    path = Path(small_images["root"]) / "train-labels-idx1-ubyte"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match=f"{path}: .*truncated"):
+        check_run(with_data(configure(), small_images))
+    path.write_bytes(whole[:-1] + b"\1")
+    with pytest.raises(UserError, match=f"{path}: wrong checksum"):
+        check_run(with_data(configure(), small_images))
+
+
+def test_an_option_that_takes_keys_from_another_is_left_to_itself(
+    configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = configure("+recipe.extra=1")
+    (tmp_path / "conf" / "recipe").mkdir(parents=True)
+    (tmp_path / "conf" / "config.yaml").write_text("outcome_version: 1\nseed: 0\nresults_dir: results\n")
+    monkeypatch.setattr(check, "CONFIG_DIR", tmp_path / "conf")
+    check.check_keys(run)  # no file at all: an option of another configuration directory
+    file = tmp_path / "conf" / "recipe" / "embedded.yaml"
+    known = {key: value for key, value in run.resolved["recipe"].items() if key != "extra"}
+    OmegaConf.save(OmegaConf.create(known), file)
+    with pytest.raises(UserError, match=r"^recipe\.extra: no such key"):
+        check.check_keys(run)
+    OmegaConf.save(OmegaConf.create({"defaults": ["long"], "epochs": 1}), file)
+    check.check_keys(run)

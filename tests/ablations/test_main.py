@@ -1,0 +1,176 @@
+"""`python -m ablations` on records that were made up for the planned runs of the studies."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablations import __main__ as command
+from ablations.studies import PlannedRun, hydra_configuration, plan_study
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, results_dir: Path):
+    """Calls the command on the test's results: `call("list", "residual")` returns the exit code."""
+
+    def run(*words: str) -> int:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", ["ablations", *words, f"results_dir={results_dir}"])
+        return command.main()
+
+    return run
+
+
+@pytest.fixture
+def runs(results_dir: Path) -> list[PlannedRun]:
+    """The planned runs of the residual study."""
+    with hydra_configuration():
+        return plan_study("residual", [f"results_dir={results_dir}"])[1]
+
+
+def without_space(text: str) -> str:
+    return "".join(text.split())
+
+
+def test_list_of_nothing(call, results_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list") == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "residual: 0 of 12 completed" in shown.out
+    assert "intermediate_activation: 0 of 18 completed" in shown.out
+    assert shown.out.count("missing") == 30
+    assert not results_dir.exists()
+
+
+def test_list_of_every_status(call, runs, write_run, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(runs[0].configuration)
+    write_run(runs[1].configuration, "diverged", epochs=2)
+    write_run(runs[2].configuration, "failed")
+    write_run(runs[3].configuration, "running", epochs=3)
+    write_run(runs[4].configuration, "running", epochs=1)
+    with runs[3].directory.lock():
+        assert call("list", "residual") == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "residual: 1 of 12 completed" in shown.out
+    assert "intermediate_activation" not in shown.out
+    rows = [line.split("│")[1:-1] for line in shown.out.splitlines() if line.startswith("│")]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    assert [row[:5] for row in cells[:6]] == [
+        ["residual", "0", "completed", "6", "50.0%"],
+        ["residual", "1", "diverged", "2", "–"],
+        ["residual", "2", "failed", "0", "–"],
+        ["residual", "3", "running", "3", "–"],
+        ["residual", "4", "missing", "1", "–"],
+        ["residual", "5", "missing", "0", "–"],
+    ]
+    assert len(cells) == 12
+    assert runs[0].run_id in without_space(shown.out)
+
+
+def test_list_shows_shared_runs_in_both_studies(
+    call, runs, write_run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(runs[0].configuration)  # the baseline of both
+    assert call("list") == 0
+    shown = capsys.readouterr().out
+    assert "residual: 1 of 12 completed" in shown
+    assert "intermediate_activation: 1 of 18 completed" in shown
+
+
+def test_a_corrupt_record_is_named_left_and_missing(
+    call, runs, write_run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in runs:
+        write_run(run.configuration)
+    path = runs[7].directory.record_path
+    path.write_bytes(b'{"status": "compl')
+    assert call("list", "residual") == 0
+    shown = capsys.readouterr()
+    assert "residual: 11 of 12 completed" in shown.out
+    assert shown.out.count("missing") == 1
+    assert shown.err.count("\n") == 1
+    assert str(path) in shown.err
+    assert path.read_bytes() == b'{"status": "compl'
+
+
+@pytest.mark.parametrize("words", [("nope",), ("list", "nope"), ("residual", "nope")])
+def test_an_unknown_study(
+    call, words: tuple[str, ...], results_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == ("error: study=nope: no such study; there are: residual, intermediate_activation\n")
+    assert not results_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("residual", "recipe.epoch=3"), "error: recipe.epoch: no such key; there are: epochs, "),
+        (("residual", "residual=true"), "error: residual: the arms of study=residual differ in it"),
+        (("list", "seed=0,a"), "error: seed=0,a: must be whole numbers"),
+        (("list", "model=resnet"), "error: model=resnet: no such option; there are: xception"),
+    ],
+)
+def test_bad_input_is_a_line(
+    call, words: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*words) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(line)
+    assert shown.err.count("\n") == 1
+
+
+def test_results_that_cannot_be_written(call, results_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results_dir.write_text("a file")
+    assert call("residual") == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: results_dir={results_dir}: cannot be written")
+    assert shown.count("\n") == 1
+
+
+def test_reproduce_writes_tables_and_figures_from_what_there_is(
+    call, runs, write_run, results_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in runs[:-1]:
+        write_run(run.configuration)
+    write_run(runs[1].configuration, "diverged", epochs=2)
+    corrupt = runs[8].directory.record_path
+    corrupt.write_text("{")
+    records = {path: path.read_bytes() for path in results_dir.rglob("*") if path.is_file()}
+
+    assert call("residual") == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert str(corrupt) in shown.err
+    paths = [Path(line) for line in shown.out.splitlines()[-5:]]
+    assert {path.relative_to(results_dir).as_posix() for path in paths} == {
+        *(f"tables/figure09_residual.{suffix}" for suffix in ("csv", "md", "tex")),
+        *(f"figures/figure09_residual.{suffix}" for suffix in ("png", "svg")),
+    }
+    assert all(path.stat().st_size > 100 for path in paths)
+    with (results_dir / "tables" / "figure09_residual.csv").open(newline="") as file:
+        rows = {row["arm"]: row for row in csv.DictReader(file)}
+    counts = ("n_completed", "n_planned", "n_diverged", "n_missing")
+    assert [rows["residual"][name] for name in counts] == ["5", "6", "1", "0"]
+    assert [rows["non_residual"][name] for name in counts] == ["4", "6", "0", "2"]
+    # top-1 is 0.50, 0.52, ... by seed; seed 1 diverged and counts as chance.
+    mean = (0.50 + 0.1 + 0.52 + 0.53 + 0.54 + 0.55) / 6
+    assert float(rows["residual"]["val_top1_mean"]) == pytest.approx(mean, abs=1e-6)
+    assert {path: path.read_bytes() for path in records} == records
+
+
+def test_reproduce_of_a_varied_study_has_files_of_its_own(
+    call, results_dir: Path, write_run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hydra_configuration():
+        _, runs = plan_study("residual", [f"results_dir={results_dir}", "seed=0,1", "recipe.epochs=2"])
+    for run in runs:
+        write_run(run.configuration)
+    assert call("residual", "seed=0,1", "recipe.epochs=2") == 0
+    assert capsys.readouterr().err == ""
+    assert (results_dir / "tables" / "figure09_residual__recipe.epochs=2__seed=0,1.csv").exists()
+    assert not (results_dir / "tables" / "figure09_residual.csv").exists()

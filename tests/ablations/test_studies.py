@@ -1,0 +1,290 @@
+"""From a study's file to its runs: all arms, all seeds, and no difference but the declared one."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from ablations.configuration import CONFIG_DIR, RunConfiguration
+from ablations.errors import UserError
+from ablations.studies import (
+    ARM_KEYS,
+    STUDY_KEYS,
+    _check_study,
+    compose_runs,
+    plan_study,
+    standing,
+    study_names,
+)
+
+STUDIES = sorted(path.stem for path in (CONFIG_DIR / "study").glob("*.yaml"))
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from leaves(value, f"{path}.{key}".lstrip("."))
+    else:
+        yield path, node
+
+
+def differing(a: RunConfiguration, b: RunConfiguration) -> set[str]:
+    one, other = dict(leaves(dict(a.resolved))), dict(leaves(dict(b.resolved)))
+    return {
+        path for path in one.keys() | other.keys() if one.get(path, "absent") != other.get(path, "absent")
+    }
+
+
+def test_studies_are_in_the_order_of_the_papers_figures() -> None:
+    assert sorted(study_names()) == STUDIES
+    assert study_names()[:2] == ["residual", "intermediate_activation"]
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_plans_every_arm_with_every_seed(name: str) -> None:
+    study, runs = plan_study(name)
+    assert len(study.seeds) >= 6
+    planned = [(run.arm, run.seed) for run in runs]
+    assert planned == [(arm.name, seed) for arm in study.arms for seed in study.seeds]
+    assert len({run.run_id for run in runs}) == len(runs)
+    assert {run.group for run in runs} == {name}
+    assert study.baseline in [arm.name for arm in study.arms]
+    assert all(arm.label for arm in study.arms)
+    assert str(runs[0].epochs) in study.scale
+    assert runs[0].configuration.choices["dataset"] in study.scale
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_overrides_of_a_planned_run_compose_to_it(name: str) -> None:
+    _, runs = plan_study(name, ["seed=1", "recipe.epochs=2"])
+    for run in runs:
+        (composed,) = compose_runs(run.overrides)
+        assert composed.resolved == run.configuration.resolved
+        assert composed.choices == run.configuration.choices
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("name", STUDIES)
+def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(name: str) -> None:
+    study, runs = plan_study(name)
+    by_arm = {(run.arm, run.seed): run.configuration for run in runs}
+    baseline_choice = next(arm.choose for arm in study.arms if arm.name == study.baseline)
+    for arm in study.arms:
+        if arm.name == study.baseline:
+            continue
+        declared = arm.choose.keys() | baseline_choice.keys()
+        for seed in study.seeds:
+            baseline, run = by_arm[study.baseline, seed], by_arm[arm.name, seed]
+            chosen = {group for group in run.choices if run.choices[group] != baseline.choices[group]}
+            assert chosen == declared
+            paths = differing(baseline, run)
+            assert paths
+            allowed = declared | {f"model.{group}" for group in declared}  # it interpolates from them
+            assert {
+                path for path in paths if not any(f"{path}.".startswith(f"{a}.") for a in allowed)
+            } == set()
+            for group in declared:  # and what the network gets is what was chosen
+                assert run.resolved["model"][group] == run.resolved[group]
+
+
+@pytest.mark.usefixtures("hydra")
+def test_seeds_of_an_arm_differ_in_the_seed_alone() -> None:
+    _, runs = plan_study("residual")
+    assert differing(runs[0].configuration, runs[1].configuration) == {"seed", "dataset.seed"}
+
+
+@pytest.mark.usefixtures("hydra")
+def test_two_studies_share_the_runs_of_their_baseline() -> None:
+    ids = {}
+    for name in ("residual", "intermediate_activation"):
+        study, runs = plan_study(name)
+        ids[name] = {run.run_id for run in runs if run.arm == study.baseline}
+        ids[f"{name} others"] = {run.run_id for run in runs if run.arm != study.baseline}
+    assert len(ids["residual"]) == 6
+    assert ids["residual"] == ids["intermediate_activation"]
+    assert not ids["residual others"] & ids["intermediate_activation others"]
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_study_is_the_default_run_with_its_choices(configure) -> None:
+    _, runs = plan_study("residual", ["seed=0"])
+    assert {run.arm: run.run_id for run in runs} == {
+        "residual": configure("residual=true").run_id,
+        "non_residual": configure("residual=false").run_id,
+    }
+
+
+# Overrides beside a study
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    ("overrides", "suffix"),
+    [
+        ([], ""),
+        (["results_dir=elsewhere"], ""),
+        (["logger=none", "trainer.threads=2", "dataset.root=/data"], ""),
+        (["seed=0,1"], "__seed=0,1"),
+        (["seed=range(0,3)"], "__seed=0,1,2"),
+        (["recipe.epochs=12"], "__recipe.epochs=12"),
+        (["recipe.epochs=12", "seed=4", "logger=none"], "__recipe.epochs=12__seed=4"),
+        (["dataset='fashion_mnist'"], "__dataset=_fashion_mnist_"),
+        (["~dataset_model"], "__~dataset_model".replace("~", "_")),
+    ],
+)
+def test_a_varied_study_has_files_of_its_own(overrides: list[str], suffix: str) -> None:
+    study, runs = plan_study("residual", overrides)
+    assert study.output == f"figure09_residual{suffix}"
+    assert len(runs) == 2 * len(study.seeds)
+
+
+@pytest.mark.usefixtures("hydra")
+def test_overrides_reach_every_run(results_dir) -> None:
+    study, runs = plan_study(
+        "residual", [f"results_dir={results_dir}", "seed=5,4", "recipe.epochs=2", "dataset=fashion_mnist"]
+    )
+    assert study.seeds == (5, 4)
+    assert [run.seed for run in runs] == [5, 4, 5, 4]
+    for run in runs:
+        assert run.epochs == 2
+        assert run.configuration.choices["dataset"] == "fashion_mnist"  # the user's goes before the base's
+        assert run.configuration.choices["dataset_model"] == "fashion_mnist_xception"
+        assert run.directory.path == results_dir / "runs" / run.run_id
+    assert "fashion_mnist (28x28 pixels, 10 classes), 2 epochs" in study.scale
+    assert runs[0].configuration.resolved["residual"] != runs[2].configuration.resolved["residual"]
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("residual=true", "residual: the arms of study=residual differ in it"),
+        ("residual='true'", "residual: the arms of study=residual differ in it"),
+        ("residual=false,true", "only the seed can take several values"),
+        ("~residual", "residual: the arms of study=residual differ in it"),
+        ("residual._target_=torch.nn.Identity", "residual._target_: the arms of study=residual differ in it"),
+        ("recipe.epochs=1,2", "recipe.epochs=1,2: beside a study only the seed"),
+        ("recipe.epochs=range(1,3)", "only the seed can take several values"),
+        ("model=glob(*)", "only the seed can take several values"),
+        ("seed=0,1,0", "seed=0,1,0: a seed stands there twice"),
+        ("seed=[0,1]", "seed=.*: must be whole numbers"),
+        ("seed='0','1'", "seed=.*: must be whole numbers"),
+        ("seed=0,a", "seed=0,a: must be whole numbers"),
+        ("seed=0.5", "seed=0.5: must be whole numbers"),
+        ("seed=true", "seed=true: must be whole numbers"),
+        ("seed=null", "seed=null: must be whole numbers"),
+        ("seed=interval(0,1)", "seed=.*: must be whole numbers"),
+        ("seed=glob(*)", "seed=.*: must be whole numbers"),
+        ("~seed", "~seed: must be whole numbers"),
+    ],
+)
+def test_what_cannot_be_varied_beside_a_study(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        plan_study("residual", [override])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("override", ["recipe.epoch=1", "model=resnet", "+seed=1,2=", "{"])
+def test_what_does_not_exist_beside_a_study(override: str) -> None:
+    with pytest.raises(HydraException):
+        plan_study("residual", [override])
+    with pytest.raises(HydraException):
+        plan_study("no_such_study")
+
+
+# A study's file
+
+
+def edited(name: str, edit) -> dict[str, Any]:
+    node = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "study" / f"{name}.yaml"))
+    node = copy.deepcopy(node)
+    edit(node)
+    return node
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_files_on_disk_are_accepted(name: str) -> None:
+    _check_study(name, edited(name, lambda node: None))
+
+
+MALFORMED = {
+    "unknown key": lambda node: node.update(colour="red"),
+    "unknown key of an arm": lambda node: node["arms"][0].update(colour="red"),
+    "no arms": lambda node: node.update(arms=None),
+    "arms that are names": lambda node: node.update(arms=["residual", "non_residual"]),
+    "arms by name": lambda node: node.update(arms={"residual": {}}),
+    "two arms of one name": lambda node: node["arms"][1].update(name="residual"),
+    "baseline that is no arm": lambda node: node.update(baseline="none"),
+    "another name than the file's": lambda node: node.update(name="residuals"),
+    "choose that is a string": lambda node: node["arms"][0].update(choose="residual=true"),
+    "base that is null": lambda node: node.update(base=None),
+    "no seeds": lambda node: node.update(seeds=[]),
+    "seeds that are a number": lambda node: node.update(seeds=6),
+    "a seed twice": lambda node: node.update(seeds=[0, 1, 1]),
+    "a seed that is a word": lambda node: node.update(seeds=[0, "one"]),
+    "a seed that is a list": lambda node: node.update(seeds=[0, [1]]),
+    "target in per cent": lambda node: node.update(target=75),
+    "target in words": lambda node: node.update(target="high"),
+    "target of 0": lambda node: node.update(target=0),
+}
+MALFORMED |= {f"without {key}": lambda node, key=key: node.pop(key) for key in STUDY_KEYS}
+MALFORMED |= {f"arm without {key}": lambda node, key=key: node["arms"][1].pop(key) for key in ARM_KEYS}
+
+
+@pytest.mark.parametrize("kind", sorted(MALFORMED))
+def test_a_malformed_file_is_named_in_a_line(kind: str) -> None:
+    with pytest.raises(UserError, match=r"^conf/study/residual\.yaml: ") as raised:
+        _check_study("residual", edited("residual", MALFORMED[kind]))
+    assert "\n" not in str(raised.value)
+
+
+# How runs stand
+
+
+@pytest.mark.usefixtures("hydra")
+def test_standing_of_every_status(results_dir, write_run) -> None:
+    _, runs = plan_study("residual", [f"results_dir={results_dir}", "seed=0,1,2,3,4"])
+    plan = ["completed", "diverged", "failed", "running", "interrupted", "missing", "unreadable", "lost"]
+    by_plan = dict(zip(plan, runs, strict=False))
+    for status in ("completed", "diverged", "failed", "running"):
+        write_run(by_plan[status].configuration, status, epochs=6 if status == "completed" else 2)
+    write_run(by_plan["interrupted"].configuration, "running", epochs=2)
+    for what in ("unreadable", "lost"):
+        write_run(by_plan[what].configuration)
+    by_plan["unreadable"].directory.record_path.write_text("{")
+    by_plan["lost"].directory.history_path.unlink()
+
+    with by_plan["running"].directory.lock():
+        entries, problems = standing(runs)
+    assert [(entry.arm, entry.seed, entry.run_id) for entry in entries] == [
+        (run.arm, run.seed, run.run_id) for run in runs
+    ]
+    status = {entry.run_id: entry.status for entry in entries}
+    expected = {"interrupted": "missing", "unreadable": "missing", "lost": "missing"}
+    for what, run in by_plan.items():
+        assert status[run.run_id] == expected.get(what, what), what
+    assert len(problems) == 2
+    assert str(by_plan["unreadable"].directory.record_path) in " ".join(problems)
+    assert str(by_plan["lost"].directory.history_path) in " ".join(problems)
+
+    completed = next(entry for entry in entries if entry.status == "completed")
+    assert completed.record is not None
+    assert completed.history is not None
+    assert len(completed.history) == 6
+    assert completed.directory == by_plan["completed"].directory.path
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_damaged_history_counts_as_missing(results_dir, write_run) -> None:
+    _, runs = plan_study("residual", [f"results_dir={results_dir}", "seed=0"])
+    directory = write_run(runs[0].configuration)
+    directory.history_path.write_text("x\n" * 7)
+    (entry, _), (problem,) = standing(runs)
+    assert (entry.status, entry.history) == ("missing", None)
+    assert str(directory.history_path) in problem

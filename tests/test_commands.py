@@ -1,0 +1,223 @@
+"""The commands of the README as a user types them, in a copy of the repository whose network is tiny.
+
+The copy differs in two files alone (conf/dataset_model, conf/recipe), so that the commands can be typed
+as they stand. The tests of this file run in order: later commands find what earlier ones trained.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+COPIED = ("run.py", "ablations", "lightning_modules", "hydra_plugins", "conf")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in COPIED:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    small = folder / "conf/dataset_model/fashion_mnist_embedded_xception.yaml"
+    small.write_text("# @package model\nwidth: 0.02\nstem_stride: 2\nmiddle_modules: 0\n")
+    recipe = folder / "conf/recipe/embedded.yaml"
+    recipe.write_text(recipe.read_text().replace("epochs: 6", "epochs: 1"))
+    return folder
+
+
+def type_command(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+    program, *arguments = line.split()
+    assert program == "python"
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in folder.glob("results/runs/*/record.json")]
+
+
+def test_help_tells_what_can_be_chosen_in_a_screenful(checkout):
+    result = type_command(checkout, "python run.py --help")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 40
+    assert all(len(line) <= 110 for line in lines)
+    for expected in ("residual: false, true", "python run.py -m study=residual", "python -m ablations list"):
+        assert expected in result.stdout
+
+
+def test_cfg_shows_the_configuration(checkout):
+    result = type_command(checkout, "python run.py --cfg job residual=false")
+    assert result.returncode == 0
+    assert "_target_: lightning_modules.blocks.no_shortcut" in result.stdout
+    assert not (checkout / "results").exists()
+
+
+def test_one_run(checkout):
+    result = type_command(checkout, "python run.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    (record,) = records(checkout)
+    assert record["status"] == "completed"
+    assert f"record: results/runs/{record['run_id']}/record.json" in result.stdout
+    assert "Epoch 0" in result.stdout  # the progress bar
+    assert list(checkout.glob("results/wandb/offline-run-*"))
+    assert {path.name for path in checkout.iterdir()} == {*COPIED, "results"}
+
+
+def test_a_done_run_is_not_trained_again(checkout):
+    (before,) = checkout.glob("results/runs/*/record.json")
+    content, changed = before.read_bytes(), before.stat().st_mtime_ns
+    result = type_command(checkout, "python run.py")
+    assert result.returncode == 0
+    assert "Epoch" not in result.stdout
+    assert (before.read_bytes(), before.stat().st_mtime_ns) == (content, changed)
+
+
+def test_sweep_of_the_residual_group_as_typed(checkout):
+    result = type_command(checkout, "python run.py -m model=xception residual=true,false")
+    assert result.returncode == 0, result.stderr
+    assert sorted(record["choices"]["residual"] for record in records(checkout)) == ["false", "true"]
+    assert "2 of 2 runs done" in result.stdout
+    assert result.stderr == ""
+
+
+def test_sweep_of_all_three(checkout):
+    line = (
+        "python run.py -m model=xception intermediate_activation=none,relu,elu residual=true,false seed=0,1,2"
+    )
+    result = type_command(checkout, line)
+    assert result.returncode == 0, result.stderr
+    assert "16 of 18 runs are to be trained" in result.stdout
+    found = {
+        (r["choices"]["intermediate_activation"], r["choices"]["residual"], r["seed"])
+        for r in records(checkout)
+        if r["status"] == "completed"
+    }
+    assert len(found) == len(records(checkout)) == 18
+
+
+def test_study(checkout):
+    result = type_command(checkout, "python run.py -m study=residual")
+    assert result.returncode == 0, result.stderr
+    assert "6 of 12 runs are to be trained" in result.stdout  # the sweep had seeds 0, 1, 2
+    assert len(records(checkout)) == 18 + 6
+
+
+def test_list_shows_each_planned_run(checkout):
+    result = type_command(checkout, "python -m ablations list")
+    assert result.returncode == 0, result.stderr
+    assert "residual: 12 of 12 completed" in result.stdout
+    assert "intermediate_activation: 12 of 18 completed" in result.stdout
+    assert result.stdout.count("missing") == 6
+
+
+def test_tables_and_figures_from_the_records(checkout):
+    before = {path: path.read_bytes() for path in checkout.glob("results/runs/*/*")}
+    result = type_command(checkout, "python -m ablations")
+    assert result.returncode == 0, result.stderr
+    assert before == {path: path.read_bytes() for path in checkout.glob("results/runs/*/*")}
+    for stem in ("figure09_residual", "figure10_intermediate_activation"):
+        for path in (f"tables/{stem}.csv", f"tables/{stem}.md", f"tables/{stem}.tex"):
+            assert (checkout / "results" / path).stat().st_size > 100
+        for path in (f"figures/{stem}.png", f"figures/{stem}.svg"):
+            assert (checkout / "results" / path).stat().st_size > 1000
+            assert f"results/{path}" in result.stdout
+    table = (checkout / "results/tables/figure10_intermediate_activation.md").read_text()
+    assert "4 / 6" not in table  # seeds 0, 1, 2 of ReLU and ELU
+    assert "3 / 6" in table
+
+
+def test_the_same_run_gives_the_same_metrics_to_the_last_bit(checkout, tmp_path):
+    line = f"python run.py seed=1 logger=none results_dir={tmp_path}"
+    assert type_command(checkout, line).returncode == 0
+    (path,) = tmp_path.glob("runs/*/record.json")
+    alone = json.loads(path.read_text())
+    (beside_others,) = (r for r in records(checkout) if r["run_id"] == alone["run_id"])
+    assert alone["metrics"] == beside_others["metrics"]
+    assert alone["device"] == beside_others["device"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("residual=maybe", "residual=maybe: no such option; there are: false, true"),
+        ("-m residual=true,maybe", "residual=maybe: no such option; there are: false, true"),
+        ("modle=xception", "modle: no such key; there are: "),
+        ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295"),
+        ("-m seed=0,-1", "seed=-1: must be a whole number from 0 to 4294967295"),
+        ("model.width=0", "model.width=0: must be a number above 0"),
+        ("results_dir=run.py/results", "results_dir=run.py/results: cannot be written"),
+        ("seed=9 dataset.root=nowhere", "dataset.root=nowhere: missing train-images-idx3-ubyte"),
+        ("-m study=residual residual=true", "residual: the arms of study=residual differ in it"),
+        ("study=residual", "study=residual is a sweep: add -m"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(checkout, arguments, expected):
+    before = sorted(checkout.rglob("*"))
+    result = type_command(checkout, f"python run.py {arguments}")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {expected}")
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(path for path in checkout.rglob("*") if "__pycache__" not in path.parts) == [
+        path for path in before if "__pycache__" not in path.parts
+    ]
+
+
+def test_a_failing_run_stops_no_other(checkout):
+    (checkout / "lightning_modules/broken.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Broken(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        assert not self.training, 'no training'\n"
+        "        return x\n"
+    )
+    (checkout / "conf/intermediate_activation/broken.yaml").write_text(
+        "_target_: lightning_modules.broken.Broken\n_partial_: true\n"
+    )
+    line = "python run.py -m intermediate_activation=broken,none seed=8 logger=none"
+    result = type_command(checkout, line)
+    assert result.returncode == 1
+    (failed,) = (r for r in records(checkout) if r["choices"]["intermediate_activation"] == "broken")
+    (other,) = (r for r in records(checkout) if r["seed"] == 8 and r["run_id"] != failed["run_id"])
+    assert failed["status"] == "failed"
+    assert "AssertionError: no training" in failed["error"]
+    assert other["status"] == "completed"
+    assert "1 of 2 runs failed:" in result.stderr
+    assert f"results/runs/{failed['run_id']}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+    (checkout / "conf/study/broken.yaml").write_text(
+        (checkout / "conf/study/intermediate_activation.yaml")
+        .read_text()
+        .replace("name: intermediate_activation", "name: broken")
+        .replace("output: figure10_intermediate_activation", "output: broken")
+        .replace("relu", "broken")
+        .replace("seeds: [0, 1, 2, 3, 4, 5]", "seeds: [8]")
+    )
+    result = type_command(checkout, "python -m ablations broken")
+    assert result.returncode == 0, result.stderr
+    assert "0 / 1" in (checkout / "results/tables/broken.md").read_text()
+
+
+def test_divergence_is_an_outcome(checkout):
+    line = "python run.py recipe.optimizer.lr=1e30 logger=none"
+    result = type_command(checkout, line)
+    assert result.returncode == 0
+    assert "diverged: the loss was not finite after step" in result.stdout
+    (record,) = (r for r in records(checkout) if r["status"] == "diverged")
+    assert record["diverged_at_step"] >= 1
+    again = type_command(checkout, line)
+    assert again.returncode == 0
+    assert "Epoch" not in again.stdout

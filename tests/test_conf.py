@@ -1,0 +1,231 @@
+"""Every option file on disk: it composes, trains a step, and each of its keys is explained."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from torch import nn
+
+from ablations.configuration import CONFIG_DIR, RunConfiguration
+from ablations.studies import compose_runs, hydra_configuration, plan_study
+from lightning_modules.initialization import initialize
+
+FILES = sorted(CONFIG_DIR.rglob("*.yaml"))
+OPTIONS = [
+    (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem) for file in FILES if file.parent != CONFIG_DIR
+]
+CHOICES = [(group, option) for group, option in OPTIONS if not group.startswith(("hydra/", "study"))]
+STUDIES = [option for group, option in OPTIONS if group == "study"]
+
+
+def options_of(group: str) -> list[str]:
+    return [option for of_group, option in OPTIONS if of_group == group]
+
+
+def overrides_for(group: str, option: str) -> list[str]:
+    """What chooses an option; a dataset_model comes with its dataset and its model."""
+    if group != "dataset_model":
+        return [f"{group}={option}"]
+    fitting = [
+        [f"dataset={dataset}", f"model={model}"]
+        for dataset in options_of("dataset")
+        for model in options_of("model")
+        if option == f"{dataset}_{model}"
+    ]
+    assert len(fitting) == 1, f"{option}: named after no dataset and model, so nothing would choose it"
+    return fitting[0]
+
+
+def composed(*overrides: str) -> RunConfiguration:
+    with hydra_configuration():
+        (run,) = compose_runs(overrides)
+    return run
+
+
+def test_the_axes_of_the_paper_have_their_options():
+    assert options_of("intermediate_activation") == ["elu", "none", "relu"]
+    assert options_of("residual") == ["false", "true"]
+    assert "xception" in options_of("model")
+    assert {"fashion_mnist_embedded", "fashion_mnist", "cifar10"} <= set(options_of("dataset"))
+    assert STUDIES
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_option_composes_and_resolves(group, option):
+    run = composed(*overrides_for(group, option))
+    assert run.resolved["seed"] == 0
+    if group != "study" and not group.startswith("hydra/"):
+        assert run.choices[group] == option
+        assert set(run.choices) <= {group for group, _ in OPTIONS}
+
+
+def one_step(run: RunConfiguration) -> nn.Module:
+    """Train one step of a run on noise of its dataset's shape; every parameter must take part."""
+    config = run.resolved
+    dataset, recipe = config["dataset"], config["recipe"]
+    network = instantiate(config["model"])
+    initialize(network, run.seed, instantiate(recipe["weight_init"]))
+    if recipe["channels_last"]:
+        network.to(memory_format=torch.channels_last)
+    optimizer = instantiate(recipe["optimizer"])(network.parameters())
+    scheduler = instantiate(recipe["scheduler"])(optimizer, total_steps=10)
+
+    draws = torch.Generator().manual_seed(0)
+    size = dataset["image_size"]
+    images = torch.rand(4, dataset["channels"], size, size, generator=draws) * 2 - 1
+    labels = torch.randint(dataset["num_classes"], (4,), generator=draws)
+    logits = network(images)
+    assert logits.shape == (4, dataset["num_classes"])
+    assert logits.isfinite().all()
+    nn.functional.cross_entropy(logits, labels).backward()
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    without = [n for n, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()]
+    assert without == []
+
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    rate = optimizer.param_groups[0]["lr"]
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] != rate
+    unmoved = [name for name, parameter in network.named_parameters() if torch.equal(parameter, before[name])]
+    assert unmoved == []
+    return network
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES)
+def test_option_trains(group, option):
+    one_step(composed(*overrides_for(group, option)))
+
+
+def test_every_arm_of_the_residual_axis_trains_with_every_activation():
+    for activation in options_of("intermediate_activation"):
+        for residual in options_of("residual"):
+            one_step(composed(f"intermediate_activation={activation}", f"residual={residual}"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_study_plans_its_arms_with_its_seeds(name):
+    with hydra_configuration():
+        study, runs = plan_study(name)
+    assert len(study.seeds) >= 6
+    assert {(run.arm, run.seed) for run in runs} == {
+        (arm.name, seed) for arm in study.arms for seed in study.seeds
+    }
+    assert len({run.run_id for run in runs}) == len(runs) == len(study.arms) * len(study.seeds)
+    for arm in study.arms:
+        (run,) = (run for run in runs if run.arm == arm.name and run.seed == study.seeds[0])
+        for group, option in arm.choose.items():
+            assert run.configuration.choices[group] == option
+    # Arms differ in what they declare and in nothing else.
+    declared = {group for arm in study.arms for group in arm.choose}
+    for seed in study.seeds:
+        others = [
+            {key: value for key, value in run.configuration.choices.items() if key not in declared}
+            for run in runs
+            if run.seed == seed
+        ]
+        assert all(other == others[0] for other in others)
+
+
+def test_no_option_is_the_same_run_as_another():
+    """Two files of a group that make one network would be one arm under two names."""
+    for group in ("intermediate_activation", "residual"):
+        identities = {composed(f"{group}={option}").run_id for option in options_of(group)}
+        assert len(identities) == len(options_of(group))
+
+
+@pytest.fixture
+def extended_conf(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the configuration that Hydra composes from, to add files to."""
+    conf = tmp_path / "conf"
+    shutil.copytree(CONFIG_DIR, conf)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        yield conf
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [("silu", "torch.nn.SiLU"), ("prelu", "torch.nn.PReLU"), ("tanh", "torch.nn.Tanh")]
+)
+def test_an_activation_of_torch_is_added_with_one_file(extended_conf, name, target):
+    file = extended_conf / "intermediate_activation" / f"{name}.yaml"
+    file.write_text(f"_target_: {target}\n_partial_: true\n")
+    (baseline,) = compose_runs(["intermediate_activation=none"])
+    (run,) = compose_runs([f"intermediate_activation={name}"])
+    assert run.choices["intermediate_activation"] == name
+    assert run.run_id != baseline.run_id
+    network = one_step(run)
+    kind = getattr(nn, target.rpartition(".")[2])
+    assert sum(isinstance(module, kind) for module in network.modules()) == 34  # separable convolutions
+    shared = {name: p.shape for name, p in instantiate(baseline.resolved["model"]).named_parameters()}
+    added = {name for name, _ in network.named_parameters()} - shared.keys()
+    assert len(added) == (34 if name == "prelu" else 0)
+
+
+EXCUSED_KEYS = ("_target_", "_partial_")
+"""What is built, and that it is built later: the comment of the file or of the node says it."""
+EXCUSED_BELOW = ("arms", "base", "checksums", "defaults")
+"""Keys whose comment explains everything below them."""
+EXCUSED_FILES = ("hydra/help/xception_ablations.yaml",)
+"""A text; what it is for stands above it."""
+
+
+def keys_of(node: yaml.Node, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Every key with the number of its line, but for those below an excused one."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from keys_of(item, path)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        yield (*path, key.value), key.start_mark.line
+        if key.value not in EXCUSED_BELOW:
+            yield from keys_of(value, (*path, key.value))
+
+
+def uncommented(text: str) -> list[str]:
+    """Keys without a comment on their line or directly above it."""
+    lines = text.splitlines()
+
+    def has_comment(number: int) -> bool:
+        outside_quotes = re.sub(r"\"[^\"]*\"|'[^']*'", "", lines[number])
+        above = lines[number - 1].lstrip() if number else ""
+        return " #" in outside_quotes or above.startswith("#")
+
+    return [
+        ".".join(path)
+        for path, number in keys_of(yaml.compose(text))
+        if path[-1] not in EXCUSED_KEYS and not has_comment(number)
+    ]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONFIG_DIR).as_posix())
+def test_every_key_has_a_comment(file):
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("#")
+    if file.relative_to(CONFIG_DIR).as_posix() not in EXCUSED_FILES:
+        assert uncommented(text) == []
+
+
+def test_a_key_without_comment_is_found():
+    text = """\
+# What this is.
+_target_: a.b
+first: 1 # 1 to 3
+second: "no # comment"
+# Explained.
+third:
+  inner: 1
+  # Explained.
+  outer: 2
+arms:
+  - name: x
+"""
+    assert uncommented(text) == ["second", "third.inner", "arms"]

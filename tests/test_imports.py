@@ -1,0 +1,85 @@
+"""Which way knowledge goes: contracts between packages, light commands, no arm known by name."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from ablations.configuration import CONFIG_DIR
+
+ROOT = CONFIG_DIR.parent
+HEAVY = ("torch", "lightning", "torchmetrics", "torchvision", "pandas", "matplotlib", "wandb", "scipy")
+ROOMS = [ROOT / "run.py", *sorted((ROOT / "lightning_modules").rglob("*.py"))]
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_import_contracts_hold():
+    result = python(
+        "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "run",
+        "ablations.command_line",
+        "ablations.configuration",
+        "ablations.records",
+        "ablations.studies",
+        "ablations.sweep",
+        "hydra_plugins.run_sweeper",
+    ],
+)
+def test_what_answers_at_once_imports_nothing_heavy(module):
+    code = f"import sys, {module}; print(*sorted(sys.modules.keys() & set(sys.argv[1:])))"
+    result = python(code, *HEAVY)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []
+
+
+def test_run_can_be_read_in_one_sitting():
+    assert len((ROOT / "run.py").read_text(encoding="utf-8").splitlines()) <= 250
+
+
+def arm_names() -> set[str]:
+    """The options of what the paper ablates, as files and as a person would write them."""
+    groups = ("intermediate_activation", "residual")
+    return {file.stem for group in groups for file in (CONFIG_DIR / group).glob("*.yaml")}
+
+
+def literals(code: str) -> list[tuple[int, str]]:
+    """String literals with their lines; docstrings and pieces of f-strings are none."""
+    tree = ast.parse(code)
+    statements = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    pieces = {id(piece) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for piece in n.values}
+    return [
+        (node.lineno, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in statements | pieces
+    ]
+
+
+@pytest.mark.parametrize("file", ROOMS, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_no_room_knows_an_arm_by_name(file):
+    named = [
+        f"line {line}: {text!r}"
+        for line, text in literals(file.read_text(encoding="utf-8"))
+        if text.strip().lower() in arm_names()
+    ]
+    assert named == []
+
+
+def test_an_arm_known_by_name_would_be_found():
+    code = '"""relu"""\ndef f(a):\n    "elu"\n    return f"relu{a}" if a == "ReLU" else {"x": "none"}\n'
+    assert {"relu", "none", "true"} <= arm_names()
+    assert literals(code) == [(4, "ReLU"), (4, "x"), (4, "none")]

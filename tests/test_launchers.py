@@ -1,0 +1,49 @@
+"""Sweeps through the launchers of the extra `cluster`, on this machine: Ray, and submitit's local one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SWEEP = (
+    "seed=0,1", "model.width=0.02", "model.stem_stride=2", "model.middle_modules=0", "recipe.epochs=1",
+    "logger=none",
+)  # fmt: skip
+
+
+def sweep(results_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "run.py", "-m", *SWEEP, f"results_dir={results_dir}", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def metrics(results_dir: Path) -> dict[str, dict[str, float]]:
+    records = [json.loads(path.read_text()) for path in results_dir.glob("runs/*/record.json")]
+    assert [record["status"] for record in records] == ["completed"] * len(records)
+    return {record["run_id"]: record["metrics"] for record in records}
+
+
+def test_ray_and_submitit_give_the_same_records(tmp_path):
+    for launcher in ("ray", "submitit_local"):
+        result = sweep(tmp_path / launcher, f"hydra/launcher={launcher}")
+        assert result.returncode == 0, result.stderr
+        assert "2 of 2 runs done" in result.stdout
+    by_ray = metrics(tmp_path / "ray")
+    assert len(by_ray) == 2
+    assert metrics(tmp_path / "submitit_local") == by_ray
+
+
+def test_slurm_where_there_is_none_is_told(tmp_path):
+    result = sweep(tmp_path, "hydra/launcher=submitit_slurm")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "slurm" in result.stderr.lower()
