@@ -50,19 +50,21 @@ def run(config: DictConfig) -> None:
 
         check_run(configuration)  # a sweep has checked all of its runs before the first
 
-    record = directory.read() if directory.status() in DONE else None
-    if record is None:
+    record = None
+    if directory.status() not in DONE:
         with directory.lock() as held:
             # Another process may have finished it while this one was on its way here.
             if held and directory.status() not in DONE:
                 directory.set_unreadable_aside()
                 record = train(configuration, directory, progress_bar=alone)
+    if record is None and directory.status() in DONE:
+        record = directory.read()
     if alone:
         command_line.report_run(directory, record)
 
 
 def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_bar: bool) -> dict[str, Any]:
-    """Train and test from the last completed epoch on, and write the record. Holds the lock.
+    """Train and test from the last completed epoch on, and write the record; the caller holds the lock.
 
     Returns:
         The record: completed, diverged or failed.

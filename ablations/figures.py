@@ -27,7 +27,7 @@ from matplotlib.ticker import MaxNLocator
 from ablations.files import write_atomically
 from ablations.results import COMPLETED, Arm, Outcome, Study, StudyRun, baseline_first, outcomes
 from ablations.statistics import mean_interval, seed_band
-from ablations.tables import missing_notes, pair_by_seed
+from ablations.tables import missing_notes, one_decimal, pair_by_seed
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), the baseline black; dashes
 # and markers say the same again for grey paper.
@@ -264,7 +264,7 @@ def _draw_differences(
             ticks[y] = split
             if pairs:
                 mean = _draw_row(axes, y, pairs, split, look, jitter=0.06 * inch)
-                ticks[y] += f"\n{mean:+z.1f}".replace("-", "−")
+                ticks[y] += "\n" + one_decimal(mean, "+").replace("-", "−")
     axes.axvline(0, color="black", linewidth=1, zorder=1)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.5), max(high, 0.5))

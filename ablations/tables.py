@@ -271,7 +271,7 @@ def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
                 "area under validation curve, %": _with_interval(row, "val_area", times=100),
                 "parameters": _integer(row["parameters"]),
                 "multiply-adds": _integer(row["multiply_adds"]),
-                "steps/second": _number(row["steps_per_second_median"]),
+                "steps/second": one_decimal(row["steps_per_second_median"]),
                 "paper": row["paper"] or NO_VALUE,
             }
         )
@@ -290,8 +290,9 @@ def _target_header(study: Study) -> str:
     return f"epochs to {100 * study.target:.3g} % (reached)"
 
 
-def _number(value: float, sign: str = "") -> str:
-    return NO_VALUE if pd.isna(value) else f"{value:{sign}z.1f}"  # z: no "-0.0"
+def one_decimal(value: float, sign: str = "") -> str:
+    """A number as tables and figures show it; a half is not left to the noise of its last bits."""
+    return NO_VALUE if pd.isna(value) else f"{round(value, 6):{sign}z.1f}"  # z: no "-0.0"
 
 
 def _integer(value: Any) -> str:
@@ -301,8 +302,8 @@ def _integer(value: Any) -> str:
 def _with_interval(row: pd.Series, name: str, times: float = 1, sign: str = "") -> str:
     mean, low, high = (times * row[f"{name}_{part}"] for part in ("mean", "ci_low", "ci_high"))
     if pd.isna(low):  # one run, or runs without spread
-        return _number(mean, sign)
-    return f"{_number(mean, sign)} [{_number(low, sign)}, {_number(high, sign)}]"
+        return one_decimal(mean, sign)
+    return f"{one_decimal(mean, sign)} [{one_decimal(low, sign)}, {one_decimal(high, sign)}]"
 
 
 def _difference(row: pd.Series, name: str) -> str:
