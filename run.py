@@ -1,17 +1,14 @@
 """One run: compose, skip if done, seed, data, module, fit, test, record.
 
-    python run.py                                            one run
-    python run.py -m model=xception residual=true,false      a sweep, on all cores
-    python run.py -m study=residual                          a study: its arms, its seeds
-    python run.py --help                                     what can be chosen
-
-Heavy libraries are imported once the configuration stands, so that --help and --cfg answer at once.
+`python run.py --help` says what can be chosen and how sweeps and studies are run. Heavy libraries are
+imported once the configuration stands, so that --help and --cfg answer at once.
 """
 
 import secrets
 import sys
 import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -78,7 +75,6 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_
     environment.quieten()
     torch.set_num_threads(configuration.resolved["trainer"]["threads"])
     record = begin_record(configuration, directory)
-    directory.write(record)
     recorder = Recorder(directory)
     logger = make_logger(configuration, record)
     try:
@@ -86,7 +82,9 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_
         record |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
         trainer = make_trainer(configuration, directory, recorder, logger, progress_bar)
         record |= {"device": environment.device(trainer.strategy.root_device)}
-        record |= {"metrics": fit_and_test(configuration, directory, trainer, recorder)}
+        checkpoint = checkpoint_of_same_kind(directory, record)
+        directory.write(record)
+        record |= {"metrics": fit_and_test(configuration, trainer, recorder, checkpoint)}
         record |= {"status": "completed"}
     except TrainingDiverged as divergence:
         record |= {"status": "diverged", "diverged_at_step": divergence.step}
@@ -154,20 +152,41 @@ def make_trainer(
     )
 
 
+def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> Path | None:
+    """The checkpoint to go on from, unless another kind of device or other versions made it.
+
+    A run that changed them half way would not be what its record says: it starts over.
+    """
+    previous = directory.read()
+    same = previous is not None and all(previous[key] == record[key] for key in ("device", "versions"))
+    return directory.checkpoint() if same else None
+
+
 def fit_and_test(
-    configuration: RunConfiguration, directory: RunDirectory, trainer: "Trainer", recorder: "Recorder"
+    configuration: RunConfiguration, trainer: "Trainer", recorder: "Recorder", checkpoint: Path | None
 ) -> dict[str, float]:
     """Fit the epochs that are left, then read test once.
 
     Returns:
         Validation metrics of the final epoch, and test metrics.
+
+    Raises:
+        KeyboardInterrupt: Interrupted; Lightning would exit.
+        SystemExit: Ended by SIGTERM, with 143 as shells have it; Lightning would exit with 0.
     """
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     from ablations.recorder import number
 
     datamodule, module = build(configuration)
-    trainer.fit(module, datamodule, ckpt_path=directory.checkpoint())
-    validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
-    trainer.test(module, datamodule, verbose=False)
+    try:
+        trainer.fit(module, datamodule, ckpt_path=checkpoint)
+        validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
+        trainer.test(module, datamodule, verbose=False)
+    except SIGTERMException as terminated:
+        raise SystemExit(143) from terminated
+    except SystemExit as interrupted:
+        raise KeyboardInterrupt from interrupted
     return validation | {key: number(value) for key, value in trainer.callback_metrics.items()}
 
 
@@ -210,7 +229,7 @@ def make_logger(configuration: RunConfiguration, record: dict[str, Any]) -> "Tol
         name=f"{choices['model']} {arm} seed={configuration.seed}",
         group=options["group"],
         job_type=options["job_type"] or arm,
-        tags=[f"{group}={option}" for group, option in choices.items()],
+        tags=[*(f"{group}={option}" for group, option in choices.items()), f"seed={configuration.seed}"],
         config=configuration.resolved,
     )
 

@@ -71,6 +71,11 @@ def exit_code_of(command: Callable[[], None]) -> int:
     except RunsFailed as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
+    except OSError as error:  # a full or failing disk
+        if full_error:
+            raise
+        print(f"error: {error}; the same command goes on where this one stopped", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return EXIT_INTERRUPTED

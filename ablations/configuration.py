@@ -78,7 +78,7 @@ class RunConfiguration:
                 if not isinstance(node, dict) or part not in node:
                     raise UserError(f"{key}: every run has it, so it cannot be deleted")
                 node = node[part]
-        if not isinstance(folder := resolved["results_dir"], str):
+        if not isinstance(folder := resolved["results_dir"], str) or not folder:
             raise UserError(f"results_dir={folder}: must be a folder; as a number it is written ./2026")
         own = {
             group: option
@@ -195,6 +195,8 @@ def quote_option_names(arguments: Sequence[str]) -> list[str]:
 
 
 def _quote_option_name(argument: str) -> str:
+    if argument.startswith("="):
+        raise UserError(f"{argument}: no key before the =")
     override = parse_override(argument)
     if override is None or override.is_delete() or not is_group(override.key_or_group):
         return argument

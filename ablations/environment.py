@@ -50,6 +50,7 @@ def quieten() -> None:
 
     Everything else, its warnings included, stays; a warning is told in one line.
     """
+    logging.raiseExceptions = False  # W&B's own logging, where its disk is full
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # devices, tips
     for message in (

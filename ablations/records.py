@@ -9,7 +9,9 @@ Every file is written beside its place and renamed into it. Reading never change
 """
 
 import csv
+import itertools
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -115,7 +117,7 @@ class RunDirectory:
                 return False
         except Timeout:
             return True
-        except PermissionError:  # somebody else's results, which we may only read
+        except OSError:  # somebody else's results, or a read-only disk: nobody trains what we may only read
             return False
 
     def read(self) -> dict[str, Any] | None:
@@ -170,8 +172,9 @@ class RunDirectory:
         """The same for a record that was read already."""
         status = "missing" if record is None else record["status"]
         if record is not None and status == "completed":
-            # metrics.csv may be lost; the checkpoint has its rows
-            status = status if self.epochs_done() == record["config"]["recipe"]["epochs"] else "missing"
+            # metrics.csv may be lost or damaged; the checkpoint has its rows
+            rows = self.rows()
+            status = status if rows and len(rows) == record["config"]["recipe"]["epochs"] else "missing"
         if status in DONE:
             return status
         # Also before a new record is there: whoever holds the lock is loading its libraries.
@@ -187,10 +190,12 @@ class RunDirectory:
         except OSError:
             return 0
 
-    def history(self) -> "pd.DataFrame | None":
-        """metrics.csv with `HISTORY_COLUMNS`, or None where there is none or it is damaged."""
-        import pandas as pd
+    def rows(self) -> list[list[float]] | None:
+        """The rows of metrics.csv, or None where there is none or it is damaged.
 
+        It is whole where every epoch from the first on has its row, steps rise and accuracies are
+        finite.
+        """
         # Python's own float, because not every version of pandas reads a float to the last bit.
         kinds = [int if name in ("epoch", "step") else float for name in HISTORY_COLUMNS]
         try:
@@ -199,11 +204,30 @@ class RunDirectory:
             rows = [[kind(text) for kind, text in zip(kinds, line, strict=True)] for line in lines]
         except (OSError, ValueError, csv.Error):
             return None
-        return pd.DataFrame(rows, columns=HISTORY_COLUMNS) if tuple(header) == HISTORY_COLUMNS else None
+        epochs, steps = [row[0] for row in rows], [0, *(row[1] for row in rows)]
+        accuracies = [row[HISTORY_COLUMNS.index("val_top1")] for row in rows]
+        whole = (
+            tuple(header) == HISTORY_COLUMNS
+            and epochs == list(range(1, len(rows) + 1))
+            and all(before < after for before, after in itertools.pairwise(steps))
+            and all(map(math.isfinite, accuracies))
+        )
+        return rows if whole else None
+
+    def history(self) -> "pd.DataFrame | None":
+        """metrics.csv with `HISTORY_COLUMNS`, or None where there is none or it is damaged."""
+        import pandas as pd
+
+        rows = self.rows()
+        return None if rows is None else pd.DataFrame(rows, columns=HISTORY_COLUMNS)
 
     def checkpoint(self) -> Path | None:
         """The checkpoint to go on from, or None where there is none or it is damaged."""
-        return self.checkpoint_path if zipfile.is_zipfile(self.checkpoint_path) else None
+        try:
+            with zipfile.ZipFile(self.checkpoint_path) as archive:
+                return self.checkpoint_path if archive.testzip() is None else None
+        except (OSError, zipfile.BadZipFile):
+            return None
 
 
 def _check(record: object, path: Path) -> None:

@@ -229,12 +229,24 @@ def _output_suffix(overrides: Sequence[str], seeds: Sequence[int] | None) -> str
 
 
 def _scale(runs: Sequence[PlannedRun]) -> str:
-    """One line: which network, at which width, on which data, for how long."""
+    """One line: which network, in what it differs from the paper's, on which data, for how long."""
     configuration = runs[0].configuration
     model, dataset = (configuration.resolved[key] for key in ("model", "dataset"))
-    width = f" at width {model['width']:g}" if "width" in model else ""
     size = dataset["image_size"]
     return (
-        f"{configuration.choices['model']}{width} on {configuration.choices['dataset']} "
-        f"({size}x{size} pixels, {dataset['num_classes']} classes), {runs[0].epochs} epochs"
+        f"{configuration.choices['model']} ({_scaling(configuration.choices['model'], model)}) on "
+        f"{configuration.choices['dataset']} ({size}x{size} pixels, {dataset['num_classes']} classes), "
+        f"{runs[0].epochs} epochs"
     )
+
+
+def _scaling(option: str, model: Mapping[str, Any]) -> str:
+    """The sizes of a network that differ from those in its file, e.g. "width 0.125, stem stride 1"."""
+    file = CONFIG_DIR / "model" / f"{option}.yaml"
+    full_size: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
+    changed = [
+        f"{key.replace('_', ' ')} {model[key]:g}"
+        for key, value in full_size.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and model.get(key, value) != value
+    ]
+    return ", ".join(changed) or "full size"

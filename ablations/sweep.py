@@ -74,6 +74,8 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
         if not lists_values(override):
             raise UserError(f"{argument}: give the values themselves, separated by commas")
         key = override.get_key_element()
+        if is_outside_identity(key) and key != "results_dir":
+            raise UserError(f"{argument}: {key} changes no outcome, so there is nothing to sweep over")
         values = list(override.sweep_string_iterator())
         axes.append([f"{key}={value}" for value in values])
         if key != "seed" and not is_outside_identity(key):
@@ -123,8 +125,9 @@ def _check(runs: Sequence[PlannedRun]) -> None:
 def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[PlannedRun, str]]:
     """Launch until every run has an outcome, failed here, or was lost twice.
 
-    A process that dies (killed, out of memory) takes with it all runs that its pool is training.
-    They are launched again one by one, so that only the run that kills its process is given up.
+    A process that dies (killed, out of memory) may take other runs with it: joblib's pool dies with one
+    of its processes, Ray and Slurm stop telling at the first. Runs that had not started are launched
+    again together, the others one by one, so that only the run that kills its process is given up.
 
     Returns:
         The failed runs, with the reason.
@@ -139,7 +142,7 @@ def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[Pl
         error = _launch(batch, launcher, job)
         job += len(batch)
         queue, suspects = [], suspects[1:] if alone else suspects
-        busy = []
+        busy, not_started = [], []
         for run in batch:
             status, failure = run.directory.status(), _failure(run)
             if status in DONE:
@@ -150,16 +153,26 @@ def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[Pl
                 failed.append((run, failure[1]))
             elif alone:
                 failed.append((run, error or "its process ended without an outcome"))
-            else:
+            elif run.directory.path.exists():
                 suspects.append(run)
-        queue = _wait_for(busy)
+            else:
+                not_started.append(run)
+        # Where none of a batch has started, its launcher cannot start any.
+        (queue if len(not_started) < len(batch) else suspects).extend(not_started)
+        queue += _wait_for(busy)
     return failed
 
 
 def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> str | None:
     """Launch runs side by side; returns what went wrong outside of the runs themselves."""
     overrides = [
-        [*run.overrides, f"++logger.group='{run.group}'", f"++logger.job_type='{run.arm}'"] for run in runs
+        [
+            *run.overrides,
+            f"results_dir={_quoted(str(run.configuration.results_dir.absolute()))}",  # from any folder
+            f"++logger.group={_quoted(run.group)}",
+            f"++logger.job_type={_quoted(run.arm)}",
+        ]
+        for run in runs
     ]
     try:
         for job in launcher.launch(overrides, initial_job_idx=first_job):
@@ -167,6 +180,11 @@ def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> s
     except Exception as error:  # whatever a launcher raises when a process dies
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return None
+
+
+def _quoted(text: str) -> str:
+    """Text as a value on Hydra's command line."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _wait_for(runs: Sequence[PlannedRun]) -> list[PlannedRun]:

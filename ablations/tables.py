@@ -50,8 +50,7 @@ INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds")
 def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
     """The study's numbers, one row per arm, the baseline first.
 
-    Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; the
-        final
+    Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; the final
     val_top1 and test_top1 (fractions) as _mean, _ci_low, _ci_high; n_pairs, and the paired
     difference to the baseline val_difference_pp, test_difference_pp (percentage points) as _mean,
     _ci_low, _ci_high, _p; epochs_to_target_median over completed and diverged runs (infinite where

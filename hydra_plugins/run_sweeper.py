@@ -3,6 +3,7 @@
 Hydra loads sweepers from the namespace package hydra_plugins alone; this file is all there is of ours.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 
 @dataclass
@@ -30,6 +31,13 @@ class RunSweeper(Sweeper):
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+
+        if (ray := getattr(self.launcher, "ray_cfg", None)) and (
+            "RAY_ADDRESS" in os.environ or ray.init.get("address")
+        ):
+            # The launcher sets it where nothing is set, and a cluster that exists refuses it.
+            with open_dict(ray):
+                ray.init.setdefault("object_store_memory", None)
 
     def sweep(self, arguments: list[str]) -> Any:
         from ablations.sweep import plan_sweep, sweep

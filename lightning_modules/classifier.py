@@ -127,7 +127,10 @@ class Classifier(LightningModule):
     def _evaluate(self, part: str, batch: tuple[Tensor, Tensor], accuracies: MetricCollection) -> None:
         images, labels = batch
         logits = self(images)
-        self.log(f"{part}_loss", self.loss(logits, labels), on_epoch=True, batch_size=len(labels))
+        loss = self.loss(logits, labels)
+        if not torch.isfinite(loss):  # the last training step may be the one that blew up
+            raise TrainingDiverged(self.global_step, loss.item())
+        self.log(f"{part}_loss", loss, on_epoch=True, batch_size=len(labels))
         accuracies.update(logits, labels)
         self.log_dict(accuracies, on_epoch=True)
 

@@ -63,7 +63,6 @@ def test_options_that_hydra_takes_for_another_type_are_quoted(typed: str, quoted
         "+x={a:1}",
         "residual=",
         "residual",
-        "=true",
         "residual={",
         "nonsense",
         "",
@@ -307,3 +306,8 @@ def test_values_of_an_override(argument: str, listed: bool, values: list[Any] | 
 @pytest.mark.parametrize("argument", ["-m", "--cfg", "seed={", "seed"])
 def test_what_is_no_override(argument: str) -> None:
     assert parse_override(argument) is None
+
+
+def test_a_value_without_a_key_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^=true: no key before the =$"):
+        quote_option_names(["=true"])

@@ -60,7 +60,6 @@ def test_a_product_of_choices() -> None:
         ),
         ([], [[]]),
         (["seed=1,1", "model.width=0.5,5e-1"], [["seed=1", "model.width=0.5"]]),  # each run once
-        (["trainer.threads=1,2", "logger.project=a,b"], [[]]),  # no part of the identity
     ],
 )
 def test_every_combination_is_planned_once(arguments: list[str], overrides: list[list[str]]) -> None:
@@ -68,6 +67,13 @@ def test_every_combination_is_planned_once(arguments: list[str], overrides: list
     runs = plan_sweep(arguments)
     assert len(runs) == len(expected)
     assert {run.run_id for run in runs} == expected
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("argument", ["trainer.threads=1,2", "logger.project=a,b"])
+def test_what_changes_no_outcome_is_not_swept_over(argument: str) -> None:
+    with pytest.raises(UserError, match="changes no outcome"):
+        plan_sweep([argument])
 
 
 @pytest.mark.usefixtures("hydra")
@@ -157,7 +163,7 @@ class Launcher:
         self.first_jobs: list[int] = []
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[Any]:
-        batch = [self.by_overrides[tuple(overrides[:-2])] for overrides in job_overrides]
+        batch = [self.by_overrides[tuple(overrides[:-3])] for overrides in job_overrides]
         self.batches.append(batch)
         self.overrides.append(job_overrides)
         self.first_jobs.append(initial_job_idx)
@@ -264,9 +270,9 @@ def test_a_dead_pool_costs_only_the_run_that_killed_it(runs, write_run) -> None:
     launcher = Launcher(runs, act)
     with pytest.raises(RunsFailed) as raised:
         sweep(runs, launcher)
-    # runs[0] was done when the pool died; the others are suspects, one at a time.
-    assert launcher.batches == [runs, [runs[1]], [runs[2]], [runs[3]]]
-    assert launcher.first_jobs == [0, 4, 5, 6]
+    # runs[0] was done when the pool died; those that had not started go together, the suspect alone.
+    assert launcher.batches == [runs, [runs[2], runs[3]], [runs[1]]]
+    assert launcher.first_jobs == [0, 4, 6]
     assert str(raised.value).splitlines() == [
         "1 of 4 runs failed:",
         f"  {culprit.arm} seed {culprit.seed}: RuntimeError: a worker process was killed "
