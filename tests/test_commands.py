@@ -6,11 +6,16 @@ as they stand. The tests of this file run in order: later commands find what ear
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import run
+from ablations.records import RunDirectory
+from benchmarks.interrupted_sweeps import wait_at_most
 
 pytestmark = pytest.mark.slow
 
@@ -221,3 +226,26 @@ def test_divergence_is_an_outcome(checkout):
     again = type_command(checkout, line)
     assert again.returncode == 0
     assert "Epoch" not in again.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_with_its_code_and_the_run_can_go_on(checkout, tmp_path, number, code):
+    line = [sys.executable, "run.py", "recipe.epochs=1000", "logger=none", f"results_dir={tmp_path}"]
+    process = subprocess.Popen(
+        line, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while process.poll() is None and not list(tmp_path.glob("runs/*/metrics.csv")):
+        wait_at_most(process, 0.05)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    if number == signal.SIGINT:
+        assert "interrupted; the same command goes on where this one stopped" in errors
+    (directory,) = tmp_path.glob("runs/*")
+    record = json.loads((directory / "record.json").read_text())
+    assert record["status"] == "running"
+    assert record["device"]["threads"] == 1
+    assert run.checkpoint_of_same_kind(RunDirectory(tmp_path, directory.name), record)
+    elsewhere = record | {"device": record["device"] | {"threads": 2}}
+    assert run.checkpoint_of_same_kind(RunDirectory(tmp_path, directory.name), elsewhere) is None

@@ -89,6 +89,11 @@ def raising(error: BaseException) -> Callable[[], None]:
         (UserError("seed=-1: must be more"), 2, "error: seed=-1: must be more\n"),
         (RunsFailed("1 of 2 runs failed:\n  a"), 1, "1 of 2 runs failed:\n  a\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on where this one stopped\n"),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "error: [Errno 28] No space left on device; the same command goes on where this one stopped\n",
+        ),
     ],
 )
 def test_exit_codes(error: BaseException, code: int, shown: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """A run's directory: what it says of the run, who holds it, and what damage does to it."""
 
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from filelock import FileLock
 
 from ablations.configuration import RunConfiguration
 from ablations.records import (
@@ -290,6 +292,19 @@ def test_writing_is_all_or_nothing(
     }
 
 
+def test_results_that_may_only_be_read(
+    directory: RunDirectory, configuration, write_run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with directory.lock():
+        write_run(configuration, "running")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert directory.status() == "missing"
+
+
 # metrics.csv and checkpoint.ckpt
 
 
@@ -314,6 +329,9 @@ def test_history_is_read_to_the_last_bit(configuration, write_run) -> None:
         ",".join(HISTORY_COLUMNS).encode() + b"\n1,94,a,b,c,d,e,f,g\n",
         ",".join(HISTORY_COLUMNS).encode() + b"\n1,94\n1,2,3,4,5,6,7,8,9,10,11,12\n",
         b'"never closed\n1,2',
+        ",".join(HISTORY_COLUMNS).encode() + b"\n1,94,1,.5,1,nan,1,.1,2\n",  # an accuracy that is none
+        ",".join(HISTORY_COLUMNS).encode() + b"\n2,94,1,.5,1,.5,1,.1,2\n",  # without its first epoch
+        ",".join(HISTORY_COLUMNS).encode() + b"\n1,94,1,.5,1,.5,1,.1,2\n2,94,1,.5,1,.5,1,.1,2\n",
     ],
 )
 def test_damaged_history(directory: RunDirectory, content: bytes) -> None:
@@ -329,6 +347,9 @@ def test_a_cut_off_checkpoint_is_none(directory: RunDirectory) -> None:
     assert directory.checkpoint() == directory.checkpoint_path
     content = directory.checkpoint_path.read_bytes()
     directory.checkpoint_path.write_bytes(content[: len(content) // 2])
+    assert directory.checkpoint() is None
+    zeroed = content.replace(b"0" * 1000, b"0" * 500 + b"\0" * 500)  # whole, but of damaged content
+    directory.checkpoint_path.write_bytes(zeroed)
     assert directory.checkpoint() is None
     directory.checkpoint_path.write_bytes(b"")
     assert directory.checkpoint() is None

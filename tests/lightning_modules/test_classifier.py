@@ -197,6 +197,24 @@ def test_divergence_names_the_steps_that_were_completed(make_classifier, make_tr
     assert divergence.value.step == 5
 
 
+def test_weights_that_the_last_step_ruined_diverge_in_validation(make_classifier, make_trainer, tiny_data):
+    data = tiny_data()
+    data.setup()
+    steps = len(data.train_dataloader())
+    ruin = schedule(lambda step: math.inf if step >= steps - 1 else 1.0)
+    module = make_classifier(scheduler=ruin, optimizer=partial(torch.optim.SGD, lr=0.01))
+    with pytest.raises(TrainingDiverged) as divergence:
+        make_trainer(1).fit(module, data)
+    assert divergence.value.step == steps
+
+
+def test_ruined_weights_diverge_in_test(make_classifier, make_trainer, tiny_data):
+    module = make_classifier()
+    torch.nn.init.constant_(module.network.head.logits.weight, math.nan)
+    with pytest.raises(TrainingDiverged, match="the loss is nan"):
+        make_trainer(1).test(module, tiny_data(), verbose=False)
+
+
 def test_divergence_survives_the_way_between_processes():
     copy = pickle.loads(pickle.dumps(TrainingDiverged(7, math.inf)))
     assert (type(copy), copy.step, copy.loss, str(copy)) == (
