@@ -3,7 +3,6 @@
 Hydra loads sweepers from the namespace package hydra_plugins alone; this file is all there is of ours.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +31,8 @@ class RunSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-        if (ray := getattr(self.launcher, "ray_cfg", None)) and (
-            "RAY_ADDRESS" in os.environ or ray.init.get("address")
-        ):
-            # The launcher sets it where nothing is set, and a cluster that exists refuses it.
+        if ray := getattr(self.launcher, "ray_cfg", None):
+            # hydra-ray-launcher sets it where nothing is set, and a cluster that exists refuses it.
             with open_dict(ray):
                 ray.init.setdefault("object_store_memory", None)
 

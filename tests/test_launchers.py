@@ -1,6 +1,9 @@
 """Sweeps through the launchers of the extra `cluster`, on this machine: Ray, and submitit's local one."""
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +19,14 @@ SWEEP = (
 )  # fmt: skip
 
 
-def sweep(results_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def sweep(results_dir: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "run.py", "-m", *SWEEP, f"results_dir={results_dir}", *arguments],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
+        env=os.environ | environment,
     )
 
 
@@ -40,6 +44,30 @@ def test_ray_and_submitit_give_the_same_records(tmp_path):
     by_ray = metrics(tmp_path / "ray")
     assert len(by_ray) == 2
     assert metrics(tmp_path / "submitit_local") == by_ray
+
+
+def test_a_ray_cluster_that_runs_already(tmp_path):
+    ray = Path(sys.executable).with_name("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {"RAY_AUTH_MODE": "disabled"}
+    start = [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    with subprocess.Popen(
+        start,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as head:
+        try:
+            result = sweep(tmp_path, "hydra/launcher=ray", RAY_ADDRESS=f"127.0.0.1:{port}", **environment)
+        finally:
+            os.killpg(head.pid, signal.SIGTERM)
+    assert result.returncode == 0, result.stderr
+    assert f":{port}" in result.stderr
+    assert "Connecting to existing Ray cluster" in result.stderr
+    assert len(metrics(tmp_path)) == 2
 
 
 def test_slurm_where_there_is_none_is_told(tmp_path):
