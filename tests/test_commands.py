@@ -228,9 +228,18 @@ def test_divergence_is_an_outcome(checkout):
     assert "Epoch" not in again.stdout
 
 
+@pytest.fixture
+def heard_interrupts():
+    """SIGINT as a terminal has it; who is started in the background inherits that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_interrupts")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_with_its_code_and_the_run_can_go_on(checkout, tmp_path, number, code):
-    line = [sys.executable, "run.py", "recipe.epochs=1000", "logger=none", f"results_dir={tmp_path}"]
+    line = [sys.executable, "run.py", "recipe.epochs=40", "logger=none", f"results_dir={tmp_path}"]
     process = subprocess.Popen(
         line, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

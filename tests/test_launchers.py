@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ def metrics(results_dir: Path) -> dict[str, dict[str, float]]:
 
 def test_ray_and_submitit_give_the_same_records(tmp_path):
     for launcher in ("ray", "submitit_local"):
-        result = sweep(tmp_path / launcher, f"hydra/launcher={launcher}")
+        # local: whatever other Ray cluster there is or was on this machine
+        result = sweep(tmp_path / launcher, f"hydra/launcher={launcher}", RAY_ADDRESS="local")
         assert result.returncode == 0, result.stderr
         assert "2 of 2 runs done" in result.stdout
     by_ray = metrics(tmp_path / "ray")
@@ -46,12 +48,19 @@ def test_ray_and_submitit_give_the_same_records(tmp_path):
     assert metrics(tmp_path / "submitit_local") == by_ray
 
 
-def test_a_ray_cluster_that_runs_already(tmp_path):
+@pytest.fixture
+def ray_folder():
+    """A folder of Ray's own, short enough for the names of its sockets, so that no other cluster is touched."""
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+def test_a_ray_cluster_that_runs_already(tmp_path, ray_folder):
     ray = Path(sys.executable).with_name("ray")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {"RAY_AUTH_MODE": "disabled"}
+    environment = {"RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": ray_folder}
     start = [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
     with subprocess.Popen(
         start,
