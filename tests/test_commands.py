@@ -162,7 +162,6 @@ def test_the_same_run_gives_the_same_metrics_to_the_last_bit(checkout, tmp_path)
         ("modle=xception", "modle: no such key; there are: "),
         ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295"),
         ("-m seed=0,-1", "seed=-1: must be a whole number from 0 to 4294967295"),
-        ("model.width=0", "model.width=0: must be a number above 0"),
         ("results_dir=run.py/results", "results_dir=run.py/results: cannot be written"),
         ("seed=9 dataset.root=nowhere", "dataset.root=nowhere: missing train-images-idx3-ubyte"),
         ("-m study=residual residual=true", "residual: the arms of study=residual differ in it"),

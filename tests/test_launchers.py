@@ -50,7 +50,7 @@ def test_ray_and_submitit_give_the_same_records(tmp_path):
 
 @pytest.fixture
 def ray_folder():
-    """A folder of Ray's own, short enough for the names of its sockets, so that no other cluster is touched."""
+    """A folder of Ray's own, its name short enough for sockets: no other cluster is touched."""
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield folder
 
