@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from ablations import command_line, environment
 from ablations.configuration import RunConfiguration
 from ablations.errors import UserError
-from ablations.records import DONE, SCHEMA, SCHEMA_VERSION, RunDirectory
+from ablations.records import COMPLETED, DIVERGED, DONE, FAILED, RUNNING, SCHEMA, SCHEMA_VERSION, RunDirectory
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, Trainer
@@ -85,21 +85,21 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_
         checkpoint = checkpoint_of_same_kind(directory, record)
         directory.write(record)
         record |= {"metrics": fit_and_test(configuration, trainer, recorder, checkpoint)}
-        record |= {"status": "completed"}
+        record |= {"status": COMPLETED}
     except TrainingDiverged as divergence:
-        record |= {"status": "diverged", "diverged_at_step": divergence.step}
+        record |= {"status": DIVERGED, "diverged_at_step": divergence.step}
     except Exception:
-        record |= {"status": "failed", "error": traceback.format_exc()}
+        record |= {"status": FAILED, "error": traceback.format_exc()}
     finally:
         record |= {
-            "finished": now() if record["status"] != "running" else None,
+            "finished": now() if record["status"] != RUNNING else None,
             "steps": recorder.steps,
             "steps_per_second": recorder.steps_per_second,
             "wall_time_s": recorder.wall_time,
         }
         if logger is not None:
             logger.log_summary(summary(record))
-            logger.finish(succeeded=record["status"] == "completed")
+            logger.finish(succeeded=record["status"] == COMPLETED)
             record["wandb_run_id"] = logger.version
     directory.write(record)
     return record
@@ -200,7 +200,7 @@ def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> di
     return dict.fromkeys(SCHEMA) | {
         "schema_version": SCHEMA_VERSION,
         "run_id": configuration.run_id,
-        "status": "running",
+        "status": RUNNING,
         "process": environment.process(),
         "started": previous["started"] if previous else now(),
         "choices": dict(configuration.choices),

@@ -87,7 +87,7 @@ def list_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
     """Print every planned run and how it stands."""
     from rich.table import Table
 
-    from ablations.results import COMPLETED
+    from ablations.records import COMPLETED
 
     for study, runs, _ in load_studies(names, overrides):
         completed = sum(run.status == COMPLETED for run in runs)

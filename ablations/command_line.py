@@ -20,7 +20,7 @@ from omegaconf.errors import (
 
 from ablations.configuration import CONFIG_DIR, CONFIG_NAME, quote_option_names
 from ablations.errors import RunsFailed, UserError
-from ablations.records import RunDirectory, UnreadableRecord
+from ablations.records import COMPLETED, DIVERGED, FAILED, RunDirectory, UnreadableRecord
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -123,7 +123,7 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None) -> Non
         except (UnreadableRecord, KeyError, TypeError):  # it has not written its record yet
             who = "another process"
         raise RunsFailed(f"run {directory.run_id} is being trained by {who}; nothing was done")
-    if record["status"] == "failed":
+    if record["status"] == FAILED:
         last_line = record["error"].strip().splitlines()[-1]
         raise RunsFailed(f"failed: {last_line}\nrecord: {directory.record_path}")
     print(f"{outcome(record)}\nrecord: {directory.record_path}")
@@ -131,10 +131,10 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None) -> Non
 
 def outcome(record: Mapping[str, Any]) -> str:
     """How a run ended, in a line."""
-    if record["status"] == "completed":
+    if record["status"] == COMPLETED:
         metrics = record["metrics"]
         return f"completed: validation top-1 {metrics['val_top1']:.1%}, test top-1 {metrics['test_top1']:.1%}"
-    if record["status"] == "diverged":
+    if record["status"] == DIVERGED:
         return f"diverged: the loss was not finite after step {record['diverged_at_step']}"
     return f"failed: {record['error'].strip().splitlines()[-1]}"
 

@@ -25,7 +25,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ablations.files import write_atomically
-from ablations.results import COMPLETED, Arm, Outcome, Study, StudyRun, baseline_first, outcomes
+from ablations.records import COMPLETED
+from ablations.results import Arm, Outcome, Study, StudyRun, baseline_first, outcomes
 from ablations.statistics import mean_interval, seed_band
 from ablations.tables import missing_notes, one_decimal, pair_by_seed
 

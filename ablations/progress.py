@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from ablations.command_line import outcome
-from ablations.records import DONE, UnreadableRecord
+from ablations.records import DONE
 from ablations.studies import PlannedRun
 
 POLL_S = 1.0
@@ -110,13 +110,7 @@ class SweepProgress:
 
     @staticmethod
     def _outcome_record(run: PlannedRun) -> dict[str, Any] | None:
-        try:
-            record = run.directory.read()
-        except UnreadableRecord:
-            return None
-        if record is None or record["status"] not in DONE:
-            return None
-        return record if run.directory.status_of(record) in DONE else None  # metrics.csv may be lost
+        return run.directory.read() if run.directory.status() in DONE else None
 
     @staticmethod
     def _epochs_of(runs: Sequence[PlannedRun]) -> int:

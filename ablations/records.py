@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,11 +65,17 @@ HISTORY_COLUMNS = (
     "seconds",  # spent in the epoch's training steps
 )
 
-DONE = ("completed", "diverged")
-"""Outcomes: such a run is never trained again."""
+COMPLETED = "completed"
+DIVERGED = "diverged"
+FAILED = "failed"
+RUNNING = "running"
+MISSING = "missing"  # never recorded, or interrupted, or its record cannot be read
 
-STATUSES = ("completed", "diverged", "failed", "running", "missing")
-"""How a planned run can stand. An interrupted one is missing."""
+STATUSES = (COMPLETED, DIVERGED, FAILED, RUNNING, MISSING)
+"""How a planned run can stand."""
+
+DONE = (COMPLETED, DIVERGED)
+"""Outcomes: such a run is never trained again."""
 
 
 class UnreadableRecord(ValueError):
@@ -165,22 +171,22 @@ class RunDirectory:
         try:
             record = self.read()
         except UnreadableRecord:
-            return "missing"
-        return self.status_of(record)
+            return MISSING
+        return self.status_of(record, self.rows() if record and record["status"] == COMPLETED else None)
 
-    def status_of(self, record: Mapping[str, Any] | None) -> str:
-        """The same for a record that was read already."""
-        status = "missing" if record is None else record["status"]
-        if record is not None and status == "completed":
+    def status_of(self, record: Mapping[str, Any] | None, rows: Sequence[Any] | None) -> str:
+        """The same for a record and rows of metrics.csv that were read already."""
+        status = MISSING if record is None else record["status"]
+        if record is not None and status == COMPLETED:
             # metrics.csv may be lost or damaged; the checkpoint has its rows
-            rows = self.rows()
-            status = status if rows and len(rows) == record["config"]["recipe"]["epochs"] else "missing"
+            whole = rows is not None and len(rows) == record["config"]["recipe"]["epochs"]
+            status = COMPLETED if whole else MISSING
         if status in DONE:
             return status
         # Also before a new record is there: whoever holds the lock is loading its libraries.
         if self.is_locked():
-            return "running"
-        return "missing" if status == "running" else status
+            return RUNNING
+        return MISSING if status == RUNNING else status
 
     def epochs_done(self) -> int:
         """Completed epochs, without reading more than the number of lines."""
@@ -216,10 +222,7 @@ class RunDirectory:
 
     def history(self) -> "pd.DataFrame | None":
         """metrics.csv with `HISTORY_COLUMNS`, or None where there is none or it is damaged."""
-        import pandas as pd
-
-        rows = self.rows()
-        return None if rows is None else pd.DataFrame(rows, columns=HISTORY_COLUMNS)
+        return as_history(self.rows())
 
     def checkpoint(self) -> Path | None:
         """The checkpoint to go on from, or None where there is none or it is damaged."""
@@ -230,6 +233,13 @@ class RunDirectory:
             return None
 
 
+def as_history(rows: Sequence[Sequence[float]] | None) -> "pd.DataFrame | None":
+    """Rows of metrics.csv as a table with `HISTORY_COLUMNS`; None where there are none."""
+    import pandas as pd
+
+    return None if rows is None else pd.DataFrame(rows, columns=HISTORY_COLUMNS)
+
+
 def _check(record: object, path: Path) -> None:
     if not isinstance(record, dict):
         raise UnreadableRecord(f"{path}: not a JSON object")
@@ -238,7 +248,7 @@ def _check(record: object, path: Path) -> None:
         raise UnreadableRecord(f"{path}: schema_version {version}, this code reads {SCHEMA_VERSION}")
     if missing := SCHEMA.keys() - record.keys():
         raise UnreadableRecord(f"{path}: without {', '.join(sorted(missing))}")
-    if record["status"] not in ("running", "completed", "diverged", "failed"):
+    if record["status"] not in (RUNNING, COMPLETED, DIVERGED, FAILED):
         raise UnreadableRecord(f"{path}: status {record['status']!r}")
     if record["run_id"] != path.parent.name:
         raise UnreadableRecord(f"{path}: is the record of run {record['run_id']}")
@@ -247,7 +257,7 @@ def _check(record: object, path: Path) -> None:
         raise UnreadableRecord(f"{path}: config without recipe.epochs")
     metrics = record["metrics"] if isinstance(record["metrics"], dict) else {}
     final = [metrics.get(f"{part}_top1") for part in ("val", "test")]
-    if record["status"] == "completed" and not all(isinstance(value, int | float) for value in final):
+    if record["status"] == COMPLETED and not all(isinstance(value, int | float) for value in final):
         raise UnreadableRecord(f"{path}: completed without metrics")
-    if record["status"] == "failed" and not (isinstance(record["error"], str) and record["error"].strip()):
+    if record["status"] == FAILED and not (isinstance(record["error"], str) and record["error"].strip()):
         raise UnreadableRecord(f"{path}: failed without an error")

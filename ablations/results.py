@@ -14,15 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablations.records import COMPLETED, DIVERGED, DONE
+
 if TYPE_CHECKING:
     import pandas as pd
-
-COMPLETED = "completed"
-DIVERGED = "diverged"
-RUNNING = "running"
-FAILED = "failed"
-MISSING = "missing"
-RESULTS = (COMPLETED, DIVERGED)  # what enters statistics; the others are left out and named
 
 
 @dataclass(frozen=True)
@@ -150,7 +145,7 @@ def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]
     if len({(run.arm, run.seed) for run in runs}) < len(runs):
         raise ValueError(f"study {study.name}: an arm has two runs of one seed")
 
-    results = [run for run in sorted(runs, key=lambda run: run.seed) if run.status in RESULTS]
+    results = [run for run in sorted(runs, key=lambda run: run.seed) if run.status in DONE]
     measured = {run.run_id: _measured(run) for run in results}
 
     def longest(of: Sequence[StudyRun]) -> np.ndarray:

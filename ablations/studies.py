@@ -23,7 +23,7 @@ from ablations.configuration import (
     quote_option_names,
 )
 from ablations.errors import UserError
-from ablations.records import RunDirectory, UnreadableRecord
+from ablations.records import COMPLETED, RunDirectory, UnreadableRecord, as_history
 from ablations.results import Arm, Study, StudyRun
 
 STUDY_KEYS = {
@@ -162,18 +162,20 @@ def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
     entries, problems = [], []
     for run in runs:
         directory = run.directory
-        record, history = None, None
+        record, rows = None, None
         try:
             record = directory.read()
         except UnreadableRecord as error:
             problems.append(f"unreadable record, counted as missing: {error}")
-        status = directory.status_of(record)
         if record is not None:
-            history = directory.history()
-            if record["status"] == "completed" and (status == "missing" or history is None):
-                problems.append(f"lost or damaged, counted as missing: {directory.history_path}")
-                status, history = "missing", None
-        entries.append(StudyRun(run.arm, run.seed, run.run_id, directory.path, status, record, history))
+            rows = directory.rows()
+        status = directory.status_of(record, rows)
+        if record is not None and record["status"] == COMPLETED != status:
+            problems.append(f"lost or damaged, counted as missing: {directory.history_path}")
+            rows = None
+        entries.append(
+            StudyRun(run.arm, run.seed, run.run_id, directory.path, status, record, as_history(rows))
+        )
     return entries, problems
 
 

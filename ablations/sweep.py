@@ -23,7 +23,7 @@ from ablations.configuration import (
 )
 from ablations.errors import RunsFailed, UserError
 from ablations.progress import SweepProgress
-from ablations.records import DONE, UnreadableRecord
+from ablations.records import DONE, FAILED, RUNNING, UnreadableRecord
 from ablations.studies import PlannedRun, compose_runs, plan_study
 
 WAIT_S = 2.0
@@ -147,7 +147,7 @@ def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[Pl
             status, failure = run.directory.status(), _failure(run)
             if status in DONE:
                 continue
-            if status == "running":
+            if status == RUNNING:
                 busy.append(run)
             elif failure is not None and failure != earlier_failures[run.run_id]:
                 failed.append((run, failure[1]))
@@ -191,7 +191,7 @@ def _wait_for(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Wait until no other process trains any of the runs; returns those left without an outcome."""
     left = []
     for run in runs:
-        while (status := run.directory.status()) == "running":
+        while (status := run.directory.status()) == RUNNING:
             time.sleep(WAIT_S)
         if status not in DONE:
             left.append(run)
@@ -204,7 +204,7 @@ def _failure(run: PlannedRun) -> tuple[str, str] | None:
         record = run.directory.read()
     except UnreadableRecord:
         return None
-    if record is None or record["status"] != "failed":
+    if record is None or record["status"] != FAILED:
         return None
     return record["finished"], record["error"].strip().splitlines()[-1]
 

@@ -18,12 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.files import write_atomically
+from ablations.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING
 from ablations.results import (
-    COMPLETED,
-    DIVERGED,
-    FAILED,
-    MISSING,
-    RUNNING,
     Arm,
     Outcome,
     Study,

@@ -14,8 +14,12 @@ def require_integer(key: str, value: object, minimum: int, maximum: int | None =
         if maximum is None
         else f"a whole number from {minimum} to {maximum}"
     )
-    integer = isinstance(value, int) and not isinstance(value, bool)
-    if not integer or value < minimum or (maximum is not None and value > maximum):  # type: ignore[operator]
+    inside = (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and minimum <= value <= (math.inf if maximum is None else maximum)
+    )
+    if not inside:
         raise ValueError(f"{key}={value}: must be {allowed}")
 
 
@@ -29,12 +33,13 @@ def require_number(
     """
     allowed = "a number above " if open_below else "a number of at least "
     allowed += f"{minimum:g}" + ("" if below == math.inf else f" and below {below:g}")
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if (
-        not number
-        or not (minimum <= value < below)  # type: ignore[operator]
-        or (open_below and value == minimum)
-    ):
+    inside = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and minimum <= value < below
+        and not (open_below and value == minimum)
+    )
+    if not inside:
         raise ValueError(f"{key}={value}: must be {allowed}")
 
 

@@ -10,6 +10,7 @@ same network fits small images. At width 1, stride 2 and 8 middle modules it is 
 """
 
 from collections import OrderedDict
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -108,50 +109,36 @@ class Xception(nn.Module):
         def scaled(*channels: int) -> tuple[int, ...]:
             return tuple(max(1, round(width * number)) for number in channels)
 
-        def module(in_channels: int, *channels: int, pool: bool = False, relu: bool = True) -> XceptionModule:
-            return XceptionModule(
-                in_channels,
-                channels,
-                pool=pool,
-                leading_relu=relu,
-                intermediate_activation=intermediate_activation,
-                shortcut=residual,
-                norm=norm,
-            )
-
-        def separable(in_channels: int, out_channels: int) -> SeparableConvNorm:
-            return SeparableConvNorm(
-                in_channels,
-                out_channels,
-                intermediate_activation=intermediate_activation,
-                norm=norm,
-            )
-
+        relu = partial(nn.ReLU, inplace=True)
+        separable = partial(SeparableConvNorm, intermediate_activation=intermediate_activation, norm=norm)
+        module = partial(
+            XceptionModule, intermediate_activation=intermediate_activation, shortcut=residual, norm=norm
+        )
         c32, c64, c128, c256, c728 = scaled(32, 64, 128, 256, 728)
         c1024, c1536, c2048 = scaled(1024, 1536, 2048)
         self.stem = nn.Sequential(  # module 1
             OrderedDict(
                 conv1=ConvNorm(in_channels, c32, kernel_size=3, stride=stem_stride, norm=norm),
-                relu1=nn.ReLU(inplace=True),
+                relu1=relu(),
                 conv2=ConvNorm(c32, c64, kernel_size=3, stride=1, norm=norm),
-                relu2=nn.ReLU(inplace=True),
+                relu2=relu(),
             )
         )
         self.entry_flow = nn.Sequential(  # modules 2 to 4
-            module(c64, c128, c128, pool=True, relu=False),
-            module(c128, c256, c256, pool=True),
-            module(c256, c728, c728, pool=True),
+            module(c64, (c128, c128), pool=True, leading_relu=False),
+            module(c128, (c256, c256), pool=True, leading_relu=True),
+            module(c256, (c728, c728), pool=True, leading_relu=True),
         )
         self.middle_flow = nn.Sequential(  # modules 5 to 12
-            *(module(c728, c728, c728, c728) for _ in range(middle_modules))
+            *(module(c728, (c728, c728, c728), pool=False, leading_relu=True) for _ in range(middle_modules))
         )
         self.exit_flow = nn.Sequential(  # modules 13 and 14
             OrderedDict(
-                module=module(c728, c728, c1024, pool=True),
+                module=module(c728, (c728, c1024), pool=True, leading_relu=True),
                 separable1=separable(c1024, c1536),
-                relu1=nn.ReLU(inplace=True),
+                relu1=relu(),
                 separable2=separable(c1536, c2048),
-                relu2=nn.ReLU(inplace=True),
+                relu2=relu(),
             )
         )
         self.head = nn.Sequential(

@@ -272,8 +272,13 @@ class ImageDataModule(LightningDataModule):
         return path.read_bytes()
 
     def download_into(self, folder: Path) -> None:
-        """Downloads the files into `folder / self.folders[-1]`."""
-        raise NotImplementedError
+        """Downloads the files into `folder / self.folders[-1]`.
+
+        Raises:
+            RuntimeError: the dataset has no download, which is so unless a subclass has one.
+            OSError: the download failed.
+        """
+        raise RuntimeError("this dataset has none")
 
     def prepare_data(self) -> None:
         """Downloads what is missing, if allowed, then verifies and loads (see `setup`).

@@ -115,7 +115,8 @@ def test_rows_survive_an_interruption(trainer: FakeTrainer, directory: RunDirect
     assert other.recorder.rows == trainer.recorder.rows
     assert other.recorder.wall_time > state["wall_time"] > 0
     fake: Any = other
-    other.recorder.on_fit_end(fake, SimpleNamespace())  # type: ignore[arg-type]
+    module: Any = SimpleNamespace()
+    other.recorder.on_fit_end(fake, module)
     assert directory.epochs_done() == 2
 
     other.current_epoch, other.global_step = 2, 20
