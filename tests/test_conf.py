@@ -1,5 +1,6 @@
 """Every option file on disk: it composes, trains a step, and each of its keys is explained."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from torch import nn
 
+from ablations.check import check_run
 from ablations.configuration import CONFIG_DIR, RunConfiguration
+from ablations.errors import UserError
 from ablations.studies import compose_runs, hydra_configuration, plan_study
 from lightning_modules.initialization import initialize
 
@@ -23,6 +26,8 @@ OPTIONS = [
 ]
 CHOICES = [(group, option) for group, option in OPTIONS if not group.startswith(("hydra/", "study"))]
 STUDIES = [option for group, option in OPTIONS if group == "study"]
+NEEDS_LARGER_IMAGES = {"vgg16": "cifar10"}
+"""Networks that the default dataset's images are too small for, and a dataset whose images are not."""
 
 
 def options_of(group: str) -> list[str]:
@@ -31,6 +36,8 @@ def options_of(group: str) -> list[str]:
 
 def overrides_for(group: str, option: str) -> list[str]:
     """What chooses an option; a dataset_model comes with its dataset and its model."""
+    if group == "model" and option in NEEDS_LARGER_IMAGES:
+        return [f"dataset={NEEDS_LARGER_IMAGES[option]}", f"model={option}"]
     if group != "dataset_model":
         return [f"{group}={option}"]
     fitting = [
@@ -52,7 +59,8 @@ def composed(*overrides: str) -> RunConfiguration:
 def test_the_axes_of_the_paper_have_their_options():
     assert options_of("intermediate_activation") == ["elu", "none", "relu"]
     assert options_of("residual") == ["false", "true"]
-    assert "xception" in options_of("model")
+    assert {"xception"} <= set(options_of("model"))
+    assert {"googlenet", "vgg16", "resnet152"} <= set(options_of("model"))
     assert {"fashion_mnist_embedded", "fashion_mnist", "cifar10"} <= set(options_of("dataset"))
     assert STUDIES
 
@@ -99,9 +107,50 @@ def one_step(run: RunConfiguration) -> nn.Module:
     return network
 
 
+TRAINED: set[str] = set()
+"""What has trained a step already: options of a group that changes no network train the same one."""
+
+
 @pytest.mark.parametrize(("group", "option"), CHOICES)
 def test_option_trains(group, option):
-    one_step(composed(*overrides_for(group, option)))
+    run = composed(*overrides_for(group, option))
+    shape = [run.resolved["dataset"][key] for key in ("channels", "image_size", "num_classes")]
+    same = json.dumps([run.resolved["model"], run.resolved["recipe"], run.seed, shape], sort_keys=True)
+    if same not in TRAINED:
+        one_step(run)
+        TRAINED.add(same)
+
+
+@pytest.mark.parametrize("model", NEEDS_LARGER_IMAGES)
+def test_a_network_that_needs_larger_images_is_refused_in_a_line(model, tmp_path):
+    run = composed(f"model={model}", f"results_dir={tmp_path}")
+    with pytest.raises(UserError) as refusal:
+        check_run(run)
+    size = run.resolved["dataset"]["image_size"]
+    target = run.resolved["model"]["_target_"]
+    assert str(refusal.value).startswith(f"dataset.image_size={size}: too small for model {target} (")
+    assert "\n" not in str(refusal.value)
+
+
+def parameters(*overrides: str) -> int:
+    with torch.device("meta"):
+        network = instantiate(composed(*overrides).resolved["model"])
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+PAPER_SCALE = {
+    "xception": 22_855_952,
+    "vgg16": 138_357_544,
+    "resnet152": 60_192_808,
+    "googlenet": 6_624_904,
+}
+"""Trainable parameters of each network, unscaled, for colour images of 1000 classes."""
+
+
+@pytest.mark.parametrize("model", PAPER_SCALE)
+def test_a_network_at_the_papers_scale_has_its_published_parameters(model):
+    at_paper_scale = ("~dataset_model", "dataset.num_classes=1000", "dataset.channels=3")
+    assert parameters(f"model={model}", *at_paper_scale) == PAPER_SCALE[model]
 
 
 def test_every_arm_of_the_residual_axis_trains_with_every_activation():

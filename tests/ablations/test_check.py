@@ -75,7 +75,7 @@ def test_what_is_right_passes_and_nothing_is_written(
         ("dataset.image_size=32", "dataset.image_size=32: the training images are 1 x 28 x 28"),
         ("dataset.root=/no/such/folder", "dataset.root=/no/such/folder: missing train-images-idx3-ubyte"),
         ("dataset.download=true", "dataset.download=true: needs a dataset.root"),
-        ("dataset_model=small", "dataset_model=small: no such option; there are: cifar10_xception, "),
+        ("dataset_model=small", "dataset_model=small: no such option; there are: cifar10_googlenet, "),
         ("+momentum=0.9", "momentum: no such key; there are: dataset, "),
         ("+recipe.momentum=0.9", "recipe.momentum: no such key; there are: batch_size, "),
         ("+logger.x=1", "logger.x: no such key; there are: backend, "),

@@ -1,0 +1,120 @@
+"""Torchvision's VGG-16, ResNet-152 and GoogLeNet, the other networks that the Xception paper names.
+
+Table 1 of the paper has VGG-16 and ResNet-152. Trainable parameters with 1000 classes, from images of
+three channels: VGG-16 138,357,544 (Simonyan & Zisserman 2014, arXiv:1409.1556, configuration D; no BN),
+ResNet-152 60,192,808 (He et al. 2015, arXiv:1512.03385, table 1; the stride of a module is in its 3x3
+convolution), GoogLeNet 6,624,904 (Szegedy et al. 2014, arXiv:1409.4842, table 1; with BN, 3x3
+convolutions in place of the 5x5 ones, and no auxiliary towers).
+
+They are torchvision's, parameter names included, and have no width. What a run chooses is set here:
+classes, channels of an image, the first convolution's stride for small images, dropout, and how quickly
+BN's running averages move. The initial values of the parameters are the run's, so none are drawn here
+where torchvision can leave that out.
+"""
+
+from collections import OrderedDict
+
+import torchvision
+from torch import nn
+
+from lightning_modules.validation import require_integer, require_number, require_one_of
+
+
+def vgg16(*, num_classes: int, in_channels: int, dropout: float) -> nn.Module:
+    """VGG-16; images (N, in_channels, H, W) of at least 32x32 -> logits (N, num_classes).
+
+    Five pools halve a side and leave nothing of one below 32: such an image is a `RuntimeError`. What is
+    left is averaged to 7x7, or repeated where it is smaller, so the first fully connected layer has its
+    102,764,544 weights at any size.
+
+    Args:
+        num_classes: Classes of the logistic regression.
+        in_channels: Channels of an image.
+        dropout: Share dropped behind each of the two fully connected layers, in [0, 1).
+
+    Raises:
+        ValueError: A size is out of its range.
+    """
+    _check(num_classes, in_channels, dropout)
+    network = torchvision.models.vgg16(num_classes=num_classes, dropout=dropout, init_weights=False)
+    _set_first_convolution(network, in_channels)
+    return network
+
+
+def resnet152(
+    *, num_classes: int, in_channels: int, stem_stride: int, dropout: float, norm_momentum: float
+) -> nn.Module:
+    """ResNet-152; images (N, in_channels, H, W) -> logits (N, num_classes).
+
+    Any size will do; the last modules see ⌈side/32⌉ pixels, ⌈side/16⌉ with a `stem_stride` of 1.
+
+    Args:
+        num_classes: Classes of the logistic regression.
+        in_channels: Channels of an image.
+        stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
+        dropout: Share of the features dropped before the logistic regression, in [0, 1). The paper has
+            none.
+        norm_momentum: Weight of the newest batch in BN's running averages.
+
+    Raises:
+        ValueError: A size is out of its range.
+    """
+    _check(num_classes, in_channels, dropout, stem_stride)
+    network = torchvision.models.resnet152(num_classes=num_classes)
+    _set_first_convolution(network, in_channels, stem_stride)
+    # Behind the pool, so that the logistic regression keeps torchvision's name.
+    network.avgpool = nn.Sequential(OrderedDict(pool=network.avgpool, dropout=nn.Dropout(dropout)))
+    _set_norm_momentum(network, norm_momentum)
+    return network
+
+
+def googlenet(
+    *, num_classes: int, in_channels: int, stem_stride: int, dropout: float, norm_momentum: float
+) -> nn.Module:
+    """GoogLeNet without auxiliary towers; images (N, in_channels, H, W) -> logits (N, num_classes).
+
+    Args:
+        num_classes: Classes of the logistic regression.
+        in_channels: Channels of an image.
+        stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
+        dropout: Share of the features dropped before the logistic regression, in [0, 1). The paper: 0.4.
+        norm_momentum: Weight of the newest batch in BN's running averages.
+
+    Raises:
+        ValueError: A size is out of its range.
+    """
+    _check(num_classes, in_channels, dropout, stem_stride)
+    network = torchvision.models.googlenet(
+        num_classes=num_classes, aux_logits=False, init_weights=False, dropout=dropout
+    )
+    _set_first_convolution(network, in_channels, stem_stride)
+    _set_norm_momentum(network, norm_momentum)
+    return network
+
+
+def _check(num_classes: int, in_channels: int, dropout: float, stem_stride: int = 1) -> None:
+    require_integer("model.num_classes", num_classes, 1)
+    require_integer("model.in_channels", in_channels, 1)
+    require_number("model.dropout", dropout, 0, 1)
+    require_one_of("model.stem_stride", stem_stride, (1, 2))
+
+
+def _set_first_convolution(network: nn.Module, in_channels: int, stride: int | None = None) -> None:
+    """Replace the convolution that reads the image by one of other channels or stride, under its name."""
+    name, conv = next((name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    parent, _, last = name.rpartition(".")
+    replacement = nn.Conv2d(
+        in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride if stride is None else stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        bias=conv.bias is not None,
+    )
+    setattr(network.get_submodule(parent), last, replacement)
+
+
+def _set_norm_momentum(network: nn.Module, momentum: float) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum

@@ -1,0 +1,142 @@
+"""Whether torchvision's networks are what the papers count, and what of them a run chooses."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from ablations.network_cost import count_network
+from lightning_modules import torchvision_networks
+from lightning_modules.initialization import initialize
+
+COMMON = {"num_classes": 1000, "in_channels": 3, "dropout": 0.5}
+WITH_BN = COMMON | {"stem_stride": 2, "norm_momentum": 0.01}
+NETWORKS = {"vgg16": COMMON, "resnet152": WITH_BN, "googlenet": WITH_BN}
+FIRST = {"vgg16": "features.0", "resnet152": "conv1", "googlenet": "conv1.conv"}
+
+
+def on_meta(name, **changes):
+    with torch.device("meta"):
+        return getattr(torchvision_networks, name)(**(NETWORKS[name] | changes))
+
+
+def cost(name, side, **changes):
+    model = {"_target_": f"lightning_modules.torchvision_networks.{name}"} | NETWORKS[name] | changes
+    return count_network({"dataset": {"image_size": side, "channels": model["in_channels"]}, "model": model})
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "giga"),
+    # Multiply-adds per 224x224 image as torchvision publishes them, "_ops" of its weights.
+    [("vgg16", 138_357_544, 15.47), ("resnet152", 60_192_808, 11.514), ("googlenet", 6_624_904, 1.498)],
+)
+def test_parameters_and_multiply_adds_are_the_published_ones(name, parameters, giga):
+    counted = cost(name, 224)
+    assert counted.parameters == parameters
+    assert counted.multiply_adds / 1e9 == pytest.approx(giga, rel=0.001)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_names_and_shapes_are_torchvisions(name):
+    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, name)(num_classes=7, **options)
+    ours = on_meta(name, num_classes=7)
+    assert {key: value.shape for key, value in ours.state_dict().items()} == {
+        key: value.shape for key, value in theirs.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_first_convolution_alone_reads_other_channels(name):
+    colour, grey = on_meta(name), on_meta(name, in_channels=1)
+    shapes = [{key: p.shape for key, p in network.named_parameters()} for network in (colour, grey)]
+    first = f"{FIRST[name]}.weight"
+    assert [key for key in shapes[0] if shapes[0][key] != shapes[1][key]] == [first]
+    assert list(shapes[0]) == list(shapes[1])
+    assert shapes[1][first][1] == 1
+    before, after = (network.get_submodule(FIRST[name]) for network in (colour, grey))
+    for key in ("out_channels", "kernel_size", "stride", "padding", "dilation", "groups"):
+        assert getattr(before, key) == getattr(after, key)
+    assert (before.bias is None) == (after.bias is None) == (name != "vgg16")
+
+
+@pytest.mark.parametrize("name", ["resnet152", "googlenet"])
+def test_stem_stride_is_the_first_convolutions(name):
+    for stride in (1, 2):
+        first = on_meta(name, stem_stride=stride).get_submodule(FIRST[name])
+        assert first.stride == (stride, stride)
+        assert first(torch.empty(1, 3, 28, 28, device="meta")).shape[-1] == 28 // stride
+
+
+@pytest.mark.parametrize("name", ["resnet152", "googlenet"])
+def test_norms_move_as_the_recipe_says(name):
+    norms = [m for m in on_meta(name).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) > 50
+    assert {norm.momentum for norm in norms} == {0.01}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_dropout_is_the_recipes(name):
+    shares = [m.p for m in on_meta(name, dropout=0.25).modules() if isinstance(m, nn.Dropout)]
+    assert shares == [0.25] * (2 if name == "vgg16" else 1)
+
+
+def test_resnets_dropout_works_on_the_pooled_features_of_training():
+    network = torchvision_networks.resnet152(**(WITH_BN | {"num_classes": 2}))
+    features = torch.ones(1, 64, 3, 3)
+    assert torch.equal(network.eval().avgpool(features), torch.ones(1, 64, 1, 1))
+    torch.manual_seed(0)
+    dropped = network.train().avgpool(features)
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+
+
+def test_vgg16_needs_32_pixels_and_the_others_less():
+    assert cost("vgg16", 32).multiply_adds > 0
+    with pytest.raises(ValueError, match=r"^dataset\.image_size=31: too small for model .*vgg16 \("):
+        cost("vgg16", 31)
+    assert cost("resnet152", 1).multiply_adds > 0
+    for stride, smallest in ((2, 15), (1, 8)):
+        assert cost("googlenet", smallest, stem_stride=stride).multiply_adds > 0
+        with pytest.raises(
+            ValueError, match=rf"^dataset\.image_size={smallest - 1}: too small for model .*googlenet"
+        ):
+            cost("googlenet", smallest - 1, stem_stride=stride)
+
+
+@pytest.mark.parametrize("name", ["resnet152", "googlenet"])
+@pytest.mark.parametrize(("side", "stride", "last"), [(28, 1, 2), (32, 1, 2), (28, 2, 1), (224, 2, 7)])
+def test_pixels_that_the_last_modules_see(name, side, stride, last):
+    network = on_meta(name, stem_stride=stride).eval()
+    seen = []
+    network.avgpool.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[-2:]))
+    logits = network(torch.empty(2, 3, side, side, device="meta"))
+    assert logits.shape == (2, 1000)
+    assert seen == [(last, last)]
+
+
+def test_initial_values_are_the_runs():
+    torch.manual_seed(1)
+    first = torchvision_networks.googlenet(**(WITH_BN | {"num_classes": 3, "in_channels": 1}))
+    torch.manual_seed(2)
+    second = torchvision_networks.googlenet(**(WITH_BN | {"num_classes": 3, "in_channels": 1}))
+    for network in (first, second):
+        initialize(network, 5, nn.init.xavier_uniform_)
+    for name, parameter in first.named_parameters():
+        assert torch.equal(parameter, second.get_parameter(name)), name
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("argument", "value", "allowed"),
+    [
+        ("num_classes", 0, "a whole number of at least 1"),
+        ("in_channels", 1.0, "a whole number of at least 1"),
+        ("stem_stride", 3, "one of 1, 2"),
+        ("dropout", 1, "a number of at least 0 and below 1"),
+    ],
+)
+def test_a_size_out_of_range_names_key_value_and_what_is_allowed(name, argument, value, allowed):
+    if argument in NETWORKS[name]:
+        with pytest.raises(ValueError, match=rf"^model\.{argument}={value}: must be {allowed}$"):
+            on_meta(name, **{argument: value})
