@@ -60,7 +60,7 @@ def test_the_axes_of_the_paper_have_their_options():
     assert options_of("intermediate_activation") == ["elu", "none", "relu"]
     assert options_of("residual") == ["false", "true"]
     assert {"xception"} <= set(options_of("model"))
-    assert {"googlenet", "vgg16", "resnet152"} <= set(options_of("model"))
+    assert {"mobilenet", "googlenet", "vgg16", "resnet152"} <= set(options_of("model"))
     assert {"fashion_mnist_embedded", "fashion_mnist", "cifar10"} <= set(options_of("dataset"))
     assert STUDIES
 
@@ -143,6 +143,7 @@ PAPER_SCALE = {
     "vgg16": 138_357_544,
     "resnet152": 60_192_808,
     "googlenet": 6_624_904,
+    "mobilenet": 4_231_976,
 }
 """Trainable parameters of each network, unscaled, for colour images of 1000 classes."""
 
@@ -151,6 +152,16 @@ PAPER_SCALE = {
 def test_a_network_at_the_papers_scale_has_its_published_parameters(model):
     at_paper_scale = ("~dataset_model", "dataset.num_classes=1000", "dataset.channels=3")
     assert parameters(f"model={model}", *at_paper_scale) == PAPER_SCALE[model]
+
+
+@pytest.mark.parametrize("dataset", ["fashion_mnist_embedded", "fashion_mnist", "cifar10"])
+@pytest.mark.parametrize(
+    ("model", "within"),
+    [("mobilenet", 0.01)],
+)
+def test_a_network_at_the_small_scale_has_xceptions_parameters(model, within, dataset):
+    xceptions = parameters("model=xception", f"dataset={dataset}")
+    assert parameters(f"model={model}", f"dataset={dataset}") == pytest.approx(xceptions, rel=within)
 
 
 def test_every_arm_of_the_residual_axis_trains_with_every_activation():
