@@ -21,11 +21,9 @@ from ablations.errors import UserError
 from ablations.records import COMPLETED, DIVERGED, DONE, FAILED, RUNNING, SCHEMA, SCHEMA_VERSION, RunDirectory
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule, Trainer
+    from lightning.pytorch import Trainer
 
     from ablations.recorder import Recorder
-    from lightning_modules.classifier import Classifier
-    from lightning_modules.wandb_logging import TolerantWandbLogger
 
 
 def run(config: DictConfig) -> None:
@@ -70,6 +68,8 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_
 
     from ablations.network_cost import count_network
     from ablations.recorder import Recorder
+    from ablations.run_logger import make_logger, summary
+    from lightning_modules.assembly import make_trainer
     from lightning_modules.classifier import TrainingDiverged
 
     environment.quieten()
@@ -80,7 +80,13 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_
     try:
         cost = count_network(configuration.resolved)
         record |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
-        trainer = make_trainer(configuration, directory, recorder, logger, progress_bar)
+        trainer = make_trainer(
+            configuration.resolved,
+            callbacks=[recorder],
+            logger=logger,
+            progress_bar=progress_bar,
+            folder=directory.path,
+        )
         record |= {"device": environment.device(trainer.strategy.root_device)}
         checkpoint = checkpoint_of_same_kind(directory, record)
         directory.write(record)
@@ -103,53 +109,6 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_
             record["wandb_run_id"] = logger.version
     directory.write(record)
     return record
-
-
-def build(configuration: RunConfiguration) -> "tuple[LightningDataModule, Classifier]":
-    """Make the data and the module of a run."""
-    from hydra.utils import instantiate
-
-    from lightning_modules.classifier import Classifier
-
-    config = configuration.resolved
-    recipe = config["recipe"]
-    module = Classifier(
-        network=instantiate(config["model"]),
-        num_classes=config["dataset"]["num_classes"],
-        seed=configuration.seed,
-        weight_init=instantiate(recipe["weight_init"]),
-        optimizer=instantiate(recipe["optimizer"]),
-        scheduler=instantiate(recipe["scheduler"]),
-        channels_last=recipe["channels_last"],
-        log_every_n_steps=config["logger"].get("every_n_steps", 1),
-    )
-    return instantiate(config["dataset"]), module
-
-
-def make_trainer(
-    configuration: RunConfiguration,
-    directory: RunDirectory,
-    recorder: "Recorder",
-    logger: "TolerantWandbLogger | None",
-    progress_bar: bool,
-) -> "Trainer":
-    """Lightning's trainer as every run uses it."""
-    from lightning.pytorch import Trainer
-
-    config = configuration.resolved
-    return Trainer(
-        accelerator=config["trainer"]["accelerator"],
-        devices=1,
-        max_epochs=config["recipe"]["epochs"],
-        logger=logger or False,
-        log_every_n_steps=1,  # the module sees to its steps itself; a larger one would warn of short epochs
-        callbacks=[recorder],
-        num_sanity_val_steps=0,  # it would read validation before the first step for nothing
-        deterministic="warn",  # what has no deterministic form on a GPU warns; the CPU has them all
-        enable_progress_bar=progress_bar,
-        enable_model_summary=False,
-        default_root_dir=directory.path,
-    )
 
 
 def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> Path | None:
@@ -177,8 +136,9 @@ def fit_and_test(
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from ablations.recorder import number
+    from lightning_modules.assembly import make_data_and_module
 
-    datamodule, module = build(configuration)
+    datamodule, module = make_data_and_module(configuration.resolved)
     try:
         trainer.fit(module, datamodule, ckpt_path=checkpoint)
         validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
@@ -211,33 +171,6 @@ def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> di
         "git": environment.git_state(),
         "wandb_run_id": wandb_run_id,
     }
-
-
-def make_logger(configuration: RunConfiguration, record: dict[str, Any]) -> "TolerantWandbLogger | None":
-    """The logger of a run; None with `logger=none`."""
-    options = configuration.resolved["logger"]
-    if options["backend"] is None:
-        return None
-    from lightning_modules.wandb_logging import TolerantWandbLogger
-
-    choices, arm = configuration.choices, configuration.arm_name
-    return TolerantWandbLogger(
-        mode=options["mode"],
-        project=options["project"],
-        folder=options["dir"],
-        run_id=record["wandb_run_id"],
-        name=f"{choices['model']} {arm} seed={configuration.seed}",
-        group=options["group"],
-        job_type=options["job_type"] or arm,
-        tags=[*(f"{group}={option}" for group, option in choices.items()), f"seed={configuration.seed}"],
-        config=configuration.resolved,
-    )
-
-
-def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """What of a record W&B shows beside a run's name."""
-    shown = ("status", "parameters", "multiply_adds", "steps_per_second", "diverged_at_step")
-    return (record["metrics"] or {}) | {key: record[key] for key in shown}
 
 
 def now() -> str:

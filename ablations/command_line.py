@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -49,12 +50,24 @@ def main(task: Callable[[DictConfig], None]) -> int:
 
     def call_hydra() -> None:
         sys.argv[1:] = quote_option_names(sys.argv[1:])
+        OmegaConf.register_new_resolver("config_groups", config_groups, replace=True)  # for --help
         decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
         decorate(guarded_task)()
         if stopped:
             raise stopped[0]
 
     return exit_code_of(call_hydra)
+
+
+def config_groups() -> str:
+    """What can be chosen, a group per paragraph: "residual: false, true"."""
+    chosen_by_others = ("hydra", "dataset_model")  # the latter by dataset and model
+    paragraphs = []
+    for folder in sorted(path for path in CONFIG_DIR.iterdir() if path.is_dir()):
+        if folder.name not in chosen_by_others:
+            options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+            paragraphs.append(textwrap.fill(f"{folder.name}: {options}", 100, subsequent_indent="    "))
+    return "\n".join(paragraphs)
 
 
 def exit_code_of(command: Callable[[], None]) -> int:

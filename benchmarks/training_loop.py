@@ -19,6 +19,7 @@ import run
 from ablations.configuration import RunConfiguration
 from ablations.records import RunDirectory
 from ablations.studies import compose_runs, hydra_configuration
+from lightning_modules.assembly import make_data_and_module
 
 
 def framework_speed(configuration: RunConfiguration) -> float:
@@ -34,7 +35,7 @@ def framework_speed(configuration: RunConfiguration) -> float:
 def bare_speed(configuration: RunConfiguration) -> float:
     """Training steps/second of the shortest loop that trains the same network on the same batches."""
     torch.set_num_threads(configuration.resolved["trainer"]["threads"])
-    data, module = run.build(configuration)
+    data, module = make_data_and_module(configuration.resolved)
     data.prepare_data()
     loader = data.train_dataloader()
     epochs = configuration.resolved["recipe"]["epochs"]

@@ -1,0 +1,66 @@
+"""From a resolved configuration to what trains it: data, module and Lightning's trainer.
+
+The one place that knows which key of conf/ goes where; networks, data and module take explicit arguments.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.loggers import Logger
+
+from lightning_modules.classifier import Classifier
+
+
+def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule, Classifier]:
+    """Make the data and the module of a run.
+
+    Args:
+        config: The run's resolved configuration.
+    """
+    recipe = config["recipe"]
+    module = Classifier(
+        network=instantiate(config["model"]),
+        num_classes=config["dataset"]["num_classes"],
+        seed=config["seed"],
+        weight_init=instantiate(recipe["weight_init"]),
+        optimizer=instantiate(recipe["optimizer"]),
+        scheduler=instantiate(recipe["scheduler"]),
+        channels_last=recipe["channels_last"],
+        log_every_n_steps=config["logger"].get("every_n_steps", 1),
+    )
+    return instantiate(config["dataset"]), module
+
+
+def make_trainer(
+    config: Mapping[str, Any],
+    *,
+    callbacks: Sequence[Callback],
+    logger: Logger | None,
+    progress_bar: bool,
+    folder: Path,
+) -> Trainer:
+    """Make Lightning's trainer as every run uses it.
+
+    Args:
+        config: The run's resolved configuration.
+        callbacks: What listens, the record first of all.
+        logger: None logs nothing.
+        progress_bar: Whether the terminal is this run's.
+        folder: Where Lightning would put what it writes by itself.
+    """
+    return Trainer(
+        accelerator=config["trainer"]["accelerator"],
+        devices=1,
+        max_epochs=config["recipe"]["epochs"],
+        logger=logger or False,
+        log_every_n_steps=1,  # the module sees to its steps itself; a larger one would warn of short epochs
+        callbacks=list(callbacks),
+        num_sanity_val_steps=0,  # it would read validation before the first step for nothing
+        deterministic="warn",  # what has no deterministic form on a GPU warns; the CPU has them all
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
