@@ -68,7 +68,7 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
 
 def reproduce_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
     """Write tables and figures, print the tables and the paths."""
-    from ablations.figures import write_figure
+    from ablations.figures import write_figures
     from ablations.tables import console_table, write_tables
 
     loaded = load_studies(names, overrides)
@@ -77,7 +77,7 @@ def reproduce_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
     paths = []
     for study, runs, results_dir in loaded:
         paths += write_tables(study, runs, results_dir / "tables")
-        paths += write_figure(study, runs, results_dir / "figures")
+        paths += write_figures(study, runs, results_dir / "figures")
         print_table(console_table(study, runs))
     for path in paths:
         print(path)

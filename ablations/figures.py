@@ -1,7 +1,6 @@
-"""One figure per study, drawn as the paper's figures 9 and 10: validation accuracy over training
-steps.
+"""A study's figures, drawn as the paper's figures 6 to 10: validation metric over training steps.
 
-Left, top-1 of each arm: the mean over seeds, its 95 % t band, and the single seeds behind it (the
+Left, the first metric of each arm: the mean over seeds, its 95 % t band, and the single seeds behind it (the
 paper draws one run, so it has neither). Right, which the paper has not, what the study is about:
 each arm's difference to the baseline, seed by seed, at the final epoch.
 
@@ -13,7 +12,7 @@ import io
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ablations.files import write_atomically
 from ablations.records import COMPLETED
-from ablations.results import Arm, Outcome, Study, StudyRun, baseline_first, outcomes
+from ablations.results import METRICS, Arm, Outcome, Study, StudyRun, baseline_first, outcomes
 from ablations.statistics import mean_interval, seed_band
 from ablations.tables import missing_notes, one_decimal, pair_by_seed
 
@@ -92,8 +91,29 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
         return _draw(study, runs)
 
 
+def write_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
+    """Write each of the study's figures; see `write_figure`.
+
+    A figure of some of the arms is drawn as a study of these arms would be.
+    """
+    if not study.figures:
+        return write_figure(study, runs, folder)
+    paths = []
+    for figure in study.figures:
+        part = replace(
+            study,
+            title=figure.title,
+            source=figure.source,
+            output=figure.output,
+            arms=tuple(replace(arm, baseline=None) for arm in study.arms if arm.name in figure.arms),
+            baseline=figure.baseline,
+        )
+        paths += write_figure(part, [run for run in runs if run.arm in figure.arms], folder)
+    return paths
+
+
 def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write the study's figure as PNG (200 dots per inch) and SVG, each whole or not at all.
+    """Write one figure of all arms as PNG (200 dots per inch) and SVG, each whole or not at all.
 
     The same runs and the same matplotlib give the same bytes.
 
@@ -185,7 +205,8 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
 def _draw_curves(
     axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], looks: Mapping[str, _Look]
 ) -> None:
-    """Validation top-1 (%) over training steps: seeds, band, mean, target."""
+    """The first validation metric (%) over training steps: seeds, band, mean, target."""
+    label = METRICS[study.metric].label
     shown = [100 * study.target]
     for name, of_arm in by_arm.items():
         look = looks[name]
@@ -229,9 +250,9 @@ def _draw_curves(
         color=GREY,
     )
     axes.grid(axis="y")
-    axes.set_title("Validation accuracy: mean, 95 % band, single seeds", loc="left", fontsize=9.5)
+    axes.set_title(f"Validation {label}: mean, 95 % band, single seeds", loc="left", fontsize=9.5)
     axes.set_xlabel("training steps")
-    axes.set_ylabel("validation top-1 (%)")
+    axes.set_ylabel(f"validation {label} (%)")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
@@ -264,7 +285,8 @@ def _draw_differences(
         for split, y in (("validation", block + 0.42), ("test", block + 0.76)):
             ticks[y] = split
             if pairs:
-                mean = _draw_row(axes, y, pairs, split, look, jitter=0.06 * inch)
+                name = f"{'val' if split == 'validation' else split}_{study.metric}"
+                mean = _draw_row(axes, y, pairs, name, look, jitter=0.06 * inch)
                 ticks[y] += "\n" + one_decimal(mean, "+").replace("-", "−")
     axes.axvline(0, color="black", linewidth=1, zorder=1)
     low, high = axes.get_xlim()
@@ -277,27 +299,34 @@ def _draw_differences(
     axes.xaxis.set_major_locator(MaxNLocator(6))
     label = {arm.name: arm.label for arm in study.arms}[study.baseline]
     axes.set_title("Difference, seed by seed: mean, 95 % interval", loc="left", fontsize=9.5)
-    axes.set_xlabel(f"top-1 minus “{label}”\n(percentage points)")
+    axes.set_xlabel(f"{METRICS[study.metric].label} minus “{label}”\n(percentage points)")
 
 
 def _draw_row(
     axes: Axes,
     y: float,
     pairs: Sequence[tuple[Outcome, Outcome]],
-    split: str,
+    name: str,
     look: _Look,
     jitter: float,
 ) -> float:
     """One dot per seed, filled for validation, open for test, a cross where a run diverged.
 
+    Args:
+        axes: Where to draw.
+        y: Height of the row.
+        pairs: Outcomes of the arm and of the baseline.
+        name: The metric, "val_top1".
+        look: Of the arm.
+        jitter: By how much neighbouring seeds stand apart.
+
     Returns:
         The mean difference in percentage points.
     """
-    name = {"validation": "val_top1", "test": "test_top1"}[split]
-    differences = np.array([100 * (getattr(arm, name) - getattr(base, name)) for arm, base in pairs])
+    differences = np.array([100 * (arm.final[name] - base.final[name]) for arm, base in pairs])
     diverged = np.array([arm.diverged or base.diverged for arm, base in pairs])
     at = y + jitter * np.where(np.arange(len(pairs)) % 2, 1, -1)  # or equal seeds hide each other
-    fill = look.color if split == "validation" else "white"
+    fill = look.color if name.startswith("val_") else "white"
     axes.scatter(
         differences[~diverged], at[~diverged],
         s=22, marker="o", facecolor=fill, edgecolor=look.color, alpha=0.75, linewidth=1, zorder=3,
@@ -334,6 +363,6 @@ def _notes(study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence
             plural = "s" if len(diverged) > 1 else ""
             notes.append(
                 f"Diverged (×): {arm.label}, seed{plural} {seeds}; counted as chance, "
-                f"{100 * diverged[0].val_top1:.3g} %, from there on."
+                f"{100 * diverged[0].final[f'val_{study.metric}']:.3g} %, from there on."
             )
     return notes + missing_notes(study, runs)

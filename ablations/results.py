@@ -2,13 +2,13 @@
 
 `Study`, `Arm` and `StudyRun` are filled from the configuration and the run records; statistics,
 tables and figures take them as they are. `outcomes` states, once for all of these, the rule for
-diverged runs: a diverged run is a result. A network of non-finite weights gives one class for
-every image, so from where it diverged it counts as chance, 1 / classes. Failed, running and
+diverged runs: a diverged run is a result. A network of non-finite weights gives one answer for
+every image, so from where it diverged it counts as chance (`METRICS`). Failed, running and
 missing runs are no results and are left out.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """What a network is measured by, a fraction in code and records.
+
+    Attributes:
+        label: As a person reads it.
+        chance: Number of classes -> what a network that learned nothing has at least.
+    """
+
+    label: str
+    chance: Callable[[int], float]
+
+
+METRICS: Mapping[str, Metric] = {
+    "top1": Metric("top-1", lambda classes: 1 / classes),
+    "top5": Metric("top-5", lambda classes: min(5, classes) / classes),
+    "map100": Metric("MAP@100", lambda classes: 0.0),  # of any order of the classes: its lower bound
+}
+"""By their names in metrics.csv and record.json, there after `val_` and `test_`."""
+
+
+@dataclass(frozen=True)
 class Arm:
     """One variant that a study compares.
 
@@ -29,12 +50,48 @@ class Arm:
         label: As a person reads it, "without residual connections".
         choose: Option per config group, `{"residual": "false"}`.
         paper: What the paper says of this arm, one short phrase; "" where it says nothing.
+        paper_values: The paper's value per metric, as it prints it; empty where it prints none.
+        baseline: Name of the arm that this one is compared with; None: the study's baseline.
     """
 
     name: str
     label: str
     choose: Mapping[str, str]
     paper: str
+    paper_values: Mapping[str, float] = field(default_factory=dict)
+    baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of the paper's table that has no arm here.
+
+    Attributes:
+        label: As the paper names it, "VGG-16".
+        paper_values: The paper's value per metric, as it prints it.
+    """
+
+    label: str
+    paper_values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """One figure of a study that has several.
+
+    Attributes:
+        output: Stem of its files, "figure07_jft".
+        title: Its heading.
+        source: Where the paper has it.
+        arms: Names of the arms that are drawn.
+        baseline: Name of the one that the others are compared with.
+    """
+
+    output: str
+    title: str
+    source: str
+    arms: tuple[str, ...]
+    baseline: str
 
 
 @dataclass(frozen=True)
@@ -49,8 +106,11 @@ class Study:
         arms: In the order in which they are shown.
         baseline: Name of the arm that the others are compared with.
         seeds: Each arm runs once with each.
-        target: Validation top-1 (fraction) for "epochs to reach".
+        metrics: Names in `METRICS`. The first decides: curves, differences and target are of it.
+        target: Validation value of the first metric (fraction) for "epochs to reach".
         scale: One line that says how large the runs were: network, width, dataset, epochs.
+        figures: Its figures; empty: one of all arms, named as its table.
+        paper_only: Rows of the paper's table that no arm stands for.
     """
 
     name: str
@@ -60,8 +120,22 @@ class Study:
     arms: tuple[Arm, ...]
     baseline: str
     seeds: tuple[int, ...]
+    metrics: tuple[str, ...]
     target: float
     scale: str
+    figures: tuple[StudyFigure, ...] = ()
+    paper_only: tuple[PaperRow, ...] = ()
+
+    @property
+    def metric(self) -> str:
+        """The metric that decides."""
+        return self.metrics[0]
+
+    def compared_with(self, arm: Arm) -> str | None:
+        """Name of the arm that `arm` is compared with; None for what is compared with nothing."""
+        if arm.baseline is not None:
+            return arm.baseline
+        return None if arm.name == self.baseline else self.baseline
 
 
 @dataclass(frozen=True)
@@ -75,8 +149,8 @@ class StudyRun:
         directory: Where its record is, or will be.
         status: completed, diverged, running, failed or missing.
         record: Content of record.json; None where there is none.
-        history: metrics.csv, one row per epoch: epoch (from 1), step, train_loss, train_top1,
-            val_loss, val_top1, val_top5, learning_rate, seconds; None where there is none.
+        history: metrics.csv, one row per epoch, as `ablations.records` states; None where there
+            is none.
     """
 
     arm: str
@@ -94,16 +168,15 @@ class Outcome:
 
     Attributes:
         run: The run itself.
-        val_top1: Final validation top-1 (fraction).
-        test_top1: Test top-1 (fraction).
+        final: Value (fraction) per metric of the study, `{"val_top1": ..., "test_top1": ...}`.
         steps: Training steps done at the end of each epoch, `(E,)`.
-        curve: Validation top-1 (fraction) there, `(E,)`; chance from where the run diverged.
+        curve: Validation value of the study's first metric there, `(E,)`; chance from where the run
+            diverged.
         measured: How many epochs of `curve` were measured: E, or fewer where the run diverged.
     """
 
     run: StudyRun
-    val_top1: float
-    test_top1: float
+    final: Mapping[str, float]
     steps: np.ndarray
     curve: np.ndarray
     measured: int
@@ -146,7 +219,7 @@ def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]
         raise ValueError(f"study {study.name}: an arm has two runs of one seed")
 
     results = [run for run in sorted(runs, key=lambda run: run.seed) if run.status in DONE]
-    measured = {run.run_id: _measured(run) for run in results}
+    measured = {run.run_id: _measured(run, study.metric) for run in results}
 
     def longest(of: Sequence[StudyRun]) -> np.ndarray:
         return max((measured[run.run_id][0] for run in of), key=len, default=np.empty(0))
@@ -157,34 +230,42 @@ def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]
         runs_of_arm = [run for run in results if run.arm == name]
         completed_of_arm = [run for run in runs_of_arm if run.status == COMPLETED]
         steps = longest(completed_of_arm) if completed_of_arm else otherwise
-        of_arm += [_outcome(run, *measured[run.run_id], steps) for run in runs_of_arm]
+        of_arm += [_outcome(run, *measured[run.run_id], steps, study.metrics) for run in runs_of_arm]
     return by_arm
 
 
-def _measured(run: StudyRun) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and validation top-1 of the epochs that were measured, each `(E,)`."""
-    if run.history is None:
+def _measured(run: StudyRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and validation values of the epochs that were measured, each `(E,)`."""
+    if run.history is None or f"val_{metric}" not in run.history:
         steps, curve = np.empty(0), np.empty(0)
     else:
         steps = run.history["step"].to_numpy(dtype=float)
-        curve = run.history["val_top1"].to_numpy(dtype=float)
+        curve = run.history[f"val_{metric}"].to_numpy(dtype=float)
     if run.status == DIVERGED:  # its last epoch may have a row without a validation
         return steps[np.isfinite(curve)], curve[np.isfinite(curve)]
     if curve.size == 0 or not np.isfinite(curve).all():
-        raise ValueError(f"{run.directory}: a completed run without a finite validation curve")
+        raise ValueError(f"{run.directory}: a completed run without a finite curve of val_{metric}")
     return steps, curve
 
 
-def _outcome(run: StudyRun, measured_at: np.ndarray, measured: np.ndarray, steps: np.ndarray) -> Outcome:
+def _outcome(
+    run: StudyRun,
+    measured_at: np.ndarray,
+    measured: np.ndarray,
+    steps: np.ndarray,
+    metrics: Sequence[str],
+) -> Outcome:
     assert run.record is not None, "completed and diverged runs have a record"
     epochs = len(measured)
     cut_short = epochs < len(steps) and run.status == COMPLETED
     if cut_short or not np.array_equal(measured_at, steps[:epochs]):
         raise ValueError(f"{run.directory}: validated at other steps than the runs beside it")
-    if run.status == COMPLETED:
-        metrics = run.record["metrics"]
-        val_top1, test_top1 = float(metrics["val_top1"]), float(metrics["test_top1"])
-    else:
-        val_top1 = test_top1 = 1.0 / run.record["config"]["dataset"]["num_classes"]
-    curve = np.concatenate([measured, np.full(len(steps) - epochs, val_top1)])
-    return Outcome(run, val_top1, test_top1, steps, curve, measured=epochs)
+    final = {}
+    for name in metrics:
+        for part in ("val", "test"):
+            if run.status == COMPLETED:
+                final[f"{part}_{name}"] = float(run.record["metrics"][f"{part}_{name}"])
+            else:
+                final[f"{part}_{name}"] = METRICS[name].chance(run.record["config"]["dataset"]["num_classes"])
+    curve = np.concatenate([measured, np.full(len(steps) - epochs, final[f"val_{metrics[0]}"])])
+    return Outcome(run, final, steps, curve, measured=epochs)

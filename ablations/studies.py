@@ -24,12 +24,16 @@ from ablations.configuration import (
 )
 from ablations.errors import UserError
 from ablations.records import COMPLETED, RunDirectory, UnreadableRecord, as_history
-from ablations.results import Arm, Study, StudyRun
+from ablations.results import METRICS, Arm, PaperRow, Study, StudyFigure, StudyRun
 
 STUDY_KEYS = {
-    "name", "title", "source", "output", "base", "arms", "baseline", "seeds", "target",
+    "name", "title", "source", "output", "base", "arms", "baseline", "seeds", "metrics", "target",
 }  # fmt: skip
+OPTIONAL_STUDY_KEYS = {"figures", "paper_only"}
 ARM_KEYS = {"name", "label", "choose", "paper"}
+OPTIONAL_ARM_KEYS = {"paper_values", "baseline"}
+FIGURE_KEYS = {"output", "title", "source", "arms", "baseline"}
+PAPER_ROW_KEYS = {"label", "paper_values"}
 
 
 @dataclass(frozen=True)
@@ -136,16 +140,23 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
                     group=name,
                 )
             )
+    suffix = _output_suffix(overrides, seeds_override)
     study = Study(
         name=name,
         title=node["title"],
-        output=node["output"] + _output_suffix(overrides, seeds_override),
+        output=node["output"] + suffix,
         source=node["source"],
         arms=tuple(Arm(**arm) for arm in node["arms"]),
         baseline=node["baseline"],
         seeds=tuple(seeds),
+        metrics=tuple(node["metrics"]),
         target=node["target"],
         scale=_scale(runs),
+        figures=tuple(
+            StudyFigure(**figure | {"output": figure["output"] + suffix, "arms": tuple(figure["arms"])})
+            for figure in node.get("figures", ())
+        ),
+        paper_only=tuple(PaperRow(**row) for row in node.get("paper_only", ())),
     )
     return study, runs
 
@@ -184,21 +195,39 @@ def _check_study(name: str, node: Mapping[Any, Any]) -> None:
     arms = node.get("arms")
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
         raise UserError(f"{file}: arms: must be a list of name, label, choose, paper")
-    for what, given, allowed in [
-        ("the study", node, STUDY_KEYS),
-        *((f"arm {arm.get('name')}", arm, ARM_KEYS) for arm in arms),
+    figures, paper_only = node.get("figures", []), node.get("paper_only", [])
+    for key, items in (("figures", figures), ("paper_only", paper_only)):
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise UserError(f"{file}: {key}: must be a list")
+    for what, given, required, optional in [
+        ("the study", node, STUDY_KEYS, OPTIONAL_STUDY_KEYS),
+        *((f"arm {arm.get('name')}", arm, ARM_KEYS, OPTIONAL_ARM_KEYS) for arm in arms),
+        *((f"figure {figure.get('output')}", figure, FIGURE_KEYS, set()) for figure in figures),
+        *((f"paper_only {row.get('label')}", row, PAPER_ROW_KEYS, set()) for row in paper_only),
     ]:
-        if difference := allowed ^ set(given):
+        if difference := (required ^ set(given)) - optional:
             raise UserError(f"{file}: {what} lacks or does not know {', '.join(sorted(difference))}")
     names = [str(arm["name"]) for arm in arms]
     if not all(isinstance(choices, dict) for choices in (node["base"], *(arm["choose"] for arm in arms))):
         raise UserError(f"{file}: base and choose: must name an option per config group")
     if node["name"] != name or len(set(names)) < len(names) or node["baseline"] not in names:
         raise UserError(f"{file}: name={node['name']}, baseline={node['baseline']}, arms={names}")
+    for arm in arms:
+        if arm.get("baseline", node["baseline"]) not in names or arm.get("baseline") == arm["name"]:
+            raise UserError(f"{file}: arm {arm['name']}: baseline={arm['baseline']}: must be another arm")
+    for figure in figures:
+        if figure["baseline"] not in figure["arms"] or not set(figure["arms"]) <= set(names):
+            raise UserError(
+                f"{file}: figure {figure['output']}: arms={figure['arms']}, arms of the study={names}"
+            )
     seeds = node["seeds"] if isinstance(node["seeds"], list) else []
     integers = {seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)}
     if not seeds or len(integers) < len(seeds):
         raise UserError(f"{file}: seeds={node['seeds']}: must be a list of different integers")
+    metrics = node["metrics"] if isinstance(node["metrics"], list) else []
+    named = {*metrics, *(metric for row in (*arms, *paper_only) for metric in row.get("paper_values", {}))}
+    if not metrics or not named <= METRICS.keys():
+        raise UserError(f"{file}: metrics={node['metrics']}, paper_values: must be of {', '.join(METRICS)}")
     if not isinstance(node["target"], int | float) or not 0 < node["target"] < 1:
         raise UserError(f"{file}: target={node['target']}: must lie between 0 and 1")
 
@@ -231,14 +260,17 @@ def _output_suffix(overrides: Sequence[str], seeds: Sequence[int] | None) -> str
 
 
 def _scale(runs: Sequence[PlannedRun]) -> str:
-    """One line: which network, in what it differs from the paper's, on which data, for how long."""
+    """One line: which networks, in what they differ from the paper's, on which data, for how long."""
+    networks = []
+    for run in runs:
+        option, model = run.configuration.choices["model"], run.configuration.resolved["model"]
+        networks.append(f"{option} ({_scaling(option, model)})")
     configuration = runs[0].configuration
-    model, dataset = (configuration.resolved[key] for key in ("model", "dataset"))
+    dataset = configuration.resolved["dataset"]
     size = dataset["image_size"]
     return (
-        f"{configuration.choices['model']} ({_scaling(configuration.choices['model'], model)}) on "
-        f"{configuration.choices['dataset']} ({size}x{size} pixels, {dataset['num_classes']} classes), "
-        f"{runs[0].epochs} epochs"
+        f"{', '.join(dict.fromkeys(networks))} on {configuration.choices['dataset']} "
+        f"({size}x{size} pixels, {dataset['num_classes']} classes), {runs[0].epochs} epochs"
     )
 
 

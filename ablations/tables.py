@@ -1,9 +1,10 @@
-"""One table per study: what each arm reached, and how far it is from the baseline, seed by seed.
+"""One table per study: what each arm reached, and how far it is from its baseline, seed by seed.
 
-`study_table` gives the numbers, one row per arm. They are written as CSV (accuracies as fractions,
+`study_table` gives the numbers, one row per arm. They are written as CSV (metrics as fractions,
 differences in percentage points, for programs), and, for people, in per cent with intervals, as
-Markdown and as LaTeX with the notes a reader needs: scale, rules, machine, versions. The paper
-prints no numbers for its figures 9 and 10, so the column "paper" is what its text says, in words.
+Markdown and as LaTeX with the notes a reader needs: scale, rules, machine, versions. Where the paper
+prints a number it stands beside ours as it is printed; what its text says of an arm stands in words
+in the column "paper".
 """
 
 import re
@@ -20,8 +21,10 @@ from rich.text import Text
 from ablations.files import write_atomically
 from ablations.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING
 from ablations.results import (
+    METRICS,
     Arm,
     Outcome,
+    PaperRow,
     Study,
     StudyRun,
     baseline_first,
@@ -44,15 +47,16 @@ INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds")
 
 
 def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
-    """The study's numbers, one row per arm, the baseline first.
+    """The study's numbers, one row per arm, the baseline first, then what only the paper has.
 
     Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; the final
-    val_top1 and test_top1 (fractions) as _mean, _ci_low, _ci_high; n_pairs, and the paired
-    difference to the baseline val_difference_pp, test_difference_pp (percentage points) as _mean,
-    _ci_low, _ci_high, _p; epochs_to_target_median over completed and diverged runs (infinite where
-    half or more never reach it) and n_reached_target; val_area (fraction) as _mean, _ci_low,
-    _ci_high; parameters, multiply_adds; steps_per_second_median (completed runs); paper; scale.
-    What there is no number for is missing.
+    val_METRIC and test_METRIC (fractions) of each metric as _mean, _ci_low, _ci_high; compared_with
+    (an arm), n_pairs, and the paired difference to it in the first metric, val_difference_pp,
+    test_difference_pp (percentage points) as _mean, _ci_low, _ci_high, _p; epochs_to_target_median
+    over completed and diverged runs (infinite where half or more never reach it) and
+    n_reached_target; val_area (fraction) as _mean, _ci_low, _ci_high; parameters, multiply_adds;
+    steps_per_second_median (completed runs); paper; paper_METRIC as the paper prints it, where it
+    prints one; scale. What there is no number for is missing.
 
     Args:
         study: The study.
@@ -62,17 +66,31 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
         ValueError: As `ablations.results.outcomes`, or runs of one arm differ in size.
     """
     by_arm = outcomes(study, runs)
-    baseline = by_arm[study.baseline]
-    rows = [
-        _counts(arm, runs)
-        | _accuracies(by_arm[arm.name])
-        | _differences(by_arm[arm.name], baseline if arm.name != study.baseline else [])
-        | _course(by_arm[arm.name], study.target)
-        | _size(arm, by_arm[arm.name])
-        | {"paper": arm.paper, "scale": study.scale}
-        for arm in baseline_first(study)
-    ]
+    printed = _printed_metrics(study)
+    rows = []
+    for arm in baseline_first(study):
+        other = study.compared_with(arm)
+        rows.append(
+            _counts(arm, runs)
+            | _final(by_arm[arm.name], study.metrics)
+            | {"compared_with": other or np.nan}
+            | _differences(by_arm[arm.name], by_arm[other] if other else [], study.metric)
+            | _course(by_arm[arm.name], study.target)
+            | _size(arm, by_arm[arm.name])
+            | {"paper": arm.paper}
+            | {f"paper_{name}": arm.paper_values.get(name, np.nan) for name in printed}
+            | {"scale": study.scale}
+        )
+    for row in study.paper_only:
+        values = {f"paper_{name}": row.paper_values.get(name, np.nan) for name in printed}
+        rows.append({"arm": np.nan, "label": row.label} | values)
     return pd.DataFrame(rows).astype(dict.fromkeys(INTEGERS, "Int64"))
+
+
+def _printed_metrics(study: Study) -> list[str]:
+    """The study's metrics that the paper prints a value of."""
+    rows: tuple[Arm | PaperRow, ...] = (*study.arms, *study.paper_only)
+    return [name for name in METRICS if any(name in row.paper_values for row in rows)]
 
 
 def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
@@ -113,14 +131,17 @@ def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
 def console_table(study: Study, runs: Sequence[StudyRun]) -> Table:
     """The study's main numbers for a terminal of 100 columns."""
     readable = _readable(study, study_table(study, runs))
-    target = _target_header(study)
+    label, target = METRICS[study.metric].label, _target_header(study)
     columns = {
         "completed / planned": "runs",
-        "validation top-1, %": "val top-1\n%",
-        "test top-1, %": "test top-1\n%",
+        f"validation {label}, %": f"val {label}\n%",
+        f"test {label}, %": f"test {label}\n%",
         "difference validation, pp": "diff. val\npp",
         "difference test, pp": "diff. test\npp",
         target: target.replace(" to", "\nto").removesuffix(" (reached)"),
+    }
+    columns |= {
+        f"paper, {METRICS[name].label}": f"paper\n{METRICS[name].label}" for name in _printed_metrics(study)
     }
     table = Table(
         title=Text(study.title),
@@ -137,9 +158,12 @@ def console_table(study: Study, runs: Sequence[StudyRun]) -> Table:
     for _, row in readable.iterrows():
         # Intervals and p on lines of their own; Text, because rich reads "[...]" as markup.
         cells = [re.sub(r" (?=\[|p [=<]|\()", "\n", row[name]) for name in columns]
-        if row["diverged"] != "0":
+        if row["diverged"] not in ("0", NO_VALUE):
             cells[0] += f"\n{row['diverged']} div."
-        table.add_row(*map(Text, [row["arm"], *cells]), end_section=True)
+        arm = row["arm"]
+        if "compared with" in row and row["compared with"] != NO_VALUE:
+            arm += f"\n(to {row['compared with']})"
+        table.add_row(*map(Text, [arm, *cells]), end_section=True)
     return table
 
 
@@ -184,10 +208,12 @@ def _counts(arm: Arm, runs: Sequence[StudyRun]) -> dict[str, Any]:
     }
 
 
-def _accuracies(of_arm: Sequence[Outcome]) -> dict[str, float]:
-    return _interval("val_top1", [outcome.val_top1 for outcome in of_arm]) | _interval(
-        "test_top1", [outcome.test_top1 for outcome in of_arm]
-    )
+def _final(of_arm: Sequence[Outcome], metrics: Sequence[str]) -> dict[str, float]:
+    columns: dict[str, float] = {}
+    for metric in metrics:
+        for name in (f"val_{metric}", f"test_{metric}"):
+            columns |= _interval(name, [outcome.final[name] for outcome in of_arm])
+    return columns
 
 
 def _interval(name: str, values: Sequence[float]) -> dict[str, float]:
@@ -198,7 +224,7 @@ def _interval(name: str, values: Sequence[float]) -> dict[str, float]:
     return dict(zip(columns, (estimate.mean, estimate.low, estimate.high), strict=True))
 
 
-def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> dict[str, Any]:
+def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], metric: str) -> dict[str, Any]:
     pairs = pair_by_seed(of_arm, baseline)
     row: dict[str, Any] = {"n_pairs": len(pairs)}
     for split in ("val", "test"):
@@ -207,7 +233,7 @@ def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> dict
         if not pairs:
             row |= dict.fromkeys(columns, np.nan)
             continue
-        values = 100 * np.array([[getattr(run, f"{split}_top1") for run in pair] for pair in pairs])
+        values = 100 * np.array([[run.final[f"{split}_{metric}"] for run in pair] for pair in pairs])
         # A fixed generator: a table rebuilt from the same records is the same table.
         estimate = paired_difference(values[:, 0], values[:, 1], np.random.default_rng(0))
         numbers = (estimate.mean, estimate.low, estimate.high, estimate.p)
@@ -251,30 +277,48 @@ def _record(outcome: Outcome) -> Mapping[str, Any]:
 
 def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     """The table as text: per cent, intervals in brackets."""
+    labels = {arm.name: arm.label for arm in study.arms}
+    one_baseline = set(table["compared_with"].dropna()) <= {study.baseline}
     rows = []
     for _, row in table.iterrows():
+        planned = not pd.isna(row["n_planned"])
+        cells = {
+            "arm": row["label"] + (" (baseline)" if row["arm"] == study.baseline else ""),
+            "completed / planned": f"{row['n_completed']} / {row['n_planned']}" if planned else NO_VALUE,
+            "diverged": str(row["n_diverged"]) if planned else NO_VALUE,
+        }
+        for name in study.metrics:
+            for part, word in (("val", "validation"), ("test", "test")):
+                header = f"{word} {METRICS[name].label}, %"
+                cells[header] = _with_interval(row, f"{part}_{name}", times=100)
+        for name in _printed_metrics(study):
+            value = row[f"paper_{name}"]
+            cells[f"paper, {METRICS[name].label}"] = NO_VALUE if pd.isna(value) else _as_printed(name, value)
+        if not one_baseline:
+            cells["compared with"] = labels.get(row["compared_with"], NO_VALUE)
         rows.append(
-            {
-                "arm": row["label"] + (" (baseline)" if row["arm"] == study.baseline else ""),
-                "completed / planned": f"{row['n_completed']} / {row['n_planned']}",
-                "diverged": str(row["n_diverged"]),
-                "validation top-1, %": _with_interval(row, "val_top1", times=100),
-                "test top-1, %": _with_interval(row, "test_top1", times=100),
+            cells
+            | {
                 "difference validation, pp": _difference(row, "val_difference_pp"),
                 "difference test, pp": _difference(row, "test_difference_pp"),
-                _target_header(study): _epochs(row),
+                _target_header(study): _epochs(row) if planned else NO_VALUE,
                 "area under validation curve, %": _with_interval(row, "val_area", times=100),
                 "parameters": _integer(row["parameters"]),
                 "multiply-adds": _integer(row["multiply_adds"]),
                 "steps/second": one_decimal(row["steps_per_second_median"]),
-                "paper": row["paper"] or NO_VALUE,
+                "paper": row["paper"] if planned and row["paper"] else NO_VALUE,
             }
         )
     return pd.DataFrame(rows)
 
 
+def _as_printed(metric: str, value: float) -> str:
+    """A value of the paper's tables: accuracies with three decimals, MAP@100 with two."""
+    return f"{value:.2f}" if metric == "map100" else f"{value:.3f}"
+
+
 def _panels(readable: pd.DataFrame) -> list[pd.DataFrame]:
-    """Two tables that fit a page, where one of all columns would not: accuracy; course and size."""
+    """Two tables that fit a page, where one of all columns would not: metrics; course and size."""
     split = list(readable.columns).index("difference test, pp") + 1
     first = readable.iloc[:, :split]
     second = readable.iloc[:, [0, *range(split, readable.shape[1])]]
@@ -325,28 +369,37 @@ def _notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
     notes += missing_notes(study, runs)
     if not all_outcomes:
         return notes
-    label = {arm.name: arm.label for arm in study.arms}[study.baseline]
-    n_pairs = {
-        len(pair_by_seed(of_arm, by_arm[study.baseline]))
-        for name, of_arm in by_arm.items()
-        if name != study.baseline
-    } - {0}
+    labels = {arm.name: arm.label for arm in study.arms}
+    others = {arm.name: other for arm in study.arms if (other := study.compared_with(arm))}
+    n_pairs = {len(pair_by_seed(by_arm[name], by_arm[other])) for name, other in others.items()} - {0}
+    minus = (
+        f"“{labels[study.baseline]}”"
+        if set(others.values()) <= {study.baseline}
+        else "what it is compared with"
+    )
+    metric = METRICS[study.metric].label
     notes += [
-        "Accuracies: mean over seeds at the final epoch, never the best, with the 95 % t interval "
-        "of the mean in brackets (none for one run, or where all runs are equal).",
-        f"Differences: arm minus “{label}”, seed by seed, in percentage points (pp), with the 95 % "
-        f"t interval; p: {_p_note(n_pairs)}, not corrected for the number of comparisons.",
-        f"Epochs to {100 * study.target:.3g} %: the first epoch at whose end validation top-1 is "
+        f"Validation and test {' and '.join(METRICS[name].label for name in study.metrics)}: mean over seeds "
+        "at the final epoch, never the best, with the 95 % t interval of the mean in brackets (none for "
+        "one run, or where all runs are equal).",
+        f"Differences of {metric}: arm minus {minus}, seed by seed, in percentage points (pp), with the "
+        f"95 % t interval; p: {_p_note(n_pairs)}, not corrected for the number of comparisons.",
+        f"Epochs to {100 * study.target:.3g} %: the first epoch at whose end validation {metric} is "
         "at least that; median over completed and diverged runs, where a run that never reaches it "
         "counts as later than all others (in parentheses: how many reached it).",
-        "Area under validation curve: validation top-1 over training steps by trapezoids, from the "
-        "end of the first epoch to the end of the last, divided by the steps between: the mean "
-        "accuracy on the way.",
+        f"Area under validation curve: validation {metric} over training steps by trapezoids, from the "
+        "end of the first epoch to the end of the last, divided by the steps between: the mean on the way.",
     ]
-    if chance := sorted({outcome.val_top1 for outcome in all_outcomes if outcome.diverged}):
+    if _printed_metrics(study):
+        notes.append(
+            "Paper's values are as it prints them, at its scale: other data, other sizes; what can be "
+            "compared is which is the larger one."
+        )
+    val_metric = f"val_{study.metric}"
+    if chance := sorted({outcome.final[val_metric] for outcome in all_outcomes if outcome.diverged}):
         per_cent = ", ".join(f"{100 * value:.3g} %" for value in chance)
         notes.append(
-            f"A diverged run is a result: its final accuracies count as chance ({per_cent}), its "
+            f"A diverged run is a result: its final {metric} counts as chance ({per_cent}), its "
             "curve is chance from where it diverged, and it never reaches the target."
         )
     return notes + _provenance([_record(outcome) for outcome in all_outcomes])

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from ablations.configuration import RunConfiguration
 from ablations.records import HISTORY_COLUMNS, SCHEMA, SCHEMA_VERSION, RunDirectory
-from ablations.results import Arm, Study, StudyRun
+from ablations.results import Arm, PaperRow, Study, StudyFigure, StudyRun
 from ablations.studies import compose_runs, hydra_configuration
 
 STEPS_PER_EPOCH = 94
@@ -32,6 +33,7 @@ def residual_study() -> Study:
         ),
         baseline="with",
         seeds=(0, 1, 2, 3, 4, 5),
+        metrics=("top1",),
         target=0.8,
         scale="Xception at width 0.125 on fashion_mnist_embedded (28x28, 10 classes), 6 epochs",
     )
@@ -52,6 +54,7 @@ def activation_study() -> Study:
         ),
         baseline="none",
         seeds=(0, 1, 2, 3, 4, 5),
+        metrics=("top1",),
         target=0.8,
         scale="Xception at width 0.125 on fashion_mnist_embedded (28x28, 10 classes), 6 epochs",
     )
@@ -221,3 +224,47 @@ def write_run() -> WriteRun:
         return directory
 
     return write
+
+
+@pytest.fixture
+def jft_study() -> Study:
+    """Four arms in two pairs, a metric that is no accuracy, values and a row of the paper, two figures."""
+    fc = {"fully_connected": "two"}
+    return Study(
+        name="jft_comparison",
+        title="Multi-label",
+        output="table02_jft",
+        source="Chollet 2016, table 2",
+        arms=(
+            Arm("inception", "Inception V3", {"model": "inception_v3"}, "lowest", {"map100": 6.36}),
+            Arm("xception", "Xception", {"model": "xception"}, "higher", {"map100": 6.7}),
+            Arm("inception_fc", "Inception V3, FC", {"model": "inception_v3", **fc}, "", {"map100": 6.5}),
+            Arm("xception_fc", "Xception, FC", {"model": "xception", **fc}, "", {}, baseline="inception_fc"),
+        ),
+        baseline="inception",
+        seeds=(0, 1),
+        metrics=("map100", "top5"),
+        target=0.6,
+        scale="mosaics",
+        figures=(
+            StudyFigure("figure07", "No FC", "figure 7", ("inception", "xception"), "inception"),
+            StudyFigure("figure08", "FC", "figure 8", ("inception_fc", "xception_fc"), "inception_fc"),
+        ),
+        paper_only=(PaperRow("VGG-16", {"map100": 5.0}),),
+    )
+
+
+@pytest.fixture
+def jft_runs(jft_study: Study, make_run: MakeRun) -> list[StudyRun]:
+    """Final MAP@100 of an arm and seed: 0.50 + 0.05 * place of the arm + 0.01 * seed; test 0.1 lower."""
+    runs = []
+    for place, arm in enumerate(jft_study.arms):
+        for seed in jft_study.seeds:
+            final = 0.50 + 0.05 * place + 0.01 * seed
+            run = make_run(arm.name, seed, [0.3, final])
+            assert run.record is not None
+            assert run.history is not None
+            metrics = {"val_map100": final, "test_map100": final - 0.1, "val_top5": 0.9, "test_top5": 0.8}
+            history = run.history.rename(columns={"val_top1": "val_map100"})
+            runs.append(replace(run, record={**run.record, "metrics": metrics}, history=history))
+    return runs

@@ -13,7 +13,8 @@ from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from ablations.figures import draw_study, write_figure
+from ablations import figures
+from ablations.figures import draw_study, write_figure, write_figures
 from ablations.results import Study, StudyRun
 
 
@@ -179,3 +180,29 @@ def test_global_state_is_left_alone(residual_study: Study, make_runs, tmp_path: 
 def test_pyplot_is_not_imported() -> None:
     code = "import sys, ablations.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_study_of_several_figures_draws_each_of_its_arms(
+    jft_study, jft_runs, tmp_path, monkeypatch
+) -> None:
+    drawn = {}
+
+    def spy(study, runs, draw=figures._draw):
+        drawn[study.output] = draw(study, runs)
+        return drawn[study.output]
+
+    monkeypatch.setattr(figures, "_draw", spy)
+    paths = write_figures(jft_study, jft_runs, tmp_path)
+    assert [path.name for path in paths] == [
+        f"{name}.{kind}" for name in ("figure07", "figure08") for kind in ("png", "svg")
+    ]
+    found = texts(drawn["figure08"])
+    for phrase in ("FC", "figure 8", "validation MAP@100 (%)", "validation\n+5.0", "test\n+5.0"):
+        assert phrase in found
+    assert any(text.startswith("MAP@100 minus “Inception V3, FC”") for text in found)
+    assert not any(text.startswith("Xception:") for text in found)  # the arms of the other figure
+
+
+def test_a_study_without_figures_of_its_own_has_one(residual_study, make_runs, tmp_path) -> None:
+    paths = write_figures(residual_study, make_runs(residual_study), tmp_path)
+    assert [path.name for path in paths] == ["figure09_residual.png", "figure09_residual.svg"]

@@ -21,7 +21,7 @@ def test_baseline_first_and_only_results(residual_study: Study, make_run) -> Non
     assert list(by_arm) == ["with", "without"]
     assert by_arm["with"] == []
     assert [outcome.run.seed for outcome in by_arm["without"]] == [0, 1]
-    assert (by_arm["without"][0].val_top1, by_arm["without"][0].test_top1) == (0.6, 0.55)
+    assert by_arm["without"][0].final == {"val_top1": 0.6, "test_top1": 0.55}
     np.testing.assert_array_equal(by_arm["without"][0].steps, [94, 188])
 
 
@@ -41,7 +41,7 @@ def test_a_diverged_run_is_chance_from_where_it_ended(residual_study: Study, mak
         [0.1, 0.1, 0.1, 0.1],
     ]
     assert [outcome.measured for outcome in by_arm["without"]] == [1, 0]
-    assert {(o.val_top1, o.test_top1) for o in by_arm["without"]} == {(0.1, 0.1)}
+    assert all(o.final == {"val_top1": 0.1, "test_top1": 0.1} for o in by_arm["without"])
 
 
 def test_only_diverged_runs(residual_study: Study, make_run) -> None:
@@ -58,9 +58,9 @@ def test_what_does_not_fit_is_refused(residual_study: Study, make_run) -> None:
         outcomes(residual_study, [make_run("other", 0, [0.3])])
     with pytest.raises(ValueError, match="two runs of one seed"):
         outcomes(residual_study, [run, run])
-    with pytest.raises(ValueError, match="without a finite validation curve"):
+    with pytest.raises(ValueError, match="without a finite curve of val_top1"):
         outcomes(residual_study, [replace(run, history=None)])
-    with pytest.raises(ValueError, match="without a finite validation curve"):
+    with pytest.raises(ValueError, match="without a finite curve of val_top1"):
         outcomes(residual_study, [make_run("with", 0, [np.nan, 0.6])])
     with pytest.raises(ValueError, match="with-1: validated at other steps"):
         outcomes(residual_study, [run, make_run("with", 1, [0.3])])

@@ -73,22 +73,27 @@ def test_the_overrides_of_a_planned_run_compose_to_it(name: str) -> None:
 def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(name: str) -> None:
     study, runs = plan_study(name)
     by_arm = {(run.arm, run.seed): run.configuration for run in runs}
-    baseline_choice = next(arm.choose for arm in study.arms if arm.name == study.baseline)
+    choices = {arm.name: arm.choose for arm in study.arms}
     for arm in study.arms:
-        if arm.name == study.baseline:
+        other = study.compared_with(arm)
+        if other is None:
             continue
-        declared = arm.choose.keys() | baseline_choice.keys()
+        declared = {group for group in arm.choose if arm.choose[group] != choices[other][group]}
+        assert choices[other].keys() == arm.choose.keys()
+        # Another network comes with its scaling to the dataset and its weight decay.
+        implied = {"dataset_model", "recipe_model"} if "model" in declared else set()
         for seed in study.seeds:
-            baseline, run = by_arm[study.baseline, seed], by_arm[arm.name, seed]
+            baseline, run = by_arm[other, seed], by_arm[arm.name, seed]
             chosen = {group for group in run.choices if run.choices[group] != baseline.choices[group]}
-            assert chosen == declared
+            assert declared <= chosen <= declared | implied
             paths = differing(baseline, run)
             assert paths
             allowed = declared | {f"model.{group}" for group in declared}  # it interpolates from them
+            allowed |= {"recipe.optimizer.weight_decay"} if implied else {"model.width"}  # one that is solved
             assert {
                 path for path in paths if not any(f"{path}.".startswith(f"{a}.") for a in allowed)
             } == set()
-            for group in declared:  # and what the network gets is what was chosen
+            for group in declared - {"model"}:  # and what the network gets is what was chosen
                 assert run.resolved["model"][group] == run.resolved[group]
 
 
@@ -213,6 +218,7 @@ def test_the_files_on_disk_are_accepted(name: str) -> None:
     _check_study(name, edited(name, lambda node: None))
 
 
+FIGURE = {"output": "f", "title": "t", "source": "s", "arms": ["residual"], "baseline": "residual"}
 MALFORMED = {
     "unknown key": lambda node: node.update(colour="red"),
     "unknown key of an arm": lambda node: node["arms"][0].update(colour="red"),
@@ -231,6 +237,17 @@ MALFORMED = {
     "a seed that is a list": lambda node: node.update(seeds=[0, [1]]),
     "target in per cent": lambda node: node.update(target=75),
     "target in words": lambda node: node.update(target="high"),
+    "no metric": lambda node: node.update(metrics=[]),
+    "a metric that is a word": lambda node: node.update(metrics="top1"),
+    "an unknown metric": lambda node: node.update(metrics=["top2"]),
+    "a paper's value of an unknown metric": lambda node: node["arms"][0].update(paper_values={"top2": 0.5}),
+    "an arm whose baseline is no arm": lambda node: node["arms"][0].update(baseline="none"),
+    "an arm that is its own baseline": lambda node: node["arms"][0].update(baseline="residual"),
+    "figures by name": lambda node: node.update(figures={"figure09": {}}),
+    "a figure without arms": lambda node: node.update(figures=[{**FIGURE, "arms": []}]),
+    "a figure of an unknown arm": lambda node: node.update(figures=[{**FIGURE, "arms": ["residual", "x"]}]),
+    "a figure with an unknown key": lambda node: node.update(figures=[{**FIGURE, "colour": "red"}]),
+    "a row of the paper without a label": lambda node: node.update(paper_only=[{"paper_values": {}}]),
     "target of 0": lambda node: node.update(target=0),
 }
 MALFORMED |= {f"without {key}": lambda node, key=key: node.pop(key) for key in STUDY_KEYS}

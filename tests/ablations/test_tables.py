@@ -97,6 +97,47 @@ def test_order_of_the_runs_changes_nothing(residual_study: Study, make_runs) -> 
     assert markdown_table(residual_study, runs) == markdown_table(residual_study, runs[::-1])
 
 
+def test_each_arm_is_compared_with_its_own_baseline(jft_study: Study, jft_runs: list[StudyRun]) -> None:
+    table = study_table(jft_study, jft_runs)
+    arms = table.set_index("arm")
+    assert arms["compared_with"].fillna("").to_dict() == {
+        "inception": "", "xception": "inception", "inception_fc": "inception", "xception_fc": "inception_fc",
+        np.nan: "",
+    }  # fmt: skip
+    differences = arms["val_difference_pp_mean"].dropna().to_dict()
+    assert differences == pytest.approx({"xception": 5, "inception_fc": 10, "xception_fc": 5})
+    assert arms.loc["xception", "val_map100_mean"] == pytest.approx(0.555)
+    assert arms.loc["xception", "test_map100_mean"] == pytest.approx(0.455)
+    assert arms.loc["xception", "val_top5_mean"] == pytest.approx(0.9)
+    assert list(arms["n_reached_target"][:4]) == [0, 0, 2, 2]
+    page = markdown_table(jft_study, jft_runs)
+    assert re.search(r"\| Xception, FC +\|.* Inception V3, FC +\| \+5.0", page)
+    assert "arm minus what it is compared with" in page
+
+
+def test_the_papers_values_stand_beside_ours_as_it_prints_them(
+    jft_study: Study, jft_runs: list[StudyRun]
+) -> None:
+    table = study_table(jft_study, jft_runs)
+    assert table["paper_map100"].fillna(0).to_list() == [6.36, 6.7, 6.5, 0, 5.0]
+    assert "paper_top5" not in table
+    page = markdown_table(jft_study, jft_runs)
+    header, _, *rows = [line for line in page.splitlines() if line.startswith("|")][:7]
+    place = [cell.strip() for cell in header.split("|")].index("paper, MAP@100")
+    assert [row.split("|")[place].strip() for row in rows] == ["6.36", "6.70", "6.50", "–", "5.00"]
+    assert rows[-1].split("|")[1].strip() == "VGG-16"
+    assert set("".join(rows[-1].split("|")[2:place])) <= {" ", "–"}  # nothing of ours in the paper's row
+    assert "at its scale" in page
+
+
+def test_a_diverged_run_has_no_map(jft_study: Study, jft_runs: list[StudyRun], make_run) -> None:
+    (first, *others) = jft_runs
+    diverged = make_run(first.arm, first.seed, status="diverged")
+    row = study_table(jft_study, [diverged, *others]).iloc[0]
+    assert row["val_map100_mean"] == pytest.approx((0 + 0.51) / 2)
+    assert row["val_top5_mean"] == pytest.approx((0.5 + 0.9) / 2)  # chance: 5 of 10 classes
+
+
 def test_files(residual_study: Study, mixed_runs: list[StudyRun], tmp_path: Path) -> None:
     paths = write_tables(residual_study, mixed_runs, tmp_path / "tables")
     assert [path.name for path in paths] == [f"figure09_residual.{x}" for x in ("csv", "md", "tex")]
@@ -104,7 +145,7 @@ def test_files(residual_study: Study, mixed_runs: list[StudyRun], tmp_path: Path
     read = pd.read_csv(paths[0])
     expected = study_table(residual_study, mixed_runs)
     pd.testing.assert_frame_equal(read, expected, check_dtype=False, rtol=1e-12)
-    text = {"arm", "label", "paper", "scale"}
+    text = {"arm", "label", "compared_with", "paper", "scale"}
     assert {name for name in read if not pd.api.types.is_numeric_dtype(read[name])} == text
 
 
@@ -123,7 +164,7 @@ def test_markdown_says_what_a_reader_needs(residual_study: Study, mixed_runs: li
         "cannot go below 0.25 with 3 pairs",
         "Left out: with residual connections, seed 3 (failed).",
         "Left out: without residual connections, seed 3 (missing).",
-        "count as chance (10 %)",
+        "counts as chance (10 %)",
         "Some CPU (cpu, 1 thread a run)",
         "finished 2026-01-02",
         "commit 0123456789.",
