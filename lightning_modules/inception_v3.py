@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.blocks import Norm
+from lightning_modules.head import FullyConnected, Head
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
 Kernel = tuple[int, int]
@@ -287,6 +288,7 @@ class InceptionV3(nn.Module):
         convolution: Makes a convolution with norm and ReLU (`ConvNormReLU`, `BiasedConvReLUNorm`).
         average_pool: Makes the pool of the pool branches.
         last_reduction_pool: Makes the pool of the reduction to 8x8.
+        fully_connected: Makes the layers before the logistic regression, or none.
         norm: Makes the normalization of every convolution.
 
     Raises:
@@ -307,6 +309,7 @@ class InceptionV3(nn.Module):
         convolution: Convolution,
         average_pool: Pool,
         last_reduction_pool: Pool,
+        fully_connected: FullyConnected,
         norm: Norm,
     ) -> None:
         super().__init__()
@@ -360,13 +363,8 @@ class InceptionV3(nn.Module):
             module8 = Module8x8(features, build=build)
             self.modules_8x8.append(module8)
             features = module8.out_channels
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                dropout=nn.Dropout(dropout),
-                logits=nn.Linear(features, num_classes),
-            )
+        self.head = Head(
+            features, num_classes=num_classes, width=width, dropout=dropout, fully_connected=fully_connected
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from lightning_modules.blocks import (
     SeparableConvNorm,
     Shortcut,
 )
+from lightning_modules.head import FullyConnected, Head
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
 
@@ -79,6 +80,7 @@ class Xception(nn.Module):
         dropout: Share of the features dropped before the logistic regression, in [0, 1).
         intermediate_activation: Makes what stands between depthwise and pointwise operation.
         residual: Makes the shortcut of a module (`LinearShortcut`, `no_shortcut`, ...).
+        fully_connected: Makes the layers before the logistic regression, or none (table 2).
         norm: Makes the normalization behind every convolution.
 
     Raises:
@@ -96,6 +98,7 @@ class Xception(nn.Module):
         dropout: float,
         intermediate_activation: Activation,
         residual: Shortcut,
+        fully_connected: FullyConnected,
         norm: Norm,
     ) -> None:
         super().__init__()
@@ -141,13 +144,8 @@ class Xception(nn.Module):
                 relu2=relu(),
             )
         )
-        self.head = nn.Sequential(
-            OrderedDict(
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),
-                dropout=nn.Dropout(dropout),
-                logits=nn.Linear(c2048, num_classes),
-            )
+        self.head = Head(
+            c2048, num_classes=num_classes, width=width, dropout=dropout, fully_connected=fully_connected
         )
 
     def forward(self, images: Tensor) -> Tensor:

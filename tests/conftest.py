@@ -17,6 +17,7 @@ from ablations import environment
 from lightning_modules.blocks import LinearShortcut
 from lightning_modules.classifier import Classifier
 from lightning_modules.data.images import ImageDataModule, Part
+from lightning_modules.head import no_fully_connected
 from lightning_modules.xception import Xception
 
 PAPER: dict[str, Any] = {
@@ -28,6 +29,7 @@ PAPER: dict[str, Any] = {
     "dropout": 0.0,
     "intermediate_activation": nn.Identity,
     "residual": LinearShortcut,
+    "fully_connected": no_fully_connected,
     "norm": partial(nn.BatchNorm2d, eps=1e-3, momentum=0.1),
 }
 SMALL = PAPER | {"num_classes": 6, "in_channels": 1, "width": 0.05, "stem_stride": 1, "middle_modules": 1}

@@ -21,6 +21,10 @@ def xception(**changes):
         "dropout": 0,
         "intermediate_activation": {"_target_": "torch.nn.Identity", "_partial_": True},
         "residual": {"_target_": "lightning_modules.blocks.LinearShortcut", "_partial_": True},
+        "fully_connected": {
+            "_target_": "lightning_modules.head.no_fully_connected",
+            "_partial_": True,
+        },
         "norm": {"_target_": "torch.nn.BatchNorm2d", "_partial_": True},
     } | changes
 

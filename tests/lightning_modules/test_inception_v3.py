@@ -8,6 +8,7 @@ import torchvision
 from torch import nn
 
 from ablations.network_cost import count_network
+from lightning_modules.head import no_fully_connected
 from lightning_modules.inception_v3 import (
     BiasedConvReLUNorm,
     Branches,
@@ -32,6 +33,7 @@ CANONICAL = {
     "convolution": ConvNormReLU,
     "average_pool": nn.AvgPool2d,
     "last_reduction_pool": nn.MaxPool2d,
+    "fully_connected": no_fully_connected,
     "norm": NORM,
 }
 WITHOUT_PADDING = partial(nn.AvgPool2d, count_include_pad=False)
