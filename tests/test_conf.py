@@ -60,6 +60,8 @@ def test_the_axes_of_the_paper_have_their_options():
     assert options_of("intermediate_activation") == ["elu", "none", "relu"]
     assert options_of("residual") == ["false", "true"]
     assert {"xception", "inception_v3", "inception_v3_table3"} <= set(options_of("model"))
+    assert options_of("fully_connected") == ["none", "two"]
+    assert "separable_vgg" in options_of("model")
     assert {"mobilenet", "googlenet", "vgg16", "resnet152"} <= set(options_of("model"))
     assert {"fashion_mnist_embedded", "fashion_mnist", "cifar10"} <= set(options_of("dataset"))
     assert STUDIES
@@ -146,14 +148,25 @@ PAPER_SCALE = {
     "resnet152": 60_192_808,
     "googlenet": 6_624_904,
     "mobilenet": 4_231_976,
+    "separable_vgg": 23_853_701,
 }
 """Trainable parameters of each network, unscaled, for colour images of 1000 classes."""
 
 
+AT_PAPER_SCALE = ("~dataset_model", "dataset.num_classes=1000", "dataset.channels=3")
+
+
 @pytest.mark.parametrize("model", PAPER_SCALE)
 def test_a_network_at_the_papers_scale_has_its_published_parameters(model):
-    at_paper_scale = ("~dataset_model", "dataset.num_classes=1000", "dataset.channels=3")
-    assert parameters(f"model={model}", *at_paper_scale) == PAPER_SCALE[model]
+    assert parameters(f"model={model}", *AT_PAPER_SCALE) == PAPER_SCALE[model]
+
+
+def test_fully_connected_layers_are_part_of_the_networks_that_the_paper_gave_them():
+    """Two of 4096 units behind 2048 features, where the logistic regression read those: table 2."""
+    layers = (2048 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 - 2048) * 1000
+    for model in ("xception", "inception_v3", "inception_v3_table3"):
+        with_layers = parameters(f"model={model}", "fully_connected=two", *AT_PAPER_SCALE)
+        assert with_layers == PAPER_SCALE[model] + layers
 
 
 @pytest.mark.parametrize("dataset", ["fashion_mnist_embedded", "fashion_mnist", "cifar10"])
@@ -165,6 +178,12 @@ def test_a_network_at_the_papers_scale_has_its_published_parameters(model):
 def test_a_network_at_the_small_scale_has_xceptions_parameters(model, within, dataset):
     xceptions = parameters("model=xception", f"dataset={dataset}")
     assert parameters(f"model={model}", f"dataset={dataset}") == pytest.approx(xceptions, rel=within)
+
+
+@pytest.mark.parametrize("scale", [AT_PAPER_SCALE, *((f"dataset={name}",) for name in options_of("dataset"))])
+def test_the_separable_vgg_has_inception_v3s_parameters(scale):
+    inceptions = parameters("model=inception_v3", *scale)
+    assert parameters("model=separable_vgg", *scale) == pytest.approx(inceptions, rel=0.01)
 
 
 def test_every_arm_of_the_residual_axis_trains_with_every_activation():
@@ -199,7 +218,7 @@ def test_study_plans_its_arms_with_its_seeds(name):
 
 def test_no_option_is_the_same_run_as_another():
     """Two files of a group that make one network would be one arm under two names."""
-    for group in ("intermediate_activation", "residual"):
+    for group in ("intermediate_activation", "residual", "fully_connected"):
         identities = {composed(f"{group}={option}").run_id for option in options_of(group)}
         assert len(identities) == len(options_of(group))
 

@@ -1,0 +1,89 @@
+"""VGG-16 whose convolutions are separable: a stack without residual connections.
+
+Paper: Chollet 2016 (arXiv:1610.02357), section 4.6: "a non-residual VGG-style model where all convolution
+layers were replaced with depthwise separable convolutions (with a depth multiplier of 1)" was better than
+Inception V3 on JFT at equal parameter count. It says no more of that network, so these are ours: the 13
+convolutions and 5 pools of VGG-16 (Simonyan & Zisserman 2014, arXiv:1409.1556, configuration D, in
+torchvision's layout); the first convolution is separable too; BN and ReLU behind each, as in Xception;
+Xception's head in place of VGG's own fully connected layers, unless they are chosen; and the width that
+gives Inception V3's parameters.
+
+Trainable parameters with 1000 classes, 3 channels: 23,853,701 at width 3.655, where Inception V3 has
+23,834,568; 2,189,379 at width 1. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
+
+A pool keeps what is left over at the end of an odd side, where VGG's leaves it out: the same at 224x224,
+and five pools leave a pixel of any image: 28, 14, 7, 4, 2, 1 and 299, 150, 75, 38, 19, 10.
+"""
+
+from collections import OrderedDict
+from functools import partial
+
+from torch import Tensor, nn
+
+from lightning_modules.blocks import Activation, Norm, SeparableConvNorm
+from lightning_modules.head import FullyConnected, Head
+from lightning_modules.validation import require_integer, require_number
+
+STAGES = (
+    (64, 64),
+    (128, 128),
+    (256, 256, 256),
+    (512, 512, 512),
+    (512, 512, 512),
+)
+"""Channels at width 1 of the convolutions before each pool: configuration D."""
+
+
+class SeparableVGG(nn.Module):
+    """Images (N, in_channels, H, W) -> logits (N, num_classes).
+
+    `5 x [n x [separable conv 3x3, BN, ReLU], max pool 2x2 stride 2]`, then the head.
+
+    Args:
+        num_classes: Classes of the logistic regression.
+        in_channels: Channels of an image.
+        width: Multiplies VGG-16's number of channels, and the units of fully connected layers.
+        dropout: Share of the features dropped before the logistic regression, in [0, 1).
+        intermediate_activation: Makes what stands between depthwise and pointwise operation.
+        fully_connected: Makes the layers before the logistic regression, or none.
+        norm: Makes the normalization behind every convolution.
+
+    Raises:
+        ValueError: A size is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int,
+        width: float,
+        dropout: float,
+        intermediate_activation: Activation,
+        fully_connected: FullyConnected,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        require_integer("model.num_classes", num_classes, 1)
+        require_integer("model.in_channels", in_channels, 1)
+        require_number("model.width", width, 0, open_below=True)
+        require_number("model.dropout", dropout, 0, 1)
+
+        separable = partial(SeparableConvNorm, intermediate_activation=intermediate_activation, norm=norm)
+        features = in_channels
+        self.stages = nn.Sequential()
+        for channels in STAGES:
+            layers: OrderedDict[str, nn.Module] = OrderedDict()
+            for number, channels_at_width_1 in enumerate(channels, start=1):
+                out_channels = max(1, round(width * channels_at_width_1))
+                layers[f"separable{number}"] = separable(features, out_channels)
+                layers[f"relu{number}"] = nn.ReLU(inplace=True)
+                features = out_channels
+            layers["pool"] = nn.MaxPool2d(2, stride=2, ceil_mode=True)
+            self.stages.append(nn.Sequential(layers))
+        self.head = Head(
+            features, num_classes=num_classes, width=width, dropout=dropout, fully_connected=fully_connected
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.stages(images))
