@@ -107,16 +107,24 @@ def _check_parts(config: Mapping[str, Any]) -> None:
     require_one_of("trainer.accelerator", config["trainer"].get("accelerator"), accelerators)
     recipe = config["recipe"]
     with torch.device("meta"):
-        network = _explained("model", lambda: instantiate(config["model"]))
-        optimizer = _explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
-        _explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=100))
-        _explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
-    _explained("dataset", lambda: instantiate(config["dataset"]).prepare_data())
-    _explained("model", lambda: count_network(config))
+        network = explained("model", lambda: instantiate(config["model"]))
+        optimizer = explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
+        explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=100))
+        explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
+    explained("dataset", lambda: instantiate(config["dataset"]).prepare_data())
+    explained("model", lambda: count_network(config))
 
 
-def _explained(what: str, build: Callable[[], Any]) -> Any:
-    """Call `build`; an exception of a part that got a wrong value becomes one line."""
+def explained(what: str, build: Callable[[], Any]) -> Any:
+    """Call `build`; an exception of a part that got a wrong value becomes one line.
+
+    Args:
+        what: Names the part where the exception does not.
+        build: Makes it.
+
+    Raises:
+        ValueError: It got a wrong value.
+    """
     try:
         return build()
     except (InstantiationException, ValueError, TypeError, RuntimeError) as error:

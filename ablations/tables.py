@@ -18,7 +18,6 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from ablations.files import write_atomically
 from ablations.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING
 from ablations.results import (
     METRICS,
@@ -40,8 +39,8 @@ from ablations.statistics import (
     paired_difference,
     smallest_sign_flip_p,
 )
+from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
 
-NO_VALUE = "–"
 COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
 INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds")
 
@@ -96,36 +95,17 @@ def _printed_metrics(study: Study) -> list[str]:
 def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
     """The study as a Markdown page: title, scale, two tables (accuracy; course and size), notes."""
     readable = _readable(study, study_table(study, runs))
-    tables = [
-        panel.map(_escape_markdown).to_markdown(index=False, disable_numparse=True)
-        for panel in _panels(readable)
-    ]
-    notes = "\n".join(f"- {note}" for note in _notes(study, runs))
-    return "\n\n".join([f"# {study.title}", f"{study.scale}. {study.source}.", *tables, notes]) + "\n"
+    return markdown_page(study.title, _subtitle(study), _panels(readable), _notes(study, runs))
 
 
 def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
     """The study as a LaTeX table environment, for the packages booktabs and adjustbox."""
-    tabulars = []
-    for panel in _panels(_readable(study, study_table(study, runs))):
-        escaped = panel.map(_escape_latex).rename(columns=_escape_latex)
-        tabular = escaped.style.hide(axis="index").to_latex(hrules=True, column_format="l" * panel.shape[1])
-        tabulars.append(f"\\begin{{adjustbox}}{{max width=\\linewidth}}\n{tabular}\\end{{adjustbox}}")
-    caption = _escape_latex(f"{study.title}. {study.scale}. {study.source}.")
-    lines = [
-        "% needs \\usepackage{adjustbox,booktabs}",
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{caption}}}",
-        f"\\label{{tab:{study.output}}}",
-        "\\par\\medskip\n".join(tabulars),
-        "\\par\\medskip",
-        "{\\footnotesize\\raggedright",
-        *[f"{_escape_latex(note)}\\par" for note in _notes(study, runs)],
-        "}",
-        "\\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    readable = _readable(study, study_table(study, runs))
+    return latex_page(study.title, _subtitle(study), study.output, _panels(readable), _notes(study, runs))
+
+
+def _subtitle(study: Study) -> str:
+    return f"{study.scale}. {study.source}."
 
 
 def console_table(study: Study, runs: Sequence[StudyRun]) -> Table:
@@ -177,18 +157,13 @@ def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
         ValueError: As `study_table`; then nothing is written.
         OSError: The folder cannot be written.
     """
-    contents = {
-        ".csv": study_table(study, runs).to_csv(index=False, lineterminator="\n"),
-        ".md": markdown_table(study, runs),
-        ".tex": latex_table(study, runs),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for suffix, content in contents.items():
-        path = folder / f"{study.output}{suffix}"
-        write_atomically(path, content)
-        paths.append(path)
-    return paths
+    return write_table_files(
+        folder,
+        study.output,
+        csv=study_table(study, runs),
+        markdown=markdown_table(study, runs),
+        latex=latex_table(study, runs),
+    )
 
 
 # Numbers
@@ -402,7 +377,7 @@ def _notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
             f"A diverged run is a result: its final {metric} counts as chance ({per_cent}), its "
             "curve is chance from where it diverged, and it never reaches the target."
         )
-    return notes + _provenance([_record(outcome) for outcome in all_outcomes])
+    return notes + provenance("Trained", [_record(outcome) for outcome in all_outcomes])
 
 
 def _p_note(n_pairs: set[int]) -> str:
@@ -428,53 +403,3 @@ def missing_notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
                 plural = "s" if len(seeds) > 1 else ""
                 notes.append(f"Left out: {arm.label}, seed{plural} {named} ({status}).")
     return notes
-
-
-def _provenance(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Machine, dates, commit and versions; every one where the records differ."""
-    devices = {_device(record["device"]) for record in records}
-    dates = sorted({str(record["finished"])[:10] for record in records})
-    commits = {_commit(record["git"]) for record in records}
-    versions: dict[str, set[str]] = {}
-    for record in records:
-        for package, version in record["versions"].items():
-            versions.setdefault(package, set()).add(str(version))
-    packages = [f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items())]
-    return [
-        f"Trained on {'; '.join(sorted(devices))}; finished "
-        + (dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}")
-        + f"; commit {', '.join(sorted(commits))}.",
-        f"Versions: {', '.join(packages)}.",
-    ]
-
-
-def _device(device: Mapping[str, Any]) -> str:
-    plural = "" if device["threads"] == 1 else "s"
-    return f"{device['name']} ({device['type']}, {device['threads']} thread{plural} a run)"
-
-
-def _commit(git: Mapping[str, Any] | None) -> str:
-    if git is None:  # not trained from a checkout
-        return "unknown"
-    return str(git["commit"])[:10] + (" with uncommitted changes" if git["dirty"] else "")
-
-
-def _escape_markdown(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-LATEX_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "[": "{[}",  # after a line's \\ it would open an option
-    "<": "$<$",
-    ">": "$>$",
-    NO_VALUE: "--",
-}
-
-
-def _escape_latex(text: str) -> str:
-    escaped = "".join(LATEX_ESCAPES.get(character, character) for character in text)
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)

@@ -1,0 +1,137 @@
+"""A table as files: CSV for programs, Markdown and LaTeX with title, source and notes for people."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ablations.files import write_atomically
+
+NO_VALUE = "–"
+"""What stands in a cell that has no number."""
+
+
+def markdown_page(title: str, subtitle: str, tables: Sequence[pd.DataFrame], notes: Sequence[str]) -> str:
+    """Title, subtitle, tables of text, and a list of notes.
+
+    Args:
+        title: Of the table.
+        subtitle: What it shows and its source: sentences.
+        tables: Parts of the table, each as wide as a page; their cells are texts.
+        notes: What a reader needs to know.
+    """
+    shown = [table.map(_escape_markdown).to_markdown(index=False, disable_numparse=True) for table in tables]
+    return "\n\n".join([f"# {title}", subtitle, *shown, "\n".join(f"- {note}" for note in notes)]) + "\n"
+
+
+def latex_page(
+    title: str, subtitle: str, label: str, tables: Sequence[pd.DataFrame], notes: Sequence[str]
+) -> str:
+    """A table environment with a caption (`tab:<label>`), for the packages booktabs and adjustbox.
+
+    Args:
+        title: Of the table.
+        subtitle: What it shows and its source: sentences.
+        label: What a text refers to it by.
+        tables: As `markdown_page`.
+        notes: As `markdown_page`.
+    """
+    tabulars = []
+    for table in tables:
+        escaped = table.map(_escape_latex).rename(columns=_escape_latex)
+        tabular = escaped.style.hide(axis="index").to_latex(hrules=True, column_format="l" * table.shape[1])
+        tabulars.append(f"\\begin{{adjustbox}}{{max width=\\linewidth}}\n{tabular}\\end{{adjustbox}}")
+    lines = [
+        "% needs \\usepackage{adjustbox,booktabs}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{_escape_latex(f'{title}. {subtitle}')}}}",
+        f"\\label{{tab:{label}}}",
+        "\\par\\medskip\n".join(tabulars),
+        "\\par\\medskip",
+        "{\\footnotesize\\raggedright",
+        *[f"{_escape_latex(note)}\\par" for note in notes],
+        "}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_table_files(folder: Path, name: str, *, csv: pd.DataFrame, markdown: str, latex: str) -> list[Path]:
+    """Write a table in its three forms, each whole or not at all.
+
+    Returns:
+        The three paths, `folder/<name>.csv`, `.md` and `.tex`.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    contents = {
+        ".csv": csv.to_csv(index=False, lineterminator="\n"),
+        ".md": markdown,
+        ".tex": latex,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, content in contents.items():
+        path = folder / f"{name}{suffix}"
+        write_atomically(path, content)
+        paths.append(path)
+    return paths
+
+
+def provenance(done: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Machine, dates, commit and versions; every one where the records differ.
+
+    Args:
+        done: What was done there, e.g. "Trained".
+        records: With `device`, `finished`, `git` and `versions` as in a run's record.
+    """
+    devices = {_device(record["device"]) for record in records}
+    dates = sorted({str(record["finished"])[:10] for record in records})
+    commits = {_commit(record["git"]) for record in records}
+    versions: dict[str, set[str]] = {}
+    for record in records:
+        for package, version in record["versions"].items():
+            versions.setdefault(package, set()).add(str(version))
+    packages = [f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items())]
+    return [
+        f"{done} on {'; '.join(sorted(devices))}; finished "
+        + (dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}")
+        + f"; commit {', '.join(sorted(commits))}.",
+        f"Versions: {', '.join(packages)}.",
+    ]
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    plural = "" if device["threads"] == 1 else "s"
+    return f"{device['name']} ({device['type']}, {device['threads']} thread{plural} a run)"
+
+
+def _commit(git: Mapping[str, Any] | None) -> str:
+    if git is None:  # not trained from a checkout
+        return "unknown"
+    return str(git["commit"])[:10] + (" with uncommitted changes" if git["dirty"] else "")
+
+
+def _escape_markdown(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+LATEX_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "[": "{[}",  # after a line's \\ it would open an option
+    "<": "$<$",
+    ">": "$>$",
+    NO_VALUE: "--",
+}
+
+
+def _escape_latex(text: str) -> str:
+    escaped = "".join(LATEX_ESCAPES.get(character, character) for character in text)
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)
