@@ -2,7 +2,9 @@
 
 A run is its resolved configuration without what cannot change its outcome. The hash of that is its
 `run_id` and names its directory, so the same run is never trained twice, whoever asks for it. The
-data's checksums are part of the configuration, and thus of the identity; loading verifies them.
+data's checksums are part of the configuration, and thus of the identity; loading verifies them. Those of a
+user's own tables are taken from the files when the configuration is resolved (see
+`lightning_modules.data.checksums`).
 """
 
 import hashlib
@@ -19,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ablations.errors import UserError
+from lightning_modules.data.checksums import filled_checksums
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "conf"
 CONFIG_NAME = "config"
@@ -30,8 +33,15 @@ NOT_IDENTITY = (
     "study",
     "dataset.root",
     "dataset.download",
+    "dataset.files",
+    "dataset.num_workers",
+    "dataset.max_undecodable_share",
 )
-"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record)."""
+"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record).
+
+Of `dataset.files` the checksums are part of it; how many images may be undecodable decides whether a run
+ends, not what it ends with.
+"""
 
 REQUIRED = (
     "seed",
@@ -78,6 +88,7 @@ class RunConfiguration:
                 if not isinstance(node, dict) or part not in node:
                     raise UserError(f"{key}: every run has it, so it cannot be deleted")
                 node = node[part]
+        resolved["dataset"]["checksums"] = filled_checksums(resolved["dataset"])
         if not isinstance(folder := resolved["results_dir"], str) or not folder:
             raise UserError(f"results_dir={folder}: must be a folder; as a number it is written ./2026")
         own = {

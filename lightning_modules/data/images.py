@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lightning_modules.data.checksums import CHECKSUM
 from lightning_modules.seeding import MAX_SEED, generator
 from lightning_modules.validation import require_boolean, require_integer
 
@@ -39,7 +40,6 @@ Batch = tuple[Tensor, Tensor]
 """Images, float32 (N, C, H, W) in [-1, 1], and labels, int64 (N,)."""
 
 UNIFORMS_PER_IMAGE = 3
-CHECKSUM = r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}"
 
 
 class Part(NamedTuple):
@@ -52,8 +52,8 @@ class Part(NamedTuple):
 class Selection(NamedTuple):
     """One batch to be gathered: positions of its images, int64 (B,), and what to augment with.
 
-    `uniforms`, float64 (B, 3) in [0, 1): horizontal flip, vertical and horizontal crop offset.
-    None where nothing is augmented.
+    `uniforms`, float64 (B, 3) in [0, 1): horizontal flip, vertical and horizontal crop offset (images in
+    files: flip, seed of the crop). None where nothing is augmented.
     """
 
     indices: Tensor
@@ -157,9 +157,25 @@ def frozen_permutation(length: int, seed: int) -> NDArray[np.int64]:
 def draw_per_class(labels: NDArray[np.integer], per_class: int, seed: int) -> NDArray[np.int64]:
     """Ascending positions of `per_class` images of every class, drawn without replacement."""
     order = frozen_permutation(len(labels), seed)
-    drawn = [order[labels[order] == label][:per_class] for label in np.unique(labels)]
-    assert all(len(of_class) == per_class for of_class in drawn)
-    return np.sort(np.concatenate(drawn))
+    by_class = order[np.argsort(labels[order], kind="stable")]  # within a class as the permutation has it
+    _, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
+    assert (sizes >= per_class).all()
+    return np.sort(by_class[starts[:, None] + np.arange(per_class)].ravel())
+
+
+def require_draws_and_batches(
+    split_seed: object, seed: object, batch_size: object, eval_batch_size: object
+) -> None:
+    """Require what every dataset draws from and is batched by.
+
+    Raises:
+        ValueError: a seed or a size is out of range.
+    """
+    require_integer("dataset.split_seed", split_seed, 0, MAX_SEED)
+    require_integer("dataset.eval_batch_size", eval_batch_size, 1)
+    # These two are the recipe's and the run's: named as the user sets them.
+    require_integer("recipe.batch_size", batch_size, 1)
+    require_integer("seed", seed, 0, MAX_SEED)
 
 
 class ImageDataModule(LightningDataModule):
@@ -235,12 +251,8 @@ class ImageDataModule(LightningDataModule):
                 f"dataset.validation_images={validation_images}: must be a multiple of "
                 f"{num_classes}, the number of classes"
             )
-        require_integer("dataset.split_seed", split_seed, 0, MAX_SEED)
-        require_integer("dataset.eval_batch_size", eval_batch_size, 1)
         require_integer("dataset.crop_padding", crop_padding, 0, image_size)
-        # These two are the recipe's and the run's: named as the user sets them.
-        require_integer("recipe.batch_size", batch_size, 1)
-        require_integer("seed", seed, 0, MAX_SEED)
+        require_draws_and_batches(split_seed, seed, batch_size, eval_batch_size)
 
         self.key = f"dataset.root={'null' if root is None else root}"
         self.root = self.package_folder if root is None else Path(root).expanduser()
@@ -333,7 +345,7 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch."""
         part = self.parts["train"]
-        return _loader(part, EpochSampler(len(part), self.batch_size, self.seed))
+        return make_loader(part, EpochSampler(len(part), self.batch_size, self.seed))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._eval_dataloader("validation")
@@ -343,7 +355,7 @@ class ImageDataModule(LightningDataModule):
 
     def _eval_dataloader(self, name: str) -> DataLoader[Batch]:
         part = self.parts[name]
-        return _loader(part, sequential_selections(len(part), self.eval_batch_size))
+        return make_loader(part, sequential_selections(len(part), self.eval_batch_size))
 
     def _find(self, folder: Path, name: str) -> Path | None:
         candidates = (folder / f"{name}{suffix}" for suffix in self.suffixes)
@@ -426,11 +438,27 @@ class ImageDataModule(LightningDataModule):
             )
 
 
-def _loader(part: ImageBatches, selections: EpochSampler | list[Selection]) -> DataLoader[Batch]:
-    """A loader of whole batches: no collation, and no workers, which memory has no use for."""
+def make_loader(
+    part: Dataset[Batch], selections: Sampler[Selection] | list[Selection] | None, *, num_workers: int = 0
+) -> DataLoader[Batch]:
+    """A loader of whole batches, which the part itself gathers: nothing is collated.
+
+    Args:
+        part: gives a batch for a selection.
+        selections: the batches of an epoch; None where the part is a stream.
+        num_workers: processes that gather; data in memory has no use for them.
+    """
     # A generator of its own: a loader draws a seed for its workers even where it has none, and
     # would draw it from the global generator.
-    return DataLoader(part, batch_size=None, sampler=selections, num_workers=0, generator=torch.Generator())
+    return DataLoader(
+        part,
+        batch_size=None,
+        sampler=selections,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0 and selections is not None,
+        pin_memory=num_workers > 0 and torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
 
 
 def _verify(content: bytes, checksum: str) -> None:

@@ -1,0 +1,139 @@
+"""From an encoded image to a square of RGB: decoding and crops, drawn explicitly.
+
+Pillow decodes (libjpeg-turbo) and resizes a crop in one pass, without a copy of it; both release the GIL.
+
+The paper states no augmentation. Ours are those of its time: for training a random resized crop and
+horizontal flips (Szegedy et al. 2015, arXiv:1409.4842, section 6), for evaluation a central crop.
+"""
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
+
+ATTEMPTS = 10
+"""Draws of a crop before the central one is taken; torchvision's RandomResizedCrop has as many."""
+
+
+class UndecodableImage(ValueError):
+    """An image that is damaged, cannot be read, or is of a kind that has no colours to show."""
+
+
+def decode_rgb(source: bytes | Path) -> Image.Image:
+    """An image as a person sees it: RGB, 8 bits, turned as its EXIF orientation says.
+
+    Grey becomes three equal channels, 16 bits keep their upper 8, transparency is put on white, CMYK and
+    palettes are converted.
+
+    Raises:
+        UndecodableImage: it cannot be read or decoded; says why.
+    """
+    try:
+        # A damaged EXIF block warns, a very large image warns: neither is anything to act upon.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image,
+        ):
+            image.load()
+            return _as_rgb(ImageOps.exif_transpose(image))
+    # Pillow's readers raise whatever a damaged file makes them stumble over: OSError, SyntaxError,
+    # struct.error, IndexError, DecompressionBombError, ...
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UndecodableImage(why) from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):  # convert() would clip at 255
+        values = np.asarray(image).astype(np.int64).clip(0, 2**16 - 1)
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, of no known range")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class Crops:
+    """What of an image is shown, resized to a square (bilinear, antialiased).
+
+    Attributes:
+        image_size: Height and width of the square, in pixels.
+        horizontal_flip: Whether training images are mirrored with probability 0.5.
+        min_crop_area: Smallest share of an image that a training crop covers, in (0, 1]; the largest is 1.
+        max_aspect_ratio: Of a training crop, at least 1: its width over its height is from
+            1 / max_aspect_ratio to max_aspect_ratio, uniform in its logarithm.
+        eval_crop_share: Side of the central square that is evaluated, as a share of the image's shorter side.
+    """
+
+    image_size: int
+    horizontal_flip: bool
+    min_crop_area: float
+    max_aspect_ratio: float
+    eval_crop_share: float
+
+    def for_training(self, image: Image.Image, uniforms: Tensor) -> Tensor:
+        """A random crop, mirrored or not.
+
+        Args:
+            image: RGB.
+            uniforms: float64 (3,) in [0, 1): the flip, and what the crop is drawn from; the last is unused.
+
+        Returns:
+            uint8 (3, image_size, image_size).
+        """
+        # A generator per image: how many draws a crop takes moves no other image's.
+        draws = torch.Generator().manual_seed(int(uniforms[1] * 2**53))
+        square = self._resized(image, self._random_box(*image.size, draws))
+        return square.flip(-1) if self.horizontal_flip and uniforms[0] < 0.5 else square
+
+    def for_evaluation(self, image: Image.Image) -> Tensor:
+        """The central square; equal to resizing the shorter side, then cropping the centre.
+
+        Returns:
+            uint8 (3, image_size, image_size).
+        """
+        side = self.eval_crop_share * min(image.size)
+        return self._resized(image, _central_box(*image.size, side, side))
+
+    def _resized(self, image: Image.Image, box: Box) -> Tensor:
+        size = (self.image_size, self.image_size)
+        square = image.resize(size, Image.Resampling.BILINEAR, box=box)
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+    def _random_box(self, width: int, height: int, draws: torch.Generator) -> Box:
+        """Area and aspect ratio are drawn until they fit, then the place; as RandomResizedCrop does."""
+        uniforms = torch.rand(ATTEMPTS + 1, 2, dtype=torch.float64, generator=draws).tolist()
+        across, down = uniforms.pop()
+        for of_area, of_ratio in uniforms:
+            area = width * height * (self.min_crop_area + of_area * (1 - self.min_crop_area))
+            ratio = self.max_aspect_ratio ** (2 * of_ratio - 1)
+            crop_width, crop_height = math.sqrt(area * ratio), math.sqrt(area / ratio)
+            if crop_width <= width and crop_height <= height:
+                left, top = across * (width - crop_width), down * (height - crop_height)
+                # Rounding may put an edge beyond the image's, which Pillow refuses.
+                return left, top, min(left + crop_width, width), min(top + crop_height, height)
+        return _central_box(
+            width,
+            height,
+            min(width, height * self.max_aspect_ratio),
+            min(height, width * self.max_aspect_ratio),
+        )
+
+
+def _central_box(width: int, height: int, crop_width: float, crop_height: float) -> Box:
+    left, top = (width - crop_width) / 2, (height - crop_height) / 2
+    return left, top, left + crop_width, top + crop_height

@@ -1,0 +1,371 @@
+"""Datasets of images in files: decoded while training, in worker processes, a whole batch at a time.
+
+Split, order and augmentation are those of the datasets in memory (`images`): drawn from (seed, epoch) by
+the sampler and carried to a worker with the positions of a batch, so that what an image gets depends on
+neither the number of workers nor on what ran before.
+
+An image that cannot be decoded:
+
+    training      the next image of the part takes its place, with its draws; it is named once and counted,
+                  and beyond `max_undecodable_share` of the training images the run stops
+    evaluation    the run stops: a metric of other images would be another metric
+
+Images are identified by their listing (paths and sizes), not by their content: `listing` is computed on
+loading and kept in checkpoints, and a run goes on with the same listing only.
+"""
+
+import hashlib
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_modules.data.checksums import MISSING, file_checksum, file_path
+from lightning_modules.data.decoding import Crops, UndecodableImage, decode_rgb
+from lightning_modules.data.images import (
+    Batch,
+    EpochSampler,
+    Selection,
+    make_loader,
+    require_draws_and_batches,
+    sequential_selections,
+)
+from lightning_modules.validation import require_boolean, require_integer, require_number
+
+log = logging.getLogger(__name__)
+
+
+class Labels(Protocol):
+    """The labels of a part: those of the images at some positions, as a loss takes them."""
+
+    def __getitem__(self, positions: Tensor) -> Tensor: ...
+
+
+class FilePart(NamedTuple):
+    """A part of a dataset: paths of its images relative to the root, as bytes (N,), and their labels."""
+
+    names: NDArray[np.bytes_]  # no list of str: workers would copy it by counting references
+    labels: Labels
+
+
+class UndecodableImages(ValueError):
+    """More images cannot be decoded than is allowed, or one that is evaluated. One line.
+
+    A loader makes a worker's exception anew from its traceback, of which only the message is kept.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.strip().rpartition(f"{type(self).__name__}: ")[2])
+
+
+class ImageFiles(Dataset[Batch]):
+    """Images in files that are decoded, cropped and scaled straight into a batch.
+
+    Args:
+        root: Folder that the names are relative to.
+        part: Names and labels.
+        crops: What of an image is shown.
+        max_undecodable_share: Of the images, beyond which training stops.
+
+    Attributes:
+        undecodable: bool (N,), in memory that the workers share.
+    """
+
+    def __init__(self, root: Path, part: FilePart, crops: Crops, max_undecodable_share: float) -> None:
+        self.root = root
+        self.names = part.names
+        self.labels = part.labels
+        self.crops = crops
+        self.max_undecodable_share = max_undecodable_share
+        self.undecodable = torch.zeros(len(part.names), dtype=torch.bool).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, position: int) -> Path:
+        return self.root / os.fsdecode(self.names[position])
+
+    def __getitem__(self, selection: Selection) -> Batch:
+        """
+        Raises:
+            UndecodableImages: see the module.
+        """
+        indices, uniforms = selection
+        images = torch.empty(len(indices), 3, self.crops.image_size, self.crops.image_size)
+        shown = indices.clone()
+        for row, position in enumerate(indices.tolist()):
+            if uniforms is None:
+                images[row] = self._evaluated(position)
+            else:
+                images[row], shown[row] = self._trained(position, uniforms[row])
+        return images.div_(127.5).sub_(1), self.labels[shown]
+
+    def _evaluated(self, position: int) -> Tensor:
+        try:
+            return self.crops.for_evaluation(decode_rgb(self.path(position)))
+        except UndecodableImage as error:
+            raise UndecodableImages(
+                f"dataset.root={self.root}: {self.path(position)} cannot be decoded ({error}); an image that "
+                "is evaluated must be: replace it, or leave it out of the list for every run"
+            ) from None
+
+    def _trained(self, position: int, uniforms: Tensor) -> tuple[Tensor, int]:
+        """The image at a position or the next that can be decoded, and where that is."""
+        while True:
+            if not self.undecodable[position]:
+                try:
+                    return self.crops.for_training(decode_rgb(self.path(position)), uniforms), position
+                except UndecodableImage as error:
+                    self.undecodable[position] = True
+                    log.warning("%s cannot be decoded (%s): left out", self.path(position), error)
+            # Also where it was found by another worker, or by the run that this one goes on from.
+            require_few_undecodable(int(self.undecodable.sum()), self.max_undecodable_share, len(self))
+            position = (position + 1) % len(self)
+
+
+def require_few_undecodable(undecodable: int, max_share: float, images: int) -> None:
+    """Require that at most a share of the training images could not be decoded.
+
+    Raises:
+        UndecodableImages: it is more.
+    """
+    if undecodable > max_share * images:
+        raise UndecodableImages(
+            f"dataset.max_undecodable_share={max_share}: {undecodable} of {images} training images cannot be "
+            "decoded; their paths are logged"
+        )
+
+
+class ImageFilesDataModule(LightningDataModule):
+    """Verifies, splits and serves a dataset of image files. A subclass lists them (`read`).
+
+    Args:
+        root: Folder of the images.
+        files: Lists and tables that belong to the dataset, relative to `root`; None: there is none.
+        checksums: Of each of `files`, as they were when the run was resolved; None is not verified.
+        num_classes: Labels are 0 to num_classes - 1.
+        channels: Of an image as it is served: 3.
+        image_size: Height and width of an image as it is served, in pixels.
+        split_seed: Draws the held-out images; the same for all runs that are compared.
+        batch_size: Images of a training batch.
+        eval_batch_size: Images of a validation or test batch.
+        seed: Of the run: draws order and augmentation, together with the epoch.
+        horizontal_flip: See `Crops`, also for the next three.
+        min_crop_area: See `Crops`.
+        max_aspect_ratio: See `Crops`.
+        eval_crop_share: See `Crops`.
+        max_undecodable_share: Of the training images, in [0, 1); a run with more stops.
+        num_workers: Processes that decode; 0: the training process itself.
+
+    Attributes:
+        parts: Train, validation and test, after `setup`.
+        listing: SHA-256 of the paths and sizes of all images, after `setup`.
+
+    Raises:
+        ValueError: An argument has the wrong type or is out of range.
+    """
+
+    file_keys: ClassVar[tuple[str, ...]]
+    """What `files` names."""
+
+    def __init__(
+        self,
+        *,
+        root: str | os.PathLike[str],
+        files: Mapping[str, str | None],
+        checksums: Mapping[str, str | None],
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        split_seed: int,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        horizontal_flip: bool,
+        min_crop_area: float,
+        max_aspect_ratio: float,
+        eval_crop_share: float,
+        max_undecodable_share: float,
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        if not isinstance(root, str | os.PathLike):
+            raise ValueError(f"dataset.root={root}: must be a folder")
+        for name, node in (("files", files), ("checksums", checksums)):
+            if not isinstance(node, Mapping) or set(node) != set(self.file_keys):
+                raise ValueError(f"dataset.{name}={node}: must have {', '.join(self.file_keys)}, maybe null")
+        require_integer("dataset.num_classes", num_classes, 1)
+        require_draws_and_batches(split_seed, seed, batch_size, eval_batch_size)
+        self.crops = checked_crops(
+            channels=channels,
+            image_size=image_size,
+            horizontal_flip=horizontal_flip,
+            min_crop_area=min_crop_area,
+            max_aspect_ratio=max_aspect_ratio,
+            eval_crop_share=eval_crop_share,
+        )
+        require_number("dataset.max_undecodable_share", max_undecodable_share, 0, below=1)
+        require_integer("dataset.num_workers", num_workers, 0)
+        self.root = Path(root).expanduser()
+        self.key = f"dataset.root={root}"
+        self.files = dict(files)
+        self.checksums = dict(checksums)
+        self.num_classes = num_classes
+        self.split_seed = split_seed
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.seed = seed
+        self.max_undecodable_share = max_undecodable_share
+        self.num_workers = num_workers
+        self.parts: dict[str, ImageFiles] = {}
+        self.listing = ""
+
+    @abstractmethod
+    def read(self) -> tuple[dict[str, FilePart], str]:
+        """Train, validation and test, and the listing.
+
+        Raises:
+            ValueError: one line: the key, what is wrong, what is allowed.
+        """
+
+    def prepare_data(self) -> None:
+        """Verifies and lists (see `setup`); nothing is downloaded.
+
+        Raises:
+            ValueError: as `setup`.
+        """
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Verifies the tables, lists the images and splits, once. Reads no image.
+
+        Raises:
+            ValueError: one line: the key, what is wrong, what is allowed.
+        """
+        if self.parts:
+            return
+        for key, name in self.files.items():
+            if name is not None:
+                self._verify(key, name)
+        parts, self.listing = self.read()
+        training_images = len(parts["train"].names)
+        if self.batch_size > training_images:
+            raise ValueError(
+                f"recipe.batch_size={self.batch_size}: must be from 1 to {training_images}, the number of "
+                "training images"
+            )
+        self.parts = {
+            name: ImageFiles(self.root, part, self.crops, self.max_undecodable_share)
+            for name, part in parts.items()
+        }
+
+    def file(self, key: str) -> Path:
+        """Where a file of `files` that is not None is."""
+        name = self.files[key]
+        assert name is not None
+        return file_path(self.root, name)
+
+    def _verify(self, key: str, name: str) -> None:
+        path = file_path(self.root, name)
+        try:
+            actual = file_checksum(path)
+        except FileNotFoundError:
+            raise ValueError(f"dataset.files.{key}={name}: there is no file {path}") from None
+        except OSError as error:
+            raise ValueError(f"dataset.files.{key}={name}: {error}") from None
+        if (expected := self.checksums[key]) not in (None, actual):
+            since = "it appeared" if expected == MISSING else "it is changed or another file"
+            raise ValueError(
+                f"dataset.checksums.{key}={expected}: {path} has {actual}; {since}, so start the run anew"
+            )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch."""
+        part = self.parts["train"]
+        return make_loader(
+            part, EpochSampler(len(part), self.batch_size, self.seed), num_workers=self.num_workers
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_dataloader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_dataloader("test")
+
+    def _eval_dataloader(self, name: str) -> DataLoader[Batch]:
+        part = self.parts[name]
+        selections = sequential_selections(len(part), self.eval_batch_size)
+        return make_loader(part, selections, num_workers=self.num_workers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: which images were read, and which of them could not be decoded."""
+        return {
+            "listing": self.listing,
+            "undecodable": self.parts["train"].undecodable.nonzero().flatten().tolist(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """
+        Raises:
+            ValueError: the images are not those that the checkpoint was trained on.
+        """
+        if state_dict["listing"] != self.listing:
+            raise ValueError(
+                f"{self.key}: paths or sizes of the images changed since the checkpoint that the run goes on "
+                "from; restore them, or remove the run's folder to start it over"
+            )
+        self.parts["train"].undecodable[state_dict["undecodable"]] = True
+
+
+def checked_crops(
+    *,
+    channels: int,
+    image_size: int,
+    horizontal_flip: bool,
+    min_crop_area: float,
+    max_aspect_ratio: float,
+    eval_crop_share: float,
+) -> Crops:
+    """The crops of a dataset of colour images.
+
+    Raises:
+        ValueError: an argument has the wrong type or is out of range.
+    """
+    if channels != 3 or isinstance(channels, bool):
+        raise ValueError(f"dataset.channels={channels}: must be 3, as every image is decoded to RGB")
+    require_integer("dataset.image_size", image_size, 1)
+    require_boolean("dataset.horizontal_flip", horizontal_flip)
+    for key, share in (("min_crop_area", min_crop_area), ("eval_crop_share", eval_crop_share)):
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+            raise ValueError(f"dataset.{key}={share}: must be a number above 0 and at most 1")
+    require_number("dataset.max_aspect_ratio", max_aspect_ratio, 1)
+    return Crops(
+        image_size=image_size,
+        horizontal_flip=horizontal_flip,
+        min_crop_area=min_crop_area,
+        max_aspect_ratio=max_aspect_ratio,
+        eval_crop_share=eval_crop_share,
+    )
+
+
+def as_names(names: Iterable[str]) -> NDArray[np.bytes_]:
+    """Relative paths as `FilePart` holds them."""
+    return np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
+
+
+def listing_of(names: Sequence[NDArray[np.bytes_]], sizes: Sequence[NDArray[np.int64]]) -> str:
+    """The SHA-256 of paths and sizes, whatever the order in which a file system lists them."""
+    digest = hashlib.sha256()
+    every_name, every_size = np.concatenate(names), np.concatenate(sizes)
+    for position in np.argsort(every_name, kind="stable"):
+        digest.update(b"%s\0%d\n" % (every_name[position], every_size[position]))
+    return "sha256:" + digest.hexdigest()

@@ -1,0 +1,139 @@
+"""ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 validation images of 1000 classes.
+
+The folders as everyone has them: root/train/<wnid>/*.JPEG and root/val/<wnid>/*.JPEG; a class's index is
+its folder's place in alphabetical order. Any images in such folders can be read the same way.
+
+Protocol: validation is held out of `train`, and ILSVRC's `val` is the test part, read once at the end.
+Table 1 of the paper is measured on the images of `val` that are not blacklisted (48,238 with ILSVRC's list).
+
+Source: Russakovsky et al. 2015 (arXiv:1409.0575), https://image-net.org.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightning_modules.data.files import FilePart, ImageFilesDataModule, as_names, listing_of
+from lightning_modules.data.images import draw_per_class
+from lightning_modules.validation import require_integer
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+BLACKLIST = "blacklist"
+
+
+class Folders(NamedTuple):
+    """Images in one folder per class: paths (N,), sizes in bytes (N,), labels (N,), the classes' names."""
+
+    names: NDArray[np.bytes_]
+    sizes: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    classes: list[str]
+
+
+class ImageNet(ImageFilesDataModule):
+    """Reads ILSVRC's folders.
+
+    Args:
+        validation_images: Held out of `train`, the same number of each class.
+        **settings: As `ImageFilesDataModule` has them; `files` may name a blacklist of `val`: one image a
+            line, its number (ILSVRC2012_val_000NNNNN.JPEG, from 1) or its file's name.
+
+    Raises:
+        ValueError: An argument has the wrong type or is out of range.
+    """
+
+    file_keys: ClassVar = (BLACKLIST,)
+
+    def __init__(self, *, validation_images: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        require_integer("dataset.validation_images", validation_images, self.num_classes)
+        if validation_images % self.num_classes:
+            raise ValueError(
+                f"dataset.validation_images={validation_images}: must be a multiple of {self.num_classes}, "
+                "the number of classes"
+            )
+        self.validation_images = validation_images
+
+    def read(self) -> tuple[dict[str, FilePart], str]:
+        train, test = self._list("train"), self._list("val")
+        if train.classes != test.classes:
+            other = sorted(set(train.classes) ^ set(test.classes))[0]
+            raise ValueError(f"{self.key}: train and val have other class folders, {other} for one")
+        per_class = self.validation_images // self.num_classes
+        smallest = int(np.bincount(train.labels).min())
+        if per_class >= smallest:
+            raise ValueError(
+                f"dataset.validation_images={self.validation_images}: must be below "
+                f"{smallest * self.num_classes}, as the smallest of the {self.num_classes} classes has "
+                f"{smallest} training images"
+            )
+        held_out = draw_per_class(train.labels, per_class, self.split_seed)
+        kept = np.setdiff1d(np.arange(len(train.labels)), held_out)
+        evaluated = np.setdiff1d(np.arange(len(test.labels)), self._blacklisted(test))
+        if not len(evaluated):
+            raise ValueError(f"dataset.files.blacklist={self.files[BLACKLIST]}: leaves no image of val")
+        chosen = {"train": (train, kept), "validation": (train, held_out), "test": (test, evaluated)}
+        parts = {
+            name: FilePart(folders.names[positions], torch.from_numpy(folders.labels[positions]))
+            for name, (folders, positions) in chosen.items()
+        }
+        return parts, listing_of((train.names, test.names), (train.sizes, test.sizes))
+
+    def _list(self, part: str) -> Folders:
+        folder = self.root / part
+        classes = sorted(_folders_in(folder))
+        if len(classes) != self.num_classes:
+            state = f"{len(classes)} class folders" if folder.is_dir() else "no such folder"
+            raise ValueError(
+                f"{self.key}: {folder}: {state}, must be {self.num_classes} (dataset.num_classes); put the "
+                "images of ILSVRC 2012 there as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
+            )
+        names, sizes, labels = [], [], []
+        for label, wnid in enumerate(classes):
+            with os.scandir(folder / wnid) as entries:
+                images = sorted(
+                    (entry.name, entry.stat().st_size)
+                    for entry in entries
+                    if entry.name.lower().endswith(SUFFIXES) and entry.is_file()
+                )
+            if not images:
+                raise ValueError(f"{self.key}: {folder / wnid}: no images ({', '.join(SUFFIXES)})")
+            names += [f"{part}/{wnid}/{name}" for name, _ in images]
+            sizes += [size for _, size in images]
+            labels += [label] * len(images)
+        return Folders(as_names(names), np.array(sizes), np.array(labels), classes)
+
+    def _blacklisted(self, test: Folders) -> list[int]:
+        """Positions of the images of `val` that are not evaluated."""
+        if self.files[BLACKLIST] is None:
+            return []
+        path = self.file(BLACKLIST)
+        key = f"dataset.files.{BLACKLIST}={self.files[BLACKLIST]}"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{key}: {path} is no text file ({error})") from None
+        by_name = {os.path.basename(os.fsdecode(name)): position for position, name in enumerate(test.names)}
+        positions = []
+        for number, line in enumerate(lines, start=1):
+            entry = line.strip()
+            if not entry:
+                continue
+            name = f"ILSVRC2012_val_{int(entry):08d}.JPEG" if re.fullmatch("[0-9]+", entry) else entry
+            position = by_name.get(os.path.basename(name))
+            if position is None:
+                raise ValueError(f"{key}: line {number}: {entry}: {self.root / 'val'} has no such image")
+            positions.append(position)
+        return positions
+
+
+def _folders_in(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]

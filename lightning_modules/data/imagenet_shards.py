@@ -1,0 +1,503 @@
+"""ImageNet, or images of one label each, streamed from tar files ("shards") as WebDataset has them.
+
+For clusters where a million small files are slow. A shard holds, one after the other, an image
+(KEY.jpg, .jpeg, .png or .webp) and its class's index as text (KEY.cls). Validation and test have shards of
+their own: who writes the shards holds them out of ILSVRC's `train` (section "Protocol" of `imagenet`).
+
+Every training image is shown once per epoch, but for the rest that fills no batch. Shards are dealt out to
+processes (of distributed training) and, within one, to `streams` workers; each mixes its shards in an order
+drawn per epoch and its images in a buffer.
+
+    the augmentation of an image    depends on (seed, epoch, its key)
+    the order of the batches        depends on (seed, epoch, streams, number of processes): resuming, or
+                                    running again, gives the same batches
+    not determined                  which batch an image is in, where `streams` or the processes differ:
+                                    `streams` is therefore part of a run's identity
+
+Several processes take equally many steps. Where their shards hold unequally many images, a process that is
+short begins its epoch's shards again, and one that has more leaves the rest out; equal shards in a number
+that the processes divide avoid both.
+
+Source: https://github.com/webdataset/webdataset.
+"""
+
+import hashlib
+import logging
+import os
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from lightning_modules.data.decoding import Crops, UndecodableImage, decode_rgb
+from lightning_modules.data.files import UndecodableImages, checked_crops, require_few_undecodable
+from lightning_modules.data.images import (
+    UNIFORMS_PER_IMAGE,
+    Batch,
+    make_loader,
+    require_draws_and_batches,
+)
+from lightning_modules.seeding import derive_seed, generator
+from lightning_modules.validation import require_integer, require_number
+
+PARTS = ("train", "validation", "test")
+IMAGES = ("jpg", "jpeg", "png", "webp")
+LABEL = "cls"
+
+log = logging.getLogger(__name__)
+
+
+class ShardStream(IterableDataset[Batch]):
+    """The batches that one process, or one of its workers, reads from its share of the shards.
+
+    Args:
+        shards: Paths or addresses, in the order to be read by all processes together.
+        num_classes: Labels are 0 to num_classes - 1.
+        crops: What of an image is shown.
+        batch_size: Images of a batch; the last of a stream may be smaller.
+        rank: Which of the processes this is.
+        processes: How many there are.
+    """
+
+    def __init__(
+        self,
+        shards: list[str],
+        *,
+        num_classes: int,
+        crops: Crops,
+        batch_size: int,
+        rank: int,
+        processes: int,
+    ) -> None:
+        self.shards = shards
+        self.num_classes = num_classes
+        self.crops = crops
+        self.batch_size = batch_size
+        self.rank = rank
+        self.processes = processes
+
+    def _consumer(self) -> tuple[int, int]:
+        """Which of all the workers of all processes this is, and how many there are."""
+        worker = get_worker_info()
+        number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        return number * self.processes + self.rank, workers * self.processes
+
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """The undecoded samples of this consumer's shards, in order."""
+        import webdataset
+
+        consumer, consumers = self._consumer()
+        own = self.shards[consumer::consumers]
+        return iter(
+            webdataset.DataPipeline(
+                webdataset.SimpleShardList(own), webdataset.tarfile_to_samples(), *self.stages(consumer)
+            )
+            if own
+            else ()
+        )
+
+    def stages(self, consumer: int) -> list[Any]:
+        """What else the samples go through."""
+        return []
+
+    def squares(self) -> Iterator[tuple[Tensor, int]]:
+        """The images as they are shown, uint8 (3, S, S), and their labels.
+
+        Raises:
+            UndecodableImages: an image cannot be decoded; see `files`.
+        """
+        for sample in self.samples():
+            content, label = self.read(sample)
+            try:
+                yield self.crops.for_evaluation(decode_rgb(content)), label
+            except UndecodableImage as error:
+                raise UndecodableImages(
+                    f"dataset.shards: {_name(sample)} cannot be decoded ({error}); an image that is "
+                    "evaluated must be"
+                ) from None
+
+    def read(self, sample: Mapping[str, Any]) -> tuple[bytes, int]:
+        """The image's content and the label of a sample.
+
+        Raises:
+            ValueError: the sample lacks one of them, or the label is no class.
+        """
+        content = next((sample[suffix] for suffix in IMAGES if suffix in sample), None)
+        if content is None or LABEL not in sample:
+            raise ValueError(
+                f"dataset.shards: {_name(sample)}: must have an image ({', '.join(IMAGES)}) and .{LABEL}"
+            )
+        text = sample[LABEL].decode(errors="replace").strip()
+        if not text.isascii() or not text.isdigit() or int(text) >= self.num_classes:
+            raise ValueError(
+                f"dataset.num_classes={self.num_classes}: {_name(sample)} has label {text!s:.40}, must be 0 "
+                f"to {self.num_classes - 1}"
+            )
+        return content, int(text)
+
+    def __iter__(self) -> Iterator[Batch]:
+        size = (self.batch_size, 3, self.crops.image_size, self.crops.image_size)
+        images, labels = torch.empty(size), torch.empty(self.batch_size, dtype=torch.int64)
+        filled = 0
+        for square, label in self.squares():
+            images[filled], labels[filled] = square, label
+            filled += 1
+            if filled == self.batch_size:
+                yield images.div_(127.5).sub_(1), labels
+                images, labels, filled = torch.empty(size), torch.empty_like(labels), 0
+        if filled:
+            yield images[:filled].div(127.5).sub_(1), labels[:filled]
+
+
+class TrainingStream(ShardStream):
+    """One epoch's training batches: shards and images mixed, augmented.
+
+    Args:
+        seed: Of the run.
+        epoch: From 0.
+        shuffle_buffer: Encoded images of a stream among which the next is drawn.
+        max_undecodable: Images of this stream that may be undecodable.
+        **settings: As `ShardStream` has them.
+    """
+
+    def __init__(
+        self,
+        shards: list[str],
+        *,
+        seed: int,
+        epoch: int,
+        shuffle_buffer: int,
+        max_undecodable_share: float,
+        expected_images: int,
+        **settings: Any,
+    ) -> None:
+        order = torch.randperm(len(shards), generator=generator(seed, "epoch", epoch)).tolist()
+        super().__init__([shards[position] for position in order], **settings)
+        self.seed = seed
+        self.epoch = epoch
+        self.shuffle_buffer = shuffle_buffer
+        self.max_undecodable_share = max_undecodable_share
+        self.expected_images = expected_images
+
+    def stages(self, consumer: int) -> list[Any]:
+        import webdataset
+
+        draws = random.Random(derive_seed(self.seed, "epoch", self.epoch, "stream", consumer))
+        return [webdataset.shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=draws)]
+
+    def squares(self) -> Iterator[tuple[Tensor, int]]:
+        """As in `ShardStream`; the image after an undecodable one takes its place as well."""
+        undecodable = missing = 0
+        shown = None
+        _, consumers = self._consumer()
+        for sample in self.samples():
+            content, label = self.read(sample)
+            draws = generator(self.seed, "epoch", self.epoch, "image", sample["__key__"])
+            uniforms = torch.rand(UNIFORMS_PER_IMAGE, dtype=torch.float64, generator=draws)
+            try:
+                shown = self.crops.for_training(decode_rgb(content), uniforms), label
+            except UndecodableImage as error:
+                log.warning("%s cannot be decoded (%s): left out", _name(sample), error)
+                undecodable, missing = undecodable + 1, missing + 1
+                require_few_undecodable(
+                    undecodable, self.max_undecodable_share, self.expected_images // consumers
+                )
+                continue
+            for _ in range(1 + missing):
+                yield shown
+            missing = 0
+        if shown is not None:  # nothing comes after the last ones
+            for _ in range(missing):
+                yield shown
+
+
+class TrainingShards:
+    """What Lightning iterates over: as many full batches in every epoch and process, of mixed shards.
+
+    Args:
+        shards: Paths or addresses.
+        train_images: In all of them.
+        streams: Workers of a process; 0: the process itself.
+        **settings: As `TrainingStream` has them, without what depends on the epoch and the process.
+    """
+
+    def __init__(
+        self, shards: list[str], *, train_images: int, batch_size: int, streams: int, **settings: Any
+    ) -> None:
+        self.shards = shards
+        self.train_images = train_images
+        self.batch_size = batch_size
+        self.streams = streams
+        self.settings = settings
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> "TrainingShards":
+        """Where Lightning looks for `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        _, processes = process_and_count()
+        return self.train_images // (self.batch_size * processes)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """
+        Raises:
+            ValueError: the shards do not hold `train_images`, told from the number of batches.
+        """
+        rank, processes = process_and_count()
+        if processes > len(self.shards):
+            raise ValueError(
+                f"dataset.shards.train: {len(self.shards)} shards, must be at least {processes}, one for "
+                "each process"
+            )
+        alone = processes == 1
+        batches = self._batches(rank, processes, endless=not alone)
+        for number in range(1, len(self) + 1):
+            batch = next(batches, None)
+            # One more is asked for before the last is handed out: nobody asks after it.
+            if batch is None or (alone and number == len(self) and next(batches, None) is not None):
+                raise ValueError(
+                    f"dataset.train_images={self.train_images}: the training shards hold "
+                    f"{'fewer' if batch is None else 'more'} images"
+                )
+            yield batch
+
+    def _batches(self, rank: int, processes: int, *, endless: bool) -> Iterator[Batch]:
+        """Full batches; what the streams have left at their ends is put together."""
+        rest: list[Batch] = []
+        while True:
+            stream = TrainingStream(
+                self.shards,
+                epoch=self.epoch,
+                batch_size=self.batch_size,
+                rank=rank,
+                processes=processes,
+                expected_images=self.train_images,
+                **self.settings,
+            )
+            begun = False
+            for batch in make_loader(stream, None, num_workers=self.streams):
+                begun = True
+                if len(batch[1]) == self.batch_size:
+                    yield batch
+                    continue
+                rest.append(batch)
+                if sum(len(labels) for _, labels in rest) >= self.batch_size:
+                    images, labels = (torch.cat(of_all) for of_all in zip(*rest, strict=True))
+                    yield images[: self.batch_size], labels[: self.batch_size]
+                    rest = [(images[self.batch_size :], labels[self.batch_size :])]
+            if not (endless and begun):
+                return
+
+
+class ImageNetShards(LightningDataModule):
+    """Streams shards. Needs the package webdataset.
+
+    Args:
+        root: Folder of the shards, or what their address begins with (https://..., pipe:...).
+        shards: Pattern of the shards below `root` per part; {000..123} stands for the numbers.
+        checksums: Must be empty: the shards are identified by their patterns (and sizes, in checkpoints).
+        num_classes: Labels are 0 to num_classes - 1.
+        channels: Of an image as it is served: 3.
+        image_size: Height and width of an image as it is served, in pixels.
+        train_images: In all training shards, which nothing but reading them would tell.
+        batch_size: Images of a training batch.
+        eval_batch_size: Images of a validation or test batch.
+        seed: Of the run: draws order and augmentation, together with the epoch.
+        shuffle_buffer: Encoded images of a stream among which the next is drawn, from 1.
+        streams: Workers of a process, each of which reads its own shards; 0: the process itself.
+        horizontal_flip: See `Crops`, also for the next three.
+        min_crop_area: See `Crops`.
+        max_aspect_ratio: See `Crops`.
+        eval_crop_share: See `Crops`.
+        max_undecodable_share: Of the training images of a stream, in [0, 1); a run with more stops.
+
+    Attributes:
+        shards: Paths or addresses of the shards per part, after `setup`.
+        listing: SHA-256 of the shards' names and sizes (those of addresses are not known), after `setup`.
+
+    Raises:
+        ValueError: An argument has the wrong type or is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | os.PathLike[str],
+        shards: Mapping[str, str],
+        checksums: Mapping[str, str],
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        train_images: int,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        shuffle_buffer: int,
+        streams: int,
+        horizontal_flip: bool,
+        min_crop_area: float,
+        max_aspect_ratio: float,
+        eval_crop_share: float,
+        max_undecodable_share: float,
+    ) -> None:
+        super().__init__()
+        if not isinstance(root, str | os.PathLike):
+            raise ValueError(f"dataset.root={root}: must be a folder or what an address begins with")
+        if not isinstance(shards, Mapping) or set(shards) != set(PARTS):
+            raise ValueError(f"dataset.shards={shards}: must have {', '.join(PARTS)}")
+        if checksums:
+            raise ValueError(f"dataset.checksums={checksums}: must be {{}}, as shards have none")
+        require_integer("dataset.num_classes", num_classes, 1)
+        require_draws_and_batches(0, seed, batch_size, eval_batch_size)
+        require_integer("dataset.train_images", train_images, 1)
+        if batch_size > train_images:
+            raise ValueError(
+                f"recipe.batch_size={batch_size}: must be from 1 to {train_images}, the number of training "
+                "images"
+            )
+        require_integer("dataset.shuffle_buffer", shuffle_buffer, 1)
+        require_integer("dataset.streams", streams, 0)
+        require_number("dataset.max_undecodable_share", max_undecodable_share, 0, below=1)
+        self.crops = checked_crops(
+            channels=channels,
+            image_size=image_size,
+            horizontal_flip=horizontal_flip,
+            min_crop_area=min_crop_area,
+            max_aspect_ratio=max_aspect_ratio,
+            eval_crop_share=eval_crop_share,
+        )
+        self.root = str(root)
+        self.patterns = dict(shards)
+        self.num_classes = num_classes
+        self.train_images = train_images
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.seed = seed
+        self.shuffle_buffer = shuffle_buffer
+        self.streams = streams
+        self.max_undecodable_share = max_undecodable_share
+        self.shards: dict[str, list[str]] = {}
+        self.listing = ""
+
+    def prepare_data(self) -> None:
+        """See `setup`; nothing is downloaded.
+
+        Raises:
+            ValueError: as `setup`.
+        """
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Finds the shards, once; reads none.
+
+        Raises:
+            ValueError: one line: a shard is missing or in two parts, or webdataset is not installed.
+        """
+        if self.shards:
+            return
+        try:
+            from webdataset.shardlists import expand_urls
+        except ImportError:
+            raise ValueError(
+                "dataset=imagenet_shards: needs webdataset: pip install 'xception-ablations[streaming]'"
+            ) from None
+        names = {part: list(expand_urls(pattern)) for part, pattern in self.patterns.items()}
+        digest = hashlib.sha256()
+        seen: dict[str, str] = {}
+        for part, of_part in names.items():
+            for name in of_part:
+                if name in seen:
+                    raise ValueError(
+                        f"dataset.shards.{part}={self.patterns[part]}: {name} is there twice, or in "
+                        f"{seen[name]} as well"
+                    )
+                seen[name] = part
+                digest.update(f"{part}/{name}\0{self._size(part, name)}\n".encode())
+        self.listing = "sha256:" + digest.hexdigest()
+        self.shards = {part: [self._address(name) for name in of_part] for part, of_part in names.items()}
+
+    def _is_address(self) -> bool:
+        return "://" in self.root or self.root.startswith("pipe:")
+
+    def _address(self, name: str) -> str:
+        return f"{self.root}/{name}" if self._is_address() else str(Path(self.root).expanduser() / name)
+
+    def _size(self, part: str, name: str) -> int | None:
+        if self._is_address():
+            return None
+        try:
+            return os.stat(self._address(name)).st_size
+        except OSError:
+            raise ValueError(
+                f"dataset.shards.{part}={self.patterns[part]}: there is no {self._address(name)} "
+                "(dataset.root)"
+            ) from None
+
+    def train_dataloader(self) -> TrainingShards:
+        """Mixed, augmented batches. Outside Lightning: call `set_epoch` every epoch."""
+        return TrainingShards(
+            self.shards["train"],
+            train_images=self.train_images,
+            batch_size=self.batch_size,
+            streams=self.streams,
+            num_classes=self.num_classes,
+            crops=self.crops,
+            seed=self.seed,
+            shuffle_buffer=self.shuffle_buffer,
+            max_undecodable_share=self.max_undecodable_share,
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_dataloader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_dataloader("test")
+
+    def _eval_dataloader(self, part: str) -> DataLoader[Batch]:
+        rank, processes = process_and_count()
+        stream = ShardStream(
+            self.shards[part],
+            num_classes=self.num_classes,
+            crops=self.crops,
+            batch_size=self.eval_batch_size,
+            rank=rank,
+            processes=processes,
+        )
+        return make_loader(stream, None, num_workers=self.streams)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: which shards were read."""
+        return {"listing": self.listing}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """
+        Raises:
+            ValueError: the shards are not those that the checkpoint was trained on.
+        """
+        if state_dict["listing"] != self.listing:
+            raise ValueError(
+                f"dataset.root={self.root}: the sizes of the shards changed since the checkpoint that the "
+                "run goes on from; restore them, or remove the run's folder to start it over"
+            )
+
+
+def process_and_count() -> tuple[int, int]:
+    """Which of the processes of distributed training this is, and how many there are."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _name(sample: Mapping[str, Any]) -> str:
+    return f"{sample['__url__']}: {sample['__key__']}"
