@@ -1,11 +1,11 @@
-"""The parts that Xception is made of: convolution with BN, separable convolution, pool, shortcut.
+"""The parts that Xception is made of beside its separable convolution: convolution with BN, pool, shortcut.
 
 Paper: Chollet 2016 (arXiv:1610.02357), section 3 and figure 5. Every convolution and every separable
 convolution is followed by BN; convolutions have no bias. Padding and BN follow the author's Keras
 code where the paper is silent.
 
-Parts that an ablation exchanges (norm, intermediate activation, shortcut) arrive as factories, so
-this file knows no variant by name.
+Parts that an ablation exchanges (norm, intermediate activation, shortcut, separable convolution) arrive
+as factories, so this file knows no variant by name.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,9 @@ Activation = Callable[[], nn.Module]
 
 Norm = Callable[[int], nn.Module]
 """Makes one normalization of the given number of channels."""
+
+SeparableConv = Callable[..., nn.Module]
+"""Makes `separable(in_channels, out_channels, norm=)`, which keeps the sides and ends with the norm."""
 
 Shortcut = Callable[..., nn.Module | None]
 """Makes `shortcut(in_channels=, out_channels=, stride=, norm=)`; None where there is none."""
@@ -40,31 +43,6 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))
-
-
-class SeparableConvNorm(nn.Module):
-    """`BN(pointwise 1x1(a(depthwise 3x3(x))))`; (N, C_in, H, W) -> (N, C_out, H, W).
-
-    `a` is the intermediate activation of section 4.7: between the depthwise and the pointwise
-    operation, as figure 10's caption has it. The network of figure 5 has none (the identity).
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        intermediate_activation: Activation,
-        norm: Norm,
-    ) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
-        self.intermediate_activation = intermediate_activation()
-        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.norm = norm(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.pointwise(self.intermediate_activation(self.depthwise(x))))
 
 
 class SameMaxPool2d(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.seeding import generator
+from lightning_modules.separable import ConvPart
 
 
 def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> None:
@@ -18,7 +19,9 @@ def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> No
 
     Weights of two or more dimensions (convolutions, linear layers) are drawn with `draw`; biases of
     such layers become 0. Everything else (BN's scale and shift, an activation's slope) keeps the
-    start that its module gives it, which is a constant and not a draw.
+    start that its module gives it, which is a constant and not a draw. What is part of a larger
+    convolution is drawn with that one's number of output channels, which the scale may depend on, so
+    that unequal segments of channels start alike.
 
     Args:
         network: Any network.
@@ -29,7 +32,11 @@ def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> No
         for module_name, module in network.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 full_name = f"{module_name}.{name}"
-                if parameter.ndim >= 2:
+                if isinstance(module, ConvPart):
+                    whole = parameter.new_empty(module.whole_channels, *parameter.shape[1:])
+                    draw(whole, generator=generator(seed, "parameter", full_name))
+                    parameter.copy_(whole[: len(parameter)])
+                elif parameter.ndim >= 2:
                     draw(parameter, generator=generator(seed, "parameter", full_name))
                 elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
                     nn.init.zeros_(parameter)

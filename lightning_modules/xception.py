@@ -14,14 +14,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from lightning_modules.blocks import (
-    Activation,
-    ConvNorm,
-    Norm,
-    SameMaxPool2d,
-    SeparableConvNorm,
-    Shortcut,
-)
+from lightning_modules.blocks import ConvNorm, Norm, SameMaxPool2d, SeparableConv, Shortcut
 from lightning_modules.head import FullyConnected, Head
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
@@ -40,7 +33,7 @@ class XceptionModule(nn.Module):
         *,
         pool: bool,
         leading_relu: bool,
-        intermediate_activation: Activation,
+        separable: SeparableConv,
         shortcut: Shortcut,
         norm: Norm,
     ) -> None:
@@ -52,9 +45,7 @@ class XceptionModule(nn.Module):
             if not first or leading_relu:
                 # The first ReLU reads the module's input, which the shortcut reads too.
                 layers[f"relu{number}"] = nn.ReLU(inplace=not first)
-            layers[f"separable{number}"] = SeparableConvNorm(
-                width, out_channels, intermediate_activation=intermediate_activation, norm=norm
-            )
+            layers[f"separable{number}"] = separable(width, out_channels, norm=norm)
             width = out_channels
         if pool:
             layers["pool"] = SameMaxPool2d()
@@ -78,7 +69,7 @@ class Xception(nn.Module):
         stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
         middle_modules: Modules of the middle flow, 0 or more; 8 is the paper's.
         dropout: Share of the features dropped before the logistic regression, in [0, 1).
-        intermediate_activation: Makes what stands between depthwise and pointwise operation.
+        separable: Makes a separable convolution with its norm (`SeparableConvNorm`).
         residual: Makes the shortcut of a module (`LinearShortcut`, `no_shortcut`, ...).
         fully_connected: Makes the layers before the logistic regression, or none (table 2).
         norm: Makes the normalization behind every convolution.
@@ -96,7 +87,7 @@ class Xception(nn.Module):
         stem_stride: int,
         middle_modules: int,
         dropout: float,
-        intermediate_activation: Activation,
+        separable: SeparableConv,
         residual: Shortcut,
         fully_connected: FullyConnected,
         norm: Norm,
@@ -113,10 +104,7 @@ class Xception(nn.Module):
             return tuple(max(1, round(width * number)) for number in channels)
 
         relu = partial(nn.ReLU, inplace=True)
-        separable = partial(SeparableConvNorm, intermediate_activation=intermediate_activation, norm=norm)
-        module = partial(
-            XceptionModule, intermediate_activation=intermediate_activation, shortcut=residual, norm=norm
-        )
+        module = partial(XceptionModule, separable=separable, shortcut=residual, norm=norm)
         c32, c64, c128, c256, c728 = scaled(32, 64, 128, 256, 728)
         c1024, c1536, c2048 = scaled(1024, 1536, 2048)
         self.stem = nn.Sequential(  # module 1
@@ -138,9 +126,9 @@ class Xception(nn.Module):
         self.exit_flow = nn.Sequential(  # modules 13 and 14
             OrderedDict(
                 module=module(c728, (c728, c1024), pool=True, leading_relu=True),
-                separable1=separable(c1024, c1536),
+                separable1=separable(c1024, c1536, norm=norm),
                 relu1=relu(),
-                separable2=separable(c1536, c2048),
+                separable2=separable(c1536, c2048, norm=norm),
                 relu2=relu(),
             )
         )

@@ -18,6 +18,7 @@ from lightning_modules.blocks import LinearShortcut
 from lightning_modules.classifier import Classifier
 from lightning_modules.data.images import ImageDataModule, Part
 from lightning_modules.head import no_fully_connected
+from lightning_modules.separable import SeparableConvNorm, depthwise_first, segments_by_size, square_kernel
 from lightning_modules.xception import Xception
 
 PAPER: dict[str, Any] = {
@@ -27,12 +28,18 @@ PAPER: dict[str, Any] = {
     "stem_stride": 2,
     "middle_modules": 8,
     "dropout": 0.0,
-    "intermediate_activation": nn.Identity,
     "residual": LinearShortcut,
     "fully_connected": no_fully_connected,
     "norm": partial(nn.BatchNorm2d, eps=1e-3, momentum=0.1),
 }
 SMALL = PAPER | {"num_classes": 6, "in_channels": 1, "width": 0.05, "stem_stride": 1, "middle_modules": 1}
+SEPARABLE: dict[str, Any] = {
+    "operation_order": depthwise_first,
+    "segments": partial(segments_by_size, channels_per_segment=1),
+    "spatial_kernel": partial(square_kernel, kernel_size=3),
+    "intermediate_norm": nn.Identity,
+    "intermediate_activation": nn.Identity,
+}
 ONE_CYCLE = partial(OneCycleLR, max_lr=0.1, pct_start=0.3, cycle_momentum=False)
 
 
@@ -45,16 +52,29 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def xception(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> Xception:
+    """An Xception with some arguments, of the network or of its separable convolutions, changed."""
+    separable = {key: changes.get(key, value) for key, value in SEPARABLE.items()}
+    others = {key: value for key, value in changes.items() if key not in SEPARABLE}
+    return Xception(**({"separable": partial(SeparableConvNorm, **separable)} | dict(defaults) | others))
+
+
+@pytest.fixture
+def separable() -> Callable[..., SeparableConvNorm]:
+    """Makes the paper's separable convolution with some arguments changed."""
+    return lambda *channels, **changes: SeparableConvNorm(*channels, **(SEPARABLE | changes))
+
+
 @pytest.fixture
 def paper_xception() -> Callable[..., Xception]:
     """Makes the paper's Xception with some arguments changed."""
-    return lambda **changes: Xception(**(PAPER | changes))
+    return lambda **changes: xception(PAPER, changes)
 
 
 @pytest.fixture
 def small_xception() -> Callable[..., Xception]:
     """Makes a narrow Xception for small grey images of six classes, with some arguments changed."""
-    return lambda **changes: Xception(**(SMALL | changes))
+    return lambda **changes: xception(SMALL, changes)
 
 
 class TinyImages(ImageDataModule):

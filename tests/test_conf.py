@@ -1,5 +1,6 @@
 """Every option file on disk: it composes, trains a step, and each of its keys is explained."""
 
+import itertools
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import nn
 
 from ablations.check import check_run
@@ -19,6 +21,7 @@ from ablations.configuration import CONFIG_DIR, RunConfiguration
 from ablations.errors import UserError
 from ablations.studies import compose_runs, hydra_configuration, plan_study
 from lightning_modules.initialization import initialize
+from lightning_modules.separable import SeparableConvNorm
 
 FILES = sorted(CONFIG_DIR.rglob("*.yaml"))
 OPTIONS = [
@@ -59,6 +62,10 @@ def composed(*overrides: str) -> RunConfiguration:
 def test_the_axes_of_the_paper_have_their_options():
     assert options_of("intermediate_activation") == ["elu", "none", "relu"]
     assert options_of("residual") == ["false", "true"]
+    assert options_of("operation_order") == ["depthwise_first", "pointwise_first"]
+    assert {"one", "three", "four", "channels_16", "channels_4", "per_channel"} <= set(options_of("segments"))
+    assert options_of("intermediate_norm") == ["batch_norm", "none"]
+    assert options_of("spatial_kernel") == ["separable", "square"]
     assert {"xception", "inception_v3", "inception_v3_table3"} <= set(options_of("model"))
     assert options_of("fully_connected") == ["none", "two"]
     assert "separable_vgg" in options_of("model")
@@ -194,6 +201,35 @@ def test_every_arm_of_the_residual_axis_trains_with_every_activation():
             one_step(composed(f"intermediate_activation={activation}", f"residual={residual}"))
 
 
+AXES = ("operation_order", "segments", "spatial_kernel", "intermediate_norm", "intermediate_activation")
+"""What a separable convolution is made of."""
+
+
+def test_every_combination_of_what_a_separable_convolution_is_made_of_trains():
+    files = {group: sorted((CONFIG_DIR / group).glob("*.yaml")) for group in AXES}
+    recipe = OmegaConf.load(CONFIG_DIR / "recipe" / "embedded.yaml")
+    options = OmegaConf.create({group: [OmegaConf.load(file) for file in files[group]] for group in AXES})
+    options.recipe = recipe
+    parts = {group: [instantiate(option) for option in options[group]] for group in AXES}
+    x = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    combinations = [dict(zip(AXES, chosen, strict=True)) for chosen in itertools.product(*parts.values())]
+    assert len(combinations) == 2 * len(files["segments"]) * 2 * 2 * len(files["intermediate_activation"])
+    for combination in combinations:
+        block = SeparableConvNorm(5, 7, norm=nn.BatchNorm2d, **combination)
+        features = block(x)
+        assert features.shape == (2, 7, 4, 4)
+        (features * torch.arange(features.numel()).view_as(features).sin()).sum().backward()
+        assert all(p.grad.isfinite().all() and p.grad.any() for p in block.parameters())
+
+
+@pytest.mark.parametrize("residual", options_of("residual"))
+@pytest.mark.parametrize("order", options_of("operation_order"))
+def test_a_network_far_from_the_default_trains(order, residual):
+    chosen = ["segments=three", "spatial_kernel=separable", "intermediate_norm=batch_norm"]
+    chosen += ["intermediate_activation=elu", f"operation_order={order}", f"residual={residual}"]
+    one_step(composed(*chosen, "model.width=0.05", "model.middle_modules=0"))
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_study_plans_its_arms_with_its_seeds(name):
     with hydra_configuration():
@@ -220,7 +256,7 @@ def test_study_plans_its_arms_with_its_seeds(name):
 
 def test_no_option_is_the_same_run_as_another():
     """Two files of a group that make one network would be one arm under two names."""
-    for group in ("intermediate_activation", "residual", "fully_connected"):
+    for group in (*AXES, "residual", "fully_connected"):
         identities = {composed(f"{group}={option}").run_id for option in options_of(group)}
         assert len(identities) == len(options_of(group))
 

@@ -51,7 +51,8 @@ def test_run_can_be_read_in_one_sitting():
 
 def arm_names() -> set[str]:
     """The options of what the paper ablates, as files and as a person would write them."""
-    groups = ("intermediate_activation", "residual")
+    groups = ("intermediate_activation", "intermediate_norm", "operation_order", "residual")
+    groups += ("segments", "spatial_kernel")
     return {file.stem for group in groups for file in (CONFIG_DIR / group).glob("*.yaml")}
 
 

@@ -88,15 +88,22 @@ def test_what_is_typed_composes(configure) -> None:
     assert run.choices == {
         "model": "xception",
         "intermediate_activation": "elu",
+        "intermediate_norm": "none",
+        "operation_order": "depthwise_first",
         "residual": "false",
         "fully_connected": "none",
+        "segments": "per_channel",
+        "spatial_kernel": "square",
         "dataset": "fashion_mnist_embedded",
         "dataset_model": "fashion_mnist_embedded_xception",
         "recipe": "embedded",
         "trainer": "one_device",
         "logger": "wandb",
     }
-    assert run.arm_name == "fully_connected=none intermediate_activation=elu residual=false"
+    assert run.arm_name == (
+        "fully_connected=none intermediate_activation=elu intermediate_norm=none "
+        "operation_order=depthwise_first residual=false segments=per_channel spatial_kernel=square"
+    )
     assert run.resolved["residual"]["_target_"] == "lightning_modules.blocks.no_shortcut"
     assert run.resolved["model"]["residual"] == run.resolved["residual"]
     assert "hydra" not in run.resolved

@@ -10,7 +10,19 @@ def config(model, image_size, channels=3):
     return {"dataset": {"image_size": image_size, "channels": channels}, "model": model}
 
 
-def xception(**changes):
+def part(target, **arguments):
+    return {"_target_": target, "_partial_": True} | arguments
+
+
+def xception(intermediate_activation="torch.nn.Identity", **changes):
+    separable = part(
+        "lightning_modules.separable.SeparableConvNorm",
+        operation_order=part("lightning_modules.separable.depthwise_first"),
+        segments=part("lightning_modules.separable.segments_by_size", channels_per_segment=1),
+        spatial_kernel=part("lightning_modules.separable.square_kernel", kernel_size=3),
+        intermediate_norm=part("torch.nn.Identity"),
+        intermediate_activation=part(intermediate_activation),
+    )
     return {
         "_target_": "lightning_modules.xception.Xception",
         "num_classes": 1000,
@@ -19,13 +31,10 @@ def xception(**changes):
         "stem_stride": 2,
         "middle_modules": 8,
         "dropout": 0,
-        "intermediate_activation": {"_target_": "torch.nn.Identity", "_partial_": True},
-        "residual": {"_target_": "lightning_modules.blocks.LinearShortcut", "_partial_": True},
-        "fully_connected": {
-            "_target_": "lightning_modules.head.no_fully_connected",
-            "_partial_": True,
-        },
-        "norm": {"_target_": "torch.nn.BatchNorm2d", "_partial_": True},
+        "separable": separable,
+        "residual": part("lightning_modules.blocks.LinearShortcut"),
+        "fully_connected": part("lightning_modules.head.no_fully_connected"),
+        "norm": part("torch.nn.BatchNorm2d"),
     } | changes
 
 
@@ -71,10 +80,9 @@ def test_xception_is_as_expensive_as_the_papers():
 
 
 def test_activation_costs_no_multiply_adds_and_shortcuts_cost_their_projections():
-    relu = {"_target_": "torch.nn.ReLU", "_partial_": True}
-    none = {"_target_": "lightning_modules.blocks.no_shortcut", "_partial_": True}
+    none = part("lightning_modules.blocks.no_shortcut")
     whole = count_network(config(xception(), 299))
-    assert count_network(config(xception(intermediate_activation=relu), 299)) == whole
+    assert count_network(config(xception(intermediate_activation="torch.nn.ReLU"), 299)) == whole
     difference = whole.multiply_adds - count_network(config(xception(residual=none), 299)).multiply_adds
     assert difference == 74**2 * 64 * 128 + 37**2 * 128 * 256 + 19**2 * 256 * 728 + 10**2 * 728 * 1024
 

@@ -1,4 +1,4 @@
-"""Padding as the author's Keras code has it, the order within a separable convolution, the shortcuts."""
+"""Padding as the author's Keras code has it, convolution and norm, the shortcuts."""
 
 import itertools
 import math
@@ -8,13 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.blocks import (
-    ConvNorm,
-    LinearShortcut,
-    SameMaxPool2d,
-    SeparableConvNorm,
-    no_shortcut,
-)
+from lightning_modules.blocks import ConvNorm, LinearShortcut, SameMaxPool2d, no_shortcut
 
 SIDES = (1, 2, 3, 4, 5, 8, 9)
 NORM = partial(nn.BatchNorm2d, eps=1e-3)
@@ -71,27 +65,6 @@ def test_conv_norm_is_convolution_then_norm_without_bias():
     nn.init.constant_(block.norm.bias, 0.5)
     # 18 ones behind each unpadded 3x3 window of two channels.
     assert torch.allclose(block(torch.ones(1, 2, 5, 5)), torch.full((1, 3, 2, 2), 18 / 1.001**0.5 + 0.5))
-
-
-def test_separable_convolution_is_depthwise_activation_pointwise_norm():
-    class Square(nn.Module):
-        def forward(self, x):
-            return x * x
-
-    block = SeparableConvNorm(2, 3, intermediate_activation=Square, norm=NORM).eval()
-    assert {name: tuple(p.shape) for name, p in block.named_parameters()} == {
-        "depthwise.weight": (2, 1, 3, 3),
-        "pointwise.weight": (3, 2, 1, 1),
-        "norm.weight": (3,),
-        "norm.bias": (3,),
-    }
-    with torch.no_grad():
-        block.depthwise.weight.zero_()
-        block.depthwise.weight[:, 0, 1, 1] = torch.tensor([2.0, -3.0])  # the pixel itself
-        block.pointwise.weight[:, :, 0, 0] = torch.tensor([[1.0, 0], [0, 1], [1, 1]])
-    pixels = torch.tensor([1.0, 5.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    expected = torch.tensor([4.0, 225.0, 229.0]) / 1.001**0.5  # (2*1)^2, (-3*5)^2, their sum
-    assert torch.allclose(block(pixels), expected.view(1, 3, 1, 1).expand(1, 3, 2, 2))
 
 
 def test_shortcut_is_the_identity_where_the_shape_stays():

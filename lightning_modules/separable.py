@@ -1,0 +1,211 @@
+"""The separable convolution and what lies between it and a regular one.
+
+Paper: Chollet 2016 (arXiv:1610.02357), sections 1.1, 1.2 and 4.7, figures 3, 4 and 10. A convolution is
+factorized into a spatial operation, which sees the channels of one segment at a time, and a pointwise
+operation, which sees all channels of one pixel at a time. One segment of all channels is a regular
+convolution behind (or before) a 1x1 convolution; three or four are an Inception module; one segment per
+channel is the depthwise separable convolution that Xception is made of.
+
+What can be chosen arrives as factories, each an option's file of one group of conf/:
+
+- `OperationOrder` (conf/operation_order): which of the two operations comes first,
+- `Segments` (conf/segments): how many channels one spatial convolution sees,
+- `SpatialKernel` (conf/spatial_kernel): what its window is made of,
+- `Norm` (conf/intermediate_norm) and `Activation` (conf/intermediate_activation): what stands between.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.blocks import Activation, Norm
+from lightning_modules.validation import require_integer
+
+Segments = Callable[[int], tuple[int, ...]]
+"""Number of channels -> channels of each segment, which add up to it."""
+
+Conv = Callable[..., nn.Conv2d]
+"""Makes `conv(in_channels, out_channels, kernel_size, padding=)`; the segments are set."""
+
+SpatialKernel = Callable[[Conv, int], nn.Module]
+"""Makes `spatial_kernel(conv, channels)`, (N, channels, H, W) -> (N, channels, H, W)."""
+
+Layers = OrderedDict[str, nn.Module]
+"""Layers one behind the other, by name."""
+
+OperationOrder = Callable[..., Layers]
+"""Makes `order(in_channels, out_channels, spatial=, between=, pointwise=)`; see `depthwise_first`."""
+
+
+class SeparableConvNorm(nn.Sequential):
+    """`BN(pointwise(a(n(spatial(x)))))`, or with the two operations swapped.
+
+    (N, C_in, H, W) -> (N, C_out, H, W). `a` is the intermediate activation of section 4.7 and `n` the
+    norm before it; the network of figure 5 has neither (the identity). The spatial operation is named
+    `depthwise` whatever its segments, so that arms share the names, and thus the draws, of all else.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        operation_order: OperationOrder,
+        segments: Segments,
+        spatial_kernel: SpatialKernel,
+        intermediate_norm: Norm,
+        intermediate_activation: Activation,
+        norm: Norm,
+    ) -> None:
+        def spatial(channels: int) -> nn.Module:
+            return segmented(spatial_kernel, segments(channels))
+
+        def between(channels: int) -> Layers:
+            return OrderedDict(
+                intermediate_norm=intermediate_norm(channels),
+                intermediate_activation=intermediate_activation(),
+            )
+
+        pointwise = partial(nn.Conv2d, kernel_size=1, bias=False)
+        layers = operation_order(
+            in_channels, out_channels, spatial=spatial, between=between, pointwise=pointwise
+        )
+        super().__init__(OrderedDict(**layers, norm=norm(out_channels)))
+
+
+def depthwise_first(
+    in_channels: int,
+    out_channels: int,
+    *,
+    spatial: Callable[[int], nn.Module],
+    between: Callable[[int], Layers],
+    pointwise: Callable[[int, int], nn.Module],
+) -> Layers:
+    """`pointwise(between(spatial(x)))`: Xception's layers, and TensorFlow's (section 1.2)."""
+    return OrderedDict(
+        depthwise=spatial(in_channels),
+        **between(in_channels),
+        pointwise=pointwise(in_channels, out_channels),
+    )
+
+
+def pointwise_first(
+    in_channels: int,
+    out_channels: int,
+    *,
+    spatial: Callable[[int], nn.Module],
+    between: Callable[[int], Layers],
+    pointwise: Callable[[int, int], nn.Module],
+) -> Layers:
+    """`spatial(between(pointwise(x)))`: an Inception module's (figures 3 and 4, section 1.2)."""
+    return OrderedDict(
+        pointwise=pointwise(in_channels, out_channels),
+        **between(out_channels),
+        depthwise=spatial(out_channels),
+    )
+
+
+def segments_by_number(channels: int, *, number: int) -> tuple[int, ...]:
+    """`number` segments, as equal as can be, the larger ones first: 728 in 3 are 243 + 243 + 242.
+
+    Fewer channels than segments are a segment each.
+
+    Raises:
+        ValueError: `number` is no whole number of at least 1.
+    """
+    require_integer("segments.number", number, 1)
+    number = min(number, channels)
+    size, larger = divmod(channels, number)
+    return (size + 1,) * larger + (size,) * (number - larger)
+
+
+def segments_by_size(channels: int, *, channels_per_segment: int) -> tuple[int, ...]:
+    """Segments of that many channels, and what is left in a last one: 91 by 16 are 5 x 16 + 11.
+
+    Raises:
+        ValueError: `channels_per_segment` is no whole number of at least 1.
+    """
+    require_integer("segments.channels_per_segment", channels_per_segment, 1)
+    full, left = divmod(channels, channels_per_segment)
+    return (channels_per_segment,) * full + ((left,) if left else ())
+
+
+def segmented(spatial_kernel: SpatialKernel, segments: tuple[int, ...]) -> nn.Module:
+    """One spatial convolution per segment; (N, sum of segments, H, W) -> the same shape.
+
+    Equal segments are one grouped convolution, which is the faster one.
+    """
+    if len(set(segments)) == 1:
+        return spatial_kernel(partial(nn.Conv2d, groups=len(segments), bias=False), sum(segments))
+    return UnequalSegments(spatial_kernel, segments)
+
+
+class ConvPart(nn.Conv2d):
+    """What a larger convolution computes for some of its channels; initialized as those are.
+
+    Attributes:
+        whole_channels: Channels that come out of the larger convolution.
+    """
+
+    def __init__(self, *arguments: Any, whole_channels: int, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.whole_channels = whole_channels
+
+
+class UnequalSegments(nn.ModuleList):
+    """`[s1(x1), s2(x2), ...]`, concatenated, of the segments x1, x2, ... of the channels.
+
+    (N, sum of segments, H, W) -> the same shape. Neighbours of equal size are one grouped convolution.
+    """
+
+    def __init__(self, spatial_kernel: SpatialKernel, segments: tuple[int, ...]) -> None:
+        super().__init__()
+        self.channels: list[int] = []
+        for size, equal in groupby(segments):
+            groups = len(list(equal))
+            conv = partial(ConvPart, groups=groups, bias=False, whole_channels=sum(segments))
+            self.append(spatial_kernel(conv, groups * size))
+            self.channels.append(groups * size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.split(self.channels, dim=1)
+        return torch.cat([spatial(part) for spatial, part in zip(self, parts, strict=True)], dim=1)
+
+
+def square_kernel(conv: Conv, channels: int, *, kernel_size: int) -> nn.Module:
+    """`conv kxk(x)`, padded so that the side stays: figure 5's, with k = 3.
+
+    Raises:
+        ValueError: `kernel_size` is no odd whole number.
+    """
+    return conv(channels, channels, kernel_size, padding=_same_padding(kernel_size))
+
+
+def spatially_separable_kernel(conv: Conv, channels: int, *, kernel_size: int) -> nn.Module:
+    """`conv kx1(conv 1xk(x))`, padded so that the sides stay; within a segment.
+
+    Source: Inception V3 (arXiv:1512.00567), section 3.2, there with BN and ReLU in between. The paper
+    calls such kernels spatially separable, to tell them from its own (section 1.1).
+
+    Raises:
+        ValueError: `kernel_size` is no odd whole number.
+    """
+    padding = _same_padding(kernel_size)
+    return nn.Sequential(
+        OrderedDict(
+            row=conv(channels, channels, (1, kernel_size), padding=(0, padding)),
+            column=conv(channels, channels, (kernel_size, 1), padding=(padding, 0)),
+        )
+    )
+
+
+def _same_padding(kernel_size: int) -> int:
+    require_integer("spatial_kernel.kernel_size", kernel_size, 1)
+    if kernel_size % 2 == 0:
+        raise ValueError(f"spatial_kernel.kernel_size={kernel_size}: must be odd")
+    return kernel_size // 2
