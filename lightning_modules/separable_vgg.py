@@ -16,11 +16,10 @@ and five pools leave a pixel of any image: 28, 14, 7, 4, 2, 1 and 299, 150, 75, 
 """
 
 from collections import OrderedDict
-from functools import partial
 
 from torch import Tensor, nn
 
-from lightning_modules.blocks import Activation, Norm, SeparableConvNorm
+from lightning_modules.blocks import Norm, SeparableConv
 from lightning_modules.head import FullyConnected, Head
 from lightning_modules.validation import require_integer, require_number
 
@@ -44,7 +43,7 @@ class SeparableVGG(nn.Module):
         in_channels: Channels of an image.
         width: Multiplies VGG-16's number of channels, and the units of fully connected layers.
         dropout: Share of the features dropped before the logistic regression, in [0, 1).
-        intermediate_activation: Makes what stands between depthwise and pointwise operation.
+        separable: Makes a separable convolution with its norm (`SeparableConvNorm`).
         fully_connected: Makes the layers before the logistic regression, or none.
         norm: Makes the normalization behind every convolution.
 
@@ -59,7 +58,7 @@ class SeparableVGG(nn.Module):
         in_channels: int,
         width: float,
         dropout: float,
-        intermediate_activation: Activation,
+        separable: SeparableConv,
         fully_connected: FullyConnected,
         norm: Norm,
     ) -> None:
@@ -69,14 +68,13 @@ class SeparableVGG(nn.Module):
         require_number("model.width", width, 0, open_below=True)
         require_number("model.dropout", dropout, 0, 1)
 
-        separable = partial(SeparableConvNorm, intermediate_activation=intermediate_activation, norm=norm)
         features = in_channels
         self.stages = nn.Sequential()
         for channels in STAGES:
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             for number, channels_at_width_1 in enumerate(channels, start=1):
                 out_channels = max(1, round(width * channels_at_width_1))
-                layers[f"separable{number}"] = separable(features, out_channels)
+                layers[f"separable{number}"] = separable(features, out_channels, norm=norm)
                 layers[f"relu{number}"] = nn.ReLU(inplace=True)
                 features = out_channels
             layers["pool"] = nn.MaxPool2d(2, stride=2, ceil_mode=True)

@@ -8,17 +8,31 @@ import torch
 import torchvision
 from torch import nn
 
-from lightning_modules.blocks import SeparableConvNorm
 from lightning_modules.head import FullyConnectedLayers, no_fully_connected
 from lightning_modules.initialization import initialize
+from lightning_modules.separable import (
+    SeparableConvNorm,
+    depthwise_first,
+    pointwise_first,
+    segments_by_size,
+    square_kernel,
+)
 from lightning_modules.separable_vgg import SeparableVGG
 
+SEPARABLE = partial(
+    SeparableConvNorm,
+    operation_order=depthwise_first,
+    segments=partial(segments_by_size, channels_per_segment=1),
+    spatial_kernel=partial(square_kernel, kernel_size=3),
+    intermediate_norm=nn.Identity,
+    intermediate_activation=nn.Identity,
+)
 WIDTH_1 = {
     "num_classes": 1000,
     "in_channels": 3,
     "width": 1,
     "dropout": 0.0,
-    "intermediate_activation": nn.Identity,
+    "separable": SEPARABLE,
     "fully_connected": no_fully_connected,
     "norm": partial(nn.BatchNorm2d, eps=1e-3),
 }
@@ -103,11 +117,15 @@ def test_a_pool_keeps_the_rest_of_an_odd_side():
     assert pool(line).flatten().tolist() == [1, 3, 5, 6]
 
 
-def test_intermediate_activation_is_in_every_convolution():
-    def activations(**changes):
-        return sum(isinstance(m, nn.ELU) for m in on_meta(**(WIDTH_1 | changes)).modules())
+def test_what_is_chosen_is_in_every_convolution():
+    def convolutions(**changes):
+        network = on_meta(**(WIDTH_1 | {"separable": partial(SEPARABLE, **changes)}))
+        return [module for module in network.modules() if isinstance(module, SeparableConvNorm)]
 
-    assert (activations(), activations(intermediate_activation=nn.ELU)) == (0, 13)
+    with_activation = convolutions(intermediate_activation=nn.ELU)
+    assert [type(separable.intermediate_activation) for separable in with_activation] == [nn.ELU] * 13
+    swapped = convolutions(operation_order=pointwise_first)
+    assert [next(iter(separable._modules)) for separable in swapped] == ["pointwise"] * 13
 
 
 def test_width_multiplies_every_number_of_channels():
