@@ -1,4 +1,4 @@
-"""One run: compose, skip if done, seed, data, module, fit, test, record.
+"""One run: compose, skip if done, seed, data, module, fit (or validate), test, record.
 
 `python run.py --help` says what can be chosen and how sweeps and studies are run. Heavy libraries are
 imported once the configuration stands, so that --help and --cfg answer at once.
@@ -59,7 +59,7 @@ def run(config: DictConfig) -> None:
 
 
 def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_bar: bool) -> dict[str, Any]:
-    """Train and test from the last completed epoch on, and write the record; the caller holds the lock.
+    """Train from the last completed epoch on (or not), test, and write the record; the caller has the lock.
 
     Returns:
         The record: completed, diverged or failed.
@@ -124,10 +124,10 @@ def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> 
 def fit_and_test(
     configuration: RunConfiguration, trainer: "Trainer", recorder: "Recorder", checkpoint: Path | None
 ) -> dict[str, float]:
-    """Fit the epochs that are left, then read test once.
+    """Fit the epochs that are left, or with train=false validate the weights; then read test once.
 
     Returns:
-        Validation metrics of the final epoch, and test metrics.
+        Validation metrics of the final epoch or of the weights, and test metrics.
 
     Raises:
         KeyboardInterrupt: Interrupted; Lightning would exit.
@@ -140,8 +140,13 @@ def fit_and_test(
 
     datamodule, module = make_data_and_module(configuration.resolved)
     try:
-        trainer.fit(module, datamodule, ckpt_path=checkpoint)
-        validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
+        if configuration.resolved["train"]:
+            trainer.fit(module, datamodule, ckpt_path=checkpoint)
+            validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
+        else:
+            trainer.validate(module, datamodule, verbose=False)
+            validation = {key: number(value) for key, value in trainer.callback_metrics.items()}
+            recorder.write_history()  # without rows: no epoch was trained
         trainer.test(module, datamodule, verbose=False)
     except SIGTERMException as terminated:
         raise SystemExit(143) from terminated

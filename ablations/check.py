@@ -83,6 +83,11 @@ def check_keys(run: RunConfiguration) -> None:
 def _check_values(config: Mapping[str, Any]) -> None:
     """Check values that no part refuses before it trains."""
     recipe, logger = config["recipe"], config["logger"]
+    require_boolean("train", config["train"])
+    if not config["train"] and config["weights"] is None:
+        raise ValueError("train=False: needs weights=FILE to evaluate")
+    if config["weights"] is None and config["weights_sha256"] is not None:
+        raise ValueError(f"weights_sha256={config['weights_sha256']}: of what? weights=FILE is missing")
     require_integer("recipe.epochs", recipe["epochs"], 1)
     require_boolean("recipe.channels_last", recipe.get("channels_last"))
     if "lr" in recipe["optimizer"]:
@@ -102,6 +107,7 @@ def _check_parts(config: Mapping[str, Any]) -> None:
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
     from ablations.network_cost import count_network
+    from lightning_modules.weights import fit_weights, read_weights
 
     accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
     require_one_of("trainer.accelerator", config["trainer"].get("accelerator"), accelerators)
@@ -111,6 +117,8 @@ def _check_parts(config: Mapping[str, Any]) -> None:
         optimizer = explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
         explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=100))
         explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
+    if (weights := config["weights"]) is not None:
+        fit_weights(network, read_weights(weights), weights)
     explained("dataset", lambda: instantiate(config["dataset"]).prepare_data())
     explained("model", lambda: count_network(config))
 

@@ -44,7 +44,7 @@ ends, not what it ends with.
 """
 
 REQUIRED = (
-    "seed",
+    *("seed", "train", "weights", "weights_sha256"),
     "results_dir",
     *(f"dataset.{key}" for key in ("checksums", "num_classes", "channels", "image_size")),
     *(f"recipe.{key}" for key in ("epochs", "channels_last", "weight_init", "optimizer", "scheduler")),
@@ -75,7 +75,8 @@ class RunConfiguration:
             choices: Hydra's `runtime.choices`.
 
         Raises:
-            UserError: A key is deleted that every run has, or results_dir is no folder's name.
+            UserError: A key is deleted that every run has, results_dir is no folder's name, or the
+                weights cannot be used.
         """
         config = config.copy()
         with open_dict(config):
@@ -96,6 +97,8 @@ class RunConfiguration:
             for group, option in choices.items()
             if option is not None and not group.startswith("hydra/") and group != "study"
         }
+        if resolved["weights"] is not None:
+            _follow_weights(resolved, own["model"])
         return cls(resolved={str(key): value for key, value in resolved.items()}, choices=own)
 
     @cached_property
@@ -108,6 +111,7 @@ class RunConfiguration:
             for parent in parents:
                 node = node.get(parent, {})
             node.pop(last, None)
+        identity.pop("weights", None)  # weights_sha256 stands for it, wherever the file lies
         return identity
 
     @cached_property
@@ -136,6 +140,48 @@ class RunConfiguration:
     @property
     def results_dir(self) -> Path:
         return Path(self.resolved["results_dir"])
+
+
+def _follow_weights(resolved: dict[Any, Any], model: str) -> None:
+    """Take over the hash of the weights, and the constants of the network that they come from.
+
+    Args:
+        resolved: Of the run; changed in place.
+        model: Option of the network: a value that differs from its file was set on purpose.
+
+    Raises:
+        UserError: The weights cannot be used, or something else was set.
+    """
+    from lightning_modules.weights import WeightsError, inspect_weights  # imports torch
+
+    path, expected = resolved["weights"], resolved["weights_sha256"]
+    try:
+        source = inspect_weights(path)
+    except WeightsError as error:
+        raise UserError(str(error)) from error
+    if expected not in (None, source.sha256):
+        raise UserError(f"weights_sha256={expected}: weights={path} has {source.sha256}")
+    resolved["weights_sha256"] = source.sha256
+    file = CONFIG_DIR / "model" / f"{model}.yaml"
+    default = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
+    assert isinstance(default, DictConfig)
+    for key, value in source.follows.items():
+        *parents, last = key.split(".")
+        node = resolved["model"]
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node:
+            continue  # another network's weights, which the check refuses
+        if node[last] not in (value, OmegaConf.select(default, key)):
+            raise UserError(f"model.{key}={node[last]}: the network of weights={path} has {value}")
+        node[last] = value
+    if resolved["train"] is False:
+        for key, value in source.requires.items():
+            node = resolved["model"]
+            for part in key.split("."):
+                node = node.get(part) if isinstance(node, dict) else None
+            if node != value:
+                raise UserError(f"model.{key}={node}: the network of weights={path} has {value}")
 
 
 def _canonical(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """What happened: one directory per run, `results/runs/<run_id>/`, the only source of truth.
 
     record.json       what was run, on what, and how it ended; its keys are listed at `SCHEMA`
-    metrics.csv       one row per epoch; its columns are `HISTORY_COLUMNS`
+    metrics.csv       one row per epoch trained; its columns are `HISTORY_COLUMNS`
     checkpoint.ckpt   the last completed epoch; what an interrupted run goes on from
     lock              held by the process that trains the run, and released when it dies
 
@@ -38,7 +38,8 @@ SCHEMA = {
     "seed": "integer",
     "config": "the resolved configuration",
     "data_fingerprint": "hash of the checksums of the data's files",
-    "metrics": "{val,test}_{loss,top1,top5} of the final epoch; null unless completed",
+    "metrics": "{val,test}_{loss,top1,top5} of the final epoch, or of the weights that were evaluated; "
+    "null unless completed",
     "parameters": "trainable parameters",
     "multiply_adds": "multiply-adds of one image",
     "steps": "optimizer steps taken",
@@ -179,7 +180,7 @@ class RunDirectory:
         status = MISSING if record is None else record["status"]
         if record is not None and status == COMPLETED:
             # metrics.csv may be lost or damaged; the checkpoint has its rows
-            whole = rows is not None and len(rows) == record["config"]["recipe"]["epochs"]
+            whole = rows is not None and len(rows) == planned_epochs(record["config"])
             status = COMPLETED if whole else MISSING
         if status in DONE:
             return status
@@ -231,6 +232,11 @@ class RunDirectory:
                 return self.checkpoint_path if archive.testzip() is None else None
         except (OSError, zipfile.BadZipFile):
             return None
+
+
+def planned_epochs(config: Mapping[str, Any]) -> int:
+    """Rows that metrics.csv has at the end: none where weights are evaluated without training."""
+    return 0 if config.get("train") is False else config["recipe"]["epochs"]
 
 
 def as_history(rows: Sequence[Sequence[float]] | None) -> "pd.DataFrame | None":

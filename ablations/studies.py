@@ -23,7 +23,7 @@ from ablations.configuration import (
     quote_option_names,
 )
 from ablations.errors import UserError
-from ablations.records import COMPLETED, RunDirectory, UnreadableRecord, as_history
+from ablations.records import COMPLETED, RunDirectory, UnreadableRecord, as_history, planned_epochs
 from ablations.results import METRICS, Arm, PaperRow, Study, StudyFigure, StudyRun
 
 STUDY_KEYS = {
@@ -66,7 +66,7 @@ class PlannedRun:
 
     @property
     def epochs(self) -> int:
-        return self.configuration.resolved["recipe"]["epochs"]
+        return planned_epochs(self.configuration.resolved)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
 
     Raises:
         UserError: An override sets what the arms differ in, or sweeps over anything but the seed;
-            the study's file has unknown or missing keys.
+            the study's file has unknown or missing keys; nothing would be trained.
         HydraException: An option or key does not exist.
     """
     seeds_override, overrides = _split_seed(overrides)
@@ -140,6 +140,8 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
                     group=name,
                 )
             )
+    if any(run.epochs == 0 for run in runs):
+        raise UserError(f"train=false: study={name} compares how networks train; evaluate without a study")
     suffix = _output_suffix(overrides, seeds_override)
     study = Study(
         name=name,

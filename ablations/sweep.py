@@ -168,6 +168,7 @@ def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> s
     overrides = [
         [
             *run.overrides,
+            *_absolute_weights(run),
             f"results_dir={_quoted(str(run.configuration.results_dir.absolute()))}",  # from any folder
             f"++logger.group={_quoted(run.group)}",
             f"++logger.job_type={_quoted(run.arm)}",
@@ -180,6 +181,12 @@ def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> s
     except Exception as error:  # whatever a launcher raises when a process dies
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return None
+
+
+def _absolute_weights(run: PlannedRun) -> list[str]:
+    """The file of the weights from any folder, where there is one."""
+    weights = run.configuration.resolved["weights"]
+    return [] if weights is None else [f"weights={_quoted(str(Path(weights).expanduser().absolute()))}"]
 
 
 def _quoted(text: str) -> str:

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
 
 from lightning_modules.classifier import Classifier
+from lightning_modules.weights import load_weights
 
 
 def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule, Classifier]:
@@ -19,6 +20,9 @@ def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule
 
     Args:
         config: The run's resolved configuration.
+
+    Raises:
+        ValueError: The weights to start from cannot be used.
     """
     recipe = config["recipe"]
     module = Classifier(
@@ -31,6 +35,10 @@ def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule
         channels_last=recipe["channels_last"],
         log_every_n_steps=config["logger"].get("every_n_steps", 1),
     )
+    if config["weights"] is not None:  # in place of the values that the seed gave
+        load_weights(module.network, config["weights"], config["weights_sha256"])
+    # A checkpoint says which network its weights are of, for whoever uses it as `weights`.
+    module.save_hyperparameters({"model": config["model"]}, logger=False)
     return instantiate(config["dataset"]), module
 
 

@@ -4,8 +4,8 @@ Paper: Chollet 2016 (arXiv:1610.02357), section 3 and figure 5. Every convolutio
 convolution is followed by BN; convolutions have no bias. Padding and BN follow the author's Keras
 code where the paper is silent.
 
-Parts that an ablation exchanges (norm, intermediate activation, shortcut, separable convolution) arrive
-as factories, so this file knows no variant by name.
+Parts that are exchanged (norm, pool, intermediate activation, shortcut, separable convolution) arrive as
+factories, so this file knows no variant by name.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,9 @@ Norm = Callable[[int], nn.Module]
 
 SeparableConv = Callable[..., nn.Module]
 """Makes `separable(in_channels, out_channels, norm=)`, which keeps the sides and ends with the norm."""
+
+Pool = Callable[[], nn.Module]
+"""Makes one pool that halves the side, rounded up."""
 
 Shortcut = Callable[..., nn.Module | None]
 """Makes `shortcut(in_channels=, out_channels=, stride=, norm=)`; None where there is none."""

@@ -14,7 +14,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from lightning_modules.blocks import ConvNorm, Norm, SameMaxPool2d, SeparableConv, Shortcut
+from lightning_modules.blocks import ConvNorm, Norm, Pool, SeparableConv, Shortcut
 from lightning_modules.head import FullyConnected, Head
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
@@ -31,7 +31,7 @@ class XceptionModule(nn.Module):
         in_channels: int,
         channels: tuple[int, ...],
         *,
-        pool: bool,
+        pool: Pool | None,
         leading_relu: bool,
         separable: SeparableConv,
         shortcut: Shortcut,
@@ -47,11 +47,11 @@ class XceptionModule(nn.Module):
                 layers[f"relu{number}"] = nn.ReLU(inplace=not first)
             layers[f"separable{number}"] = separable(width, out_channels, norm=norm)
             width = out_channels
-        if pool:
-            layers["pool"] = SameMaxPool2d()
+        if pool is not None:
+            layers["pool"] = pool()
         self.body = nn.Sequential(layers)
         self.shortcut = shortcut(
-            in_channels=in_channels, out_channels=width, stride=2 if pool else 1, norm=norm
+            in_channels=in_channels, out_channels=width, stride=1 if pool is None else 2, norm=norm
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,6 +71,7 @@ class Xception(nn.Module):
         dropout: Share of the features dropped before the logistic regression, in [0, 1).
         separable: Makes a separable convolution with its norm (`SeparableConvNorm`).
         residual: Makes the shortcut of a module (`LinearShortcut`, `no_shortcut`, ...).
+        pool: Makes the max pool of modules 2 to 4 and 13; `SameMaxPool2d` is the author's.
         fully_connected: Makes the layers before the logistic regression, or none (table 2).
         norm: Makes the normalization behind every convolution.
 
@@ -89,6 +90,7 @@ class Xception(nn.Module):
         dropout: float,
         separable: SeparableConv,
         residual: Shortcut,
+        pool: Pool,
         fully_connected: FullyConnected,
         norm: Norm,
     ) -> None:
@@ -116,16 +118,16 @@ class Xception(nn.Module):
             )
         )
         self.entry_flow = nn.Sequential(  # modules 2 to 4
-            module(c64, (c128, c128), pool=True, leading_relu=False),
-            module(c128, (c256, c256), pool=True, leading_relu=True),
-            module(c256, (c728, c728), pool=True, leading_relu=True),
+            module(c64, (c128, c128), pool=pool, leading_relu=False),
+            module(c128, (c256, c256), pool=pool, leading_relu=True),
+            module(c256, (c728, c728), pool=pool, leading_relu=True),
         )
         self.middle_flow = nn.Sequential(  # modules 5 to 12
-            *(module(c728, (c728, c728, c728), pool=False, leading_relu=True) for _ in range(middle_modules))
+            *(module(c728, (c728, c728, c728), pool=None, leading_relu=True) for _ in range(middle_modules))
         )
         self.exit_flow = nn.Sequential(  # modules 13 and 14
             OrderedDict(
-                module=module(c728, (c728, c1024), pool=True, leading_relu=True),
+                module=module(c728, (c728, c1024), pool=pool, leading_relu=True),
                 separable1=separable(c1024, c1536, norm=norm),
                 relu1=relu(),
                 separable2=separable(c1536, c2048, norm=norm),

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from ablations import environment
-from lightning_modules.blocks import LinearShortcut
+from lightning_modules.blocks import LinearShortcut, SameMaxPool2d
 from lightning_modules.classifier import Classifier
 from lightning_modules.data.images import ImageDataModule, Part
 from lightning_modules.head import no_fully_connected
@@ -29,6 +29,7 @@ PAPER: dict[str, Any] = {
     "middle_modules": 8,
     "dropout": 0.0,
     "residual": LinearShortcut,
+    "pool": SameMaxPool2d,
     "fully_connected": no_fully_connected,
     "norm": partial(nn.BatchNorm2d, eps=1e-3, momentum=0.1),
 }

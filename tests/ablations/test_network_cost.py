@@ -34,6 +34,7 @@ def xception(intermediate_activation="torch.nn.Identity", **changes):
         "separable": separable,
         "residual": part("lightning_modules.blocks.LinearShortcut"),
         "fully_connected": part("lightning_modules.head.no_fully_connected"),
+        "pool": part("lightning_modules.blocks.SameMaxPool2d"),
         "norm": part("torch.nn.BatchNorm2d"),
     } | changes
 

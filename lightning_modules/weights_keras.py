@@ -1,0 +1,103 @@
+"""Keras' weights files without Keras: every layer's arrays, in the order of the network's layers.
+
+Three layouts (https://github.com/keras-team/keras, `keras/src/legacy/saving/legacy_h5_format.py` and
+`keras/src/saving/saving_lib.py`): HDF5 of Keras 1 and 2, whose attribute `layer_names` gives the order, at
+the root (`save_weights`) or below `model_weights` (`model.save`); `.weights.h5` of Keras 3, which numbers
+the layers of each class; `.keras`, a zip archive with such a file in it. Nothing else of a file is read:
+no configuration, no code, no link to another file.
+"""
+
+import io
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+KERAS_3_CLASSES = re.compile(r"(conv2d|separable_conv2d|batch_normalization|dense)(?:_(\d+))?")
+"""How Keras 3 names a layer's group, by class and number, whatever the layer's own name is."""
+
+
+class KerasLayers(NamedTuple):
+    """Arrays per layer that has any, in the network's order within each kind.
+
+    Attributes:
+        convolutions: `[kernel]`, (height, width, C_in, C_out).
+        separable: `[depthwise, pointwise]`, (height, width, C_in, 1) and (1, 1, C_in, C_out).
+        norms: `[scale, shift, mean, variance]`, each (C,).
+        dense: `[kernel, bias]`, (C_in, C_out) and (C_out,).
+    """
+
+    convolutions: list[list[np.ndarray]]
+    separable: list[list[np.ndarray]]
+    norms: list[list[np.ndarray]]
+    dense: list[list[np.ndarray]]
+
+
+def read_keras(content: bytes) -> KerasLayers | None:
+    """Read the content of an HDF5 file of Keras.
+
+    Returns:
+        None where a layer is of no kind that `KerasLayers` has, or where there is none.
+
+    Raises:
+        ImportError: h5py is not installed.
+        Exception: Whatever h5py raises where the file is damaged.
+    """
+    import h5py
+
+    layers = KerasLayers([], [], [], [])
+    # Every layout's order of arrays within a layer is the same, since Keras 1, whatever they are called.
+    kinds = {(4,): layers.convolutions, (4, 4): layers.separable, (1, 1, 1, 1): layers.norms}
+    kinds[2, 1] = layers.dense
+    with h5py.File(io.BytesIO(content), "r") as file:
+        root = file.get("model_weights", file)
+        read = _layers_of_keras_1 if "layer_names" in root.attrs else _layers_of_keras_3
+        for arrays in read(root):
+            if (kind := kinds.get(tuple(array.ndim for array in arrays))) is None:
+                return None
+            kind.append(arrays)
+    return layers if any(layers) else None
+
+
+def _layers_of_keras_1(root: Any) -> Iterator[list[np.ndarray]]:
+    for layer in _texts(root.attrs["layer_names"]):
+        group = _member(root, layer)
+        if names := _texts(group.attrs["weight_names"]):
+            yield [_array(group, name) for name in names]
+
+
+def _layers_of_keras_3(root: Any) -> Iterator[list[np.ndarray]]:
+    """Numbered by class, in the network's order: `conv2d`, `conv2d_1`, ..."""
+    name = next((name for name in ("layers", "_layer_checkpoint_dependencies") if name in root), None)
+    layers = {} if name is None else _member(root, name)
+    found = []
+    for layer in layers:
+        group = _member(layers, layer)
+        arrays = _member(group, "vars") if "vars" in group else {}
+        if len(arrays):
+            numbered = KERAS_3_CLASSES.fullmatch(layer)
+            kind, number = numbered.groups() if numbered else (layer, None)
+            place = (numbered is None, kind, int(number or 0))
+            found.append((place, [_array(arrays, name) for name in sorted(arrays, key=int)]))
+    for (unknown, *_), arrays in sorted(found, key=lambda item: item[0]):
+        yield [] if unknown else arrays
+
+
+def _texts(names: Any) -> list[str]:
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _member(group: Any, name: str) -> Any:
+    """A member of the same file: a link could have another file read."""
+    member = group[name]
+    if member.file.id != group.file.id:
+        raise ValueError(f"{name} links to another file")
+    return member
+
+
+def _array(group: Any, name: str) -> np.ndarray:
+    dataset = _member(group, name)
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{name} lies in another file")
+    return np.asarray(dataset, dtype=np.float32)
