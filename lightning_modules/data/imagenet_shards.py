@@ -89,21 +89,13 @@ class ShardStream(IterableDataset[Batch]):
 
     def samples(self) -> Iterator[dict[str, Any]]:
         """The undecoded samples of this consumer's shards, in order."""
-        import webdataset
+        from webdataset.gopen import gopen
+        from webdataset.tariterators import group_by_keys, tar_file_expander
 
         consumer, consumers = self._consumer()
-        own = self.shards[consumer::consumers]
-        return iter(
-            webdataset.DataPipeline(
-                webdataset.SimpleShardList(own), webdataset.tarfile_to_samples(), *self.stages(consumer)
-            )
-            if own
-            else ()
-        )
-
-    def stages(self, consumer: int) -> list[Any]:
-        """What else the samples go through."""
-        return []
+        for shard in self.shards[consumer::consumers]:
+            with gopen(shard) as stream:  # webdataset's own opener leaves closing to the garbage collector
+                yield from group_by_keys(tar_file_expander([{"url": shard, "stream": stream}]))
 
     def squares(self) -> Iterator[tuple[Tensor, int]]:
         """The images as they are shown, uint8 (3, S, S), and their labels.
@@ -161,7 +153,8 @@ class TrainingStream(ShardStream):
         seed: Of the run.
         epoch: From 0.
         shuffle_buffer: Encoded images of a stream among which the next is drawn.
-        max_undecodable: Images of this stream that may be undecodable.
+        max_undecodable_share: Of the stream's images.
+        expected_images: Of all streams together.
         **settings: As `ShardStream` has them.
     """
 
@@ -184,11 +177,14 @@ class TrainingStream(ShardStream):
         self.max_undecodable_share = max_undecodable_share
         self.expected_images = expected_images
 
-    def stages(self, consumer: int) -> list[Any]:
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """As in `ShardStream`, mixed."""
         import webdataset
 
+        consumer, _ = self._consumer()
         draws = random.Random(derive_seed(self.seed, "epoch", self.epoch, "stream", consumer))
-        return [webdataset.shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=draws)]
+        mix = webdataset.shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=draws)
+        return mix(super().samples())
 
     def squares(self) -> Iterator[tuple[Tensor, int]]:
         """As in `ShardStream`; the image after an undecodable one takes its place as well."""

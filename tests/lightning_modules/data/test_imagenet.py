@@ -1,0 +1,318 @@
+"""ImageNet's folders, tiny: split, draws, workers, blacklist, what is damaged, bad input."""
+
+import logging
+import re
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+
+from lightning_modules.data.imagenet import ImageNet
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
+
+CLASSES = ("n01440764", "n01443537", "n01484850")
+SETTINGS = {
+    "files": {"blacklist": None},
+    "checksums": {"blacklist": None},
+    "num_classes": 3,
+    "channels": 3,
+    "image_size": 8,
+    "validation_images": 6,
+    "split_seed": 0,
+    "batch_size": 4,
+    "eval_batch_size": 4,
+    "seed": 0,
+    "horizontal_flip": True,
+    "min_crop_area": 0.2,
+    "max_aspect_ratio": 4 / 3,
+    "eval_crop_share": 0.875,
+    "max_undecodable_share": 0.2,
+    "num_workers": 0,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """7 training and 2 val images of each of 3 classes; a class is told by its red."""
+    noise = np.random.default_rng(0)
+    for part, per_class in (("train", 7), ("val", 2)):
+        for label, wnid in enumerate(CLASSES):
+            (tmp_path / part / wnid).mkdir(parents=True)
+            for number in range(per_class):
+                pixels = noise.integers(256, size=(12, 16, 3), dtype=np.uint8)
+                pixels[..., 0] = 100 * label
+                stem = (
+                    f"{wnid}_{number}" if part == "train" else f"ILSVRC2012_val_{number * 3 + label + 1:08d}"
+                )
+                Image.fromarray(pixels).save(tmp_path / part / wnid / f"{stem}.JPEG", quality=95)
+    return tmp_path
+
+
+@pytest.fixture
+def make(folder):
+    """Makes a loaded data module on the folder, with some settings changed."""
+
+    def make(**changes):
+        data = ImageNet(**(SETTINGS | {"root": folder} | changes))
+        data.prepare_data()
+        return data
+
+    return make
+
+
+def batches_of(data, epoch):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def equal(left, right):
+    return len(left) == len(right) and all(
+        torch.equal(a, b)
+        for one, other in zip(left, right, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_parts_are_stratified_disjoint_and_complete(make):
+    data = make()
+    names = {part: set(files.names.tolist()) for part, files in data.parts.items()}
+    assert {part: len(of_part) for part, of_part in names.items()} == {
+        "train": 15,
+        "validation": 6,
+        "test": 6,
+    }
+    assert len(set.union(*names.values())) == 27
+    assert all(name.startswith(b"val/") for name in names["test"])
+    for files in data.parts.values():
+        for position, name in enumerate(files.names.tolist()):
+            assert CLASSES[files.labels[torch.tensor(position)]] == name.decode().split("/")[1]
+    assert data.parts["validation"].labels[:].bincount().tolist() == [2, 2, 2]
+    assert make(seed=1).parts["validation"].names.tolist() == data.parts["validation"].names.tolist()
+    assert make(split_seed=1).parts["validation"].names.tolist() != data.parts["validation"].names.tolist()
+
+
+def test_batches_are_scaled_images_with_their_labels(make):
+    data = make()
+    images, labels = batches_of(data, 0)[0]
+    assert images.shape == (4, 3, 8, 8)
+    assert images.dtype == torch.float32
+    assert -1 <= images.min() < images.max() <= 1
+    assert labels.dtype == torch.int64
+    red = ((images[:, 0].mean(dim=(1, 2)) + 1) * 127.5 / 100).round().long()
+    assert torch.equal(red, labels)
+    assert [len(labels) for _, labels in data.val_dataloader()] == [4, 2]
+    assert equal(list(data.test_dataloader()), list(data.test_dataloader()))
+
+
+def test_draws_depend_on_seed_and_epoch_alone(make):
+    reference = batches_of(make(), 2)
+    data = make()
+    batches_of(data, 0)
+    torch.manual_seed(9)
+    assert equal(batches_of(data, 2), reference)
+    assert not equal(batches_of(data, 1), reference)
+    assert not equal(batches_of(make(seed=1), 2), reference)
+
+
+def test_workers_change_nothing(make):
+    alone, several = make(), make(num_workers=2)
+    loader = several.train_dataloader()
+    for epoch in (0, 1):  # the workers persist
+        loader.sampler.set_epoch(epoch)
+        assert equal(list(loader), batches_of(alone, epoch))
+    assert equal(list(several.val_dataloader()), list(alone.val_dataloader()))
+
+
+def damage(folder, part, wnid, number):
+    path = sorted((folder / part / wnid).iterdir())[number]
+    path.write_bytes(path.read_bytes()[:100])
+    return path
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_undecodable_training_image_is_replaced_named_once_and_counted(make, num_workers, caplog):
+    whole = make(batch_size=15)
+    images, _ = batches_of(whole, 0)[0]
+    bad = 4
+    path = whole.parts["train"].path(bad)
+    path.write_bytes(path.read_bytes()[:100])
+    data = make(batch_size=15, num_workers=num_workers)
+    logging.getLogger("lightning_modules").setLevel(logging.WARNING)
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(0)
+    ((shown, classes),) = list(loader)
+    order = next(iter(loader.sampler)).indices
+    row = (order == bad).nonzero().item()
+    others = order != bad
+    assert torch.equal(shown[others], images[others])
+    assert classes[row] == whole.parts["train"].labels[torch.tensor(bad + 1)]
+    assert not torch.equal(shown[row], images[row])
+    list(loader)
+    assert data.parts["train"].undecodable.nonzero().flatten().tolist() == [bad]
+    if num_workers == 0:
+        assert caplog.text.count(f"{path} cannot be decoded") == 1
+    state = data.state_dict()
+    assert state["undecodable"] == [bad]
+    resumed = make()
+    resumed.load_state_dict(state)
+    assert resumed.parts["train"].undecodable.sum() == 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_too_many_undecodable_training_images_stop_a_run(make, num_workers):
+    data = make(max_undecodable_share=0.1, num_workers=num_workers, batch_size=15)
+    for position in (0, 5):
+        data.parts["train"].path(position).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"^dataset.max_undecodable_share=0.1: 2 of 15 training") as error:
+        batches_of(data, 0)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_undecodable_evaluated_image_stops_a_run(make, folder, num_workers):
+    path = damage(folder, "val", CLASSES[1], 0)
+    with pytest.raises(ValueError, match=re.escape(f"{path} cannot be decoded (")) as error:
+        list(make(num_workers=num_workers).test_dataloader())
+    assert str(error.value).startswith("dataset.root=")
+    assert "\n" not in str(error.value)
+
+
+def test_the_blacklist_is_left_out_of_the_test_alone(make, folder):
+    (folder / "list.txt").write_text("1\n\n ILSVRC2012_val_00000005.JPEG \n")
+    data = make(files={"blacklist": "list.txt"})
+    left = [name.decode()[-7:-5] for name in data.parts["test"].names.tolist()]
+    assert sorted(left) == ["02", "03", "04", "06"]
+    assert len(data.parts["train"]) == 15
+    assert data.listing == make().listing
+
+
+def test_a_changed_listing_is_not_gone_on_with(make, folder):
+    state = make().state_dict()
+    make().load_state_dict(state)
+    next((folder / "train" / CLASSES[0]).iterdir()).unlink()
+    with pytest.raises(ValueError, match=r"^dataset.root=.*since the checkpoint"):
+        make().load_state_dict(state)
+
+
+class Mean(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen = {}
+
+    def training_step(self, batch, batch_idx):
+        self.seen.setdefault(self.current_epoch, []).append(batch)
+        return self.layer(batch[0].mean(dim=(1, 2, 3))[:, None]).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        torch.rand(3)  # moves the global generator
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.slow
+def test_lightning_sees_the_same_epochs_resumed_or_not(make, tmp_path):
+    def fit(epochs, checkpoint=None):
+        module = Mean()
+        trainer = Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, make(), ckpt_path=checkpoint)
+        return trainer, module.seen
+
+    first, seen = fit(1)
+    assert equal(seen[0], batches_of(make(), 0))
+    first.save_checkpoint(tmp_path / "epoch.ckpt")
+    _, resumed = fit(2, tmp_path / "epoch.ckpt")
+    assert list(resumed) == [1]
+    assert equal(resumed[1], batches_of(make(), 1))
+
+
+def without(*parts):
+    def change(folder):
+        (folder.joinpath(*parts)).rename(folder / "away")
+
+    return change
+
+
+def emptied(folder):
+    for file in (folder / "val" / CLASSES[1]).iterdir():
+        file.rename(file.with_suffix(".txt"))
+
+
+def renamed(folder):
+    (folder / "val" / CLASSES[1]).rename(folder / "val" / "n09999999")
+
+
+def flat(folder):
+    for file in list((folder / "val").glob("*/*")):
+        file.rename(folder / "val" / file.name)
+    for wnid in CLASSES:
+        (folder / "val" / wnid).rmdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("train"), "train: no such folder, must be 3"),
+        (without("val"), "val: no such folder, must be 3"),
+        (without("train", CLASSES[0]), "train: 2 class folders, must be 3"),
+        (flat, "val: 0 class folders, must be 3"),
+        (emptied, f"val/{CLASSES[1]}: no images"),
+        (renamed, f"train and val have other class folders, {CLASSES[1]} for one"),
+    ],
+)
+def test_a_folder_that_is_not_imagenet_is_told_in_one_line(make, folder, change, message):
+    change(folder)
+    with pytest.raises(ValueError, match=f"^dataset.root={folder}: .*{message}") as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"root": None}, "dataset.root=None: must be a folder"),
+        ({"files": {}}, "dataset.files={}: must have blacklist"),
+        ({"checksums": {}}, "dataset.checksums={}: must have blacklist"),
+        ({"files": {"blacklist": "lost.txt"}}, "dataset.files.blacklist=lost.txt: there is no file"),
+        ({"files": {"blacklist": "train"}}, "dataset.files.blacklist=train: there is no file"),
+        ({"files": {"blacklist": "wrong.txt"}}, "dataset.files.blacklist=wrong.txt: line 2: 50001: "),
+        ({"files": {"blacklist": "names.txt"}}, "dataset.files.blacklist=names.txt: line 1: x.JPEG: "),
+        ({"files": {"blacklist": "all.txt"}}, "dataset.files.blacklist=all.txt: leaves no image"),
+        (
+            {"files": {"blacklist": "all.txt"}, "checksums": {"blacklist": "missing"}},
+            "dataset.checksums.blacklist=missing: ",
+        ),
+        ({"validation_images": 7}, "dataset.validation_images=7: must be a multiple of 3"),
+        ({"validation_images": 21}, "dataset.validation_images=21: must be below 21"),
+        ({"batch_size": 16}, "recipe.batch_size=16: must be from 1 to 15"),
+        ({"channels": 1}, "dataset.channels=1: must be 3"),
+        ({"image_size": 0}, "dataset.image_size=0: must be"),
+        ({"min_crop_area": 0}, "dataset.min_crop_area=0: must be"),
+        ({"eval_crop_share": 1.5}, "dataset.eval_crop_share=1.5: must be"),
+        ({"max_aspect_ratio": 0.5}, "dataset.max_aspect_ratio=0.5: must be"),
+        ({"max_undecodable_share": 1}, "dataset.max_undecodable_share=1: must be"),
+        ({"num_workers": -1}, "dataset.num_workers=-1: must be"),
+        ({"horizontal_flip": 1}, "dataset.horizontal_flip=1: must be"),
+        ({"seed": -1}, "seed=-1: must be"),
+    ],
+)
+def test_bad_input_is_one_clear_line(make, folder, changes, message):
+    (folder / "wrong.txt").write_text("1\n50001\n")
+    (folder / "names.txt").write_text("x.JPEG\n")
+    (folder / "all.txt").write_text("\n".join(map(str, range(1, 7))))
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
+        make(**changes)
+    assert "\n" not in str(error.value)

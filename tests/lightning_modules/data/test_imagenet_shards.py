@@ -1,0 +1,314 @@
+"""Shards: every sample once per epoch, whatever reads them; what is drawn; bad input."""
+
+import io
+import logging
+import re
+import tarfile
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+
+from lightning_modules.data import imagenet_shards
+from lightning_modules.data.imagenet_shards import ImageNetShards
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
+
+SETTINGS = {
+    "shards": {"train": "train-{0..3}.tar", "validation": "validation-{0..1}.tar", "test": "test-0.tar"},
+    "checksums": {},
+    "num_classes": 40,
+    "channels": 3,
+    "image_size": 4,
+    "train_images": 22,
+    "batch_size": 4,
+    "eval_batch_size": 4,
+    "seed": 0,
+    "shuffle_buffer": 3,
+    "streams": 0,
+    "horizontal_flip": True,
+    "min_crop_area": 0.2,
+    "max_aspect_ratio": 4 / 3,
+    "eval_crop_share": 0.875,
+    "max_undecodable_share": 0.1,
+}
+
+
+def write_shard(path, labels, damaged=()):
+    with tarfile.open(path, "w") as tar:
+        for label in labels:
+            pixels = np.random.default_rng(label).integers(256, size=(8, 8, 3), dtype=np.uint8)
+            image = io.BytesIO()
+            Image.fromarray(pixels).save(image, "JPEG")
+            content = image.getvalue()[:50] if label in damaged else image.getvalue()
+            for suffix, member in (("jpg", content), ("cls", str(label).encode())):
+                info = tarfile.TarInfo(f"{label:04d}.{suffix}")
+                info.size = len(member)
+                tar.addfile(info, io.BytesIO(member))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """22 training images in shards of 6, 6, 6 and 4; every image has a label of its own."""
+    for number, start in enumerate((0, 6, 12, 18)):
+        write_shard(tmp_path / f"train-{number}.tar", range(start, min(start + 6, 22)))
+    write_shard(tmp_path / "validation-0.tar", range(22, 27))
+    write_shard(tmp_path / "validation-1.tar", range(27, 28))
+    write_shard(tmp_path / "test-0.tar", range(28, 34))
+    return tmp_path
+
+
+@pytest.fixture
+def make(folder):
+    """Makes a set-up data module on the folder, with some settings changed."""
+
+    def make(**changes):
+        data = ImageNetShards(**(SETTINGS | {"root": folder} | changes))
+        data.prepare_data()
+        return data
+
+    return make
+
+
+def batches_of(data, epoch):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    batches = list(loader)
+    assert len(batches) == len(loader)
+    return batches
+
+
+def labels_of(batches):
+    return torch.cat([labels for _, labels in batches]).tolist()
+
+
+def equal(left, right):
+    return len(left) == len(right) and all(
+        torch.equal(a, b)
+        for one, other in zip(left, right, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.fixture
+def as_process(monkeypatch):
+    """Makes this the process of some rank of distributed training."""
+
+    def become(rank, processes):
+        monkeypatch.setattr(imagenet_shards, "process_and_count", lambda: (rank, processes))
+
+    return become
+
+
+@pytest.mark.parametrize("streams", [0, 2])
+def test_an_epoch_shows_every_image_once_but_the_rest(make, streams):
+    batches = batches_of(make(streams=streams), 0)
+    assert [len(labels) for _, labels in batches] == [4] * 5
+    assert len(set(labels_of(batches))) == 20
+    exactly = batches_of(make(streams=streams, batch_size=2), 0)
+    assert sorted(labels_of(exactly)) == list(range(22))
+    images, labels = exactly[0]
+    assert images.shape == (2, 3, 4, 4)
+    assert images.dtype == torch.float32
+    assert -1 <= images.min() < images.max() <= 1
+    assert labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("streams", [0, 2])
+def test_evaluation_shows_every_image_once(make, streams):
+    data = make(streams=streams)
+    for loader, expected in (
+        (data.val_dataloader(), range(22, 28)),
+        (data.test_dataloader(), range(28, 34)),
+    ):
+        assert sorted(labels_of(loader)) == list(expected)
+        assert equal(list(loader), list(loader))
+
+
+@pytest.mark.parametrize("streams", [0, 2])
+def test_batches_depend_on_seed_and_epoch_alone(make, streams):
+    reference = batches_of(make(streams=streams), 2)
+    data = make(streams=streams)
+    batches_of(data, 0)
+    torch.manual_seed(1)
+    assert equal(batches_of(data, 2), reference)
+    assert not equal(batches_of(data, 1), reference)
+    assert not equal(batches_of(make(streams=streams, seed=1), 2), reference)
+
+
+def test_an_images_augmentation_does_not_depend_on_the_streams(make):
+    def by_label(streams, epoch):
+        batches = batches_of(make(streams=streams, batch_size=2), epoch)
+        return {
+            label: image
+            for images, labels in batches
+            for image, label in zip(images, labels.tolist(), strict=True)
+        }
+
+    alone, several = by_label(0, 0), by_label(2, 0)
+    assert all(torch.equal(alone[label], several[label]) for label in range(22))
+    assert not all(torch.equal(image, alone[label]) for label, image in by_label(0, 1).items())
+
+
+def test_the_order_mixes_shards_and_images(make):
+    first, second = (labels_of(batches_of(make(batch_size=2), epoch)) for epoch in (0, 1))
+    assert first != second
+    assert first != sorted(first)
+    assert [label // 6 for label in first] != sorted(label // 6 for label in first)
+
+
+@pytest.mark.parametrize("streams", [0, 2])
+def test_processes_take_equally_many_steps_of_shards_of_their_own(make, as_process, streams):
+    seen = []
+    for rank in range(2):
+        as_process(rank, 2)
+        batches = batches_of(make(streams=streams), 0)
+        assert len(batches) == 22 // 8
+        seen.append(set(labels_of(batches)))
+    assert not seen[0] & seen[1]
+    evaluated = []
+    for rank in range(2):
+        as_process(rank, 2)
+        evaluated += labels_of(make(streams=streams).val_dataloader())
+    assert sorted(evaluated) == list(range(22, 28))
+
+
+def test_a_process_that_is_short_begins_again(make, as_process, folder):
+    for number in range(4):
+        write_shard(folder / f"train-{number}.tar", range(10 * number, 10 * number + (1 if number else 9)))
+    counts = Counter()
+    for rank in range(2):
+        as_process(rank, 2)
+        batches = batches_of(make(train_images=12, batch_size=2), 0)
+        assert [len(labels) for _, labels in batches] == [2] * 3
+        counts.update(labels_of(batches))
+    assert max(counts.values()) > 1
+
+
+def test_a_shard_for_each_process_is_needed(make, as_process):
+    as_process(0, 5)
+    with pytest.raises(ValueError, match=r"^dataset.shards.train: 4 shards, must be at least 5"):
+        batches_of(make(batch_size=1), 0)
+
+
+@pytest.mark.parametrize("streams", [0, 2])
+@pytest.mark.parametrize("bad", [3, 5, 21])
+def test_an_undecodable_training_image_gives_its_place_away(make, folder, bad, streams, caplog):
+    logging.getLogger("lightning_modules").setLevel(logging.WARNING)
+    for number, start in enumerate((0, 6, 12, 18)):
+        write_shard(folder / f"train-{number}.tar", range(start, min(start + 6, 22)), damaged=[bad])
+    labels = labels_of(batches_of(make(batch_size=2, streams=streams), 0))
+    assert set(labels) == set(range(22)) - {bad}
+    assert len(labels) == 22
+    if not streams:
+        assert re.search(rf"train-{bad // 6}.tar: {bad:04d} cannot be decoded", caplog.text)
+
+
+@pytest.mark.parametrize("streams", [0, 1])
+def test_too_many_undecodable_training_images_stop_a_run(make, folder, streams):
+    write_shard(folder / "train-1.tar", range(6, 12), damaged=[6, 8, 11])
+    with pytest.raises(ValueError, match=r"^dataset.max_undecodable_share=0.1: 3 of 22 ") as error:
+        batches_of(make(streams=streams), 0)
+    assert "\n" not in str(error.value)
+
+
+def test_an_undecodable_evaluated_image_stops_a_run(make, folder):
+    write_shard(folder / "test-0.tar", range(28, 34), damaged=[30])
+    with pytest.raises(ValueError, match=r"^dataset.shards: .*test-0.tar: 0030 cannot be decoded"):
+        list(make().test_dataloader())
+
+
+@pytest.mark.slow
+def test_lightning_sees_the_same_epochs_resumed_or_not(make, tmp_path):
+    class Mean(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+            self.seen, self.evaluated = {}, []
+
+        def training_step(self, batch, batch_idx):
+            self.seen.setdefault(self.current_epoch, []).append(batch)
+            return self.layer(batch[0].mean(dim=(1, 2, 3))[:, None]).square().mean()
+
+        def validation_step(self, batch, batch_idx):
+            self.evaluated += batch[1].tolist()
+
+        def configure_optimizers(self):
+            assert self.trainer.estimated_stepping_batches == 5 * self.trainer.max_epochs
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def fit(epochs, checkpoint=None):
+        module = Mean()
+        trainer = Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, make(), ckpt_path=checkpoint)
+        assert sorted(module.evaluated) == list(range(22, 28))
+        return trainer, module.seen
+
+    first, seen = fit(1)
+    assert equal(seen[0], batches_of(make(), 0))
+    first.save_checkpoint(tmp_path / "epoch.ckpt")
+    _, resumed = fit(2, tmp_path / "epoch.ckpt")
+    assert list(resumed) == [1]
+    assert equal(resumed[1], batches_of(make(), 1))
+
+
+def test_changed_shards_are_not_gone_on_with(make, folder):
+    state = make().state_dict()
+    make().load_state_dict(state)
+    write_shard(folder / "train-0.tar", range(20))
+    with pytest.raises(ValueError, match=r"^dataset.root=.*since the checkpoint"):
+        make().load_state_dict(state)
+
+
+def test_shards_at_an_address_are_not_looked_for(make):
+    data = make(root="https://example.org/shards")
+    assert data.shards["test"] == ["https://example.org/shards/test-0.tar"]
+    assert len(data.shards["train"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"root": None}, "dataset.root=None: must be a folder"),
+        ({"shards": {}}, "dataset.shards={}: must have train, validation, test"),
+        (
+            {"shards": SETTINGS["shards"] | {"test": "no-{0..1}.tar"}},
+            "dataset.shards.test=no-{0..1}.tar: there is",
+        ),
+        (
+            {"shards": SETTINGS["shards"] | {"test": "train-3.tar"}},
+            "dataset.shards.test=train-3.tar: train-3.tar",
+        ),
+        ({"checksums": {"a": None}}, "dataset.checksums={'a': None}: must be {}"),
+        ({"train_images": 15}, "dataset.train_images=15: the training shards hold more images"),
+        ({"train_images": 24}, "dataset.train_images=24: the training shards hold fewer images"),
+        ({"batch_size": 23}, "recipe.batch_size=23: must be from 1 to 22"),
+        ({"shuffle_buffer": 0}, "dataset.shuffle_buffer=0: must be"),
+        ({"streams": -1}, "dataset.streams=-1: must be"),
+        ({"num_classes": 10}, "dataset.num_classes=10: "),
+        ({"channels": 1}, "dataset.channels=1: must be 3"),
+    ],
+)
+def test_bad_input_is_one_clear_line(make, changes, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
+        batches_of(make(**changes), 0)
+    assert "\n" not in str(error.value)
+
+
+def test_a_sample_without_label_is_refused(make, folder):
+    with tarfile.open(folder / "test-0.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("0001.jpg"), io.BytesIO(b""))
+    with pytest.raises(ValueError, match=r"test-0.tar: 0001: must have an image .* and .cls"):
+        list(make().test_dataloader())
