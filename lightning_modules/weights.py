@@ -140,11 +140,11 @@ def fit_weights(network: nn.Module, weights: Weights, path: str) -> dict[str, Te
             shape[0] = values[name].shape[0]
         return torch.Size(shape)
 
-    for name, value in values.items():
-        if value.shape != expected(name):
+    for name, value in own.items():
+        if values[name].shape != expected(name):
             raise WeightsError(
-                f"weights={path}: of another width: {name} is {_by(value.shape)} there and "
-                f"{_by(own[name].shape)} in the network as configured (model.width)"
+                f"weights={path}: of another width: {name} is {_by(values[name].shape)} there and "
+                f"{_by(value.shape)} in the network as configured (model.width)"
             )
     channels, classes = values[first].shape[1], values[last].shape[0]
     if channels != own[first].shape[1]:

@@ -4,7 +4,7 @@ Three layouts (https://github.com/keras-team/keras, `keras/src/legacy/saving/leg
 `keras/src/saving/saving_lib.py`): HDF5 of Keras 1 and 2, whose attribute `layer_names` gives the order, at
 the root (`save_weights`) or below `model_weights` (`model.save`); `.weights.h5` of Keras 3, which numbers
 the layers of each class; `.keras`, a zip archive with such a file in it. Nothing else of a file is read:
-no configuration, no code, no link to another file.
+no configuration, no code, no other file (a link to one finds nothing, because the file is read from memory).
 """
 
 import io
@@ -62,7 +62,7 @@ def read_keras(content: bytes) -> KerasLayers | None:
 
 def _layers_of_keras_1(root: Any) -> Iterator[list[np.ndarray]]:
     for layer in _texts(root.attrs["layer_names"]):
-        group = _member(root, layer)
+        group = root[layer]
         if names := _texts(group.attrs["weight_names"]):
             yield [_array(group, name) for name in names]
 
@@ -70,11 +70,10 @@ def _layers_of_keras_1(root: Any) -> Iterator[list[np.ndarray]]:
 def _layers_of_keras_3(root: Any) -> Iterator[list[np.ndarray]]:
     """Numbered by class, in the network's order: `conv2d`, `conv2d_1`, ..."""
     name = next((name for name in ("layers", "_layer_checkpoint_dependencies") if name in root), None)
-    layers = {} if name is None else _member(root, name)
+    layers = {} if name is None else root[name]
     found = []
     for layer in layers:
-        group = _member(layers, layer)
-        arrays = _member(group, "vars") if "vars" in group else {}
+        arrays = layers[layer].get("vars", {})
         if len(arrays):
             numbered = KERAS_3_CLASSES.fullmatch(layer)
             kind, number = numbered.groups() if numbered else (layer, None)
@@ -88,16 +87,8 @@ def _texts(names: Any) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _member(group: Any, name: str) -> Any:
-    """A member of the same file: a link could have another file read."""
-    member = group[name]
-    if member.file.id != group.file.id:
-        raise ValueError(f"{name} links to another file")
-    return member
-
-
 def _array(group: Any, name: str) -> np.ndarray:
-    dataset = _member(group, name)
+    dataset = group[name]
     if dataset.external or dataset.is_virtual:
         raise ValueError(f"{name} lies in another file")
     return np.asarray(dataset, dtype=np.float32)
