@@ -1,10 +1,12 @@
-"""From records to what people look at, without training.
+"""From records to what people look at, without training a run.
 
     python -m ablations                          tables and figures of every study
     python -m ablations residual                 of one study
     python -m ablations list                     how each study's planned runs stand
     python -m ablations residual recipe.epochs=12 seed=0,1,2
                                                  of a study that was varied on the command line
+    python -m ablations benchmark                table 3: size and speed of the networks on this device
+    python -m ablations benchmark batch_size=8 image_size=299 steps=5 rounds=3
 
 Overrides are those that run.py takes beside a study. results_dir=FOLDER reads other results.
 """
@@ -28,12 +30,15 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m ablations",
-        description="Tables and figures from the records; nothing is trained.",
+        description="Tables and figures from the records; no run is trained.",
         epilog=(__doc__ or "").partition("\n\n")[2],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("words", nargs="*", metavar="list | STUDY | KEY=VALUE")
+    parser.add_argument("words", nargs="*", metavar="list | benchmark | STUDY | KEY=VALUE")
     words = parser.parse_args().words
+    if "benchmark" in words:
+        words.remove("benchmark")
+        return exit_code_of(lambda: benchmark_networks(words))
     listing = "list" in words
     names = [word for word in words if "=" not in word and word != "list"]
     overrides = [word for word in words if "=" in word]
@@ -105,6 +110,16 @@ def list_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
                 str(run.directory),
             )
         print_table(table)
+
+
+def benchmark_networks(words: Sequence[str]) -> None:
+    """Measure size and speed of the networks, print the table and the paths."""
+    from ablations.benchmark import benchmark
+
+    table, paths = benchmark(words)
+    print_table(table)
+    for path in paths:
+        print(path)
 
 
 if __name__ == "__main__":
