@@ -92,21 +92,22 @@ def list_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
     """Print every planned run and how it stands."""
     from rich.table import Table
 
-    from ablations.records import COMPLETED
+    from ablations.records import COMPLETED, metric_label, metric_names
 
     for study, runs, _ in load_studies(names, overrides):
         completed = sum(run.status == COMPLETED for run in runs)
         table = Table(title=f"{study.name}: {completed} of {len(runs)} completed", title_justify="left")
-        for header in ("arm", "seed", "status", "epochs", "validation top-1", "directory"):
+        for header in ("arm", "seed", "status", "epochs", "validation", "directory"):
             table.add_column(header, justify="right" if header in ("seed", "epochs") else "left")
         for run in runs:
             metrics = (run.record or {}).get("metrics") or {}
+            main = metric_names(metrics)[:1]
             table.add_row(
                 run.arm,
                 str(run.seed),
                 run.status,
                 str(0 if run.history is None else len(run.history)),
-                f"{metrics['val_top1']:.1%}" if metrics else "–",
+                f"{metric_label(main[0])} {metrics[f'val_{main[0]}']:.1%}" if main else "–",
                 str(run.directory),
             )
         print_table(table)

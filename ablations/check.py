@@ -107,6 +107,7 @@ def _check_parts(config: Mapping[str, Any]) -> None:
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
     from ablations.network_cost import count_network
+    from lightning_modules.assembly import make_data, make_task
     from lightning_modules.weights import fit_weights, read_weights
 
     accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
@@ -119,7 +120,8 @@ def _check_parts(config: Mapping[str, Any]) -> None:
         explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
     if (weights := config["weights"]) is not None:
         fit_weights(network, read_weights(weights), weights)
-    explained("dataset", lambda: instantiate(config["dataset"]).prepare_data())
+    explained("dataset.task", lambda: make_task(config))
+    explained("dataset", lambda: make_data(config).prepare_data())
     explained("model", lambda: count_network(config))
 
 

@@ -21,7 +21,15 @@ from omegaconf.errors import (
 
 from ablations.configuration import CONFIG_DIR, CONFIG_NAME, quote_option_names
 from ablations.errors import RunsFailed, UserError
-from ablations.records import COMPLETED, DIVERGED, FAILED, RunDirectory, UnreadableRecord
+from ablations.records import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    RunDirectory,
+    UnreadableRecord,
+    metric_label,
+    metric_names,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -145,8 +153,9 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None) -> Non
 def outcome(record: Mapping[str, Any]) -> str:
     """How a run ended, in a line."""
     if record["status"] == COMPLETED:
-        metrics = record["metrics"]
-        return f"completed: validation top-1 {metrics['val_top1']:.1%}, test top-1 {metrics['test_top1']:.1%}"
+        name, metrics = metric_names(record["metrics"])[0], record["metrics"]
+        label, validation, test = metric_label(name), metrics[f"val_{name}"], metrics[f"test_{name}"]
+        return f"completed: validation {label} {validation:.1%}, test {label} {test:.1%}"
     if record["status"] == DIVERGED:
         return f"diverged: the loss was not finite after step {record['diverged_at_step']}"
     return f"failed: {record['error'].strip().splitlines()[-1]}"

@@ -46,7 +46,7 @@ ends, not what it ends with.
 REQUIRED = (
     *("seed", "train", "weights", "weights_sha256"),
     "results_dir",
-    *(f"dataset.{key}" for key in ("checksums", "num_classes", "channels", "image_size")),
+    *(f"dataset.{key}" for key in ("checksums", "num_classes", "channels", "image_size", "task")),
     *(f"recipe.{key}" for key in ("epochs", "channels_last", "weight_init", "optimizer", "scheduler")),
     *("trainer.accelerator", "trainer.threads"),
     *("model._target_", "dataset._target_", "logger.backend"),

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from ablations.files import write_atomically
-from ablations.records import HISTORY_COLUMNS, RunDirectory
+from ablations.records import RunDirectory
 
 
 def number(value: Tensor) -> float:
@@ -60,15 +60,13 @@ class Recorder(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         metrics = trainer.callback_metrics
-        row = {
-            "epoch": trainer.current_epoch + 1,
-            "step": trainer.global_step,
-            "learning_rate": number(metrics["learning_rate"]),
-            "seconds": self._steps_end - self._epoch_start,
-        }
-        for name in HISTORY_COLUMNS:
-            if name not in row:
-                row[name] = number(metrics[name])
+        row: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        for part in ("train", "val"):  # each loss, and the task's metrics behind it
+            row[f"{part}_loss"] = number(metrics[f"{part}_loss"])
+            row |= {name: number(value) for name, value in metrics.items() if name.startswith(f"{part}_")}
+        row |= {"learning_rate": number(metrics["learning_rate"])}
+        row |= {"seconds": self._steps_end - self._epoch_start}
+        assert not self.rows or list(row) == list(self.rows[0]), "every epoch measures the same"
         self.rows.append(row)
         self._save_checkpoint(trainer)
         self.write_history()
@@ -86,7 +84,7 @@ class Recorder(Checkpoint):
     def write_history(self) -> None:
         """Write metrics.csv; floats read back to the last bit."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self._directory.history_path, text.getvalue())

@@ -1,7 +1,7 @@
 """What happened: one directory per run, `results/runs/<run_id>/`, the only source of truth.
 
     record.json       what was run, on what, and how it ended; its keys are listed at `SCHEMA`
-    metrics.csv       one row per epoch trained; its columns are `HISTORY_COLUMNS`
+    metrics.csv       one row per epoch trained; its columns are `HISTORY_COLUMNS` and the task's metrics
     checkpoint.ckpt   the last completed epoch; what an interrupted run goes on from
     lock              held by the process that trains the run, and released when it dies
 
@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,8 @@ SCHEMA = {
     "seed": "integer",
     "config": "the resolved configuration",
     "data_fingerprint": "hash of the checksums of the data's files",
-    "metrics": "{val,test}_{loss,top1,top5} of the final epoch, or of the weights that were evaluated; "
+    "metrics": "{val,test}_loss and {val,test}_METRIC of the final epoch, or of the weights that were "
+    "evaluated, the main metric first; "
     "null unless completed",
     "parameters": "trainable parameters",
     "multiply_adds": "multiply-adds of one image",
@@ -58,13 +59,15 @@ HISTORY_COLUMNS = (
     "epoch",  # from 1
     "step",  # optimizer steps taken by the end of the epoch
     "train_loss",
-    "train_top1",
     "val_loss",
-    "val_top1",
-    "val_top5",
     "learning_rate",  # of the epoch's last step
     "seconds",  # spent in the epoch's training steps
 )
+"""Columns of every metrics.csv. Beside them, at each loss, are the metrics of the run's task as fractions,
+the main one first: `train_top1`, `val_top1`, `val_top5`, or `val_map100`."""
+
+METRIC_LABELS = {"top1": "top-1", "top5": "top-5", "map100": "MAP@100"}
+"""Metrics as a person reads them; one without a label is shown by its name."""
 
 COMPLETED = "completed"
 DIVERGED = "diverged"
@@ -197,32 +200,36 @@ class RunDirectory:
         except OSError:
             return 0
 
-    def rows(self) -> list[list[float]] | None:
-        """The rows of metrics.csv, or None where there is none or it is damaged.
+    def rows(self) -> list[dict[str, float]] | None:
+        """The rows of metrics.csv by column, or None where there is none or it is damaged.
 
-        It is whole where every epoch from the first on has its row, steps rise and accuracies are
-        finite.
+        It is whole where it has every column and a validation metric, every epoch from the first on has
+        its row, steps rise and validation metrics are finite.
         """
-        # Python's own float, because not every version of pandas reads a float to the last bit.
-        kinds = [int if name in ("epoch", "step") else float for name in HISTORY_COLUMNS]
         try:
             with self.history_path.open(newline="", encoding="utf-8") as file:
                 header, *lines = csv.reader(file)
-            rows = [[kind(text) for kind, text in zip(kinds, line, strict=True)] for line in lines]
+            # Python's own float, because not every version of pandas reads a float to the last bit.
+            kinds = [int if name in ("epoch", "step") else float for name in header]
+            rows = [
+                {name: kind(text) for name, kind, text in zip(header, kinds, line, strict=True)}
+                for line in lines
+            ]
         except (OSError, ValueError, csv.Error):
             return None
-        epochs, steps = [row[0] for row in rows], [0, *(row[1] for row in rows)]
-        accuracies = [row[HISTORY_COLUMNS.index("val_top1")] for row in rows]
+        metrics = metric_names(header)
+        if not metrics or not set(HISTORY_COLUMNS) <= set(header) or len(set(header)) < len(header):
+            return None
+        steps = [0, *(row["step"] for row in rows)]
         whole = (
-            tuple(header) == HISTORY_COLUMNS
-            and epochs == list(range(1, len(rows) + 1))
+            [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
             and all(before < after for before, after in itertools.pairwise(steps))
-            and all(map(math.isfinite, accuracies))
+            and all(math.isfinite(row[f"val_{name}"]) for row in rows for name in metrics)
         )
         return rows if whole else None
 
     def history(self) -> "pd.DataFrame | None":
-        """metrics.csv with `HISTORY_COLUMNS`, or None where there is none or it is damaged."""
+        """metrics.csv with its own columns, or None where there is none or it is damaged."""
         return as_history(self.rows())
 
     def checkpoint(self) -> Path | None:
@@ -239,11 +246,25 @@ def planned_epochs(config: Mapping[str, Any]) -> int:
     return 0 if config.get("train") is False else config["recipe"]["epochs"]
 
 
-def as_history(rows: Sequence[Sequence[float]] | None) -> "pd.DataFrame | None":
-    """Rows of metrics.csv as a table with `HISTORY_COLUMNS`; None where there are none."""
+def as_history(rows: Sequence[Mapping[str, float]] | None) -> "pd.DataFrame | None":
+    """Rows of metrics.csv as a table with their columns; None where there are none."""
     import pandas as pd
 
-    return None if rows is None else pd.DataFrame(rows, columns=HISTORY_COLUMNS)
+    return pd.DataFrame(rows) if rows else None
+
+
+def metric_names(names: Iterable[str]) -> list[str]:
+    """Metrics of a run's task, the main one first, from its columns or the keys of its final metrics.
+
+    Returns:
+        E.g. `["top1", "top5"]`: what validation measured beside the loss.
+    """
+    return [name.removeprefix("val_") for name in names if name.startswith("val_") and name != "val_loss"]
+
+
+def metric_label(name: str) -> str:
+    """A metric as a person reads it, e.g. "top-1"."""
+    return METRIC_LABELS.get(name, name)
 
 
 def _check(record: object, path: Path) -> None:
@@ -262,8 +283,10 @@ def _check(record: object, path: Path) -> None:
     if not isinstance(recipe, dict) or not isinstance(recipe.get("epochs"), int):
         raise UnreadableRecord(f"{path}: config without recipe.epochs")
     metrics = record["metrics"] if isinstance(record["metrics"], dict) else {}
-    final = [metrics.get(f"{part}_top1") for part in ("val", "test")]
-    if record["status"] == COMPLETED and not all(isinstance(value, int | float) for value in final):
+    names = metric_names(metrics)
+    final = [metrics.get(f"{part}_{name}") for name in names for part in ("val", "test")]
+    measured = bool(names) and all(isinstance(value, int | float) for value in final)
+    if record["status"] == COMPLETED and not measured:
         raise UnreadableRecord(f"{path}: completed without metrics")
     if record["status"] == FAILED and not (isinstance(record["error"], str) and record["error"].strip()):
         raise UnreadableRecord(f"{path}: failed without an error")

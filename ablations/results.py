@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ablations.records import COMPLETED, DIVERGED, DONE
+from ablations.records import COMPLETED, DIVERGED, DONE, METRIC_LABELS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +34,9 @@ class Metric:
 
 
 METRICS: Mapping[str, Metric] = {
-    "top1": Metric("top-1", lambda classes: 1 / classes),
-    "top5": Metric("top-5", lambda classes: min(5, classes) / classes),
-    "map100": Metric("MAP@100", lambda classes: 0.0),  # of any order of the classes: its lower bound
+    "top1": Metric(METRIC_LABELS["top1"], lambda classes: 1 / classes),
+    "top5": Metric(METRIC_LABELS["top5"], lambda classes: min(5, classes) / classes),
+    "map100": Metric(METRIC_LABELS["map100"], lambda classes: 0.0),  # of any order of the classes: its lower bound
 }
 """By their names in metrics.csv and record.json, there after `val_` and `test_`."""
 

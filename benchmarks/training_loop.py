@@ -13,7 +13,6 @@ import tempfile
 import time
 
 import torch
-from torch import nn
 
 import run
 from ablations.configuration import RunConfiguration
@@ -42,7 +41,7 @@ def bare_speed(configuration: RunConfiguration) -> float:
     network = module.network.train()
     optimizer = module._optimizer(network.parameters())
     scheduler = module._scheduler(optimizer, total_steps=epochs * len(loader))
-    loss_function = nn.CrossEntropyLoss()
+    loss_function = module.task.loss
     seconds = 0.0
     for epoch in range(epochs):
         loader.sampler.set_epoch(epoch)

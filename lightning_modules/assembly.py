@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
 
 from lightning_modules.classifier import Classifier
+from lightning_modules.tasks import Task
 from lightning_modules.weights import load_weights
 
 
@@ -27,7 +28,7 @@ def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule
     recipe = config["recipe"]
     module = Classifier(
         network=instantiate(config["model"]),
-        num_classes=config["dataset"]["num_classes"],
+        task=make_task(config),
         seed=config["seed"],
         weight_init=instantiate(recipe["weight_init"]),
         optimizer=instantiate(recipe["optimizer"]),
@@ -39,7 +40,17 @@ def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule
         load_weights(module.network, config["weights"], config["weights_sha256"])
     # A checkpoint says which network its weights are of, for whoever uses it as `weights`.
     module.save_hyperparameters({"model": config["model"]}, logger=False)
-    return instantiate(config["dataset"]), module
+    return make_data(config), module
+
+
+def make_data(config: Mapping[str, Any]) -> LightningDataModule:
+    """Make the data module; the task, which a dataset names, is none of its arguments."""
+    return instantiate({key: value for key, value in config["dataset"].items() if key != "task"})
+
+
+def make_task(config: Mapping[str, Any]) -> Task:
+    """Make the loss and the metrics that the dataset names."""
+    return instantiate(config["dataset"]["task"])(num_classes=config["dataset"]["num_classes"])
 
 
 def make_trainer(

@@ -1,7 +1,7 @@
 """The LightningModule: how a network is trained and measured. One for every network and dataset.
 
-Loss: cross entropy of the logits. Metrics: top-1 and top-5 accuracy (torchmetrics), as fractions. The
-paper's training is in section 4.3; what stands in a recipe arrives here as arguments.
+Loss and metrics are the task's, which comes with the data (tasks.py). The paper's training is in section
+4.3; what stands in a recipe arrives here as arguments.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MeanMetric
 
 from lightning_modules.initialization import initialize
 from lightning_modules.seeding import derive_seed
+from lightning_modules.tasks import Task
 
 
 class TrainingDiverged(RuntimeError):
@@ -31,15 +31,15 @@ class TrainingDiverged(RuntimeError):
 
 
 class Classifier(LightningModule):
-    """Single-label classification of images (N, C, H, W) with labels (N,).
+    """Classification of images (N, C, H, W) with the labels of a task.
 
-    Logs every so many steps `train/loss`, `train/top1` and `learning_rate`; per epoch `train_loss`,
-    `train_top1`, `learning_rate` (of the last step), `val_loss`, `val_top1`, `val_top5`; of the test
-    `test_loss`, `test_top1`, `test_top5`.
+    Logs every so many steps `train/loss`, `learning_rate` and what the task shows of a batch; per epoch
+    `train_loss`, `learning_rate` (of the last step), `val_loss`; of the test `test_loss`; and the
+    task's metrics with the same prefixes, e.g. `train_top1`, `val_top1`, `val_top5`, `test_top1`.
 
     Args:
         network: Images -> logits (N, num_classes). Its parameters are set anew from the seed.
-        num_classes: Classes; with fewer than five, "top-5" is top-`num_classes`, which is 1.
+        task: Loss and metrics. It gets the data module's `class_weights` where there are any.
         seed: The run's seed: initial values, and what the network draws in an epoch (dropout).
         weight_init: One of `torch.nn.init`'s, called as `weight_init(weight, generator=...)`.
         optimizer: Makes the optimizer of the parameters.
@@ -53,7 +53,7 @@ class Classifier(LightningModule):
         self,
         *,
         network: nn.Module,
-        num_classes: int,
+        task: Task,
         seed: int,
         weight_init: Callable[..., Tensor],
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
@@ -69,17 +69,14 @@ class Classifier(LightningModule):
         self._log_every_n_steps = log_every_n_steps
         self._optimizer = optimizer
         self._scheduler = scheduler
-        self.loss = nn.CrossEntropyLoss()
+        self.task = task
         self.train_loss = MeanMetric()
-        self.train_top1 = MulticlassAccuracy(num_classes, top_k=1, average="micro")
-        accuracies = MetricCollection(
-            {
-                "top1": MulticlassAccuracy(num_classes, top_k=1, average="micro"),
-                "top5": MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro"),
-            }
-        )
-        self.val_accuracies = accuracies.clone(prefix="val_")
-        self.test_accuracies = accuracies.clone(prefix="test_")
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)  # Lightning declares it nowhere
+        weights = getattr(data, "class_weights", None)
+        if weights is not None:
+            self.task.set_class_weights(weights)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images.to(memory_format=self.memory_format))
@@ -92,47 +89,46 @@ class Classifier(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
         logits = self(images)
-        loss = self.loss(logits, labels)
+        loss = self.task.loss(logits, labels)
         if not torch.isfinite(loss):
             raise TrainingDiverged(self.global_step, loss.item())
         self.train_loss.update(loss.detach(), weight=len(labels))
-        self.train_top1.update(logits, labels)
+        for metric in self.task.metrics["train"].values():
+            metric.update(logits, labels)
         self._learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         # Straight to the logger: Lightning's own bookkeeping of values per step costs more than the
         # bookkeeping of an epoch does, and every step pays for it.
         if self.logger is not None and self.global_step % self._log_every_n_steps == 0:
-            top1 = (logits.argmax(dim=1) == labels).float().mean()
-            values = {"train/loss": loss.item(), "train/top1": top1.item()}
+            values = {"train/loss": loss.item()}
+            for name, value in self.task.of_batch(logits, labels).items():
+                values[f"train/{name}"] = value.item()
             values["learning_rate"] = self._learning_rate
             self.logger.log_metrics(values, step=self.global_step)
         return loss
 
     def on_train_epoch_end(self) -> None:
-        self.log_dict(
-            {
-                "train_loss": self.train_loss.compute(),
-                "train_top1": self.train_top1.compute(),
-                "learning_rate": self._learning_rate,
-            }
-        )
-        self.train_loss.reset()
-        self.train_top1.reset()
+        metrics = {"loss": self.train_loss, **self.task.metrics["train"]}
+        self.log_dict({f"train_{name}": metric.compute() for name, metric in metrics.items()})
+        self.log("learning_rate", self._learning_rate)
+        for metric in metrics.values():
+            metric.reset()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        self._evaluate("val", batch, self.val_accuracies)
+        self._evaluate("val", batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        self._evaluate("test", batch, self.test_accuracies)
+        self._evaluate("test", batch)
 
-    def _evaluate(self, part: str, batch: tuple[Tensor, Tensor], accuracies: MetricCollection) -> None:
+    def _evaluate(self, part: str, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
         logits = self(images)
-        loss = self.loss(logits, labels)
+        loss = self.task.loss(logits, labels)
         if not torch.isfinite(loss):  # the last training step may be the one that blew up
             raise TrainingDiverged(self.global_step, loss.item())
         self.log(f"{part}_loss", loss, on_epoch=True, batch_size=len(labels))
-        accuracies.update(logits, labels)
-        self.log_dict(accuracies, on_epoch=True)
+        for name, metric in self.task.metrics[part].items():
+            metric.update(logits, labels)
+            self.log(f"{part}_{name}", metric, on_epoch=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._optimizer(self.network.parameters())

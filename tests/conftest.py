@@ -19,6 +19,7 @@ from lightning_modules.classifier import Classifier
 from lightning_modules.data.images import ImageDataModule, Part
 from lightning_modules.head import no_fully_connected
 from lightning_modules.separable import SeparableConvNorm, depthwise_first, segments_by_size, square_kernel
+from lightning_modules.tasks import SingleLabel
 from lightning_modules.xception import Xception
 
 PAPER: dict[str, Any] = {
@@ -130,7 +131,7 @@ def make_classifier(small_xception: Callable[..., Xception]) -> Callable[..., Cl
         network = small_xception(dropout=changes.pop("dropout", 0.5))
         arguments: dict[str, Any] = {
             "network": network,
-            "num_classes": 6,
+            "task": SingleLabel(6),
             "seed": 0,
             "weight_init": nn.init.xavier_uniform_,
             "optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-5),

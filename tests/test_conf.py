@@ -4,8 +4,9 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +21,10 @@ from ablations.check import check_run
 from ablations.configuration import CONFIG_DIR, RunConfiguration
 from ablations.errors import UserError
 from ablations.studies import compose_runs, hydra_configuration, plan_study
+from lightning_modules.assembly import make_task
 from lightning_modules.initialization import initialize
 from lightning_modules.separable import SeparableConvNorm
+from lightning_modules.tasks import MultiLabel
 
 FILES = sorted(CONFIG_DIR.rglob("*.yaml"))
 OPTIONS = [
@@ -70,8 +73,9 @@ def test_the_axes_of_the_paper_have_their_options():
     assert options_of("fully_connected") == ["none", "two"]
     assert "separable_vgg" in options_of("model")
     assert {"mobilenet", "googlenet", "vgg16", "resnet152"} <= set(options_of("model"))
-    assert {"fashion_mnist_embedded", "fashion_mnist", "cifar10"} <= set(options_of("dataset"))
-    assert {"imagenet", "imagenet_shards", "multilabel", "open_images", "jft"} <= set(options_of("dataset"))
+    datasets = {"fashion_mnist_embedded", "fashion_mnist", "cifar10", "fashion_mosaic"}
+    datasets |= {"imagenet", "imagenet_shards", "multilabel", "open_images", "jft"}
+    assert datasets <= set(options_of("dataset"))
     assert STUDIES
 
 
@@ -82,6 +86,14 @@ def test_option_composes_and_resolves(group, option):
     if group != "study" and not group.startswith("hydra/"):
         assert run.choices[group] == option
         assert set(run.choices) <= {group for group, _ in OPTIONS}
+
+
+def noise_labels(config: Mapping[str, Any], draws: torch.Generator) -> torch.Tensor:
+    """Four images' labels, as the task of a dataset has them."""
+    num_classes = config["dataset"]["num_classes"]
+    if isinstance(make_task(config), MultiLabel):
+        return torch.randint(2, (4, num_classes), generator=draws).float()
+    return torch.randint(num_classes, (4,), generator=draws)
 
 
 def one_step(run: RunConfiguration) -> nn.Module:
@@ -98,11 +110,11 @@ def one_step(run: RunConfiguration) -> nn.Module:
     draws = torch.Generator().manual_seed(0)
     size = min(dataset["image_size"], 96)  # 299 takes seconds; the parameters are the same
     images = torch.rand(4, dataset["channels"], size, size, generator=draws) * 2 - 1
-    labels = torch.randint(dataset["num_classes"], (4,), generator=draws)
+    labels = noise_labels(config, draws)
     logits = network(images)
     assert logits.shape == (4, dataset["num_classes"])
     assert logits.isfinite().all()
-    nn.functional.cross_entropy(logits, labels).backward()
+    make_task(config).loss(logits, labels).backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     without = [n for n, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()]
     assert without == []
@@ -125,7 +137,8 @@ TRAINED: set[str] = set()
 def test_option_trains(group, option):
     run = composed(*overrides_for(group, option))
     shape = [run.resolved["dataset"][key] for key in ("channels", "image_size", "num_classes")]
-    same = json.dumps([run.resolved["model"], run.resolved["recipe"], run.seed, shape], sort_keys=True)
+    parts = [run.resolved["model"], run.resolved["recipe"], run.resolved["dataset"]["task"]]
+    same = json.dumps([*parts, run.seed, shape], sort_keys=True)
     if same not in TRAINED:
         one_step(run)
         TRAINED.add(same)
@@ -177,7 +190,7 @@ def test_fully_connected_layers_are_part_of_the_networks_that_the_paper_gave_the
         assert with_layers == PAPER_SCALE[model] + layers
 
 
-@pytest.mark.parametrize("dataset", ["fashion_mnist_embedded", "fashion_mnist", "cifar10"])
+@pytest.mark.parametrize("dataset", ["fashion_mnist_embedded", "fashion_mnist", "cifar10", "fashion_mosaic"])
 @pytest.mark.parametrize(
     ("model", "within"),
     # Table 3's variant has the width of the canonical one; no other is nearer.

@@ -1,6 +1,7 @@
 """In-memory image datasets: split, batch order, augmentation, and the data module they share.
 
-A dataset is one subclass of `ImageDataModule` that reads its files, and one file in conf/dataset/.
+A dataset is one subclass of `ImageDataModule` that reads its files, and one file in conf/dataset/. Where
+the images are not those of the files, it makes its parts itself (`make_parts`).
 
 Pairing: the split depends on `split_seed` alone; the order of the batches and the augmentation of
 every image are drawn per epoch and depend on (seed, epoch) alone. No global generator is read, so
@@ -37,13 +38,17 @@ from lightning_modules.seeding import MAX_SEED, generator
 from lightning_modules.validation import require_boolean, require_integer
 
 Batch = tuple[Tensor, Tensor]
-"""Images, float32 (N, C, H, W) in [-1, 1], and labels, int64 (N,)."""
+"""Images, float32 (N, C, H, W) in [-1, 1], and labels: int64 (N,), or of several classes an image
+float32 (N, num_classes) of 0 and 1."""
 
 UNIFORMS_PER_IMAGE = 3
 
 
 class Part(NamedTuple):
-    """The training or test part of a dataset: images, uint8 (N, C, H, W), and labels (N,)."""
+    """A part of a dataset: images, uint8 (N, C, H, W), and labels.
+
+    Labels are (N,) with one class an image, or (N, num_classes) of 0 and 1 with any number of them.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.integer]
@@ -126,7 +131,8 @@ class ImageBatches(Dataset[Batch]):
 
     def __init__(self, part: Part, *, horizontal_flip: bool, crop_padding: int) -> None:
         self.images = torch.tensor(part.images)
-        self.labels = torch.tensor(part.labels, dtype=torch.int64)
+        several = part.labels.ndim == 2  # classes an image
+        self.labels = torch.tensor(part.labels, dtype=torch.float32 if several else torch.int64)
         self.horizontal_flip = horizontal_flip
         self.crop_padding = crop_padding
 
@@ -143,6 +149,12 @@ class ImageBatches(Dataset[Batch]):
                 crop_padding=self.crop_padding,
             )
         return images.float() / 127.5 - 1, self.labels[selection.indices]
+
+
+def frozen_uniforms(shape: tuple[int, ...], seed: int) -> NDArray[np.float64]:
+    """Draws in [0, 1) that stay the same in every NumPy version; see `frozen_permutation`."""
+    raw = np.random.PCG64(seed).random_raw(shape)
+    return (raw >> 11).astype(np.float64) * 2.0**-53  # 53 bits fill a float64
 
 
 def frozen_permutation(length: int, seed: int) -> NDArray[np.int64]:
@@ -176,6 +188,33 @@ def require_draws_and_batches(
     # These two are the recipe's and the run's: named as the user sets them.
     require_integer("recipe.batch_size", batch_size, 1)
     require_integer("seed", seed, 0, MAX_SEED)
+
+
+def hold_out(train: Part, num_classes: int, validation_images: int, seed: int) -> tuple[Part, Part]:
+    """Split a training part with one class an image: what is kept, and what is held out of it.
+
+    Args:
+        train: Labels are 0 to num_classes - 1.
+        num_classes: Classes.
+        validation_images: Held out, the same number of each class.
+        seed: Draws them.
+
+    Raises:
+        ValueError: `validation_images` is no positive multiple of the classes, or leaves a class empty.
+    """
+    key = f"dataset.validation_images={validation_images}"
+    require_integer("dataset.validation_images", validation_images, num_classes)
+    if validation_images % num_classes:
+        raise ValueError(f"{key}: must be a multiple of {num_classes}, the number of classes")
+    smallest = np.bincount(train.labels, minlength=num_classes).min()
+    if validation_images >= smallest * num_classes:
+        raise ValueError(
+            f"{key}: must be below {smallest * num_classes}, as the smallest of the {num_classes} classes "
+            f"has {smallest} training images"
+        )
+    held_out = draw_per_class(train.labels, validation_images // num_classes, seed)
+    kept = np.setdiff1d(np.arange(len(train.labels)), held_out)
+    return Part(train.images[kept], train.labels[kept]), Part(train.images[held_out], train.labels[held_out])
 
 
 class ImageDataModule(LightningDataModule):
@@ -214,6 +253,8 @@ class ImageDataModule(LightningDataModule):
     """Where the files are if `root` is None."""
     hint: ClassVar[str]
     """What to put where if a file is missing; `{root}` stands for the root."""
+    class_weights: Tensor | None = None
+    """What each class counts where a metric weighs them, float32 (num_classes,); set by `setup`."""
 
     def __init__(
         self,
@@ -245,12 +286,6 @@ class ImageDataModule(LightningDataModule):
         require_integer("dataset.num_classes", num_classes, 1, 256)
         require_integer("dataset.channels", channels, 1)
         require_integer("dataset.image_size", image_size, 1)
-        require_integer("dataset.validation_images", validation_images, num_classes)
-        if validation_images % num_classes:
-            raise ValueError(
-                f"dataset.validation_images={validation_images}: must be a multiple of "
-                f"{num_classes}, the number of classes"
-            )
         require_integer("dataset.crop_padding", crop_padding, 0, image_size)
         require_draws_and_batches(split_seed, seed, batch_size, eval_batch_size)
 
@@ -315,32 +350,27 @@ class ImageDataModule(LightningDataModule):
         """
         if self.parts:
             return
-        train, test = self.decode(self._read_verified())
-        self._check_part("training", train)
-        self._check_part("test", test)
-        smallest = np.bincount(train.labels, minlength=self.num_classes).min()
-        if self.validation_images >= smallest * self.num_classes:
+        parts = self.make_parts(*self.decode(self._read_verified()))
+        if self.batch_size > len(parts["train"].images):
             raise ValueError(
-                f"dataset.validation_images={self.validation_images}: must be below "
-                f"{smallest * self.num_classes}, as the smallest of the {self.num_classes} classes "
-                f"has {smallest} training images"
+                f"recipe.batch_size={self.batch_size}: must be from 1 to {len(parts['train'].images)}, the "
+                "number of training images"
             )
-        held_out = draw_per_class(train.labels, self.validation_images // self.num_classes, self.split_seed)
-        kept = np.setdiff1d(np.arange(len(train.labels)), held_out)
-        if self.batch_size > len(kept):
-            raise ValueError(
-                f"recipe.batch_size={self.batch_size}: must be from 1 to {len(kept)}, the number of "
-                "training images"
-            )
-        parts = {
-            "train": Part(train.images[kept], train.labels[kept]),
-            "validation": Part(train.images[held_out], train.labels[held_out]),
-            "test": test,
-        }
         self.parts = {
             name: ImageBatches(part, horizontal_flip=self.horizontal_flip, crop_padding=self.crop_padding)
             for name, part in parts.items()
         }
+
+    def make_parts(self, train: Part, test: Part) -> dict[str, Part]:
+        """The parts train, validation and test, from the files' training and test part.
+
+        Raises:
+            ValueError: a size that does not fit the data.
+        """
+        self._check_part("training", train)
+        self._check_part("test", test)
+        kept, held_out = hold_out(train, self.num_classes, self.validation_images, self.split_seed)
+        return {"train": kept, "validation": held_out, "test": test}
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch."""

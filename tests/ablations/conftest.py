@@ -12,11 +12,17 @@ import pandas as pd
 import pytest
 
 from ablations.configuration import RunConfiguration
-from ablations.records import HISTORY_COLUMNS, SCHEMA, SCHEMA_VERSION, RunDirectory
+from ablations.records import SCHEMA, SCHEMA_VERSION, RunDirectory
 from ablations.results import Arm, PaperRow, Study, StudyFigure, StudyRun
 from ablations.studies import compose_runs, hydra_configuration
 
 STEPS_PER_EPOCH = 94
+
+COLUMNS = (
+    *("epoch", "step", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5"),
+    *("learning_rate", "seconds"),
+)
+"""Of metrics.csv where images have one label."""
 
 
 @pytest.fixture
@@ -215,7 +221,7 @@ def write_run() -> WriteRun:
         }
         if epochs:
             with directory.history_path.open("w", newline="", encoding="utf-8") as file:
-                rows = csv.DictWriter(file, HISTORY_COLUMNS, restval=0.25, lineterminator="\n")
+                rows = csv.DictWriter(file, COLUMNS, restval=0.25, lineterminator="\n")
                 rows.writeheader()
                 for epoch in range(1, epochs + 1):
                     late = epochs - epoch

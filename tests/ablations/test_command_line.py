@@ -216,6 +216,12 @@ def test_report_of_every_outcome(
     assert str(raised.value) == f"failed: OSError: disk full\nrecord: {directory.record_path}"
 
 
+def test_outcome_shows_the_main_metric_of_the_run(configuration: RunConfiguration, write_run) -> None:
+    metrics = {"val_loss": 1.0, "val_map100": 0.5, "test_loss": 1.0, "test_map100": 0.4}
+    record = write_run(configuration, metrics=metrics).read()
+    assert outcome(record) == "completed: validation MAP@100 50.0%, test MAP@100 40.0%"
+
+
 def test_report_of_a_run_that_another_process_holds(configuration: RunConfiguration, write_run) -> None:
     directory = RunDirectory(configuration.results_dir, configuration.run_id)
     with pytest.raises(RunsFailed, match="is being trained by another process; nothing was done"):

@@ -58,7 +58,7 @@ def test_list_of_every_status(call, runs, write_run, capsys: pytest.CaptureFixtu
     rows = [line.split("│")[1:-1] for line in shown.out.splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in row] for row in rows]
     assert [row[:5] for row in cells[:6]] == [
-        ["residual", "0", "completed", "6", "50.0%"],
+        ["residual", "0", "completed", "6", "top-1 50.0%"],
         ["residual", "1", "diverged", "2", "–"],
         ["residual", "2", "failed", "0", "–"],
         ["residual", "3", "running", "3", "–"],

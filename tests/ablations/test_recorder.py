@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from ablations.recorder import Recorder, number
-from ablations.records import HISTORY_COLUMNS, RunDirectory
+from ablations.records import RunDirectory
 
+COLUMNS = ["epoch", "step", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5"]
+COLUMNS += ["learning_rate", "seconds"]
 METRICS = ("train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "learning_rate")
 
 
@@ -73,10 +75,8 @@ def test_a_row_per_epoch_that_reads_back_to_the_last_bit(
         assert directory.epochs_done() == epoch
         history = directory.history()
         assert history is not None
-        assert tuple(history.columns) == HISTORY_COLUMNS
-        assert history.to_dict("records") == [
-            {name: row[name] for name in HISTORY_COLUMNS} for row in trainer.recorder.rows
-        ]
+        assert list(history.columns) == COLUMNS
+        assert history.to_dict("records") == trainer.recorder.rows
     assert [row["epoch"] for row in trainer.recorder.rows] == [1, 2, 3]
     assert [row["step"] for row in trainer.recorder.rows] == [10, 20, 30]
     last = trainer.recorder.rows[-1]
@@ -146,5 +146,34 @@ def test_an_end_while_saving_leaves_the_checkpoint_before(
 def test_a_metric_that_is_not_there_is_a_bug(trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer.train_epoch()
     monkeypatch.setitem(globals(), "METRICS", METRICS[:-2] + METRICS[-1:])
-    with pytest.raises(KeyError, match="val_top5"):
+    with pytest.raises(AssertionError, match="every epoch measures the same"):
+        trainer.train_epoch()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "columns"),
+    [
+        (("train_loss", "val_map100", "val_loss", "learning_rate"), ["train_loss", "val_loss", "val_map100"]),
+        (
+            ("val_b", "val_a", "val_loss", "train_loss", "train_b", "learning_rate"),
+            ["train_loss", "train_b", "val_loss", "val_b", "val_a"],
+        ),
+    ],
+)
+def test_a_task_has_its_own_columns_the_main_metric_first(
+    trainer: FakeTrainer, directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, metrics, columns
+) -> None:
+    monkeypatch.setitem(globals(), "METRICS", metrics)
+    trainer.train_epoch()
+    history = directory.history()
+    assert history is not None
+    assert list(history.columns) == ["epoch", "step", *columns, "learning_rate", "seconds"]
+
+
+@pytest.mark.parametrize("missing", ["train_loss", "val_loss", "learning_rate"])
+def test_what_every_run_has_is_not_missing(
+    trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(globals(), "METRICS", [name for name in METRICS if name != missing])
+    with pytest.raises(KeyError, match=missing):
         trainer.train_epoch()

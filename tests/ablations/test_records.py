@@ -17,12 +17,16 @@ from filelock import FileLock
 
 from ablations.configuration import RunConfiguration
 from ablations.records import (
-    HISTORY_COLUMNS,
     SCHEMA,
     STATUSES,
     RunDirectory,
     UnreadableRecord,
+    metric_label,
+    metric_names,
 )
+
+COLUMNS = "epoch,step,train_loss,train_top1,val_loss,val_top1,val_top5,learning_rate,seconds"
+HEADER = COLUMNS.encode() + b"\n"
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -311,11 +315,11 @@ def test_results_that_may_only_be_read(
 def test_history_is_read_to_the_last_bit(configuration, write_run) -> None:
     directory = write_run(configuration)
     value = 0.1 + 0.2  # 0.30000000000000004
-    row = ",".join(["1", "94", *[repr(value)] * (len(HISTORY_COLUMNS) - 2)])
-    directory.history_path.write_text(",".join(HISTORY_COLUMNS) + "\n" + row + "\n")
+    row = ",".join(["1", "94", *[repr(value)] * 7])
+    directory.history_path.write_text(f"{COLUMNS}\n{row}\n")
     history = directory.history()
     assert history is not None
-    assert tuple(history.columns) == HISTORY_COLUMNS
+    assert ",".join(history.columns) == COLUMNS
     assert history["val_top1"].tolist() == [value]
     assert history["epoch"].tolist() == [1]
 
@@ -326,18 +330,52 @@ def test_history_is_read_to_the_last_bit(configuration, write_run) -> None:
         b"",
         b"\xff\xfe\x00\x01",
         b"epoch,step\n1,94\n",
-        ",".join(HISTORY_COLUMNS).encode() + b"\n1,94,a,b,c,d,e,f,g\n",
-        ",".join(HISTORY_COLUMNS).encode() + b"\n1,94\n1,2,3,4,5,6,7,8,9,10,11,12\n",
+        HEADER + b"1,94,a,b,c,d,e,f,g\n",
+        HEADER + b"1,94\n1,2,3,4,5,6,7,8,9,10,11,12\n",
         b'"never closed\n1,2',
-        ",".join(HISTORY_COLUMNS).encode() + b"\n1,94,1,.5,1,nan,1,.1,2\n",  # an accuracy that is none
-        ",".join(HISTORY_COLUMNS).encode() + b"\n2,94,1,.5,1,.5,1,.1,2\n",  # without its first epoch
-        ",".join(HISTORY_COLUMNS).encode() + b"\n1,94,1,.5,1,.5,1,.1,2\n2,94,1,.5,1,.5,1,.1,2\n",
+        HEADER + b"1,94,1,.5,1,nan,1,.1,2\n",  # an accuracy that is none
+        HEADER + b"1,94,1,.5,1,.5,inf,.1,2\n",
+        HEADER + b"2,94,1,.5,1,.5,1,.1,2\n",  # without its first epoch
+        HEADER + b"1,94,1,.5,1,.5,1,.1,2\n2,94,1,.5,1,.5,1,.1,2\n",
+        HEADER,  # no epoch
+        b"epoch,step,train_loss,val_loss,learning_rate,seconds\n1,94,1,1,.1,2\n",  # nothing measured
+        b"epoch,step,train_loss,val_loss,val_top1,seconds\n1,94,1,1,.5,2\n",  # without a column of all
+        b"epoch,step,train_loss,val_loss,val_top1,val_top1,learning_rate,seconds\n1,94,1,1,.5,.5,.1,2\n",
     ],
 )
 def test_damaged_history(directory: RunDirectory, content: bytes) -> None:
     directory.path.mkdir(parents=True)
     directory.history_path.write_bytes(content)
     assert directory.history() is None
+
+
+def test_history_of_another_task(directory: RunDirectory) -> None:
+    directory.path.mkdir(parents=True)
+    header = "epoch,step,train_loss,val_loss,val_map100,learning_rate,seconds"
+    directory.history_path.write_text(f"{header}\n1,94,nan,1,.5,.1,2\n2,188,1,1,.6,.1,2\n")
+    history = directory.history()
+    assert history is not None
+    assert ",".join(history.columns) == header
+    assert history["val_map100"].tolist() == [0.5, 0.6]
+    assert directory.rows() is not None
+
+
+def test_metrics_by_name_the_main_one_first() -> None:
+    assert metric_names(COLUMNS.split(",")) == ["top1", "top5"]
+    assert metric_names({"val_loss": 1.0, "val_map100": 0.5, "test_loss": 1.0, "test_map100": 0.5}) == [
+        "map100"
+    ]
+    assert [metric_label(name) for name in ("top1", "top5", "map100", "other")] == [
+        "top-1", "top-5", "MAP@100", "other"
+    ]  # fmt: skip
+
+
+def test_a_completed_record_has_any_tasks_metrics(directory: RunDirectory, configuration, write_run) -> None:
+    write_run(configuration, metrics={"val_loss": 1.0, "val_map100": 0.5, "test_map100": 0.4})
+    assert directory.read() is not None
+    write_run(configuration, metrics={"val_loss": 1.0, "test_loss": 0.5})
+    with pytest.raises(UnreadableRecord, match="completed without metrics"):
+        directory.read()
 
 
 def test_a_cut_off_checkpoint_is_none(directory: RunDirectory) -> None:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from ablations.recorder import Recorder
 from ablations.records import RunDirectory
 from lightning_modules.classifier import TrainingDiverged
+from lightning_modules.tasks import SingleLabel
 
 
 def schedule(factor):
@@ -47,7 +48,9 @@ def make_linear(make_classifier):
     """Makes a classifier whose weights stay at their start: logits by hand are easy."""
 
     def make(**changes):
-        network = nn.Sequential(nn.Flatten(), nn.Linear(100, changes.get("num_classes", 6)))
+        num_classes = changes.pop("num_classes", 6)
+        changes.setdefault("task", SingleLabel(num_classes))
+        network = nn.Sequential(nn.Flatten(), nn.Linear(100, num_classes))
         frozen = {"optimizer": partial(torch.optim.SGD, lr=0.0), "scheduler": schedule(lambda _: 1.0)}
         return make_classifier(**({"network": network, "channels_last": False} | frozen | changes))
 

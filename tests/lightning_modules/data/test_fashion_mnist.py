@@ -23,7 +23,7 @@ CONF = Path(__file__).parents[3] / "conf" / "dataset"
 def options(name):
     """The keys of an option file, with a stand-in for what comes from other groups."""
     keys = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    del keys["_target_"]
+    del keys["_target_"], keys["task"]
     return keys | {"batch_size": 64, "seed": 0}
 
 

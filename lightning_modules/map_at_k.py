@@ -1,0 +1,108 @@
+"""MAP@k with class weights: how the paper measures on FastEval14k (section 4.2; there k is 100).
+
+The paper says "mean average precision for the top 100 predictions, weighting the contribution of each
+class with a score that estimates how common it is in social media images" and gives no formula. What
+stands at `MeanAveragePrecisionAtK` is ours: the usual MAP@k where all weights are equal.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_modules.validation import require_integer
+
+
+class MeanAveragePrecisionAtK(Metric):
+    """The mean over images of the weighted average precision of the first k classes.
+
+    The classes of an image are ranked by their score, equal scores by the class's number, the lower
+    one first. With r = 1, 2, ..., min(k, C) the ranks, c(r) the class at rank r, y its label (0 or 1)
+    and w its weight:
+
+        precision(r) = (y_c(1) + ... + y_c(r)) / r
+        AP = sum over r of w_c(r) y_c(r) precision(r)  /  sum of the k largest w_c y_c
+        MAP = mean of AP over the images
+
+    Of ours: a weight counts where its class is a label of the image, and precision itself weighs
+    nothing; AP is a mean within the image, so that every image counts the same whatever its labels
+    weigh; the divisor is the most that k predictions can collect, so that 1 can be reached. An image
+    without a label of positive weight has no AP and is left out; without any other image MAP is NaN.
+
+    Scores are compared as float32; NaN has no rank, so there must be none. The states are sums: the
+    value over several processes is that of one which sees all images.
+
+    Args:
+        num_classes: C.
+        k: Predictions that count.
+
+    Raises:
+        ValueError: An argument is no whole number of at least 1.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    sum_of_precisions: Tensor
+    images: Tensor
+    class_weights: Tensor
+
+    def __init__(self, num_classes: int, k: int, **metric_options: Any) -> None:
+        super().__init__(**metric_options)
+        require_integer("num_classes", num_classes, 1)
+        require_integer("k", k, 1)
+        self.k = min(k, num_classes)
+        self.register_buffer("class_weights", torch.ones(num_classes), persistent=False)
+        self.add_state("sum_of_precisions", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def set_class_weights(self, weights: Tensor) -> None:
+        """Weigh the classes; until then every one weighs 1. A common factor changes nothing.
+
+        Args:
+            weights: float32 (C,), finite and at least 0, one of them positive.
+
+        Raises:
+            ValueError: Another shape, or a weight that is none.
+        """
+        if weights.shape != self.class_weights.shape:
+            raise ValueError(
+                f"class_weights of shape {tuple(weights.shape)}: must be one for each of "
+                f"{len(self.class_weights)} classes"
+            )
+        if not (weights.isfinite().all() and (weights >= 0).all() and weights.any()):
+            raise ValueError("class_weights: must be finite, at least 0, and one of them above")
+        self.class_weights = weights.to(self.class_weights)
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Take the images of a batch.
+
+        Args:
+            scores: (N, C), the higher, the earlier; logits and probabilities rank alike.
+            labels: (N, C), 1 where the image has the class, else 0.
+        """
+        ranked = _rank_keys(scores).topk(self.k, dim=1).indices
+        relevant = labels.gather(1, ranked).to(self.class_weights)
+        ranks = torch.arange(1, self.k + 1, device=relevant.device)
+        gains = self.class_weights[ranked] * relevant * relevant.cumsum(1) / ranks
+        attainable = (self.class_weights * labels).topk(self.k, dim=1).values.sum(1)
+        counted = attainable > 0
+        self.sum_of_precisions += (gains.sum(1)[counted] / attainable[counted]).sum()
+        self.images += counted.sum()
+
+    def compute(self) -> Tensor:
+        return self.sum_of_precisions / self.images
+
+
+def _rank_keys(scores: Tensor) -> Tensor:
+    """Integers (N, C) in the order of the scores, equal scores in falling order of the class.
+
+    `topk` leaves open which of equal values comes first, and a stable sort of 17,000 classes takes
+    ten times as long: the keys are all different, so that only one answer is right.
+    """
+    bits = (scores.float() + 0.0).view(torch.int32)  # + 0.0: minus zero equals zero
+    # IEEE 754: as integers, positive floats have their order and negative ones the opposite.
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    num_classes = scores.shape[1]
+    return ordered * num_classes - torch.arange(num_classes, device=scores.device)
