@@ -5,8 +5,10 @@ imported once the configuration stands, so that --help and --cfg answer at once.
 """
 
 import secrets
+import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ablations import command_line, environment
-from ablations.configuration import RunConfiguration
-from ablations.errors import UserError
+from ablations.configuration import CONFIG_DIR, RunConfiguration
+from ablations.errors import RunsFailed, UserError
 from ablations.records import COMPLETED, DIVERGED, DONE, FAILED, RUNNING, SCHEMA, SCHEMA_VERSION, RunDirectory
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ def run(config: DictConfig) -> None:
         raise UserError(f"study={config.study.name} is a sweep: add -m")
     alone = hydra_config.mode == RunMode.RUN  # in a sweep the terminal belongs to the sweep
     directory = RunDirectory(configuration.results_dir, configuration.run_id)
+    if configuration.processes > 1 and not alone:
+        return run_apart(hydra_config.overrides.task)
+    if configuration.processes > 1 and environment.process_rank(configuration.devices) > 0:
+        return train_beside(configuration, directory)
     if alone and directory.status() not in DONE:
         from ablations.check import check_run
 
@@ -58,8 +64,40 @@ def run(config: DictConfig) -> None:
         command_line.report_run(directory, record)
 
 
-def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_bar: bool) -> dict[str, Any]:
-    """Train from the last completed epoch on (or not), test, and write the record; the caller has the lock.
+def run_apart(overrides: Sequence[str]) -> None:
+    """Run a run of several processes as a command of its own, which Lightning repeats to start them."""
+    command = [sys.executable, str(CONFIG_DIR.parent / "run.py"), *overrides]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # the sweep tells it from the record
+
+
+def train_beside(configuration: RunConfiguration, directory: RunDirectory) -> None:
+    """Train a run whose record another process keeps, the first of several; silent but where this one fails.
+
+    Raises:
+        RunsFailed: This process failed.
+        SystemExit: Interrupted; the first process says so.
+    """
+    if directory.status() in DONE:  # torchrun and srun start every process
+        return
+    try:
+        record = train(configuration, directory, progress_bar=False, first=False)
+    except KeyboardInterrupt:
+        raise SystemExit(command_line.EXIT_INTERRUPTED) from None
+    if record["status"] == FAILED:
+        rank = environment.process_rank(configuration.devices)
+        raise RunsFailed(f"process {rank} failed: {record['error'].strip().splitlines()[-1]}")
+
+
+def train(
+    configuration: RunConfiguration, directory: RunDirectory, *, progress_bar: bool, first: bool = True
+) -> dict[str, Any]:
+    """Train and test from the last completed epoch on, and write the record; the caller holds the lock.
+
+    Args:
+        configuration: The run's.
+        directory: Its directory.
+        progress_bar: Whether the terminal is this run's.
+        first: Whether this is the first of its processes: the one that writes.
 
     Returns:
         The record: completed, diverged or failed.
@@ -71,12 +109,13 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_
     from ablations.run_logger import make_logger, summary
     from lightning_modules.assembly import make_trainer
     from lightning_modules.classifier import TrainingDiverged
+    from lightning_modules.processes import end_processes, start_processes
 
     environment.quieten()
-    torch.set_num_threads(configuration.resolved["trainer"]["threads"])
+    trainer = None
     record = begin_record(configuration, directory)
     recorder = Recorder(directory)
-    logger = make_logger(configuration, record)
+    logger = make_logger(configuration, record) if first else None
     try:
         cost = count_network(configuration.resolved)
         record |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
@@ -87,15 +126,22 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_
             progress_bar=progress_bar,
             folder=directory.path,
         )
-        record |= {"device": environment.device(trainer.strategy.root_device)}
-        checkpoint = checkpoint_of_same_kind(directory, record)
-        directory.write(record)
+        start_processes(trainer)
+        torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning sets them anew
+        device = environment.device(trainer.strategy.root_device)
+        record |= {"device": device | {"processes": configuration.processes}}
+        # One answer for all processes: the first one's record is about to change.
+        checkpoint = trainer.strategy.broadcast(checkpoint_of_same_kind(directory, record) if first else None)
+        if first:
+            directory.write(record)
         record |= {"metrics": fit_and_test(configuration, trainer, recorder, checkpoint)}
         record |= {"status": COMPLETED}
     except TrainingDiverged as divergence:
         record |= {"status": DIVERGED, "diverged_at_step": divergence.step}
     except Exception:
         record |= {"status": FAILED, "error": traceback.format_exc()}
+        if trainer is not None:
+            end_processes(trainer)
     finally:
         record |= {
             "finished": now() if record["status"] != RUNNING else None,
@@ -107,7 +153,8 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, progress_
             logger.log_summary(summary(record))
             logger.finish(succeeded=record["status"] == COMPLETED)
             record["wandb_run_id"] = logger.version
-    directory.write(record)
+    if first:
+        directory.write(record)
     return record
 
 

@@ -4,7 +4,7 @@ What needs no torch comes first, so that a wrong seed is told at once.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -12,6 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from ablations import environment
 from ablations.configuration import CONFIG_DIR, CONFIG_NAME, RunConfiguration
 from ablations.errors import UserError
 from ablations.files import check_results_dir
@@ -22,6 +23,9 @@ from lightning_modules.validation import (
     require_number,
     require_one_of,
 )
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+"""Lightning's, but those of a library that is not installed."""
 
 
 def check_run(run: RunConfiguration) -> None:
@@ -34,8 +38,8 @@ def check_run(run: RunConfiguration) -> None:
     check_results_dir(run.results_dir)
     check_keys(run)
     try:
-        _check_values(run.resolved)
-        _check_parts(run.resolved)
+        _check_values(run)
+        _check_parts(run)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -60,11 +64,8 @@ def check_keys(run: RunConfiguration) -> None:
     Raises:
         UserError: A key that nothing reads.
     """
-    scaling = run.choices.get("dataset_model")  # optional, so Hydra lets pass what does not exist
-    if scaling is not None and scaling != f"{run.choices.get('dataset')}_{run.choices.get('model')}":
-        options = GlobalHydra.instance().config_loader().get_group_options("dataset_model")
-        if scaling not in options:
-            raise UserError(f"dataset_model={scaling}: no such option; there are: {', '.join(options)}")
+    check_optional(run, "dataset_model", "dataset")
+    check_optional(run, "recipe_model", "recipe")
     top = {*OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml"), *run.choices} - {"defaults", "hydra"}
     nodes = {"": (run.resolved, top)}
     for group, option in run.choices.items():
@@ -80,8 +81,27 @@ def check_keys(run: RunConfiguration) -> None:
             raise UserError(f"{key}: no such key; there are: {', '.join(sorted(known))}")
 
 
-def _check_values(config: Mapping[str, Any]) -> None:
+def check_optional(run: RunConfiguration, group: str, first: str) -> None:
+    """Check that an option of `group` exists where it was chosen by name: Hydra lets pass what does not.
+
+    Args:
+        run: The run.
+        group: Optional; by default `<option of first>_<model>`, which needs not exist.
+        first: The group that the default is named after beside the model.
+
+    Raises:
+        UserError: It does not exist.
+    """
+    option = run.choices.get(group)
+    if option is not None and option != f"{run.choices.get(first)}_{run.choices.get('model')}":
+        options = GlobalHydra.instance().config_loader().get_group_options(group)
+        if option not in options:
+            raise UserError(f"{group}={option}: no such option; there are: {', '.join(options)}")
+
+
+def _check_values(run: RunConfiguration) -> None:
     """Check values that no part refuses before it trains."""
+    config = run.resolved
     recipe, logger = config["recipe"], config["logger"]
     require_boolean("train", config["train"])
     if not config["train"] and config["weights"] is None:
@@ -89,6 +109,16 @@ def _check_values(config: Mapping[str, Any]) -> None:
     if config["weights"] is None and config["weights_sha256"] is not None:
         raise ValueError(f"weights_sha256={config['weights_sha256']}: of what? weights=FILE is missing")
     require_integer("recipe.epochs", recipe["epochs"], 1)
+    require_integer("recipe.batch_size", recipe["batch_size"], 1)
+    if recipe["batch_size"] % run.processes:
+        raise ValueError(
+            f"recipe.batch_size={recipe['batch_size']}: must be a multiple of {run.processes}, the number of "
+            "processes (trainer.devices times trainer.num_nodes)"
+        )
+    require_one_of("recipe.precision", recipe["precision"], PRECISIONS)
+    if run.processes > 1:
+        require_one_of("trainer.strategy", config["trainer"].get("strategy"), ("ddp",))
+        require_boolean("trainer.sync_batchnorm", config["trainer"].get("sync_batchnorm"))
     require_boolean("recipe.channels_last", recipe.get("channels_last"))
     if "lr" in recipe["optimizer"]:
         require_number("recipe.optimizer.lr", recipe["optimizer"]["lr"], 0)
@@ -101,25 +131,37 @@ def _check_values(config: Mapping[str, Any]) -> None:
         require_integer("logger.every_n_steps", logger.get("every_n_steps"), 1)
 
 
-def _check_parts(config: Mapping[str, Any]) -> None:
+def _check_parts(run: RunConfiguration) -> None:
     """Build everything that a run is made of; a part refuses the values it cannot take."""
     import torch
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
     from ablations.network_cost import count_network
-    from lightning_modules.assembly import make_data, make_task
+    from lightning_modules.assembly import make_data, make_task, make_trainer
     from lightning_modules.weights import fit_weights, read_weights
 
+    config = run.resolved
     accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
     require_one_of("trainer.accelerator", config["trainer"].get("accelerator"), accelerators)
     recipe = config["recipe"]
+    steps = recipe["epochs"] * 100
     with torch.device("meta"):
         network = explained("model", lambda: instantiate(config["model"]))
         optimizer = explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
-        explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=100))
+        explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=steps))
         explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
     if (weights := config["weights"]) is not None:
         fit_weights(network, read_weights(weights), weights)
+    environment.quieten()
+    trainer = explained(
+        "trainer",
+        lambda: make_trainer(config, callbacks=[], logger=None, progress_bar=False, folder=run.results_dir),
+    )
+    if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type != "cuda":
+        raise ValueError("trainer.sync_batchnorm=True: must be false where the device is no GPU")
+    if run.processes > 1:
+        cluster = trainer.strategy.cluster_environment
+        explained("trainer", lambda: cluster.validate_settings(run.devices, trainer.num_nodes))
     explained("dataset.task", lambda: make_task(config))
     explained("dataset", lambda: make_data(config).prepare_data())
     explained("model", lambda: count_network(config))
@@ -135,9 +177,11 @@ def explained(what: str, build: Callable[[], Any]) -> Any:
     Raises:
         ValueError: It got a wrong value.
     """
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
     try:
         return build()
-    except (InstantiationException, ValueError, TypeError, RuntimeError) as error:
+    except (InstantiationException, MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         cause: BaseException = error
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__

@@ -69,7 +69,7 @@ def main(task: Callable[[DictConfig], None]) -> int:
 
 def config_groups() -> str:
     """What can be chosen, a group per paragraph: "residual: false, true"."""
-    chosen_by_others = ("hydra", "dataset_model")  # the latter by dataset and model
+    chosen_by_others = ("hydra", "dataset_model", "recipe_model")  # the latter by their names' two halves
     paragraphs = []
     for folder in sorted(path for path in CONFIG_DIR.iterdir() if path.is_dir()):
         if folder.name not in chosen_by_others:

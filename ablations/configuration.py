@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ablations.errors import UserError
 from lightning_modules.data.checksums import filled_checksums
+from lightning_modules.validation import require_integer
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "conf"
 CONFIG_NAME = "config"
@@ -41,13 +42,17 @@ NOT_IDENTITY = (
 
 Of `dataset.files` the checksums are part of it; how many images may be undecodable decides whether a run
 ends, not what it ends with.
+
+Several processes change it where each has BN statistics or dropout draws of its own: then their number is
+part of the identity.
 """
 
 REQUIRED = (
     *("seed", "train", "weights", "weights_sha256"),
     "results_dir",
     *(f"dataset.{key}" for key in ("checksums", "num_classes", "channels", "image_size", "task")),
-    *(f"recipe.{key}" for key in ("epochs", "channels_last", "weight_init", "optimizer", "scheduler")),
+    *(f"recipe.{key}" for key in ("epochs", "batch_size", "channels_last", "precision", "averaging")),
+    *(f"recipe.{key}" for key in ("weight_init", "optimizer", "scheduler")),
     *("trainer.accelerator", "trainer.threads"),
     *("model._target_", "dataset._target_", "logger.backend"),
 )
@@ -92,6 +97,11 @@ class RunConfiguration:
         resolved["dataset"]["checksums"] = filled_checksums(resolved["dataset"])
         if not isinstance(folder := resolved["results_dir"], str) or not folder:
             raise UserError(f"results_dir={folder}: must be a folder; as a number it is written ./2026")
+        try:
+            for key in {"devices", "num_nodes"} & resolved["trainer"].keys():
+                require_integer(f"trainer.{key}", resolved["trainer"][key], 1)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         own = {
             group: option
             for group, option in choices.items()
@@ -112,6 +122,9 @@ class RunConfiguration:
                 node = node.get(parent, {})
             node.pop(last, None)
         identity.pop("weights", None)  # weights_sha256 stands for it, wherever the file lies
+        own_statistics = not self.resolved["trainer"].get("sync_batchnorm")
+        if self.processes > 1 and (own_statistics or identity["recipe"].get("dropout")):
+            identity["processes"] = self.processes
         return identity
 
     @cached_property
@@ -129,13 +142,23 @@ class RunConfiguration:
     @property
     def arm_name(self) -> str:
         """What an ablation varies, e.g. "intermediate_activation=relu residual=true"."""
-        fixed = ("model", "dataset", "dataset_model", "recipe", "trainer", "logger")
+        fixed = ("model", "dataset", "dataset_model", "recipe", "recipe_model", "trainer", "logger")
         varied = sorted(set(self.choices) - set(fixed))
         return " ".join(f"{group}={self.choices[group]}" for group in varied)
 
     @property
     def seed(self) -> int:
         return self.resolved["seed"]
+
+    @property
+    def devices(self) -> int:
+        """Processes per machine, one device each."""
+        return self.resolved["trainer"].get("devices", 1)
+
+    @property
+    def processes(self) -> int:
+        """Processes that train the run together."""
+        return self.devices * self.resolved["trainer"].get("num_nodes", 1)
 
     @property
     def results_dir(self) -> Path:

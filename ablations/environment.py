@@ -52,7 +52,8 @@ def quieten() -> None:
     """
     logging.raiseExceptions = False  # W&B's own logging, where its disk is full
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # devices, tips
+    for package in ("lightning.pytorch", "lightning.fabric"):  # devices, processes, tips
+        logging.getLogger(package).setLevel(logging.WARNING)
     for message in (
         r".*does not have many workers.*",  # the data is in memory
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
@@ -64,6 +65,20 @@ def quieten() -> None:
 def process() -> dict[str, Any]:
     """Who trains: host and process id."""
     return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def process_rank(devices: int) -> int:
+    """Which of a run's processes this is; the first, 0, keeps the record.
+
+    Args:
+        devices: Processes per machine.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun
+        return int(os.environ["RANK"])
+    if "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ and "LOCAL_RANK" not in os.environ:
+        return int(os.environ["SLURM_PROCID"])  # srun
+    # Lightning has started this process, or nobody, and then the other machines are told by the user.
+    return int(os.environ.get("NODE_RANK", 0)) * devices + int(os.environ.get("LOCAL_RANK", 0))
 
 
 def cpu_name() -> str:

@@ -21,7 +21,7 @@ def number(value: Tensor) -> float:
 
 
 class Recorder(Checkpoint):
-    """Keeps metrics.csv and checkpoint.ckpt of a run.
+    """Keeps metrics.csv and checkpoint.ckpt of a run; of several processes the first writes them.
 
     The rows are part of the checkpoint, so the two agree whenever the process ends: a run that goes
     on has the rows of exactly the epochs that its weights have seen.
@@ -69,10 +69,12 @@ class Recorder(Checkpoint):
         assert not self.rows or list(row) == list(self.rows[0]), "every epoch measures the same"
         self.rows.append(row)
         self._save_checkpoint(trainer)
-        self.write_history()
+        if trainer.is_global_zero:
+            self.write_history()
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.write_history()  # where the process ended between checkpoint and rows
+        if trainer.is_global_zero:
+            self.write_history()  # where the process ended between checkpoint and rows
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "wall_time": self.wall_time}
@@ -92,7 +94,9 @@ class Recorder(Checkpoint):
     def _save_checkpoint(self, trainer: Trainer) -> None:
         place = self._directory.checkpoint_path
         beside = place.with_name(f".{place.name}.partial")
-        trainer.save_checkpoint(beside)
+        trainer.save_checkpoint(beside)  # every process takes part, the first one writes
+        if not trainer.is_global_zero:
+            return
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, place)

@@ -46,7 +46,7 @@ SCHEMA = {
     "steps": "optimizer steps taken",
     "steps_per_second": "training steps over the time spent in them; null before the first epoch",
     "wall_time_s": "seconds from start to end, interruptions left out",
-    "device": "{type, name, threads}",
+    "device": "{type, name, threads} of a process, and the number of processes",
     "versions": "version per package",
     "git": "{commit, dirty} of the code; null outside a checkout",
     "wandb_run_id": "null where nothing was logged",

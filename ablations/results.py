@@ -36,7 +36,9 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     "top1": Metric(METRIC_LABELS["top1"], lambda classes: 1 / classes),
     "top5": Metric(METRIC_LABELS["top5"], lambda classes: min(5, classes) / classes),
-    "map100": Metric(METRIC_LABELS["map100"], lambda classes: 0.0),  # of any order of the classes: its lower bound
+    "map100": Metric(
+        METRIC_LABELS["map100"], lambda classes: 0.0
+    ),  # of any order of the classes: its lower bound
 }
 """By their names in metrics.csv and record.json, there after `val_` and `test_`."""
 

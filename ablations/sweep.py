@@ -164,7 +164,7 @@ def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[Pl
 
 
 def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> str | None:
-    """Launch runs side by side; returns what went wrong outside of the runs themselves."""
+    """Launch runs, side by side if each is one process; returns what went wrong outside of them."""
     overrides = [
         [
             *run.overrides,
@@ -175,9 +175,14 @@ def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> s
         ]
         for run in runs
     ]
+    # A run of several processes has the machine to itself.
+    several = any(run.configuration.processes > 1 for run in runs)
+    batches = [[job] for job in overrides] if several else [overrides]
     try:
-        for job in launcher.launch(overrides, initial_job_idx=first_job):
-            _ = job.return_value
+        for batch in batches:
+            for job in launcher.launch(batch, initial_job_idx=first_job):
+                _ = job.return_value
+            first_job += len(batch)
     except Exception as error:  # whatever a launcher raises when a process dies
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return None

@@ -65,18 +65,25 @@ def make_trainer(
 
     Args:
         config: The run's resolved configuration.
-        callbacks: What listens, the record first of all.
+        callbacks: What listens, the record first of all; the recipe's averaging is added.
         logger: None logs nothing.
         progress_bar: Whether the terminal is this run's.
         folder: Where Lightning would put what it writes by itself.
     """
+    place, recipe = config["trainer"], config["recipe"]
+    averaging = [] if recipe["averaging"] is None else [instantiate(recipe["averaging"])]
     return Trainer(
-        accelerator=config["trainer"]["accelerator"],
-        devices=1,
-        max_epochs=config["recipe"]["epochs"],
+        accelerator=place["accelerator"],
+        devices=place.get("devices", 1),
+        num_nodes=place.get("num_nodes", 1),
+        strategy=place.get("strategy", "auto"),
+        sync_batchnorm=place.get("sync_batchnorm", False),
+        use_distributed_sampler=False,  # the data module gives each process its own images
+        precision=recipe["precision"],
+        max_epochs=recipe["epochs"],
         logger=logger or False,
         log_every_n_steps=1,  # the module sees to its steps itself; a larger one would warn of short epochs
-        callbacks=list(callbacks),
+        callbacks=[*callbacks, *averaging],
         num_sanity_val_steps=0,  # it would read validation before the first step for nothing
         deterministic="warn",  # what has no deterministic form on a GPU warns; the CPU has them all
         enable_progress_bar=progress_bar,

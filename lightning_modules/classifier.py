@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lightning_modules.initialization import initialize
+from lightning_modules.processes import agree_on_buffers, mean_over_processes
 from lightning_modules.seeding import derive_seed
 from lightning_modules.tasks import Task
 
@@ -44,7 +45,7 @@ class Classifier(LightningModule):
         weight_init: One of `torch.nn.init`'s, called as `weight_init(weight, generator=...)`.
         optimizer: Makes the optimizer of the parameters.
         scheduler: Makes the learning rate's schedule as `scheduler(optimizer, total_steps=...)`;
-            it is stepped after every training step.
+            it is stepped after every training step. A step takes one batch of all processes.
         channels_last: Whether images and weights lie in channels-last memory order.
         log_every_n_steps: Training steps between two that are logged.
     """
@@ -84,14 +85,18 @@ class Classifier(LightningModule):
     def on_train_epoch_start(self) -> None:
         # Dropout draws from the global generator: set it anew every epoch, so that an epoch draws
         # the same whether the run got there in one go or was interrupted on the way.
-        torch.manual_seed(derive_seed(self.seed, "network", self.current_epoch))
+        # Of several processes each has other images, so it draws for itself.
+        process = self.trainer.global_rank
+        purpose = (self.current_epoch, *([process] if process else []))
+        torch.manual_seed(derive_seed(self.seed, "network", *purpose))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
         logits = self(images)
         loss = self.task.loss(logits, labels)
-        if not torch.isfinite(loss):
-            raise TrainingDiverged(self.global_step, loss.item())
+        global_loss = mean_over_processes(loss.detach())
+        if not torch.isfinite(global_loss):
+            raise TrainingDiverged(self.global_step, global_loss.item())
         self.train_loss.update(loss.detach(), weight=len(labels))
         for metric in self.task.metrics["train"].values():
             metric.update(logits, labels)
@@ -99,7 +104,7 @@ class Classifier(LightningModule):
         # Straight to the logger: Lightning's own bookkeeping of values per step costs more than the
         # bookkeeping of an epoch does, and every step pays for it.
         if self.logger is not None and self.global_step % self._log_every_n_steps == 0:
-            values = {"train/loss": loss.item()}
+            values = {"train/loss": global_loss.item()}
             for name, value in self.task.of_batch(logits, labels).items():
                 values[f"train/{name}"] = value.item()
             values["learning_rate"] = self._learning_rate
@@ -108,10 +113,24 @@ class Classifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         metrics = {"loss": self.train_loss, **self.task.metrics["train"]}
-        self.log_dict({f"train_{name}": metric.compute() for name, metric in metrics.items()})
-        self.log("learning_rate", self._learning_rate)
+        values = {f"train_{name}": metric.compute() for name, metric in metrics.items()}
+        values["learning_rate"] = self._learning_rate
+        self.log_dict(values, sync_dist=True)  # equal in all processes already; without it Lightning warns
         for metric in metrics.values():
             metric.reset()
+
+    def on_validation_epoch_start(self) -> None:
+        self._not_finite = torch.zeros((), device=self.device)
+        agree_on_buffers(self.network)
+
+    def on_validation_epoch_end(self) -> None:
+        # Here and not in a step, because processes may have different numbers of batches.
+        loss = mean_over_processes(self._not_finite)
+        if not torch.isfinite(loss):  # the last training step may be the one that blew up
+            raise TrainingDiverged(self.global_step, loss.item())
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_epoch_end = on_validation_epoch_end
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         self._evaluate("val", batch)
@@ -123,9 +142,8 @@ class Classifier(LightningModule):
         images, labels = batch
         logits = self(images)
         loss = self.task.loss(logits, labels)
-        if not torch.isfinite(loss):  # the last training step may be the one that blew up
-            raise TrainingDiverged(self.global_step, loss.item())
-        self.log(f"{part}_loss", loss, on_epoch=True, batch_size=len(labels))
+        self._not_finite = torch.where(loss.isfinite(), self._not_finite, loss)
+        self.log(f"{part}_loss", loss, on_epoch=True, batch_size=len(labels), sync_dist=True)
         for name, metric in self.task.metrics[part].items():
             metric.update(logits, labels)
             self.log(f"{part}_{name}", metric, on_epoch=True)

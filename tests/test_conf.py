@@ -41,18 +41,19 @@ def options_of(group: str) -> list[str]:
 
 
 def overrides_for(group: str, option: str) -> list[str]:
-    """What chooses an option; a dataset_model comes with its dataset and its model."""
+    """What chooses an option; a scaling comes with its dataset or recipe and its model."""
     if group == "model" and option in NEEDS_LARGER_IMAGES:
         return [f"dataset={NEEDS_LARGER_IMAGES[option]}", f"model={option}"]
-    if group != "dataset_model":
+    if not group.endswith("_model"):
         return [f"{group}={option}"]
+    first = group.removesuffix("_model")
     fitting = [
-        [f"dataset={dataset}", f"model={model}"]
-        for dataset in options_of("dataset")
+        [f"{first}={other}", *overrides_for("model", model)]
+        for other in options_of(first)
         for model in options_of("model")
-        if option == f"{dataset}_{model}"
+        if option == f"{other}_{model}"
     ]
-    assert len(fitting) == 1, f"{option}: named after no dataset and model, so nothing would choose it"
+    assert len(fitting) == 1, f"{option}: named after no {first} and model, so nothing would choose it"
     return fitting[0]
 
 
@@ -105,7 +106,8 @@ def one_step(run: RunConfiguration) -> nn.Module:
     if recipe["channels_last"]:
         network.to(memory_format=torch.channels_last)
     optimizer = instantiate(recipe["optimizer"])(network.parameters())
-    scheduler = instantiate(recipe["scheduler"])(optimizer, total_steps=10)
+    total_steps = recipe["epochs"] * 4_000  # JFT's rate falls after 11,719 steps for the first time
+    scheduler = instantiate(recipe["scheduler"])(optimizer, total_steps=total_steps)
 
     draws = torch.Generator().manual_seed(0)
     size = min(dataset["image_size"], 96)  # 299 takes seconds; the parameters are the same
@@ -122,7 +124,10 @@ def one_step(run: RunConfiguration) -> nn.Module:
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     rate = optimizer.param_groups[0]["lr"]
     optimizer.step()
-    scheduler.step()
+    for _ in range(total_steps - 1):
+        scheduler.step()
+        if optimizer.param_groups[0]["lr"] != rate:
+            break
     assert optimizer.param_groups[0]["lr"] != rate
     unmoved = [name for name, parameter in network.named_parameters() if torch.equal(parameter, before[name])]
     assert unmoved == []

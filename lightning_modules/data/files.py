@@ -27,17 +27,17 @@ import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lightning_modules.data.checksums import MISSING, file_checksum, file_path
 from lightning_modules.data.decoding import Crops, UndecodableImage, decode_rgb
 from lightning_modules.data.images import (
     Batch,
-    EpochSampler,
+    Batches,
     Selection,
-    make_loader,
+    eval_loader,
     require_draws_and_batches,
-    sequential_selections,
+    train_loader,
 )
 from lightning_modules.validation import require_boolean, require_integer, require_number
 
@@ -67,7 +67,7 @@ class UndecodableImages(ValueError):
         super().__init__(message.strip().rpartition(f"{type(self).__name__}: ")[2])
 
 
-class ImageFiles(Dataset[Batch]):
+class ImageFiles(Batches):
     """Images in files that are decoded, cropped and scaled straight into a batch.
 
     Args:
@@ -291,9 +291,7 @@ class ImageFilesDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch."""
         part = self.parts["train"]
-        return make_loader(
-            part, EpochSampler(len(part), self.batch_size, self.seed), num_workers=self.num_workers
-        )
+        return train_loader(self, part, self.batch_size, self.seed, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._eval_dataloader("validation")
@@ -302,9 +300,7 @@ class ImageFilesDataModule(LightningDataModule):
         return self._eval_dataloader("test")
 
     def _eval_dataloader(self, name: str) -> DataLoader[Batch]:
-        part = self.parts[name]
-        selections = sequential_selections(len(part), self.eval_batch_size)
-        return make_loader(part, selections, num_workers=self.num_workers)
+        return eval_loader(self, self.parts[name], name, self.eval_batch_size, num_workers=self.num_workers)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: which images were read, and which of them could not be decoded."""

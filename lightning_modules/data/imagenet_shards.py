@@ -218,6 +218,7 @@ class TrainingShards:
     Args:
         shards: Paths or addresses.
         train_images: In all of them.
+        batch_size: Images of a training batch, of all processes together.
         streams: Workers of a process; 0: the process itself.
         **settings: As `TrainingStream` has them, without what depends on the epoch and the process.
     """
@@ -241,8 +242,7 @@ class TrainingShards:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        _, processes = process_and_count()
-        return self.train_images // (self.batch_size * processes)
+        return self.train_images // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         """
@@ -268,13 +268,14 @@ class TrainingShards:
             yield batch
 
     def _batches(self, rank: int, processes: int, *, endless: bool) -> Iterator[Batch]:
-        """Full batches; what the streams have left at their ends is put together."""
+        """Shares of full batches, this process's; the rests at the ends of the streams are put together."""
+        share = self.batch_size // processes
         rest: list[Batch] = []
         while True:
             stream = TrainingStream(
                 self.shards,
                 epoch=self.epoch,
-                batch_size=self.batch_size,
+                batch_size=share,
                 rank=rank,
                 processes=processes,
                 expected_images=self.train_images,
@@ -283,14 +284,14 @@ class TrainingShards:
             begun = False
             for batch in make_loader(stream, None, num_workers=self.streams):
                 begun = True
-                if len(batch[1]) == self.batch_size:
+                if len(batch[1]) == share:
                     yield batch
                     continue
                 rest.append(batch)
-                if sum(len(labels) for _, labels in rest) >= self.batch_size:
+                if sum(len(labels) for _, labels in rest) >= share:
                     images, labels = (torch.cat(of_all) for of_all in zip(*rest, strict=True))
-                    yield images[: self.batch_size], labels[: self.batch_size]
-                    rest = [(images[self.batch_size :], labels[self.batch_size :])]
+                    yield images[:share], labels[:share]
+                    rest = [(images[share:], labels[share:])]
             if not (endless and begun):
                 return
 

@@ -34,6 +34,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lightning_modules.data.checksums import CHECKSUM
+from lightning_modules.processes import process_of
 from lightning_modules.seeding import MAX_SEED, generator
 from lightning_modules.validation import require_boolean, require_integer
 
@@ -69,12 +70,25 @@ class EpochSampler(Sampler[Selection]):
     """The shuffled training batches of an epoch; Lightning calls `set_epoch` before each.
 
     The last, smaller batch is dropped: BN statistics of a few images are noise, of one an error.
+
+    Args:
+        num_images: of the training part.
+        batch_size: images of a batch, over all processes.
+        seed: of the run.
+        process: which of the processes this is, from 0. Each has its slice of every batch, so that
+            together they see the batches that one process sees.
+        processes: how many train together; `batch_size` is a multiple of it.
     """
 
-    def __init__(self, num_images: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, num_images: int, batch_size: int, seed: int, *, process: int = 0, processes: int = 1
+    ) -> None:
+        assert batch_size % processes == 0, f"{batch_size} images for {processes} processes"
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
+        self.process = process
+        self.processes = processes
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -88,14 +102,23 @@ class EpochSampler(Sampler[Selection]):
         order = torch.randperm(self.num_images, generator=draws)
         # Always all of them, so that switching one augmentation leaves the others' draws alone.
         uniforms = torch.rand(self.num_images, UNIFORMS_PER_IMAGE, dtype=torch.float64, generator=draws)
+        share = self.batch_size // self.processes
         for batch in range(len(self)):
-            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            start = batch * self.batch_size + self.process * share
+            part = slice(start, start + share)
             yield Selection(order[part], uniforms[part])
 
 
-def sequential_selections(num_images: int, batch_size: int) -> list[Selection]:
-    """Every image once, in order, without augmentation; the last batch may be smaller."""
-    return [Selection(indices, None) for indices in torch.split(torch.arange(num_images), batch_size)]
+def sequential_selections(
+    num_images: int, batch_size: int, *, process: int = 0, processes: int = 1
+) -> list[Selection]:
+    """Every image once, in order, without augmentation; the last batch may be smaller.
+
+    Of several processes each has its part, every image in one of them alone: nothing is repeated to make
+    the parts equally large.
+    """
+    indices = torch.arange(num_images).tensor_split(processes)[process]
+    return [Selection(part, None) for part in torch.split(indices, batch_size)]
 
 
 def augment(images: Tensor, uniforms: Tensor, *, horizontal_flip: bool, crop_padding: int) -> Tensor:
@@ -126,7 +149,15 @@ def augment(images: Tensor, uniforms: Tensor, *, horizontal_flip: bool, crop_pad
     ]
 
 
-class ImageBatches(Dataset[Batch]):
+class Batches(Dataset[Batch]):
+    """Images that are gathered a whole batch at a time: `part[selection]` is a batch."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Images."""
+
+
+class ImageBatches(Batches):
     """Images in memory that are gathered, augmented and scaled a whole batch at a time."""
 
     def __init__(self, part: Part, *, horizontal_flip: bool, crop_padding: int) -> None:
@@ -233,8 +264,8 @@ class ImageDataModule(LightningDataModule):
         image_size: height and width of an image, in pixels.
         validation_images: held out of the training part, the same number of each class.
         split_seed: draws the held-out images; the same for all runs that are compared.
-        batch_size: images of a training batch.
-        eval_batch_size: images of a validation or test batch.
+        batch_size: images of a training batch, over all processes.
+        eval_batch_size: images of a validation or test batch, of each process.
         seed: of the run: draws order and augmentation, together with the epoch.
         horizontal_flip: whether training images are mirrored with probability 0.5.
         crop_padding: pixels of black around a training image before a crop of its own size.
@@ -374,18 +405,13 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch."""
-        part = self.parts["train"]
-        return make_loader(part, EpochSampler(len(part), self.batch_size, self.seed))
+        return train_loader(self, self.parts["train"], self.batch_size, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._eval_dataloader("validation")
+        return eval_loader(self, self.parts["validation"], "validation", self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._eval_dataloader("test")
-
-    def _eval_dataloader(self, name: str) -> DataLoader[Batch]:
-        part = self.parts[name]
-        return make_loader(part, sequential_selections(len(part), self.eval_batch_size))
+        return eval_loader(self, self.parts["test"], "test", self.eval_batch_size)
 
     def _find(self, folder: Path, name: str) -> Path | None:
         candidates = (folder / f"{name}{suffix}" for suffix in self.suffixes)
@@ -466,6 +492,47 @@ class ImageDataModule(LightningDataModule):
                 f"dataset.num_classes={self.num_classes}: the {name} labels go from "
                 f"{part.labels.min()} to {part.labels.max()}, must be 0 to {self.num_classes - 1}"
             )
+
+
+def train_loader(
+    data: LightningDataModule, part: Batches, batch_size: int, seed: int, *, num_workers: int = 0
+) -> DataLoader[Batch]:
+    """The share that this process has of every shuffled batch of a part.
+
+    Args:
+        data: Whose loader it is; its trainer knows the processes.
+        part: Takes a `Selection` as its index.
+        batch_size: Images of a batch, of all processes together.
+        seed: The run's.
+        num_workers: Processes that decode.
+    """
+    process, processes = process_of(data)
+    sampler = EpochSampler(len(part), batch_size, seed, process=process, processes=processes)
+    return make_loader(part, sampler, num_workers=num_workers)
+
+
+def eval_loader(
+    data: LightningDataModule, part: Batches, name: str, batch_size: int, *, num_workers: int = 0
+) -> DataLoader[Batch]:
+    """The share that this process has of a part, every image of which is in the share of one process.
+
+    Args:
+        data: Whose loader it is; its trainer knows the processes.
+        part: Takes a `Selection` as its index.
+        name: "validation" or "test".
+        batch_size: Images of a batch of one process.
+        num_workers: Processes that decode.
+
+    Raises:
+        ValueError: There are more processes than images.
+    """
+    process, processes = process_of(data)
+    if len(part) < processes:
+        raise ValueError(
+            f"trainer.devices: {processes} processes are more than the {len(part)} {name} images"
+        )
+    selections = sequential_selections(len(part), batch_size, process=process, processes=processes)
+    return make_loader(part, selections, num_workers=num_workers)
 
 
 def make_loader(

@@ -23,6 +23,7 @@ class FakeTrainer:
         self.recorder = recorder
         self.current_epoch = 0
         self.global_step = 0
+        self.is_global_zero = True
         self.callback_metrics: dict[str, torch.Tensor] = {}
         self.saved: list[dict[str, Any]] = []
 

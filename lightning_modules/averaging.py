@@ -1,0 +1,107 @@
+"""Polyak averaging: what is evaluated is an average of the weights, training goes on from the weights.
+
+The paper: "Polyak averaging was used at inference time" for all models (section 4.3), without the decay.
+Here, as in TensorFlow's published training code of Inception V3: an exponential moving average of weights
+and of BN's running statistics after every step, which forgets faster in the first steps:
+
+    average = d * average + (1 - d) * weights,  d = min(decay, (1 + steps) / (10 + steps))
+
+Lightning's own `WeightAveraging` copies the average into the module where training ends, which a run that
+was interrupted between its last epoch and its test never reaches, and averages the metrics' module as well.
+"""
+
+import itertools
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lightning_modules.validation import require_number
+
+
+class PolyakAveraging(Callback):
+    """Averages `module.network` after every training step; validation and test see the average.
+
+    A checkpoint's `state_dict` holds what is evaluated, the average; the weights that training goes on
+    from lie beside it.
+
+    Args:
+        decay: Share of the average that a step keeps, in [0, 1).
+
+    Raises:
+        ValueError: `decay` is out of range.
+    """
+
+    def __init__(self, *, decay: float) -> None:
+        require_number("recipe.averaging.decay", decay, 0, 1)
+        self._decay = decay
+        self._going_on: dict[str, Any] | None = None
+        self._average: AveragedModel | None = None
+
+    @property
+    def average(self) -> AveragedModel:
+        """The average; while the network is evaluated, the weights that training goes on from."""
+        assert self._average is not None, "only while a run is fitted and tested"
+        return self._average
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        # Not in `setup`, where the network is not on its device yet.
+        network = _network(module)
+        self._average = AveragedModel(network, multi_avg_fn=self._update, use_buffers=True)
+        if self._going_on is not None:  # what was loaded into the network is the average
+            self._average.n_averaged.fill_(self._going_on["steps"])
+            network.load_state_dict(self._going_on["weights"])
+            self._going_on = None
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        self.average.update_parameters(_network(module))
+
+    def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._swap(module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._swap(module)
+
+    def on_test_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._swap(module)
+
+    def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._swap(module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        state = self.average.module.state_dict()
+        checkpoint["state_dict"] |= {f"network.{name}": value for name, value in state.items()}
+        steps = int(self.average.n_averaged)
+        checkpoint["averaging"] = {"steps": steps, "weights": _network(module).state_dict()}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._going_on = checkpoint["averaging"]
+
+    def _update(self, averages: Any, values: Any, steps: Tensor | int) -> None:
+        decay = min(self._decay, (1 + int(steps)) / (10 + int(steps)))
+        get_ema_multi_avg_fn(decay)(averages, values, steps)
+
+    @torch.no_grad()
+    def _swap(self, module: LightningModule) -> None:
+        """Exchange the values of network and average, buffers included."""
+        network, average = _network(module), self.average.module
+        pairs = zip(
+            itertools.chain(network.parameters(), network.buffers()),
+            itertools.chain(average.parameters(), average.buffers()),
+            strict=True,
+        )
+        for value, averaged in pairs:
+            kept = value.clone()
+            value.copy_(averaged)
+            averaged.copy_(kept)
+
+
+def _network(module: LightningModule) -> nn.Module:
+    assert isinstance(module.network, nn.Module)
+    return module.network

@@ -1,0 +1,53 @@
+"""Several processes that train one network: each computes its share of every batch (synchronous descent).
+
+Gradients are averaged by torch's DistributedDataParallel. What each process computes by itself and all must
+agree on (a loss that is not finite, BN's running averages) is agreed on here. With one process nothing here
+does anything.
+"""
+
+import signal
+
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from torch import Tensor, distributed, nn
+
+
+def several() -> bool:
+    """Whether this process is one of several, which know of each other."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def start_processes(trainer: Trainer) -> None:
+    """Start the other processes, where nobody else has, and wait until all know of each other.
+
+    Lightning would do so when it fits; a run has to agree before on what it goes on from.
+    """
+    if trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.launch(trainer.strategy.setup_environment)
+
+
+def end_processes(trainer: Trainer) -> None:
+    """End the processes that `start_processes` started: this one failed, and they would wait for it."""
+    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        trainer.strategy.launcher.kill(signal.SIGKILL)
+
+
+def process_of(data: LightningDataModule) -> tuple[int, int]:
+    """Which process this is, and how many there are; (0, 1) outside of a trainer."""
+    return (0, 1) if data.trainer is None else (data.trainer.global_rank, data.trainer.world_size)
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a value (); not finite where one process has it so. Every process must call this."""
+    if not several():
+        return value
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
+
+
+def agree_on_buffers(network: nn.Module) -> None:
+    """Take the first process's buffers, so that all evaluate one network. Every process must call this."""
+    if several():
+        for buffer in network.buffers():
+            distributed.broadcast(buffer, src=0)
