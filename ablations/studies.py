@@ -116,7 +116,10 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
     """
     seeds_override, overrides = _split_seed(overrides)
     with_study = [f"study={name}", *overrides]
-    node = OmegaConf.to_container(compose(CONFIG_NAME, quote_option_names(with_study)).study, resolve=True)
+    config = compose(CONFIG_NAME, quote_option_names(with_study))
+    if config.get("train") is False:
+        raise UserError(f"train=false: study={name} compares how networks train; evaluate without a study")
+    node = OmegaConf.to_container(config.study, resolve=True)
     assert isinstance(node, dict)
     _check_study(name, node)
     set_by_user = {parsed.key_or_group for item in overrides if (parsed := parse_override(item))}
@@ -140,8 +143,6 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
                     group=name,
                 )
             )
-    if any(run.epochs == 0 for run in runs):
-        raise UserError(f"train=false: study={name} compares how networks train; evaluate without a study")
     suffix = _output_suffix(overrides, seeds_override)
     study = Study(
         name=name,

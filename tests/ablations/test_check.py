@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def test_an_option_that_takes_keys_from_another_is_left_to_itself(
 ) -> None:
     run = configure("+recipe.extra=1")
     (tmp_path / "conf" / "recipe").mkdir(parents=True)
-    (tmp_path / "conf" / "config.yaml").write_text("outcome_version: 1\nseed: 0\nresults_dir: results\n")
+    shutil.copy(check.CONFIG_DIR / "config.yaml", tmp_path / "conf")
     monkeypatch.setattr(check, "CONFIG_DIR", tmp_path / "conf")
     check.check_keys(run)  # no file at all: an option of another configuration directory
     file = tmp_path / "conf" / "recipe" / "embedded.yaml"

@@ -111,7 +111,7 @@ def test_what_is_typed_composes(configure) -> None:
 
 # Identity
 
-OUTSIDE = ("results_dir", "logger", "trainer", "dataset.root", "dataset.download")
+OUTSIDE = ("results_dir", "logger", "trainer", "dataset.root", "dataset.download", "weights")
 
 
 def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -144,6 +144,8 @@ def test_exactly_what_can_change_the_outcome_changes_the_run_id(configure) -> No
     assert {
         "outcome_version",
         "seed",
+        "train",
+        "weights_sha256",
         "recipe.epochs",
         "recipe.channels_last",
         "recipe.weight_init._target_",
@@ -152,6 +154,7 @@ def test_exactly_what_can_change_the_outcome_changes_the_run_id(configure) -> No
         "model._target_",
         "model.width",
         "model.norm.momentum",
+        "model.pool._target_",
         "model.residual._target_",
         "residual._target_",
         "intermediate_activation._target_",
@@ -161,6 +164,7 @@ def test_exactly_what_can_change_the_outcome_changes_the_run_id(configure) -> No
     } <= changing
     assert {
         "results_dir",
+        "weights",
         "dataset.root",
         "dataset.download",
         "trainer.accelerator",
@@ -272,7 +276,17 @@ def test_is_outside_identity(key: str, outside: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["seed", "results_dir", "trainer.threads", "logger.backend", "recipe.epochs", "dataset.checksums"]
+    "key",
+    [
+        "seed",
+        "train",
+        "weights",
+        "results_dir",
+        "trainer.threads",
+        "logger.backend",
+        "recipe.epochs",
+        "dataset.checksums",
+    ],
 )
 def test_what_every_run_has_cannot_be_deleted(configure, key: str) -> None:
     run = configure()

@@ -1,0 +1,235 @@
+"""train=false: weights are evaluated once, and the record is one like any other."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import run
+from ablations import command_line
+from ablations.check import check_run
+from ablations.configuration import RunConfiguration
+from ablations.errors import UserError
+from ablations.records import RunDirectory
+from ablations.studies import PlannedRun, compose_runs, hydra_configuration, plan_study, standing
+from ablations.sweep import plan_sweep
+from lightning_modules.assembly import make_data_and_module
+
+pytestmark = pytest.mark.slow
+
+TINY = ("model.width=0.02", "model.stem_stride=2", "model.middle_modules=0", "recipe.epochs=1", "logger=none")
+
+
+@pytest.fixture(scope="module")
+def results_dir(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def configure(results_dir: Path) -> Callable[..., RunConfiguration]:
+    def make(*overrides: str) -> RunConfiguration:
+        with hydra_configuration():
+            (configuration,) = compose_runs([*TINY, f"results_dir='{results_dir}'", *overrides])
+        return configuration
+
+    return make
+
+
+def directory_of(configuration: RunConfiguration) -> RunDirectory:
+    return RunDirectory(configuration.results_dir, configuration.run_id)
+
+
+def carried_out(configuration: RunConfiguration) -> RunDirectory:
+    check_run(configuration)
+    directory = directory_of(configuration)
+    with directory.lock():
+        run.train(configuration, directory, progress_bar=False)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def trained(configure) -> RunDirectory:
+    """A run whose network differs from the default's in what its values do not show."""
+    return carried_out(configure("intermediate_activation=relu", "model.norm.eps=0.1", "seed=3"))
+
+
+@pytest.fixture(scope="module")
+def evaluated(configure, trained: RunDirectory) -> RunConfiguration:
+    """The same network on the same data: the seed alone is another."""
+    weights = f"weights='{trained.checkpoint_path}'"
+    configuration = configure("intermediate_activation=relu", "seed=4", "train=false", weights)
+    carried_out(configuration)
+    return configuration
+
+
+def test_a_checkpoint_gives_the_metrics_of_its_run(
+    trained: RunDirectory, evaluated: RunConfiguration
+) -> None:
+    then, now = trained.read(), directory_of(evaluated).read()
+    assert then is not None
+    assert now is not None
+    assert now["metrics"] == then["metrics"]
+    assert now["metrics"]["val_top1"] > 0.2  # learned something: no two fresh networks are compared
+    assert now["config"]["model"]["norm"]["eps"] == 0.1  # follows the checkpoint
+    assert now["config"]["weights_sha256"] == evaluated.resolved["weights_sha256"]
+
+
+def test_the_record_of_an_evaluation(evaluated: RunConfiguration) -> None:
+    directory = directory_of(evaluated)
+    record = directory.read()
+    assert record is not None
+    assert (record["status"], record["steps"], record["steps_per_second"]) == ("completed", 0, None)
+    assert record["finished"]
+    assert directory.rows() == []
+    assert directory.checkpoint() is None
+    assert directory.status() == "completed"  # so that it is not evaluated again
+    assert command_line.outcome(record).startswith("completed: validation top-1 ")
+    directory.history_path.rename(directory.path / "aside")
+    assert directory.status() == "missing"
+    (directory.path / "aside").rename(directory.history_path)
+
+
+def test_how_an_evaluation_stands_among_planned_runs(evaluated: RunConfiguration) -> None:
+    planned = PlannedRun("arm", (), evaluated, "sweep")
+    assert planned.epochs == 0
+    ((entry,), problems) = standing([planned])
+    assert problems == []
+    assert entry.status == "completed"
+    assert entry.history is not None
+    assert len(entry.history) == 0
+
+
+def test_training_starts_from_the_weights(configure, trained: RunDirectory) -> None:
+    weights = f"weights='{trained.checkpoint_path}'"
+    configuration = configure(weights, "intermediate_activation=elu", "seed=5")
+    assert configuration.resolved["model"]["norm"]["eps"] == 0.1
+    _, module = make_data_and_module(configuration.resolved)
+    state = torch.load(trained.checkpoint_path, weights_only=True)["state_dict"]
+    for name, value in module.network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(value, state[f"network.{name}"]), name
+    assert module.network.stem.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    record = carried_out(configuration).read()
+    assert record is not None
+    assert record["status"] == "completed"
+    assert record["steps"] == 4000 // 64
+
+
+def test_weights_that_are_not_finite_diverge(configure, trained: RunDirectory, tmp_path: Path) -> None:
+    checkpoint = torch.load(trained.checkpoint_path, weights_only=True)
+    checkpoint["state_dict"]["network.head.logits.bias"].fill_(float("nan"))
+    torch.save(checkpoint, tmp_path / "nan.ckpt")
+    configuration = configure(
+        f"weights='{tmp_path / 'nan.ckpt'}'", "intermediate_activation=relu", "train=false"
+    )
+    directory = carried_out(configuration)
+    record = directory.read()
+    assert record is not None
+    assert (record["status"], record["diverged_at_step"]) == ("diverged", 0)
+    assert directory.status() == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("intermediate_activation=elu",),
+            "model.intermediate_activation._target_=torch.nn.ELU: the network",
+        ),
+        (("model.stem_stride=1",), "model.stem_stride=1: the network of weights="),
+        (("model.norm.eps=0.01",), "model.norm.eps=0.01: the network of weights="),
+    ],
+)
+def test_another_network_is_not_evaluated(
+    configure, trained: RunDirectory, overrides: tuple[str, ...], message: str
+) -> None:
+    weights = f"weights='{trained.checkpoint_path}'"
+    with pytest.raises(UserError) as raised:
+        configure(weights, "train=false", "intermediate_activation=relu", *overrides)
+    assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("dataset=cifar10",), "for images of 1 channels, but dataset.channels=3"),
+        (("dataset.num_classes=7",), "of 10 classes, but dataset.num_classes=7"),
+        (("model.width=0.05",), "of another width: stem.conv1.conv.weight is 1x1x3x3 there and 2x1x3x3 in"),
+        (
+            ("model.middle_modules=1",),
+            "of another network than Xception as configured: without middle_flow.0.",
+        ),
+    ],
+)
+def test_the_check_names_what_does_not_fit(
+    configure, trained: RunDirectory, overrides: tuple[str, ...], message: str
+) -> None:
+    weights = f"weights='{trained.checkpoint_path}'"
+    before = sorted(trained.path.parent.iterdir())
+    with pytest.raises(UserError) as raised:
+        check_run(configure(weights, *overrides))
+    assert str(raised.value).startswith(f"weights={trained.checkpoint_path}: {message}")
+    assert sorted(trained.path.parent.iterdir()) == before
+
+
+def test_a_sweep_over_weights(trained: RunDirectory, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.ckpt"
+    checkpoint = torch.load(trained.checkpoint_path, weights_only=True)
+    torch.save(checkpoint | {"epoch": 7}, copy)
+    arguments = [*TINY, "train=false", "intermediate_activation=relu"]
+    with hydra_configuration():
+        runs = plan_sweep([*arguments, f"weights={trained.checkpoint_path},{copy}"])
+        same = plan_sweep([*arguments, f"weights={copy},{copy}"])
+    assert len({run.run_id for run in runs}) == 2
+    assert {run.arm for run in runs} == {f"weights={trained.checkpoint_path}", f"weights={copy}"}
+    assert len(same) == 1
+
+
+def test_a_study_of_training_trains(trained: RunDirectory) -> None:
+    overrides = ["train=false", *TINY, f"weights={trained.checkpoint_path}"]
+    with hydra_configuration(), pytest.raises(UserError, match=r"^train=false: study=residual compares how"):
+        plan_study("residual", overrides)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train=false", "train=False: needs weights=FILE to evaluate"),
+        ("train=maybe", "train=maybe: must be true or false"),
+        ("weights=none.h5", "weights=none.h5: no such file"),
+        ("weights_sha256=abc", "weights_sha256=abc: of what? weights=FILE is missing"),
+        ("-m train=false seed=0,1", "train=False: needs weights=FILE to evaluate"),
+        ("-m weights=none.h5 seed=0,1", "weights=none.h5: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # a command sets it
+    monkeypatch.setattr("sys.argv", ["run.py", *arguments.split()])
+    assert command_line.main(run.run) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_evaluates_once(
+    trained: RunDirectory, evaluated: RunConfiguration, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    directory = directory_of(evaluated)
+    before = directory.record_path.read_text()
+    overrides = [
+        "intermediate_activation=relu",
+        "seed=4",
+        "train=false",
+        f"weights={trained.checkpoint_path}",
+    ]
+    where = f"results_dir={evaluated.results_dir}"
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # a command sets it
+    monkeypatch.setattr("sys.argv", ["run.py", *TINY, where, *overrides])
+    assert command_line.main(run.run) == 0
+    top1 = json.loads(before)["metrics"]["val_top1"]
+    assert f"completed: validation top-1 {top1:.1%}" in capsys.readouterr().out
+    assert directory.record_path.read_text() == before
