@@ -24,6 +24,7 @@ from lightning_modules.data.idx import format_idx
         ("residual=false", "intermediate_activation=elu", "logger=none", "seed=4294967295"),
         ("dataset_model=cifar10_xception",),  # another dataset's scaling, by its name
         ("~dataset_model", "recipe.norm_momentum=1", "recipe.optimizer.lr=0"),
+        ("dataset=fashion_mosaic",),
         ("+recipe.optimizer.nesterov=true", "trainer.accelerator=cpu", "logger.mode=online"),
         ("recipe.optimizer._target_=torch.optim.AdamW", "~recipe.optimizer.momentum"),
     ],
@@ -84,6 +85,8 @@ def test_what_is_right_passes_and_nothing_is_written(
         ("+recipe.optimizer.x=1", "recipe: SGD.__init__() got an unexpected keyword argument 'x'"),
         ("+model.depth=3", "model: Xception.__init__() got an unexpected keyword argument 'depth'"),
         ("+dataset.x=1", "dataset: "),
+        ("+dataset.task.x=1", "dataset.task: SingleLabel.__init__() got an unexpected keyword argument 'x'"),
+        ("dataset.task._target_=lightning_modules.tasks.Labels", "dataset.task: "),
         ("+residual.x=1", "model: LinearShortcut.__init__() got an unexpected keyword argument 'x'"),
     ],
 )

@@ -1,12 +1,15 @@
 """MAP@k against its definition, written down slowly, and over two processes."""
 
+import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed
 
 from lightning_modules.map_at_k import MeanAveragePrecisionAtK
 
@@ -143,22 +146,24 @@ def test_sizes_that_are_none_are_refused(num_classes, k, key):
         MeanAveragePrecisionAtK(num_classes, k)
 
 
-PROCESS = """
-import sys
-import torch
-import torch.distributed
-from lightning_modules.map_at_k import MeanAveragePrecisionAtK
-
-rank, store, data = int(sys.argv[1]), sys.argv[2], torch.load(sys.argv[3])
-torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-metric = MeanAveragePrecisionAtK(data["scores"].shape[1], 10)
-metric.set_class_weights(data["weights"])
-# Of different size, so that a mean of the processes' values would be another one.
-part = slice(0, 5) if rank == 0 else slice(5, None)
-metric.update(data["scores"][part], data["labels"][part])
-print(repr(metric.compute().item()))
-torch.distributed.destroy_process_group()
-"""
+def value_of_process(rank, folder):
+    """Rank 0 sees the first five images, rank 1 the rest: a mean of their values would be another one."""
+    data = torch.load(folder / "data.pt")
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / 'store'}",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(minutes=2),
+    )
+    try:
+        metric = MeanAveragePrecisionAtK(data["scores"].shape[1], 10)
+        metric.set_class_weights(data["weights"])
+        part = slice(0, 5) if rank == 0 else slice(5, None)
+        metric.update(data["scores"][part], data["labels"][part])
+        return metric.compute().item()
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
@@ -167,14 +172,13 @@ def test_two_processes_have_the_value_of_one(tmp_path):
     data = {"scores": torch.tensor(scores), "labels": torch.tensor(labels).float()}
     data |= {"weights": torch.tensor(weights, dtype=torch.float32)}
     torch.save(data, tmp_path / "data.pt")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(rank), str(tmp_path / "store"), str(tmp_path / "data.pt")],
-            cwd=Path(__file__).resolve().parents[2],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    values = [float(process.communicate()[0]) for process in processes]
+    arguments = [sys.executable, __file__, str(tmp_path)]
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True) as other:
+        values = [value_of_process(0, tmp_path), float(other.communicate()[0])]
     assert values == pytest.approx([fast_map(scores, labels, weights, 10)] * 2, rel=1e-6)
+
+
+if __name__ == "__main__":
+    print(repr(value_of_process(1, Path(sys.argv[1]))))
