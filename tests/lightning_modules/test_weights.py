@@ -127,14 +127,13 @@ def keras_network(tmp_path_factory) -> Iterator[KerasNetwork]:
 
 def save_as_keras_1(network: Any, path: Path) -> None:
     """`save_weights` of Keras 1, https://github.com/keras-team/keras/blob/1.2.2/keras/engine/topology.py."""
-    kinds = {1: ("convolution2d", "W"), 2: ("separableconvolution2d", "W1 W2"), 4: ("batchnormalization", "")}
+    kinds = {0: "activation", 1: "convolution2d", 2: "separableconvolution2d", 4: "batchnormalization"}
     numbers: dict[str, int] = {}
     with h5py.File(path, "w") as file:
         names = []
         for layer in network.layers:
             arrays = layer.get_weights()
-            kind, _ = kinds[len(arrays)] if arrays else ("activation", "")
-            kind = "dense" if arrays and arrays[0].ndim == 2 else kind
+            kind = "dense" if arrays and arrays[0].ndim == 2 else kinds[len(arrays)]
             numbers[kind] = numbers.get(kind, 0) + 1
             names.append(f"{kind}_{numbers[kind]}".encode())
             group = file.create_group(names[-1])
