@@ -77,8 +77,9 @@ class LinearShortcut(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # A 1x1 convolution with a stride reads every stride-th pixel: take those first. The same
         # result, and torch 2.14's strided 1x1 kernel for the CPU writes beyond its memory in
-        # channels-last order with fewer than eight channels.
-        return self.projection(x[:, :, :: self.stride, :: self.stride])
+        # channels-last order with fewer than eight channels. A pool of one pixel takes them: the
+        # gradient of x[:, :, ::2, ::2] is not in channels-last order, which slows down what is behind it.
+        return self.projection(nn.functional.avg_pool2d(x, 1, self.stride) if self.stride > 1 else x)
 
 
 def no_shortcut(*, in_channels: int, out_channels: int, stride: int, norm: Norm) -> None:

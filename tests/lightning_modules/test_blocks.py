@@ -101,5 +101,38 @@ def test_gradient_of_a_projection_is_right_in_channels_last_memory(channels):
     torch.testing.assert_close(kernel.grad[:, :, 0, 0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (7, 7), (6, 7), (1, 2)])
+def test_a_strided_projection_reads_every_second_pixel_and_hands_their_gradient_on(
+    height, width, memory_format
+):
+    shortcut = LinearShortcut(in_channels=3, out_channels=3, stride=2, norm=lambda _: nn.Identity())
+    with torch.no_grad():
+        shortcut.projection.conv.weight[:, :, 0, 0] = torch.eye(3)
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, height, width, generator=draws)
+    images = images.to(memory_format=memory_format).requires_grad_()
+    shortcut.to(memory_format=memory_format)
+    projected = shortcut(images)
+    assert torch.equal(projected, images[..., ::2, ::2])
+    upstream = torch.randn(projected.shape, generator=draws)
+    projected.backward(upstream)
+    expected = torch.zeros_like(images)
+    expected[..., ::2, ::2] = upstream
+    assert torch.equal(images.grad, expected)
+
+
+def test_gradient_of_a_strided_projection_keeps_the_memory_order():
+    """Of another order it would slow down every layer behind it."""
+    orders = []
+    shortcut = LinearShortcut(in_channels=8, out_channels=8, stride=2, norm=NORM)
+    shortcut.to(memory_format=torch.channels_last)
+    images = torch.ones(2, 8, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
+    inner = images * 1
+    inner.register_hook(lambda grad: orders.append(grad.is_contiguous(memory_format=torch.channels_last)))
+    shortcut(inner).sum().backward()
+    assert orders == [True]
+
+
 def test_no_shortcut_is_none():
     assert no_shortcut(in_channels=4, out_channels=5, stride=2, norm=NORM) is None
