@@ -37,7 +37,9 @@ def run(config: DictConfig) -> None:
             the sweep tells it from the record.
     """
     hydra_config = HydraConfig.get()
-    configuration = RunConfiguration.from_composed(config, hydra_config.runtime.choices)
+    configuration = RunConfiguration.from_composed(
+        config, hydra_config.runtime.choices, hydra_config.overrides.task
+    )
     if config.get("study") is not None:
         raise UserError(f"study={config.study.name} is a sweep: add -m")
     alone = hydra_config.mode == RunMode.RUN  # in a sweep the terminal belongs to the sweep

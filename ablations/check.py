@@ -4,17 +4,15 @@ What needs no torch comes first, so that a wrong seed is told at once.
 """
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ablations import environment
-from ablations.configuration import CONFIG_DIR, CONFIG_NAME, RunConfiguration
-from ablations.errors import UserError
+from ablations.configuration import CONFIG_DIR, CONFIG_NAME, NOT_AXES, RunConfiguration
+from ablations.errors import UserError, explained
 from ablations.files import check_results_dir
 from lightning_modules.seeding import MAX_SEED
 from lightning_modules.validation import (
@@ -37,6 +35,7 @@ def check_run(run: RunConfiguration) -> None:
     check_seed(run)
     check_results_dir(run.results_dir)
     check_keys(run)
+    check_axes(run)
     try:
         _check_values(run)
         _check_parts(run)
@@ -99,6 +98,48 @@ def check_optional(run: RunConfiguration, group: str, first: str) -> None:
             raise UserError(f"{group}={option}: no such option; there are: {', '.join(options)}")
 
 
+def check_axes(run: RunConfiguration) -> None:
+    """Check that the network reads every axis that is not as by default: it would be ignored.
+
+    An axis of networks is a group that some file in conf/model interpolates.
+
+    Raises:
+        UserError: An axis was chosen that the run's network does not have.
+    """
+    model = run.choices.get("model")
+    files = {file.stem: file for file in (CONFIG_DIR / "model").glob("*.yaml")}
+    if model not in files:
+        return  # an option of another configuration directory
+    axes = {name: _groups_read_by(name) - set(NOT_AXES) for name in files}
+    for group in sorted(set().union(*axes.values()) - axes[model]):
+        option, default = run.choices.get(group), _default_option(group)
+        file = CONFIG_DIR / group / f"{default}.yaml"
+        node = OmegaConf.load(file) if file.is_file() else None
+        as_by_default = OmegaConf.to_container(OmegaConf.create({**run.resolved, group: node}), resolve=True)
+        assert isinstance(as_by_default, dict)
+        if group in run.resolved and run.resolved[group] != as_by_default[group]:
+            chosen = group if option == default else f"{group}={option}"
+            having = ", ".join(sorted(name for name in axes if group in axes[name]))
+            raise UserError(
+                f"{chosen}: model={model} would ignore it, so {group} can only be as by default, {default}; "
+                f"it is an axis of: {having}"
+            )
+
+
+def _groups_read_by(model: str) -> set[str]:
+    """What a model's file, or one that it takes keys from, interpolates: the first word of `${a.b}`."""
+    node: Any = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "model" / f"{model}.yaml"))
+    bases = [name for name in node.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    read = set(re.findall(r"\$\{(\w+)[.}]", str(node)))
+    return read.union(*map(_groups_read_by, bases))
+
+
+def _default_option(group: str) -> str | None:
+    """The option of a group that conf/config.yaml lists."""
+    defaults = OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml").defaults
+    return next((entry[group] for entry in defaults if not isinstance(entry, str) and group in entry), None)
+
+
 def _check_values(run: RunConfiguration) -> None:
     """Check values that no part refuses before it trains."""
     config = run.resolved
@@ -137,7 +178,7 @@ def _check_parts(run: RunConfiguration) -> None:
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
     from ablations.network_cost import count_network
-    from lightning_modules.assembly import make_data, make_task, make_trainer
+    from lightning_modules.assembly import make_data, make_task
     from lightning_modules.weights import fit_weights, read_weights
 
     config = run.resolved
@@ -152,38 +193,26 @@ def _check_parts(run: RunConfiguration) -> None:
         explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
     if (weights := config["weights"]) is not None:
         fit_weights(network, read_weights(weights), weights)
-    environment.quieten()
-    trainer = explained(
-        "trainer",
-        lambda: make_trainer(config, callbacks=[], logger=None, progress_bar=False, folder=run.results_dir),
-    )
-    if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type != "cuda":
-        raise ValueError("trainer.sync_batchnorm=True: must be false where the device is no GPU")
-    if run.processes > 1:
-        cluster = trainer.strategy.cluster_environment
-        explained("trainer", lambda: cluster.validate_settings(run.devices, trainer.num_nodes))
+    _check_trainer(run)
     explained("dataset.task", lambda: make_task(config))
     explained("dataset", lambda: make_data(config).prepare_data())
     explained("model", lambda: count_network(config))
 
 
-def explained(what: str, build: Callable[[], Any]) -> Any:
-    """Call `build`; an exception of a part that got a wrong value becomes one line.
-
-    Args:
-        what: Names the part where the exception does not.
-        build: Makes it.
-
-    Raises:
-        ValueError: It got a wrong value.
-    """
+def _check_trainer(run: RunConfiguration) -> None:
+    """Make the trainer: it refuses devices that there are not, and processes that its cluster does not have."""
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+    from lightning_modules.assembly import make_trainer
+
+    environment.quieten()
+    config = run.resolved
     try:
-        return build()
-    except (InstantiationException, MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        cause: BaseException = error
-        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        text = " ".join(str(cause).split())
-        raise ValueError(text if re.match(r"[\w.]+=", text) else f"{what}: {text}") from error
+        trainer = make_trainer(config, callbacks=[], logger=None, progress_bar=False, folder=run.results_dir)
+        if run.processes > 1:
+            strategy: Any = trainer.strategy  # one of several processes, which has a cluster
+            strategy.cluster_environment.validate_settings(run.devices, trainer.num_nodes)
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
+    if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type != "cuda":
+        raise ValueError("trainer.sync_batchnorm=True: must be false where the device is no GPU")

@@ -47,6 +47,9 @@ Several processes change it where each has BN statistics or dropout draws of its
 part of the identity.
 """
 
+NOT_AXES = ("model", "dataset", "dataset_model", "recipe", "recipe_model", "trainer", "logger", "study")
+"""Groups that say what is trained, on what, how and where; every other group is an axis of an ablation."""
+
 REQUIRED = (
     *("seed", "train", "weights", "weights_sha256"),
     "results_dir",
@@ -72,16 +75,19 @@ class RunConfiguration:
     choices: Mapping[str, str]
 
     @classmethod
-    def from_composed(cls, config: DictConfig, choices: Mapping[str, str | None]) -> Self:
-        """Resolve a composed configuration.
+    def from_composed(
+        cls, config: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str] = ()
+    ) -> Self:
+        """Resolve a composed configuration, and solve the width where `match_parameters` asks for it.
 
         Args:
             config: As composed; a `hydra` node is left out.
             choices: Hydra's `runtime.choices`.
+            overrides: Hydra's `overrides.task`: what the configuration was composed with.
 
         Raises:
-            UserError: A key is deleted that every run has, results_dir is no folder's name, or the
-                weights cannot be used.
+            UserError: A key is deleted that every run has, results_dir is no folder's name, no width
+                gives the parameters that are to be matched, or the weights cannot be used.
         """
         config = config.copy()
         with open_dict(config):
@@ -102,6 +108,8 @@ class RunConfiguration:
                 require_integer(f"trainer.{key}", resolved["trainer"][key], 1)
         except ValueError as error:
             raise UserError(str(error)) from error
+        if (parameters := resolved.pop("match_parameters", None)) is not None:
+            _match_parameters(resolved["model"], parameters, overrides)
         own = {
             group: option
             for group, option in choices.items()
@@ -142,8 +150,7 @@ class RunConfiguration:
     @property
     def arm_name(self) -> str:
         """What an ablation varies, e.g. "intermediate_activation=relu residual=true"."""
-        fixed = ("model", "dataset", "dataset_model", "recipe", "recipe_model", "trainer", "logger")
-        varied = sorted(set(self.choices) - set(fixed))
+        varied = sorted(set(self.choices) - set(NOT_AXES))
         return " ".join(f"{group}={self.choices[group]}" for group in varied)
 
     @property
@@ -205,6 +212,21 @@ def _follow_weights(resolved: dict[Any, Any], model: str) -> None:
                 node = node.get(part) if isinstance(node, dict) else None
             if node != value:
                 raise UserError(f"model.{key}={node}: the network of weights={path} has {value}")
+
+
+def _match_parameters(model: dict[str, Any], parameters: Any, overrides: Sequence[str]) -> None:
+    """Set a model's width so that it has that many trainable parameters."""
+    from ablations.width import solve_width  # imports torch: only where a width is to be solved
+
+    keys = [override.key_or_group for item in overrides if (override := parse_override(item))]
+    if "model.width" in keys:
+        raise UserError(
+            f"model.width: match_parameters={parameters} solves it, so it cannot be set beside it"
+        )
+    try:
+        model["width"] = solve_width(model, parameters)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _canonical(value: Any) -> Any:

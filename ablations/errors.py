@@ -1,5 +1,13 @@
 """What ends a command without a traceback."""
 
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from hydra.errors import InstantiationException
+
+Built = TypeVar("Built")
+
 
 class UserError(ValueError):
     """Something that a user chose cannot be: one line with the key, the value and what is allowed.
@@ -10,3 +18,19 @@ class UserError(ValueError):
 
 class RunsFailed(RuntimeError):
     """Runs failed, or are missing for another reason that was told: the command exits with 1."""
+
+
+def explained(what: str, build: Callable[[], Built]) -> Built:
+    """Call `build`; an exception of a part that got a wrong value becomes one line.
+
+    Raises:
+        ValueError: `build` refused a value; the line names the key, or at least `what` was built.
+    """
+    try:
+        return build()
+    except (InstantiationException, ValueError, TypeError, RuntimeError) as error:
+        cause: BaseException = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        text = " ".join(str(cause).split())
+        raise ValueError(text if re.match(r"[\w.]+=", text) else f"{what}: {text}") from error

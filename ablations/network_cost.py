@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -18,6 +19,16 @@ class NetworkCost:
 
     parameters: int
     multiply_adds: int
+
+
+def count_parameters(model: Mapping[str, Any]) -> int:
+    """Trainable parameters of a network.
+
+    Args:
+        model: Its node of a resolved configuration.
+    """
+    with torch.device("meta"):
+        return _trainable(instantiate(model))
 
 
 def count_network(config: Mapping[str, Any]) -> NetworkCost:
@@ -39,6 +50,10 @@ def count_network(config: Mapping[str, Any]) -> NetworkCost:
             f"dataset.image_size={size}: too small for model {config['model']['_target_']} ({error})"
         ) from error
     return NetworkCost(
-        parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        parameters=_trainable(network),
         multiply_adds=counter.get_total_flops() // 2,
     )
+
+
+def _trainable(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -97,7 +97,7 @@ def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -
     for seed in [config.seed] if seeds is None else seeds:
         with open_dict(config):
             config.seed = seed
-        runs.append(RunConfiguration.from_composed(config, choices))
+        runs.append(RunConfiguration.from_composed(config, choices, config.hydra.overrides.task))
     return runs
 
 

@@ -121,7 +121,7 @@ def test_study(checkout):
 
 
 def test_list_shows_each_planned_run(checkout):
-    result = type_command(checkout, "python -m ablations list")
+    result = type_command(checkout, "python -m ablations list residual intermediate_activation")
     assert result.returncode == 0, result.stderr
     assert "residual: 12 of 12 completed" in result.stdout
     assert "intermediate_activation: 12 of 18 completed" in result.stdout

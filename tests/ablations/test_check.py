@@ -11,9 +11,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations import check
-from ablations.check import check_run, check_seed
+from ablations.check import check_axes, check_run, check_seed
 from ablations.configuration import RunConfiguration
 from ablations.errors import UserError
+from ablations.sweep import plan_sweep, sweep
 from lightning_modules.data.idx import format_idx
 
 
@@ -87,6 +88,9 @@ def test_what_is_right_passes_and_nothing_is_written(
         ("+dataset.x=1", "dataset: "),
         ("+dataset.task.x=1", "dataset.task: SingleLabel.__init__() got an unexpected keyword argument 'x'"),
         ("dataset.task._target_=lightning_modules.tasks.Labels", "dataset.task: "),
+        ("segments.channels_per_segment=0", "segments.channels_per_segment=0: must be a whole number of at"),
+        ("spatial_kernel.kernel_size=2", "spatial_kernel.kernel_size=2: must be odd"),
+        ("+operation_order.x=1", "model: depthwise_first() got an unexpected keyword argument 'x'"),
         ("+residual.x=1", "model: LinearShortcut.__init__() got an unexpected keyword argument 'x'"),
     ],
 )
@@ -98,6 +102,57 @@ def test_what_is_wrong_is_told_in_a_line_and_nothing_is_written(
         check_run(run)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert not results_dir.exists()
+
+
+AXES = ["intermediate_activation=relu", "intermediate_norm=batch_norm", "operation_order=pointwise_first"]
+AXES += ["residual=false", "segments=three", "spatial_kernel=separable"]
+
+
+@pytest.mark.parametrize("model", ["inception_v3", "inception_v3_table3", "vgg16", "mobilenet"])
+@pytest.mark.parametrize("axis", AXES)
+def test_an_axis_that_the_network_does_not_have_is_refused(configure, axis: str, model: str) -> None:
+    group, _, option = axis.partition("=")
+    with pytest.raises(UserError) as raised:
+        check_axes(configure(f"model={model}", axis))
+    assert str(raised.value).startswith(f"{group}={option}: model={model} would ignore it, ")
+    assert "xception" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    check_axes(configure(axis))  # Xception has it
+
+
+@pytest.mark.parametrize("model", ["inception_v3", "inception_v3_table3", "vgg16", "mobilenet", "xception"])
+def test_every_axis_as_by_default_goes_with_every_network(configure, model: str) -> None:
+    check_axes(configure(f"model={model}", "residual=true", "segments=per_channel", "recipe.norm_momentum=1"))
+
+
+def test_a_key_of_an_axis_that_the_network_does_not_have_is_refused(configure) -> None:
+    with pytest.raises(UserError, match=r"^segments: model=inception_v3 would ignore it, .* per_channel; "):
+        check_axes(configure("model=inception_v3", "segments.channels_per_segment=4"))
+    check_axes(configure("model=inception_v3", "~segments"))  # nothing is asked for
+
+
+def test_an_axis_is_read_through_the_file_that_a_model_takes_its_keys_from(
+    configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(check.CONFIG_DIR, tmp_path / "conf")
+    monkeypatch.setattr(check, "CONFIG_DIR", tmp_path / "conf")
+    run = configure("segments=three")
+    narrow = RunConfiguration(run.resolved, {**run.choices, "model": "narrow"})
+    check_axes(narrow)  # no file: an option of another configuration directory
+    file = tmp_path / "conf" / "model" / "narrow.yaml"
+    file.write_text("# ${segments}\nwidth: 0.5\n")  # a comment reads nothing
+    with pytest.raises(UserError, match=r"^segments=three: model=narrow would ignore it"):
+        check_axes(narrow)
+    file.write_text("defaults:\n  - xception\n  - _self_\nwidth: 0.5\n")
+    check_axes(narrow)
+
+
+def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, results_dir: Path) -> None:
+    arguments = ["model=xception,inception_v3", "residual='true','false'", f"results_dir={results_dir}"]
+    launcher = None  # nothing is launched
+    with pytest.raises(UserError, match=r"^residual=false: model=inception_v3 would ignore it"):
+        sweep(plan_sweep(arguments), launcher)
     assert not results_dir.exists()
 
 

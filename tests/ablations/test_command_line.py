@@ -29,7 +29,10 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         (["residual=null"], "residual=null: no such option; there are: false, true"),
         (["intermediate_activation=gelu"], "intermediate_activation=gelu: no such option; there are: elu, "),
         (["dataset=cifar"], "dataset=cifar: no such option; there are: cifar10, fashion_mnist, "),
-        (["study=none"], "study=none: no such option; there are: intermediate_activation, residual"),
+        (
+            ["study=none"],
+            "study=none: no such option; there are: intermediate_activation, operation_order, residual",
+        ),
         (["hydra/launcher=nope"], "hydra/launcher=nope: no such option; there are: basic, "),
         (["recipe.epoch=3"], "recipe.epoch: no such key; there are: epochs, batch_size, "),
         (
@@ -170,7 +173,10 @@ def test_main_words_the_errors_of_a_run(
         (["residual=[true,false]"], "residual=[true,false]: takes one option"),
         (["-m", "residual=true,maybe"], "residual=maybe: no such option; there are: false, true"),
         (["-m", "study=residual", "residual=true"], "residual: the arms of study=residual differ in it"),
-        (["-m", "study=nope"], "study=nope: no such option; there are: intermediate_activation, residual"),
+        (
+            ["-m", "study=nope"],
+            "study=nope: no such option; there are: intermediate_activation, operation_order, residual",
+        ),
         (["-m", "seed=0,1", "recipe.epoch=1"], "recipe.epoch: no such key; there are: epochs, "),
     ],
 )

@@ -88,7 +88,9 @@ def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(
             assert declared <= chosen <= declared | implied
             paths = differing(baseline, run)
             assert paths
-            allowed = declared | {f"model.{group}" for group in declared}  # it interpolates from them
+            # The network, or its separable convolution, interpolates from them.
+            nodes = ("", "model.", "model.separable.")
+            allowed = {f"{node}{group}" for node in nodes for group in declared}
             allowed |= {"recipe.optimizer.weight_decay"} if implied else {"model.width"}  # one that is solved
             assert {
                 path for path in paths if not any(f"{path}.".startswith(f"{a}.") for a in allowed)

@@ -1,0 +1,189 @@
+"""The width that gives a wanted number of parameters: nearest, within 1 %, or refused in a line."""
+
+import subprocess
+import sys
+
+import pytest
+from torch import nn
+
+from ablations import width as width_module
+from ablations.errors import UserError
+from ablations.network_cost import count_parameters
+from ablations.studies import compose_runs, plan_study
+from ablations.sweep import plan_sweep
+from ablations.width import solve_width
+
+XCEPTION = 356_353
+"""Of Xception at the embedded scale."""
+
+
+class Ladder(nn.Linear):
+    """100 * width inputs, one output each: as many parameters."""
+
+    def __init__(self, width: float) -> None:
+        super().__init__(round(100 * width), 1, bias=False)
+
+
+class Square(nn.Module):
+    """Two layers that share their steps with none: (round(7 w) + 1)^2 + round(11 w) parameters."""
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        channels = round(7 * width) + 1
+        self.first = nn.Linear(channels, channels, bias=False)
+        self.second = nn.Linear(max(1, round(11 * width)), 1, bias=False)
+
+
+@pytest.fixture(autouse=True)
+def networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for network in (Ladder, Square):
+        monkeypatch.setattr(nn, network.__name__, network, raising=False)
+
+
+def ladder(width: float) -> dict[str, object]:
+    return {"_target_": "torch.nn.Ladder", "width": width}
+
+
+@pytest.mark.parametrize("start", [0.5, 20, 1000])
+@pytest.mark.parametrize("wanted", [100, 273, 99_999])
+def test_an_exact_number_is_found_from_anywhere(wanted: int, start: float) -> None:
+    solved = solve_width(ladder(start), wanted)
+    assert count_parameters(ladder(solved)) == wanted
+    assert solved == pytest.approx(wanted / 100, abs=0.0051)
+
+
+def test_a_width_that_gives_the_number_already_stays() -> None:
+    assert solve_width(ladder(2.7312), 273) == 2.7312
+    assert solve_width(ladder(2.73), 273) == 2.73
+
+
+def counts_of_square() -> set[int]:
+    """All that there are, of widths to 20."""
+    widths = [n / 1000 for n in range(1, 20_000)]
+    return {(round(7 * width) + 1) ** 2 + max(1, round(11 * width)) for width in widths}
+
+
+@pytest.mark.parametrize("wanted", [430, 515, 614, 773])
+def test_the_nearest_of_all_steps_is_found(wanted: int) -> None:
+    square = {"_target_": "torch.nn.Square", "width": 1}
+    nearest = min(abs(count - wanted) for count in counts_of_square())
+    assert nearest <= 0.01 * wanted
+    assert abs(count_parameters(square | {"width": solve_width(square, wanted)}) - wanted) == nearest
+
+
+def test_what_no_width_gives_is_told_with_what_is_nearest() -> None:
+    square = {"_target_": "torch.nn.Square", "width": 1}
+    with pytest.raises(
+        ValueError,
+        match=r"^match_parameters=590: no width gives so many within 1 %; "
+        r"torch\.nn\.Square has 564 at width [\d.]+ and 611 at width [\d.]+$",  # 23^2 + 35, 24^2 + 35
+    ):
+        solve_width(square, 590)
+    with pytest.raises(ValueError, match=r"^match_parameters=1000000000: .* at width 1024 and "):
+        solve_width(square, 10**9)
+
+
+@pytest.mark.parametrize("wanted", [0, -1, 1.5, True, "many"])
+def test_what_is_no_number_of_parameters(wanted: object) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^match_parameters={wanted}: must be a whole number of at least 1$"
+    ):
+        solve_width(ladder(1), wanted)
+
+
+def test_a_network_without_width() -> None:
+    with pytest.raises(ValueError, match=r"^match_parameters=5: torch\.nn\.Linear has no width"):
+        solve_width({"_target_": "torch.nn.Linear", "in_features": 5, "out_features": 1}, 5)
+
+
+# As a user asks for it
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("segments=three", "operation_order=pointwise_first"),
+        ("segments=channels_4",),
+        ("model=inception_v3",),
+        ("model=mobilenet", "dataset=cifar10"),
+    ],
+)
+def test_a_network_is_matched_within_one_per_cent(configure, overrides: tuple[str, ...]) -> None:
+    run = configure(*overrides, f"match_parameters={XCEPTION}")
+    assert count_parameters(run.resolved["model"]) == pytest.approx(XCEPTION, rel=0.01)
+    # The true width is the run's, however it came about.
+    assert configure(*overrides, f"model.width={run.resolved['model']['width']}").run_id == run.run_id
+    assert "match_parameters" not in run.resolved
+
+
+def test_a_network_of_that_size_is_the_run_that_it_is_without(configure) -> None:
+    run = configure(f"match_parameters={XCEPTION}")
+    assert run.resolved == configure().resolved
+    assert run.run_id == configure().run_id
+
+
+def test_a_width_beside_it_is_refused(configure) -> None:
+    for override in ("model.width=0.1", "++model.width=0.1"):
+        with pytest.raises(UserError, match=r"^model\.width: match_parameters=356353 solves it"):
+            configure(override, f"match_parameters={XCEPTION}")
+    configure("model.width=0.1", "match_parameters=null")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["match_parameters=many"], "match_parameters=many: must be a whole number of at least 1"),
+        (["match_parameters=100"], "match_parameters=100: no width gives so many within 1 %"),
+        (["match_parameters=5", "model=vgg16"], "match_parameters=5: .*vgg16 has no width"),
+        (["match_parameters=9999", "model.stem_stride=3"], "model.stem_stride=3: must be one of 1, 2"),
+        (["match_parameters=9999", "+model.depth=3"], "model: .*unexpected keyword argument 'depth'"),
+    ],
+)
+def test_what_cannot_be_matched_is_told_in_a_line(configure, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}") as raised:
+        configure(*overrides)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_sweep_is_matched_and_solves_each_width_once(monkeypatch: pytest.MonkeyPatch, results_dir) -> None:
+    width_module._solve.cache_clear()
+    built = []
+    monkeypatch.setattr(
+        width_module, "count_parameters", lambda model: built.append(0) or count_parameters(model)
+    )
+    others = ["seed=0,1,2", f"match_parameters={XCEPTION}", f"results_dir={results_dir}"]
+    runs = plan_sweep(["segments=per_channel,one", *others])
+    assert len({run.run_id for run in runs}) == 6
+    for run in runs:
+        assert count_parameters(run.configuration.resolved["model"]) == pytest.approx(XCEPTION, rel=0.01)
+        (composed,) = compose_runs(run.overrides)  # as the process that trains it does
+        assert composed.run_id == run.run_id
+    assert len({run.configuration.resolved["model"]["width"] for run in runs}) == 2
+    assert len(built) < 20
+
+
+@pytest.mark.usefixtures("hydra")
+def test_several_sizes_are_several_runs() -> None:
+    runs = plan_sweep([f"match_parameters={XCEPTION},100000"])
+    assert [run.arm for run in runs] == [f"match_parameters={XCEPTION}", "match_parameters=100000"]
+    assert len({run.run_id for run in runs}) == 2
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_study_can_be_matched() -> None:
+    study, runs = plan_study("operation_order", ["match_parameters=100000", "seed=0"])
+    for run in runs:
+        assert count_parameters(run.configuration.resolved["model"]) == pytest.approx(100_000, rel=0.01)
+    assert study.output.endswith("__match_parameters=100000__seed=0")
+
+
+def test_torch_is_imported_where_a_width_is_solved_alone() -> None:
+    code = (
+        "import sys; from ablations.studies import compose_runs, hydra_configuration\n"
+        "with hydra_configuration(): compose_runs(sys.argv[1:])\n"
+        "print('torch' in sys.modules)"
+    )
+    for arguments, imported in (([], "False"), ([f"match_parameters={XCEPTION}"], "True")):
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert result.stdout.strip() == imported, result.stderr
