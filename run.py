@@ -4,6 +4,7 @@
 imported once the configuration stands, so that --help and --cfg answer at once.
 """
 
+import os
 import secrets
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def run(config: DictConfig) -> None:
 def run_apart(overrides: Sequence[str]) -> None:
     """Run a run of several processes as a command of its own, which Lightning repeats to start them."""
     command = [sys.executable, str(CONFIG_DIR.parent / "run.py"), *overrides]
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # the sweep tells it from the record
+    own = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # the sweep's
+    subprocess.run(command, stdout=subprocess.DEVNULL, env=own, check=False)  # how it went is in its record
 
 
 def train_beside(configuration: RunConfiguration, directory: RunDirectory) -> None:
@@ -142,9 +144,9 @@ def train(
         record |= {"status": DIVERGED, "diverged_at_step": divergence.step}
     except Exception:
         record |= {"status": FAILED, "error": traceback.format_exc()}
-        if trainer is not None:
-            end_processes(trainer)
     finally:
+        if trainer is not None and record["status"] not in DONE:
+            end_processes(trainer)
         record |= {
             "finished": now() if record["status"] != RUNNING else None,
             "steps": recorder.steps,
@@ -186,6 +188,7 @@ def fit_and_test(
 
     from ablations.recorder import number
     from lightning_modules.assembly import make_data_and_module
+    from lightning_modules.processes import SIGTERM_EXIT
 
     datamodule, module = make_data_and_module(configuration.resolved)
     try:
@@ -198,8 +201,10 @@ def fit_and_test(
             recorder.write_history()  # without rows: no epoch was trained
         trainer.test(module, datamodule, verbose=False)
     except SIGTERMException as terminated:
-        raise SystemExit(143) from terminated
+        raise SystemExit(SIGTERM_EXIT) from terminated
     except SystemExit as interrupted:
+        if interrupted.code == SIGTERM_EXIT:  # one of several processes
+            raise
         raise KeyboardInterrupt from interrupted
     return validation | {key: number(value) for key, value in trainer.callback_metrics.items()}
 

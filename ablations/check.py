@@ -200,7 +200,7 @@ def _check_parts(run: RunConfiguration) -> None:
 
 
 def _check_trainer(run: RunConfiguration) -> None:
-    """Make the trainer: it refuses devices that there are not, and processes that its cluster does not have."""
+    """Make the trainer: it refuses devices that there are not, and processes that a cluster has not."""
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from lightning_modules.assembly import make_trainer

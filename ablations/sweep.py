@@ -170,8 +170,7 @@ def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> s
             *run.overrides,
             *_absolute_weights(run),
             f"results_dir={_quoted(str(run.configuration.results_dir.absolute()))}",  # from any folder
-            f"++logger.group={_quoted(run.group)}",
-            f"++logger.job_type={_quoted(run.arm)}",
+            *_logger_overrides(run),
         ]
         for run in runs
     ]
@@ -192,6 +191,13 @@ def _absolute_weights(run: PlannedRun) -> list[str]:
     """The file of the weights from any folder, where there is one."""
     weights = run.configuration.resolved["weights"]
     return [] if weights is None else [f"weights={_quoted(str(Path(weights).expanduser().absolute()))}"]
+
+
+def _logger_overrides(run: PlannedRun) -> list[str]:
+    """What groups the sweep's runs where they are logged."""
+    if run.configuration.resolved["logger"]["backend"] is None:
+        return []
+    return [f"++logger.group={_quoted(run.group)}", f"++logger.job_type={_quoted(run.arm)}"]
 
 
 def _quoted(text: str) -> str:

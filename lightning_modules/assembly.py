@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
 
 from lightning_modules.classifier import Classifier
+from lightning_modules.processes import EndAtSigterm
 from lightning_modules.tasks import Task
 from lightning_modules.weights import load_weights
 
@@ -71,7 +72,9 @@ def make_trainer(
         folder: Where Lightning would put what it writes by itself.
     """
     place, recipe = config["trainer"], config["recipe"]
-    averaging = [] if recipe["averaging"] is None else [instantiate(recipe["averaging"])]
+    added: list[Callback] = [] if recipe["averaging"] is None else [instantiate(recipe["averaging"])]
+    if place.get("devices", 1) * place.get("num_nodes", 1) > 1:
+        added.append(EndAtSigterm())
     return Trainer(
         accelerator=place["accelerator"],
         devices=place.get("devices", 1),
@@ -83,7 +86,7 @@ def make_trainer(
         max_epochs=recipe["epochs"],
         logger=logger or False,
         log_every_n_steps=1,  # the module sees to its steps itself; a larger one would warn of short epochs
-        callbacks=[*callbacks, *averaging],
+        callbacks=[*callbacks, *added],
         num_sanity_val_steps=0,  # it would read validation before the first step for nothing
         deterministic="warn",  # what has no deterministic form on a GPU warns; the CPU has them all
         enable_progress_bar=progress_bar,

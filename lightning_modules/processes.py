@@ -6,10 +6,13 @@ does anything.
 """
 
 import signal
+from typing import Any
 
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor, distributed, nn
+
+SIGTERM_EXIT = 128 + signal.SIGTERM
 
 
 def several() -> bool:
@@ -26,8 +29,26 @@ def start_processes(trainer: Trainer) -> None:
         trainer.strategy.launcher.launch(trainer.strategy.setup_environment)
 
 
+class EndAtSigterm(Callback):
+    """Ends this process at SIGTERM with 143, as shells have it, whatever the others do.
+
+    Lightning's own handler exchanges a message with the others, in the middle of whatever they exchange just
+    then, so that they may wait for each other for ever.
+    """
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        signal.signal(signal.SIGTERM, self._end)  # Lightning puts back what was there before it began
+
+    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
+        signal.signal(signal.SIGTERM, self._end)
+
+    @staticmethod
+    def _end(*_: Any) -> None:
+        raise SystemExit(SIGTERM_EXIT)
+
+
 def end_processes(trainer: Trainer) -> None:
-    """End the processes that `start_processes` started: this one failed, and they would wait for it."""
+    """End the processes that `start_processes` started: this one ends, and they would wait for it."""
     if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
         trainer.strategy.launcher.kill(signal.SIGKILL)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -155,10 +155,12 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         logger: Logger | bool = False,
         callbacks: Sequence[Callback] = (),
         checkpoints: bool = False,
+        precision: Literal["32-true", "bf16-mixed"] = "32-true",
     ) -> Trainer:
         return Trainer(
             accelerator="cpu",
             devices=1,
+            precision=precision,
             max_epochs=epochs,
             logger=logger,
             log_every_n_steps=1,

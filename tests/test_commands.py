@@ -257,3 +257,47 @@ def test_a_signal_ends_a_run_with_its_code_and_the_run_can_go_on(checkout, tmp_p
     assert run.checkpoint_of_same_kind(RunDirectory(tmp_path, directory.name), record)
     elsewhere = record | {"device": record["device"] | {"threads": 2}}
     assert run.checkpoint_of_same_kind(RunDirectory(tmp_path, directory.name), elsewhere) is None
+
+
+PROCESSES = "trainer=ddp trainer.devices=2 trainer.accelerator=cpu logger=none"
+
+
+def test_two_processes_train_one_run_also_in_a_sweep(checkout, tmp_path):
+    result = type_command(checkout, f"python run.py {PROCESSES} results_dir={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert result.stdout.count("completed: validation top-1") == 1  # the first process alone speaks
+    (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*/record.json"))
+    assert record["device"]["processes"] == 2
+    assert record["device"]["threads"] == 1
+    assert record["steps"] == 4000 // 64
+    assert record["steps_per_second"] > 0
+    result = type_command(
+        checkout, f"python run.py -m {PROCESSES} residual=true,false results_dir={tmp_path}"
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "1 of 2 runs are to be trained" in result.stdout
+    assert "2 of 2 runs done" in result.stdout
+
+
+@pytest.mark.usefixtures("heard_interrupts")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_all_processes_of_a_run_and_it_can_go_on(checkout, tmp_path, number, code):
+    line = [sys.executable, "run.py", *PROCESSES.split(), "recipe.epochs=40", f"results_dir={tmp_path}"]
+    process = subprocess.Popen(
+        line, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while process.poll() is None and not list(tmp_path.glob("runs/*/metrics.csv")):
+        wait_at_most(process, 0.05)
+    process.send_signal(number)
+    # The pipes stay open as long as one of the processes lives.
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    (path,) = tmp_path.glob("runs/*")
+    directory = RunDirectory(tmp_path, path.name)
+    assert directory.status() == "missing"  # the lock is free
+    record = directory.read()
+    assert record["status"] == "running"
+    assert run.checkpoint_of_same_kind(directory, record)

@@ -138,7 +138,8 @@ TRAINED: set[str] = set()
 """What has trained a step already: options of a group that changes no network train the same one."""
 
 
-@pytest.mark.parametrize(("group", "option"), CHOICES)
+# A recipe_model changes numbers of a recipe; what they are is tested below.
+@pytest.mark.parametrize(("group", "option"), [choice for choice in CHOICES if choice[0] != "recipe_model"])
 def test_option_trains(group, option):
     run = composed(*overrides_for(group, option))
     shape = [run.resolved["dataset"][key] for key in ("channels", "image_size", "num_classes")]
@@ -164,6 +165,59 @@ def parameters(*overrides: str) -> int:
     with torch.device("meta"):
         network = instantiate(composed(*overrides).resolved["model"])
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def test_the_papers_trainings_are_as_its_section_4_3_has_them():
+    imagenet, jft = (composed(f"recipe={recipe}").resolved["recipe"] for recipe in ("imagenet", "jft"))
+    assert imagenet["optimizer"] == {
+        "_target_": "torch.optim.SGD",
+        "_partial_": True,
+        "lr": 0.045,
+        "momentum": 0.9,
+        "weight_decay": 1e-5,
+    }
+    assert imagenet["dropout"] == 0.5
+    assert imagenet["scheduler"]["factor"] == 0.94
+    assert imagenet["scheduler"]["every_epochs"] == 2
+    assert imagenet["scheduler"]["epochs"] == imagenet["epochs"]
+    optimizer = jft["optimizer"]
+    assert optimizer["_target_"] == "torch.optim.RMSprop"
+    assert (optimizer["lr"], optimizer["momentum"], optimizer["weight_decay"]) == (0.001, 0.9, 1e-5)
+    assert jft["dropout"] == 0
+    assert (jft["scheduler"]["factor"], jft["scheduler"]["every_images"]) == (0.9, 3_000_000)
+    assert jft["scheduler"]["batch_size"] == jft["batch_size"]
+    for recipe in (imagenet, jft):
+        assert recipe["averaging"]["_target_"] == "lightning_modules.averaging.PolyakAveraging"
+        assert recipe["precision"] == "bf16-mixed"
+
+
+@pytest.mark.parametrize("recipe", options_of("recipe"))
+@pytest.mark.parametrize(
+    ("model", "weight_decay"), [("xception", 1e-5), ("inception_v3", 4e-5), ("inception_v3_table3", 4e-5)]
+)
+def test_weight_decay_is_the_papers_for_each_network_whatever_the_recipe(recipe, model, weight_decay):
+    optimizer = composed(f"recipe={recipe}", f"model={model}").resolved["recipe"]["optimizer"]
+    assert optimizer["weight_decay"] == weight_decay
+
+
+@pytest.mark.parametrize("option", options_of("recipe_model"))
+def test_a_recipe_model_changes_the_weight_decay_alone(option):
+    overrides = overrides_for("recipe_model", option)
+    changed, plain = (composed(*overrides, *more).resolved["recipe"] for more in ((), ("~recipe_model",)))
+    changed["optimizer"].pop("weight_decay")
+    plain["optimizer"].pop("weight_decay")
+    assert changed == plain
+
+
+def test_averaging_can_be_switched_on_and_off_beside_any_recipe():
+    polyak = composed("recipe=embedded_polyak").resolved["recipe"]
+    assert (
+        composed(
+            "recipe.averaging={_target_: lightning_modules.averaging.PolyakAveraging, decay: 0.99}"
+        ).resolved["recipe"]
+        == polyak
+    )
+    assert composed("recipe=embedded_polyak", "recipe.averaging=null").run_id == composed().run_id
 
 
 PAPER_SCALE = {

@@ -28,6 +28,9 @@ from lightning_modules.data.idx import format_idx
         ("dataset=fashion_mosaic",),
         ("+recipe.optimizer.nesterov=true", "trainer.accelerator=cpu", "logger.mode=online"),
         ("recipe.optimizer._target_=torch.optim.AdamW", "~recipe.optimizer.momentum"),
+        ("trainer=ddp", "trainer.accelerator=cpu"),
+        ("recipe=embedded_polyak", "recipe_model=jft_inception_v3"),  # another recipe's, by its name
+        ("recipe=imagenet",),
     ],
 )
 def test_what_is_right_passes_and_nothing_is_written(
@@ -78,9 +81,12 @@ def test_what_is_right_passes_and_nothing_is_written(
         ("dataset.image_size=32", "dataset.image_size=32: the training images are 1 x 28 x 28"),
         ("dataset.root=/no/such/folder", "dataset.root=/no/such/folder: missing train-images-idx3-ubyte"),
         ("dataset.download=true", "dataset.download=true: needs a dataset.root"),
+        ("recipe_model=small", "recipe_model=small: no such option; there are: embedded_inception_v3, "),
+        ("recipe.precision=half", "recipe.precision=half: must be one of 32-true, bf16-mixed, "),
+        ("recipe.precision=32", "recipe.precision=32: must be one of 32-true, "),
         ("dataset_model=small", "dataset_model=small: no such option; there are: cifar10_googlenet, "),
         ("+momentum=0.9", "momentum: no such key; there are: dataset, "),
-        ("+recipe.momentum=0.9", "recipe.momentum: no such key; there are: batch_size, "),
+        ("+recipe.momentum=0.9", "recipe.momentum: no such key; there are: averaging, batch_size, "),
         ("+logger.x=1", "logger.x: no such key; there are: backend, "),
         ("+trainer.devices=2", "trainer.devices: no such key; there are: accelerator, threads"),
         ("+recipe.optimizer.x=1", "recipe: SGD.__init__() got an unexpected keyword argument 'x'"),
@@ -154,6 +160,55 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
     with pytest.raises(UserError, match=r"^residual=false: model=inception_v3 would ignore it"):
         sweep(plan_sweep(arguments), launcher)
     assert not results_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("recipe=embedded_polyak", "recipe.averaging.decay=1"),
+            "recipe.averaging.decay=1: must be a number of at least 0 and below 1",
+        ),
+        (
+            ("recipe=imagenet", "recipe.scheduler.factor=0"),
+            "recipe.scheduler.factor=0: must be a number above 0",
+        ),
+        (
+            ("recipe=jft", "recipe.scheduler.every_images=0"),
+            "recipe.scheduler.every_images=0: must be a whole",
+        ),
+        (
+            ("trainer.accelerator=cpu", "recipe.precision=16-mixed"),
+            "trainer: ",  # Lightning's own words
+        ),
+        (
+            ("trainer=ddp", "trainer.devices=3", "trainer.accelerator=cpu"),
+            "recipe.batch_size=64: must be a multiple of 3, the number of processes",
+        ),
+        (
+            ("trainer=ddp", "trainer.sync_batchnorm=true", "trainer.accelerator=cpu"),
+            "trainer.sync_batchnorm=True: must be false where the device is no GPU",
+        ),
+        (("trainer=ddp", "trainer.strategy=fsdp"), "trainer.strategy=fsdp: must be one of ddp"),
+        (("trainer=ddp", "trainer.sync_batchnorm=1"), "trainer.sync_batchnorm=1: must be true or false"),
+        (("trainer=ddp", "+trainer.x=1"), "trainer.x: no such key; there are: accelerator, devices, "),
+    ],
+)
+def test_several_choices_that_are_wrong_together(
+    configure, results_dir: Path, overrides: tuple[str, ...], message: str
+) -> None:
+    run = configure(*overrides)
+    with pytest.raises(UserError) as raised:
+        check_run(run)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+    assert not results_dir.exists()
+
+
+@pytest.mark.parametrize("override", ["trainer.devices=0", "trainer.devices=two", "trainer.num_nodes=1.5"])
+def test_a_number_of_processes_that_is_none(configure, override: str) -> None:
+    with pytest.raises(UserError, match=f"^{override}: must be a whole number of at least 1"):
+        configure("trainer=ddp", override)
 
 
 def test_the_seed_alone(configure) -> None:

@@ -220,6 +220,18 @@ def test_another_choice_is_another_run(configure, override: str) -> None:
     assert configure(override).run_id != configure().run_id
 
 
+def test_processes_are_part_of_a_run_where_each_has_statistics_or_draws_of_its_own(configure) -> None:
+    one = configure()
+    assert (one.processes, configure("trainer=ddp", "trainer.num_nodes=3").processes) == (1, 6)
+    assert configure("trainer=ddp", "trainer.devices=1").run_id == one.run_id
+    ids = {configure("trainer=ddp", f"trainer.devices={devices}").run_id for devices in (2, 4)}
+    assert len(ids | {one.run_id}) == 3
+    assert configure("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2").run_id in ids
+    synchronized = ("trainer=ddp", "trainer.sync_batchnorm=true")
+    assert configure(*synchronized).run_id == one.run_id
+    assert configure(*synchronized, "recipe.dropout=0.5").run_id != configure("recipe.dropout=0.5").run_id
+
+
 def test_run_id_is_twelve_hexadecimal_digits_and_blind_to_the_order_of_keys(configure) -> None:
     run = configure()
     assert len(run.run_id) == 12

@@ -369,3 +369,16 @@ def test_what_is_tested_of_a_finished_run_is_what_was_trained(fit_recorded, tiny
     assert trainer.test(again, tiny_data(), verbose=False) == expected
     assert np.isfinite(list(expected[0].values())).all()
     assert directory.epochs_done() == 3
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_precision_is_the_trainers_and_the_weights_stay_single(
+    make_classifier, make_trainer, tiny_data, precision
+):
+    module, seen = make_classifier(), []
+    module.network.head.logits.register_forward_hook(lambda _, inputs, output: seen.append(output.dtype))
+    trainer = make_trainer(1, precision=precision)
+    trainer.fit(module, tiny_data())
+    assert set(seen) == {torch.float32 if precision == "32-true" else torch.bfloat16}
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    assert all(math.isfinite(value) for value in trainer.callback_metrics.values())
