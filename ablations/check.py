@@ -4,6 +4,7 @@ What needs no torch comes first, so that a wrong seed is told at once.
 """
 
 import re
+import warnings
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -159,7 +160,6 @@ def _check_values(run: RunConfiguration) -> None:
     require_one_of("recipe.precision", recipe["precision"], PRECISIONS)
     if run.processes > 1:
         require_one_of("trainer.strategy", config["trainer"].get("strategy"), ("ddp",))
-        require_boolean("trainer.sync_batchnorm", config["trainer"].get("sync_batchnorm"))
     require_boolean("recipe.channels_last", recipe.get("channels_last"))
     if "lr" in recipe["optimizer"]:
         require_number("recipe.optimizer.lr", recipe["optimizer"]["lr"], 0)
@@ -208,11 +208,17 @@ def _check_trainer(run: RunConfiguration) -> None:
     environment.quieten()
     config = run.resolved
     try:
-        trainer = make_trainer(config, callbacks=[], logger=None, progress_bar=False, folder=run.results_dir)
+        with warnings.catch_warnings(action="ignore"):  # the run itself warns
+            trainer = make_trainer(
+                config, callbacks=[], logger=None, progress_bar=False, folder=run.results_dir
+            )
         if run.processes > 1:
             strategy: Any = trainer.strategy  # one of several processes, which has a cluster
             strategy.cluster_environment.validate_settings(run.devices, trainer.num_nodes)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
+    precision = config["recipe"]["precision"]
+    if trainer.precision != precision:  # Lightning takes another where the device has not this one
+        raise ValueError(f"recipe.precision={precision}: this device has {trainer.precision} instead")
     if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type != "cuda":
         raise ValueError("trainer.sync_batchnorm=True: must be false where the device is no GPU")

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ablations.errors import UserError
 from lightning_modules.data.checksums import filled_checksums
-from lightning_modules.validation import require_integer
+from lightning_modules.validation import require_boolean, require_integer
 
 CONFIG_DIR = Path(__file__).resolve().parents[1] / "conf"
 CONFIG_NAME = "config"
@@ -106,6 +106,7 @@ class RunConfiguration:
         try:
             for key in {"devices", "num_nodes"} & resolved["trainer"].keys():
                 require_integer(f"trainer.{key}", resolved["trainer"][key], 1)
+                require_boolean("trainer.sync_batchnorm", resolved["trainer"].get("sync_batchnorm"))
         except ValueError as error:
             raise UserError(str(error)) from error
         if (parameters := resolved.pop("match_parameters", None)) is not None:
@@ -130,7 +131,7 @@ class RunConfiguration:
                 node = node.get(parent, {})
             node.pop(last, None)
         identity.pop("weights", None)  # weights_sha256 stands for it, wherever the file lies
-        own_statistics = not self.resolved["trainer"].get("sync_batchnorm")
+        own_statistics = self.processes > 1 and not self.resolved["trainer"]["sync_batchnorm"]
         if self.processes > 1 and (own_statistics or identity["recipe"].get("dropout")):
             identity["processes"] = self.processes
         return identity
@@ -160,12 +161,12 @@ class RunConfiguration:
     @property
     def devices(self) -> int:
         """Processes per machine, one device each."""
-        return self.resolved["trainer"].get("devices", 1)
+        return self.resolved.get("trainer", {}).get("devices", 1)
 
     @property
     def processes(self) -> int:
         """Processes that train the run together."""
-        return self.devices * self.resolved["trainer"].get("num_nodes", 1)
+        return self.devices * self.resolved.get("trainer", {}).get("num_nodes", 1)
 
     @property
     def results_dir(self) -> Path:

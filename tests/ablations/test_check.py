@@ -182,7 +182,7 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
         ),
         (
             ("trainer.accelerator=cpu", "recipe.precision=16-mixed"),
-            "trainer: ",  # Lightning's own words
+            "recipe.precision=16-mixed: this device has bf16-mixed instead",
         ),
         (
             ("trainer=ddp", "trainer.devices=3", "trainer.accelerator=cpu"),
@@ -193,7 +193,6 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
             "trainer.sync_batchnorm=True: must be false where the device is no GPU",
         ),
         (("trainer=ddp", "trainer.strategy=fsdp"), "trainer.strategy=fsdp: must be one of ddp"),
-        (("trainer=ddp", "trainer.sync_batchnorm=1"), "trainer.sync_batchnorm=1: must be true or false"),
         (("trainer=ddp", "+trainer.x=1"), "trainer.x: no such key; there are: accelerator, devices, "),
     ],
 )
@@ -208,9 +207,17 @@ def test_several_choices_that_are_wrong_together(
     assert not results_dir.exists()
 
 
-@pytest.mark.parametrize("override", ["trainer.devices=0", "trainer.devices=two", "trainer.num_nodes=1.5"])
-def test_a_number_of_processes_that_is_none(configure, override: str) -> None:
-    with pytest.raises(UserError, match=f"^{override}: must be a whole number of at least 1"):
+@pytest.mark.parametrize(
+    ("override", "allowed"),
+    [
+        ("trainer.devices=0", "a whole number of at least 1"),
+        ("trainer.devices=two", "a whole number of at least 1"),
+        ("trainer.num_nodes=1.5", "a whole number of at least 1"),
+        ("trainer.sync_batchnorm=1", "true or false"),
+    ],
+)
+def test_what_decides_on_the_identity_is_refused_at_once(configure, override: str, allowed: str) -> None:
+    with pytest.raises(UserError, match=f"^{override}: must be {allowed}"):
         configure("trainer=ddp", override)
 
 

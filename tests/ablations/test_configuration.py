@@ -97,6 +97,7 @@ def test_what_is_typed_composes(configure) -> None:
         "dataset": "fashion_mnist_embedded",
         "dataset_model": "fashion_mnist_embedded_xception",
         "recipe": "embedded",
+        "recipe_model": "embedded_xception",
         "trainer": "one_device",
         "logger": "wandb",
     }
