@@ -5,6 +5,7 @@ What needs no torch comes first, so that a wrong seed is told at once.
 
 import re
 import warnings
+from functools import partial
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -207,15 +208,16 @@ def _check_trainer(run: RunConfiguration) -> None:
 
     environment.quieten()
     config = run.resolved
+    make = partial(
+        make_trainer, config, callbacks=[], logger=None, progress_bar=False, folder=run.results_dir
+    )
     try:
         with warnings.catch_warnings(action="ignore"):  # the run itself warns
-            trainer = make_trainer(
-                config, callbacks=[], logger=None, progress_bar=False, folder=run.results_dir
-            )
+            trainer = explained("trainer", make)
         if run.processes > 1:
             strategy: Any = trainer.strategy  # one of several processes, which has a cluster
             strategy.cluster_environment.validate_settings(run.devices, trainer.num_nodes)
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, RuntimeError) as error:
         raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
     precision = config["recipe"]["precision"]
     if trainer.precision != precision:  # Lightning takes another where the device has not this one

@@ -106,6 +106,7 @@ class RunConfiguration:
         try:
             for key in {"devices", "num_nodes"} & resolved["trainer"].keys():
                 require_integer(f"trainer.{key}", resolved["trainer"][key], 1)
+            if "strategy" in resolved["trainer"]:
                 require_boolean("trainer.sync_batchnorm", resolved["trainer"].get("sync_batchnorm"))
         except ValueError as error:
             raise UserError(str(error)) from error
@@ -131,7 +132,7 @@ class RunConfiguration:
                 node = node.get(parent, {})
             node.pop(last, None)
         identity.pop("weights", None)  # weights_sha256 stands for it, wherever the file lies
-        own_statistics = self.processes > 1 and not self.resolved["trainer"]["sync_batchnorm"]
+        own_statistics = self.processes > 1 and not self.resolved["trainer"].get("sync_batchnorm")
         if self.processes > 1 and (own_statistics or identity["recipe"].get("dropout")):
             identity["processes"] = self.processes
         return identity

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.networks.separable import ConvPart
 from lightning_modules.seeding import generator
-from lightning_modules.separable import ConvPart
 
 
 def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.inception_v3 import torchvision_name
+from lightning_modules.networks.inception_v3 import torchvision_name
 from lightning_modules.weights_keras import KerasLayers, read_keras
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -235,7 +235,7 @@ def _recognize(found: Any, sha256: str) -> Weights | None:
             return None
         follows = {
             "norm.eps": 1e-3,  # as the author's code has it
-            "pool": {"_target_": "lightning_modules.blocks.SameMaxPool2d", "_partial_": True},
+            "pool": {"_target_": "lightning_modules.networks.blocks.SameMaxPool2d", "_partial_": True},
         }
         return Weights(sha256, lambda _: values, follows, XCEPTION_IS)
     if not isinstance(found, Mapping):

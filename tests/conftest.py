@@ -14,13 +14,18 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from ablations import environment
-from lightning_modules.blocks import LinearShortcut, SameMaxPool2d
 from lightning_modules.classifier import Classifier
 from lightning_modules.data.images import ImageDataModule, Part
-from lightning_modules.head import no_fully_connected
-from lightning_modules.separable import SeparableConvNorm, depthwise_first, segments_by_size, square_kernel
+from lightning_modules.networks.blocks import LinearShortcut, SameMaxPool2d
+from lightning_modules.networks.head import no_fully_connected
+from lightning_modules.networks.separable import (
+    SeparableConvNorm,
+    depthwise_first,
+    segments_by_size,
+    square_kernel,
+)
+from lightning_modules.networks.xception import Xception
 from lightning_modules.tasks import SingleLabel
-from lightning_modules.xception import Xception
 
 PAPER: dict[str, Any] = {
     "num_classes": 1000,

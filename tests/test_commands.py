@@ -65,7 +65,7 @@ def test_help_tells_what_can_be_chosen_in_a_screenful(checkout):
 def test_cfg_shows_the_configuration(checkout):
     result = type_command(checkout, "python run.py --cfg job residual=false")
     assert result.returncode == 0
-    assert "_target_: lightning_modules.blocks.no_shortcut" in result.stdout
+    assert "_target_: lightning_modules.networks.blocks.no_shortcut" in result.stdout
     assert not (checkout / "results").exists()
 
 

@@ -23,7 +23,7 @@ from ablations.errors import UserError
 from ablations.studies import compose_runs, hydra_configuration, plan_study
 from lightning_modules.assembly import make_task
 from lightning_modules.initialization import initialize
-from lightning_modules.separable import SeparableConvNorm
+from lightning_modules.networks.separable import SeparableConvNorm
 from lightning_modules.tasks import MultiLabel
 
 FILES = sorted(CONFIG_DIR.rglob("*.yaml"))
@@ -69,7 +69,7 @@ def test_the_axes_of_the_paper_have_their_options():
     assert options_of("operation_order") == ["depthwise_first", "pointwise_first"]
     assert {"one", "three", "four", "channels_16", "channels_4", "per_channel"} <= set(options_of("segments"))
     assert options_of("intermediate_norm") == ["batch_norm", "none"]
-    assert options_of("spatial_kernel") == ["separable", "square"]
+    assert options_of("spatial_kernel") == ["spatially_separable", "square"]
     assert {"xception", "inception_v3", "inception_v3_table3"} <= set(options_of("model"))
     assert options_of("fully_connected") == ["none", "two"]
     assert "separable_vgg" in options_of("model")
@@ -296,7 +296,7 @@ def test_every_combination_of_what_a_separable_convolution_is_made_of_trains():
 @pytest.mark.parametrize("residual", options_of("residual"))
 @pytest.mark.parametrize("order", options_of("operation_order"))
 def test_a_network_far_from_the_default_trains(order, residual):
-    chosen = ["segments=three", "spatial_kernel=separable", "intermediate_norm=batch_norm"]
+    chosen = ["segments=three", "spatial_kernel=spatially_separable", "intermediate_norm=batch_norm"]
     chosen += ["intermediate_activation=elu", f"operation_order={order}", f"residual={residual}"]
     one_step(composed(*chosen, "model.width=0.05", "model.middle_modules=0"))
 

@@ -112,7 +112,7 @@ def test_what_is_wrong_is_told_in_a_line_and_nothing_is_written(
 
 
 AXES = ["intermediate_activation=relu", "intermediate_norm=batch_norm", "operation_order=pointwise_first"]
-AXES += ["residual=false", "segments=three", "spatial_kernel=separable"]
+AXES += ["residual=false", "segments=three", "spatial_kernel=spatially_separable"]
 
 
 @pytest.mark.parametrize("model", ["inception_v3_table3", "vgg16"])

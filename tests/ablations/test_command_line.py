@@ -31,7 +31,7 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         (["dataset=cifar"], "dataset=cifar: no such option; there are: cifar10, fashion_mnist, "),
         (
             ["study=none"],
-            "study=none: no such option; there are: intermediate_activation, operation_order, residual",
+            "study=none: no such option; there are: inception_comparison, intermediate_activation, ",
         ),
         (["hydra/launcher=nope"], "hydra/launcher=nope: no such option; there are: basic, "),
         (["recipe.epoch=3"], "recipe.epoch: no such key; there are: epochs, batch_size, "),
@@ -137,7 +137,7 @@ def test_main_hands_the_composed_configuration_on(
     assert call(monkeypatch, seen.append, "residual=false", "seed=3") == 0
     (config,) = seen
     assert config.seed == 3
-    assert config.residual._target_ == "lightning_modules.blocks.no_shortcut"
+    assert config.residual._target_ == "lightning_modules.networks.blocks.no_shortcut"
     assert Path(os.getcwd()) == tmp_path
     assert list(tmp_path.iterdir()) == []  # Hydra writes nothing of its own
     assert capsys.readouterr() == ("", "")
@@ -175,7 +175,7 @@ def test_main_words_the_errors_of_a_run(
         (["-m", "study=residual", "residual=true"], "residual: the arms of study=residual differ in it"),
         (
             ["-m", "study=nope"],
-            "study=nope: no such option; there are: intermediate_activation, operation_order, residual",
+            "study=nope: no such option; there are: inception_comparison, intermediate_activation, ",
         ),
         (["-m", "seed=0,1", "recipe.epoch=1"], "recipe.epoch: no such key; there are: epochs, "),
     ],

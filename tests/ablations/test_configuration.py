@@ -105,7 +105,7 @@ def test_what_is_typed_composes(configure) -> None:
         "fully_connected=none intermediate_activation=elu intermediate_norm=none "
         "operation_order=depthwise_first residual=false segments=per_channel spatial_kernel=square"
     )
-    assert run.resolved["residual"]["_target_"] == "lightning_modules.blocks.no_shortcut"
+    assert run.resolved["residual"]["_target_"] == "lightning_modules.networks.blocks.no_shortcut"
     assert run.resolved["model"]["residual"] == run.resolved["residual"]
     assert "hydra" not in run.resolved
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablations import __main__ as command
-from ablations.studies import PlannedRun, hydra_configuration, plan_study
+from ablations.studies import PlannedRun, hydra_configuration, plan_study, study_names
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_an_unknown_study(
     assert call(*words) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    known = "residual, intermediate_activation, operation_order"
+    known = ", ".join(study_names())
     assert shown.err == f"error: study=nope: no such study; there are: {known}\n"
     assert not results_dir.exists()
 

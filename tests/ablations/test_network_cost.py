@@ -16,15 +16,15 @@ def part(target, **arguments):
 
 def xception(intermediate_activation="torch.nn.Identity", **changes):
     separable = part(
-        "lightning_modules.separable.SeparableConvNorm",
-        operation_order=part("lightning_modules.separable.depthwise_first"),
-        segments=part("lightning_modules.separable.segments_by_size", channels_per_segment=1),
-        spatial_kernel=part("lightning_modules.separable.square_kernel", kernel_size=3),
+        "lightning_modules.networks.separable.SeparableConvNorm",
+        operation_order=part("lightning_modules.networks.separable.depthwise_first"),
+        segments=part("lightning_modules.networks.separable.segments_by_size", channels_per_segment=1),
+        spatial_kernel=part("lightning_modules.networks.separable.square_kernel", kernel_size=3),
         intermediate_norm=part("torch.nn.Identity"),
         intermediate_activation=part(intermediate_activation),
     )
     return {
-        "_target_": "lightning_modules.xception.Xception",
+        "_target_": "lightning_modules.networks.xception.Xception",
         "num_classes": 1000,
         "in_channels": 3,
         "width": 1,
@@ -32,9 +32,9 @@ def xception(intermediate_activation="torch.nn.Identity", **changes):
         "middle_modules": 8,
         "dropout": 0,
         "separable": separable,
-        "residual": part("lightning_modules.blocks.LinearShortcut"),
-        "fully_connected": part("lightning_modules.head.no_fully_connected"),
-        "pool": part("lightning_modules.blocks.SameMaxPool2d"),
+        "residual": part("lightning_modules.networks.blocks.LinearShortcut"),
+        "fully_connected": part("lightning_modules.networks.head.no_fully_connected"),
+        "pool": part("lightning_modules.networks.blocks.SameMaxPool2d"),
         "norm": part("torch.nn.BatchNorm2d"),
     } | changes
 
@@ -81,7 +81,7 @@ def test_xception_is_as_expensive_as_the_papers():
 
 
 def test_activation_costs_no_multiply_adds_and_shortcuts_cost_their_projections():
-    none = part("lightning_modules.blocks.no_shortcut")
+    none = part("lightning_modules.networks.blocks.no_shortcut")
     whole = count_network(config(xception(), 299))
     assert count_network(config(xception(intermediate_activation="torch.nn.ReLU"), 299)) == whole
     difference = whole.multiply_adds - count_network(config(xception(residual=none), 299)).multiply_adds

@@ -96,7 +96,8 @@ def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(
                 path for path in paths if not any(f"{path}.".startswith(f"{a}.") for a in allowed)
             } == set()
             for group in declared - {"model"}:  # and what the network gets is what was chosen
-                assert run.resolved["model"][group] == run.resolved[group]
+                model = run.resolved["model"]
+                assert {**model.get("separable", {}), **model}[group] == run.resolved[group]
 
 
 @pytest.mark.usefixtures("hydra")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.blocks import LinearShortcut, no_shortcut
 from lightning_modules.initialization import initialize
+from lightning_modules.networks.blocks import LinearShortcut, no_shortcut
 
 GLOROT = nn.init.xavier_uniform_
 

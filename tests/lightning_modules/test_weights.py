@@ -248,7 +248,7 @@ def test_every_layout_of_keras_gives_the_same_values(
 def test_kerass_constants(keras_network: KerasNetwork) -> None:
     model = configured(keras_network.files["Keras 3, weights"]).resolved["model"]
     assert model["norm"]["eps"] == 1e-3
-    assert model["pool"] == {"_target_": "lightning_modules.blocks.SameMaxPool2d", "_partial_": True}
+    assert model["pool"] == {"_target_": "lightning_modules.networks.blocks.SameMaxPool2d", "_partial_": True}
 
 
 # timm

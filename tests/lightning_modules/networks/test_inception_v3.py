@@ -8,8 +8,9 @@ import torchvision
 from torch import nn
 
 from ablations.network_cost import count_network
-from lightning_modules.head import no_fully_connected
-from lightning_modules.inception_v3 import (
+from lightning_modules.initialization import initialize
+from lightning_modules.networks.head import no_fully_connected
+from lightning_modules.networks.inception_v3 import (
     BiasedConvReLUNorm,
     Branches,
     ConvNormReLU,
@@ -18,7 +19,6 @@ from lightning_modules.inception_v3 import (
     Module35x35,
     torchvision_name,
 )
-from lightning_modules.initialization import initialize
 
 NORM = partial(nn.BatchNorm2d, eps=1e-3)
 CANONICAL = {
@@ -164,7 +164,7 @@ def test_feature_maps_of_a_299_image_are_the_papers(arguments):
 
 
 def test_multiply_adds_are_the_published_ones():
-    model = {"_target_": "lightning_modules.inception_v3.InceptionV3"} | CANONICAL
+    model = {"_target_": "lightning_modules.networks.inception_v3.InceptionV3"} | CANONICAL
     cost = count_network({"dataset": {"image_size": 299, "channels": 3}, "model": model})
     assert cost.multiply_adds == pytest.approx(5.73e9, rel=0.005)
 
@@ -250,7 +250,7 @@ def test_memory_order_changes_neither_logits_nor_gradients(variant):
     ids=["canonical", "table 3", "stride 1", "small scale"],
 )
 def test_an_image_that_is_too_small_is_told(arguments, smallest):
-    model = {"_target_": "lightning_modules.inception_v3.InceptionV3"} | arguments
+    model = {"_target_": "lightning_modules.networks.inception_v3.InceptionV3"} | arguments
 
     def cost(side):
         return count_network(

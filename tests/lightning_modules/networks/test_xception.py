@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_modules.blocks import ConvNorm, LinearShortcut, no_shortcut
 from lightning_modules.initialization import initialize
-from lightning_modules.separable import SeparableConvNorm
-from lightning_modules.xception import XceptionModule
+from lightning_modules.networks.blocks import ConvNorm, LinearShortcut, no_shortcut
+from lightning_modules.networks.separable import SeparableConvNorm
+from lightning_modules.networks.xception import XceptionModule
 
 EPSILON = 1e-3
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.blocks import ConvNorm, LinearShortcut, SameMaxPool2d, no_shortcut
+from lightning_modules.networks.blocks import ConvNorm, LinearShortcut, SameMaxPool2d, no_shortcut
 
 SIDES = (1, 2, 3, 4, 5, 8, 9)
 NORM = partial(nn.BatchNorm2d, eps=1e-3)

@@ -14,8 +14,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from lightning_modules.blocks import ConvNorm, Norm, Pool, SeparableConv, Shortcut
-from lightning_modules.head import FullyConnected, Head
+from lightning_modules.networks.blocks import ConvNorm, Norm, Pool, SeparableConv, Shortcut
+from lightning_modules.networks.head import FullyConnected, Head
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
 

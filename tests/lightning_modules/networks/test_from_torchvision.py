@@ -6,8 +6,8 @@ import torchvision
 from torch import nn
 
 from ablations.network_cost import count_network
-from lightning_modules import torchvision_networks
 from lightning_modules.initialization import initialize
+from lightning_modules.networks import from_torchvision
 
 COMMON = {"num_classes": 1000, "in_channels": 3, "dropout": 0.5}
 WITH_BN = COMMON | {"stem_stride": 2, "norm_momentum": 0.01}
@@ -17,11 +17,11 @@ FIRST = {"vgg16": "features.0", "resnet152": "conv1", "googlenet": "conv1.conv"}
 
 def on_meta(name, **changes):
     with torch.device("meta"):
-        return getattr(torchvision_networks, name)(**(NETWORKS[name] | changes))
+        return getattr(from_torchvision, name)(**(NETWORKS[name] | changes))
 
 
 def cost(name, side, **changes):
-    model = {"_target_": f"lightning_modules.torchvision_networks.{name}"} | NETWORKS[name] | changes
+    model = {"_target_": f"lightning_modules.networks.from_torchvision.{name}"} | NETWORKS[name] | changes
     return count_network({"dataset": {"image_size": side, "channels": model["in_channels"]}, "model": model})
 
 
@@ -83,7 +83,7 @@ def test_dropout_is_the_recipes(name):
 
 
 def test_resnets_dropout_works_on_the_pooled_features_of_training():
-    network = torchvision_networks.resnet152(**(WITH_BN | {"num_classes": 2}))
+    network = from_torchvision.resnet152(**(WITH_BN | {"num_classes": 2}))
     features = torch.ones(1, 64, 3, 3)
     assert torch.equal(network.eval().avgpool(features), torch.ones(1, 64, 1, 1))
     torch.manual_seed(0)
@@ -117,9 +117,9 @@ def test_pixels_that_the_last_modules_see(name, side, stride, last):
 
 def test_initial_values_are_the_runs():
     torch.manual_seed(1)
-    first = torchvision_networks.googlenet(**(WITH_BN | {"num_classes": 3, "in_channels": 1}))
+    first = from_torchvision.googlenet(**(WITH_BN | {"num_classes": 3, "in_channels": 1}))
     torch.manual_seed(2)
-    second = torchvision_networks.googlenet(**(WITH_BN | {"num_classes": 3, "in_channels": 1}))
+    second = from_torchvision.googlenet(**(WITH_BN | {"num_classes": 3, "in_channels": 1}))
     for network in (first, second):
         initialize(network, 5, nn.init.xavier_uniform_)
     for name, parameter in first.named_parameters():

@@ -15,8 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.inception_v3 import Branches
-from lightning_modules.separable import UnequalSegments, segmented, square_kernel
+from lightning_modules.networks.inception_v3 import Branches
+from lightning_modules.networks.separable import UnequalSegments, segmented, square_kernel
 from lightning_modules.validation import require_integer
 
 WINDOW = 3

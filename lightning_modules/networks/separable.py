@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.blocks import Activation, Norm
+from lightning_modules.networks.blocks import Activation, Norm
 from lightning_modules.validation import require_integer
 
 Segments = Callable[[int], tuple[int, ...]]

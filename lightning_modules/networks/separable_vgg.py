@@ -19,8 +19,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from lightning_modules.blocks import Norm, SeparableConv
-from lightning_modules.head import FullyConnected, Head
+from lightning_modules.networks.blocks import Norm, SeparableConv
+from lightning_modules.networks.head import FullyConnected, Head
 from lightning_modules.validation import require_integer, require_number
 
 STAGES = (

@@ -29,8 +29,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.blocks import Norm
-from lightning_modules.head import FullyConnected, Head
+from lightning_modules.networks.blocks import Norm
+from lightning_modules.networks.head import FullyConnected, Head
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
 Kernel = tuple[int, int]

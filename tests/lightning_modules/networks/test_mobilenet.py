@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ablations.network_cost import count_network
 from lightning_modules.initialization import initialize
-from lightning_modules.mobilenet import MobileNet, MobileNetModule, SameConv3x3
+from lightning_modules.networks.mobilenet import MobileNet, MobileNetModule, SameConv3x3
 
 NORM = partial(nn.BatchNorm2d, eps=1e-3)
 PAPER = {"num_classes": 1000, "in_channels": 3, "width": 1, "stem_stride": 2, "dropout": 0.0, "norm": NORM}
@@ -44,7 +44,7 @@ def test_parameters_are_as_many_as_counted_from_table_1():
 @pytest.mark.parametrize(("width", "millions"), [(1, 569), (0.75, 325), (0.5, 149), (0.25, 41)])
 def test_multiply_adds_are_the_papers(width, millions):
     """Table 6 of the paper."""
-    model = {"_target_": "lightning_modules.mobilenet.MobileNet"} | PAPER | {"width": width}
+    model = {"_target_": "lightning_modules.networks.mobilenet.MobileNet"} | PAPER | {"width": width}
     cost = count_network({"dataset": {"image_size": 224, "channels": 3}, "model": model})
     assert round(cost.multiply_adds / 1e6) == pytest.approx(millions, abs=1)
 

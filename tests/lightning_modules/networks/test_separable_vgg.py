@@ -8,16 +8,16 @@ import torch
 import torchvision
 from torch import nn
 
-from lightning_modules.head import FullyConnectedLayers, no_fully_connected
 from lightning_modules.initialization import initialize
-from lightning_modules.separable import (
+from lightning_modules.networks.head import FullyConnectedLayers, no_fully_connected
+from lightning_modules.networks.separable import (
     SeparableConvNorm,
     depthwise_first,
     pointwise_first,
     segments_by_size,
     square_kernel,
 )
-from lightning_modules.separable_vgg import SeparableVGG
+from lightning_modules.networks.separable_vgg import SeparableVGG
 
 SEPARABLE = partial(
     SeparableConvNorm,

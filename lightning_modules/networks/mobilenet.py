@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from lightning_modules.blocks import Norm
+from lightning_modules.networks.blocks import Norm
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
 MODULES = (

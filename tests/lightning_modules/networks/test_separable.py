@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_modules.initialization import initialize
-from lightning_modules.separable import (
+from lightning_modules.networks.separable import (
     ConvPart,
     UnequalSegments,
     depthwise_first,

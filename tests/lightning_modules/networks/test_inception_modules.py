@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lightning_modules.inception_modules import (
+from lightning_modules.networks.inception_modules import (
     CanonicalInception,
     ExtremeInception,
     SegmentedInception,
     SimplifiedInception,
     to_figure_3,
 )
-from lightning_modules.separable import pointwise_first, segments_by_number
+from lightning_modules.networks.separable import pointwise_first, segments_by_number
 
 
 def noise(*shape):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.head import FullyConnectedLayers, Head, no_fully_connected
+from lightning_modules.networks.head import FullyConnectedLayers, Head, no_fully_connected
 
 TWO = partial(FullyConnectedLayers, layers=2, units=4096, activation=nn.ReLU)
 ARGUMENTS = {"num_classes": 3, "width": 1, "dropout": 0.0}
