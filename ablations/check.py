@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ablations import environment
-from ablations.configuration import CONFIG_DIR, CONFIG_NAME, NOT_AXES, RunConfiguration
+from ablations.configuration import CONFIG_DIR, CONFIG_NAME, NOT_AXES, RunConfiguration, default_option
 from ablations.errors import UserError, explained
 from ablations.files import check_results_dir
 from lightning_modules.seeding import MAX_SEED
@@ -114,7 +114,7 @@ def check_axes(run: RunConfiguration) -> None:
         return  # an option of another configuration directory
     axes = {name: _groups_read_by(name) - set(NOT_AXES) for name in files}
     for group in sorted(set().union(*axes.values()) - axes[model]):
-        option, default = run.choices.get(group), _default_option(group)
+        option, default = run.choices.get(group), default_option(group)
         file = CONFIG_DIR / group / f"{default}.yaml"
         node = OmegaConf.load(file) if file.is_file() else None
         as_by_default = OmegaConf.to_container(OmegaConf.create({**run.resolved, group: node}), resolve=True)
@@ -134,12 +134,6 @@ def _groups_read_by(model: str) -> set[str]:
     bases = [name for name in node.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
     read = set(re.findall(r"\$\{(\w+)[.}]", str(node)))
     return read.union(*map(_groups_read_by, bases))
-
-
-def _default_option(group: str) -> str | None:
-    """The option of a group that conf/config.yaml lists."""
-    defaults = OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml").defaults
-    return next((entry[group] for entry in defaults if not isinstance(entry, str) and group in entry), None)
 
 
 def _check_values(run: RunConfiguration) -> None:

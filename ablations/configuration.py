@@ -151,9 +151,10 @@ class RunConfiguration:
 
     @property
     def arm_name(self) -> str:
-        """What an ablation varies, e.g. "intermediate_activation=relu residual=true"."""
-        varied = sorted(set(self.choices) - set(NOT_AXES))
-        return " ".join(f"{group}={self.choices[group]}" for group in varied)
+        """The axes that are not as by default, e.g. "residual=false"; "default" where all are."""
+        varied = [group for group in sorted(self.choices) if group not in NOT_AXES]
+        chosen = [group for group in varied if self.choices[group] != default_option(group)]
+        return " ".join(f"{group}={self.choices[group]}" for group in chosen) or "default"
 
     @property
     def seed(self) -> int:
@@ -246,6 +247,12 @@ def is_outside_identity(key: str) -> bool:
     """Whether a key, or the group or node it lies in, is left out of the identity."""
     key = key.lstrip("+~")
     return any(key == outside or key.startswith(f"{outside}.") for outside in (*NOT_IDENTITY, "hydra"))
+
+
+def default_option(group: str) -> str | None:
+    """The option of a group that conf/config.yaml lists."""
+    defaults = OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml").defaults
+    return next((entry[group] for entry in defaults if not isinstance(entry, str) and group in entry), None)
 
 
 def is_group(key: str) -> bool:

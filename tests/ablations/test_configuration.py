@@ -101,10 +101,8 @@ def test_what_is_typed_composes(configure) -> None:
         "trainer": "one_device",
         "logger": "wandb",
     }
-    assert run.arm_name == (
-        "fully_connected=none intermediate_activation=elu intermediate_norm=none "
-        "operation_order=depthwise_first residual=false segments=per_channel spatial_kernel=square"
-    )
+    assert run.arm_name == "intermediate_activation=elu residual=false"
+    assert configure("model=inception_v3").arm_name == "default"
     assert run.resolved["residual"]["_target_"] == "lightning_modules.networks.blocks.no_shortcut"
     assert run.resolved["model"]["residual"] == run.resolved["residual"]
     assert "hydra" not in run.resolved
