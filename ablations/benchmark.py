@@ -353,6 +353,9 @@ def measure(
             )
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
         raise UserError(f"batch_size={batch_size}: too large for this device's memory") from error
+    except (RuntimeError, ValueError) as error:  # of a CPU's allocator; of BN on one pixel of one image
+        text = " ".join(str(error).split())
+        raise UserError(f"batch_size={batch_size}, image_size={options.image_size}: {text}") from error
 
     def ratios(setting: Setting) -> tuple[float, ...]:
         first = speeds[setting._replace(model=options.models[0])]
@@ -409,13 +412,19 @@ def benchmark_table(measurements: Sequence[Measurement]) -> pd.DataFrame:
     Columns: model, memory_order, precision, parameters, multiply_adds (of one image); steps_per_second and
     ratio (to the first network of the same order and precision) as _median, _min, _max over rounds;
     peak_memory_bytes; paper_parameters, paper_steps_per_second, paper_ratio. What there is no number for,
-    and the ratio of the first network, is missing.
+    and the ratio of the first network, is missing; so are the paper's where ours is another network: with
+    other classes, another axis or width.
     """
     first = measurements[0].setting.model
+    papers = {
+        found.setting.model: PAPER[found.setting.model]
+        for found in measurements
+        if found.cost.parameters == PAPER.get(found.setting.model, (None, None))[0]
+    }
     rows = []
     for found in measurements:
         is_first = found.setting.model == first
-        paper_parameters, paper_speed = PAPER.get(found.setting.model, (None, None))
+        paper_parameters, paper_speed = papers.get(found.setting.model, (None, None))
         rows.append(
             {
                 "model": found.setting.model,
@@ -428,18 +437,13 @@ def benchmark_table(measurements: Sequence[Measurement]) -> pd.DataFrame:
                 "peak_memory_bytes": found.peak_memory,
                 "paper_parameters": paper_parameters,
                 "paper_steps_per_second": paper_speed,
-                "paper_ratio": paper_ratio(found.setting.model, first),
+                "paper_ratio": None
+                if is_first or not paper_speed or first not in papers
+                else paper_speed / papers[first][1],
             }
         )
     integers = ("parameters", "multiply_adds", "peak_memory_bytes", "paper_parameters")
     return pd.DataFrame(rows).astype(dict.fromkeys((*integers, "paper_steps_per_second"), "Int64"))
-
-
-def paper_ratio(model: str, first: str) -> float | None:
-    """Table 3's steps/second of one network over another's; None where it has not both."""
-    if model == first or not {model, first} <= PAPER.keys():
-        return None
-    return PAPER[model][1] / PAPER[first][1]
 
 
 def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:

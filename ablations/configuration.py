@@ -118,7 +118,7 @@ class RunConfiguration:
             if option is not None and not group.startswith("hydra/") and group != "study"
         }
         if resolved["weights"] is not None:
-            _follow_weights(resolved, own["model"])
+            _follow_weights(resolved, overrides)
         return cls(resolved={str(key): value for key, value in resolved.items()}, choices=own)
 
     @cached_property
@@ -175,12 +175,12 @@ class RunConfiguration:
         return Path(self.resolved["results_dir"])
 
 
-def _follow_weights(resolved: dict[Any, Any], model: str) -> None:
+def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
     """Take over the hash of the weights, and the constants of the network that they come from.
 
     Args:
         resolved: Of the run; changed in place.
-        model: Option of the network: a value that differs from its file was set on purpose.
+        overrides: What the configuration was composed with: what was set there is not overruled.
 
     Raises:
         UserError: The weights cannot be used, or something else was set.
@@ -195,9 +195,7 @@ def _follow_weights(resolved: dict[Any, Any], model: str) -> None:
     if expected not in (None, source.sha256):
         raise UserError(f"weights_sha256={expected}: weights={path} has {source.sha256}")
     resolved["weights_sha256"] = source.sha256
-    file = CONFIG_DIR / "model" / f"{model}.yaml"
-    default = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
-    assert isinstance(default, DictConfig)
+    set_by_user = [override.key_or_group for item in overrides if (override := parse_override(item))]
     for key, value in source.follows.items():
         *parents, last = key.split(".")
         node = resolved["model"]
@@ -205,7 +203,7 @@ def _follow_weights(resolved: dict[Any, Any], model: str) -> None:
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node:
             continue  # another network's weights, which the check refuses
-        if node[last] not in (value, OmegaConf.select(default, key)):
+        if node[last] != value and any(f"{set_key}.".startswith(f"model.{key}.") for set_key in set_by_user):
             raise UserError(f"model.{key}={node[last]}: the network of weights={path} has {value}")
         node[last] = value
     if resolved["train"] is False:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from ablations.files import write_atomically
-from ablations.records import RunDirectory
+from ablations.records import HISTORY_COLUMNS, RunDirectory
 
 
 def number(value: Tensor) -> float:
@@ -86,7 +86,8 @@ class Recorder(Checkpoint):
     def write_history(self) -> None:
         """Write metrics.csv; floats read back to the last bit."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
+        columns = list(self.rows[0]) if self.rows else HISTORY_COLUMNS  # none where weights are evaluated
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self._directory.history_path, text.getvalue())

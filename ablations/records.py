@@ -203,8 +203,8 @@ class RunDirectory:
     def rows(self) -> list[dict[str, float]] | None:
         """The rows of metrics.csv by column, or None where there is none or it is damaged.
 
-        It is whole where it has every column and a validation metric, every epoch from the first on has
-        its row, steps rise and validation metrics are finite.
+        It is whole where it has every column and, if it has rows, a validation metric, every epoch from
+        the first on has its row, steps rise and validation metrics are finite.
         """
         try:
             with self.history_path.open(newline="", encoding="utf-8") as file:
@@ -218,7 +218,11 @@ class RunDirectory:
         except (OSError, ValueError, csv.Error):
             return None
         metrics = metric_names(header)
-        if not metrics or not set(HISTORY_COLUMNS) <= set(header) or len(set(header)) < len(header):
+        if (
+            (rows and not metrics)
+            or not set(HISTORY_COLUMNS) <= set(header)
+            or len(set(header)) < len(header)
+        ):
             return None
         steps = [0, *(row["step"] for row in rows)]
         whole = (
@@ -250,7 +254,9 @@ def as_history(rows: Sequence[Mapping[str, float]] | None) -> "pd.DataFrame | No
     """Rows of metrics.csv as a table with their columns; None where there are none."""
     import pandas as pd
 
-    return pd.DataFrame(rows) if rows else None
+    if rows is None:
+        return None
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=HISTORY_COLUMNS)
 
 
 def metric_names(names: Iterable[str]) -> list[str]:

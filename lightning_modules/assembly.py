@@ -72,7 +72,9 @@ def make_trainer(
         folder: Where Lightning would put what it writes by itself.
     """
     place, recipe = config["trainer"], config["recipe"]
-    added: list[Callback] = [] if recipe["averaging"] is None else [instantiate(recipe["averaging"])]
+    added: list[Callback] = []
+    if recipe["averaging"] is not None and config["train"]:  # weights are evaluated as they are
+        added.append(instantiate(recipe["averaging"]))
     if place.get("devices", 1) * place.get("num_nodes", 1) > 1:
         added.append(EndAtSigterm())
     return Trainer(

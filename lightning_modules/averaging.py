@@ -6,6 +6,9 @@ and of BN's running statistics after every step, which forgets faster in the fir
 
     average = d * average + (1 - d) * weights,  d = min(decay, (1 + steps) / (10 + steps))
 
+It starts from the weights after the first step, where TensorFlow's starts from the initial values; with
+d = 2/11 in the second step the difference is forgotten at once.
+
 Lightning's own `WeightAveraging` copies the average into the module where training ends, which a run that
 was interrupted between its last epoch and its test never reaches, and averages the metrics' module as well.
 """

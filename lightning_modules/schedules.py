@@ -31,8 +31,10 @@ def decay_by_epochs(
     """
     _require_factor(factor)
     require_integer("recipe.scheduler.every_epochs", every_epochs, 1)
+    require_integer("recipe.scheduler.epochs", epochs, 1)
     steps_per_epoch, rest = divmod(total_steps, epochs)
-    assert not rest, f"{total_steps} steps are no multiple of {epochs} epochs"
+    if rest:
+        raise ValueError(f"recipe.scheduler.epochs={epochs}: must be recipe.epochs, of {total_steps} steps")
     return LambdaLR(optimizer, lambda step: factor ** (step // (steps_per_epoch * every_epochs)))
 
 
@@ -53,6 +55,7 @@ def decay_by_images(
         ValueError: A value is out of range.
     """
     _require_factor(factor)
+    require_integer("recipe.scheduler.batch_size", batch_size, 1)
     require_integer("recipe.scheduler.every_images", every_images, 1)
     return LambdaLR(optimizer, lambda step: factor ** (step * batch_size // every_images))
 

@@ -18,6 +18,7 @@ Files are data here: nothing in them is executed, PyTorch's are read with `weigh
 
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK"
 PICKLE = b"\x80"
 
-NO_OUTCOME = ("num_classes", "in_channels", "dropout", "norm.momentum", "norm_momentum")
+NO_OUTCOME = r"num_classes|in_channels|dropout|(.*\.)?(intermediate_)?norm\.momentum|norm_momentum"
 """Keys of a network's configuration that change nothing where it is evaluated, or that its weights show."""
 
 FOLLOWED = ("norm.eps", "pool")
@@ -266,7 +267,8 @@ def _recognize(found: Any, sha256: str) -> Weights | None:
 
 XCEPTION_IS = {
     "stem_stride": 2,
-    "intermediate_activation._target_": "torch.nn.Identity",
+    "separable.intermediate_norm._target_": "torch.nn.Identity",
+    "separable.intermediate_activation._target_": "torch.nn.Identity",
 }
 """What of the published Xception its values do not show."""
 
@@ -285,7 +287,8 @@ def _from_checkpoint(
     values = {
         name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")
     }
-    model = checkpoint.get("hyper_parameters", {}).get("model")
+    hyper_parameters = checkpoint.get("hyper_parameters")
+    model = hyper_parameters.get("model") if isinstance(hyper_parameters, Mapping) else None
     if not values or not isinstance(model, Mapping):
         return None
     flat = dict(_flattened(model))
@@ -293,7 +296,8 @@ def _from_checkpoint(
     requires = {
         key: value
         for key, value in flat.items()
-        if key not in NO_OUTCOME and not any(f"{key}.".startswith(f"{other}.") for other in follows)
+        if not re.fullmatch(NO_OUTCOME, key)
+        and not any(f"{key}.".startswith(f"{other}.") for other in follows)
     }
     return Weights(sha256, lambda _: values, follows, requires)
 

@@ -260,6 +260,13 @@ def test_a_network_at_the_small_scale_has_xceptions_parameters(model, within, da
     assert parameters(f"model={model}", f"dataset={dataset}") == pytest.approx(xceptions, rel=within)
 
 
+def test_fully_connected_layers_leave_the_networks_equally_large():
+    """Table 2's rows are compared at one size, with the layers and without them."""
+    mosaics = ("dataset=fashion_mosaic", "fully_connected=two")
+    xceptions = parameters("model=xception", *mosaics)
+    assert parameters("model=inception_v3", *mosaics) == pytest.approx(xceptions, rel=0.01)
+
+
 @pytest.mark.parametrize("scale", [AT_PAPER_SCALE, *((f"dataset={name}",) for name in options_of("dataset"))])
 def test_the_separable_vgg_has_inception_v3s_parameters(scale):
     inceptions = parameters("model=inception_v3", *scale)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 import run
@@ -101,6 +102,30 @@ def test_how_an_evaluation_stands_among_planned_runs(evaluated: RunConfiguration
     assert len(entry.history) == 0
 
 
+def test_weights_are_evaluated_as_they_are_whatever_the_recipe_averages(
+    configure, trained: RunDirectory
+) -> None:
+    averaging = "recipe.averaging={_target_:lightning_modules.averaging.PolyakAveraging,decay:0.9}"
+    weights = f"weights='{trained.checkpoint_path}'"
+    run = configure("intermediate_activation=relu", "seed=3", "train=false", weights, averaging)
+    then, now = trained.read(), carried_out(run).read()
+    assert then is not None
+    assert now is not None
+    assert now["metrics"] == then["metrics"]
+
+
+def test_weights_of_another_library_are_evaluated(configure, tmp_path: Path) -> None:
+    """A published network's file, from end to end: its constants are followed and a record is written."""
+    file = tmp_path / "legacy_xception.pt"
+    torch.save(timm.create_model("legacy_xception", num_classes=10, in_chans=1).state_dict(), file)
+    full_size = ["model.width=1", "model.stem_stride=2", "model.middle_modules=8"]
+    record = carried_out(configure(*full_size, "train=false", f"weights={file}")).read()
+    assert record is not None
+    assert (record["status"], record["error"], record["steps"]) == ("completed", None, 0)
+    assert record["config"]["model"]["norm"]["eps"] == 1e-5
+    assert 0 < record["metrics"]["test_loss"] < 100
+
+
 def test_training_starts_from_the_weights(configure, trained: RunDirectory) -> None:
     weights = f"weights='{trained.checkpoint_path}'"
     configuration = configure(weights, "intermediate_activation=elu", "seed=5")
@@ -136,7 +161,7 @@ def test_weights_that_are_not_finite_diverge(configure, trained: RunDirectory, t
     [
         (
             ("intermediate_activation=elu",),
-            "model.intermediate_activation._target_=torch.nn.ELU: the network",
+            "model.separable.intermediate_activation._target_=torch.nn.ELU: the network",
         ),
         (("model.stem_stride=1",), "model.stem_stride=1: the network of weights="),
         (("model.norm.eps=0.01",), "model.norm.eps=0.01: the network of weights="),

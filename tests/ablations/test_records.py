@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys
 from pathlib import Path
+from ablations.configuration import RunConfiguration
 from ablations.records import RunDirectory
 with RunDirectory(Path(sys.argv[1]), sys.argv[2]).lock() as held:
     print(held, flush=True)
@@ -324,6 +325,17 @@ def test_history_is_read_to_the_last_bit(configuration, write_run) -> None:
     assert history["epoch"].tolist() == [1]
 
 
+def test_no_epoch_is_a_history_where_none_was_trained(configuration, write_run) -> None:
+    directory = write_run(configuration)
+    directory.history_path.write_bytes(HEADER)
+    assert directory.rows() == []
+    assert directory.status() == "missing"  # its record says that two were
+    evaluation = RunConfiguration({**configuration.resolved, "train": False}, configuration.choices)
+    directory = write_run(evaluation, epochs=0)
+    directory.history_path.write_bytes(HEADER)
+    assert directory.status() == "completed"
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -337,7 +349,6 @@ def test_history_is_read_to_the_last_bit(configuration, write_run) -> None:
         HEADER + b"1,94,1,.5,1,.5,inf,.1,2\n",
         HEADER + b"2,94,1,.5,1,.5,1,.1,2\n",  # without its first epoch
         HEADER + b"1,94,1,.5,1,.5,1,.1,2\n2,94,1,.5,1,.5,1,.1,2\n",
-        HEADER,  # no epoch
         b"epoch,step,train_loss,val_loss,learning_rate,seconds\n1,94,1,1,.1,2\n",  # nothing measured
         b"epoch,step,train_loss,val_loss,val_top1,seconds\n1,94,1,1,.5,2\n",  # without a column of all
         b"epoch,step,train_loss,val_loss,val_top1,val_top1,learning_rate,seconds\n1,94,1,1,.5,.5,.1,2\n",

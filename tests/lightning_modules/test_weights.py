@@ -29,6 +29,8 @@ from ablations.studies import compose_runs, hydra_configuration
 from lightning_modules.data.images import ImageBatches, Part, Selection
 from lightning_modules.initialization import initialize
 from lightning_modules.weights import (
+    FOLLOWED,
+    XCEPTION_IS,
     WeightsError,
     fit_weights,
     inspect_weights,
@@ -335,6 +337,8 @@ def test_what_was_set_on_purpose_is_not_overruled(timm_network: TorchNetwork) ->
     file = timm_network.files["safetensors"]
     with pytest.raises(UserError, match=r"^model\.norm\.eps=0\.01: the network of weights=.* has 1e-05$"):
         configured(file, "model.norm.eps=0.01")
+    with pytest.raises(UserError, match=r"^model\.norm\.eps=0\.001: the network of weights=.* has 1e-05$"):
+        configured(file, "model.norm.eps=0.001")  # also where it is the default
     assert configured(file, "model.norm.eps=1e-5").resolved["model"]["norm"]["eps"] == 1e-5
 
 
@@ -342,7 +346,10 @@ def test_what_was_set_on_purpose_is_not_overruled(timm_network: TorchNetwork) ->
     ("override", "message"),
     [
         ("model.stem_stride=1", r"^model\.stem_stride=1: the network of weights=.* has 2$"),
-        ("intermediate_activation=relu", r"^model\.intermediate_activation\._target_=torch\.nn\.ReLU: "),
+        (
+            "intermediate_activation=relu",
+            r"^model\.separable\.intermediate_activation\._target_=torch\.nn\.ReLU: ",
+        ),
     ],
 )
 def test_another_network_may_be_trained_from_weights_but_not_evaluated(
@@ -350,7 +357,10 @@ def test_another_network_may_be_trained_from_weights_but_not_evaluated(
 ) -> None:
     file = timm_network.files["safetensors"]
     assert configured(file, override).resolved["model"]["norm"]["eps"] == 1e-5
-    assert configured(file, "train=false").resolved["train"] is False
+    config = configured(file, "train=false").resolved
+    assert config["train"] is False
+    keys = {*XCEPTION_IS, *FOLLOWED}
+    assert all(key.partition(".")[0] in config["model"] for key in keys), "each is a key of the network"
     with pytest.raises(UserError, match=message):
         configured(file, override, "train=false")
 
