@@ -318,7 +318,8 @@ class InceptionV3(nn.Module):
         require_number("model.width", width, 0, open_below=True)
         require_one_of("model.stem_stride", stem_stride, (1, 2))
         require_one_of("model.padding", padding, (0, 1))
-        if not isinstance(pool_branch_channels, Sequence) or len(pool_branch_channels) != 3:
+        is_list = isinstance(pool_branch_channels, Sequence) and not isinstance(pool_branch_channels, str)
+        if not is_list or len(pool_branch_channels) != 3:
             raise ValueError(
                 f"model.pool_branch_channels={pool_branch_channels}: must be three whole numbers"
             )
