@@ -202,7 +202,7 @@ def _existing(path: object) -> Path:
         raise WeightsError(f"weights={path}: must be a file; as a number it is written ./1")
     file = Path(path).expanduser()
     if not file.is_file():
-        raise WeightsError(f"weights={path}: {'is a folder' if Path(path).is_dir() else 'no such file'}")
+        raise WeightsError(f"weights={path}: {'is a folder' if file.is_dir() else 'no such file'}")
     return file
 
 

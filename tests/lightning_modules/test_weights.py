@@ -406,7 +406,7 @@ def test_no_name_of_a_file(path: object) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     assert refusal(str(tmp_path / "none")) == "no such file"
-    assert refusal(str(tmp_path)) == "no such file"
+    assert refusal(str(tmp_path)) == "is a folder"
 
 
 @pytest.mark.parametrize("content", [b"", b"some text, and more of it", b"\x89PNG\r\n\x1a\n" + bytes(100)])
