@@ -323,6 +323,8 @@ def test_study_plans_its_arms_with_its_seeds(name):
             assert run.configuration.choices[group] == option
     # Arms differ in what they declare and in nothing else.
     declared = {group for arm in study.arms for group in arm.choose}
+    if "model" in declared:  # which comes with its scaling to the dataset and its weight decay
+        declared |= {"dataset_model", "recipe_model"}
     for seed in study.seeds:
         others = [
             {key: value for key, value in run.configuration.choices.items() if key not in declared}
@@ -369,7 +371,7 @@ def test_an_activation_of_torch_is_added_with_one_file(extended_conf, name, targ
 
 EXCUSED_KEYS = ("_target_", "_partial_")
 """What is built, and that it is built later: the comment of the file or of the node says it."""
-EXCUSED_BELOW = ("arms", "base", "checksums", "defaults")
+EXCUSED_BELOW = ("arms", "base", "checksums", "defaults", "figures", "paper_only")
 """Keys whose comment explains everything below them."""
 EXCUSED_FILES = ("hydra/help/xception_ablations.yaml",)
 """A text; what it is for stands above it."""

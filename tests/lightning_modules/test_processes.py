@@ -80,7 +80,7 @@ def fit(tmp_path, make_classifier, tiny_data):
         recipe = {"epochs": epochs, "precision": "32-true", "averaging": averaging}
         seen, recorder = Seen(), Recorder(directory)
         trainer = make_trainer(
-            {"trainer": place, "recipe": recipe},
+            {"trainer": place, "recipe": recipe, "train": True},
             callbacks=[recorder, seen],
             logger=None,
             progress_bar=False,
