@@ -119,10 +119,18 @@ class MultiLabelImages(ImageFilesDataModule):
                 f"dataset.validation_images={validation_images}: must be 0, as dataset.files.validation is "
                 "set"
             )
-        if set(image_paths) != set(PARTS):
+        for key, value, maybe in (
+            ("image_column", image_column, ""),
+            ("label_column", label_column, ""),
+            ("confidence_column", confidence_column, ", or null"),
+            ("label_separator", label_separator, ", or null"),
+        ):
+            if not (isinstance(value, str) and value) and not (maybe and value is None):
+                raise ValueError(f"dataset.{key}={value}: must be a text{maybe}")
+        if not isinstance(image_paths, Mapping) or set(image_paths) != set(PARTS):
             raise ValueError(f"dataset.image_paths={image_paths}: must have {', '.join(PARTS)}")
         for part, pattern in image_paths.items():
-            if pattern.count("{}") != 1:
+            if not isinstance(pattern, str) or pattern.count("{}") != 1:
                 raise ValueError(f"dataset.image_paths.{part}={pattern}: must have {{}} once")
         self.validation_images = validation_images
         self.image_paths = dict(image_paths)

@@ -278,6 +278,16 @@ BAD_TABLES = {
         ({}, {"validation_images": 5}, "dataset.validation_images=5: must be below 5"),
         ({"validation": "test.csv"}, {}, "dataset.validation_images=2: must be 0"),
         ({}, {"image_paths": {}}, "dataset.image_paths={}: must have train"),
+        ({}, {"image_paths": 3}, "dataset.image_paths=3: must have train"),
+        (
+            {},
+            {"image_paths": SETTINGS["image_paths"] | {"test": 3}},
+            "dataset.image_paths.test=3: must have {} once",
+        ),
+        ({}, {"label_separator": 3}, "dataset.label_separator=3: must be a text, or null"),
+        ({}, {"label_separator": ""}, "dataset.label_separator=: must be a text, or null"),
+        ({}, {"confidence_column": 3}, "dataset.confidence_column=3: must be a text, or null"),
+        ({}, {"label_column": None}, "dataset.label_column=None: must be a text"),
         ({}, {"confidence_column": "c"}, "dataset.files.train=train.csv: "),
     ],
 )
