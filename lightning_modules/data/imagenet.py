@@ -19,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_modules.data.files import FilePart, ImageFilesDataModule, as_names, listing_of
-from lightning_modules.data.images import draw_per_class
-from lightning_modules.validation import require_integer
+from lightning_modules.data.images import require_equally_many_of_each_class, split_per_class
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 BLACKLIST = "blacklist"
@@ -51,12 +50,8 @@ class ImageNet(ImageFilesDataModule):
 
     def __init__(self, *, validation_images: int, **settings: Any) -> None:
         super().__init__(**settings)
-        require_integer("dataset.validation_images", validation_images, self.num_classes)
-        if validation_images % self.num_classes:
-            raise ValueError(
-                f"dataset.validation_images={validation_images}: must be a multiple of {self.num_classes}, "
-                "the number of classes"
-            )
+        # Before a million files are listed.
+        require_equally_many_of_each_class(validation_images, self.num_classes)
         self.validation_images = validation_images
 
     def read(self) -> tuple[dict[str, FilePart], str]:
@@ -64,16 +59,9 @@ class ImageNet(ImageFilesDataModule):
         if train.classes != test.classes:
             other = sorted(set(train.classes) ^ set(test.classes))[0]
             raise ValueError(f"{self.key}: train and val have other class folders, {other} for one")
-        per_class = self.validation_images // self.num_classes
-        smallest = int(np.bincount(train.labels).min())
-        if per_class >= smallest:
-            raise ValueError(
-                f"dataset.validation_images={self.validation_images}: must be below "
-                f"{smallest * self.num_classes}, as the smallest of the {self.num_classes} classes has "
-                f"{smallest} training images"
-            )
-        held_out = draw_per_class(train.labels, per_class, self.split_seed)
-        kept = np.setdiff1d(np.arange(len(train.labels)), held_out)
+        kept, held_out = split_per_class(
+            train.labels, self.num_classes, self.validation_images, self.split_seed
+        )
         evaluated = np.setdiff1d(np.arange(len(test.labels)), self._blacklisted(test))
         if not len(evaluated):
             raise ValueError(f"dataset.files.blacklist={self.files[BLACKLIST]}: leaves no image of val")

@@ -221,11 +221,27 @@ def require_draws_and_batches(
     require_integer("seed", seed, 0, MAX_SEED)
 
 
-def hold_out(train: Part, num_classes: int, validation_images: int, seed: int) -> tuple[Part, Part]:
-    """Split a training part with one class an image: what is kept, and what is held out of it.
+def require_equally_many_of_each_class(validation_images: int, num_classes: int) -> None:
+    """Require a number of images that can be held out of the training part.
+
+    Raises:
+        ValueError: `validation_images` is no positive multiple of the classes.
+    """
+    require_integer("dataset.validation_images", validation_images, num_classes)
+    if validation_images % num_classes:
+        raise ValueError(
+            f"dataset.validation_images={validation_images}: must be a multiple of {num_classes}, the number "
+            "of classes"
+        )
+
+
+def split_per_class(
+    labels: NDArray[np.integer], num_classes: int, validation_images: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ascending positions of the images that are kept, and of those that are held out.
 
     Args:
-        train: Labels are 0 to num_classes - 1.
+        labels: (N,), 0 to num_classes - 1.
         num_classes: Classes.
         validation_images: Held out, the same number of each class.
         seed: Draws them.
@@ -233,18 +249,24 @@ def hold_out(train: Part, num_classes: int, validation_images: int, seed: int) -
     Raises:
         ValueError: `validation_images` is no positive multiple of the classes, or leaves a class empty.
     """
-    key = f"dataset.validation_images={validation_images}"
-    require_integer("dataset.validation_images", validation_images, num_classes)
-    if validation_images % num_classes:
-        raise ValueError(f"{key}: must be a multiple of {num_classes}, the number of classes")
-    smallest = np.bincount(train.labels, minlength=num_classes).min()
+    require_equally_many_of_each_class(validation_images, num_classes)
+    smallest = np.bincount(labels, minlength=num_classes).min()
     if validation_images >= smallest * num_classes:
         raise ValueError(
-            f"{key}: must be below {smallest * num_classes}, as the smallest of the {num_classes} classes "
-            f"has {smallest} training images"
+            f"dataset.validation_images={validation_images}: must be below {smallest * num_classes}, as the "
+            f"smallest of the {num_classes} classes has {smallest} training images"
         )
-    held_out = draw_per_class(train.labels, validation_images // num_classes, seed)
-    kept = np.setdiff1d(np.arange(len(train.labels)), held_out)
+    held_out = draw_per_class(labels, validation_images // num_classes, seed)
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+def hold_out(train: Part, num_classes: int, validation_images: int, seed: int) -> tuple[Part, Part]:
+    """Split a training part with one class an image: what is kept, and what is held out of it.
+
+    Raises:
+        ValueError: As `split_per_class`.
+    """
+    kept, held_out = split_per_class(train.labels, num_classes, validation_images, seed)
     return Part(train.images[kept], train.labels[kept]), Part(train.images[held_out], train.labels[held_out])
 
 
@@ -284,6 +306,8 @@ class ImageDataModule(LightningDataModule):
     """Where the files are if `root` is None."""
     hint: ClassVar[str]
     """What to put where if a file is missing; `{root}` stands for the root."""
+    most_classes: ClassVar[int | None] = 256
+    """Labels are bytes in the files; None where those that are served are not the files'."""
     class_weights: Tensor | None = None
     """What each class counts where a metric weighs them, float32 (num_classes,); set by `setup`."""
 
@@ -314,7 +338,7 @@ class ImageDataModule(LightningDataModule):
             raise ValueError("dataset.download=true: needs a dataset.root to download into")
         _check_checksums(checksums, self.file_names)
         require_boolean("dataset.horizontal_flip", horizontal_flip)
-        require_integer("dataset.num_classes", num_classes, 1, 256)
+        require_integer("dataset.num_classes", num_classes, 1, self.most_classes)
         require_integer("dataset.channels", channels, 1)
         require_integer("dataset.image_size", image_size, 1)
         require_integer("dataset.crop_padding", crop_padding, 0, image_size)

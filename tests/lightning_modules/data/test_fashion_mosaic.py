@@ -95,6 +95,13 @@ def test_parts_show_different_garments(options):
     assert not (shown["train"] | shown["validation"]) & shown["test"]
 
 
+def test_more_places_may_make_more_classes_than_a_byte_counts(options):
+    many = {"places": 7, "num_classes": 490, "train_mosaics": 64}
+    data = FashionMosaic(**(options | many))
+    data.setup()
+    assert data.parts["train"].labels.shape == (64, 490)
+
+
 def test_mosaics_stay_the_same_in_every_version(mosaics):
     digests = {}
     for name, part in mosaics.parts.items():
