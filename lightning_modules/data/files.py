@@ -156,8 +156,8 @@ class ImageFilesDataModule(LightningDataModule):
         channels: Of an image as it is served: 3.
         image_size: Height and width of an image as it is served, in pixels.
         split_seed: Draws the held-out images; the same for all runs that are compared.
-        batch_size: Images of a training batch.
-        eval_batch_size: Images of a validation or test batch.
+        batch_size: Images of a training batch, over all processes.
+        eval_batch_size: Images of a validation or test batch, of each process.
         seed: Of the run: draws order and augmentation, together with the epoch.
         horizontal_flip: See `Crops`, also for the next three.
         min_crop_area: See `Crops`.

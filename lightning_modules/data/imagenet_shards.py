@@ -42,6 +42,7 @@ from lightning_modules.data.images import (
     make_loader,
     require_draws_and_batches,
 )
+from lightning_modules.processes import process_of
 from lightning_modules.seeding import derive_seed, generator
 from lightning_modules.validation import require_integer, require_number
 
@@ -220,13 +221,26 @@ class TrainingShards:
         train_images: In all of them.
         batch_size: Images of a training batch, of all processes together.
         streams: Workers of a process; 0: the process itself.
+        rank: Which of the processes this is.
+        processes: How many there are; `batch_size` is a multiple of it.
         **settings: As `TrainingStream` has them, without what depends on the epoch and the process.
     """
 
     def __init__(
-        self, shards: list[str], *, train_images: int, batch_size: int, streams: int, **settings: Any
+        self,
+        shards: list[str],
+        *,
+        train_images: int,
+        batch_size: int,
+        streams: int,
+        rank: int,
+        processes: int,
+        **settings: Any,
     ) -> None:
+        assert batch_size % processes == 0, f"{batch_size} images for {processes} processes"
         self.shards = shards
+        self.rank = rank
+        self.processes = processes
         self.train_images = train_images
         self.batch_size = batch_size
         self.streams = streams
@@ -249,14 +263,13 @@ class TrainingShards:
         Raises:
             ValueError: the shards do not hold `train_images`, told from the number of batches.
         """
-        rank, processes = process_and_count()
-        if processes > len(self.shards):
+        if self.processes > len(self.shards):
             raise ValueError(
-                f"dataset.shards.train: {len(self.shards)} shards, must be at least {processes}, one for "
-                "each process"
+                f"dataset.shards.train: {len(self.shards)} shards, must be at least {self.processes}, one "
+                "for each process"
             )
-        alone = processes == 1
-        batches = self._batches(rank, processes, endless=not alone)
+        alone = self.processes == 1
+        batches = self._batches(endless=not alone)
         for number in range(1, len(self) + 1):
             batch = next(batches, None)
             # One more is asked for before the last is handed out: nobody asks after it.
@@ -267,17 +280,17 @@ class TrainingShards:
                 )
             yield batch
 
-    def _batches(self, rank: int, processes: int, *, endless: bool) -> Iterator[Batch]:
+    def _batches(self, *, endless: bool) -> Iterator[Batch]:
         """Shares of full batches, this process's; the rests at the ends of the streams are put together."""
-        share = self.batch_size // processes
+        share = self.batch_size // self.processes
         rest: list[Batch] = []
         while True:
             stream = TrainingStream(
                 self.shards,
                 epoch=self.epoch,
                 batch_size=share,
-                rank=rank,
-                processes=processes,
+                rank=self.rank,
+                processes=self.processes,
                 expected_images=self.train_images,
                 **self.settings,
             )
@@ -307,8 +320,8 @@ class ImageNetShards(LightningDataModule):
         channels: Of an image as it is served: 3.
         image_size: Height and width of an image as it is served, in pixels.
         train_images: In all training shards, which nothing but reading them would tell.
-        batch_size: Images of a training batch.
-        eval_batch_size: Images of a validation or test batch.
+        batch_size: Images of a training batch, over all processes.
+        eval_batch_size: Images of a validation or test batch, of each process.
         seed: Of the run: draws order and augmentation, together with the epoch.
         shuffle_buffer: Encoded images of a stream among which the next is drawn, from 1.
         streams: Workers of a process, each of which reads its own shards; 0: the process itself.
@@ -442,8 +455,11 @@ class ImageNetShards(LightningDataModule):
 
     def train_dataloader(self) -> TrainingShards:
         """Mixed, augmented batches. Outside Lightning: call `set_epoch` every epoch."""
+        rank, processes = process_of(self)
         return TrainingShards(
             self.shards["train"],
+            rank=rank,
+            processes=processes,
             train_images=self.train_images,
             batch_size=self.batch_size,
             streams=self.streams,
@@ -461,7 +477,7 @@ class ImageNetShards(LightningDataModule):
         return self._eval_dataloader("test")
 
     def _eval_dataloader(self, part: str) -> DataLoader[Batch]:
-        rank, processes = process_and_count()
+        rank, processes = process_of(self)
         stream = ShardStream(
             self.shards[part],
             num_classes=self.num_classes,
@@ -486,14 +502,6 @@ class ImageNetShards(LightningDataModule):
                 f"dataset.root={self.root}: the sizes of the shards changed since the checkpoint that the "
                 "run goes on from; restore them, or remove the run's folder to start it over"
             )
-
-
-def process_and_count() -> tuple[int, int]:
-    """Which of the processes of distributed training this is, and how many there are."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
 
 
 def _name(sample: Mapping[str, Any]) -> str:
