@@ -121,6 +121,7 @@ class Classifier(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._not_finite = torch.zeros((), device=self.device)
+        self._without_images = torch.ones((), device=self.device)
         agree_on_buffers(self.network)
 
     def on_validation_epoch_end(self) -> None:
@@ -128,6 +129,9 @@ class Classifier(LightningModule):
         loss = mean_over_processes(self._not_finite)
         if not torch.isfinite(loss):  # the last training step may be the one that blew up
             raise TrainingDiverged(self.global_step, loss.item())
+        # A process that measured nothing would not take part when the metrics are put together.
+        if without := mean_over_processes(self._without_images).item():
+            raise ValueError(f"{without:.0%} of the processes had no image to evaluate; each must have one")
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
@@ -142,6 +146,7 @@ class Classifier(LightningModule):
         images, labels = batch
         logits = self(images)
         loss = self.task.loss(logits, labels)
+        self._without_images.zero_()
         self._not_finite = torch.where(loss.isfinite(), self._not_finite, loss)
         self.log(f"{part}_loss", loss, on_epoch=True, batch_size=len(labels), sync_dist=True)
         for name, metric in self.task.metrics[part].items():

@@ -6,6 +6,7 @@ does anything.
 """
 
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -30,10 +31,13 @@ def start_processes(trainer: Trainer) -> None:
 
 
 class EndAtSigterm(Callback):
-    """Ends this process at SIGTERM with 143, as shells have it, whatever the others do.
+    """Ends this process at SIGTERM with 143, as shells have it, without waiting for the others.
 
     Lightning's own handler exchanges a message with the others, in the middle of whatever they exchange just
     then, so that they may wait for each other for ever.
+
+    Python calls a handler between two of its own instructions only. A process that waits for the others in
+    an exchange ends when that returns or fails, so where one of them is stuck only SIGKILL ends it.
     """
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -56,6 +60,26 @@ def end_processes(trainer: Trainer) -> None:
 def process_of(data: LightningDataModule) -> tuple[int, int]:
     """Which process this is, and how many there are; (0, 1) outside of a trainer."""
     return (0, 1) if data.trainer is None else (data.trainer.global_rank, data.trainer.world_size)
+
+
+def require_for_each_process(data: LightningDataModule, counts: Mapping[str, int], of_what: str) -> None:
+    """Require that every process has its share of each part: one without would leave the others waiting.
+
+    Args:
+        data: Its trainer knows the processes.
+        counts: What there is, by part.
+        of_what: E.g. "images".
+
+    Raises:
+        ValueError: There are more processes.
+    """
+    _, processes = process_of(data)
+    for part, count in counts.items():
+        if count < processes:
+            raise ValueError(
+                f"trainer.devices: {processes} processes (trainer.devices times trainer.num_nodes) are more "
+                f"than the {count} {part} {of_what}"
+            )
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ from lightning_modules.data.images import (
     require_draws_and_batches,
     train_loader,
 )
+from lightning_modules.processes import require_for_each_process
 from lightning_modules.validation import require_boolean, require_integer, require_number
 
 log = logging.getLogger(__name__)
@@ -251,8 +252,12 @@ class ImageFilesDataModule(LightningDataModule):
         Raises:
             ValueError: one line: the key, what is wrong, what is allowed.
         """
-        if self.parts:
-            return
+        if not self.parts:
+            self._load()
+        evaluated = {name: len(self.parts[name]) for name in ("validation", "test")}
+        require_for_each_process(self, evaluated, "images")
+
+    def _load(self) -> None:
         for key, name in self.files.items():
             if name is not None:
                 self._verify(key, name)
@@ -294,13 +299,13 @@ class ImageFilesDataModule(LightningDataModule):
         return train_loader(self, part, self.batch_size, self.seed, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._eval_dataloader("validation")
+        return self._eval_dataloader(self.parts["validation"])
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._eval_dataloader("test")
+        return self._eval_dataloader(self.parts["test"])
 
-    def _eval_dataloader(self, name: str) -> DataLoader[Batch]:
-        return eval_loader(self, self.parts[name], name, self.eval_batch_size, num_workers=self.num_workers)
+    def _eval_dataloader(self, part: ImageFiles) -> DataLoader[Batch]:
+        return eval_loader(self, part, self.eval_batch_size, num_workers=self.num_workers)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: which images were read, and which of them could not be decoded."""

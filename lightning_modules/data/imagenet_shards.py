@@ -42,7 +42,7 @@ from lightning_modules.data.images import (
     make_loader,
     require_draws_and_batches,
 )
-from lightning_modules.processes import process_of
+from lightning_modules.processes import process_of, require_for_each_process
 from lightning_modules.seeding import derive_seed, generator
 from lightning_modules.validation import require_integer, require_number
 
@@ -263,11 +263,6 @@ class TrainingShards:
         Raises:
             ValueError: the shards do not hold `train_images`, told from the number of batches.
         """
-        if self.processes > len(self.shards):
-            raise ValueError(
-                f"dataset.shards.train: {len(self.shards)} shards, must be at least {self.processes}, one "
-                "for each process"
-            )
         alone = self.processes == 1
         batches = self._batches(endless=not alone)
         for number in range(1, len(self) + 1):
@@ -411,10 +406,15 @@ class ImageNetShards(LightningDataModule):
         """Finds the shards, once; reads none.
 
         Raises:
-            ValueError: one line: a shard is missing or in two parts, or webdataset is not installed.
+            ValueError: one line: a shard is missing or in two parts, webdataset is not installed, or there
+                are more processes than shards of a part.
         """
-        if self.shards:
-            return
+        if not self.shards:
+            self._find_shards()
+        counts = {part: len(of_part) for part, of_part in self.shards.items()}
+        require_for_each_process(self, counts, "shards")
+
+    def _find_shards(self) -> None:
         try:
             from webdataset.shardlists import expand_urls
         except ImportError:

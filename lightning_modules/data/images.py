@@ -34,7 +34,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lightning_modules.data.checksums import CHECKSUM
-from lightning_modules.processes import process_of
+from lightning_modules.processes import process_of, require_for_each_process
 from lightning_modules.seeding import MAX_SEED, generator
 from lightning_modules.validation import require_boolean, require_integer
 
@@ -401,10 +401,15 @@ class ImageDataModule(LightningDataModule):
         """Reads, verifies and splits, once. Every stage needs the same files.
 
         Raises:
-            ValueError: as `prepare_data`.
+            ValueError: as `prepare_data`; or there are more processes than validation or test images.
         """
-        if self.parts:
-            return
+        if not self.parts:
+            self._load()
+        # Both before the first step, also where no trainer knew the processes when the data were loaded.
+        evaluated = {name: len(self.parts[name]) for name in ("validation", "test")}
+        require_for_each_process(self, evaluated, "images")
+
+    def _load(self) -> None:
         parts = self.make_parts(*self.decode(self._read_verified()))
         if self.batch_size > len(parts["train"].images):
             raise ValueError(
@@ -432,10 +437,10 @@ class ImageDataModule(LightningDataModule):
         return train_loader(self, self.parts["train"], self.batch_size, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return eval_loader(self, self.parts["validation"], "validation", self.eval_batch_size)
+        return eval_loader(self, self.parts["validation"], self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return eval_loader(self, self.parts["test"], "test", self.eval_batch_size)
+        return eval_loader(self, self.parts["test"], self.eval_batch_size)
 
     def _find(self, folder: Path, name: str) -> Path | None:
         candidates = (folder / f"{name}{suffix}" for suffix in self.suffixes)
@@ -536,25 +541,17 @@ def train_loader(
 
 
 def eval_loader(
-    data: LightningDataModule, part: Batches, name: str, batch_size: int, *, num_workers: int = 0
+    data: LightningDataModule, part: Batches, batch_size: int, *, num_workers: int = 0
 ) -> DataLoader[Batch]:
     """The share that this process has of a part, every image of which is in the share of one process.
 
     Args:
         data: Whose loader it is; its trainer knows the processes.
         part: Takes a `Selection` as its index.
-        name: "validation" or "test".
         batch_size: Images of a batch of one process.
         num_workers: Processes that decode.
-
-    Raises:
-        ValueError: There are more processes than images.
     """
     process, processes = process_of(data)
-    if len(part) < processes:
-        raise ValueError(
-            f"trainer.devices: {processes} processes are more than the {len(part)} {name} images"
-        )
     selections = sequential_selections(len(part), batch_size, process=process, processes=processes)
     return make_loader(part, selections, num_workers=num_workers)
 

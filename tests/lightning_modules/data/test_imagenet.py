@@ -6,10 +6,16 @@ import re
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
 from lightning_modules.data.imagenet import ImageNet
+from tests.lightning_modules.data.epochs import (
+    as_process,
+    assert_epochs_are_the_same_resumed_or_not,
+    batches_of,
+    equal,
+    labels_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 
@@ -63,20 +69,6 @@ def make(folder):
     return make
 
 
-def batches_of(data, epoch):
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)
-    return list(loader)
-
-
-def equal(left, right):
-    return len(left) == len(right) and all(
-        torch.equal(a, b)
-        for one, other in zip(left, right, strict=True)
-        for a, b in zip(one, other, strict=True)
-    )
-
-
 def test_parts_are_stratified_disjoint_and_complete(make):
     data = make()
     names = {part: set(files.names.tolist()) for part, files in data.parts.items()}
@@ -116,6 +108,15 @@ def test_draws_depend_on_seed_and_epoch_alone(make):
     assert equal(batches_of(data, 2), reference)
     assert not equal(batches_of(data, 1), reference)
     assert not equal(batches_of(make(seed=1), 2), reference)
+
+
+def test_more_processes_than_evaluated_images_are_refused_before_training(make, folder):
+    (folder / "list.txt").write_text("1\n2\n3\n")  # leaves 3 test images
+    data = make(files={"blacklist": "list.txt"})
+    evaluated = [labels_of(as_process(data, rank, 3).test_dataloader()) for rank in range(3)]
+    assert [len(labels) for labels in evaluated] == [1] * 3
+    with pytest.raises(ValueError, match=r"^trainer.devices: 4 processes .* than the 3 test images$"):
+        as_process(data, 0, 4)
 
 
 def test_workers_change_nothing(make):
@@ -197,45 +198,9 @@ def test_a_changed_listing_is_not_gone_on_with(make, folder):
         make().load_state_dict(state)
 
 
-class Mean(LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-        self.seen = {}
-
-    def training_step(self, batch, batch_idx):
-        self.seen.setdefault(self.current_epoch, []).append(batch)
-        return self.layer(batch[0].mean(dim=(1, 2, 3))[:, None]).square().mean()
-
-    def validation_step(self, batch, batch_idx):
-        torch.rand(3)  # moves the global generator
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
 @pytest.mark.slow
 def test_lightning_sees_the_same_epochs_resumed_or_not(make, tmp_path):
-    def fit(epochs, checkpoint=None):
-        module = Mean()
-        trainer = Trainer(
-            max_epochs=epochs,
-            accelerator="cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(module, make(), ckpt_path=checkpoint)
-        return trainer, module.seen
-
-    first, seen = fit(1)
-    assert equal(seen[0], batches_of(make(), 0))
-    first.save_checkpoint(tmp_path / "epoch.ckpt")
-    _, resumed = fit(2, tmp_path / "epoch.ckpt")
-    assert list(resumed) == [1]
-    assert equal(resumed[1], batches_of(make(), 1))
+    assert_epochs_are_the_same_resumed_or_not(make, tmp_path)
 
 
 def without(*parts):

@@ -9,11 +9,16 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
-from lightning_modules.data import imagenet_shards
 from lightning_modules.data.imagenet_shards import ImageNetShards
+from tests.lightning_modules.data.epochs import (
+    as_process,
+    assert_epochs_are_the_same_resumed_or_not,
+    batches_of,
+    equal,
+    labels_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 
@@ -35,6 +40,8 @@ SETTINGS = {
     "eval_crop_share": 0.875,
     "max_undecodable_share": 0.1,
 }
+
+TWO_TESTS = {"shards": SETTINGS["shards"] | {"test": "test-{0..1}.tar"}}
 
 
 def write_shard(path, labels, damaged=()):
@@ -58,6 +65,7 @@ def folder(tmp_path):
     write_shard(tmp_path / "validation-0.tar", range(22, 27))
     write_shard(tmp_path / "validation-1.tar", range(27, 28))
     write_shard(tmp_path / "test-0.tar", range(28, 34))
+    write_shard(tmp_path / "test-1.tar", [34])
     return tmp_path
 
 
@@ -71,36 +79,6 @@ def make(folder):
         return data
 
     return make
-
-
-def batches_of(data, epoch):
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)
-    batches = list(loader)
-    assert len(batches) == len(loader)
-    return batches
-
-
-def labels_of(batches):
-    return torch.cat([labels for _, labels in batches]).tolist()
-
-
-def equal(left, right):
-    return len(left) == len(right) and all(
-        torch.equal(a, b)
-        for one, other in zip(left, right, strict=True)
-        for a, b in zip(one, other, strict=True)
-    )
-
-
-@pytest.fixture
-def as_process(monkeypatch):
-    """Makes this the process of some rank of distributed training."""
-
-    def become(rank, processes):
-        monkeypatch.setattr(imagenet_shards, "process_of", lambda data: (rank, processes))
-
-    return become
 
 
 @pytest.mark.parametrize("streams", [0, 2])
@@ -161,37 +139,40 @@ def test_the_order_mixes_shards_and_images(make):
 
 
 @pytest.mark.parametrize("streams", [0, 2])
-def test_processes_take_equally_many_steps_of_shards_of_their_own(make, as_process, streams):
-    seen = []
+def test_processes_take_equally_many_steps_of_shards_of_their_own(make, streams):
+    seen, data = [], make(**TWO_TESTS, streams=streams)
     for rank in range(2):
-        as_process(rank, 2)
-        batches = batches_of(make(streams=streams), 0)
+        batches = batches_of(as_process(data, rank, 2), 0)
         assert [len(labels) for _, labels in batches] == [2] * 5
         seen.append(set(labels_of(batches)))
     assert not seen[0] & seen[1]
     evaluated = []
     for rank in range(2):
-        as_process(rank, 2)
-        evaluated += labels_of(make(streams=streams).val_dataloader())
+        evaluated += labels_of(as_process(data, rank, 2).val_dataloader())
     assert sorted(evaluated) == list(range(22, 28))
 
 
-def test_a_process_that_is_short_begins_again(make, as_process, folder):
+def test_a_process_that_is_short_begins_again(make, folder):
     for number in range(4):
         write_shard(folder / f"train-{number}.tar", range(10 * number, 10 * number + (1 if number else 9)))
     counts = Counter()
     for rank in range(2):
-        as_process(rank, 2)
-        batches = batches_of(make(train_images=12, batch_size=4), 0)
+        data = as_process(make(**TWO_TESTS, train_images=12, batch_size=4), rank, 2)
+        batches = batches_of(data, 0)
         assert [len(labels) for _, labels in batches] == [2] * 3
         counts.update(labels_of(batches))
     assert max(counts.values()) > 1
 
 
-def test_a_shard_for_each_process_is_needed(make, as_process):
-    as_process(0, 5)
-    with pytest.raises(ValueError, match=r"^dataset.shards.train: 4 shards, must be at least 5"):
-        batches_of(make(batch_size=5), 0)
+def test_a_shard_of_each_part_for_each_process_is_needed_before_training(make):
+    data = make(**TWO_TESTS)
+    as_process(data, 0, 2)
+    with pytest.raises(ValueError, match=r"^trainer.devices: 3 processes .* than the 2 validation shards$"):
+        as_process(data, 0, 3)
+    with pytest.raises(ValueError, match=r"^trainer.devices: 5 processes .* than the 4 train shards$"):
+        as_process(data, 0, 5)
+    with pytest.raises(ValueError, match=r"^trainer.devices: 2 processes .* than the 1 test shards$"):
+        as_process(make(), 0, 2)
 
 
 @pytest.mark.parametrize("streams", [0, 2])
@@ -222,45 +203,7 @@ def test_an_undecodable_evaluated_image_stops_a_run(make, folder):
 
 @pytest.mark.slow
 def test_lightning_sees_the_same_epochs_resumed_or_not(make, tmp_path):
-    class Mean(LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Linear(1, 1)
-            self.seen, self.evaluated = {}, []
-
-        def training_step(self, batch, batch_idx):
-            self.seen.setdefault(self.current_epoch, []).append(batch)
-            return self.layer(batch[0].mean(dim=(1, 2, 3))[:, None]).square().mean()
-
-        def validation_step(self, batch, batch_idx):
-            self.evaluated += batch[1].tolist()
-
-        def configure_optimizers(self):
-            assert self.trainer.estimated_stepping_batches == 5 * self.trainer.max_epochs
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    def fit(epochs, checkpoint=None):
-        module = Mean()
-        trainer = Trainer(
-            max_epochs=epochs,
-            accelerator="cpu",
-            devices=1,
-            logger=False,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(module, make(), ckpt_path=checkpoint)
-        assert sorted(module.evaluated) == list(range(22, 28))
-        return trainer, module.seen
-
-    first, seen = fit(1)
-    assert equal(seen[0], batches_of(make(), 0))
-    first.save_checkpoint(tmp_path / "epoch.ckpt")
-    _, resumed = fit(2, tmp_path / "epoch.ckpt")
-    assert list(resumed) == [1]
-    assert equal(resumed[1], batches_of(make(), 1))
+    assert_epochs_are_the_same_resumed_or_not(make, tmp_path)
 
 
 def test_changed_shards_are_not_gone_on_with(make, folder):
