@@ -43,8 +43,8 @@ NOT_IDENTITY = (
 Of `dataset.files` the checksums are part of it; how many images may be undecodable decides whether a run
 ends, not what it ends with.
 
-Several processes change it where each has BN statistics or dropout draws of its own: then their number is
-part of the identity.
+Several processes change it where each has BN statistics or dropout draws of its own, or where the dataset
+says that they change the order of its images: then their number is part of the identity.
 """
 
 NOT_AXES = ("model", "dataset", "dataset_model", "recipe", "recipe_model", "trainer", "logger", "study")
@@ -133,7 +133,8 @@ class RunConfiguration:
             node.pop(last, None)
         identity.pop("weights", None)  # weights_sha256 stands for it, wherever the file lies
         own_statistics = self.processes > 1 and not self.resolved["trainer"].get("sync_batchnorm")
-        if self.processes > 1 and (own_statistics or identity["recipe"].get("dropout")):
+        dropout, order = identity["recipe"].get("dropout"), identity["dataset"].get("processes_change_order")
+        if self.processes > 1 and (own_statistics or dropout or order):
             identity["processes"] = self.processes
         return identity
 

@@ -10,8 +10,9 @@ An image that cannot be decoded:
                   and beyond `max_undecodable_share` of the training images the run stops
     evaluation    the run stops: a metric of other images would be another metric
 
-Images are identified by their listing (paths and sizes), not by their content: `listing` is computed on
-loading and kept in checkpoints, and a run goes on with the same listing only.
+Images are identified by their names or tables, not by their content. Of those for training and validation
+`listing` (paths and sizes) is kept in checkpoints, and a run goes on with the same listing only. A test image
+may be replaced under its name, so one that cannot be decoded does not cost the training before it.
 """
 
 import hashlib
@@ -116,7 +117,8 @@ class ImageFiles(Batches):
         except UndecodableImage as error:
             raise UndecodableImages(
                 f"dataset.root={self.root}: {self.path(position)} cannot be decoded ({error}); an image that "
-                "is evaluated must be: replace it, or leave it out of the list for every run"
+                "is evaluated must be: replace it under its name, and the same command goes on after the "
+                "last completed epoch"
             ) from None
 
     def _trained(self, position: int, uniforms: Tensor) -> tuple[Tensor, int]:
@@ -169,7 +171,7 @@ class ImageFilesDataModule(LightningDataModule):
 
     Attributes:
         parts: Train, validation and test, after `setup`.
-        listing: SHA-256 of the paths and sizes of all images, after `setup`.
+        listing: SHA-256 of the paths and sizes of training and validation images, after `setup`.
 
     Raises:
         ValueError: An argument has the wrong type or is out of range.
@@ -177,6 +179,8 @@ class ImageFilesDataModule(LightningDataModule):
 
     file_keys: ClassVar[tuple[str, ...]]
     """What `files` names."""
+    listing_keys: ClassVar[tuple[str, ...]] = ()
+    """What `checksums` has beside the files; whoever lists the images verifies it."""
 
     def __init__(
         self,
@@ -201,9 +205,10 @@ class ImageFilesDataModule(LightningDataModule):
         super().__init__()
         if not isinstance(root, str | os.PathLike):
             raise ValueError(f"dataset.root={root}: must be a folder")
-        for name, node in (("files", files), ("checksums", checksums)):
-            if not isinstance(node, Mapping) or set(node) != set(self.file_keys):
-                raise ValueError(f"dataset.{name}={node}: must have {', '.join(self.file_keys)}, maybe null")
+        named = (*self.file_keys, *self.listing_keys)
+        for name, node, keys in (("files", files, self.file_keys), ("checksums", checksums, named)):
+            if not isinstance(node, Mapping) or set(node) != set(keys):
+                raise ValueError(f"dataset.{name}={node}: must have {', '.join(keys)}, maybe null")
         require_integer("dataset.num_classes", num_classes, 1)
         require_draws_and_batches(split_seed, seed, batch_size, eval_batch_size)
         self.crops = checked_crops(
@@ -321,8 +326,8 @@ class ImageFilesDataModule(LightningDataModule):
         """
         if state_dict["listing"] != self.listing:
             raise ValueError(
-                f"{self.key}: paths or sizes of the images changed since the checkpoint that the run goes on "
-                "from; restore them, or remove the run's folder to start it over"
+                f"{self.key}: paths or sizes of training or validation images changed since the checkpoint "
+                "that the run goes on from; restore them, or remove the run's folder to start it over"
             )
         self.parts["train"].undecodable[state_dict["undecodable"]] = True
 

@@ -11,18 +11,24 @@ Source: Russakovsky et al. 2015 (arXiv:1409.0575), https://image-net.org.
 
 import os
 import re
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_modules.data.checksums import (
+    CLASS_FOLDERS,
+    IMAGE_SUFFIXES,
+    folders_in,
+    images_in,
+    names_checksum,
+)
 from lightning_modules.data.files import FilePart, ImageFilesDataModule, as_names, listing_of
 from lightning_modules.data.images import require_equally_many_of_each_class, split_per_class
 
-SUFFIXES = (".jpeg", ".jpg", ".png")
 BLACKLIST = "blacklist"
+IMAGES = "images"
 
 
 class Folders(NamedTuple):
@@ -47,6 +53,7 @@ class ImageNet(ImageFilesDataModule):
     """
 
     file_keys: ClassVar = (BLACKLIST,)
+    listing_keys: ClassVar = (IMAGES,)
 
     def __init__(self, *, validation_images: int, **settings: Any) -> None:
         super().__init__(**settings)
@@ -55,7 +62,7 @@ class ImageNet(ImageFilesDataModule):
         self.validation_images = validation_images
 
     def read(self) -> tuple[dict[str, FilePart], str]:
-        train, test = self._list("train"), self._list("val")
+        train, test = (self._list(part) for part in CLASS_FOLDERS)
         if train.classes != test.classes:
             other = sorted(set(train.classes) ^ set(test.classes))[0]
             raise ValueError(f"{self.key}: train and val have other class folders, {other} for one")
@@ -66,15 +73,21 @@ class ImageNet(ImageFilesDataModule):
         if not len(evaluated):
             raise ValueError(f"dataset.files.blacklist={self.files[BLACKLIST]}: leaves no image of val")
         chosen = {"train": (train, kept), "validation": (train, held_out), "test": (test, evaluated)}
+        images = names_checksum(os.fsdecode(name) for part in (train, test) for name in part.names.tolist())
+        if (expected := self.checksums[IMAGES]) not in (None, images):
+            raise ValueError(
+                f"dataset.checksums.{IMAGES}={expected}: the names of the images in {self.root} have "
+                f"{images}; it is another folder, or they changed while the run was prepared: start it anew"
+            )
         parts = {
             name: FilePart(folders.names[positions], torch.from_numpy(folders.labels[positions]))
             for name, (folders, positions) in chosen.items()
         }
-        return parts, listing_of((train.names, test.names), (train.sizes, test.sizes))
+        return parts, listing_of([train.names], [train.sizes])
 
     def _list(self, part: str) -> Folders:
         folder = self.root / part
-        classes = sorted(_folders_in(folder))
+        classes = folders_in(folder) if folder.is_dir() else []
         if len(classes) != self.num_classes:
             state = f"{len(classes)} class folders" if folder.is_dir() else "no such folder"
             raise ValueError(
@@ -83,16 +96,11 @@ class ImageNet(ImageFilesDataModule):
             )
         names, sizes, labels = [], [], []
         for label, wnid in enumerate(classes):
-            with os.scandir(folder / wnid) as entries:
-                images = sorted(
-                    (entry.name, entry.stat().st_size)
-                    for entry in entries
-                    if entry.name.lower().endswith(SUFFIXES) and entry.is_file()
-                )
+            images = images_in(folder / wnid)
             if not images:
-                raise ValueError(f"{self.key}: {folder / wnid}: no images ({', '.join(SUFFIXES)})")
-            names += [f"{part}/{wnid}/{name}" for name, _ in images]
-            sizes += [size for _, size in images]
+                raise ValueError(f"{self.key}: {folder / wnid}: no images ({', '.join(IMAGE_SUFFIXES)})")
+            names += [f"{part}/{wnid}/{image.name}" for image in images]
+            sizes += [image.stat().st_size for image in images]
             labels += [label] * len(images)
         return Folders(as_names(names), np.array(sizes), np.array(labels), classes)
 
@@ -118,10 +126,3 @@ class ImageNet(ImageFilesDataModule):
                 raise ValueError(f"{key}: line {number}: {entry}: {self.root / 'val'} has no such image")
             positions.append(position)
         return positions
-
-
-def _folders_in(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]

@@ -21,12 +21,10 @@ that the processes divide avoid both.
 Source: https://github.com/webdataset/webdataset.
 """
 
-import hashlib
 import logging
 import os
 import random
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +32,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from lightning_modules.data.checksums import address, expanded, is_address, shards_checksum
 from lightning_modules.data.decoding import Crops, UndecodableImage, decode_rgb
 from lightning_modules.data.files import UndecodableImages, checked_crops, require_few_undecodable
 from lightning_modules.data.images import (
@@ -44,11 +43,12 @@ from lightning_modules.data.images import (
 )
 from lightning_modules.processes import process_of, require_for_each_process
 from lightning_modules.seeding import derive_seed, generator
-from lightning_modules.validation import require_integer, require_number
+from lightning_modules.validation import require_integer, require_number, require_one_of
 
 PARTS = ("train", "validation", "test")
 IMAGES = ("jpg", "jpeg", "png", "webp")
 LABEL = "cls"
+SHARDS = "shards"
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ class ShardStream(IterableDataset[Batch]):
             except UndecodableImage as error:
                 raise UndecodableImages(
                     f"dataset.shards: {_name(sample)} cannot be decoded ({error}); an image that is "
-                    "evaluated must be"
+                    "evaluated must be: replace it in its test shard, and the same command goes on; another "
+                    "validation shard is another run"
                 ) from None
 
     def read(self, sample: Mapping[str, Any]) -> tuple[bytes, int]:
@@ -310,7 +311,8 @@ class ImageNetShards(LightningDataModule):
     Args:
         root: Folder of the shards, or what their address begins with (https://..., pipe:...).
         shards: Pattern of the shards below `root` per part; {000..123} stands for the numbers.
-        checksums: Must be empty: the shards are identified by their patterns (and sizes, in checkpoints).
+        checksums: Of the shards (see `shards_checksum`), as they were when the run was resolved; None is not
+            verified.
         num_classes: Labels are 0 to num_classes - 1.
         channels: Of an image as it is served: 3.
         image_size: Height and width of an image as it is served, in pixels.
@@ -320,6 +322,7 @@ class ImageNetShards(LightningDataModule):
         seed: Of the run: draws order and augmentation, together with the epoch.
         shuffle_buffer: Encoded images of a stream among which the next is drawn, from 1.
         streams: Workers of a process, each of which reads its own shards; 0: the process itself.
+        processes_change_order: Must be true: it says so of the dataset, whose run's identity it is part of.
         horizontal_flip: See `Crops`, also for the next three.
         min_crop_area: See `Crops`.
         max_aspect_ratio: See `Crops`.
@@ -328,7 +331,6 @@ class ImageNetShards(LightningDataModule):
 
     Attributes:
         shards: Paths or addresses of the shards per part, after `setup`.
-        listing: SHA-256 of the shards' names and sizes (those of addresses are not known), after `setup`.
 
     Raises:
         ValueError: An argument has the wrong type or is out of range.
@@ -339,7 +341,7 @@ class ImageNetShards(LightningDataModule):
         *,
         root: str | os.PathLike[str],
         shards: Mapping[str, str],
-        checksums: Mapping[str, str],
+        checksums: Mapping[str, str | None],
         num_classes: int,
         channels: int,
         image_size: int,
@@ -349,6 +351,7 @@ class ImageNetShards(LightningDataModule):
         seed: int,
         shuffle_buffer: int,
         streams: int,
+        processes_change_order: bool,
         horizontal_flip: bool,
         min_crop_area: float,
         max_aspect_ratio: float,
@@ -360,8 +363,9 @@ class ImageNetShards(LightningDataModule):
             raise ValueError(f"dataset.root={root}: must be a folder or what an address begins with")
         if not isinstance(shards, Mapping) or set(shards) != set(PARTS):
             raise ValueError(f"dataset.shards={shards}: must have {', '.join(PARTS)}")
-        if checksums:
-            raise ValueError(f"dataset.checksums={checksums}: must be {{}}, as shards have none")
+        if not isinstance(checksums, Mapping) or set(checksums) != {SHARDS}:
+            raise ValueError(f"dataset.checksums={checksums}: must have {SHARDS}, maybe null")
+        require_one_of("dataset.processes_change_order", processes_change_order, (True,))
         require_integer("dataset.num_classes", num_classes, 1)
         require_draws_and_batches(0, seed, batch_size, eval_batch_size)
         require_integer("dataset.train_images", train_images, 1)
@@ -392,7 +396,7 @@ class ImageNetShards(LightningDataModule):
         self.streams = streams
         self.max_undecodable_share = max_undecodable_share
         self.shards: dict[str, list[str]] = {}
-        self.listing = ""
+        self.checksum = checksums[SHARDS]
 
     def prepare_data(self) -> None:
         """See `setup`; nothing is downloaded.
@@ -416,13 +420,12 @@ class ImageNetShards(LightningDataModule):
 
     def _find_shards(self) -> None:
         try:
-            from webdataset.shardlists import expand_urls
+            import webdataset  # noqa: F401
         except ImportError:
             raise ValueError(
                 "dataset=imagenet_shards: needs webdataset: pip install 'xception-ablations[streaming]'"
             ) from None
-        names = {part: list(expand_urls(pattern)) for part, pattern in self.patterns.items()}
-        digest = hashlib.sha256()
+        names = {part: expanded(pattern) for part, pattern in self.patterns.items()}
         seen: dict[str, str] = {}
         for part, of_part in names.items():
             for name in of_part:
@@ -432,26 +435,20 @@ class ImageNetShards(LightningDataModule):
                         f"{seen[name]} as well"
                     )
                 seen[name] = part
-                digest.update(f"{part}/{name}\0{self._size(part, name)}\n".encode())
-        self.listing = "sha256:" + digest.hexdigest()
-        self.shards = {part: [self._address(name) for name in of_part] for part, of_part in names.items()}
-
-    def _is_address(self) -> bool:
-        return "://" in self.root or self.root.startswith("pipe:")
-
-    def _address(self, name: str) -> str:
-        return f"{self.root}/{name}" if self._is_address() else str(Path(self.root).expanduser() / name)
-
-    def _size(self, part: str, name: str) -> int | None:
-        if self._is_address():
-            return None
-        try:
-            return os.stat(self._address(name)).st_size
-        except OSError:
+                place = address(self.root, name)
+                if not is_address(self.root) and not os.path.isfile(place):
+                    raise ValueError(
+                        f"dataset.shards.{part}={self.patterns[part]}: there is no {place} (dataset.root)"
+                    )
+        actual = shards_checksum(self.root, self.patterns)
+        if self.checksum not in (None, actual):
             raise ValueError(
-                f"dataset.shards.{part}={self.patterns[part]}: there is no {self._address(name)} "
-                "(dataset.root)"
-            ) from None
+                f"dataset.checksums.{SHARDS}={self.checksum}: names or sizes of the shards in {self.root} "
+                f"have {actual}; they are others, or changed while the run was prepared: start it anew"
+            )
+        self.shards = {
+            part: [address(self.root, name) for name in of_part] for part, of_part in names.items()
+        }
 
     def train_dataloader(self) -> TrainingShards:
         """Mixed, augmented batches. Outside Lightning: call `set_epoch` every epoch."""
@@ -487,21 +484,6 @@ class ImageNetShards(LightningDataModule):
             processes=processes,
         )
         return make_loader(stream, None, num_workers=self.streams)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: which shards were read."""
-        return {"listing": self.listing}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """
-        Raises:
-            ValueError: the shards are not those that the checkpoint was trained on.
-        """
-        if state_dict["listing"] != self.listing:
-            raise ValueError(
-                f"dataset.root={self.root}: the sizes of the shards changed since the checkpoint that the "
-                "run goes on from; restore them, or remove the run's folder to start it over"
-            )
 
 
 def _name(sample: Mapping[str, Any]) -> str:

@@ -148,8 +148,9 @@ class MultiLabelImages(ImageFilesDataModule):
         for first, second in itertools.combinations(tables, 2):
             if len(shared := np.intersect1d(tables[first].names, tables[second].names)):
                 raise ValueError(f"{self._key(second)}: {os.fsdecode(shared[0])} is in {first} as well")
-        sizes = [self._sizes(part, table) for part, table in tables.items()]
-        listing = listing_of([table.names for table in tables.values()], sizes)
+        sizes = {part: self._sizes(part, table) for part, table in tables.items()}
+        kept = [part for part in tables if part != "test"]
+        listing = listing_of([tables[part].names for part in kept], [sizes[part] for part in kept])
         parts = {part: table.part(self.num_classes) for part, table in tables.items()}
         if "validation" not in parts:
             train = tables["train"]

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  #
 CLASSES = ("n01440764", "n01443537", "n01484850")
 SETTINGS = {
     "files": {"blacklist": None},
-    "checksums": {"blacklist": None},
+    "checksums": {"blacklist": None, "images": None},
     "num_classes": 3,
     "channels": 3,
     "image_size": 8,
@@ -190,6 +190,15 @@ def test_the_blacklist_is_left_out_of_the_test_alone(make, folder):
     assert data.listing == make().listing
 
 
+def test_a_test_image_may_be_replaced_after_the_training(make, folder):
+    path = damage(folder, "val", CLASSES[1], 0)
+    state = make().state_dict()
+    Image.new("RGB", (20, 20)).save(path)
+    data = make()
+    data.load_state_dict(state)
+    assert sum(len(labels) for _, labels in data.test_dataloader()) == 6
+
+
 def test_a_changed_listing_is_not_gone_on_with(make, folder):
     state = make().state_dict()
     make().load_state_dict(state)
@@ -256,7 +265,7 @@ def test_a_folder_that_is_not_imagenet_is_told_in_one_line(make, folder, change,
         ({"files": {"blacklist": "names.txt"}}, "dataset.files.blacklist=names.txt: line 1: x.JPEG: "),
         ({"files": {"blacklist": "all.txt"}}, "dataset.files.blacklist=all.txt: leaves no image"),
         (
-            {"files": {"blacklist": "all.txt"}, "checksums": {"blacklist": "missing"}},
+            {"files": {"blacklist": "all.txt"}, "checksums": {"blacklist": "missing", "images": None}},
             "dataset.checksums.blacklist=missing: ",
         ),
         ({"validation_images": 7}, "dataset.validation_images=7: must be a multiple of 3"),
