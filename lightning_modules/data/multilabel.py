@@ -160,11 +160,11 @@ class MultiLabelImages(ImageFilesDataModule):
                     f"images of {self.file('train')}"
                 )
             order = frozen_permutation(len(train), self.split_seed)
-            held_out, kept = (
+            held_out, trained_on = (
                 np.sort(order[: self.validation_images]),
                 np.sort(order[self.validation_images :]),
             )
-            parts["train"] = train.part(self.num_classes, kept)
+            parts["train"] = train.part(self.num_classes, trained_on)
             parts["validation"] = train.part(self.num_classes, held_out)
         return {part: parts[part] for part in PARTS}, listing
 
