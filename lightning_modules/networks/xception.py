@@ -56,7 +56,8 @@ class XceptionModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.body(x)
-        return features if self.shortcut is None else features + self.shortcut(x)
+        # In place: nothing else holds what the body gave, and no layer in it needs that for its gradient.
+        return features if self.shortcut is None else features.add_(self.shortcut(x))
 
 
 class Xception(nn.Module):
