@@ -152,6 +152,7 @@ def train(
             "steps": recorder.steps,
             "steps_per_second": recorder.steps_per_second,
             "wall_time_s": recorder.wall_time,
+            "undecodable_images": recorder.undecodable_images,
         }
         if logger is not None:
             logger.log_summary(summary(record))

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
@@ -28,11 +29,16 @@ class Recorder(Checkpoint):
 
     Args:
         directory: The run's directory, whose lock the caller holds.
+
+    Attributes:
+        rows: Of metrics.csv.
+        undecodable_images: As in the record.
     """
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
         self.rows: list[dict[str, Any]] = []
+        self.undecodable_images = 0
         self._segment_start = time.perf_counter()
         self._earlier_wall_time = 0.0
 
@@ -68,6 +74,10 @@ class Recorder(Checkpoint):
         row |= {"seconds": self._steps_end - self._epoch_start}
         assert not self.rows or list(row) == list(self.rows[0]), "every epoch measures the same"
         self.rows.append(row)
+        # Images in memory cannot fail to decode, so their data does not count.
+        data = getattr(trainer, "datamodule", None)
+        met = torch.tensor(getattr(data, "undecodable_images", 0), device=module.device)
+        self.undecodable_images = int(trainer.strategy.reduce(met, reduce_op="sum"))
         self._save_checkpoint(trainer)
         if trainer.is_global_zero:
             self.write_history()
@@ -77,11 +87,16 @@ class Recorder(Checkpoint):
             self.write_history()  # where the process ended between checkpoint and rows
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "wall_time": self.wall_time}
+        return {
+            "rows": self.rows,
+            "wall_time": self.wall_time,
+            "undecodable_images": self.undecodable_images,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows = list(state["rows"])
         self._earlier_wall_time = state["wall_time"]
+        self.undecodable_images = state["undecodable_images"]
 
     def write_history(self) -> None:
         """Write metrics.csv; floats read back to the last bit."""

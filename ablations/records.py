@@ -47,6 +47,8 @@ SCHEMA = {
     "steps_per_second": "training steps over the time spent in them; null before the first epoch",
     "wall_time_s": "seconds from start to end, interruptions left out",
     "device": "{type, name, threads} of a process, and the number of processes",
+    "undecodable_images": "training images left out because they could not be decoded: all that were met, of "
+    "a stream those of the last epoch; summed over processes",
     "versions": "version per package",
     "git": "{commit, dirty} of the code; null outside a checkout",
     "wandb_run_id": "null where nothing was logged",

@@ -312,6 +312,11 @@ class ImageFilesDataModule(LightningDataModule):
     def _eval_dataloader(self, part: ImageFiles) -> DataLoader[Batch]:
         return eval_loader(self, part, self.eval_batch_size, num_workers=self.num_workers)
 
+    @property
+    def undecodable_images(self) -> int:
+        """Training images that could not be decoded so far, as far as this process met them."""
+        return int(self.parts["train"].undecodable.sum())
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: which images were read, and which of them could not be decoded."""
         return {

@@ -157,6 +157,8 @@ class TrainingStream(ShardStream):
         shuffle_buffer: Encoded images of a stream among which the next is drawn.
         max_undecodable_share: Of the stream's images.
         expected_images: Of all streams together.
+        undecodable: int64 (workers,), in memory that the workers share: what each of this process's could
+            not decode.
         **settings: As `ShardStream` has them.
     """
 
@@ -169,6 +171,7 @@ class TrainingStream(ShardStream):
         shuffle_buffer: int,
         max_undecodable_share: float,
         expected_images: int,
+        undecodable: Tensor,
         **settings: Any,
     ) -> None:
         order = torch.randperm(len(shards), generator=generator(seed, "epoch", epoch)).tolist()
@@ -178,6 +181,7 @@ class TrainingStream(ShardStream):
         self.shuffle_buffer = shuffle_buffer
         self.max_undecodable_share = max_undecodable_share
         self.expected_images = expected_images
+        self.undecodable = undecodable
 
     def samples(self) -> Iterator[dict[str, Any]]:
         """As in `ShardStream`, mixed."""
@@ -193,6 +197,8 @@ class TrainingStream(ShardStream):
         undecodable = missing = 0
         shown = None
         _, consumers = self._consumer()
+        worker = get_worker_info()
+        of_epoch = self.undecodable[0 if worker is None else worker.id]
         for sample in self.samples():
             content, label = self.read(sample)
             draws = generator(self.seed, "epoch", self.epoch, "image", sample["__key__"])
@@ -202,6 +208,7 @@ class TrainingStream(ShardStream):
             except UndecodableImage as error:
                 log.warning("%s cannot be decoded (%s): left out", _name(sample), error)
                 undecodable, missing = undecodable + 1, missing + 1
+                of_epoch.clamp_(min=undecodable)  # a process may read its shards twice to fill an epoch
                 require_few_undecodable(
                     undecodable, self.max_undecodable_share, self.expected_images // consumers
                 )
@@ -225,6 +232,9 @@ class TrainingShards:
         rank: Which of the processes this is.
         processes: How many there are; `batch_size` is a multiple of it.
         **settings: As `TrainingStream` has them, without what depends on the epoch and the process.
+
+    Attributes:
+        undecodable: int64, images of the last epoch that could not be decoded, by this process's worker.
     """
 
     def __init__(
@@ -247,6 +257,7 @@ class TrainingShards:
         self.streams = streams
         self.settings = settings
         self.epoch = 0
+        self.undecodable = torch.zeros(max(1, streams), dtype=torch.int64).share_memory_()
 
     @property
     def sampler(self) -> "TrainingShards":
@@ -264,6 +275,7 @@ class TrainingShards:
         Raises:
             ValueError: the shards do not hold `train_images`, told from the number of batches.
         """
+        self.undecodable.zero_()
         alone = self.processes == 1
         batches = self._batches(endless=not alone)
         for number in range(1, len(self) + 1):
@@ -288,6 +300,7 @@ class TrainingShards:
                 rank=self.rank,
                 processes=self.processes,
                 expected_images=self.train_images,
+                undecodable=self.undecodable,
                 **self.settings,
             )
             begun = False
@@ -397,6 +410,7 @@ class ImageNetShards(LightningDataModule):
         self.max_undecodable_share = max_undecodable_share
         self.shards: dict[str, list[str]] = {}
         self.checksum = checksums[SHARDS]
+        self._training: TrainingShards | None = None
 
     def prepare_data(self) -> None:
         """See `setup`; nothing is downloaded.
@@ -453,7 +467,7 @@ class ImageNetShards(LightningDataModule):
     def train_dataloader(self) -> TrainingShards:
         """Mixed, augmented batches. Outside Lightning: call `set_epoch` every epoch."""
         rank, processes = process_of(self)
-        return TrainingShards(
+        self._training = TrainingShards(
             self.shards["train"],
             rank=rank,
             processes=processes,
@@ -466,6 +480,12 @@ class ImageNetShards(LightningDataModule):
             shuffle_buffer=self.shuffle_buffer,
             max_undecodable_share=self.max_undecodable_share,
         )
+        return self._training
+
+    @property
+    def undecodable_images(self) -> int:
+        """Training images that this process could not decode in its last epoch."""
+        return 0 if self._training is None else int(self._training.undecodable.sum())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._eval_dataloader("validation")

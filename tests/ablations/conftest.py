@@ -213,6 +213,7 @@ def write_run() -> WriteRun:
             "steps": 94 * epochs,
             "steps_per_second": 6.5 if epochs else None,
             "wall_time_s": 60.5,
+            "undecodable_images": 0,
             "device": device if status in ("completed", "diverged") else None,
             "versions": {"python": "3.11.2", "torch": "2.9.0"},
             "git": {"commit": "0123456789abcdef", "dirty": False},

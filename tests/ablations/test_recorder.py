@@ -26,13 +26,20 @@ class FakeTrainer:
         self.is_global_zero = True
         self.callback_metrics: dict[str, torch.Tensor] = {}
         self.saved: list[dict[str, Any]] = []
+        self.datamodule = SimpleNamespace()
+        self.strategy = SimpleNamespace(reduce=self.over_processes)
+
+    @staticmethod
+    def over_processes(value: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        """As of two processes that found the same."""
+        return value * {"sum": 2, "mean": 1}[reduce_op]
 
     def save_checkpoint(self, path: Path) -> None:
         self.saved.append(copy.deepcopy(self.recorder.state_dict()))
         torch.save(self.saved[-1], path)
 
     def train_epoch(self, steps: int = 10) -> None:
-        module: Any = None
+        module: Any = SimpleNamespace(device=torch.device("cpu"))
         trainer: Any = self
         self.recorder.on_train_epoch_start(trainer, module)
         self.global_step += steps
@@ -178,3 +185,16 @@ def test_what_every_run_has_is_not_missing(
     monkeypatch.setitem(globals(), "METRICS", [name for name in METRICS if name != missing])
     with pytest.raises(KeyError, match=missing):
         trainer.train_epoch()
+
+
+def test_undecodable_images_are_counted_over_processes_and_kept_in_the_checkpoint(
+    trainer: FakeTrainer, directory: RunDirectory
+) -> None:
+    trainer.train_epoch()
+    assert trainer.recorder.undecodable_images == 0  # images in memory
+    trainer.datamodule.undecodable_images = 3
+    trainer.train_epoch()
+    assert trainer.recorder.undecodable_images == 6
+    resumed = Recorder(directory)
+    resumed.load_state_dict(trainer.saved[-1])
+    assert resumed.undecodable_images == 6

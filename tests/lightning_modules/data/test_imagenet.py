@@ -154,6 +154,7 @@ def test_an_undecodable_training_image_is_replaced_named_once_and_counted(make, 
     assert not torch.equal(shown[row], images[row])
     list(loader)
     assert data.parts["train"].undecodable.nonzero().flatten().tolist() == [bad]
+    assert data.undecodable_images == 1
     if num_workers == 0:
         assert caplog.text.count(f"{path} cannot be decoded") == 1
     state = data.state_dict()

@@ -182,9 +182,13 @@ def test_an_undecodable_training_image_gives_its_place_away(make, folder, bad, s
     logging.getLogger("lightning_modules").setLevel(logging.WARNING)
     for number, start in enumerate((0, 6, 12, 18)):
         write_shard(folder / f"train-{number}.tar", range(start, min(start + 6, 22)), damaged=[bad])
-    labels = labels_of(batches_of(make(batch_size=2, streams=streams), 0))
-    assert set(labels) == set(range(22)) - {bad}
-    assert len(labels) == 22
+    data = make(batch_size=2, streams=streams)
+    assert data.undecodable_images == 0
+    for epoch in (0, 1):  # counted in each epoch anew
+        labels = labels_of(batches_of(data, epoch))
+        assert set(labels) == set(range(22)) - {bad}
+        assert len(labels) == 22
+        assert data.undecodable_images == 1
     if not streams:
         assert re.search(rf"train-{bad // 6}.tar: {bad:04d} cannot be decoded", caplog.text)
 
