@@ -4,6 +4,7 @@
 imported once the configuration stands, so that --help and --cfg answer at once.
 """
 
+import dataclasses
 import os
 import secrets
 import subprocess
@@ -122,7 +123,7 @@ def train(
     logger = make_logger(configuration, record) if first else None
     try:
         cost = count_network(configuration.resolved)
-        record |= {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
+        record |= dataclasses.asdict(cost)  # parameters, multiply_adds, depth
         trainer = make_trainer(
             configuration.resolved,
             callbacks=[recorder],

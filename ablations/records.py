@@ -43,6 +43,7 @@ SCHEMA = {
     "null unless completed",
     "parameters": "trainable parameters",
     "multiply_adds": "multiply-adds of one image",
+    "depth": "convolutions and linear layers on the longest way from image to logits",
     "steps": "optimizer steps taken",
     "steps_per_second": "training steps over the time spent in them; null before the first epoch",
     "wall_time_s": "seconds from start to end, interruptions left out",

@@ -50,7 +50,7 @@ class Arm:
     Attributes:
         name: As in the study's file, "non_residual".
         label: As a person reads it, "without residual connections".
-        choose: Option per config group, `{"residual": "false"}`.
+        choose: Option per config group, `{"residual": "false"}`, and value per other key.
         paper: What the paper says of this arm, one short phrase; "" where it says nothing.
         paper_values: The paper's value per metric, as it prints it; empty where it prints none.
         baseline: Name of the arm that this one is compared with; None: the study's baseline.

@@ -28,5 +28,5 @@ def make_logger(configuration: RunConfiguration, record: Mapping[str, Any]) -> T
 
 def summary(record: Mapping[str, Any]) -> dict[str, Any]:
     """What of a record W&B shows beside a run's name."""
-    shown = ("status", "parameters", "multiply_adds", "steps_per_second", "diverged_at_step")
+    shown = ("status", "parameters", "multiply_adds", "depth", "steps_per_second", "diverged_at_step")
     return (record["metrics"] or {}) | {key: record[key] for key in shown}

@@ -22,7 +22,7 @@ from ablations.configuration import (
     parse_override,
     quote_option_names,
 )
-from ablations.errors import UserError
+from ablations.errors import UserError, explained
 from ablations.records import COMPLETED, RunDirectory, UnreadableRecord, as_history, planned_epochs
 from ablations.results import METRICS, Arm, PaperRow, Study, StudyFigure, StudyRun
 
@@ -34,6 +34,9 @@ ARM_KEYS = {"name", "label", "choose", "paper"}
 OPTIONAL_ARM_KEYS = {"paper_values", "baseline"}
 FIGURE_KEYS = {"output", "title", "source", "arms", "baseline"}
 PAPER_ROW_KEYS = {"label", "paper_values"}
+
+AS_BASELINE = "baseline"
+"""In place of a number in an arm's match_parameters: as many as the arm that it is compared with has."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,7 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
 
     runs = []
     for arm in node["arms"]:
-        choose = [f"{group}={option}" for group, option in arm["choose"].items()]
-        arm_overrides = [*base, *choose, *overrides]
+        arm_overrides = _arm_overrides(node, arm, base, overrides)
         for configuration in compose_runs(arm_overrides, seeds):
             runs.append(
                 PlannedRun(
@@ -162,6 +164,33 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
         paper_only=tuple(PaperRow(**row) for row in node.get("paper_only", ())),
     )
     return study, runs
+
+
+def _arm_overrides(
+    node: Mapping[Any, Any], arm: Mapping[Any, Any], base: Sequence[str], overrides: Sequence[str]
+) -> list[str]:
+    """What composes an arm, but for the seed.
+
+    Where the arm has as many parameters as the one that it is compared with, the number is counted for what
+    the user set beside the study: another dataset has another number. A width set there is that arm's.
+
+    Raises:
+        UserError: The network that is to be counted cannot be built.
+    """
+    choose = dict(arm["choose"])
+    if choose.get("match_parameters") == AS_BASELINE:
+        from ablations.network_cost import count_parameters  # imports torch: only where it is to be counted
+
+        name = arm.get("baseline", node["baseline"])
+        other = next(other for other in node["arms"] if other["name"] == name)
+        (counted,) = compose_runs(_arm_overrides(node, other, base, overrides))
+        model = counted.resolved["model"]
+        try:
+            choose["match_parameters"] = explained("model", lambda: count_parameters(model))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        overrides = [item for item in overrides if not item.lstrip("+").startswith("model.width=")]
+    return [*base, *(f"{key}={value}" for key, value in choose.items()), *overrides]
 
 
 def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
@@ -218,6 +247,13 @@ def _check_study(name: str, node: Mapping[Any, Any]) -> None:
     for arm in arms:
         if arm.get("baseline", node["baseline"]) not in names or arm.get("baseline") == arm["name"]:
             raise UserError(f"{file}: arm {arm['name']}: baseline={arm['baseline']}: must be another arm")
+    matched = {arm["name"] for arm in arms if arm["choose"].get("match_parameters") == AS_BASELINE}
+    for arm in arms:
+        if arm["name"] in matched and arm.get("baseline", node["baseline"]) in matched:
+            raise UserError(
+                f"{file}: arm {arm['name']}: match_parameters={AS_BASELINE}: must be a number, "
+                "because the arm that it is compared with has none of its own"
+            )
     for figure in figures:
         if figure["baseline"] not in figure["arms"] or not set(figure["arms"]) <= set(names):
             raise UserError(

@@ -58,7 +58,11 @@ def test_help_tells_what_can_be_chosen_in_a_screenful(checkout):
     lines = result.stdout.splitlines()
     assert len(lines) <= 40
     assert all(len(line) <= 110 for line in lines)
-    for expected in ("residual: false, true", "python run.py -m study=residual", "python -m ablations list"):
+    for expected in (
+        "residual: false, projections, true",
+        "python run.py -m study=residual",
+        "python -m ablations list",
+    ):
         assert expected in result.stdout
 
 
@@ -116,14 +120,14 @@ def test_sweep_of_all_three(checkout):
 def test_study(checkout):
     result = type_command(checkout, "python run.py -m study=residual")
     assert result.returncode == 0, result.stderr
-    assert "6 of 12 runs are to be trained" in result.stdout  # the sweep had seeds 0, 1, 2
-    assert len(records(checkout)) == 18 + 6
+    assert "18 of 24 runs are to be trained" in result.stdout  # the sweep had seeds 0, 1, 2
+    assert len(records(checkout)) == 18 + 18
 
 
 def test_list_shows_each_planned_run(checkout):
     result = type_command(checkout, "python -m ablations list residual intermediate_activation")
     assert result.returncode == 0, result.stderr
-    assert "residual: 12 of 12 completed" in result.stdout
+    assert "residual: 24 of 24 completed" in result.stdout
     assert "intermediate_activation: 12 of 18 completed" in result.stdout
     assert result.stdout.count("missing") == 6
 
@@ -157,8 +161,8 @@ def test_the_same_run_gives_the_same_metrics_to_the_last_bit(checkout, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("residual=maybe", "residual=maybe: no such option; there are: false, true"),
-        ("-m residual=true,maybe", "residual=maybe: no such option; there are: false, true"),
+        ("residual=maybe", "residual=maybe: no such option; there are: false, projections, true"),
+        ("-m residual=true,maybe", "residual=maybe: no such option; there are: false, projections, true"),
         ("modle=xception", "modle: no such key; there are: "),
         ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295"),
         ("-m seed=0,-1", "seed=-1: must be a whole number from 0 to 4294967295"),

@@ -88,3 +88,15 @@ def no_shortcut(*, in_channels: int, out_channels: int, stride: int, norm: Norm)
     Leaving the projections out also removes their parameters: 4.3 % of the network at width 1.
     """
     return None
+
+
+def projections_without_identities(
+    *, in_channels: int, out_channels: int, stride: int, norm: Norm
+) -> LinearShortcut | None:
+    """`BN(conv 1x1(x))` where the shape changes, no shortcut where it does not.
+
+    Figure 9 leaves out two things at once: the identities and the projections with their parameters. Ours:
+    this leaves out the identities alone, so the network has as many parameters as with all shortcuts.
+    """
+    shortcut = LinearShortcut(in_channels=in_channels, out_channels=out_channels, stride=stride, norm=norm)
+    return None if isinstance(shortcut.projection, nn.Identity) else shortcut

@@ -170,7 +170,11 @@ def test_networks_take_turns_and_which_is_first_alternates() -> None:
 def test_numbers_by_hand() -> None:
     inception, xception = (
         Measurement(
-            Setting(model, True, False), NetworkCost(parameters, 20), (2.0, 4.0, 3.0), (1.0, 1.0, 1.0), None
+            Setting(model, True, False),
+            NetworkCost(parameters, 20, 3),
+            (2.0, 4.0, 3.0),
+            (1.0, 1.0, 1.0),
+            None,
         )
         for model, (parameters, _) in room.PAPER.items()
     )
@@ -189,7 +193,7 @@ def test_numbers_by_hand() -> None:
 
 def test_the_papers_numbers_stand_beside_its_networks_alone() -> None:
     inception, narrow = (
-        Measurement(Setting(model, True, False), NetworkCost(parameters, 20), (2.0,), (1.0,), None)
+        Measurement(Setting(model, True, False), NetworkCost(parameters, 20, 3), (2.0,), (1.0,), None)
         for model, parameters in (("inception_v3_table3", 23_626_728), ("xception", 21_878_880))
     )
     table = benchmark_table([inception, narrow])

@@ -25,8 +25,8 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["residual=maybe"], "residual=maybe: no such option; there are: false, true"),
-        (["residual=null"], "residual=null: no such option; there are: false, true"),
+        (["residual=maybe"], "residual=maybe: no such option; there are: false, projections, true"),
+        (["residual=null"], "residual=null: no such option; there are: false, projections, true"),
         (["intermediate_activation=gelu"], "intermediate_activation=gelu: no such option; there are: elu, "),
         (["dataset=cifar"], "dataset=cifar: no such option; there are: cifar10, fashion_mnist, "),
         (
@@ -168,10 +168,13 @@ def test_main_words_the_errors_of_a_run(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["residual=maybe"], "residual=maybe: no such option; there are: false, true"),
-        (["residual=null"], "residual=null: no such option; there are: false, true"),
+        (["residual=maybe"], "residual=maybe: no such option; there are: false, projections, true"),
+        (["residual=null"], "residual=null: no such option; there are: false, projections, true"),
         (["residual=[true,false]"], "residual=[true,false]: takes one option"),
-        (["-m", "residual=true,maybe"], "residual=maybe: no such option; there are: false, true"),
+        (
+            ["-m", "residual=true,maybe"],
+            "residual=maybe: no such option; there are: false, projections, true",
+        ),
         (["-m", "study=residual", "residual=true"], "residual: the arms of study=residual differ in it"),
         (
             ["-m", "study=nope"],

@@ -38,7 +38,7 @@ def test_list_of_nothing(call, results_dir: Path, capsys: pytest.CaptureFixture[
     assert call("list") == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert "residual: 0 of 12 completed" in shown.out
+    assert "residual: 0 of 24 completed" in shown.out
     assert "intermediate_activation: 0 of 18 completed" in shown.out
     planned = sum(map(int, re.findall(r": 0 of (\d+) completed", shown.out)))
     assert shown.out.count("missing") == planned >= 42
@@ -55,7 +55,7 @@ def test_list_of_every_status(call, runs, write_run, capsys: pytest.CaptureFixtu
         assert call("list", "residual") == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert "residual: 1 of 12 completed" in shown.out
+    assert "residual: 1 of 24 completed" in shown.out
     assert "intermediate_activation" not in shown.out
     rows = [line.split("│")[1:-1] for line in shown.out.splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in row] for row in rows]
@@ -67,7 +67,7 @@ def test_list_of_every_status(call, runs, write_run, capsys: pytest.CaptureFixtu
         ["residual", "4", "missing", "1", "–"],
         ["residual", "5", "missing", "0", "–"],
     ]
-    assert len(cells) == 12
+    assert len(cells) == 24
     assert runs[0].run_id in without_space(shown.out)
 
 
@@ -77,7 +77,7 @@ def test_list_shows_shared_runs_in_both_studies(
     write_run(runs[0].configuration)  # the baseline of both
     assert call("list") == 0
     shown = capsys.readouterr().out
-    assert "residual: 1 of 12 completed" in shown
+    assert "residual: 1 of 24 completed" in shown
     assert "intermediate_activation: 1 of 18 completed" in shown
 
 
@@ -90,7 +90,7 @@ def test_a_corrupt_record_is_named_left_and_missing(
     path.write_bytes(b'{"status": "compl')
     assert call("list", "residual") == 0
     shown = capsys.readouterr()
-    assert "residual: 11 of 12 completed" in shown.out
+    assert "residual: 23 of 24 completed" in shown.out
     assert shown.out.count("missing") == 1
     assert shown.err.count("\n") == 1
     assert str(path) in shown.err
@@ -159,7 +159,7 @@ def test_reproduce_writes_tables_and_figures_from_what_there_is(
         rows = {row["arm"]: row for row in csv.DictReader(file)}
     counts = ("n_completed", "n_planned", "n_diverged", "n_missing")
     assert [rows["residual"][name] for name in counts] == ["5", "6", "1", "0"]
-    assert [rows["non_residual"][name] for name in counts] == ["4", "6", "0", "2"]
+    assert [rows["non_residual"][name] for name in counts] == ["5", "6", "0", "1"]
     # top-1 is 0.50, 0.52, ... by seed; seed 1 diverged and counts as chance.
     mean = (0.50 + 0.1 + 0.52 + 0.53 + 0.54 + 0.55) / 6
     assert float(rows["residual"]["val_top1_mean"]) == pytest.approx(mean, abs=1e-6)

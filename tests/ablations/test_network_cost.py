@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, against numbers worked out by hand."""
+"""Parameters, multiply-adds and depth, against numbers worked out by hand."""
 
 import pytest
 from torch import nn
@@ -44,6 +44,7 @@ def test_one_convolution():
     cost = count_network(config(model, 8))
     assert cost.parameters == 4 * 3 * 9 + 4
     assert cost.multiply_adds == 6 * 6 * 4 * 3 * 9  # a bias and the edges are no multiply-adds
+    assert cost.depth == 1
 
 
 def test_a_depthwise_convolution_sees_one_channel():
@@ -72,12 +73,55 @@ def test_frozen_parameters_are_not_trainable(monkeypatch):
     cost = count_network(config({"_target_": "torch.nn.HalfFrozen"}, 2))
     assert cost.parameters == 2 * 5
     assert cost.multiply_adds == 2 * 2 * (3 * 2 + 2 * 5)
+    assert cost.depth == 2  # frozen or not
+
+
+class Branches(nn.Module):
+    """Two ways of three and of one convolution, and a linear layer without bias on a third."""
+
+    def __init__(self):
+        super().__init__()
+        self.long = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(3)))
+        self.short = nn.Conv2d(3, 3, 1)
+        self.gate = nn.Linear(3, 3, bias=False)
+
+    def forward(self, x):
+        features = self.long(x) + self.short(x)
+        return features.mean((2, 3)) * self.gate(x.mean((2, 3)))
+
+
+def test_the_depth_is_that_of_the_longest_way(monkeypatch):
+    monkeypatch.setattr(nn, "Branches", Branches, raising=False)
+    assert count_network(config({"_target_": "torch.nn.Branches"}, 4)).depth == 3
+
+
+class Repeated(nn.Module):
+    """One convolution, applied again and again: a long way, each piece of which branches."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        for _ in range(3000):
+            x = x + self.conv(x)
+        return x
+
+
+def test_a_way_longer_than_the_recursion_limit_is_counted(monkeypatch):
+    monkeypatch.setattr(nn, "Repeated", Repeated, raising=False)
+    assert count_network(config({"_target_": "torch.nn.Repeated"}, 1)).depth == 3000
+
+
+def test_a_network_without_layers_has_no_depth():
+    assert count_network(config({"_target_": "torch.nn.ReLU"}, 4)).depth == 0
 
 
 def test_xception_is_as_expensive_as_the_papers():
     cost = count_network(config(xception(), 299))
     assert cost.parameters == 22_855_952
     assert cost.multiply_adds == pytest.approx(8.4e9, rel=0.01)
+    assert cost.depth == 2 + 34 * 2 + 1  # convolutions, separable ones, the logistic regression
 
 
 def test_activation_costs_no_multiply_adds_and_shortcuts_cost_their_projections():

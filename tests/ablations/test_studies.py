@@ -8,8 +8,9 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from ablations.configuration import CONFIG_DIR, RunConfiguration
+from ablations.configuration import CONFIG_DIR, RunConfiguration, is_group
 from ablations.errors import UserError
+from ablations.network_cost import count_parameters
 from ablations.studies import (
     ARM_KEYS,
     STUDY_KEYS,
@@ -19,6 +20,9 @@ from ablations.studies import (
     standing,
     study_names,
 )
+
+XCEPTION = 356_353
+"""Parameters of Xception as the default configuration has it."""
 
 STUDIES = sorted(path.stem for path in (CONFIG_DIR / "study").glob("*.yaml"))
 
@@ -78,8 +82,11 @@ def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(
         other = study.compared_with(arm)
         if other is None:
             continue
-        declared = {group for group in arm.choose if arm.choose[group] != choices[other][group]}
-        assert choices[other].keys() == arm.choose.keys()
+        keys = {key for key in arm.choose if arm.choose[key] != choices[other].get(key)}
+        assert choices[other].keys() <= arm.choose.keys()
+        declared = {key for key in keys if is_group(key)}
+        assert keys - declared <= {"match_parameters"}
+        assert declared <= choices[other].keys()
         # Another network comes with its scaling to the dataset and its weight decay.
         implied = {"dataset_model", "recipe_model"} if "model" in declared else set()
         for seed in study.seeds:
@@ -124,7 +131,27 @@ def test_a_study_is_the_default_run_with_its_choices(configure) -> None:
     assert {run.arm: run.run_id for run in runs} == {
         "residual": configure("residual=true").run_id,
         "non_residual": configure("residual=false").run_id,
+        "projections": configure("residual=projections").run_id,
+        "non_residual_matched": configure("residual=false", f"match_parameters={XCEPTION}").run_id,
     }
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    "overrides", [[], ["model.width=0.05"], ["dataset=imagenet", "recipe=imagenet", "++model.width=2"]]
+)
+def test_an_arm_is_matched_to_the_arm_that_it_is_compared_with_at_any_scale(overrides: list[str]) -> None:
+    _, runs = plan_study("residual", ["seed=0", *overrides])
+    counts = {run.arm: count_parameters(run.configuration.resolved["model"]) for run in runs}
+    assert counts["projections"] == counts["residual"]
+    assert counts["non_residual"] < 0.98 * counts["residual"]
+    assert counts["non_residual_matched"] == pytest.approx(counts["residual"], rel=0.01)
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_network_that_cannot_be_counted_is_told_in_a_line() -> None:
+    with pytest.raises(UserError, match=r"^model\.width=0: must be a number above 0$"):
+        plan_study("residual", ["model.width=0"])
 
 
 # Overrides beside a study
@@ -148,7 +175,7 @@ def test_a_study_is_the_default_run_with_its_choices(configure) -> None:
 def test_a_varied_study_has_files_of_its_own(overrides: list[str], suffix: str) -> None:
     study, runs = plan_study("residual", overrides)
     assert study.output == f"figure09_residual{suffix}"
-    assert len(runs) == 2 * len(study.seeds)
+    assert len(runs) == 4 * len(study.seeds)
 
 
 @pytest.mark.usefixtures("hydra")
@@ -157,7 +184,7 @@ def test_overrides_reach_every_run(results_dir) -> None:
         "residual", [f"results_dir={results_dir}", "seed=5,4", "recipe.epochs=2", "dataset=fashion_mnist"]
     )
     assert study.seeds == (5, 4)
-    assert [run.seed for run in runs] == [5, 4, 5, 4]
+    assert [run.seed for run in runs] == [5, 4] * 4
     for run in runs:
         assert run.epochs == 2
         assert run.configuration.choices["dataset"] == "fashion_mnist"  # the user's goes before the base's
@@ -246,6 +273,9 @@ MALFORMED = {
     "a paper's value of an unknown metric": lambda node: node["arms"][0].update(paper_values={"top2": 0.5}),
     "an arm whose baseline is no arm": lambda node: node["arms"][0].update(baseline="none"),
     "an arm that is its own baseline": lambda node: node["arms"][0].update(baseline="residual"),
+    "the study's baseline matched to itself": lambda node: node["arms"][0]["choose"].update(
+        match_parameters="baseline"
+    ),
     "figures by name": lambda node: node.update(figures={"figure09": {}}),
     "a figure without arms": lambda node: node.update(figures=[{**FIGURE, "arms": []}]),
     "a figure of an unknown arm": lambda node: node.update(figures=[{**FIGURE, "arms": ["residual", "x"]}]),
@@ -305,6 +335,6 @@ def test_a_damaged_history_counts_as_missing(results_dir, write_run) -> None:
     _, runs = plan_study("residual", [f"results_dir={results_dir}", "seed=0"])
     directory = write_run(runs[0].configuration)
     directory.history_path.write_text("x\n" * 7)
-    (entry, _), (problem,) = standing(runs)
+    (entry, _), (problem,) = standing(runs[:2])
     assert (entry.status, entry.history) == ("missing", None)
     assert str(directory.history_path) in problem

@@ -84,7 +84,7 @@ def test_the_union_of_studies_has_what_they_share_once(results_dir: Path) -> Non
         name: {run.run_id for run in plan_study(name, others)[1]}
         for name in ("residual", "intermediate_activation")
     }
-    assert len(runs) == 8  # 4 + 6 - 2
+    assert len(runs) == 12  # 8 + 6 - 2
     assert {run.run_id for run in runs} == alone["residual"] | alone["intermediate_activation"]
     assert {run.run_id for run in plan_sweep(["study='residual'", *others])} == alone["residual"]
     assert {run.directory.path.parents[1] for run in runs} == {results_dir}
@@ -174,7 +174,7 @@ class Launcher:
 def runs(hydra: None, results_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
     """Four runs, unchecked."""
     monkeypatch.setattr(sweep_module, "_check", lambda runs: None)
-    return plan_sweep(["study=residual", "seed=0,1", f"results_dir={results_dir}"])
+    return plan_sweep(["study=residual", "seed=0,1", f"results_dir={results_dir}"])[:4]
 
 
 @pytest.fixture
@@ -378,7 +378,8 @@ print([name for name in ("torch", "lightning", "pandas", "wandb", "matplotlib") 
 
 @pytest.mark.usefixtures("hydra")
 def test_a_sweep_that_is_done_imports_nothing_heavy(results_dir: Path, write_run) -> None:
-    arguments = ["study=residual,intermediate_activation", f"results_dir={results_dir}", "seed=0,1"]
+    # None that matches parameters: that counts networks.
+    arguments = ["study=intermediate_activation,operation_order", f"results_dir={results_dir}", "seed=0,1"]
     for run in plan_sweep(arguments):
         write_run(run.configuration)
     answer = subprocess.run(

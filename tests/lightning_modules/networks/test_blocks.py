@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.networks.blocks import ConvNorm, LinearShortcut, SameMaxPool2d, no_shortcut
+from lightning_modules.networks.blocks import (
+    ConvNorm,
+    LinearShortcut,
+    SameMaxPool2d,
+    no_shortcut,
+    projections_without_identities,
+)
 
 SIDES = (1, 2, 3, 4, 5, 8, 9)
 NORM = partial(nn.BatchNorm2d, eps=1e-3)
@@ -136,3 +142,15 @@ def test_gradient_of_a_strided_projection_keeps_the_memory_order():
 
 def test_no_shortcut_is_none():
     assert no_shortcut(in_channels=4, out_channels=5, stride=2, norm=NORM) is None
+
+
+@pytest.mark.parametrize(
+    ("out_channels", "stride", "stands"), [(4, 1, False), (4, 2, True), (5, 1, True), (5, 2, True)]
+)
+def test_a_projection_without_identities_stands_where_the_shape_changes(out_channels, stride, stands):
+    sizes = {"in_channels": 4, "out_channels": out_channels, "stride": stride, "norm": NORM}
+    shortcut = projections_without_identities(**sizes)
+    assert (shortcut is not None) == stands
+    if shortcut is not None:
+        assert isinstance(shortcut.projection, ConvNorm)
+        assert shortcut.state_dict().keys() == LinearShortcut(**sizes).state_dict().keys()

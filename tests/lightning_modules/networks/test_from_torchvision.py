@@ -26,14 +26,19 @@ def cost(name, side, **changes):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "giga"),
+    ("name", "parameters", "giga", "depth"),
     # Multiply-adds per 224x224 image as torchvision publishes them, "_ops" of its weights.
-    [("vgg16", 138_357_544, 15.47), ("resnet152", 60_192_808, 11.514), ("googlenet", 6_624_904, 1.498)],
+    [
+        ("vgg16", 138_357_544, 15.47, 16),
+        ("resnet152", 60_192_808, 11.514, 152),
+        ("googlenet", 6_624_904, 1.498, 22),
+    ],
 )
-def test_parameters_and_multiply_adds_are_the_published_ones(name, parameters, giga):
+def test_parameters_multiply_adds_and_depth_are_the_published_ones(name, parameters, giga, depth):
     counted = cost(name, 224)
     assert counted.parameters == parameters
     assert counted.multiply_adds / 1e9 == pytest.approx(giga, rel=0.001)
+    assert counted.depth == depth
 
 
 @pytest.mark.parametrize("name", NETWORKS)

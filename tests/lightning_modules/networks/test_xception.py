@@ -6,7 +6,12 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_modules.initialization import initialize
-from lightning_modules.networks.blocks import ConvNorm, LinearShortcut, no_shortcut
+from lightning_modules.networks.blocks import (
+    ConvNorm,
+    LinearShortcut,
+    no_shortcut,
+    projections_without_identities,
+)
 from lightning_modules.networks.separable import SeparableConvNorm
 from lightning_modules.networks.xception import XceptionModule
 
@@ -57,10 +62,11 @@ def images():
         ({}, 22_855_952),
         ({"num_classes": 10}, 20_827_442),
         ({"residual": no_shortcut}, 21_878_880),
+        ({"residual": projections_without_identities}, 22_855_952),
         ({"intermediate_activation": nn.ReLU}, 22_855_952),
         ({"intermediate_activation": nn.ELU}, 22_855_952),
     ],
-    ids=["paper", "10 classes", "no shortcuts", "relu", "elu"],
+    ids=["paper", "10 classes", "no shortcuts", "projections", "relu", "elu"],
 )
 def test_parameters_are_as_many_as_the_papers(on_meta, changes, expected):
     assert count(on_meta(**changes)) == expected
@@ -222,7 +228,7 @@ def test_every_module_but_the_first_residual_one_has_a_leading_relu(seeded):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("residual", [LinearShortcut, no_shortcut])
+@pytest.mark.parametrize("residual", [LinearShortcut, no_shortcut, projections_without_identities])
 def test_inputs_are_not_changed_in_place(seeded, images, residual, training):
     network = seeded(residual=residual).train(training)
     parts = [network, *network.entry_flow, *network.middle_flow, network.exit_flow.module]
@@ -244,6 +250,15 @@ def test_without_shortcuts_the_projections_are_left_out_and_nothing_else(on_meta
     gone = {name for name in shapes if ".shortcut." in name}
     assert len(gone) == 4 * 3  # a 1x1 kernel, BN's scale and shift each
     assert without == {name: shape for name, shape in shapes.items() if name not in gone}
+
+
+def test_projections_are_kept_and_the_identities_left_out(on_meta):
+    network = on_meta(residual=projections_without_identities)
+    assert all(module.shortcut is not None for module in [*network.entry_flow, network.exit_flow.module])
+    assert [module.shortcut for module in network.middle_flow] == [None] * 8
+    # Of the same names and shapes, so that arms of one seed start from the same parameters.
+    shapes = [{name: p.shape for name, p in of.named_parameters()} for of in (on_meta(), network)]
+    assert shapes[0] == shapes[1]
 
 
 def test_width_multiplies_every_number_of_channels(on_meta):
