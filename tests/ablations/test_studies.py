@@ -338,3 +338,20 @@ def test_a_damaged_history_counts_as_missing(results_dir, write_run) -> None:
     (entry, _), (problem,) = standing(runs[:2])
     assert (entry.status, entry.history) == ("missing", None)
     assert str(directory.history_path) in problem
+
+
+# The spectrum
+
+
+@pytest.mark.usefixtures("hydra")
+def test_the_arms_of_the_spectrum_have_the_parameters_of_the_default(configure) -> None:
+    wanted = count_parameters(configure().resolved["model"])
+    node = OmegaConf.load(CONFIG_DIR / "study" / "spectrum.yaml")
+    assert node.base.match_parameters == wanted == 356_353
+    _, runs = plan_study("spectrum", ["seed=0"])
+    counts = {run.arm: count_parameters(run.configuration.resolved["model"]) for run in runs}
+    assert len(counts) == 12
+    assert all(abs(count - wanted) <= 0.01 * wanted for count in counts.values()), counts
+    middle = {run.arm: round(728 * run.configuration.resolved["model"]["width"]) for run in runs}
+    by_segments = {arm.removesuffix("_none"): n for arm, n in middle.items() if arm.endswith("_none")}
+    assert by_segments == {"channels_1": 91, "channels_4": 80, "channels_16": 52, "channels_all": 29}
