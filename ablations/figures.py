@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from ablations.audit import audit_lines, audit_study
 from ablations.files import write_atomically
 from ablations.records import COMPLETED
 from ablations.results import METRICS, Arm, Outcome, Study, StudyRun, baseline_first, outcomes
@@ -62,6 +63,8 @@ BLOCK = 0.85  # of one arm in the right panel
 AXIS_LABEL = 0.55
 LINE = 0.19
 CHARACTERS = 125  # that fit a line
+SMALL_CHARACTERS = 150  # of a note
+LABEL_CHARACTERS = 42  # of an arm's name in the right panel
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
         for i, arm in enumerate(arms)
     }
     scale = textwrap.wrap(study.scale, CHARACTERS)
-    notes = [line for note in _notes(study, runs, by_arm) for line in textwrap.wrap(note, CHARACTERS)]
+    notes = [line for note in _notes(study, runs, by_arm) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
     panel = max(PANEL, BLOCK * (len(arms) - 1) + 0.3)
     footer = LINE * len(notes) + 0.15
     below = AXIS_LABEL + LINE * len(arms) + 0.05 + footer
@@ -271,10 +274,17 @@ def _draw_differences(
     for block, arm in enumerate(others):
         look = looks[arm.name]
         pairs = pair_by_seed(by_arm[arm.name], by_arm[study.baseline])
+        name = f"{arm.label}, n = {len(pairs)}"
+        fits = len(name) <= LABEL_CHARACTERS
+        if not fits:  # two lines in the same height; the number stays in one piece
+            name = textwrap.fill(
+                name.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), LABEL_CHARACTERS
+            )
         axes.text(
             0.015,
             block + 0.14,
-            f"{arm.label}, n = {len(pairs)}",
+            name,
+            fontsize=9 if fits else 8,
             transform=axes.get_yaxis_transform(),
             color=look.color,
             fontweight="bold",
@@ -365,4 +375,4 @@ def _notes(study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence
                 f"Diverged (×): {arm.label}, seed{plural} {seeds}; counted as chance, "
                 f"{100 * diverged[0].final[f'val_{study.metric}']:.3g} %, from there on."
             )
-    return notes + missing_notes(study, runs)
+    return notes + missing_notes(study, runs) + audit_lines(study, audit_study(study, by_arm))

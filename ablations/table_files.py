@@ -91,7 +91,7 @@ def provenance(done: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     devices = {_device(record["device"]) for record in records}
     dates = sorted({str(record["finished"])[:10] for record in records})
-    commits = {_commit(record["git"]) for record in records}
+    commits = {commit_name(record["git"]) for record in records}
     versions: dict[str, set[str]] = {}
     for record in records:
         for package, version in record["versions"].items():
@@ -110,8 +110,9 @@ def _device(device: Mapping[str, Any]) -> str:
     return f"{device['name']} ({device['type']}, {device['threads']} thread{plural} a run)"
 
 
-def _commit(git: Mapping[str, Any] | None) -> str:
-    if git is None:  # not trained from a checkout
+def commit_name(git: Mapping[str, Any] | None) -> str:
+    """The commit of a record as a person reads it; the record has none outside a checkout."""
+    if git is None:
         return "unknown"
     return str(git["commit"])[:10] + (" with uncommitted changes" if git["dirty"] else "")
 

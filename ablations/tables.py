@@ -18,6 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from ablations.audit import audit_columns, audit_notes, audit_panel, audit_study
 from ablations.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING
 from ablations.results import (
     METRICS,
@@ -42,7 +43,7 @@ from ablations.statistics import (
 from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
 
 COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
-INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds")
+INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds", "depth")
 
 
 def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
@@ -53,9 +54,9 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
     (an arm), n_pairs, and the paired difference to it in the first metric, val_difference_pp,
     test_difference_pp (percentage points) as _mean, _ci_low, _ci_high, _p; epochs_to_target_median
     over completed and diverged runs (infinite where half or more never reach it) and
-    n_reached_target; val_area (fraction) as _mean, _ci_low, _ci_high; parameters, multiply_adds;
-    steps_per_second_median (completed runs); paper; paper_METRIC as the paper prints it, where it
-    prints one; scale. What there is no number for is missing.
+    n_reached_target; val_area (fraction) as _mean, _ci_low, _ci_high; parameters, multiply_adds,
+    depth; steps_per_second_median (completed runs); what `ablations.audit.audit_columns` has; paper;
+    paper_METRIC as the paper prints it, where it prints one; scale. What there is no number for is missing.
 
     Args:
         study: The study.
@@ -65,6 +66,7 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
         ValueError: As `ablations.results.outcomes`, or runs of one arm differ in size.
     """
     by_arm = outcomes(study, runs)
+    audits = {audit.arm.name: audit for audit in audit_study(study, by_arm)}
     printed = _printed_metrics(study)
     rows = []
     for arm in baseline_first(study):
@@ -76,6 +78,7 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
             | _differences(by_arm[arm.name], by_arm[other] if other else [], study.metric)
             | _course(by_arm[arm.name], study.target)
             | _size(arm, by_arm[arm.name])
+            | audit_columns(audits.get(arm.name))
             | {"paper": arm.paper}
             | {f"paper_{name}": arm.paper_values.get(name, np.nan) for name in printed}
             | {"scale": study.scale}
@@ -93,15 +96,13 @@ def _printed_metrics(study: Study) -> list[str]:
 
 
 def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
-    """The study as a Markdown page: title, scale, two tables (accuracy; course and size), notes."""
-    readable = _readable(study, study_table(study, runs))
-    return markdown_page(study.title, _subtitle(study), _panels(readable), _notes(study, runs))
+    """The study as a Markdown page: title, scale, tables (accuracy; course and size; audit), notes."""
+    return markdown_page(study.title, _subtitle(study), _panels(study, runs), _notes(study, runs))
 
 
 def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
     """The study as a LaTeX table environment, for the packages booktabs and adjustbox."""
-    readable = _readable(study, study_table(study, runs))
-    return latex_page(study.title, _subtitle(study), study.output, _panels(readable), _notes(study, runs))
+    return latex_page(study.title, _subtitle(study), study.output, _panels(study, runs), _notes(study, runs))
 
 
 def _subtitle(study: Study) -> str:
@@ -233,7 +234,7 @@ def _course(of_arm: Sequence[Outcome], target: float) -> dict[str, Any]:
 
 def _size(arm: Arm, of_arm: Sequence[Outcome]) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for name in ("parameters", "multiply_adds"):
+    for name in ("parameters", "multiply_adds", "depth"):
         found = {_record(outcome)[name] for outcome in of_arm if name in _record(outcome)}
         if len(found) > 1:
             raise ValueError(f"arm={arm.name}: its runs differ in {name}: {sorted(found)}")
@@ -280,6 +281,7 @@ def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
                 "area under validation curve, %": _with_interval(row, "val_area", times=100),
                 "parameters": _integer(row["parameters"]),
                 "multiply-adds": _integer(row["multiply_adds"]),
+                "depth": _integer(row["depth"]),
                 "steps/second": one_decimal(row["steps_per_second_median"]),
                 "paper": row["paper"] if planned and row["paper"] else NO_VALUE,
             }
@@ -292,12 +294,14 @@ def _as_printed(metric: str, value: float) -> str:
     return f"{value:.2f}" if metric == "map100" else f"{value:.3f}"
 
 
-def _panels(readable: pd.DataFrame) -> list[pd.DataFrame]:
-    """Two tables that fit a page, where one of all columns would not: metrics; course and size."""
+def _panels(study: Study, runs: Sequence[StudyRun]) -> list[pd.DataFrame]:
+    """Tables that fit a page, where one of all columns would not: metrics; course and size; the audit."""
+    readable = _readable(study, study_table(study, runs))
     split = list(readable.columns).index("difference test, pp") + 1
     first = readable.iloc[:, :split]
     second = readable.iloc[:, [0, *range(split, readable.shape[1])]]
-    return [first, second]
+    audit = audit_panel(audit_study(study, outcomes(study, runs)))
+    return [first, second, *([pd.DataFrame(audit)] if audit else [])]
 
 
 def _target_header(study: Study) -> str:
@@ -377,6 +381,7 @@ def _notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
             f"A diverged run is a result: its final {metric} counts as chance ({per_cent}), its "
             "curve is chance from where it diverged, and it never reaches the target."
         )
+    notes += audit_notes(audit_study(study, by_arm))
     return notes + provenance("Trained", [_record(outcome) for outcome in all_outcomes])
 
 

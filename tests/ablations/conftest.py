@@ -92,6 +92,7 @@ def make_run() -> MakeRun:
             "status": status,
             "seed": seed,
             "config": {"dataset": {"num_classes": 10}},
+            "data_fingerprint": "sha256:0",
             "parameters": 340_000,
             "multiply_adds": 7_000_000,
             "depth": 71,

@@ -93,6 +93,16 @@ def test_words_and_units(activation_study: Study, make_runs) -> None:
     ]:
         assert phrase in found
     assert not any("Left out" in text or "Diverged" in text for text in found)
+    assert (
+        "Only the declared factor differs between the arms that are compared, as far as the records tell."
+        in found
+    )
+
+
+def test_what_is_not_declared_is_named_below(residual_study: Study, make_run) -> None:
+    runs = [make_run("with", 0, [0.8]), make_run("without", 0, [0.7], parameters=323_000)]
+    line = "Not only the declared factor differs: “without residual connections” has 5.0 % fewer parameters."
+    assert line in texts(draw_study(residual_study, runs))
 
 
 def test_missing_and_diverged_runs_are_named(activation_study: Study, broken_runs) -> None:
@@ -123,7 +133,7 @@ def test_nothing_completed(residual_study: Study, make_run) -> None:
     assert figure.axes == []
 
 
-@pytest.mark.parametrize("kind", ["whole", "broken", "many"])
+@pytest.mark.parametrize("kind", ["whole", "broken", "many", "confounded"])
 def test_text_is_inside_readable_and_apart(
     activation_study: Study, make_runs, broken_runs, kind: str
 ) -> None:
@@ -134,6 +144,15 @@ def test_text_is_inside_readable_and_apart(
         arms = tuple(replace(study.arms[0], name=f"arm{i}", label=f"arm {i}") for i in range(9))
         study = replace(study, arms=arms, baseline="arm0", scale="long words " * 20)
         runs = make_runs(study)
+    if kind == "confounded":
+        label = "without residual connections and with {} parameters"
+        names = ("few", "many", "some more")
+        arms = tuple(replace(study.arms[0], name=name, label=label.format(name)) for name in names)
+        study = replace(study, arms=(study.arms[0], *arms))
+        runs = make_runs(study)
+        for place, run in enumerate(runs):
+            assert run.record is not None
+            runs[place] = replace(run, record={**run.record, "parameters": 1000 * len(run.arm)})
     figure = draw_study(study, runs)
     figure.draw_without_rendering()
     ticks_outside = [
