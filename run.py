@@ -22,7 +22,17 @@ from omegaconf import DictConfig
 from ablations import command_line, environment
 from ablations.configuration import CONFIG_DIR, RunConfiguration
 from ablations.errors import RunsFailed, UserError
-from ablations.records import COMPLETED, DIVERGED, DONE, FAILED, RUNNING, SCHEMA, SCHEMA_VERSION, RunDirectory
+from ablations.records import (
+    COMPLETED,
+    DIVERGED,
+    DONE,
+    FAILED,
+    RUNNING,
+    SCHEMA,
+    SCHEMA_VERSION,
+    RunDirectory,
+    measured_diagnostics,
+)
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -45,7 +55,7 @@ def run(config: DictConfig) -> None:
     if config.get("study") is not None:
         raise UserError(f"study={config.study.name} is a sweep: add -m")
     alone = hydra_config.mode == RunMode.RUN  # in a sweep the terminal belongs to the sweep
-    directory = RunDirectory(configuration.results_dir, configuration.run_id)
+    directory = RunDirectory(configuration.results_dir, configuration.run_id, configuration.diagnostics)
     if configuration.processes > 1 and not alone:
         return run_apart(hydra_config.overrides.task)
     if configuration.processes > 1 and environment.process_rank(configuration.devices) > 0:
@@ -112,21 +122,23 @@ def train(
     from ablations.network_cost import count_network
     from ablations.recorder import Recorder
     from ablations.run_logger import make_logger, summary
-    from lightning_modules.assembly import make_trainer
+    from lightning_modules.assembly import make_diagnostics, make_trainer
     from lightning_modules.classifier import TrainingDiverged
     from lightning_modules.processes import end_processes, start_processes
 
     environment.quieten()
     trainer = None
+    configuration = configuration.with_diagnostics(directory.measured())  # or an earlier command's were lost
     record = begin_record(configuration, directory)
-    recorder = Recorder(directory)
+    diagnostics = make_diagnostics(configuration.resolved)
+    recorder = Recorder(directory, diagnostics)
     logger = make_logger(configuration, record) if first else None
     try:
         cost = count_network(configuration.resolved)
         record |= dataclasses.asdict(cost)  # parameters, multiply_adds, depth
         trainer = make_trainer(
             configuration.resolved,
-            callbacks=[recorder],
+            callbacks=[recorder, *diagnostics],
             logger=logger,
             progress_bar=progress_bar,
             folder=directory.path,
@@ -165,12 +177,14 @@ def train(
 
 
 def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> Path | None:
-    """The checkpoint to go on from, unless another kind of device or other versions made it.
+    """The checkpoint to go on from, unless another kind of device or other versions made it, or it lacks rows
+    of diagnostics.
 
     A run that changed them half way would not be what its record says: it starts over.
     """
     previous = directory.read()
     same = previous is not None and all(previous[key] == record[key] for key in ("device", "versions"))
+    same = same and measured_diagnostics(previous) == measured_diagnostics(record)
     return directory.checkpoint() if same else None
 
 
@@ -201,6 +215,7 @@ def fit_and_test(
             trainer.validate(module, datamodule, verbose=False)
             validation = {key: number(value) for key, value in trainer.callback_metrics.items()}
             recorder.write_history()  # without rows: no epoch was trained
+            recorder.write_diagnostics()
         trainer.test(module, datamodule, verbose=False)
     except SIGTERMException as terminated:
         raise SystemExit(SIGTERM_EXIT) from terminated
@@ -214,6 +229,8 @@ def fit_and_test(
 def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> dict[str, Any]:
     """The record as it stands when training begins; an interrupted run keeps its first start."""
     previous = directory.read() if directory.checkpoint() else None
+    if measured_diagnostics(previous) != configuration.diagnostics:
+        previous = None  # it starts over, to measure them from the first step on
     wandb_run_id = previous["wandb_run_id"] if previous else None
     if wandb_run_id is None and configuration.resolved["logger"]["backend"] == "wandb":
         # Not the run_id alone: the same run may be trained in two results directories.

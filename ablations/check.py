@@ -173,7 +173,7 @@ def _check_parts(run: RunConfiguration) -> None:
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
     from ablations.network_cost import count_network
-    from lightning_modules.assembly import make_data, make_task
+    from lightning_modules.assembly import make_data, make_diagnostics, make_task
     from lightning_modules.weights import fit_weights, read_weights
 
     config = run.resolved
@@ -186,6 +186,10 @@ def _check_parts(run: RunConfiguration) -> None:
         optimizer = explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
         explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=steps))
         explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
+    for diagnostic in explained("diagnostics", lambda: make_diagnostics(config)):
+        diagnostic.require_layers(network)
+        if diagnostic.of_training and not config["train"]:
+            raise ValueError(f"diagnostics.{diagnostic.name}: measures training steps, train=false has none")
     if (weights := config["weights"]) is not None:
         fit_weights(network, read_weights(weights), weights)
     _check_trainer(run)

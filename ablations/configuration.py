@@ -10,7 +10,7 @@ user's own tables are taken from the files when the configuration is resolved (s
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -32,13 +32,14 @@ NOT_IDENTITY = (
     "logger",
     "trainer",
     "study",
+    "diagnostics",
     "dataset.root",
     "dataset.download",
     "dataset.files",
     "dataset.num_workers",
     "dataset.max_undecodable_share",
 )
-"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record).
+"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record), diagnostics.
 
 Of `dataset.files` the checksums are part of it; how many images may be undecodable decides whether a run
 ends, not what it ends with.
@@ -47,8 +48,21 @@ Several processes change it where each has BN statistics or dropout draws of its
 says that they change the order of its images: then their number is part of the identity.
 """
 
-NOT_AXES = ("model", "dataset", "dataset_model", "recipe", "recipe_model", "trainer", "logger", "study")
-"""Groups that say what is trained, on what, how and where; every other group is an axis of an ablation."""
+NOT_AXES = (
+    *(
+        "model",
+        "dataset",
+        "dataset_model",
+        "recipe",
+        "recipe_model",
+        "trainer",
+        "logger",
+        "diagnostics",
+        "study",
+    ),
+)
+"""Groups that say what is trained, on what, how and where, and what is measured beside; every other group is
+an axis of an ablation."""
 
 REQUIRED = (
     *("seed", "train", "weights", "weights_sha256"),
@@ -170,6 +184,15 @@ class RunConfiguration:
     def processes(self) -> int:
         """Processes that train the run together."""
         return self.devices * self.resolved.get("trainer", {}).get("num_nodes", 1)
+
+    @property
+    def diagnostics(self) -> Mapping[str, Any]:
+        """What is measured beside the metrics: settings by name. It changes no outcome."""
+        return self.resolved.get("diagnostics") or {}
+
+    def with_diagnostics(self, diagnostics: Mapping[str, Any]) -> Self:
+        """The same run, which measures these as well; where it has one already, its own settings stay."""
+        return replace(self, resolved={**self.resolved, "diagnostics": {**diagnostics, **self.diagnostics}})
 
     @property
     def results_dir(self) -> Path:

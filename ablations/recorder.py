@@ -1,9 +1,10 @@
-"""Writes what an epoch gave, and what an interrupted run goes on from, after every epoch."""
+"""Writes what an epoch gave and measured, and what an interrupted run goes on from, after every epoch."""
 
 import csv
 import io
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from ablations.files import write_atomically
 from ablations.records import HISTORY_COLUMNS, RunDirectory
+from lightning_modules.classifier import TrainingDiverged
+from lightning_modules.diagnostics import COLUMNS, Diagnostic
 
 
 def number(value: Tensor) -> float:
@@ -22,21 +25,23 @@ def number(value: Tensor) -> float:
 
 
 class Recorder(Checkpoint):
-    """Keeps metrics.csv and checkpoint.ckpt of a run; of several processes the first writes them.
+    """Keeps metrics.csv, diagnostics.csv and checkpoint.ckpt of a run; of several processes the first writes.
 
     The rows are part of the checkpoint, so the two agree whenever the process ends: a run that goes
     on has the rows of exactly the epochs that its weights have seen.
 
     Args:
         directory: The run's directory, whose lock the caller holds.
+        diagnostics: Callbacks of the same trainer, whose rows are written.
 
     Attributes:
         rows: Of metrics.csv.
         undecodable_images: As in the record.
     """
 
-    def __init__(self, directory: RunDirectory) -> None:
+    def __init__(self, directory: RunDirectory, diagnostics: Sequence[Diagnostic] = ()) -> None:
         self._directory = directory
+        self._diagnostics = diagnostics
         self.rows: list[dict[str, Any]] = []
         self.undecodable_images = 0
         self._segment_start = time.perf_counter()
@@ -81,10 +86,17 @@ class Recorder(Checkpoint):
         self._save_checkpoint(trainer)
         if trainer.is_global_zero:
             self.write_history()
+            self.write_diagnostics()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        # An outcome, so no epoch will end that would write what led to it.
+        if isinstance(exception, TrainingDiverged) and trainer.is_global_zero:
+            self.write_diagnostics()
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.is_global_zero:
             self.write_history()  # where the process ended between checkpoint and rows
+            self.write_diagnostics()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -106,6 +118,17 @@ class Recorder(Checkpoint):
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self._directory.history_path, text.getvalue())
+
+    def write_diagnostics(self) -> None:
+        """Write diagnostics.csv, where anything is measured; floats read back to the last bit."""
+        if not self._diagnostics:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for diagnostic in self._diagnostics:
+            writer.writerows(diagnostic.rows)
+        write_atomically(self._directory.diagnostics_path, text.getvalue())
 
     def _save_checkpoint(self, trainer: Trainer) -> None:
         place = self._directory.checkpoint_path

@@ -2,6 +2,8 @@
 
     record.json       what was run, on what, and how it ended; its keys are listed at `SCHEMA`
     metrics.csv       one row per epoch trained; its columns are `HISTORY_COLUMNS` and the task's metrics
+    diagnostics.csv   what was measured of the layers, where the run's diagnostics ask for it; its columns are
+                      `lightning_modules.diagnostics.COLUMNS`
     checkpoint.ckpt   the last completed epoch; what an interrupted run goes on from
     lock              held by the process that trains the run, and released when it dies
 
@@ -95,14 +97,18 @@ class RunDirectory:
     Args:
         results_dir: Folder of all results.
         run_id: The run's identity.
+        diagnostics: Settings by name of what is asked for: a run whose record has not measured them counts
+            as missing. They are no part of the identity, because they change no outcome.
     """
 
-    def __init__(self, results_dir: Path, run_id: str) -> None:
+    def __init__(self, results_dir: Path, run_id: str, diagnostics: Mapping[str, Any] | None = None) -> None:
         self.run_id = run_id
         self.path = results_dir / "runs" / run_id
         self.record_path = self.path / "record.json"
         self.history_path = self.path / "metrics.csv"
+        self.diagnostics_path = self.path / "diagnostics.csv"
         self.checkpoint_path = self.path / "checkpoint.ckpt"
+        self._diagnostics = dict(diagnostics or {})
         self._lock_path = self.path / "lock"
 
     @contextmanager
@@ -188,12 +194,34 @@ class RunDirectory:
             # metrics.csv may be lost or damaged; the checkpoint has its rows
             whole = rows is not None and len(rows) == planned_epochs(record["config"])
             status = COMPLETED if whole else MISSING
+        if record is not None and status in DONE and not self._has_diagnostics(record):
+            status = MISSING
         if status in DONE:
             return status
         # Also before a new record is there: whoever holds the lock is loading its libraries.
         if self.is_locked():
             return RUNNING
         return MISSING if status == RUNNING else status
+
+    def measured(self) -> dict[str, Any]:
+        """Settings by name of the diagnostics that the run measures or has measured, whoever asked."""
+        try:
+            return measured_diagnostics(self.read())
+        except UnreadableRecord:
+            return {}
+
+    def _has_diagnostics(self, record: Mapping[str, Any]) -> bool:
+        """Whether a run with an outcome has measured what is asked for, with the same settings."""
+        measured = measured_diagnostics(record)
+        as_asked = all(measured.get(name) == settings for name, settings in self._diagnostics.items())
+        return not self._diagnostics or (as_asked and self.diagnostic_rows() is not None)
+
+    def why_missing(self, record: Mapping[str, Any], rows: Sequence[Any] | None) -> str:
+        """One line on a completed run that counts as missing, from its record and rows of metrics.csv."""
+        if rows is not None and len(rows) == planned_epochs(record["config"]):
+            asked = ", ".join(self._diagnostics)
+            return f"not measured as asked for ({asked}), counted as missing: {self.path}"
+        return f"lost or damaged, counted as missing: {self.history_path}"
 
     def epochs_done(self) -> int:
         """Completed epochs, without reading more than the number of lines."""
@@ -239,6 +267,21 @@ class RunDirectory:
         """metrics.csv with its own columns, or None where there is none or it is damaged."""
         return as_history(self.rows())
 
+    def diagnostic_rows(self) -> list[dict[str, Any]] | None:
+        """The rows of diagnostics.csv by column, or None where there is none or it is damaged."""
+        kinds = dict.fromkeys(("depth", "channels", "epoch", "step"), int) | {"value": float}
+        try:
+            with self.diagnostics_path.open(newline="", encoding="utf-8") as file:
+                header, *lines = csv.reader(file)
+            if not {"diagnostic", "layer", *kinds} <= set(header):
+                return None
+            return [
+                {name: kinds.get(name, str)(text) for name, text in zip(header, line, strict=True)}
+                for line in lines
+            ]
+        except (OSError, ValueError, csv.Error):
+            return None
+
     def checkpoint(self) -> Path | None:
         """The checkpoint to go on from, or None where there is none or it is damaged."""
         try:
@@ -251,6 +294,11 @@ class RunDirectory:
 def planned_epochs(config: Mapping[str, Any]) -> int:
     """Rows that metrics.csv has at the end: none where weights are evaluated without training."""
     return 0 if config.get("train") is False else config["recipe"]["epochs"]
+
+
+def measured_diagnostics(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings by name of the diagnostics that a run measures or has measured."""
+    return dict((record or {}).get("config", {}).get("diagnostics") or {})
 
 
 def as_history(rows: Sequence[Mapping[str, float]] | None) -> "pd.DataFrame | None":

@@ -65,7 +65,7 @@ class PlannedRun:
 
     @property
     def directory(self) -> RunDirectory:
-        return RunDirectory(self.configuration.results_dir, self.run_id)
+        return RunDirectory(self.configuration.results_dir, self.run_id, self.configuration.diagnostics)
 
     @property
     def epochs(self) -> int:
@@ -214,7 +214,7 @@ def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
             rows = directory.rows()
         status = directory.status_of(record, rows)
         if record is not None and record["status"] == COMPLETED != status:
-            problems.append(f"lost or damaged, counted as missing: {directory.history_path}")
+            problems.append(directory.why_missing(record, rows))
             rows = None
         entries.append(
             StudyRun(run.arm, run.seed, run.run_id, directory.path, status, record, as_history(rows))

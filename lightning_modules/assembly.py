@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
 
 from lightning_modules.classifier import Classifier
+from lightning_modules.diagnostics import Diagnostic, require_diagnostics
 from lightning_modules.processes import EndAtSigterm
 from lightning_modules.tasks import Task
 from lightning_modules.weights import load_weights
@@ -52,6 +53,17 @@ def make_data(config: Mapping[str, Any]) -> LightningDataModule:
 def make_task(config: Mapping[str, Any]) -> Task:
     """Make the loss and the metrics that the dataset names."""
     return instantiate(config["dataset"]["task"])(num_classes=config["dataset"]["num_classes"])
+
+
+def make_diagnostics(config: Mapping[str, Any]) -> list[Diagnostic]:
+    """Make what measures the network's layers: callbacks of the trainer.
+
+    Raises:
+        ValueError: Something else stands there.
+    """
+    diagnostics = {name: instantiate(node) for name, node in (config.get("diagnostics") or {}).items()}
+    require_diagnostics(diagnostics)
+    return list(diagnostics.values())
 
 
 def make_trainer(
