@@ -258,7 +258,7 @@ def t_p(values: ArrayLike, null: float = 0.0) -> float:
 
 
 def equivalence_p(values: ArrayLike, margin: float) -> float:
-    """p of two one-sided t tests (TOST): that the mean is not within (-margin, margin).
+    """The p of two one-sided t tests (TOST): that the mean is not within (-margin, margin).
 
     The larger p of the two tests of "at most -margin" and "at least margin".
 
