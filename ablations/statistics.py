@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 
 EXACT_PAIRS = 16  # 2**16 = 65,536 sign patterns, 0.3 s; above, RANDOM_FLIPS of them are drawn
 RANDOM_FLIPS = 9_999
@@ -342,7 +342,7 @@ def needed_pairs(sd: float, distance: float, level: float) -> int | None:
         raise ValueError(f"sd={sd}, distance={distance}, level={level}: must be > 0, >= 0, in (0, 1)")
 
     def enough(n: int) -> bool:
-        return bool(stats.t.isf(level / 2, n - 1) * sd / np.sqrt(n) < distance)
+        return bool(-special.stdtrit(n - 1, level / 2) * sd / np.sqrt(n) < distance)
 
     if not enough(MOST_PAIRS):
         return None
@@ -390,7 +390,8 @@ def _t_tail(values: ArrayLike, null: float) -> float:
     away = sample.mean() - float(_finite("null", null, dimensions=0))
     if _constant(sample):
         return np.nan
-    return float(stats.t.sf(abs(away) / stats.sem(sample), df=len(sample) - 1))
+    # Not scipy.stats: the same numbers, a hundred times as fast, for who judges at many looks.
+    return float(special.stdtr(len(sample) - 1, -abs(away) / (sample.std(ddof=1) / np.sqrt(len(sample)))))
 
 
 def constant(values: ArrayLike) -> bool:
