@@ -185,9 +185,7 @@ def judge_study(
     found = [contrast_values(values, c.contrast, c.metric) for c in comparisons]
     differences = [contrast.values for contrast in found]
     compared = iter(
-        zip(
-            _compare(comparisons, differences, alpha, nominal or float), (c.seeds for c in found), strict=True
-        )
+        zip(compare(comparisons, differences, alpha, nominal), (c.seeds for c in found), strict=True)
     )
     spending = _Spending.of(by_arm, runs)
     verdicts = []
@@ -212,17 +210,30 @@ def combine(verdicts: Sequence[str]) -> str:
     return HOLDS if set(verdicts) == {HOLDS} else UNDECIDED
 
 
-def _compare(
+def compare(
     comparisons: Sequence[Comparison],
     differences: Sequence[np.ndarray],
-    alpha: float,
-    nominal: Callable[[float], float],
+    alpha: float = ALPHA,
+    nominal: Callable[[float], float] | None = None,
 ) -> list[Compared]:
-    """Judge a family of comparisons by their differences, each `(n,)`."""
+    """Judge a family of comparisons by their differences alone.
+
+    Args:
+        comparisons: The family that Holm's procedure corrects.
+        differences: Of each, one per pair, `(n,)`, in the metric's unit.
+        alpha: As `judge_study`.
+        nominal: As `judge_study`.
+
+    Returns:
+        One per comparison, in their order.
+
+    Raises:
+        ValueError: A difference that is not finite, or alpha out of range.
+    """
     if not comparisons:
         return []
     ps = [_deciding_p(c, values) for c, values in zip(comparisons, differences, strict=True)]
-    levels = holm_levels(ps, alpha, nominal)
+    levels = holm_levels(ps, alpha, nominal or float)
     return [
         _compared(comparison, values, p, float(level))
         for comparison, values, p, level in zip(comparisons, differences, ps, levels, strict=True)
