@@ -10,6 +10,7 @@ ranges for the median", Annals of Mathematical Statistics 7, 1936): six rounds a
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -140,7 +141,7 @@ class _Speeds:
 
     def range_of(self, comparison: Comparison) -> tuple[float, float, float, int]:
         """Median, minimum and maximum of the share, and the rounds."""
-        row = self.rows.loc[_pair(comparison)[0]]
+        row: Any = self.rows.loc[_pair(comparison)[0]]
         shares = [float(row[f"ratio_{part}"]) - 1 for part in ("median", "min", "max")]
         return shares[0], shares[1], shares[2], int(row["rounds"])
 

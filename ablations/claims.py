@@ -62,7 +62,7 @@ class Comparison:
     @property
     def label(self) -> str:
         """The contrast as a person reads it, e.g. "residual - non_residual"."""
-        terms = []
+        terms: list[str] = []
         for arm, weight in self.contrast.items():
             size = "" if abs(weight) == 1 else f"{abs(weight):g} "
             sign = ("- " if weight < 0 else "+ ") if terms else ("-" if weight < 0 else "")
@@ -173,7 +173,8 @@ def _claim(node: Any, number: int, file: str, studies: Mapping[str, Comparable])
     if ("comparisons" in node) == ("not_testable" in node):
         raise UserError(f"{where}: comparisons, not_testable: must have one of the two")
     study = node.get("study")
-    if (study is not None or "comparisons" in node) and (not isinstance(study, str) or study not in studies):
+    known = studies.get(study) if isinstance(study, str) else None
+    if known is None and (study is not None or "comparisons" in node):
         raise UserError(f"{where}: study={study}: must be one of {', '.join(studies)}")
     comparisons = node.get("comparisons", [])
     if not isinstance(comparisons, list) or ("comparisons" in node and not comparisons):
@@ -184,8 +185,9 @@ def _claim(node: Any, number: int, file: str, studies: Mapping[str, Comparable])
         source=" ".join(node["source"].split()),
         study=study,
         comparisons=tuple(
-            _comparison(item, f"{where}: comparison {place}", study, studies[study])
+            _comparison(item, f"{where}: comparison {place}", str(study), known)
             for place, item in enumerate(comparisons, start=1)
+            if known is not None  # as it is where there are comparisons
         ),
         not_testable=" ".join(node["not_testable"].split()) if "not_testable" in node else None,
     )

@@ -20,7 +20,7 @@ from omegaconf.errors import (
 )
 
 from ablations.configuration import CONFIG_DIR, CONFIG_NAME, group_names, quote_option_names
-from ablations.errors import RunsFailed, UserError
+from ablations.errors import RunsFailed, UserError, VerdictsDiffer
 from ablations.records import (
     COMPLETED,
     DIVERGED,
@@ -89,7 +89,7 @@ def exit_code_of(command: Callable[[], None]) -> int:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except RunsFailed as error:
+    except (RunsFailed, VerdictsDiffer) as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
     except OSError as error:  # a full or failing disk
