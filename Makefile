@@ -17,7 +17,8 @@ reproduce-figures: .venv/installed
 	$(BIN)/python -m ablations residual intermediate_activation && \
 	$(BIN)/python -m ablations verdicts residual intermediate_activation && exit $$trained
 
-# Tables 1 to 3, figures 6 to 10, what the paper argues beside them, and the verdicts. Table 3 measures this machine anew.
+# Tables 1 to 3, figures 6 to 10, what the paper argues beside them, and the verdicts on its claims. Table 3
+# measures this machine anew.
 reproduce-all: .venv/installed
 	@$(BIN)/python run.py -m study=$(STUDIES); trained=$$?; \
 	$(BIN)/python -m ablations && $(BIN)/python -m ablations benchmark && \

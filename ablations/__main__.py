@@ -29,7 +29,8 @@ def main() -> int:
     """Parse `sys.argv` and do what it says; see the module's docstring.
 
     Returns:
-        0; 1 where a verdict is not the recorded one; 2 where something the user chose cannot be; 130 where interrupted.
+        0; 1 where a verdict is not the recorded one; 2 where something the user chose cannot be; 130
+        where interrupted.
     """
     if "verdicts" in (arguments := sys.argv[1:]):
         arguments.remove("verdicts")

@@ -113,7 +113,7 @@ def _compared_size(comparison: Comparison, counts: Mapping[str, int]) -> Compare
         n=1,
         p=math.nan,
         needed=None,
-        reason="",
+        reason="counted, without error",
         differences=np.empty(0),
     )
 

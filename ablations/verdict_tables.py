@@ -25,6 +25,7 @@ from ablations.errors import UserError, VerdictsDiffer
 from ablations.files import write_atomically
 from ablations.records import DONE, METRIC_LABELS
 from ablations.results import Study, StudyRun
+from ablations.statistics import EXACT_PAIRS
 from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
 from ablations.tables import one_decimal
 from ablations.verdicts import ALPHA, MIN_PAIRS, UNDECIDED, VERDICTS, Compared, Verdict
@@ -90,7 +91,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "source": claim.source,
             "study": claim.study,
             "verdict": verdict.verdict,
-            "reason": verdict.reason,
+            "reason": verdict.reason or None,
         }
         costs = {
             "n_missing": verdict.n_missing,
@@ -153,7 +154,7 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "in": metric_label(one.comparison.metric),
             "claimed": claimed(one),
             "difference": difference(one),
-            "interval": f"{100 * (1 - one.level):.4g} %",
+            "interval": f"{100 * (1 - one.level):.4g} %" if one.low < one.high else NO_VALUE,
             "n": str(one.n),
             "p (t)": _p(one.p),
             "p (sign-flip)": _p(one.sign_flip_p),
@@ -237,7 +238,7 @@ def to_decide(verdict: Verdict) -> str:
         return NO_VALUE
     if verdict.seeds_needed is None:
         least = min((one.n for one in verdict.comparisons), default=0) < MIN_PAIRS
-        return f"{MIN_PAIRS} or more in all" if least else "not known"
+        return f"{MIN_PAIRS} or more seeds in all" if least else "not known"
     what = "rounds" if verdict.claim.study == BENCHMARK else "seeds"
     hours = verdict.core_hours_needed
     return f"{verdict.seeds_needed} {what} in all" + (
@@ -259,33 +260,35 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
     testable = [study for study, _ in studies if any(v.claim.study == study.name for v in verdicts)]
     timed = any(v.claim.study == BENCHMARK for v in verdicts)
     notes = [
-        "Verdicts, by the interval of the mean difference and the claim's margin, the smallest difference that "
-        "matters: “higher” holds where the interval lies above zero and reaches the margin, and is "
+        "Verdicts, by the interval of the mean difference and the claim's margin, the smallest difference "
+        "that matters: “higher” holds where the interval lies above zero and reaches the margin, and is "
         "contradicted where it lies below the margin; “lower” is the mirror image; “within” holds where the "
-        "interval lies between minus margin and margin, and is contradicted where it lies outside. All else is "
-        "undecided. A claim holds where all of its comparisons do, and one contradicts it.",
-        f"Differences are taken seed by seed over the seeds that all arms of a comparison have; at least "
+        "interval lies between minus margin and margin, and is contradicted where it lies outside. All else "
+        "is undecided. A claim holds where all of its comparisons do, and one contradicts it.",
+        "Differences are taken seed by seed over the seeds that all arms of a comparison have; at least "
         f"{MIN_PAIRS} for a verdict. Intervals are Student's t. Over all comparisons of a study, of all its "
-        f"claims, the chance of a wrong decision is {100 * ALPHA:g} %: Holm's procedure, which gives each its "
-        "interval's confidence.",
-        "p (t): that the difference is zero; for “within”, of two one-sided t tests (TOST) that it is not. p "
-        "(sign-flip): exact two-sided test up to 16 pairs. Neither is corrected. Where all differences are "
-        "equal there is no t interval: the exact sign-flip test decides, and nothing where all are zero.",
-        "pp: percentage points. Steps to target: share of the planned steps until validation is at the study's "
-        "target, linear between validations; a run that never is counts 100 % (restricted mean). Area: mean "
-        "height of the validation curve.",
-        "A diverged run is a result: chance for accuracies, the curve with chance for the area, never for the "
-        "steps to target.",
+        f"claims, the chance of a wrong decision is {100 * ALPHA:g} %: Holm's procedure, which gives each "
+        "interval its confidence.",
+        "p (t): of the t test that the difference is zero; for “within”, of the two one-sided t tests (TOST) "
+        "that it is not within. p (sign-flip): that the differences are symmetric about zero, exact up to "
+        f"{EXACT_PAIRS} pairs. Neither is corrected. Where all differences are equal there is no t interval: "
+        "the exact sign-flip test decides, and nothing where all are zero.",
+        "pp: percentage points. Steps to target: share of the planned steps until validation is at the "
+        "study's target, linear between validations; a run that never is counts 100 % (restricted mean). "
+        "Area: mean height of the validation curve.",
+        "A diverged run is a result: chance for accuracies, the curve with chance for the area, never for "
+        "the steps to target.",
         "Core-hours: wall time by CPU threads by processes of the runs that a verdict rests on; a run shared "
-        "by several claims counts for each. To decide: the seeds at which the widest undecided interval is "
+        "by several claims counts for each. To decide: the seeds at which every undecided interval is "
         "expected to decide if mean and spread stay as seen (even odds, not a promise), and what they would "
         "cost as these runs did.",
     ]
     if timed:
         notes.append(
-            "Claims about table 3 are shares of the control network's. Sizes are counted and have no interval. "
-            f"Speeds are those of the benchmark's table ({SETTING[0]} memory, {SETTING[1]}): median ratio of the "
-            "rounds and their range, which is an interval of the median; n is the number of rounds."
+            "Claims about table 3 are shares of the control network's. Sizes are counted and have no "
+            f"interval. Speeds are those of the benchmark's table ({SETTING[0]} memory, {SETTING[1]}): "
+            "median ratio of the rounds and their range, which is an interval of the median; n is the number "
+            "of rounds."
         )
     scales: dict[str, list[str]] = {}
     for verdict in verdicts:
