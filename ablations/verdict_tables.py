@@ -99,7 +99,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "core_hours": verdict.core_hours,
             "seeds_needed": verdict.seeds_needed,
             "core_hours_needed": verdict.core_hours_needed,
-            "scale": verdict.scale,
+            "scale": verdict.scale or None,
         }
         rows += [of_claim | _numbers(one) | costs for one in verdict.comparisons or (None,)]
     table = pd.DataFrame(rows)

@@ -33,7 +33,8 @@ def write(folder: Path, *claims: Any, name: str = "mine") -> Path:
 def test_the_papers_claims_are_all_there_in_its_order() -> None:
     ids = [claim.id for claim in load_claims()]
     papers = ["residual-final", "residual-speed", "residual-tuning", "vgg-separable", "activation-final"]
-    papers += ["activation-speed", "inception-imagenet", "inception-jft", "size", "speed", "order"]
+    papers += ["activation-speed", "activation-depth", "inception-imagenet", "inception-jft", "size", "speed"]
+    papers += ["order", "spectrum-4", "spectrum-16"]
     assert [name for name in ids if name in papers] == papers
 
 
@@ -47,6 +48,22 @@ def test_faster_is_both_quantities_against_every_arm() -> None:
     }
     assert claims["activation-final"].arms == ("none", "relu", "elu")
     assert claims["residual-tuning"].comparisons == ()
+
+
+def test_depth_is_the_difference_of_what_an_activation_gains() -> None:
+    (depth,) = (claim for claim in load_claims() if claim.id == "activation-depth")
+    assert [comparison.contrast for comparison in depth.comparisons] == [
+        {
+            f"channels_all_{activation}": 1,
+            "channels_all_none": -1,
+            f"channels_1_{activation}": -1,
+            "channels_1_none": 1,
+        }
+        for activation in ("relu", "elu")
+    ]
+    assert depth.comparisons[0].label == (
+        "channels_all_relu - channels_all_none - channels_1_relu + channels_1_none"
+    )
 
 
 def test_final_accuracies_are_judged_on_test() -> None:
