@@ -1,4 +1,4 @@
-# make reproduce-figures   install, train what is missing, write tables and figures
+# make reproduce-figures   install, train what is missing, write tables, figures and verdicts
 # make reproduce-all       the same for every study, and table 3
 # make test                install, run every test
 PYTHON ?= python3
@@ -11,19 +11,22 @@ STUDIES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(sort $(basename $(notdir $(wildc
 
 .PHONY: reproduce-figures reproduce-all figures test lint format benchmark clean
 
-# Train what is missing of the paper's figures 9 and 10, then draw them, also where a run failed.
+# Train what is missing of the paper's figures 9 and 10, then draw and judge them, also where a run failed.
 reproduce-figures: .venv/installed
 	@$(BIN)/python run.py -m study=residual,intermediate_activation; trained=$$?; \
-	$(BIN)/python -m ablations residual intermediate_activation && exit $$trained
+	$(BIN)/python -m ablations residual intermediate_activation && \
+	$(BIN)/python -m ablations verdicts residual intermediate_activation && exit $$trained
 
-# Tables 1 to 3, figures 6 to 10 and what the paper argues beside them. Table 3 measures this machine anew.
+# Tables 1 to 3, figures 6 to 10, what the paper argues beside them, and the verdicts on its claims. Table 3
+# measures this machine anew.
 reproduce-all: .venv/installed
 	@$(BIN)/python run.py -m study=$(STUDIES); trained=$$?; \
-	$(BIN)/python -m ablations && $(BIN)/python -m ablations benchmark && exit $$trained
+	$(BIN)/python -m ablations && $(BIN)/python -m ablations benchmark && \
+	$(BIN)/python -m ablations verdicts && exit $$trained
 
-# Tables and figures of every study from the records, without training.
+# Tables, figures and verdicts of every study from the records, without training.
 figures: .venv/installed
-	@$(BIN)/python -m ablations
+	@$(BIN)/python -m ablations && $(BIN)/python -m ablations verdicts
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

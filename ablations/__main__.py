@@ -5,6 +5,9 @@
     python -m ablations list                     how each study's planned runs stand
     python -m ablations residual recipe.epochs=12 seed=0,1,2
                                                  of a study that was varied on the command line
+    python -m ablations verdicts                 whether the claims of conf/claims hold
+    python -m ablations verdicts residual --record FILE, or --check FILE
+                                                 of a study; write them down, or exit with 1 where one differs
     python -m ablations benchmark                table 3: size and speed of the networks on this device
     python -m ablations benchmark batch_size=8 image_size=299 steps=5 rounds=3
 
@@ -26,15 +29,19 @@ def main() -> int:
     """Parse `sys.argv` and do what it says; see the module's docstring.
 
     Returns:
-        0; 2 where something the user chose cannot be; 130 where interrupted.
+        0; 1 where a verdict is not the recorded one; 2 where something the user chose cannot be; 130
+        where interrupted.
     """
+    if "verdicts" in (arguments := sys.argv[1:]):
+        arguments.remove("verdicts")
+        return exit_code_of(lambda: judge_claims(arguments))
     parser = argparse.ArgumentParser(
         prog="python -m ablations",
         description="Tables and figures from the records; no run is trained.",
         epilog=(__doc__ or "").partition("\n\n")[2],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("words", nargs="*", metavar="list | benchmark | STUDY | KEY=VALUE")
+    parser.add_argument("words", nargs="*", metavar="list | benchmark | verdicts | STUDY | KEY=VALUE")
     words = parser.parse_args().words
     if "benchmark" in words:
         words.remove("benchmark")
@@ -111,6 +118,57 @@ def list_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
                 str(run.directory),
             )
         print_table(table)
+
+
+def judge_claims(arguments: Sequence[str]) -> None:
+    """Judge claims, write and print the table and the paths; compare with recorded verdicts where asked.
+
+    Raises:
+        UserError: Something that the user chose cannot be.
+        VerdictsDiffer: A verdict is not the recorded one.
+    """
+    from ablations import verdict_tables
+    from ablations.benchmark_verdicts import judge_benchmark
+    from ablations.claims import BENCHMARK, load_claims
+    from ablations.studies import compose_runs, hydra_configuration, output_suffix, study_names
+    from ablations.verdicts import judge_study, untestable
+
+    options = verdict_tables.parse_options(arguments)
+    names, changes = options.names, output_suffix(options.overrides)
+    if changes and BENCHMARK in names:
+        raise UserError(f"{BENCHMARK}: its claims are about the networks as they are, so only results_dir=")
+    if unknown := [name for name in names if name not in (*study_names(), BENCHMARK)]:
+        known = ", ".join((*study_names(), BENCHMARK))
+        raise UserError(f"study={unknown[0]}: no such study; there are: {known}")
+    claims = load_claims()
+    recorded = verdict_tables.read_recorded(options.check) if options.check else {}
+    asked = [
+        claim
+        for claim in claims
+        if (claim.study in names if names else not (changes and claim.study == BENCHMARK))
+    ]
+    of_studies = {claim.study for claim in asked} - {None, BENCHMARK}
+    with hydra_configuration():
+        places = [word for word in options.overrides if word.partition("=")[0] == "results_dir"]
+        results_dir = compose_runs(places)[0].results_dir
+    check_results_dir(results_dir)
+    chosen = [name for name in study_names() if name in of_studies]
+    studies = [(study, runs) for study, runs, _ in load_studies(chosen, options.overrides)] if chosen else []
+    found = [verdict for study, runs in studies for verdict in judge_study(asked, study, runs)]
+    found += judge_benchmark(asked, results_dir)
+    found += [untestable(claim) for claim in asked if claim.study is None]
+    by_id = {verdict.claim.id: verdict for verdict in found}
+    verdicts = [by_id[claim.id] for claim in asked]
+    part = "__study=" + ",".join(dict.fromkeys(names)) if names else ""
+    paths = verdict_tables.write_verdicts(verdicts, studies, results_dir / "tables", part + changes)
+    print_table(verdict_tables.console_table(verdicts))
+    for path in paths:
+        print(path)
+    if options.record:
+        verdict_tables.record_verdicts(verdicts, options.record)
+    if options.check:
+        others = {claim.id for claim in claims} - set(by_id)
+        verdict_tables.compare_with_recorded(verdicts, recorded, sorted(others))
 
 
 def benchmark_networks(words: Sequence[str]) -> None:

@@ -13,7 +13,14 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ablations import environment
-from ablations.configuration import CONFIG_DIR, CONFIG_NAME, NOT_AXES, RunConfiguration, default_option
+from ablations.configuration import (
+    CONFIG_DIR,
+    CONFIG_NAME,
+    NOT_AXES,
+    NOT_GROUPS,
+    RunConfiguration,
+    default_option,
+)
 from ablations.errors import UserError, explained
 from ablations.files import check_results_dir
 from lightning_modules.seeding import MAX_SEED
@@ -67,7 +74,8 @@ def check_keys(run: RunConfiguration) -> None:
     """
     check_optional(run, "dataset_model", "dataset")
     check_optional(run, "recipe_model", "recipe")
-    top = {*OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml"), *run.choices} - {"defaults", "hydra"}
+    top = {*OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml"), *run.choices}
+    top -= {"defaults", "hydra", *NOT_GROUPS}
     nodes = {"": (run.resolved, top)}
     for group, option in run.choices.items():
         node = run.resolved.get(group)

@@ -19,8 +19,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from ablations.configuration import CONFIG_DIR, CONFIG_NAME, quote_option_names
-from ablations.errors import RunsFailed, UserError
+from ablations.configuration import CONFIG_DIR, CONFIG_NAME, group_names, quote_option_names
+from ablations.errors import RunsFailed, UserError, VerdictsDiffer
 from ablations.records import (
     COMPLETED,
     DIVERGED,
@@ -69,12 +69,12 @@ def main(task: Callable[[DictConfig], None]) -> int:
 
 def config_groups() -> str:
     """What can be chosen, a group per paragraph: "residual: false, true"."""
-    chosen_by_others = ("hydra", "dataset_model", "recipe_model")  # the latter by their names' two halves
+    chosen_by_others = ("dataset_model", "recipe_model")  # by their names' two halves
     paragraphs = []
-    for folder in sorted(path for path in CONFIG_DIR.iterdir() if path.is_dir()):
-        if folder.name not in chosen_by_others:
-            options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-            paragraphs.append(textwrap.fill(f"{folder.name}: {options}", 100, subsequent_indent="    "))
+    for group in group_names():
+        if group not in chosen_by_others:
+            options = ", ".join(sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml")))
+            paragraphs.append(textwrap.fill(f"{group}: {options}", 100, subsequent_indent="    "))
     return "\n".join(paragraphs)
 
 
@@ -89,7 +89,7 @@ def exit_code_of(command: Callable[[], None]) -> int:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except RunsFailed as error:
+    except (RunsFailed, VerdictsDiffer) as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
     except OSError as error:  # a full or failing disk
@@ -117,9 +117,7 @@ def explain(error: BaseException) -> str:
         return f"{cause.full_key}: no such key" + (f"; there are: {keys}" if keys else "")
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):
-        groups = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
-        groups.remove("hydra")
-        return f"{text[0]} Groups: {', '.join(groups)}"
+        return f"{text[0]} Groups: {', '.join(group_names())}"
     if isinstance(error, InterpolationResolutionError) and error.full_key:
         return f"{error.full_key}: {text[0]}"
     if isinstance(error, OverrideParseException):

@@ -64,6 +64,9 @@ NOT_AXES = (
 """Groups that say what is trained, on what, how and where, and what is measured beside; every other group is
 an axis of an ablation."""
 
+NOT_GROUPS = ("claims",)
+"""Folders of conf/ that are no config groups: nothing of a run is chosen from them."""
+
 REQUIRED = (
     *("seed", "train", "weights", "weights_sha256"),
     "results_dir",
@@ -277,9 +280,15 @@ def default_option(group: str) -> str | None:
     return next((entry[group] for entry in defaults if not isinstance(entry, str) and group in entry), None)
 
 
+def group_names() -> list[str]:
+    """The config groups of this project, Hydra's own left out."""
+    folders = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
+    return [name for name in folders if name not in (*NOT_GROUPS, "hydra")]
+
+
 def is_group(key: str) -> bool:
     """Whether `key` names a config group of this project."""
-    return bool(key) and (CONFIG_DIR / key).is_dir()
+    return bool(key) and key not in NOT_GROUPS and (CONFIG_DIR / key).is_dir()
 
 
 def parse_override(argument: str) -> Override | None:

@@ -20,6 +20,10 @@ class RunsFailed(RuntimeError):
     """Runs failed, or are missing for another reason that was told: the command exits with 1."""
 
 
+class VerdictsDiffer(RuntimeError):
+    """Verdicts are not the recorded ones, a line each: the command exits with 1."""
+
+
 def explained(what: str, build: Callable[[], Built]) -> Built:
     """Call `build`; an exception of a part that got a wrong value becomes one line.
 

@@ -290,6 +290,16 @@ def _split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
     return seeds, others
 
 
+def output_suffix(overrides: Sequence[str]) -> str:
+    """What the names of a study's files end with where it is planned with these overrides; "" for none.
+
+    Raises:
+        UserError: As `plan_study`, of the overrides alone.
+    """
+    seeds, others = _split_seed(overrides)
+    return _output_suffix(others, seeds)
+
+
 def _output_suffix(overrides: Sequence[str], seeds: Sequence[int] | None) -> str:
     """What tells the files of a varied study from those of the study as its file has it."""
     changes = [item for item in overrides if not is_outside_identity(item.partition("=")[0])]

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ablations.check import check_run
-from ablations.configuration import CONFIG_DIR, RunConfiguration, is_group
+from ablations.configuration import CONFIG_DIR, NOT_GROUPS, RunConfiguration, is_group
 from ablations.errors import UserError
 from ablations.studies import compose_runs, hydra_configuration, plan_study
 from lightning_modules.assembly import make_task
@@ -28,7 +28,9 @@ from lightning_modules.tasks import MultiLabel
 
 FILES = sorted(CONFIG_DIR.rglob("*.yaml"))
 OPTIONS = [
-    (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem) for file in FILES if file.parent != CONFIG_DIR
+    (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem)
+    for file in FILES
+    if file.parent != CONFIG_DIR and file.parent.name not in NOT_GROUPS
 ]
 CHOICES = [(group, option) for group, option in OPTIONS if not group.startswith(("hydra/", "study"))]
 STUDIES = [option for group, option in OPTIONS if group == "study"]
@@ -371,7 +373,7 @@ def test_an_activation_of_torch_is_added_with_one_file(extended_conf, name, targ
 
 EXCUSED_KEYS = ("_target_", "_partial_")
 """What is built, and that it is built later: the comment of the file or of the node says it."""
-EXCUSED_BELOW = ("arms", "base", "checksums", "defaults", "figures", "paper_only")
+EXCUSED_BELOW = ("arms", "base", "checksums", "claims", "defaults", "figures", "paper_only")
 """Keys whose comment explains everything below them."""
 EXCUSED_FILES = ("hydra/help/xception_ablations.yaml",)
 """A text; what it is for stands above it."""

@@ -96,6 +96,7 @@ def make_run() -> MakeRun:
             "parameters": 340_000,
             "multiply_adds": 7_000_000,
             "depth": 71,
+            "wall_time_s": 90.0,
             "device": {"name": "Some CPU", "type": "cpu", "threads": 1},
             "versions": {"python": "3.11.2", "torch": "2.9.0"},
             "git": {"commit": "0123456789abcdef", "dirty": False},

@@ -86,6 +86,7 @@ def test_what_is_right_passes_and_nothing_is_written(
         ("recipe.precision=32", "recipe.precision=32: must be one of 32-true, "),
         ("dataset_model=small", "dataset_model=small: no such option; there are: cifar10_googlenet, "),
         ("+momentum=0.9", "momentum: no such key; there are: dataset, "),
+        ("+claims=paper", "claims: no such key; there are: dataset, "),
         ("+recipe.momentum=0.9", "recipe.momentum: no such key; there are: averaging, batch_size, "),
         ("+logger.x=1", "logger.x: no such key; there are: backend, "),
         ("+trainer.devices=2", "trainer.devices: no such key; there are: accelerator, threads"),

@@ -1,6 +1,7 @@
 """What the user sees: errors in a line with what is allowed, exit codes, how a run ended."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,16 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from ablations.command_line import exit_code_of, explain, main, outcome, print_table, report_run
-from ablations.configuration import CONFIG_DIR, RunConfiguration
+from ablations.command_line import (
+    config_groups,
+    exit_code_of,
+    explain,
+    main,
+    outcome,
+    print_table,
+    report_run,
+)
+from ablations.configuration import CONFIG_DIR, RunConfiguration, is_group
 from ablations.errors import RunsFailed, UserError
 from ablations.records import RunDirectory
 from ablations.studies import compose_runs
@@ -70,7 +79,8 @@ def test_an_error_of_hydra_is_a_line_and_exit_code_2(
 def test_an_unknown_group_is_told_with_the_groups() -> None:
     with pytest.raises(HydraException) as raised:
         compose_runs(["resid@x=true"])
-    groups = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "hydra")
+    folders = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+    groups = sorted(folders - {"claims", "hydra"})
     assert explain(raised.value).endswith(f" Groups: {', '.join(groups)}")
 
 
@@ -251,3 +261,12 @@ def test_a_table_is_not_cut_where_the_output_is_no_terminal(capsys: pytest.Captu
     table.add_row("results/runs/" + "x" * 120)
     print_table(table)
     assert "x" * 120 in capsys.readouterr().out
+
+
+def test_claims_are_no_group() -> None:
+    assert (CONFIG_DIR / "claims").is_dir()
+    assert not is_group("claims")
+    assert is_group("model")
+    assert is_group("hydra/output")
+    assert not re.search("^(claims|hydra):", config_groups(), re.MULTILINE)
+    assert re.search(r"^residual: false, .*true$", config_groups(), re.MULTILINE)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablations import __main__ as command
+from ablations.claims import load_claims
 from ablations.studies import PlannedRun, hydra_configuration, plan_study, study_names
 
 
@@ -177,3 +178,92 @@ def test_reproduce_of_a_varied_study_has_files_of_its_own(
     assert capsys.readouterr().err == ""
     assert (results_dir / "tables" / "figure09_residual__recipe.epochs=2__seed=0,1.csv").exists()
     assert not (results_dir / "tables" / "figure09_residual.csv").exists()
+
+
+@pytest.fixture
+def judged(runs, write_run) -> list[PlannedRun]:
+    """The residual study's runs, those without residual connections 20 to 25 points lower in test."""
+    for run in runs:
+        lower = (0.2 + 0.01 * run.seed) * (run.arm == "non_residual")
+        metrics = {f"{part}_{name}": 0.8 - lower for name in ("top1", "top5") for part in ("val", "test")}
+        write_run(run.configuration, metrics=metrics)
+    return runs
+
+
+def test_verdicts_of_one_study(call, judged, results_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("verdicts", "residual") == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert re.search(r"residual-final +holds", shown.out)
+    assert "order" not in shown.out
+    name = "verdicts__study=residual"
+    assert shown.out.splitlines()[-3:] == [
+        str(results_dir / "tables" / f"{name}.{x}") for x in ("csv", "md", "tex")
+    ]
+    with (results_dir / "tables" / f"{name}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["claim"] for row in rows} >= {"residual-final", "residual-speed", "residual-tuning"}
+    assert {row["study"] for row in rows} == {"residual"}
+    assert float(rows[0]["estimate"]) == pytest.approx(0.225)
+
+
+def test_all_verdicts_in_the_papers_order(
+    call, judged, results_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("verdicts") == 0
+    assert capsys.readouterr().err == ""
+    with (results_dir / "tables" / "verdicts.csv").open(newline="") as file:
+        found = {row["claim"]: row["verdict"] for row in csv.DictReader(file)}
+    assert list(found) == [claim.id for claim in load_claims()]
+    assert found["residual-final"] == found["size"] == "holds"
+    assert found["speed"] == found["residual-tuning"] == "not testable"
+    assert found["order"] == "undecided"
+
+
+def test_verdicts_are_recorded_and_checked(
+    call, judged, write_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recorded.yaml"
+    assert call("verdicts", "residual", "--record", str(file)) == 0
+    assert call("verdicts", "residual", "--check", str(file)) == 0
+    assert capsys.readouterr().err == ""
+    file.write_text(file.read_text() + "order: holds\nmy-own: holds\n")
+    for run in judged[:6]:
+        write_run(run.configuration, metrics={"val_top1": 0.3, "test_top1": 0.3})
+    assert call("verdicts", "residual", "--check", str(file)) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "residual-final: recorded holds, found contradicted",
+        "my-own: recorded holds, found no such claim",  # "order" was not asked for
+    ]
+
+
+def test_verdicts_of_a_varied_study_have_files_of_their_own(
+    call, results_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("verdicts", "residual", "seed=0,1", "recipe.epochs=2") == 0
+    assert capsys.readouterr().err == ""
+    names = sorted(path.name for path in (results_dir / "tables").iterdir())
+    stem = "verdicts__study=residual__recipe.epochs=2__seed=0,1"
+    assert names == [f"{stem}.{suffix}" for suffix in ("csv", "md", "tex")]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("verdicts", "nope"), "error: study=nope: no such study; there are: "),
+        (
+            ("verdicts", "benchmark", "seed=0"),
+            "error: benchmark: its claims are about the networks as they a",
+        ),
+        (("verdicts", "residual", "recipe.epoch=3"), "error: recipe.epoch: no such key"),
+        (("verdicts", "--check", "no.yaml"), "error: --check no.yaml: cannot be read (No such file"),
+    ],
+)
+def test_bad_input_of_verdicts_is_a_line(
+    call, words: tuple[str, ...], line: str, results_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*words) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(line)
+    assert shown.err.count("\n") == 1
+    assert not results_dir.exists()

@@ -5,17 +5,25 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ablations.statistics import (
     EXACT_PAIRS,
+    MOST_PAIRS,
     area_under_curve,
     censored_median,
+    constant,
     epochs_to_target,
+    equivalence_p,
+    holm_levels,
     mean_interval,
+    needed_pairs,
     paired_difference,
     seed_band,
+    share_to_target,
     sign_flip_p,
     smallest_sign_flip_p,
+    t_p,
 )
 
 T_5 = 2.570582  # 97.5 % quantile of Student's t with 5 degrees of freedom, from a printed table
@@ -140,6 +148,103 @@ def test_band_of_one_seed_has_no_width() -> None:
     assert np.isnan([band.low, band.high]).all()
 
 
+def test_share_to_target_by_hand() -> None:
+    steps = [10, 20, 40]
+    assert share_to_target(steps, [0.3, 0.7, 0.8], 0.5, 0.1) == pytest.approx(15 / 40)  # halfway up
+    assert share_to_target(steps, [0.3, 0.7, 0.8], 0.2, 0.1) == pytest.approx(5 / 40)  # from (0, chance)
+    assert share_to_target(steps, [0.3, 0.7, 0.8], 0.7, 0.1) == pytest.approx(20 / 40)  # at a validation
+    assert share_to_target(steps, [0.6, 0.2, 0.8], 0.5, 0.1) == pytest.approx(8 / 40)  # the first time counts
+    assert share_to_target(steps, [0.3, 0.7, 0.8], 0.9, 0.1) == 1.0  # never
+    assert share_to_target(steps, [0.3, 0.7, 0.8], 0.8, 0.1) == 1.0  # with the last step
+    assert share_to_target(steps, [0.3, 0.7, 0.8], 0.1, 0.1) == 0.0  # no more than chance
+
+
+@pytest.mark.parametrize(
+    ("steps", "curve", "message"),
+    [
+        ([1, 2], [0.1], "2 steps for a curve of 1"),
+        ([0, 2], [0.1, 0.2], "from above 0"),
+        ([2, 2], [0.1, 0.2], "strictly"),
+        ([], [], "not empty"),
+    ],
+)
+def test_share_to_target_refuses(steps: list[float], curve: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        share_to_target(steps, curve, 0.5, 0.1)
+
+
+@pytest.mark.parametrize("null", [-0.4, 0.0, 0.5])
+@pytest.mark.parametrize("n", [2, 6, 17])
+def test_t_p_is_scipys_and_fits_the_interval(n: int, null: float) -> None:
+    values = np.random.default_rng(n).normal(0.2, 1, n)
+    p = t_p(values, null)
+    assert p == pytest.approx(stats.ttest_1samp(values, null).pvalue, rel=1e-12)
+    outside, inside = mean_interval(values, 1 - 1.001 * p), mean_interval(values, 1 - 0.999 * p)
+    assert not outside.low <= null <= outside.high
+    assert inside.low < null < inside.high
+
+
+@pytest.mark.parametrize("shift", [-1.3, -0.2, 0.0, 0.3, 1.5])
+def test_equivalence_is_two_one_sided_tests(shift: float) -> None:
+    values = np.random.default_rng(3).normal(0, 0.5, 8) + shift
+    lower = stats.ttest_1samp(values, -1.0, alternative="greater").pvalue
+    upper = stats.ttest_1samp(values, 1.0, alternative="less").pvalue
+    assert equivalence_p(values, 1.0) == pytest.approx(max(lower, upper), rel=1e-9)
+
+
+def test_no_t_test_without_spread() -> None:
+    assert math.isnan(t_p([0.5, 0.5]))
+    assert math.isnan(equivalence_p([0.5], 1.0))
+    assert constant([0.3 - 0.2, 0.2 - 0.1])
+    assert not constant([0.1, 0.2])
+    with pytest.raises(ValueError, match="margin=0 must be above 0"):
+        equivalence_p([0.1, 0.2], 0)
+
+
+def test_holm_by_hand() -> None:
+    # 0.005 <= 0.05/4, 0.01 <= 0.05/3, 0.03 > 0.05/2: there it stops, for 0.04 too (0.04 < 0.05 / 1).
+    levels = holm_levels([0.01, 0.04, 0.03, 0.005], 0.05)
+    np.testing.assert_allclose(levels, [0.05 / 3, 0.05 / 2, 0.05 / 2, 0.05 / 4])
+    np.testing.assert_allclose(holm_levels([0.001, 0.02], 0.05), [0.025, 0.05])  # all rejected
+    np.testing.assert_allclose(holm_levels([0.5, 0.03, 1], 0.05), [0.05 / 3] * 3)  # none
+    np.testing.assert_allclose(holm_levels([0.05], 0.05), [0.05])
+    np.testing.assert_allclose(holm_levels([0.001, 0.02], 0.05, lambda level: level / 5), [0.005, 0.01])
+
+
+def test_holm_keeps_its_level() -> None:
+    """Of 5 hypotheses 3 are true: in at most 5 % of the families one of them is rejected."""
+    generator = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(4000):
+        p = generator.uniform(size=5)
+        p[3:] /= 1000  # of what is false
+        wrong += (p <= holm_levels(p, 0.05))[:3].any()
+    assert 0.03 < wrong / 4000 < 0.057  # 5 % with a standard error of 0.34 %; Bonferroni has 3 %
+
+
+@pytest.mark.parametrize(("p", "alpha"), [([1.1], 0.05), ([-0.1], 0.05), ([0.5], 0), ([0.5], 1), ([], 0.5)])
+def test_holm_refuses(p: list[float], alpha: float) -> None:
+    with pytest.raises(ValueError, match=r"must|empty"):
+        holm_levels(p, alpha)
+
+
+def test_needed_pairs_by_hand() -> None:
+    # n = 6: 2.5706 / sqrt(6) = 1.0494; n = 5: 2.7764 / sqrt(5) = 1.2417; n = 3: 4.3027 / sqrt(3) = 2.484
+    assert needed_pairs(1, 1.05, 0.05) == 6
+    assert needed_pairs(1, 1.04, 0.05) == 7
+    assert needed_pairs(0.02, 2.5 * 0.02, 0.05) == 3
+    assert needed_pairs(1, 100, 0.05) == 2
+    assert needed_pairs(1, 0.02, 0.05) == pytest.approx((1.96 / 0.02) ** 2, rel=1e-3)
+    assert needed_pairs(1, 0, 0.05) is None
+    assert needed_pairs(1, 1.96 / math.sqrt(2 * MOST_PAIRS), 0.05) is None
+
+
+@pytest.mark.parametrize(("sd", "distance", "level"), [(0, 1, 0.05), (1, -1, 0.05), (1, 1, 0), (1, 1, 1)])
+def test_needed_pairs_refuses(sd: float, distance: float, level: float) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        needed_pairs(sd, distance, level)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_numbers_must_be_finite(bad: float) -> None:
     calls = [
@@ -152,6 +257,12 @@ def test_numbers_must_be_finite(bad: float) -> None:
         lambda: area_under_curve([1, 2], [1, bad]),
         lambda: area_under_curve([1, bad], [1, 2]),
         lambda: seed_band([[1, bad], [1, 2]]),
+        lambda: share_to_target([1, 2], [0.1, bad], 0.5, 0.1),
+        lambda: share_to_target([1, 2], [0.1, 0.2], 0.5, bad),
+        lambda: t_p([1, 2], bad),
+        lambda: equivalence_p([1, bad], 1),
+        lambda: holm_levels([bad], 0.05),
+        lambda: constant([bad]),
     ]
     for call in calls:
         with pytest.raises(ValueError, match="must be finite"):
