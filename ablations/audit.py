@@ -16,10 +16,10 @@ composed, so it holds for what was trained and not for what the files say today.
   parameters are equal within 1 %: then the width is what makes the two comparable.
 
 **All else that differs is undeclared:** parameters or multiply-adds by more than 1 %, unless the size is the
-factor; depth, any other setting (`outcome_version` among them), data, library versions, device, commit, and
-a seed that has a result in one arm alone. What cannot change an outcome (folders, logging) is left out.
-Two trees of one commit with uncommitted changes count as one: the record knows no more, and the table names
-them.
+factor; depth, any other setting, data, library versions, device, code, and a seed that has a result in one
+arm alone. What cannot change an outcome (folders, logging) is left out. Code differs by `outcome_version`,
+which whoever changes outcomes raises, so two commits are no difference, unless one is unknown or had
+uncommitted changes. Two such trees of one commit count as one: the record knows no more. The table names all.
 
 Steps/second is shown beside the sizes and is no confound by itself: machines are noisy.
 """
@@ -65,8 +65,8 @@ RULE = (
     "sets differently for the two arms, what repeats it in the configuration, a width that matches sizes, "
     "and with another network its scaling to the dataset, its weight decay and its depth. All else is "
     f"listed: parameters or multiply-adds that differ by more than {100 * TOLERANCE:g} % where the size is "
-    "not the factor, depth, another setting, data, versions, device, commit, a seed that one arm lacks. "
-    "Steps/second is shown and is no confound by itself: machines are noisy."
+    "not the factor, depth, another setting, data, versions, device, uncommitted code, a seed that one "
+    "arm lacks. Steps/second is shown and is no confound by itself: machines are noisy."
 )
 
 
@@ -271,9 +271,14 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
             value, value_of_other = a[name].get(key, ABSENT), b[name].get(key, ABSENT)
             if value != value_of_other:
                 undeclared.append(_instead(prefix + key, value, value_of_other))
-    if a["git"] != b["git"]:
+    if a["git"] != b["git"] and not (_is_committed(a["git"]) and _is_committed(b["git"])):
         undeclared.append(f"commit {commit_name(a['git'])} instead of {commit_name(b['git'])}")
     return declared, undeclared
+
+
+def _is_committed(git: Mapping[str, Any] | None) -> bool:
+    """Whether a commit is all of the code that ran."""
+    return git is not None and not git["dirty"]
 
 
 def _chosen(arm: Arm) -> dict[str, str]:
