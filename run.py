@@ -54,6 +54,8 @@ def run(config: DictConfig) -> None:
     )
     if config.get("study") is not None:
         raise UserError(f"study={config.study.name} is a sweep: add -m")
+    if config.get("tuning") is not None:
+        raise UserError(f"tuning={hydra_config.runtime.choices['tuning']} tunes a study: add -m study=NAME")
     alone = hydra_config.mode == RunMode.RUN  # in a sweep the terminal belongs to the sweep
     directory = RunDirectory(configuration.results_dir, configuration.run_id, configuration.diagnostics)
     if configuration.processes > 1 and not alone:

@@ -5,6 +5,8 @@
     python -m ablations list                     how each study's planned runs stand
     python -m ablations residual recipe.epochs=12 seed=0,1,2
                                                  of a study that was varied on the command line
+    python -m ablations residual tuning=learning_rate
+                                                 of a study whose arms were tuned, with every trial
     python -m ablations verdicts                 whether the claims of conf/claims hold
     python -m ablations verdicts residual --record FILE, or --check FILE
                                                  of a study; write them down, or exit with 1 where one differs
@@ -81,7 +83,9 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
 def reproduce_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
     """Write tables and figures, print the tables and the paths."""
     from ablations.figures import write_figures
+    from ablations.figures_tuning import write_tuning_figure
     from ablations.tables import console_table, write_tables
+    from ablations.tuning_tables import write_trials
 
     loaded = load_studies(names, overrides)
     for _, _, results_dir in loaded:
@@ -90,6 +94,9 @@ def reproduce_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
     for study, runs, results_dir in loaded:
         paths += write_tables(study, runs, results_dir / "tables")
         paths += write_figures(study, runs, results_dir / "figures")
+        if study.tuning is not None:
+            paths += write_trials(study, results_dir / "tables")
+            paths += write_tuning_figure(study, results_dir / "figures")
         print_table(console_table(study, runs))
     for path in paths:
         print(path)

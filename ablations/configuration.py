@@ -33,6 +33,7 @@ NOT_IDENTITY = (
     "trainer",
     "study",
     "diagnostics",
+    "tuning",
     "dataset.root",
     "dataset.download",
     "dataset.files",
@@ -48,18 +49,13 @@ Several processes change it where each has BN statistics or dropout draws of its
 says that they change the order of its images: then their number is part of the identity.
 """
 
+NOT_OF_A_RUN = ("study", "tuning")
+"""Groups that say which runs there are to be, so that no run has chosen of them."""
+
 NOT_AXES = (
-    *(
-        "model",
-        "dataset",
-        "dataset_model",
-        "recipe",
-        "recipe_model",
-        "trainer",
-        "logger",
-        "diagnostics",
-        "study",
-    ),
+    *("model", "dataset", "dataset_model", "recipe", "recipe_model"),
+    *("trainer", "logger", "diagnostics"),
+    *NOT_OF_A_RUN,
 )
 """Groups that say what is trained, on what, how and where, and what is measured beside; every other group is
 an axis of an ablation."""
@@ -132,7 +128,7 @@ class RunConfiguration:
         own = {
             group: option
             for group, option in choices.items()
-            if option is not None and not group.startswith("hydra/") and group != "study"
+            if option is not None and not group.startswith("hydra/") and group not in NOT_OF_A_RUN
         }
         if resolved["weights"] is not None:
             _follow_weights(resolved, overrides)
@@ -319,6 +315,11 @@ def option_name(value: Any) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quoted(text: str) -> str:
+    """Text as a value on Hydra's command line."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def quote_option_names(arguments: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ display.
 
 import io
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,7 +90,7 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
     Raises:
         ValueError: As `ablations.results.outcomes`.
     """
-    with _style():
+    with style():
         return _draw(study, runs)
 
 
@@ -127,9 +127,21 @@ def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
         ValueError: As `draw_study`; then nothing is written.
         OSError: The folder cannot be written.
     """
+    return save_figure(lambda: _draw(study, runs), folder, study.output)
+
+
+def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Path]:
+    """Write what `draw` draws, in our style, as PNG (200 dots per inch) and SVG, each whole or not at all.
+
+    Returns:
+        The two paths, `folder/<name>.png` and `.svg`.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
     contents = {}
-    with _style():
-        figure = _draw(study, runs)
+    with style():
+        figure = draw()
         # No date and no version of matplotlib in the files.
         for suffix, metadata in {".png": {"Software": None}, ".svg": {"Date": None}}.items():
             buffer = io.BytesIO()
@@ -138,14 +150,14 @@ def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for suffix, content in contents.items():
-        path = folder / f"{study.output}{suffix}"
+        path = folder / f"{name}{suffix}"
         write_atomically(path, content)
         paths.append(path)
     return paths
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Our style on matplotlib's defaults, not the user's matplotlibrc; undone on leaving."""
     with matplotlib.style.context(["default", dict(STYLE)]):
         yield

@@ -97,6 +97,76 @@ class StudyFigure:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One trial of an arm's settings.
+
+    Attributes:
+        settings: Value per parameter of the space, `{"learning_rate": 0.22}`.
+        value: Final validation value of the study's first metric (fraction): the mean over its seeds, a
+            diverged run counting as chance.
+        runs: Names of its runs' directories, one per seed.
+        diverged: How many of these diverged.
+    """
+
+    settings: Mapping[str, Any]
+    value: float
+    runs: tuple[str, ...]
+    diverged: int
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the arms of a study were tuned: all with the same space, number of trials and seeds.
+
+    Attributes:
+        option: Name of the file in conf/tuning, "learning_rate".
+        space: Per parameter, what it sets and what it is drawn from,
+            `{"learning_rate": "recipe.optimizer.lr, log-uniform from 0.01 to 1"}`.
+        logarithmic: Parameters that are drawn on a logarithmic scale.
+        sampler: What draws, "RandomSampler".
+        independent: Whether it draws without regard to results, so that every arm has the same draws.
+        seeds: Of every trial.
+        epochs: Of every run.
+        labels: Per arm, as the study that was tuned has it, without settings.
+        trials: Per arm, in the order in which they were drawn; the first are the configured settings.
+        hours: Of compute, of the trials' runs that have a record.
+        unit: Of the hours: "core-hours" (wall time, times threads and processes) or "device-hours" (times
+            processes).
+        recorded_runs: How many these runs are.
+    """
+
+    option: str
+    space: Mapping[str, str]
+    logarithmic: tuple[str, ...]
+    sampler: str
+    independent: bool
+    seeds: tuple[int, ...]
+    epochs: int
+    labels: Mapping[str, str]
+    trials: Mapping[str, tuple[Trial, ...]]
+    hours: float
+    unit: str
+    recorded_runs: int
+
+    def best(self, arm: str) -> int:
+        """Place of the arm's trial with the highest validation value; of equal ones the first."""
+        values = [trial.value for trial in self.trials[arm]]
+        return values.index(max(values))
+
+
+def shown_settings(settings: Mapping[str, Any]) -> str:
+    """As a person reads them: "learning rate 0.22, weight decay 1e-05"."""
+    return ", ".join(
+        f"{parameter.replace('_', ' ')} {shown_value(value)}" for parameter, value in settings.items()
+    )
+
+
+def shown_value(value: Any) -> str:
+    """A value of a parameter as a person reads it: "0.22", "1e-05"."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
 class Study:
     """Arms, seeds and what they are measured by.
 
@@ -113,6 +183,7 @@ class Study:
         scale: One line that says how large the runs were: network, width, dataset, epochs.
         figures: Its figures; empty: one of all arms, named as its table.
         paper_only: Rows of the paper's table that no arm stands for.
+        tuning: How its arms were tuned; None where all have the configured settings.
     """
 
     name: str
@@ -127,6 +198,7 @@ class Study:
     scale: str
     figures: tuple[StudyFigure, ...] = ()
     paper_only: tuple[PaperRow, ...] = ()
+    tuning: Tuning | None = None
 
     @property
     def metric(self) -> str:
@@ -236,6 +308,19 @@ def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]
     return by_arm
 
 
+def final_value(record: Mapping[str, Any], part: str, metric: str) -> float:
+    """A metric of the final epoch as it is counted: chance where the run diverged.
+
+    Args:
+        record: Of a completed or diverged run.
+        part: "val" or "test".
+        metric: Name in `METRICS`.
+    """
+    if record["status"] == COMPLETED:
+        return float(record["metrics"][f"{part}_{metric}"])
+    return METRICS[metric].chance(record["config"]["dataset"]["num_classes"])
+
+
 def _measured(run: StudyRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and validation values of the epochs that were measured, each `(E,)`."""
     if run.history is None or f"val_{metric}" not in run.history:
@@ -265,9 +350,6 @@ def _outcome(
     final = {}
     for name in metrics:
         for part in ("val", "test"):
-            if run.status == COMPLETED:
-                final[f"{part}_{name}"] = float(run.record["metrics"][f"{part}_{name}"])
-            else:
-                final[f"{part}_{name}"] = METRICS[name].chance(run.record["config"]["dataset"]["num_classes"])
+            final[f"{part}_{name}"] = final_value(run.record, part, name)
     curve = np.concatenate([measured, np.full(len(steps) - epochs, final[f"val_{metrics[0]}"])])
     return Outcome(run, final, steps, curve, measured=epochs)

@@ -19,6 +19,7 @@ from ablations.configuration import (
     RunConfiguration,
     is_outside_identity,
     lists_values,
+    option_name,
     parse_override,
     quote_option_names,
 )
@@ -105,7 +106,8 @@ def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -
 
 
 def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[PlannedRun]]:
-    """The runs of a study: every arm with every seed.
+    """The runs of a study: every arm with every seed; with `tuning=NAME` among the overrides every arm at
+    its best settings with every fresh seed (see `ablations.tuning`).
 
     Args:
         name: Of the file in conf/study.
@@ -114,10 +116,15 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
 
     Raises:
         UserError: An override sets what the arms differ in, or sweeps over anything but the seed;
-            the study's file has unknown or missing keys; nothing would be trained.
+            the study's file has unknown or missing keys; nothing would be trained; the arms are to be
+            tuned and trials are missing.
         HydraException: An option or key does not exist.
     """
-    seeds_override, overrides = _split_seed(overrides)
+    if tuning_option(overrides) is not None:
+        from ablations.tuning import plan_tuned_study  # which plans with this function
+
+        return plan_tuned_study(name, overrides)
+    seeds_override, overrides = split_seed(overrides)
     with_study = [f"study={name}", *overrides]
     config = compose(CONFIG_NAME, quote_option_names(with_study))
     if config.get("train") is False:
@@ -271,8 +278,35 @@ def _check_study(name: str, node: Mapping[Any, Any]) -> None:
         raise UserError(f"{file}: target={node['target']}: must lie between 0 and 1")
 
 
-def _split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
-    """Take the seeds out of the overrides; refuse any other sweep."""
+def tuning_option(overrides: Sequence[str]) -> str | None:
+    """The option of conf/tuning that a study's arms are to be tuned by; None where they are not.
+
+    Raises:
+        UserError: Several options.
+    """
+    for argument in overrides:
+        override = parse_override(argument)
+        if override is not None and override.key_or_group == "tuning" and not override.is_delete():
+            if override.is_sweep_override():
+                raise UserError(f"{argument}: beside a study only the seed can take several values")
+            return option_name(override.value())
+    return None
+
+
+def is_tuning(argument: str) -> bool:
+    """Whether an override chooses how arms are tuned, or sets a value of that."""
+    return argument.lstrip("+~").partition("=")[0].partition(".")[0] == "tuning"
+
+
+def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
+    """Take the seeds out of the overrides; refuse any other sweep.
+
+    Returns:
+        The seeds, None where none are set, and the other overrides.
+
+    Raises:
+        UserError: A seed that is none, one that stands there twice, or another sweep.
+    """
     seeds: list[Any] | None = None
     others = []
     for argument in overrides:
@@ -296,13 +330,15 @@ def output_suffix(overrides: Sequence[str]) -> str:
     Raises:
         UserError: As `plan_study`, of the overrides alone.
     """
-    seeds, others = _split_seed(overrides)
+    seeds, others = split_seed(overrides)
     return _output_suffix(others, seeds)
 
 
 def _output_suffix(overrides: Sequence[str], seeds: Sequence[int] | None) -> str:
     """What tells the files of a varied study from those of the study as its file has it."""
-    changes = [item for item in overrides if not is_outside_identity(item.partition("=")[0])]
+    changes = [
+        item for item in overrides if is_tuning(item) or not is_outside_identity(item.partition("=")[0])
+    ]
     if seeds is not None:
         changes.append("seed=" + ",".join(map(str, seeds)))
     return "".join("__" + re.sub(r"[^\w=.,-]", "_", change) for change in changes)

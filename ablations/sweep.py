@@ -20,6 +20,7 @@ from ablations.configuration import (
     override_values,
     parse_override,
     quote_option_names,
+    quoted,
 )
 from ablations.errors import RunsFailed, UserError
 from ablations.progress import SweepProgress
@@ -40,16 +41,7 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
         UserError: A sweep that is none of choices, or a study that cannot be varied that way.
         HydraException: An option or key does not exist.
     """
-    studies: list[str] = []
-    others = []
-    for argument in arguments:
-        override = parse_override(argument)
-        if override is not None and override.key_or_group == "study":
-            if override.is_sweep_override() and not isinstance(override.value(), ChoiceSweep):
-                raise UserError(f"{argument}: give the studies' names, separated by commas")
-            studies = [option_name(value) for value in override_values(override)]
-        else:
-            others.append(argument)
+    studies, others = split_studies(arguments)
     if studies:
         planned = [run for study in studies for run in plan_study(study, others)[1]]
     else:
@@ -60,6 +52,25 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
     # Seed by seed, so that a sweep that is cut short leaves whole comparisons. What is no seed comes
     # first; the check names it.
     return sorted(by_place.values(), key=lambda run: run.seed if isinstance(run.seed, int) else -1)
+
+
+def split_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take the names of the studies out of the arguments of a sweep.
+
+    Raises:
+        UserError: A sweep over studies that does not name them.
+    """
+    studies: list[str] = []
+    others = []
+    for argument in arguments:
+        override = parse_override(argument)
+        if override is not None and override.key_or_group == "study":
+            if override.is_sweep_override() and not isinstance(override.value(), ChoiceSweep):
+                raise UserError(f"{argument}: give the studies' names, separated by commas")
+            studies = [option_name(value) for value in override_values(override)]
+        else:
+            others.append(argument)
+    return studies, others
 
 
 def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
@@ -169,7 +180,7 @@ def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> s
         [
             *run.overrides,
             *_absolute_weights(run),
-            f"results_dir={_quoted(str(run.configuration.results_dir.absolute()))}",  # from any folder
+            f"results_dir={quoted(str(run.configuration.results_dir.absolute()))}",  # from any folder
             *_logger_overrides(run),
         ]
         for run in runs
@@ -190,19 +201,14 @@ def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> s
 def _absolute_weights(run: PlannedRun) -> list[str]:
     """The file of the weights from any folder, where there is one."""
     weights = run.configuration.resolved["weights"]
-    return [] if weights is None else [f"weights={_quoted(str(Path(weights).expanduser().absolute()))}"]
+    return [] if weights is None else [f"weights={quoted(str(Path(weights).expanduser().absolute()))}"]
 
 
 def _logger_overrides(run: PlannedRun) -> list[str]:
     """What groups the sweep's runs where they are logged."""
     if run.configuration.resolved["logger"]["backend"] is None:
         return []
-    return [f"++logger.group={_quoted(run.group)}", f"++logger.job_type={_quoted(run.arm)}"]
-
-
-def _quoted(text: str) -> str:
-    """Text as a value on Hydra's command line."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return [f"++logger.group={quoted(run.group)}", f"++logger.job_type={quoted(run.arm)}"]
 
 
 def _wait_for(runs: Sequence[PlannedRun]) -> list[PlannedRun]:

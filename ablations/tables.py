@@ -41,6 +41,7 @@ from ablations.statistics import (
     smallest_sign_flip_p,
 )
 from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
+from ablations.tuning_tables import tuning_notes
 
 COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
 INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds", "depth")
@@ -345,7 +346,7 @@ def _notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
     notes = []
     if not any(run.status == COMPLETED for run in runs):
         notes.append("No completed run.")
-    notes += missing_notes(study, runs)
+    notes += missing_notes(study, runs) + tuning_notes(study)
     if not all_outcomes:
         return notes
     labels = {arm.name: arm.label for arm in study.arms}

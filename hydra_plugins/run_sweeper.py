@@ -38,7 +38,9 @@ class RunSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from ablations.sweep import plan_sweep, sweep
+        from ablations.tuning import tune_studies
 
+        tune_studies(arguments, self.launcher)
         sweep(plan_sweep(arguments), self.launcher)
 
 

@@ -32,7 +32,9 @@ OPTIONS = [
     for file in FILES
     if file.parent != CONFIG_DIR and file.parent.name not in NOT_GROUPS
 ]
-CHOICES = [(group, option) for group, option in OPTIONS if not group.startswith(("hydra/", "study"))]
+CHOICES = [
+    (group, option) for group, option in OPTIONS if not group.startswith(("hydra/", "study", "tuning"))
+]
 STUDIES = [option for group, option in OPTIONS if group == "study"]
 NEEDS_LARGER_IMAGES = {"vgg16": "cifar10"}
 """Networks that the default dataset's images are too small for, and a dataset whose images are not."""
@@ -86,7 +88,7 @@ def test_the_axes_of_the_paper_have_their_options():
 def test_option_composes_and_resolves(group, option):
     run = composed(*overrides_for(group, option))
     assert run.resolved["seed"] == 0
-    if group != "study" and not group.startswith("hydra/"):
+    if group not in ("study", "tuning") and not group.startswith("hydra/"):
         assert run.choices[group] == option
         assert set(run.choices) <= {group for group, _ in OPTIONS}
 

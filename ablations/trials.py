@@ -1,0 +1,269 @@
+"""The trials of a tuning, kept by Optuna: drawn once, told once, whoever asks and however often.
+
+    results/tuning/<study><suffix>.log    Optuna's journal, one study of Optuna per arm
+    results/tuning/<study><suffix>.lock   held while trials are drawn or told, and released when the process
+                                          dies
+
+A trial has a place, from 0. Its settings depend on its place, the sampler's seed and, where the sampler
+learns, on the results before it; never on the process that draws it, so a tuning that is killed and taken up
+again tries what it would have tried. What a process leaves that is killed while it draws (some settings of a
+trial, half a line) is drawn anew. A drawn trial without a result is one to run, by this command or another.
+
+Needs Optuna: import this module only where arms are tuned.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+from filelock import FileLock
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from ablations.errors import UserError
+
+SIGNIFICANT_DIGITS = 3
+"""Of a drawn number. What is trained, told and shown is the same number, and one that a person can type."""
+
+
+@dataclass(frozen=True)
+class DrawnTrial:
+    """A trial as it stands.
+
+    Attributes:
+        settings: Value per parameter.
+        value: Its result, higher is better; None where it has none yet.
+        runs: Names of its runs' directories; empty where it has no result.
+    """
+
+    settings: Mapping[str, Any]
+    value: float | None
+    runs: tuple[str, ...]
+
+
+class TrialStorage:
+    """The trials of the arms of one study.
+
+    Args:
+        path: The journal; it and its folder need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    def read(self, name: str) -> list[DrawnTrial]:
+        """The trials of one arm, in the order in which they were drawn; writes nothing.
+
+        Args:
+            name: Of Optuna's study.
+
+        Raises:
+            UserError: The journal is damaged.
+        """
+        if not self.path.exists():
+            return []
+        with _quiet():
+            return _trials(self._open(), name)
+
+    def draw(
+        self,
+        names: Sequence[str],
+        count: int,
+        space: Mapping[str, BaseDistribution],
+        first: Mapping[str, Mapping[str, Any]],
+        sampler_of: Callable[[int], BaseSampler],
+    ) -> dict[str, list[DrawnTrial]]:
+        """Draw what is missing so that each arm has its first `count` trials.
+
+        Args:
+            names: Of Optuna's studies.
+            count: Trials that each is to have.
+            space: Distribution per parameter.
+            first: Per study, the settings of its first trial, which are not drawn.
+            sampler_of: From a trial's place to the sampler that draws it.
+
+        Returns:
+            Per study, its first `count` trials.
+
+        Raises:
+            UserError: The journal is damaged, or the sampler refuses the space.
+        """
+        with self._writing() as storage:
+            for name in names:
+                if name not in optuna.get_all_study_names(storage):
+                    optuna.create_study(storage=storage, study_name=name, direction="maximize")
+                study = _load(storage, name)
+                for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                    if trial.params.keys() != space.keys():  # killed while it was drawn
+                        study.tell(trial.number, state=TrialState.FAIL)
+                for place in range(len(_whole(study)), count):
+                    if place == 0 and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                        study.enqueue_trial(dict(first[name]))
+                    study.sampler = _RoundedSampler(sampler_of(place))
+                    try:
+                        study.ask(dict(space))
+                    except ValueError as error:
+                        raise UserError(f"tuning.sampler: {' '.join(str(error).split())}") from error
+            return {name: _trials(storage, name)[:count] for name in names}
+
+    def tell(self, name: str, place: int, value: float, runs: Sequence[str]) -> None:
+        """Keep the result of a trial, unless it has one.
+
+        Args:
+            name: Of Optuna's study.
+            place: Of the trial, from 0.
+            value: Higher is better.
+            runs: Names of its runs' directories.
+        """
+        with self._writing() as storage:
+            study = _load(storage, name)
+            trial = _whole(study)[place]
+            if not trial.state.is_finished():
+                study.set_user_attr(_runs_key(trial), list(runs))
+                study.tell(trial.number, value)
+
+    @contextmanager
+    def _writing(self) -> Iterator[JournalStorage]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Optuna's own lock outlives a process that is killed; this one does not. It is held over several
+        # operations, within which Optuna takes it again.
+        lock = FileLock(self.path.with_name(f"{self.path.stem}.lock"))
+        with lock, _quiet():
+            _drop_half_line(self.path)
+            yield self._open(lock)
+
+    def _open(self, lock: FileLock | None = None) -> JournalStorage:
+        """Read the journal; Optuna assumes one that it wrote itself."""
+        try:
+            return JournalStorage(JournalFileBackend(str(self.path), lock_obj=cast(Any, lock)))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+            reason = " ".join(f"{type(error).__name__} {error}".split())
+            raise UserError(
+                f"{self.path}: damaged ({reason}); where it is removed the same command draws its trials "
+                "anew and trains none whose runs are recorded"
+            ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's own lines: what happens is told by who runs the trials."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+class _RoundedSampler(BaseSampler):
+    """Draws what another sampler draws, numbers rounded to `SIGNIFICANT_DIGITS`."""
+
+    def __init__(self, sampler: BaseSampler) -> None:
+        self._sampler = sampler
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        drawn = self._sampler.sample_relative(study, trial, search_space)
+        return {name: rounded(value, search_space[name]) for name, value in drawn.items()}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        drawn = self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        return rounded(drawn, param_distribution)
+
+
+def rounded(value: Any, distribution: BaseDistribution) -> Any:
+    """A drawn value as it is trained: a number of a continuous range with few digits, within the range."""
+    if not isinstance(distribution, FloatDistribution):
+        return value
+    digits = SIGNIFICANT_DIGITS if distribution.step is None else 12  # steps: 0.3, not 0.30000000000000004
+    return min(max(float(f"{value:.{digits}g}"), distribution.low), distribution.high)
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value can be drawn, or lies between values that can."""
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and distribution.low <= value <= distribution.high
+    assert isinstance(distribution, CategoricalDistribution), "Optuna has no other"
+    return any(value == choice and type(value) is type(choice) for choice in distribution.choices)
+
+
+def extremes(distribution: BaseDistribution) -> list[Any]:
+    """The ends of a range, or every choice."""
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        return [distribution.low, distribution.high]
+    assert isinstance(distribution, CategoricalDistribution), "Optuna has no other"
+    return list(distribution.choices)
+
+
+def described(distribution: BaseDistribution) -> str:
+    """As a person reads it: "log-uniform from 0.01 to 1"."""
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        kind = "log-uniform" if distribution.log else "uniform"
+        step = distribution.step
+        steps = f" in steps of {step:g}" if step is not None and not distribution.log else ""
+        return f"{kind} from {distribution.low:g} to {distribution.high:g}{steps}"
+    return "one of " + ", ".join(str(choice) for choice in extremes(distribution))
+
+
+def is_independent(sampler: BaseSampler) -> bool:
+    """Whether every draw is one of its own, without regard to results and to other draws."""
+    return isinstance(sampler, RandomSampler)
+
+
+def _load(storage: JournalStorage, name: str) -> Study:
+    # Optuna would make a sampler with a seed of its own, and asks it for nothing here.
+    return optuna.load_study(storage=storage, study_name=name, sampler=RandomSampler(seed=0))
+
+
+def _whole(study: Study) -> list[FrozenTrial]:
+    """The trials but those that were not drawn whole."""
+    states = (TrialState.RUNNING, TrialState.COMPLETE)
+    return study.get_trials(deepcopy=False, states=states)
+
+
+def _trials(storage: JournalStorage, name: str) -> list[DrawnTrial]:
+    if name not in optuna.get_all_study_names(storage):
+        return []
+    study = _load(storage, name)
+    runs = study.user_attrs
+    trials = []
+    for trial in _whole(study):
+        value = trial.value if trial.state == TrialState.COMPLETE else None
+        named = tuple(runs.get(_runs_key(trial), ())) if value is not None else ()
+        trials.append(DrawnTrial(dict(trial.params), value, named))
+    return trials
+
+
+def _runs_key(trial: FrozenTrial) -> str:
+    return f"runs of trial {trial.number}"
+
+
+def _drop_half_line(path: Path) -> None:
+    """Cut off a last line without an end, which the next one would be written behind."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
