@@ -4,10 +4,10 @@ First panel: the expected best of each arm against the budget, after Dodge et al
 (arXiv:1909.03004). The first trial is the configured settings, so the curve starts there, and after b trials
 it is the mean, over all choices of b - 1 of the drawn trials, of the best of these and the configured one
 (`ablations.statistics.expected_maximum`). Its ends are facts: the configured value, and the best of all. No
-band: bootstrap intervals of such curves from few trials do not cover (Tang et al. 2020, arXiv:2004.13705);
-instead every trial is drawn. Where two arms' curves cross, which is better depends on the budget.
+band: bootstrap intervals of such curves from few trials do not cover (Tang et al. 2020, arXiv:2004.13705).
+Where two arms' curves cross, which is better depends on the budget.
 
-The other panels: each trial's value over each parameter of the space.
+The other panels, one per parameter of the space: the value of every trial.
 """
 
 import math
@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ablations.figures import (
     CHARACTERS,
@@ -133,23 +133,23 @@ def _texts(study: Study, tuning: Tuning) -> list[str]:
 
 
 def _draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
-    """Expected best (%) over trials, and every trial at its place."""
+    """Expected best (%) over trials."""
     for place, arm in enumerate(baseline_first(study)):
-        trials = tuning.trials[arm.name]
-        at = np.arange(1, len(trials) + 1)
-        _draw_trials(axes, place, list(at), trials, tuning.best(arm.name))
+        expected = expected_best(tuning.trials[arm.name])
         axes.plot(
-            at,
-            100 * expected_best(trials),
+            np.arange(1, len(expected) + 1),
+            100 * expected,
             color=COLORS[place % len(COLORS)],
             linestyle=DASHES[place % len(DASHES)],
             linewidth=2,
-            zorder=4,
+            marker=MARKERS[place % len(MARKERS)] if len(expected) <= 20 else None,
+            markerfacecolor="none",
+            markersize=5,
         )
     metric = METRICS[study.metric].label
-    axes.set_title("Expected best of so many trials, and every trial", loc="left", fontsize=9.5)
+    axes.set_title("Expected best of so many trials", loc="left", fontsize=9.5)
     axes.set_xlabel("trials of an arm")
-    axes.set_ylabel(f"final validation {metric} (%)")
+    axes.set_ylabel(f"expected best validation {metric} (%)")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(axis="y")
 
@@ -178,6 +178,10 @@ def _draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) ->
             )
     if parameter in tuning.logarithmic:
         axes.set_xscale("log")
+        decades = math.log10(max(values) / min(values))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades <= 2 else (1,)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     elif not numbers:
         axes.set_xticks(range(len(names)), names)
     axes.set_title(f"Every trial over its {parameter.replace('_', ' ')}", loc="left", fontsize=9.5)
@@ -193,9 +197,8 @@ def _draw_trials(axes: Axes, place: int, at: Sequence[float], trials: Sequence[T
         fill = color if number == 0 else "none"
         axes.plot(x, 100 * trial.value, marker, color=color, markerfacecolor=fill, markersize=5, zorder=3)
         if number == best:
-            axes.plot(
-                x, 100 * trial.value, "o", color=color, markerfacecolor="none", markersize=12, zorder=3
-            )  # fmt: skip
+            ring = {"markersize": 12, "markerfacecolor": "none", "zorder": 3}
+            axes.plot(x, 100 * trial.value, "o", color=color, **ring)
 
 
 def _legend_line(place: int, label: str) -> Line2D:

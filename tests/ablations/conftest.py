@@ -13,7 +13,7 @@ import pytest
 
 from ablations.configuration import RunConfiguration
 from ablations.records import SCHEMA, SCHEMA_VERSION, RunDirectory
-from ablations.results import Arm, PaperRow, Study, StudyFigure, StudyRun
+from ablations.results import Arm, PaperRow, Study, StudyFigure, StudyRun, Trial, Tuning
 from ablations.studies import compose_runs, hydra_configuration
 
 STEPS_PER_EPOCH = 94
@@ -279,3 +279,33 @@ def jft_runs(jft_study: Study, make_run: MakeRun) -> list[StudyRun]:
             history = run.history.rename(columns={"val_top1": "val_map100"})
             runs.append(replace(run, record={**run.record, "metrics": metrics}, history=history))
     return runs
+
+
+@pytest.fixture
+def tuned_study(residual_study: Study) -> Study:
+    """Two arms with four trials of two seeds each: best at trial 3, and as configured; one run diverged."""
+    rates = (0.1, 0.034, 0.3, 0.9)
+    values = {"with": (0.85, 0.82, 0.87, 0.5), "without": (0.7, 0.6, 0.65, 0.3)}
+
+    def trial(arm: str, place: int) -> Trial:
+        runs = (f"{arm}-{place}-100", f"{arm}-{place}-101")
+        return Trial({"learning_rate": rates[place]}, values[arm][place], runs, int(place == 3))
+
+    return replace(
+        residual_study,
+        output="figure09_residual__tuning=learning_rate",
+        tuning=Tuning(
+            option="learning_rate",
+            space={"learning_rate": "recipe.optimizer.lr, log-uniform from 0.01 to 1"},
+            logarithmic=("learning_rate",),
+            sampler="RandomSampler",
+            independent=True,
+            seeds=(100, 101),
+            epochs=6,
+            labels={arm.name: arm.label for arm in residual_study.arms},
+            trials={arm: tuple(trial(arm, place) for place in range(4)) for arm in values},
+            hours=0.234,
+            unit="core-hours",
+            recorded_runs=16,
+        ),
+    )

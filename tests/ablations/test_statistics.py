@@ -15,6 +15,7 @@ from ablations.statistics import (
     constant,
     epochs_to_target,
     equivalence_p,
+    expected_maximum,
     holm_levels,
     mean_interval,
     needed_pairs,
@@ -291,3 +292,47 @@ def test_inputs_are_not_changed() -> None:
     seed_band(np.stack([treatment, baseline]))
     np.testing.assert_array_equal(treatment, [1, 2, 4])
     np.testing.assert_array_equal(baseline, [0, 3, 1])
+
+
+# Expected maximum
+
+
+def test_expected_maximum_by_hand() -> None:
+    # Of 1, 2, 4 pairs have the maxima 2, 4, 4.
+    np.testing.assert_allclose(expected_maximum([4, 1, 2]), [7 / 3, 10 / 3, 4], rtol=1e-14)
+    assert expected_maximum([0.3]).tolist() == [0.3]
+    np.testing.assert_allclose(expected_maximum([2, 2, 2]), [2, 2, 2])
+
+
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_expected_maximum_is_the_mean_over_all_subsets(n: int) -> None:
+    values = np.random.default_rng(n).normal(size=n).round(1)  # with ties
+    expected = [
+        np.mean([max(subset) for subset in itertools.combinations(values, size)]) for size in range(1, n + 1)
+    ]
+    np.testing.assert_allclose(expected_maximum(values), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_expected_maximum_is_unbiased_where_an_estimate_with_replacement_is_too_low() -> None:
+    """Of three uniform numbers the largest is 3/4 in the mean; estimated from five of them."""
+    generator = np.random.default_rng(0)
+    samples = np.sort(generator.uniform(size=(4_000, 5)), axis=1)
+    found = np.mean([expected_maximum(sample)[2] for sample in samples])
+    assert found == pytest.approx(3 / 4, abs=0.006)  # three standard errors
+    ranks = np.arange(1, 6) / 5
+    with_replacement = (samples @ (ranks**3 - (ranks - 1 / 5) ** 3)).mean()  # Dodge et al. 2019
+    assert with_replacement < 3 / 4 - 0.02
+
+
+def test_expected_maximum_of_many_never_falls_and_ends_at_the_maximum() -> None:
+    values = np.random.default_rng(1).uniform(size=2_000)
+    expected = expected_maximum(values)
+    assert (np.diff(expected) >= -1e-12).all()
+    assert expected[0] == pytest.approx(values.mean())
+    assert expected[-1] == pytest.approx(values.max(), rel=1e-12)
+
+
+@pytest.mark.parametrize("values", [[], [np.nan], [[1.0]]])
+def test_expected_maximum_refuses(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="values"):
+        expected_maximum(values)

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra import compose
+from omegaconf import DictConfig
 
 from ablations import studies as studies_module
 from ablations import sweep as sweep_module
@@ -41,11 +43,24 @@ def remembered(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> 
     return [replace(run, resolved={**run.resolved, "results_dir": folder}) for run in runs]
 
 
+@functools.cache
+def studies_once(name: str, overrides: tuple[str, ...]) -> DictConfig:
+    return compose(name, list(overrides))
+
+
+def remembered_study(name: str, overrides: Sequence[str], **of_a_run: Any) -> DictConfig:
+    """As Hydra's `compose`, for what a study and its tuning read: no results_dir."""
+    if of_a_run:
+        return compose(name, list(overrides), **of_a_run)
+    return studies_once(name, tuple(item for item in overrides if not item.startswith("results_dir=")))
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was composed before is remembered."""
     for module in (studies_module, tuning_module):
         monkeypatch.setattr(module, "compose_runs", remembered)
+        monkeypatch.setattr(module, "compose", remembered_study)
 
 
 def validation(configuration: RunConfiguration) -> float:
