@@ -185,7 +185,7 @@ def _draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) ->
     elif not numbers:
         axes.set_xticks(range(len(names)), names)
     axes.set_title(f"Every trial over its {parameter.replace('_', ' ')}", loc="left", fontsize=9.5)
-    axes.set_xlabel(tuning.space[parameter].partition(",")[0])
+    axes.set_xlabel(tuning.keys[parameter])
     axes.set_ylabel(f"final validation {METRICS[study.metric].label} (%)")
     axes.grid(axis="y")
 
@@ -197,8 +197,7 @@ def _draw_trials(axes: Axes, place: int, at: Sequence[float], trials: Sequence[T
         fill = color if number == 0 else "none"
         axes.plot(x, 100 * trial.value, marker, color=color, markerfacecolor=fill, markersize=5, zorder=3)
         if number == best:
-            ring = {"markersize": 12, "markerfacecolor": "none", "zorder": 3}
-            axes.plot(x, 100 * trial.value, "o", color=color, **ring)
+            axes.plot(x, 100 * trial.value, "o", color=color, markerfacecolor="none", markersize=12)
 
 
 def _legend_line(place: int, label: str) -> Line2D:

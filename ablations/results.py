@@ -120,8 +120,9 @@ class Tuning:
 
     Attributes:
         option: Name of the file in conf/tuning, "learning_rate".
-        space: Per parameter, what it sets and what it is drawn from,
-            `{"learning_rate": "recipe.optimizer.lr, log-uniform from 0.01 to 1"}`.
+        keys: Per parameter of the space, the key that it sets, `{"learning_rate": "recipe.optimizer.lr"}`:
+            what tuned arms may differ in beside what the study declares.
+        space: Per parameter, what it is drawn from, `{"learning_rate": "log-uniform from 0.01 to 1"}`.
         logarithmic: Parameters that are drawn on a logarithmic scale.
         sampler: What draws, "RandomSampler".
         independent: Whether it draws without regard to results, so that every arm has the same draws.
@@ -136,6 +137,7 @@ class Tuning:
     """
 
     option: str
+    keys: Mapping[str, str]
     space: Mapping[str, str]
     logarithmic: tuple[str, ...]
     sampler: str

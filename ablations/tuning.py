@@ -336,10 +336,8 @@ def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> T
     sampler = plan.sampler_of(0)
     return Tuning(
         option=plan.option,
-        space={
-            parameter: f"{plan.keys[parameter]}, {described(distribution)}"
-            for parameter, distribution in plan.space.items()
-        },
+        keys=plan.keys,
+        space={parameter: described(distribution) for parameter, distribution in plan.space.items()},
         logarithmic=tuple(
             parameter for parameter, distribution in plan.space.items() if getattr(distribution, "log", False)
         ),

@@ -19,11 +19,12 @@ def tuning_notes(study: Study) -> list[str]:
         return []
     tuning = study.tuning
     metric = METRICS[study.metric].label
+    space = [f"{_words(name)} ({tuning.keys[name]}), {text}" for name, text in tuning.space.items()]
     notes = [
         f"Equal tuning ({tuning.option}): {budget(tuning)}. Each arm's first trial is the configured "
         f"settings; the others are drawn by {tuning.sampler}"
         + (", the same for every arm." if tuning.independent else ", which follows each arm's own results."),
-        f"Space: {'; '.join(f'{_words(name)}: {text}' for name, text in tuning.space.items())}.",
+        f"Space: {'; '.join(space)}.",
         f"Chosen for each arm: its trial with the highest final validation {metric}"
         + (", the mean over its seeds" if len(tuning.seeds) > 1 else "")
         + "; test was not looked at. The runs of this study have these settings and seeds that no trial had.",

@@ -170,6 +170,8 @@ def test_the_same_run_gives_the_same_metrics_to_the_last_bit(checkout, tmp_path)
         ("seed=9 dataset.root=nowhere", "dataset.root=nowhere: missing train-images-idx3-ubyte"),
         ("-m study=residual residual=true", "residual: the arms of study=residual differ in it"),
         ("study=residual", "study=residual is a sweep: add -m"),
+        ("tuning=learning_rate", "tuning=learning_rate tunes a study: add -m study=NAME"),
+        ("-m tuning=learning_rate", "tuning=learning_rate: tunes the arms of a study: add study=NAME"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(checkout, arguments, expected):

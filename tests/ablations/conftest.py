@@ -296,7 +296,8 @@ def tuned_study(residual_study: Study) -> Study:
         output="figure09_residual__tuning=learning_rate",
         tuning=Tuning(
             option="learning_rate",
-            space={"learning_rate": "recipe.optimizer.lr, log-uniform from 0.01 to 1"},
+            keys={"learning_rate": "recipe.optimizer.lr"},
+            space={"learning_rate": "log-uniform from 0.01 to 1"},
             logarithmic=("learning_rate",),
             sampler="RandomSampler",
             independent=True,

@@ -94,8 +94,8 @@ def test_every_parameter_has_a_panel(tuned_study: Study) -> None:
         for arm, of_arm in tuning.trials.items()
     }
     names = ("learning_rate", "decay", "kind", "size")
-    space = {name: f"recipe.{name}, of something" for name in names}
-    figure = draw(replace(tuned_study, tuning=replace(tuning, trials=trials, space=space)))
+    keys = {name: f"recipe.{name}" for name in names}
+    figure = draw(replace(tuned_study, tuning=replace(tuning, trials=trials, keys=keys, space=keys)))
     assert [axes.get_xlabel() for axes in figure.axes] == [
         "trials of an arm",
         *(f"recipe.{name}" for name in names),

@@ -15,6 +15,7 @@ import pytest
 from hydra import compose
 from omegaconf import DictConfig
 
+from ablations import __main__ as command
 from ablations import studies as studies_module
 from ablations import sweep as sweep_module
 from ablations import trials as trials_module
@@ -254,7 +255,8 @@ def test_the_budget_is_counted_from_the_records(launcher, others) -> None:
     assert tuning.unit == "core-hours"
     assert tuning.epochs == 6
     assert tuning.independent
-    assert tuning.space == {"learning_rate": "recipe.optimizer.lr, log-uniform from 0.01 to 1"}
+    assert tuning.keys == {"learning_rate": "recipe.optimizer.lr"}
+    assert tuning.space == {"learning_rate": "log-uniform from 0.01 to 1"}
 
 
 def test_fewer_trials_are_the_first_ones(launcher, others) -> None:
@@ -289,6 +291,32 @@ def test_figures_of_arms_that_are_not_tuned_are_left_out(launcher, results_dir: 
     study, _ = plan_study("jft_comparison", choices)
     assert [figure.arms for figure in study.figures] == [("inception_v3", "xception")]
     assert study.figures[0].output.startswith("figure07_jft_no_fully_connected_layers__tuning=learning_rate")
+
+
+def test_tables_and_figures_lie_beside_the_others(
+    launcher, others, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(sys, "argv", ["ablations", "residual", *others])
+    assert command.main() == 2
+    assert capsys.readouterr().err.startswith("error: tuning=learning_rate: not finished: 0 of 8 trials")
+    with hydra_configuration():
+        tune_studies(["study=residual", *others], launcher)
+        sweep(plan_sweep(["study=residual", *others]), launcher)
+    capsys.readouterr()
+    assert command.main() == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    folder = Path(others[-1].partition("=")[2])
+    stem = "figure09_residual__tuning=learning_rate__tuning.trials=4__tuning.arms=_residual,non_residual_"
+    assert {path.relative_to(folder).as_posix() for path in folder.glob("*es/*")} == {
+        *(f"tables/{stem}{kind}.{suffix}" for kind in ("", "_trials") for suffix in ("csv", "md", "tex")),
+        *(f"figures/{stem}{kind}.{suffix}" for kind in ("", "_trials") for suffix in ("png", "svg")),
+    }
+    page = (folder / "tables" / f"{stem}.md").read_text()
+    assert "# Residual connections, each arm tuned" in page
+    assert "4 trials x 1 seed x 6 epochs for each of 2 arms, 8 runs, 0.13 core-hours" in page
+    assert "6 / 6" in page
 
 
 # Interrupted, side by side, damaged
@@ -429,12 +457,12 @@ def test_a_damaged_storage_is_a_line(content: bytes, launcher, others) -> None:
     path = plan_tuning("residual", others).storage_path
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    for command in (
+    for call in (
         lambda: tune_studies(["study=residual", *others], launcher),
         lambda: plan_study("residual", others),
     ):
         with pytest.raises(UserError) as raised:
-            command()
+            call()
         assert str(raised.value).startswith(f"{path}: damaged (")
         assert "\n" not in str(raised.value)
     assert path.read_bytes() == content

@@ -22,7 +22,7 @@ def test_the_budget_is_stated(tuned_study: Study) -> None:
 def test_the_notes_say_what_was_chosen_and_how(tuned_study: Study) -> None:
     notes = tuning_notes(tuned_study)
     assert "drawn by RandomSampler, the same for every arm." in notes[0]
-    assert notes[1] == "Space: learning rate: recipe.optimizer.lr, log-uniform from 0.01 to 1."
+    assert notes[1] == "Space: learning rate (recipe.optimizer.lr), log-uniform from 0.01 to 1."
     assert "highest final validation top-1, the mean over its seeds; test was not looked at." in notes[2]
     assert notes[3:] == [
         "Best of “without residual connections”: learning rate 0.1 (validation top-1 70.0 %); "
