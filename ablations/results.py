@@ -130,10 +130,8 @@ class Tuning:
         epochs: Of every run.
         labels: Per arm, as the study that was tuned has it, without settings.
         trials: Per arm, in the order in which they were drawn; the first are the configured settings.
-        hours: Of compute, of the trials' runs that have a record.
-        unit: Of the hours: "core-hours" (wall time, times threads and processes) or "device-hours" (times
-            processes).
-        recorded_runs: How many these runs are.
+        core_hours: Of the trials' runs that have a record.
+        recorded_runs: How many these are.
     """
 
     option: str
@@ -146,8 +144,7 @@ class Tuning:
     epochs: int
     labels: Mapping[str, str]
     trials: Mapping[str, tuple[Trial, ...]]
-    hours: float
-    unit: str
+    core_hours: float
     recorded_runs: int
 
     def best(self, arm: str) -> int:

@@ -37,7 +37,7 @@ from ablations.configuration import (
 )
 from ablations.errors import RunsFailed, UserError, explained
 from ablations.records import DONE, RunDirectory, UnreadableRecord, metric_label
-from ablations.results import Study, Trial, Tuning, final_value, shown_settings
+from ablations.results import Arm, Study, Trial, Tuning, final_value, shown_settings
 from ablations.studies import (
     PlannedRun,
     compose_runs,
@@ -236,10 +236,11 @@ def tune(plan: TuningPlan, launcher: Launcher) -> None:
         _run_trials(plan, {arm: drawn[name] for arm, name in plan.storage_names.items()}, launcher)
     tuning, label = _tuning(plan, _results(plan)), metric_label(plan.study.metric)
     for arm, trials in tuning.trials.items():
-        best = trials[tuning.best(arm)]
+        best, configured = trials[tuning.best(arm)], trials[0]
+        beside = f"as configured, {shown_settings(configured.settings)}: {configured.value:.1%}"
         print(
             f"{arm}: best of {plan.trials} trials: {shown_settings(best.settings)}, validation {label} "
-            f"{best.value:.1%}; as configured, {shown_settings(trials[0].settings)}: {trials[0].value:.1%}"
+            f"{best.value:.1%}; {'as configured' if best is configured else beside}"
         )
 
 
@@ -297,9 +298,7 @@ def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[P
         study,
         title=f"{study.title}, each arm tuned",
         output=study.output + plan.suffix,
-        arms=tuple(
-            replace(arm, label=f"{arm.label}, {shown_settings(settings[arm.name])}") for arm in study.arms
-        ),
+        arms=tuple(_with_settings(arm, plan.keys, settings[arm.name]) for arm in study.arms),
         seeds=plan.fresh_seeds,
         scale=f"{study.scale}; settings of each arm: its best of {plan.trials} trials on validation",
         figures=tuple(
@@ -309,6 +308,12 @@ def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[P
         tuning=tuning,
     )
     return tuned, runs
+
+
+def _with_settings(arm: Arm, keys: Mapping[str, str], settings: Mapping[str, Any]) -> Arm:
+    """The arm with its settings in its label, and among what it is declared to differ from others in."""
+    chosen = {keys[parameter]: value for parameter, value in settings.items()}
+    return replace(arm, label=f"{arm.label}, {shown_settings(settings)}", choose={**arm.choose, **chosen})
 
 
 def _results(plan: TuningPlan) -> dict[str, list["DrawnTrial"]]:
@@ -321,6 +326,7 @@ def _results(plan: TuningPlan) -> dict[str, list["DrawnTrial"]]:
 
 def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> Tuning:
     from ablations.trials import described, is_independent
+    from ablations.verdicts import core_hours  # imports scipy
 
     records: dict[str, Mapping[str, Any]] = {}
     for of_arm in trials.values():
@@ -347,8 +353,7 @@ def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> T
         epochs=plan.runs(plan.study.baseline, {}, plan.seeds[:1], "")[0].epochs,
         labels={arm.name: arm.label for arm in plan.study.arms},
         trials={arm: tuple(map(with_runs, of_arm)) for arm, of_arm in trials.items()},
-        hours=sum(map(_hours, records.values())),
-        unit="core-hours" if all(map(_on_cpu, records.values())) else "device-hours",
+        core_hours=sum(map(core_hours, records.values())),
         recorded_runs=len(records),
     )
 
@@ -360,17 +365,6 @@ def _outcome_record(directory: RunDirectory) -> dict[str, Any] | None:
     except UnreadableRecord:
         return None
     return record if record is not None and record["status"] in DONE else None
-
-
-def _on_cpu(record: Mapping[str, Any]) -> bool:
-    return record["device"]["type"] == "cpu"
-
-
-def _hours(record: Mapping[str, Any]) -> float:
-    """Of cores, or of other devices, that a run had to itself."""
-    device = record["device"]
-    each = device["threads"] if _on_cpu(record) else 1
-    return record["wall_time_s"] * each * device.get("processes", 1) / 3600
 
 
 def _as_typed(value: Any) -> str:

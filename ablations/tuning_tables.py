@@ -52,7 +52,7 @@ def budget(tuning: Tuning) -> str:
     runs = len({run for of_arm in tuning.trials.values() for trial in of_arm for run in trial.runs})
     lost = "" if tuning.recorded_runs == runs else f" ({tuning.recorded_runs} of them with a record)"
     of_arm = [_plural(trials, "trial"), _plural(len(tuning.seeds), "seed"), _plural(tuning.epochs, "epoch")]
-    of_all = [_plural(runs, "run") + lost, f"{_hours(tuning.hours)} {tuning.unit}"]
+    of_all = [_plural(runs, "run") + lost, f"{_hours(tuning.core_hours)} core-hours"]
     return f"{' x '.join(of_arm)} for each of {_plural(arms, 'arm')}, {', '.join(of_all)}"
 
 

@@ -180,7 +180,10 @@ def judge_study(
     """
     own = [claim for claim in claims if claim.study == study.name]
     by_arm = outcomes(study, runs)
-    comparisons = [comparison for claim in own for comparison in claim.comparisons]
+    # Of a tuned study some arms may have been left out; of any other the claims were read against its file.
+    not_tuned = {claim.id: set(claim.arms) - set(by_arm) for claim in own} if study.tuning else {}
+    tested = [claim for claim in own if not not_tuned.get(claim.id)]
+    comparisons = [comparison for claim in tested for comparison in claim.comparisons]
     values = arm_values(study, by_arm, {comparison.metric for comparison in comparisons})
     found = [contrast_values(values, c.contrast, c.metric) for c in comparisons]
     differences = [contrast.values for contrast in found]
@@ -192,6 +195,10 @@ def judge_study(
     for claim in own:
         if claim.not_testable is not None:
             verdicts.append(untestable(claim, study.scale))
+            continue
+        if left_out := not_tuned.get(claim.id):
+            reason = f"not tuned: {', '.join(sorted(left_out))}"
+            verdicts.append(untestable(claim, study.scale, reason))
             continue
         of_claim = [next(compared) for _ in claim.comparisons]
         verdicts.append(_verdict(claim, study, of_claim, spending))

@@ -305,8 +305,7 @@ def tuned_study(residual_study: Study) -> Study:
             epochs=6,
             labels={arm.name: arm.label for arm in residual_study.arms},
             trials={arm: tuple(trial(arm, place) for place in range(4)) for arm in values},
-            hours=0.234,
-            unit="core-hours",
+            core_hours=0.234,
             recorded_runs=16,
         ),
     )

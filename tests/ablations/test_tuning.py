@@ -191,6 +191,7 @@ def test_the_best_on_validation_is_trained_on_fresh_seeds(launcher, others) -> N
     assert [arm.name for arm in study.arms] == ["residual", "non_residual"]
     for arm in study.arms:
         assert arm.label.endswith(f", learning rate {best[arm.name]:g}")
+        assert arm.choose["recipe.optimizer.lr"] == best[arm.name]
         found = {
             run.configuration.resolved["recipe"]["optimizer"]["lr"] for run in runs if run.arm == arm.name
         }
@@ -251,8 +252,7 @@ def test_the_budget_is_counted_from_the_records(launcher, others) -> None:
     tune_studies(["study=residual", *others], launcher)
     tuning = plan_study("residual", others)[0].tuning
     assert tuning.recorded_runs == 8
-    assert tuning.hours == pytest.approx(8 * 60.5 / 3600)  # of one thread each
-    assert tuning.unit == "core-hours"
+    assert tuning.core_hours == pytest.approx(8 * 60.5 / 3600)  # of one thread each
     assert tuning.epochs == 6
     assert tuning.independent
     assert tuning.keys == {"learning_rate": "recipe.optimizer.lr"}

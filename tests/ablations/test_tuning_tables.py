@@ -15,8 +15,8 @@ def test_the_budget_is_stated(tuned_study: Study) -> None:
     assert budget(tuned_study.tuning) == (
         "4 trials x 2 seeds x 6 epochs for each of 2 arms, 16 runs, 0.23 core-hours"
     )
-    lost = replace(tuned_study.tuning, recorded_runs=15, hours=1234.5, unit="device-hours")
-    assert budget(lost).endswith("16 runs (15 of them with a record), 1,234 device-hours")
+    lost = replace(tuned_study.tuning, recorded_runs=15, core_hours=1234.5)
+    assert budget(lost).endswith("16 runs (15 of them with a record), 1,234 core-hours")
 
 
 def test_the_notes_say_what_was_chosen_and_how(tuned_study: Study) -> None:

@@ -296,3 +296,19 @@ def test_wrong_verdicts_are_as_rare_as_promised() -> None:
         differences = list(generator.normal(0, 0.02, (2, 6)))
         wrong += any(one.verdict != "undecided" for one in compare(family, differences, 0.05))
     assert 0.02 < wrong / 500 < 0.08  # a standard error of 1 %
+
+
+def test_a_claim_on_an_arm_that_was_not_tuned_is_not_testable(tuned_study: Study, pairs) -> None:
+    runs = pairs([0.1, 0.11, 0.12, 0.1, 0.09, 0.1])
+    on_another = Claim(
+        "other",
+        "It is.",
+        "Me",
+        "residual",
+        (Comparison({"with": 1.0, "matched": -1.0}, "area", "higher", 0.1),),
+    )
+    alone, left_out = judge_study([claim(), on_another], tuned_study, runs)
+    assert (left_out.verdict, left_out.reason) == ("not testable", "not tuned: matched")
+    assert alone == judge_study([claim()], tuned_study, runs)[0]  # it corrects nothing
+    with pytest.raises(ValueError, match="arm=matched: must be one of"):
+        judge_study([on_another], replace(tuned_study, tuning=None), runs)
