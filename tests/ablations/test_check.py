@@ -218,10 +218,10 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
             ("diagnostics=all", "+diagnostics.dead_units.x=1"),
             "diagnostics: DeadUnits.__init__() got an unexpected keyword argument 'x'",
         ),
-        (("diagnostics=all", "+diagnostics.x=1"), "diagnostics.x: int is no diagnostic"),
+        (("diagnostics=all", "+diagnostics.x=1"), "diagnostics.x=int: must be a diagnostic"),
         (
             ("diagnostics=all", "diagnostics.effective_rank=${diagnostics.gradient_norm}"),
-            "diagnostics.effective_rank: must be named gradient_norm",
+            "diagnostics.effective_rank=GradientNorm: must be named gradient_norm",
         ),
         (
             ("model=googlenet", "diagnostics=dead_units"),

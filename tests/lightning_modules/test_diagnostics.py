@@ -387,10 +387,10 @@ def test_gradient_norms_of_a_run_are_the_optimizers(fit):
         (lambda: GradientNorm(steps=[]), "diagnostics.gradient_norm.steps=[]: must be a list"),
         (lambda: GradientNorm(steps="1"), "diagnostics.gradient_norm.steps=1: must be a list"),
         (lambda: GradientNorm(steps=[1, 0]), "diagnostics.gradient_norm.steps=0: must be a whole number"),
-        (lambda: require_diagnostics({"dead_units": 1}), "diagnostics.dead_units: int is no diagnostic"),
+        (lambda: require_diagnostics({"dead_units": 1}), "diagnostics.dead_units=int: must be a diagnostic"),
         (
             lambda: require_diagnostics({"mine": GradientNorm(steps=[1])}),
-            "diagnostics.mine: must be named gradient_norm",
+            "diagnostics.mine=GradientNorm: must be named gradient_norm",
         ),
         (
             lambda: DeadUnits(images=1, tolerance=0).require_layers(nn.Sequential(nn.Linear(1, 1))),
