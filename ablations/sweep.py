@@ -6,9 +6,12 @@ that another process is training: the sweep waits for them and takes them over i
 """
 
 import itertools
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep
 from hydra.plugins.launcher import Launcher
@@ -38,7 +41,8 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
         arguments: As on the command line, sweeps included.
 
     Raises:
-        UserError: A sweep that is none of choices, or a study that cannot be varied that way.
+        UserError: A sweep that is none of choices, a study that cannot be varied that way, or two studies
+            that measure a run that they share with different settings.
         HydraException: An option or key does not exist.
     """
     studies, others = split_studies(arguments)
@@ -48,7 +52,8 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
         planned = _plan_product(others)
     by_place: dict[Path, PlannedRun] = {}
     for run in planned:
-        by_place.setdefault(run.directory.path, run)
+        place = run.directory.path
+        by_place[place] = _measuring_both(by_place[place], run) if place in by_place else run
     # Seed by seed, so that a sweep that is cut short leaves whole comparisons. What is no seed comes
     # first; the check names it.
     return sorted(by_place.values(), key=lambda run: run.seed if isinstance(run.seed, int) else -1)
@@ -71,6 +76,20 @@ def split_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             others.append(argument)
     return studies, others
+
+
+def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:
+    """A run that two studies share, with the diagnostics of both: it is trained once."""
+    own, asked = run.configuration.diagnostics, other.configuration.diagnostics
+    for name in own.keys() & asked.keys():
+        if own[name] != asked[name]:
+            raise UserError(
+                f"diagnostics.{name}: {run.group} and {other.group} share a run and measure it differently"
+            )
+    missing = {name: settings for name, settings in asked.items() if name not in own}
+    added = tuple(f"++diagnostics.{name}={_hydra_value(settings)}" for name, settings in missing.items())
+    configuration = run.configuration.with_diagnostics(missing) if missing else run.configuration
+    return replace(run, overrides=(*run.overrides, *added), configuration=configuration)
 
 
 def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
@@ -209,6 +228,15 @@ def _logger_overrides(run: PlannedRun) -> list[str]:
     if run.configuration.resolved["logger"]["backend"] is None:
         return []
     return [f"++logger.group={quoted(run.group)}", f"++logger.job_type={quoted(run.arm)}"]
+
+
+def _hydra_value(value: Any) -> str:
+    """A plain value as on Hydra's command line."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_hydra_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_hydra_value, value)) + "]"
+    return quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _wait_for(runs: Sequence[PlannedRun]) -> list[PlannedRun]:

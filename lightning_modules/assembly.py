@@ -61,7 +61,11 @@ def make_diagnostics(config: Mapping[str, Any]) -> list[Diagnostic]:
     Raises:
         ValueError: Something else stands there.
     """
-    diagnostics = {name: instantiate(node) for name, node in (config.get("diagnostics") or {}).items()}
+    nodes = config.get("diagnostics") or {}
+    # What is no node cannot be instantiated, and is refused by what it is.
+    diagnostics = {
+        name: instantiate(node) if isinstance(node, Mapping) else node for name, node in nodes.items()
+    }
     require_diagnostics(diagnostics)
     return list(diagnostics.values())
 

@@ -440,9 +440,11 @@ def require_diagnostics(diagnostics: Mapping[str, object]) -> None:
     """
     for key, diagnostic in diagnostics.items():
         if not isinstance(diagnostic, Diagnostic):
-            raise ValueError(f"diagnostics.{key}: {type(diagnostic).__name__} is no diagnostic")
+            raise ValueError(f"diagnostics.{key}={type(diagnostic).__name__}: must be a diagnostic")
         if diagnostic.name != key:
-            raise ValueError(f"diagnostics.{key}: must be named {diagnostic.name}, as its rows are")
+            raise ValueError(
+                f"diagnostics.{key}={type(diagnostic).__name__}: must be named {diagnostic.name}"
+            )
 
 
 def _network(module: LightningModule) -> nn.Module:

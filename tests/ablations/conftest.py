@@ -231,6 +231,9 @@ def write_run() -> WriteRun:
                 for epoch in range(1, epochs + 1):
                     late = epochs - epoch
                     rows.writerow({"epoch": epoch, "step": 94 * epoch, "val_top1": top1 - 0.05 * late})
+        if configuration.diagnostics:
+            header = "diagnostic,layer,depth,channels,epoch,step,value\n"
+            directory.diagnostics_path.write_text(header, encoding="utf-8")
         directory.write(record | changes)
         return directory
 

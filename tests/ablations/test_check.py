@@ -98,6 +98,7 @@ def test_what_is_right_passes_and_nothing_is_written(
         ("segments.channels_per_segment=0", "segments.channels_per_segment=0: must be a whole number of at"),
         ("spatial_kernel.kernel_size=2", "spatial_kernel.kernel_size=2: must be odd"),
         ("+operation_order.x=1", "model: depthwise_first() got an unexpected keyword argument 'x'"),
+        ("+diagnostics.x=1", "diagnostics.x: no such key; there are: "),
         ("+residual.x=1", "model: LinearShortcut.__init__() got an unexpected keyword argument 'x'"),
     ],
 )
@@ -192,6 +193,39 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
         (
             ("trainer=ddp", "trainer.sync_batchnorm=true", "trainer.accelerator=cpu"),
             "trainer.sync_batchnorm=True: must be false where the device is no GPU",
+        ),
+        (
+            ("diagnostics=dead_units", "diagnostics.dead_units.images=0"),
+            "diagnostics.dead_units.images=0: must be a whole number of at least 1",
+        ),
+        (
+            ("diagnostics=all", "diagnostics.dead_units.tolerance=1"),
+            "diagnostics.dead_units.tolerance=1: must be a number of at least 0 and below 1",
+        ),
+        (
+            ("diagnostics=effective_rank", "diagnostics.effective_rank.positions=511"),
+            "diagnostics.effective_rank.positions=511: must be a whole number of at least 512",
+        ),
+        (
+            ("diagnostics=all", "diagnostics.gradient_norm.steps=[0]"),
+            "diagnostics.gradient_norm.steps=0: must be a whole number of at least 1",
+        ),
+        (
+            ("diagnostics=all", "diagnostics.gradient_norm.steps=3"),
+            "diagnostics.gradient_norm.steps=3: must be a list of whole numbers",
+        ),
+        (
+            ("diagnostics=all", "+diagnostics.dead_units.x=1"),
+            "diagnostics: DeadUnits.__init__() got an unexpected keyword argument 'x'",
+        ),
+        (("diagnostics=all", "+diagnostics.x=1"), "diagnostics.x=int: must be a diagnostic"),
+        (
+            ("diagnostics=all", "diagnostics.effective_rank=${diagnostics.gradient_norm}"),
+            "diagnostics.effective_rank=GradientNorm: must be named gradient_norm",
+        ),
+        (
+            ("model=googlenet", "diagnostics=dead_units"),
+            "diagnostics.dead_units: GoogLeNet has no module that it measures",
         ),
         (("trainer=ddp", "trainer.strategy=fsdp"), "trainer.strategy=fsdp: must be one of ddp"),
         (("trainer=ddp", "+trainer.x=1"), "trainer.x: no such key; there are: accelerator, devices, "),

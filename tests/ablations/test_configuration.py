@@ -100,6 +100,7 @@ def test_what_is_typed_composes(configure) -> None:
         "recipe_model": "embedded_xception",
         "trainer": "one_device",
         "logger": "wandb",
+        "diagnostics": "none",
     }
     assert run.arm_name == "intermediate_activation=elu residual=false"
     assert configure("model=inception_v3").arm_name == "default"
@@ -110,7 +111,7 @@ def test_what_is_typed_composes(configure) -> None:
 
 # Identity
 
-OUTSIDE = ("results_dir", "logger", "trainer", "dataset.root", "dataset.download", "weights")
+OUTSIDE = ("results_dir", "logger", "trainer", "diagnostics", "dataset.root", "dataset.download", "weights")
 
 
 def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -175,6 +176,7 @@ def test_exactly_what_can_change_the_outcome_changes_the_run_id(configure) -> No
         "logger.group",
         "logger.job_type",
         "logger.every_n_steps",
+        "diagnostics",
     } == outside
 
 
@@ -198,6 +200,7 @@ def test_the_same_run_however_it_is_asked_for(configure, results_dir) -> None:
         ("recipe.epochs=3", "seed=1", "trainer.threads=2", "trainer.accelerator=cpu"),
         ("recipe.epochs=3", "seed=1", "dataset.root=/data"),
         ("recipe.epochs=3", "seed=1", "study=residual"),
+        ("recipe.epochs=3", "seed=1", "diagnostics=all", "diagnostics.dead_units.images=100"),
     ]:
         assert configure(*overrides).run_id == run.run_id, overrides
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -308,6 +308,78 @@ def test_results_that_may_only_be_read(
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
     assert directory.status() == "missing"
+
+
+# Diagnostics
+
+ASKED = {"dead_units": {"images": 512}, "gradient_norm": {"steps": [1, 2]}}
+DIAGNOSTICS = "diagnostic,layer,depth,channels,epoch,step,value\n"
+
+
+def asking(directory: RunDirectory, names: Sequence[str] = tuple(ASKED), **settings: Any) -> RunDirectory:
+    asked = {name: ASKED[name] | settings for name in names}
+    return RunDirectory(directory.path.parents[1], directory.run_id, asked)
+
+
+@pytest.mark.parametrize("status", ["completed", "diverged"])
+def test_an_outcome_without_what_is_asked_for_is_missing_for_who_asks(
+    configuration, write_run, status: str
+) -> None:
+    directory = write_run(configuration, status)
+    assert directory.measured() == {}
+    assert asking(directory).status() == "missing"
+    assert asking(directory, ()).status() == directory.status() == status
+
+    directory = write_run(configuration.with_diagnostics(ASKED), status)
+    assert directory.measured() == ASKED
+    assert asking(directory).status() == "missing"  # its file is lost
+    directory.diagnostics_path.write_text(DIAGNOSTICS)
+    for names in ((), ("dead_units",), ("gradient_norm",), tuple(ASKED)):
+        assert asking(directory, names).status() == status
+    assert asking(directory, ["dead_units"], images=100).status() == "missing"
+    with directory.lock():
+        assert asking(directory, ["dead_units"], images=100).status() == "running"
+    assert directory.status() == status
+
+
+def test_whoever_asks_for_nothing_does_not_read_the_file(configuration, write_run) -> None:
+    directory = write_run(configuration.with_diagnostics(ASKED))
+    directory.diagnostics_path.write_text("damaged")
+    assert directory.status() == "completed"
+    assert asking(directory).status() == "missing"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"diagnostic,layer,depth,epoch,step,value\n",
+        DIAGNOSTICS.encode() + b"dead_units,stem.relu1,1,8,1,94\n",
+        DIAGNOSTICS.encode() + b"dead_units,stem.relu1,1,8,1,94,many\n",
+        DIAGNOSTICS.encode() + b"dead_units,stem.relu1,first,8,1,94,0.5\n",
+    ],
+)
+def test_damaged_diagnostics(directory: RunDirectory, content: bytes) -> None:
+    directory.path.mkdir(parents=True)
+    assert directory.diagnostic_rows() is None
+    directory.diagnostics_path.write_bytes(content)
+    assert directory.diagnostic_rows() is None
+
+
+def test_diagnostics_are_read_to_the_last_bit(directory: RunDirectory) -> None:
+    directory.path.mkdir(parents=True)
+    directory.diagnostics_path.write_text(DIAGNOSTICS + f"gradient_norm,conv,1,8,1,3,{0.1 + 0.2!r}\n")
+    assert directory.diagnostic_rows() == [
+        {"diagnostic": "gradient_norm", "layer": "conv", "depth": 1, "channels": 8, "epoch": 1, "step": 3}
+        | {"value": 0.1 + 0.2}
+    ]
+
+
+def test_what_an_unreadable_record_measured_is_unknown(configuration, write_run) -> None:
+    directory = write_run(configuration.with_diagnostics(ASKED))
+    directory.record_path.write_text("damaged")
+    assert directory.measured() == {}
 
 
 # metrics.csv and checkpoint.ckpt

@@ -70,7 +70,7 @@ def test_every_combination_is_planned_once(arguments: list[str], overrides: list
 
 
 @pytest.mark.usefixtures("hydra")
-@pytest.mark.parametrize("argument", ["trainer.threads=1,2", "logger.project=a,b"])
+@pytest.mark.parametrize("argument", ["trainer.threads=1,2", "logger.project=a,b", "diagnostics=none,all"])
 def test_what_changes_no_outcome_is_not_swept_over(argument: str) -> None:
     with pytest.raises(UserError, match="changes no outcome"):
         plan_sweep([argument])
@@ -88,6 +88,29 @@ def test_the_union_of_studies_has_what_they_share_once(results_dir: Path) -> Non
     assert {run.run_id for run in runs} == alone["residual"] | alone["intermediate_activation"]
     assert {run.run_id for run in plan_sweep(["study='residual'", *others])} == alone["residual"]
     assert {run.directory.path.parents[1] for run in runs} == {results_dir}
+
+
+MEASURED = "{_target_: lightning_modules.diagnostics.DeadUnits, images: 8, tolerance: 0.5}"
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_run_that_two_ask_for_measures_what_both_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned(*overrides: str) -> PlannedRun:
+        (configuration,) = compose_runs(overrides)
+        return PlannedRun("arm", overrides, configuration, "sweep")
+
+    asked = [planned(), planned("diagnostics=dead_units"), planned("diagnostics=gradient_norm")]
+    monkeypatch.setattr(sweep_module, "_plan_product", lambda _: asked)
+    (run,) = plan_sweep([])
+    (everything,) = compose_runs(["diagnostics=all", "~diagnostics.effective_rank"])
+    assert run.configuration.diagnostics == everything.diagnostics
+    (launched,) = compose_runs(run.overrides)  # by the launcher, from its overrides alone
+    assert launched.diagnostics == everything.diagnostics
+    assert launched.run_id == run.run_id == asked[0].run_id
+
+    asked.append(planned(f"++diagnostics.dead_units={MEASURED}"))
+    with pytest.raises(UserError, match=r"^diagnostics\.dead_units: sweep and sweep share a run"):
+        plan_sweep([])
 
 
 @pytest.mark.usefixtures("hydra")
