@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib.style
 import numpy as np
@@ -28,7 +28,7 @@ from ablations.files import write_atomically
 from ablations.records import COMPLETED
 from ablations.results import METRICS, Arm, Outcome, Study, StudyRun, baseline_first, outcomes
 from ablations.statistics import mean_interval, seed_band
-from ablations.tables import missing_notes, one_decimal, pair_by_seed
+from ablations.tables import missing_notes, named_seeds, one_decimal, pair_by_seed
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), the baseline black; dashes
 # and markers say the same again for grey paper.
@@ -65,6 +65,12 @@ LINE = 0.19
 CHARACTERS = 125  # that fit a line
 SMALL_CHARACTERS = 150  # of a note
 LABEL_CHARACTERS = 42  # of an arm's name in the right panel
+
+SEEDS_DRAWN = 50
+"""Single seeds of an arm, as lines and dots; more of them hide each other and take minutes."""
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -225,7 +231,7 @@ def _draw_curves(
     shown = [100 * study.target]
     for name, of_arm in by_arm.items():
         look = looks[name]
-        for outcome in of_arm:
+        for outcome in _drawn(of_arm):
             steps = outcome.steps[: outcome.measured]
             curve = 100 * outcome.curve[: outcome.measured]
             axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=0.5, zorder=2)
@@ -345,9 +351,11 @@ def _draw_row(
     Returns:
         The mean difference in percentage points.
     """
-    differences = np.array([100 * (arm.final[name] - base.final[name]) for arm, base in pairs])
-    diverged = np.array([arm.diverged or base.diverged for arm, base in pairs])
-    at = y + jitter * np.where(np.arange(len(pairs)) % 2, 1, -1)  # or equal seeds hide each other
+    estimate = mean_interval([100 * (arm.final[name] - base.final[name]) for arm, base in pairs])
+    drawn = _drawn(pairs)
+    differences = np.array([100 * (arm.final[name] - base.final[name]) for arm, base in drawn])
+    diverged = np.array([arm.diverged or base.diverged for arm, base in drawn])
+    at = y + jitter * np.where(np.arange(len(drawn)) % 2, 1, -1)  # or equal seeds hide each other
     fill = look.color if name.startswith("val_") else "white"
     axes.scatter(
         differences[~diverged], at[~diverged],
@@ -357,11 +365,17 @@ def _draw_row(
         differences[diverged], at[diverged],
         s=32, marker="x", color=look.color, linewidth=1.2, zorder=3,
     )  # fmt: skip
-    estimate = mean_interval(differences)
     if np.isfinite(estimate.low):
         axes.plot([estimate.low, estimate.high], [y, y], color=look.color, linewidth=1.6, zorder=4)
     axes.plot(estimate.mean, y, marker="|", color=look.color, markersize=15, markeredgewidth=2.4, zorder=5)
     return estimate.mean
+
+
+def _drawn(of_seeds: Sequence[_T]) -> Sequence[_T]:
+    """All seeds, or of many `SEEDS_DRAWN` at equal distances; mean, band and interval are of all."""
+    if len(of_seeds) <= SEEDS_DRAWN:
+        return of_seeds
+    return [of_seeds[i * len(of_seeds) // SEEDS_DRAWN] for i in range(SEEDS_DRAWN)]
 
 
 def _legend_line(look: _Look, label: str) -> Line2D:
@@ -379,12 +393,16 @@ def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
 
 def _notes(study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
     notes = []
+    if (most := max(map(len, by_arm.values()))) > SEEDS_DRAWN:
+        notes.append(
+            f"Single seeds: {SEEDS_DRAWN} of an arm are drawn, of up to {most:,}; means, bands and intervals "
+            "are of all."
+        )
     for arm in baseline_first(study):
         if diverged := [outcome for outcome in by_arm[arm.name] if outcome.diverged]:
-            seeds = ", ".join(str(outcome.run.seed) for outcome in diverged)
-            plural = "s" if len(diverged) > 1 else ""
+            seeds = named_seeds([outcome.run.seed for outcome in diverged])
             notes.append(
-                f"Diverged (×): {arm.label}, seed{plural} {seeds}; counted as chance, "
+                f"Diverged (×): {arm.label}, {seeds}; counted as chance, "
                 f"{100 * diverged[0].final[f'val_{study.metric}']:.3g} %, from there on."
             )
     return notes + missing_notes(study, runs) + audit_lines(study, audit_study(study, by_arm))

@@ -9,6 +9,7 @@ missing runs are no results and are left out.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,8 +223,8 @@ class StudyRun:
         directory: Where its record is, or will be.
         status: completed, diverged, running, failed or missing.
         record: Content of record.json; None where there is none.
-        history: metrics.csv, one row per epoch, as `ablations.records` states; None where there
-            is none.
+        history: Of metrics.csv at least epoch, step and validation metrics, one row per epoch, as
+            `ablations.records` states; None where there is none.
     """
 
     arm: str
@@ -233,6 +234,23 @@ class StudyRun:
     status: str
     record: Mapping[str, Any] | None
     history: "pd.DataFrame | None"
+
+    def measured(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and validation values of the epochs that were measured, each `(E,)`.
+
+        Args:
+            metric: Its name in `METRICS`.
+
+        Raises:
+            ValueError: A completed run without a finite curve.
+        """
+        if metric not in self._measured:  # tables, figures and verdicts ask for the same
+            self._measured[metric] = _measured(self, metric)
+        return self._measured[metric]
+
+    @cached_property
+    def _measured(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -292,7 +310,7 @@ def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]
         raise ValueError(f"study {study.name}: an arm has two runs of one seed")
 
     results = [run for run in sorted(runs, key=lambda run: run.seed) if run.status in DONE]
-    measured = {run.run_id: _measured(run, study.metric) for run in results}
+    measured = {run.run_id: run.measured(study.metric) for run in results}
 
     def longest(of: Sequence[StudyRun]) -> np.ndarray:
         return max((measured[run.run_id][0] for run in of), key=len, default=np.empty(0))
@@ -321,12 +339,11 @@ def final_value(record: Mapping[str, Any], part: str, metric: str) -> float:
 
 
 def _measured(run: StudyRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and validation values of the epochs that were measured, each `(E,)`."""
     if run.history is None or f"val_{metric}" not in run.history:
         steps, curve = np.empty(0), np.empty(0)
     else:
-        steps = run.history["step"].to_numpy(dtype=float)
-        curve = run.history[f"val_{metric}"].to_numpy(dtype=float)
+        columns, values = run.history.columns, run.history.to_numpy(dtype=float)
+        steps, curve = values[:, columns.get_loc("step")], values[:, columns.get_loc(f"val_{metric}")]
     if run.status == DIVERGED:  # its last epoch may have a row without a validation
         return steps[np.isfinite(curve)], curve[np.isfinite(curve)]
     if curve.size == 0 or not np.isfinite(curve).all():

@@ -1,8 +1,10 @@
 """From a study's file to its planned runs, and from those to how they stand.
 
-A study selects runs, it does not own them: a run that two studies plan is one run.
+A study selects runs, it does not own them: a run that two studies plan is one run. What takes time is done
+once per arm, not once per run, so that 100,000 runs are planned in seconds.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from ablations.configuration import (
     CONFIG_DIR,
@@ -24,7 +26,7 @@ from ablations.configuration import (
     quote_option_names,
 )
 from ablations.errors import UserError, explained
-from ablations.records import COMPLETED, RunDirectory, UnreadableRecord, as_history, planned_epochs
+from ablations.records import COMPLETED, RunDirectory, UnreadableRecord, planned_epochs
 from ablations.results import METRICS, Arm, PaperRow, Study, StudyFigure, StudyRun
 
 STUDY_KEYS = {
@@ -38,6 +40,9 @@ PAPER_ROW_KEYS = {"label", "paper_values"}
 
 AS_BASELINE = "baseline"
 """In place of a number in an arm's match_parameters: as many as the arm that it is compared with has."""
+
+LONGEST_SEEDS = 60
+"""Characters that the seeds of a varied study take in the names of its files; more are a hash."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +94,19 @@ def study_names() -> list[str]:
 
 
 def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -> list[RunConfiguration]:
-    """Compose once and resolve once per seed; Hydra must be initialized.
+    """Compose once for all seeds; Hydra must be initialized.
 
     Args:
         overrides: As on the command line, without sweeps.
         seeds: One run each; None: the one seed that the configuration has.
     """
     config = compose(CONFIG_NAME, quote_option_names(overrides), return_hydra_config=True)
-    choices = config.hydra.runtime.choices
-    runs = []
-    for seed in [config.seed] if seeds is None else seeds:
-        with open_dict(config):
-            config.seed = seed
-        runs.append(RunConfiguration.from_composed(config, choices, config.hydra.overrides.task))
-    return runs
+    return RunConfiguration.for_seeds(
+        config,
+        config.hydra.runtime.choices,
+        config.hydra.overrides.task,
+        [config.seed] if seeds is None else list(seeds),
+    )
 
 
 def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[PlannedRun]]:
@@ -143,11 +147,12 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
     runs = []
     for arm in node["arms"]:
         arm_overrides = _arm_overrides(node, arm, base, overrides)
+        quoted = quote_option_names(arm_overrides)
         for configuration in compose_runs(arm_overrides, seeds):
             runs.append(
                 PlannedRun(
                     arm=arm["name"],
-                    overrides=(*quote_option_names(arm_overrides), f"seed={configuration.seed}"),
+                    overrides=(*quoted, f"seed={configuration.seed}"),
                     configuration=configuration,
                     group=name,
                 )
@@ -212,20 +217,21 @@ def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
     entries, problems = [], []
     for run in runs:
         directory = run.directory
-        record, rows = None, None
+        record, history = None, None
         try:
             record = directory.read()
         except UnreadableRecord as error:
             problems.append(f"unreadable record, counted as missing: {error}")
         if record is not None:
-            rows = directory.rows()
-        status = directory.status_of(record, rows)
+            history = directory.validation_history()
+            if record["config"] == run.configuration.resolved:
+                # Most of a record's memory; planned configurations share all but their seeds.
+                record["config"] = run.configuration.resolved
+        status = directory.status_of(record, history)
         if record is not None and record["status"] == COMPLETED != status:
-            problems.append(directory.why_missing(record, rows))
-            rows = None
-        entries.append(
-            StudyRun(run.arm, run.seed, run.run_id, directory.path, status, record, as_history(rows))
-        )
+            problems.append(directory.why_missing(record, history))
+            history = None
+        entries.append(StudyRun(run.arm, run.seed, run.run_id, directory.path, status, record, history))
     return entries, problems
 
 
@@ -340,14 +346,18 @@ def _output_suffix(overrides: Sequence[str], seeds: Sequence[int] | None) -> str
         item for item in overrides if is_tuning(item) or not is_outside_identity(item.partition("=")[0])
     ]
     if seeds is not None:
-        changes.append("seed=" + ",".join(map(str, seeds)))
+        text = ",".join(map(str, seeds))
+        if len(text) > LONGEST_SEEDS:  # the name of a file ends at 255 characters
+            digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+            text = f"{min(seeds)}-{max(seeds)}.n{len(seeds)}.{digest}"
+        changes.append(f"seed={text}")
     return "".join("__" + re.sub(r"[^\w=.,-]", "_", change) for change in changes)
 
 
 def _scale(runs: Sequence[PlannedRun]) -> str:
     """One line: which networks, in what they differ from the paper's, on which data, for how long."""
     networks = []
-    for run in runs:
+    for run in {run.arm: run for run in runs}.values():  # runs of an arm have one network
         option, model = run.configuration.choices["model"], run.configuration.resolved["model"]
         networks.append(f"{option} ({_scaling(option, model)})")
     configuration = runs[0].configuration

@@ -7,6 +7,7 @@ that another process is training: the sweep waits for them and takes them over i
 
 import itertools
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +30,8 @@ from ablations.errors import RunsFailed, UserError
 from ablations.progress import SweepProgress
 from ablations.records import DONE, FAILED, RUNNING, UnreadableRecord
 from ablations.studies import PlannedRun, compose_runs, plan_study
+
+WHOLE_NUMBER = re.compile("0|[1-9][0-9]*")
 
 WAIT_S = 2.0
 """Seconds between two looks at runs that another process is training."""
@@ -96,6 +99,8 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
     """Every combination of the values that the arguments list."""
     axes: list[list[str]] = []
     swept: list[str] = []
+    seeds: list[int] | None = None
+    several_seeds = sum(_sets_seed(argument) for argument in arguments) > 1
     for argument in arguments:
         override = parse_override(argument)
         if override is None or not override.is_sweep_override():
@@ -107,6 +112,9 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
         if is_outside_identity(key) and key != "results_dir":
             raise UserError(f"{argument}: {key} changes no outcome, so there is nothing to sweep over")
         values = list(override.sweep_string_iterator())
+        if key == "seed" and not several_seeds and all(WHOLE_NUMBER.fullmatch(value) for value in values):
+            seeds = [int(value) for value in values]  # planned together: see `RunConfiguration.for_seeds`
+            continue
         axes.append([f"{key}={value}" for value in values])
         if key != "seed" and not is_outside_identity(key):
             swept.append(f"{key}={','.join(value.strip(chr(39)) for value in values)}")
@@ -114,11 +122,19 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
     keys = {item.partition("=")[0] for item in swept}
     planned = []
     for overrides in itertools.product(*axes):
-        (configuration,) = compose_runs(overrides)
+        configurations = compose_runs(overrides, seeds)
         chosen = [item for item in overrides if item.partition("=")[0] in keys]
-        arm = " ".join(item.replace("'", "") for item in chosen) or configuration.arm_name
-        planned.append(PlannedRun(arm, tuple(quote_option_names(overrides)), configuration, group))
+        arm = " ".join(item.replace("'", "") for item in chosen) or configurations[0].arm_name
+        quoted = quote_option_names(overrides)
+        for configuration in configurations:
+            own = quoted if seeds is None else [*quoted, f"seed={configuration.seed}"]
+            planned.append(PlannedRun(arm, tuple(own), configuration, group))
     return planned
+
+
+def _sets_seed(argument: str) -> bool:
+    override = parse_override(argument)
+    return override is not None and override.key_or_group == "seed"
 
 
 def sweep(runs: Sequence[PlannedRun], launcher: Launcher) -> None:

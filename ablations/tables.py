@@ -18,7 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from ablations.audit import audit_columns, audit_notes, audit_panel, audit_study
+from ablations.audit import Audit, audit_columns, audit_notes, audit_panel, audit_study
 from ablations.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING
 from ablations.results import (
     METRICS,
@@ -43,6 +43,7 @@ from ablations.statistics import (
 from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
 from ablations.tuning_tables import tuning_notes
 
+SEEDS_NAMED = 20  # in a note; of a thousand it would fill pages
 COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
 INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds", "depth")
 
@@ -67,7 +68,16 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
         ValueError: As `ablations.results.outcomes`, or runs of one arm differ in size.
     """
     by_arm = outcomes(study, runs)
-    audits = {audit.arm.name: audit for audit in audit_study(study, by_arm)}
+    return _study_table(study, runs, by_arm, audit_study(study, by_arm))
+
+
+def _study_table(
+    study: Study,
+    runs: Sequence[StudyRun],
+    by_arm: Mapping[str, Sequence[Outcome]],
+    audits_of_arms: Sequence[Audit],
+) -> pd.DataFrame:
+    audits = {audit.arm.name: audit for audit in audits_of_arms}
     printed = _printed_metrics(study)
     rows = []
     for arm in baseline_first(study):
@@ -98,12 +108,22 @@ def _printed_metrics(study: Study) -> list[str]:
 
 def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
     """The study as a Markdown page: title, scale, tables (accuracy; course and size; audit), notes."""
-    return markdown_page(study.title, _subtitle(study), _panels(study, runs), _notes(study, runs))
+    _, panels, notes = _contents(study, runs)
+    return markdown_page(study.title, _subtitle(study), panels, notes)
 
 
 def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
     """The study as a LaTeX table environment, for the packages booktabs and adjustbox."""
-    return latex_page(study.title, _subtitle(study), study.output, _panels(study, runs), _notes(study, runs))
+    _, panels, notes = _contents(study, runs)
+    return latex_page(study.title, _subtitle(study), study.output, panels, notes)
+
+
+def _contents(study: Study, runs: Sequence[StudyRun]) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:
+    """The table; and as people read it, its panels and notes. All from one reading of the runs."""
+    by_arm = outcomes(study, runs)
+    audits = audit_study(study, by_arm)
+    table = _study_table(study, runs, by_arm, audits)
+    return table, _panels(_readable(study, table), audits), _notes(study, runs, by_arm, audits)
 
 
 def _subtitle(study: Study) -> str:
@@ -159,12 +179,13 @@ def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
         ValueError: As `study_table`; then nothing is written.
         OSError: The folder cannot be written.
     """
+    table, panels, notes = _contents(study, runs)
     return write_table_files(
         folder,
         study.output,
-        csv=study_table(study, runs),
-        markdown=markdown_table(study, runs),
-        latex=latex_table(study, runs),
+        csv=table,
+        markdown=markdown_page(study.title, _subtitle(study), panels, notes),
+        latex=latex_page(study.title, _subtitle(study), study.output, panels, notes),
     )
 
 
@@ -295,13 +316,12 @@ def _as_printed(metric: str, value: float) -> str:
     return f"{value:.2f}" if metric == "map100" else f"{value:.3f}"
 
 
-def _panels(study: Study, runs: Sequence[StudyRun]) -> list[pd.DataFrame]:
+def _panels(readable: pd.DataFrame, audits: Sequence[Audit]) -> list[pd.DataFrame]:
     """Tables that fit a page, where one of all columns would not: metrics; course and size; the audit."""
-    readable = _readable(study, study_table(study, runs))
     split = list(readable.columns).index("difference test, pp") + 1
     first = readable.iloc[:, :split]
     second = readable.iloc[:, [0, *range(split, readable.shape[1])]]
-    audit = audit_panel(audit_study(study, outcomes(study, runs)))
+    audit = audit_panel(audits)
     return [first, second, *([pd.DataFrame(audit)] if audit else [])]
 
 
@@ -340,8 +360,12 @@ def _epochs(row: pd.Series) -> str:
     return f"{'never' if np.isinf(median) else f'{median:g}'} ({row['n_reached_target']} / {n})"
 
 
-def _notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
-    by_arm = outcomes(study, runs)
+def _notes(
+    study: Study,
+    runs: Sequence[StudyRun],
+    by_arm: Mapping[str, Sequence[Outcome]],
+    audits: Sequence[Audit],
+) -> list[str]:
     all_outcomes = [outcome for of_arm in by_arm.values() for outcome in of_arm]
     notes = []
     if not any(run.status == COMPLETED for run in runs):
@@ -382,7 +406,7 @@ def _notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
             f"A diverged run is a result: its final {metric} counts as chance ({per_cent}), its "
             "curve is chance from where it diverged, and it never reaches the target."
         )
-    notes += audit_notes(audit_study(study, by_arm))
+    notes += audit_notes(audits)
     return notes + provenance("Trained", [_record(outcome) for outcome in all_outcomes])
 
 
@@ -403,9 +427,16 @@ def missing_notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
     notes = []
     for arm in baseline_first(study):
         for status in (FAILED, RUNNING, MISSING):
-            seeds = sorted(run.seed for run in runs if (run.arm, run.status) == (arm.name, status))
+            seeds = sorted(run.seed for run in runs if run.arm == arm.name and run.status == status)
             if seeds:
-                named = ", ".join(map(str, seeds))
-                plural = "s" if len(seeds) > 1 else ""
-                notes.append(f"Left out: {arm.label}, seed{plural} {named} ({status}).")
+                notes.append(f"Left out: {arm.label}, {named_seeds(seeds)} ({status}).")
     return notes
+
+
+def named_seeds(seeds: Sequence[int]) -> str:
+    """Seeds as a note names them: "seeds 0, 3"; of more than `SEEDS_NAMED` the first, and how many."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if len(seeds) <= SEEDS_NAMED:
+        return f"seeds {', '.join(map(str, seeds))}"
+    return f"{len(seeds):,} seeds ({', '.join(map(str, seeds[:3]))}, ...)"

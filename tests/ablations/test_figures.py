@@ -225,3 +225,22 @@ def test_a_study_of_several_figures_draws_each_of_its_arms(
 def test_a_study_without_figures_of_its_own_has_one(residual_study, make_runs, tmp_path) -> None:
     paths = write_figures(residual_study, make_runs(residual_study), tmp_path)
     assert [path.name for path in paths] == ["figure09_residual.png", "figure09_residual.svg"]
+
+
+def test_of_many_seeds_some_are_drawn_and_all_are_counted(
+    residual_study: Study, make_run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "SEEDS_DRAWN", 4)
+    study = replace(residual_study, seeds=tuple(range(9)))
+    runs = [make_run("with", seed, [0.5, 0.8 + 0.01 * seed]) for seed in study.seeds]
+    runs += [make_run("without", seed, [0.4, 0.7 + 0.02 * seed]) for seed in study.seeds]
+    figure = draw_study(study, runs)
+    left, right = figure.axes
+    assert sum(line.get_linewidth() == 0.7 for line in left.lines) == 2 * 4
+    np.testing.assert_allclose(left.lines[0].get_ydata(), [50, 80])  # the first seed is among them
+    mean = next(line for line in left.lines if line.get_linewidth() == 2)
+    np.testing.assert_allclose(mean.get_ydata(), [50, 84])  # of all nine
+    assert sum(len(dots.get_offsets()) for dots in right.collections) == 2 * 4
+    assert "Single seeds: 4 of an arm are drawn, of up to 9; means, bands and intervals are of all." in texts(
+        figure
+    )

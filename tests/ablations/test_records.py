@@ -474,3 +474,57 @@ def test_a_cut_off_checkpoint_is_none(directory: RunDirectory) -> None:
     assert directory.checkpoint() is None
     directory.checkpoint_path.write_bytes(b"")
     assert directory.checkpoint() is None
+
+
+# Read faster
+
+
+def test_the_validation_history_is_the_part_of_the_history_that_is_compared(
+    directory: RunDirectory, configuration, write_run
+) -> None:
+    write_run(configuration, epochs=40)
+    lines = directory.history_path.read_text().splitlines()
+    lines[3] = "3,282,1e-05,2E+3,-0.5,0.30000000000000004,0.1,1,7"
+    for text in ("\n".join(lines) + "\n", "\n".join(lines), "\r\n".join(lines) + "\r\n"):
+        directory.history_path.write_text(text, newline="")
+        whole, compared = directory.history(), directory.validation_history()
+        assert whole is not None
+        assert compared is not None
+        assert list(compared.columns) == ["epoch", "step", "val_top1", "val_top5"]
+        for name in compared:
+            assert compared[name].tolist() == whole[name].tolist()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "1,94,x,.5,1,.5,.7,.1,2",
+        "1,94,1..0,.5,1,.5,.7,.1,2",
+        "1,94,,.5,1,.5,.7,.1,2",
+        "1,94,1,0.5,1,0.5,0.7,0.1",
+        "1,94,1,0.5,1,0.5,0.7,0.1,2,3",
+        "1,94.5,1,0.5,1,0.5,0.7,0.1,2",
+        "1,94,1,0.5,1,1e999,0.7,0.1,2",
+        "1,94,1,0.5,1,0.5,0.7,0.1,2\n\n",
+        "1,94,1,0.5,1,0.5,0.7,0.1,2\n1,188,1,0.5,1,0.5,0.7,0.1,2",
+        "1,94,1,0.5,1,0.5,0.7,0.1,2\n2,94,1,0.5,1,0.5,0.7,0.1,2",
+        '"1,94,1,0.5,1,0.5,0.7,0.1,2',
+    ],
+)
+def test_damage_is_seen_in_columns_that_are_not_compared_too(directory: RunDirectory, row: str) -> None:
+    directory.path.mkdir(parents=True)
+    directory.history_path.write_bytes(HEADER + row.encode() + b"\n")
+    assert directory.history() is None
+    assert directory.validation_history() is None
+
+
+@pytest.mark.parametrize(
+    "row", ["1,94,nan,.5,1,.5,.7,.1,2", ' 1,94,inf,".5",1,.5,.7,.1,2', "1,94,1,0.5,1,0.5,0.7,0.1,2"]
+)
+def test_what_is_read_as_a_number_is_read_by_both(directory: RunDirectory, row: str) -> None:
+    directory.path.mkdir(parents=True)
+    directory.history_path.write_bytes(HEADER + row.encode() + b"\n")
+    whole, compared = directory.history(), directory.validation_history()
+    assert whole is not None
+    assert compared is not None
+    assert compared.to_numpy().tolist() == whole[list(compared.columns)].to_numpy(dtype=float).tolist()

@@ -355,3 +355,91 @@ def test_the_arms_of_the_spectrum_have_the_parameters_of_the_default(configure) 
     middle = {run.arm: round(728 * run.configuration.resolved["model"]["width"]) for run in runs}
     by_segments = {arm.removesuffix("_none"): n for arm, n in middle.items() if arm.endswith("_none")}
     assert by_segments == {"channels_1": 91, "channels_4": 80, "channels_16": 52, "channels_all": 29}
+
+
+# Many runs
+
+
+@pytest.fixture
+def resolutions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The seeds that are resolved one by one from here on."""
+    resolved: list[int] = []
+    resolve = RunConfiguration.from_composed.__func__
+
+    def count(cls: type, config: Any, *arguments: Any) -> RunConfiguration:
+        resolved.append(config.seed)
+        return resolve(cls, config, *arguments)
+
+    monkeypatch.setattr(RunConfiguration, "from_composed", classmethod(count))
+    return resolved
+
+
+def one_by_one(overrides: list[str], seeds: list[int]) -> list[RunConfiguration]:
+    return [compose_runs([*overrides, f"++seed={seed}"])[0] for seed in seeds]
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("dataset", sorted(path.stem for path in (CONFIG_DIR / "dataset").glob("*.yaml")))
+def test_runs_of_many_seeds_are_those_of_each_seed(dataset: str, resolutions: list[int]) -> None:
+    seeds, overrides = [3, 0, 17, 4_294_967_295], [f"dataset={dataset}", "dataset.root=."]
+    together = compose_runs(overrides, seeds)
+    assert resolutions == [3, 0]  # however many there are
+    (alone,) = one_by_one(overrides, seeds[2:3])
+    run = together[2]
+    assert (run.resolved, run.choices, run.run_id) == (alone.resolved, alone.choices, alone.run_id)
+    assert [run.seed for run in together] == seeds
+    assert len({run.run_id for run in together}) == 4
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["results_dir=results-${seed}"],  # text with a seed in it
+        ["trainer.threads=${seed}"],  # a key that is no seed, and might be checked
+        ["+recipe.selected=${oc.select:seed}"],  # computed
+        ["+table=[a,a,a,b,b]", "+looked_up='${oc.select:table.${seed}}'"],  # of which the first two are equal
+        ["+model.seed=${seed}"],
+    ],
+)
+def test_what_else_depends_on_the_seed_is_resolved_for_each(
+    overrides: list[str], resolutions: list[int]
+) -> None:
+    seeds = [3, 4, 2]
+    together = compose_runs(overrides, seeds)
+    assert resolutions == seeds
+    for run, alone in zip(together, one_by_one(overrides, seeds), strict=True):
+        assert (run.resolved, run.run_id) == (alone.resolved, alone.run_id)
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_seed_elsewhere_than_in_the_identity_is_replaced_too(resolutions: list[int]) -> None:
+    runs = compose_runs(["+logger.seed=${seed}", "+recipe.nested={seed: '${seed}', other: 7}"], [1, 2, 7])
+    assert resolutions == [1, 2]
+    assert [run.resolved["logger"]["seed"] for run in runs] == [1, 2, 7]
+    assert [run.resolved["recipe"]["nested"] for run in runs] == [
+        {"seed": seed, "other": 7} for seed in (1, 2, 7)
+    ]
+    assert runs[2].run_id == RunConfiguration(runs[2].resolved, runs[2].choices).run_id
+
+
+@pytest.mark.usefixtures("hydra")
+def test_many_runs_share_what_they_have_in_common(results_dir, write_run) -> None:
+    _, planned = plan_study("residual", [f"results_dir={results_dir}", "seed=range(5)"])
+    assert planned[2].configuration.resolved["model"] is planned[3].configuration.resolved["model"]
+    write_run(planned[2].configuration)
+    write_run(planned[3].configuration, config=dict(planned[3].configuration.resolved) | {"logger": None})
+    entries, _ = standing(planned)
+    kept, own = entries[2].record, entries[3].record
+    assert kept is not None
+    assert own is not None
+    assert kept["config"] is planned[2].configuration.resolved
+    assert own["config"]["logger"] is None  # as it was run, not as it is planned
+
+
+@pytest.mark.usefixtures("hydra")
+def test_the_files_of_many_seeds_have_short_names() -> None:
+    names = [plan_study("residual", [f"seed=range({seeds})"])[0].output for seeds in ("300", "0,600,2")]
+    assert names[0].startswith("figure09_residual__seed=0-299.n300.")
+    assert len({*names}) == 2
+    assert all(len(name) < 100 for name in names)

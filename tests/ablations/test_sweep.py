@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ablations import sweep as sweep_module
-from ablations.configuration import is_group
+from ablations.configuration import RunConfiguration, is_group
 from ablations.errors import RunsFailed, UserError
 from ablations.studies import PlannedRun, compose_runs, plan_study
 from ablations.sweep import plan_sweep, sweep
@@ -412,3 +412,25 @@ def test_a_sweep_that_is_done_imports_nothing_heavy(results_dir: Path, write_run
         f"8 of 8 runs done; records: {results_dir}/runs",
         "[]",
     ]
+
+
+@pytest.mark.usefixtures("hydra")
+def test_seeds_are_composed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[list[int] | None] = []
+
+    def count(overrides: Sequence[str], seeds: Any = None) -> list[RunConfiguration]:
+        composed.append(seeds)
+        return compose_runs(overrides, seeds)
+
+    monkeypatch.setattr(sweep_module, "compose_runs", count)
+    runs = plan_sweep(["residual='true','false'", "seed=range(200)"])
+    assert len(runs) == 400
+    assert composed == [list(range(200))] * 2
+    assert [(run.arm, run.seed) for run in runs[:3]] == [
+        ("residual=true", 0), ("residual=false", 0), ("residual=true", 1)
+    ]  # fmt: skip
+    (alone,) = compose_runs(runs[-1].overrides)
+    assert alone.run_id == runs[-1].run_id
+    composed.clear()
+    assert [run.seed for run in plan_sweep(["seed=1,2", "++seed=5"])] == [5]  # the last one counts
+    assert composed == [None, None]

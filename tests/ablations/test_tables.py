@@ -14,7 +14,14 @@ import pytest
 from rich.console import Console
 
 from ablations.results import Study, StudyRun
-from ablations.tables import console_table, latex_table, markdown_table, study_table, write_tables
+from ablations.tables import (
+    console_table,
+    latex_table,
+    markdown_table,
+    named_seeds,
+    study_table,
+    write_tables,
+)
 
 T_2 = 4.302653  # 97.5 % quantile of Student's t with 2 degrees of freedom
 
@@ -265,3 +272,18 @@ def test_more_pairs_than_can_be_enumerated(residual_study: Study, make_run) -> N
 def test_tables_do_not_import_matplotlib() -> None:
     code = "import sys, ablations.tables; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_seeds_are_named_up_to_a_point() -> None:
+    assert named_seeds([3]) == "seed 3"
+    assert named_seeds([0, 3]) == "seeds 0, 3"
+    assert named_seeds(range(20)).endswith("18, 19")
+    assert named_seeds(range(5, 5000)) == "4,995 seeds (5, 6, 7, ...)"
+
+
+def test_files_hold_what_the_single_functions_give(residual_study: Study, make_runs, tmp_path: Path) -> None:
+    runs = make_runs(residual_study)
+    csv, markdown, latex = write_tables(residual_study, runs, tmp_path)
+    assert csv.read_text() == study_table(residual_study, runs).to_csv(index=False)
+    assert markdown.read_text() == markdown_table(residual_study, runs)
+    assert latex.read_text() == latex_table(residual_study, runs)
