@@ -7,6 +7,7 @@
                                                  of a study that was varied on the command line
     python -m ablations residual tuning=learning_rate
                                                  of a study whose arms were tuned, with every trial
+    python -m ablations residual seeds=auto      of one that got as many seeds as its verdicts need
     python -m ablations verdicts                 whether the claims of conf/claims hold
     python -m ablations verdicts residual --record FILE, or --check FILE
                                                  of a study; write them down, or exit with 1 where one differs
@@ -64,7 +65,8 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
     Raises:
         UserError: A study does not exist.
     """
-    from ablations.studies import hydra_configuration, plan_study, standing, study_names
+    from ablations.auto_seeds import follow_study
+    from ablations.studies import hydra_configuration, plan_study, seed_budget, standing, study_names
 
     known = study_names()
     if unknown := [name for name in names if name not in known]:
@@ -72,8 +74,11 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
     loaded = []
     with hydra_configuration():
         for name in names or known:
-            study, planned = plan_study(name, overrides)
-            runs, problems = standing(planned)
+            if seed_budget(overrides) is None:
+                study, planned = plan_study(name, overrides)
+                runs, problems = standing(planned)
+            else:
+                study, planned, runs, problems = follow_study(name, overrides)
             for problem in problems:
                 print(problem, file=sys.stderr)
             loaded.append((study, runs, planned[0].configuration.results_dir))
@@ -135,9 +140,10 @@ def judge_claims(arguments: Sequence[str]) -> None:
         VerdictsDiffer: A verdict is not the recorded one.
     """
     from ablations import verdict_tables
+    from ablations.auto_seeds import judge_by_looks
     from ablations.benchmark_verdicts import judge_benchmark
     from ablations.claims import BENCHMARK, load_claims
-    from ablations.studies import compose_runs, hydra_configuration, output_suffix, study_names
+    from ablations.studies import compose_runs, hydra_configuration, output_suffix, seed_budget, study_names
     from ablations.verdicts import judge_study, untestable
 
     options = verdict_tables.parse_options(arguments)
@@ -161,7 +167,14 @@ def judge_claims(arguments: Sequence[str]) -> None:
     check_results_dir(results_dir)
     chosen = [name for name in study_names() if name in of_studies]
     studies = [(study, runs) for study, runs, _ in load_studies(chosen, options.overrides)] if chosen else []
-    found = [verdict for study, runs in studies for verdict in judge_study(asked, study, runs)]
+    budget = seed_budget(options.overrides)
+    found = []
+    for study, runs in studies:
+        found += (
+            judge_study(asked, study, runs)
+            if budget is None
+            else judge_by_looks(asked, study, runs, budget).verdicts
+        )
     found += judge_benchmark(asked, results_dir)
     found += [untestable(claim) for claim in asked if claim.study is None]
     by_id = {verdict.claim.id: verdict for verdict in found}

@@ -33,6 +33,8 @@ NOT_IDENTITY = (
     "logger",
     "trainer",
     "study",
+    "seeds",
+    "seed_budget",
     "diagnostics",
     "tuning",
     "dataset.root",
@@ -41,7 +43,8 @@ NOT_IDENTITY = (
     "dataset.num_workers",
     "dataset.max_undecodable_share",
 )
-"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record), diagnostics.
+"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record), diagnostics,
+and how many runs a study has.
 
 Of `dataset.files` the checksums are part of it; how many images may be undecodable decides whether a run
 ends, not what it ends with.
@@ -114,6 +117,7 @@ class RunConfiguration:
             config.pop("hydra", None)
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(resolved, dict)
+        _refuse_study_keys(resolved, overrides)
         for key in REQUIRED:
             node = resolved
             for part in key.split("."):
@@ -293,6 +297,16 @@ def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed:
     for key, *below in places:
         copy[key] = _with_seed(copy[key], [tuple(below)], seed) if below else seed
     return copy
+
+
+def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
+    """Leave out what says how many seeds a study has, which a run cannot be asked for."""
+    seeds, budget = resolved.pop("seeds", None), resolved.pop("seed_budget", None)
+    keys = {override.key_or_group for item in overrides if (override := parse_override(item))}
+    if seeds is not None:
+        raise UserError(f"seeds={seeds}: only beside a study: -m study=NAME seeds=auto")
+    if "seed_budget" in keys:
+        raise UserError(f"seed_budget={budget}: only beside seeds=auto: -m study=NAME seeds=auto")
 
 
 def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:

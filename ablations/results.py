@@ -184,6 +184,7 @@ class Study:
         figures: Its figures; empty: one of all arms, named as its table.
         paper_only: Rows of the paper's table that no arm stands for.
         tuning: How its arms were tuned; None where all have the configured settings.
+        notes: What a reader of its tables needs to know beside the rest; sentences.
     """
 
     name: str
@@ -199,6 +200,7 @@ class Study:
     figures: tuple[StudyFigure, ...] = ()
     paper_only: tuple[PaperRow, ...] = ()
     tuning: Tuning | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def metric(self) -> str:

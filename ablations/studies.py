@@ -28,6 +28,8 @@ from ablations.configuration import (
 from ablations.errors import UserError, explained
 from ablations.records import COMPLETED, RunDirectory, UnreadableRecord, planned_epochs
 from ablations.results import METRICS, Arm, PaperRow, Study, StudyFigure, StudyRun
+from ablations.sequential import FIRST_LOOK
+from lightning_modules.validation import require_integer
 
 STUDY_KEYS = {
     "name", "title", "source", "output", "base", "arms", "baseline", "seeds", "metrics", "target",
@@ -37,6 +39,9 @@ ARM_KEYS = {"name", "label", "choose", "paper"}
 OPTIONAL_ARM_KEYS = {"paper_values", "baseline"}
 FIGURE_KEYS = {"output", "title", "source", "arms", "baseline"}
 PAPER_ROW_KEYS = {"label", "paper_values"}
+
+AUTO_KEYS = ("seeds", "seed_budget")
+"""What asks for as many seeds as a study's verdicts need; no run is configured with it."""
 
 AS_BASELINE = "baseline"
 """In place of a number in an arm's match_parameters: as many as the arm that it is compared with has."""
@@ -109,7 +114,9 @@ def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -
     )
 
 
-def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[PlannedRun]]:
+def plan_study(
+    name: str, overrides: Sequence[str] = (), *, auto_seeds: Sequence[int] | None = None
+) -> tuple[Study, list[PlannedRun]]:
     """The runs of a study: every arm with every seed; with `tuning=NAME` among the overrides every arm at
     its best settings with every fresh seed (see `ablations.tuning`).
 
@@ -117,6 +124,7 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
         name: Of the file in conf/study.
         overrides: What the user sets beside it. They go before the study's base; a list of seeds
             replaces the study's.
+        auto_seeds: The seeds of a look, where the overrides ask for seeds=auto (`ablations.auto_seeds`).
 
     Raises:
         UserError: An override sets what the arms differ in, or sweeps over anything but the seed;
@@ -124,10 +132,12 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
             tuned and trials are missing.
         HydraException: An option or key does not exist.
     """
+    assert (auto_seeds is None) == (seed_budget(overrides) is None)
     if tuning_option(overrides) is not None:
         from ablations.tuning import plan_tuned_study  # which plans with this function
 
         return plan_tuned_study(name, overrides)
+    suffix = output_suffix(overrides)
     seeds_override, overrides = split_seed(overrides)
     with_study = [f"study={name}", *overrides]
     config = compose(CONFIG_NAME, quote_option_names(with_study))
@@ -143,6 +153,7 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
     base = [f"{group}={option}" for group, option in node["base"].items()]
     base = [item for item in base if item.partition("=")[0] not in set_by_user]
     seeds = node["seeds"] if seeds_override is None else seeds_override
+    seeds = seeds if auto_seeds is None else auto_seeds
 
     runs = []
     for arm in node["arms"]:
@@ -157,7 +168,6 @@ def plan_study(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
                     group=name,
                 )
             )
-    suffix = _output_suffix(overrides, seeds_override)
     study = Study(
         name=name,
         title=node["title"],
@@ -203,6 +213,40 @@ def _arm_overrides(
             raise UserError(str(error)) from error
         overrides = [item for item in overrides if not item.lstrip("+").startswith("model.width=")]
     return [*base, *(f"{key}={value}" for key, value in choose.items()), *overrides]
+
+
+def seed_budget(overrides: Sequence[str]) -> int | None:
+    """The largest number of seeds per arm, where overrides ask for seeds=auto; None where they do not.
+
+    Raises:
+        UserError: A value that is not allowed, a budget without seeds=auto, or a seed beside it.
+    """
+    words: dict[str, tuple[str, Any]] = {}
+    for argument in overrides:
+        override = parse_override(argument)
+        if override is not None and override.key_or_group in ("seed", *AUTO_KEYS):
+            words[override.key_or_group] = argument, override.value()
+    word, seeds = words.get("seeds", ("", None))
+    if seeds not in ("auto", None):
+        raise UserError(f"{word}: must be auto or null; seeds of your own: seed=0,1,2")
+    word, budget = words.get("seed_budget", ("", _default_budget()))
+    if seeds is None:
+        if word:
+            raise UserError(f"{word}: only beside seeds=auto")
+        return None
+    if "seed" in words:
+        raise UserError(f"{words['seed'][0]}: seeds=auto chooses the seeds, so it cannot be set beside it")
+    if (tuning := tuning_option(overrides)) is not None:
+        raise UserError(f"tuning={tuning}: tuned arms meet on fresh seeds, so not beside seeds=auto")
+    try:
+        require_integer("seed_budget", budget, FIRST_LOOK)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return int(budget)
+
+
+def _default_budget() -> int:
+    return int(OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml").seed_budget)
 
 
 def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
@@ -305,7 +349,7 @@ def is_tuning(argument: str) -> bool:
 
 
 def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
-    """Take the seeds out of the overrides; refuse any other sweep.
+    """Take the seeds out of the overrides, and what asks for seeds=auto; refuse any other sweep.
 
     Returns:
         The seeds, None where none are set, and the other overrides.
@@ -323,6 +367,8 @@ def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
                 raise UserError(f"{argument}: must be whole numbers, separated by commas")
             if len(set(seeds)) < len(seeds):
                 raise UserError(f"{argument}: a seed stands there twice")
+        elif override is not None and override.key_or_group in AUTO_KEYS:
+            continue
         elif override is not None and override.is_sweep_override():
             raise UserError(f"{argument}: beside a study only the seed can take several values")
         else:
@@ -337,20 +383,15 @@ def output_suffix(overrides: Sequence[str]) -> str:
         UserError: As `plan_study`, of the overrides alone.
     """
     seeds, others = split_seed(overrides)
-    return _output_suffix(others, seeds)
-
-
-def _output_suffix(overrides: Sequence[str], seeds: Sequence[int] | None) -> str:
-    """What tells the files of a varied study from those of the study as its file has it."""
-    changes = [
-        item for item in overrides if is_tuning(item) or not is_outside_identity(item.partition("=")[0])
-    ]
+    changes = [item for item in others if is_tuning(item) or not is_outside_identity(item.partition("=")[0])]
     if seeds is not None:
         text = ",".join(map(str, seeds))
         if len(text) > LONGEST_SEEDS:  # the name of a file ends at 255 characters
             digest = hashlib.sha256(text.encode()).hexdigest()[:12]
             text = f"{min(seeds)}-{max(seeds)}.n{len(seeds)}.{digest}"
         changes.append(f"seed={text}")
+    if (budget := seed_budget(overrides)) is not None:
+        changes += ["seeds=auto"] + ([f"seed_budget={budget}"] if budget != _default_budget() else [])
     return "".join("__" + re.sub(r"[^\w=.,-]", "_", change) for change in changes)
 
 

@@ -138,15 +138,29 @@ def _sets_seed(argument: str) -> bool:
 
 
 def sweep(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
-    """Bring every run to an outcome, then tell what failed.
+    """Check the runs that are missing, bring every run to an outcome, then tell what failed.
 
     Raises:
         UserError: A run cannot be as it is configured; nothing was written.
         RunsFailed: Runs failed or were lost, each named with its directory.
     """
-    todo = [run for run in runs if run.directory.status() not in DONE]
-    if todo:
+    check_missing(runs)
+    bring_to_outcome(runs, launcher)
+
+
+def check_missing(runs: Sequence[PlannedRun]) -> None:
+    """Check the runs that have no outcome yet.
+
+    Raises:
+        UserError: A run cannot be as it is configured.
+    """
+    if todo := [run for run in runs if run.directory.status() not in DONE]:
         _check(todo)
+
+
+def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
+    """As `sweep`, for runs that were checked."""
+    todo = [run for run in runs if run.directory.status() not in DONE]
     with SweepProgress(runs) as progress:
         failed = _launch_all(todo, launcher)
     done = sum(run.directory.status() in DONE for run in runs)

@@ -370,7 +370,7 @@ def _notes(
     notes = []
     if not any(run.status == COMPLETED for run in runs):
         notes.append("No completed run.")
-    notes += missing_notes(study, runs) + tuning_notes(study)
+    notes += [*missing_notes(study, runs), *tuning_notes(study), *study.notes]
     if not all_outcomes:
         return notes
     labels = {arm.name: arm.label for arm in study.arms}

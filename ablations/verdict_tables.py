@@ -290,6 +290,7 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
             "median ratio of the rounds and their range, which is an interval of the median; n is the number "
             "of rounds."
         )
+    notes += [note for study in testable for note in study.notes]
     scales: dict[str, list[str]] = {}
     for verdict in verdicts:
         if verdict.scale:

@@ -37,11 +37,16 @@ class RunSweeper(Sweeper):
                 ray.init.setdefault("object_store_memory", None)
 
     def sweep(self, arguments: list[str]) -> Any:
+        from ablations.auto_seeds import sweep_auto_seeds
+        from ablations.studies import seed_budget
         from ablations.sweep import plan_sweep, sweep
         from ablations.tuning import tune_studies
 
-        tune_studies(arguments, self.launcher)
-        sweep(plan_sweep(arguments), self.launcher)
+        if seed_budget(arguments) is None:
+            tune_studies(arguments, self.launcher)
+            sweep(plan_sweep(arguments), self.launcher)
+        else:
+            sweep_auto_seeds(arguments, self.launcher)
 
 
 ConfigStore.instance().store(
