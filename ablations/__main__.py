@@ -88,6 +88,7 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
 def reproduce_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
     """Write tables and figures, print the tables and the paths."""
     from ablations.figures import write_figures
+    from ablations.figures_factorial import write_factorial_figure
     from ablations.figures_tuning import write_tuning_figure
     from ablations.tables import console_table, write_tables
     from ablations.tuning_tables import write_trials
@@ -98,7 +99,8 @@ def reproduce_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
     paths = []
     for study, runs, results_dir in loaded:
         paths += write_tables(study, runs, results_dir / "tables")
-        paths += write_figures(study, runs, results_dir / "figures")
+        write = write_factorial_figure if study.design else write_figures
+        paths += write(study, runs, results_dir / "figures")
         if study.tuning is not None:
             paths += write_trials(study, results_dir / "tables")
             paths += write_tuning_figure(study, results_dir / "figures")

@@ -128,7 +128,7 @@ def follow_study(
         tell(f"{look}: {', '.join(judged.news[-1]) or 'nothing decided'}; {_outlook(arms, pairs[number:])}")
         if not arms:
             break
-    return replace(study, notes=judged.notes), planned, runs, problems
+    return replace(study, notes=(*study.notes, *judged.notes)), planned, runs, problems
 
 
 def judge_by_looks(

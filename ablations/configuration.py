@@ -67,6 +67,9 @@ an axis of an ablation."""
 NOT_GROUPS = ("claims",)
 """Folders of conf/ that are no config groups: nothing of a run is chosen from them."""
 
+MATCHED_SIZES = ("match_parameters", "match_multiply_adds")
+"""Keys that ask for a size of the network: its width is solved, and they are no part of the configuration."""
+
 REQUIRED = (
     *("seed", "train", "weights", "weights_sha256"),
     "results_dir",
@@ -101,7 +104,7 @@ class RunConfiguration:
     def from_composed(
         cls, config: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str] = ()
     ) -> Self:
-        """Resolve a composed configuration, and solve the width where `match_parameters` asks for it.
+        """Resolve a composed configuration, and solve the width where a size is to be matched.
 
         Args:
             config: As composed; a `hydra` node is left out.
@@ -110,7 +113,7 @@ class RunConfiguration:
 
         Raises:
             UserError: A key is deleted that every run has, results_dir is no folder's name, no width
-                gives the parameters that are to be matched, or the weights cannot be used.
+                gives the size that is to be matched, or the weights cannot be used.
         """
         config = config.copy()
         with open_dict(config):
@@ -134,8 +137,7 @@ class RunConfiguration:
                 require_boolean("trainer.sync_batchnorm", resolved["trainer"].get("sync_batchnorm"))
         except ValueError as error:
             raise UserError(str(error)) from error
-        if (parameters := resolved.pop("match_parameters", None)) is not None:
-            _match_parameters(resolved["model"], parameters, overrides)
+        _match_size(resolved, overrides)
         own = {
             group: option
             for group, option in choices.items()
@@ -349,17 +351,31 @@ def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
                 raise UserError(f"model.{key}={node}: the network of weights={path} has {value}")
 
 
-def _match_parameters(model: dict[str, Any], parameters: Any, overrides: Sequence[str]) -> None:
-    """Set a model's width so that it has that many trainable parameters."""
-    from ablations.width import solve_width  # imports torch: only where a width is to be solved
-
+def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
+    """Set the model's width so that it has the parameters or the multiply-adds that are wanted."""
+    wanted = {key: resolved.pop(key, None) for key in MATCHED_SIZES}
+    wanted = {key: number for key, number in wanted.items() if number is not None}
+    if not wanted:
+        return
+    asked = ", ".join(f"{key}={number}" for key, number in wanted.items())
+    if len(wanted) > 1:
+        raise UserError(f"{asked}: one width cannot match both; set one of them to null")
     keys = [override.key_or_group for item in overrides if (override := parse_override(item))]
     if "model.width" in keys:
-        raise UserError(
-            f"model.width: match_parameters={parameters} solves it, so it cannot be set beside it"
-        )
+        raise UserError(f"model.width: {asked} solves it, so it cannot be set beside it")
+    from ablations.width import solve_width, solve_width_by_multiply_adds  # imports torch: only where needed
+
+    model, dataset = resolved["model"], resolved["dataset"]
     try:
-        model["width"] = solve_width(model, parameters)
+        if "match_parameters" in wanted:
+            model["width"] = solve_width(model, wanted["match_parameters"])
+        else:
+            model["width"] = solve_width_by_multiply_adds(
+                model,
+                wanted["match_multiply_adds"],
+                channels=dataset["channels"],
+                image_size=dataset["image_size"],
+            )
     except ValueError as error:
         raise UserError(str(error)) from error
 

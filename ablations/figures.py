@@ -4,8 +4,8 @@ Left, the first metric of each arm: the mean over seeds, its 95 % t band, and th
 paper draws one run, so it has neither). Right, which the paper has not, what the study is about:
 each arm's difference to the baseline, seed by seed, at the final epoch.
 
-matplotlib is imported here and nowhere else, and never through pyplot: no global figure, no
-display.
+matplotlib is imported here and in the modules of other figures, and never through pyplot: no global
+figure, no display.
 """
 
 import io
@@ -74,10 +74,20 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
+    """How an arm, or a line of a study of factors, is drawn."""
+
     color: str
     dash: Any
     marker: str
+
+
+def looks_of(names: Sequence[str]) -> dict[str, Look]:
+    """A look per name; the first, the baseline, is black."""
+    return {
+        name: Look(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(names)
+    }
 
 
 def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
@@ -172,10 +182,7 @@ def style() -> Iterator[None]:
 def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     arms = baseline_first(study)
     by_arm = outcomes(study, runs)
-    looks = {
-        arm.name: _Look(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
-        for i, arm in enumerate(arms)
-    }
+    looks = looks_of([arm.name for arm in arms])
     scale = textwrap.wrap(study.scale, CHARACTERS)
     notes = [line for note in _notes(study, runs, by_arm) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
     panel = max(PANEL, BLOCK * (len(arms) - 1) + 0.3)
@@ -194,23 +201,14 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
         top=1 - above / height,
         wspace=2 * GAP / (WIDTH - LEFT - RIGHT - GAP),  # a share of their mean width
     )
-    x, top = LEFT / WIDTH, 1 - 0.25 / height
-    figure.text(x, top, study.title, fontsize=13, fontweight="bold", va="center")
-    figure.text(1 - RIGHT / WIDTH, top, study.source, color=GREY, ha="right", va="center")
-    for i, line in enumerate(scale):
-        figure.text(x, top - (0.25 + LINE * i) / height, line, color=GREY, va="center")
-    for i, note in enumerate(notes):
-        y = (footer - LINE * (i + 0.6)) / height
-        figure.text(x, y, note, fontsize=8, color=GREY, va="center")
-
+    write_texts(figure, study, scale, notes)
     if not any(by_arm.values()):
-        y = (below + panel / 2) / height
-        figure.text(0.5, y, "no completed run", fontsize=14, color=GREY, ha="center", va="center")
+        write_nothing_completed(figure, below + panel / 2)
         return figure
     left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     _draw_curves(left, study, by_arm, looks)
     _draw_differences(right, study, by_arm, looks, inch=(len(arms) - 1) / panel)
-    handles = [_legend_line(looks[arm.name], _legend_label(arm, study, runs)) for arm in arms]
+    handles = [legend_line(looks[arm.name], _legend_label(arm, study, runs)) for arm in arms]
     left.legend(
         handles=handles,
         loc="upper left",
@@ -223,8 +221,34 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     return figure
 
 
+def write_texts(figure: Figure, study: Study, scale: Sequence[str], notes: Sequence[str]) -> None:
+    """Title, source and scale at the top, notes at the bottom; scale and notes are lines that fit."""
+    height = figure.get_figheight()
+    x, top = LEFT / WIDTH, 1 - 0.25 / height
+    figure.text(x, top, study.title, fontsize=13, fontweight="bold", va="center")
+    figure.text(1 - RIGHT / WIDTH, top, study.source, color=GREY, ha="right", va="center")
+    for i, line in enumerate(scale):
+        figure.text(x, top - (0.25 + LINE * i) / height, line, color=GREY, va="center")
+    for i, note in enumerate(notes):
+        y = (LINE * (len(notes) - i - 0.6) + 0.15) / height
+        figure.text(x, y, note, fontsize=8, color=GREY, va="center")
+
+
+def write_nothing_completed(figure: Figure, inches: float) -> None:
+    """Say so in place of the panels, that many inches above the bottom."""
+    figure.text(
+        0.5,
+        inches / figure.get_figheight(),
+        "no completed run",
+        fontsize=14,
+        color=GREY,
+        ha="center",
+        va="center",
+    )
+
+
 def _draw_curves(
-    axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], looks: Mapping[str, _Look]
+    axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], looks: Mapping[str, Look]
 ) -> None:
     """The first validation metric (%) over training steps: seeds, band, mean, target."""
     label = METRICS[study.metric].label
@@ -281,7 +305,7 @@ def _draw_differences(
     axes: Axes,
     study: Study,
     by_arm: Mapping[str, Sequence[Outcome]],
-    looks: Mapping[str, _Look],
+    looks: Mapping[str, Look],
     inch: float,
 ) -> None:
     """Differences to the baseline (percentage points): an arm is a block of height 1, `inch` says
@@ -335,7 +359,7 @@ def _draw_row(
     y: float,
     pairs: Sequence[tuple[Outcome, Outcome]],
     name: str,
-    look: _Look,
+    look: Look,
     jitter: float,
 ) -> float:
     """One dot per seed, filled for validation, open for test, a cross where a run diverged.
@@ -378,7 +402,7 @@ def _drawn(of_seeds: Sequence[_T]) -> Sequence[_T]:
     return [of_seeds[i * len(of_seeds) // SEEDS_DRAWN] for i in range(SEEDS_DRAWN)]
 
 
-def _legend_line(look: _Look, label: str) -> Line2D:
+def legend_line(look: Look, label: str) -> Line2D:
     return Line2D(
         [], [], color=look.color, linestyle=look.dash, linewidth=2, marker=look.marker,
         markersize=4.5, label=label,
@@ -391,13 +415,9 @@ def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
     return f"{arm.label}{baseline}: {statuses.count(COMPLETED)} / {len(statuses)} runs completed"
 
 
-def _notes(study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    """One line for each arm with diverged runs, with their seeds."""
     notes = []
-    if (most := max(map(len, by_arm.values()))) > SEEDS_DRAWN:
-        notes.append(
-            f"Single seeds: {SEEDS_DRAWN} of an arm are drawn, of up to {most:,}; means, bands and intervals "
-            "are of all."
-        )
     for arm in baseline_first(study):
         if diverged := [outcome for outcome in by_arm[arm.name] if outcome.diverged]:
             seeds = named_seeds([outcome.run.seed for outcome in diverged])
@@ -405,4 +425,15 @@ def _notes(study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence
                 f"Diverged (×): {arm.label}, {seeds}; counted as chance, "
                 f"{100 * diverged[0].final[f'val_{study.metric}']:.3g} %, from there on."
             )
-    return notes + missing_notes(study, runs) + audit_lines(study, audit_study(study, by_arm))
+    return notes
+
+
+def _notes(study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    notes = []
+    if (most := max(map(len, by_arm.values()))) > SEEDS_DRAWN:
+        notes.append(
+            f"Single seeds: {SEEDS_DRAWN} of an arm are drawn, of up to {most:,}; means, bands and intervals "
+            "are of all."
+        )
+    notes += diverged_notes(study, by_arm) + missing_notes(study, runs)
+    return notes + audit_lines(study, audit_study(study, by_arm))

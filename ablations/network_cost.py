@@ -39,6 +39,21 @@ def count_parameters(model: Mapping[str, Any]) -> int:
         return _trainable(instantiate(model))
 
 
+def count_multiply_adds(model: Mapping[str, Any], *, channels: int, image_size: int) -> int:
+    """Multiply-adds of a network's convolutions and linear layers, for one image.
+
+    Args:
+        model: Its node of a resolved configuration.
+        channels: Of the image.
+        image_size: Its height and width, in pixels.
+
+    Raises:
+        ValueError: The network cannot take images of that size.
+    """
+    with torch.no_grad():
+        return _counted(model, channels, image_size)[1]
+
+
 def count_network(config: Mapping[str, Any]) -> NetworkCost:
     """Count the network of a resolved configuration on one image of its dataset.
 
@@ -46,23 +61,29 @@ def count_network(config: Mapping[str, Any]) -> NetworkCost:
         ValueError: The network cannot take images of that size.
     """
     dataset = config["dataset"]
-    size = dataset["image_size"]
+    with torch.enable_grad():
+        network, multiply_adds, logits = _counted(config["model"], dataset["channels"], dataset["image_size"])
+    return NetworkCost(
+        parameters=_trainable(network),
+        multiply_adds=multiply_adds,
+        depth=_longest_way(logits.grad_fn),
+    )
+
+
+def _counted(model: Mapping[str, Any], channels: int, image_size: int) -> tuple[nn.Module, int, torch.Tensor]:
+    """A network without memory, its multiply-adds for one image, and that image's logits."""
     with torch.device("meta"):
-        network = instantiate(config["model"]).eval()
+        network = instantiate(model).eval()
         # Its gradient goes all the way back, whatever is frozen: the depth is read from that way.
-        image = torch.empty(1, dataset["channels"], size, size, requires_grad=True)
+        image = torch.empty(1, channels, image_size, image_size, requires_grad=True)
     try:
-        with FlopCounterMode(display=False) as counter, torch.enable_grad():
+        with FlopCounterMode(display=False) as counter:
             logits = network(image)
     except RuntimeError as error:
         raise ValueError(
-            f"dataset.image_size={size}: too small for model {config['model']['_target_']} ({error})"
+            f"dataset.image_size={image_size}: too small for model {model['_target_']} ({error})"
         ) from error
-    return NetworkCost(
-        parameters=_trainable(network),
-        multiply_adds=counter.get_total_flops() // 2,
-        depth=_longest_way(logits.grad_fn),
-    )
+    return network, counter.get_total_flops() // 2, logits
 
 
 def _longest_way(end: Node | None) -> int:

@@ -10,6 +10,7 @@ missing runs are no results and are left out.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +168,62 @@ def shown_value(value: Any) -> str:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """One of the things that a study of factors varies.
+
+    Attributes:
+        name: "channels".
+        label: As a person reads it, "channels per segment".
+        levels: Label per level, in order, `{"channels_1": "1 channel per segment"}`.
+        ticks: What stands below the position on the axis, of the levels that have something.
+    """
+
+    name: str
+    label: str
+    levels: Mapping[str, str]
+    ticks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A study whose arms are all combinations of the levels of its factors.
+
+    Attributes:
+        factors: In the order in which the arms' names join their levels.
+        x: Name of the factor on the horizontal axis.
+        lines: Name of the factor that is drawn as lines. Every further factor divides the arms into sets.
+        axis: What the position is, with its unit, for the axis.
+        levels: Level per factor of each arm.
+        positions: On the horizontal axis, per arm; above 0, the axis is logarithmic.
+    """
+
+    factors: tuple[Factor, ...]
+    x: str
+    lines: str
+    axis: str
+    levels: Mapping[str, Mapping[str, str]]
+    positions: Mapping[str, float]
+
+    def factor(self, name: str) -> Factor:
+        """The factor of that name."""
+        return next(factor for factor in self.factors if factor.name == name)
+
+    def others(self) -> list[Factor]:
+        """The factors that divide the arms into sets."""
+        return [factor for factor in self.factors if factor.name not in (self.x, self.lines)]
+
+    def parts(self) -> list[dict[str, str]]:
+        """The sets: a level per factor of `others`; one empty set of levels where there is none."""
+        names = [factor.name for factor in self.others()]
+        levels = product(*(factor.levels for factor in self.others()))
+        return [dict(zip(names, of_part, strict=True)) for of_part in levels]
+
+    def arm(self, levels: Mapping[str, str]) -> str:
+        """Name of the arm with these levels, one per factor."""
+        return next(name for name, of_arm in self.levels.items() if of_arm == levels)
+
+
+@dataclass(frozen=True)
 class Study:
     """Arms, seeds and what they are measured by.
 
@@ -184,7 +241,8 @@ class Study:
         figures: Its figures; empty: one of all arms, named as its table.
         paper_only: Rows of the paper's table that no arm stands for.
         tuning: How its arms were tuned; None where all have the configured settings.
-        notes: What a reader of its tables needs to know beside the rest; sentences.
+        notes: What a reader of its tables needs to know beside the rest, a sentence or two each.
+        design: Of a study of factors; None where the arms are listed.
     """
 
     name: str
@@ -201,6 +259,7 @@ class Study:
     paper_only: tuple[PaperRow, ...] = ()
     tuning: Tuning | None = None
     notes: tuple[str, ...] = ()
+    design: Design | None = None
 
     @property
     def metric(self) -> str:

@@ -408,6 +408,29 @@ def expected_maximum(values: ArrayLike) -> np.ndarray:
     return expected
 
 
+def slopes(x: ArrayLike, values: ArrayLike) -> np.ndarray:
+    """The slope of each row over x, by least squares: sum (x - mean) y / sum (x - mean)^2.
+
+    Args:
+        x: `(D,)`, at least two different numbers.
+        values: `(n, D)`, one row per seed, n >= 1.
+
+    Returns:
+        `(n,)`, in the unit of `values` per unit of `x`.
+
+    Raises:
+        ValueError: Other shapes, one x, or a number that is not finite.
+    """
+    at = _finite("x", x, dimensions=1)
+    rows = _finite("values", values, dimensions=2)
+    if rows.shape[1] != len(at):
+        raise ValueError(f"{len(at)} x for rows of {rows.shape[1]} values")
+    if at.min() == at.max():
+        raise ValueError(f"x={at.tolist()}: a slope needs two different numbers")
+    centred = at - at.mean()
+    return np.asarray(rows @ centred / (centred @ centred))
+
+
 def seed_band(curves: ArrayLike, confidence: float = 0.95) -> Band:
     """Mean over seeds at each epoch, and a t interval for each epoch by itself (no simultaneous
     band).

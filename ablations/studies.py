@@ -6,7 +6,7 @@ once per arm, not once per run, so that 100,000 runs are planned in seconds.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from ablations.configuration import (
     CONFIG_DIR,
     CONFIG_NAME,
+    MATCHED_SIZES,
     RunConfiguration,
     is_outside_identity,
     lists_values,
@@ -26,6 +27,7 @@ from ablations.configuration import (
     quote_option_names,
 )
 from ablations.errors import UserError, explained
+from ablations.factorial import make_design, with_arms
 from ablations.records import COMPLETED, RunDirectory, UnreadableRecord, planned_epochs
 from ablations.results import METRICS, Arm, PaperRow, Study, StudyFigure, StudyRun
 from ablations.sequential import FIRST_LOOK
@@ -34,7 +36,8 @@ from lightning_modules.validation import require_integer
 STUDY_KEYS = {
     "name", "title", "source", "output", "base", "arms", "baseline", "seeds", "metrics", "target",
 }  # fmt: skip
-OPTIONAL_STUDY_KEYS = {"figures", "paper_only"}
+OPTIONAL_STUDY_KEYS = {"figures", "paper_only", "notes"}
+FACTORIAL_KEYS = {"factors", "design"}
 ARM_KEYS = {"name", "label", "choose", "paper"}
 OPTIONAL_ARM_KEYS = {"paper_values", "baseline"}
 FIGURE_KEYS = {"output", "title", "source", "arms", "baseline"}
@@ -48,6 +51,9 @@ AS_BASELINE = "baseline"
 
 LONGEST_SEEDS = 60
 """Characters that the seeds of a varied study take in the names of its files; more are a hash."""
+
+LISTED_SIZES = 3
+"""Sizes of one network that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +151,11 @@ def plan_study(
         raise UserError(f"train=false: study={name} compares how networks train; evaluate without a study")
     node = OmegaConf.to_container(config.study, resolve=True)
     assert isinstance(node, dict)
-    _check_study(name, node)
+    node = _check_study(name, node)
     set_by_user = {parsed.key_or_group for item in overrides if (parsed := parse_override(item))}
     chosen_by_arms = {group for arm in node["arms"] for group in arm["choose"]}
+    sizes = _sizes_of_arms(node)
+    chosen_by_arms -= sizes
     if clash := sorted(key for key in set_by_user if key.partition(".")[0] in chosen_by_arms):
         raise UserError(f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set")
     base = [f"{group}={option}" for group, option in node["base"].items()]
@@ -168,6 +176,7 @@ def plan_study(
                     group=name,
                 )
             )
+    resolved = {run.arm: run.configuration.resolved for run in runs}
     study = Study(
         name=name,
         title=node["title"],
@@ -184,8 +193,21 @@ def plan_study(
             for figure in node.get("figures", ())
         ),
         paper_only=tuple(PaperRow(**row) for row in node.get("paper_only", ())),
+        notes=tuple(node.get("notes", ())),
+        design=make_design(f"conf/study/{name}.yaml", node, resolved) if "factors" in node else None,
     )
     return study, runs
+
+
+def _sizes_of_arms(node: Mapping[Any, Any]) -> set[str]:
+    """The sizes that arms are matched to as numbers: the user may set another number in their place."""
+    chosen = [arm["choose"] for arm in node["arms"]]
+    return {
+        key
+        for key in MATCHED_SIZES
+        if any(key in choose for choose in chosen)
+        and not any(choose.get(key) == AS_BASELINE for choose in chosen)
+    }
 
 
 def _arm_overrides(
@@ -194,12 +216,19 @@ def _arm_overrides(
     """What composes an arm, but for the seed.
 
     Where the arm has as many parameters as the one that it is compared with, the number is counted for what
-    the user set beside the study: another dataset has another number. A width set there is that arm's.
+    the user set beside the study: another dataset has another number. A width set there is that arm's. A size
+    that the user set stands in place of the arm's number, and is no business of an arm that has none.
 
     Raises:
         UserError: The network that is to be counted cannot be built.
     """
     choose = dict(arm["choose"])
+    for item in overrides:
+        key = item.partition("=")[0]
+        if key in _sizes_of_arms(node):
+            overrides = [other for other in overrides if other != item]
+            if key in choose:
+                choose[key] = item.partition("=")[2]
     if choose.get("match_parameters") == AS_BASELINE:
         from ablations.network_cost import count_parameters  # imports torch: only where it is to be counted
 
@@ -279,8 +308,15 @@ def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
     return entries, problems
 
 
-def _check_study(name: str, node: Mapping[Any, Any]) -> None:
+def _check_study(name: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The study with its arms: those that it lists, or those that its factors give.
+
+    Raises:
+        UserError: It has unknown or missing keys, or values that are not allowed.
+    """
     file = f"conf/study/{name}.yaml"
+    node = with_arms(file, node)
+    factorial = FACTORIAL_KEYS if "factors" in node else set()
     arms = node.get("arms")
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
         raise UserError(f"{file}: arms: must be a list of name, label, choose, paper")
@@ -289,7 +325,7 @@ def _check_study(name: str, node: Mapping[Any, Any]) -> None:
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise UserError(f"{file}: {key}: must be a list")
     for what, given, required, optional in [
-        ("the study", node, STUDY_KEYS, OPTIONAL_STUDY_KEYS),
+        ("the study", node, STUDY_KEYS, OPTIONAL_STUDY_KEYS | factorial),
         *((f"arm {arm.get('name')}", arm, ARM_KEYS, OPTIONAL_ARM_KEYS) for arm in arms),
         *((f"figure {figure.get('output')}", figure, FIGURE_KEYS, set()) for figure in figures),
         *((f"paper_only {row.get('label')}", row, PAPER_ROW_KEYS, set()) for row in paper_only),
@@ -326,6 +362,10 @@ def _check_study(name: str, node: Mapping[Any, Any]) -> None:
         raise UserError(f"{file}: metrics={node['metrics']}, paper_values: must be of {', '.join(METRICS)}")
     if not isinstance(node["target"], int | float) or not 0 < node["target"] < 1:
         raise UserError(f"{file}: target={node['target']}: must lie between 0 and 1")
+    notes = node.get("notes", [])
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise UserError(f"{file}: notes: must be a list of texts")
+    return node
 
 
 def tuning_option(overrides: Sequence[str]) -> str | None:
@@ -397,26 +437,46 @@ def output_suffix(overrides: Sequence[str]) -> str:
 
 def _scale(runs: Sequence[PlannedRun]) -> str:
     """One line: which networks, in what they differ from the paper's, on which data, for how long."""
-    networks = []
+    networks: dict[str, dict[Any, dict[str, Any]]] = {}
     for run in {run.arm: run for run in runs}.values():  # runs of an arm have one network
-        option, model = run.configuration.choices["model"], run.configuration.resolved["model"]
-        networks.append(f"{option} ({_scaling(option, model)})")
+        option = run.configuration.choices["model"]
+        changed = _scaling(option, run.configuration.resolved["model"])
+        networks.setdefault(option, {})[tuple(changed.items())] = changed
+    described = [
+        text for option, scalings in networks.items() for text in _describe(option, scalings.values())
+    ]
     configuration = runs[0].configuration
     dataset = configuration.resolved["dataset"]
     size = dataset["image_size"]
     return (
-        f"{', '.join(dict.fromkeys(networks))} on {configuration.choices['dataset']} "
+        f"{', '.join(described)} on {configuration.choices['dataset']} "
         f"({size}x{size} pixels, {dataset['num_classes']} classes), {runs[0].epochs} epochs"
     )
 
 
-def _scaling(option: str, model: Mapping[str, Any]) -> str:
-    """The sizes of a network that differ from those in its file, e.g. "width 0.125, stem stride 1"."""
+def _describe(option: str, scalings: Collection[Mapping[str, Any]]) -> list[str]:
+    """A network at each of its sizes, or above `LISTED_SIZES` at once: "xception (width 0.04 to 0.13)"."""
+    if len(scalings) > LISTED_SIZES:
+        values: dict[str, list[Any]] = {}
+        for scaling in scalings:
+            for key, value in scaling.items():
+                values.setdefault(key, []).append(value)
+        ranges = {key: sorted({min(found), max(found)}) for key, found in values.items()}
+        scalings = [{key: " to ".join(f"{value:g}" for value in ends) for key, ends in ranges.items()}]
+    else:
+        scalings = [{key: f"{value:g}" for key, value in scaling.items()} for scaling in scalings]
+    texts = [
+        ", ".join(f"{key.replace('_', ' ')} {text}" for key, text in scaling.items()) for scaling in scalings
+    ]
+    return [f"{option} ({text or 'full size'})" for text in texts]
+
+
+def _scaling(option: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes of a network that differ from those in its file, e.g. `{"width": 0.125}`."""
     file = CONFIG_DIR / "model" / f"{option}.yaml"
     full_size: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
-    changed = [
-        f"{key.replace('_', ' ')} {model[key]:g}"
+    return {
+        key: model[key]
         for key, value in full_size.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and model.get(key, value) != value
-    ]
-    return ", ".join(changed) or "full size"
+    }

@@ -69,7 +69,7 @@ def write_table_files(folder: Path, name: str, *, csv: pd.DataFrame, markdown: s
         OSError: The folder cannot be written.
     """
     contents = {
-        ".csv": csv.to_csv(index=False, lineterminator="\n"),
+        ".csv": csv_text(csv),
         ".md": markdown,
         ".tex": latex,
     }
@@ -80,6 +80,11 @@ def write_table_files(folder: Path, name: str, *, csv: pd.DataFrame, markdown: s
         write_atomically(path, content)
         paths.append(path)
     return paths
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A table for programs, the same bytes on every system."""
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def provenance(done: str, records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -19,6 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.audit import Audit, audit_columns, audit_notes, audit_panel, audit_study
+from ablations.files import write_atomically
+from ablations.interaction import interaction_notes, interaction_panel, interaction_table
 from ablations.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING
 from ablations.results import (
     METRICS,
@@ -40,7 +42,7 @@ from ablations.statistics import (
     paired_difference,
     smallest_sign_flip_p,
 )
-from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
+from ablations.table_files import NO_VALUE, csv_text, latex_page, markdown_page, provenance, write_table_files
 from ablations.tuning_tables import tuning_notes
 
 SEEDS_NAMED = 20  # in a note; of a thousand it would fill pages
@@ -107,7 +109,10 @@ def _printed_metrics(study: Study) -> list[str]:
 
 
 def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
-    """The study as a Markdown page: title, scale, tables (accuracy; course and size; audit), notes."""
+    """The study as a Markdown page: title, scale, tables, notes.
+
+    The tables are: accuracy; course and size; the interaction of a study's factors; the audit.
+    """
     _, panels, notes = _contents(study, runs)
     return markdown_page(study.title, _subtitle(study), panels, notes)
 
@@ -123,7 +128,9 @@ def _contents(study: Study, runs: Sequence[StudyRun]) -> tuple[pd.DataFrame, lis
     by_arm = outcomes(study, runs)
     audits = audit_study(study, by_arm)
     table = _study_table(study, runs, by_arm, audits)
-    return table, _panels(_readable(study, table), audits), _notes(study, runs, by_arm, audits)
+    interaction = interaction_panel(study, by_arm) if study.design else None
+    panels = _panels(_readable(study, table), interaction, audits)
+    return table, panels, _notes(study, runs, by_arm, audits)
 
 
 def _subtitle(study: Study) -> str:
@@ -173,20 +180,26 @@ def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
     """Write the study's table as CSV, Markdown and LaTeX, each whole or not at all.
 
     Returns:
-        The three paths, `folder/<output>.csv`, `.md` and `.tex`.
+        The three paths, `folder/<output>.csv`, `.md` and `.tex`, and of a study of factors
+        `folder/<output>_interaction.csv`.
 
     Raises:
         ValueError: As `study_table`; then nothing is written.
         OSError: The folder cannot be written.
     """
     table, panels, notes = _contents(study, runs)
-    return write_table_files(
+    interaction = csv_text(interaction_table(study, outcomes(study, runs))) if study.design else None
+    paths = write_table_files(
         folder,
         study.output,
         csv=table,
         markdown=markdown_page(study.title, _subtitle(study), panels, notes),
         latex=latex_page(study.title, _subtitle(study), study.output, panels, notes),
     )
+    if interaction is not None:
+        paths.append(folder / f"{study.output}_interaction.csv")
+        write_atomically(paths[-1], interaction)
+    return paths
 
 
 # Numbers
@@ -316,13 +329,16 @@ def _as_printed(metric: str, value: float) -> str:
     return f"{value:.2f}" if metric == "map100" else f"{value:.3f}"
 
 
-def _panels(readable: pd.DataFrame, audits: Sequence[Audit]) -> list[pd.DataFrame]:
-    """Tables that fit a page, where one of all columns would not: metrics; course and size; the audit."""
+def _panels(
+    readable: pd.DataFrame, interaction: pd.DataFrame | None, audits: Sequence[Audit]
+) -> list[pd.DataFrame]:
+    """Tables that fit a page, where one of all columns would not: see `markdown_table`."""
     split = list(readable.columns).index("difference test, pp") + 1
     first = readable.iloc[:, :split]
     second = readable.iloc[:, [0, *range(split, readable.shape[1])]]
     audit = audit_panel(audits)
-    return [first, second, *([pd.DataFrame(audit)] if audit else [])]
+    further = [] if interaction is None else [interaction]
+    return [first, second, *further, *([pd.DataFrame(audit)] if audit else [])]
 
 
 def _target_header(study: Study) -> str:
@@ -370,7 +386,7 @@ def _notes(
     notes = []
     if not any(run.status == COMPLETED for run in runs):
         notes.append("No completed run.")
-    notes += [*missing_notes(study, runs), *tuning_notes(study), *study.notes]
+    notes += [*study.notes, *missing_notes(study, runs), *tuning_notes(study)]
     if not all_outcomes:
         return notes
     labels = {arm.name: arm.label for arm in study.arms}
@@ -394,6 +410,8 @@ def _notes(
         f"Area under validation curve: validation {metric} over training steps by trapezoids, from the "
         "end of the first epoch to the end of the last, divided by the steps between: the mean on the way.",
     ]
+    if study.design:
+        notes += interaction_notes(study)
     if _printed_metrics(study):
         notes.append(
             "Paper's values are as it prints them, at its scale: other data, other sizes; what can be "

@@ -13,7 +13,17 @@ import pytest
 
 from ablations.configuration import RunConfiguration
 from ablations.records import SCHEMA, SCHEMA_VERSION, RunDirectory
-from ablations.results import Arm, PaperRow, Study, StudyFigure, StudyRun, Trial, Tuning
+from ablations.results import (
+    Arm,
+    Design,
+    Factor,
+    PaperRow,
+    Study,
+    StudyFigure,
+    StudyRun,
+    Trial,
+    Tuning,
+)
 from ablations.studies import compose_runs, hydra_configuration
 
 STEPS_PER_EPOCH = 94
@@ -63,6 +73,37 @@ def activation_study() -> Study:
         metrics=("top1",),
         target=0.8,
         scale="Xception at width 0.125 on fashion_mnist_embedded (28x28, 10 classes), 6 epochs",
+    )
+
+
+@pytest.fixture
+def factorial_study() -> Study:
+    """Two factors, three by two arms: at 1, 4 and 16 channels, without and with ReLU."""
+    positions = {"one": 1.0, "four": 4.0, "all": 16.0}
+    lines = {"none": "none", "relu": "ReLU"}
+    levels = {f"{x}_{line}": {"depth": x, "act": line} for x in positions for line in lines}
+    return Study(
+        name="some_spectrum",
+        title="Some spectrum",
+        output="section_spectrum",
+        source="Chollet 2016, section 4.7",
+        arms=tuple(Arm(name, f"{of['depth']}, {lines[of['act']]}", of, "") for name, of in levels.items()),
+        baseline="one_none",
+        seeds=(0, 1),
+        metrics=("top1",),
+        target=0.8,
+        scale="Xception on fashion_mnist_embedded",
+        design=Design(
+            factors=(
+                Factor("depth", "depth", {x: x for x in positions}, {"all": "every one"}),
+                Factor("act", "activation", lines),
+            ),
+            x="depth",
+            lines="act",
+            axis="channels per segment",
+            levels=levels,
+            positions={name: positions[of["depth"]] for name, of in levels.items()},
+        ),
     )
 
 
