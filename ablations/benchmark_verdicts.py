@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablations.benchmark import FILE_NAME, Options, compose_networks
 from ablations.claims import BENCHMARK, PARAMETERS, Claim, Comparison
-from ablations.network_cost import count_parameters
 from ablations.statistics import holm_levels, smallest_sign_flip_p
 from ablations.verdicts import ALPHA, UNDECIDED, Compared, Verdict, combine, decide, untestable
 
@@ -40,6 +38,10 @@ def judge_benchmark(claims: Sequence[Claim], results_dir: Path, *, alpha: float 
         A verdict per claim of the benchmark, in the order of `claims`.
     """
     own = [claim for claim in claims if claim.study == BENCHMARK]
+    if not own:
+        return []
+    from ablations.benchmark import FILE_NAME  # imports torch, which verdicts on records do not need
+
     path = results_dir / "tables" / f"{FILE_NAME}.csv"
     speeds = _Speeds(pd.read_csv(path)) if path.is_file() else None
     models = {arm for claim in own for c in claim.comparisons if c.metric == PARAMETERS for arm in c.contrast}
@@ -92,10 +94,15 @@ def _pair(comparison: Comparison) -> tuple[str, str]:
 
 
 def _networks() -> str:
+    from ablations.benchmark import Options
+
     return f"full size, {Options.image_size}x{Options.image_size} pixels, {Options.num_classes} classes"
 
 
 def _parameters(models: Sequence[str]) -> dict[str, int]:
+    from ablations.benchmark import Options, compose_networks
+    from ablations.network_cost import count_parameters
+
     configurations = compose_networks(Options(models=tuple(models)))
     return {model: count_parameters(run.resolved["model"]) for model, run in configurations.items()}
 

@@ -1,4 +1,4 @@
-"""How long tables, figures and verdicts of many records take, and whether it grows no faster than they do.
+"""How long tables, figures and verdicts of many records take, and that it grows no faster than these.
 
     python -m benchmarks.many_records [--records 10000 100000] [--folder /dev/shm] [--commands tables list]
 
