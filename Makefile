@@ -4,10 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Every study there is, separated by commas.
+# Every study there is but those that are to be named, separated by commas.
 EMPTY :=
 COMMA := ,
-STUDIES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(sort $(basename $(notdir $(wildcard conf/study/*.yaml)))))
+STUDIES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(sort $(basename $(notdir $(shell grep -L "^only_by_name: true" conf/study/*.yaml)))))
 
 .PHONY: reproduce-figures reproduce-all figures test lint format benchmark clean
 

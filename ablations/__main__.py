@@ -1,6 +1,6 @@
 """From records to what people look at, without training a run.
 
-    python -m ablations                          tables and figures of every study
+    python -m ablations                          tables and figures of every study, but those to be named
     python -m ablations residual                 of one study
     python -m ablations list                     how each study's planned runs stand
     python -m ablations residual recipe.epochs=12 seed=0,1,2
@@ -60,7 +60,8 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
     """Plan studies and read how their runs stand; unreadable records are named on stderr.
 
     Returns:
-        Study, planned runs and results directory, of every study where no name is given.
+        Study, planned runs and results directory, of every study but those that are to be named where
+        no name is given.
 
     Raises:
         UserError: A study does not exist.
@@ -73,7 +74,7 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
         raise UserError(f"study={unknown[0]}: no such study; there are: {', '.join(known)}")
     loaded = []
     with hydra_configuration():
-        for name in names or known:
+        for name in names or study_names(unasked=True):
             if seed_budget(overrides) is None:
                 study, planned = plan_study(name, overrides)
                 runs, problems = standing(planned)

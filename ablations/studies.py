@@ -36,7 +36,7 @@ from lightning_modules.validation import require_integer
 STUDY_KEYS = {
     "name", "title", "source", "output", "base", "arms", "baseline", "seeds", "metrics", "target",
 }  # fmt: skip
-OPTIONAL_STUDY_KEYS = {"figures", "paper_only", "notes"}
+OPTIONAL_STUDY_KEYS = {"figures", "paper_only", "notes", "only_by_name"}
 FACTORIAL_KEYS = {"factors", "design"}
 ARM_KEYS = {"name", "label", "choose", "paper"}
 OPTIONAL_ARM_KEYS = {"paper_values", "baseline"}
@@ -97,11 +97,15 @@ def hydra_configuration() -> Iterator[None]:
         yield
 
 
-def study_names() -> list[str]:
-    """The studies there are, in the order of the paper's figures (of their outputs' names)."""
-    files = CONFIG_DIR.joinpath("study").glob("*.yaml")
-    outputs = {file.stem: OmegaConf.load(file).output for file in files}
-    return sorted(outputs, key=lambda name: outputs[name])
+def study_names(*, unasked: bool = False) -> list[str]:
+    """The studies there are, in the order of the paper's figures (of their outputs' names).
+
+    Args:
+        unasked: Leave out those that are dealt with where they are named, and not as one of all.
+    """
+    files = {file.stem: OmegaConf.load(file) for file in CONFIG_DIR.joinpath("study").glob("*.yaml")}
+    names = [name for name, node in files.items() if not (unasked and node.get("only_by_name"))]
+    return sorted(names, key=lambda name: files[name].output)
 
 
 def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -> list[RunConfiguration]:
@@ -335,6 +339,8 @@ def _check_study(name: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
     names = [str(arm["name"]) for arm in arms]
     if not all(isinstance(choices, dict) for choices in (node["base"], *(arm["choose"] for arm in arms))):
         raise UserError(f"{file}: base and choose: must name an option per config group")
+    if not isinstance(node.get("only_by_name", False), bool):
+        raise UserError(f"{file}: only_by_name={node['only_by_name']}: must be true or false")
     if node["name"] != name or len(set(names)) < len(names) or node["baseline"] not in names:
         raise UserError(f"{file}: name={node['name']}, baseline={node['baseline']}, arms={names}")
     for arm in arms:

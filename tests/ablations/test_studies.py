@@ -45,6 +45,7 @@ def differing(a: RunConfiguration, b: RunConfiguration) -> set[str]:
 def test_studies_are_in_the_order_of_the_papers_figures() -> None:
     assert sorted(study_names()) == STUDIES
     assert study_names()[:2] == ["residual", "intermediate_activation"]
+    assert set(study_names()) - set(study_names(unasked=True)) == {"spectrum_full"}
 
 
 @pytest.mark.usefixtures("hydra")
