@@ -191,7 +191,7 @@ def plan_study(
         seeds=tuple(seeds),
         metrics=tuple(node["metrics"]),
         target=node["target"],
-        scale=_scale(runs),
+        scale=scale_of(runs),
         figures=tuple(
             StudyFigure(**figure | {"output": figure["output"] + suffix, "arms": tuple(figure["arms"])})
             for figure in node.get("figures", ())
@@ -441,7 +441,7 @@ def output_suffix(overrides: Sequence[str]) -> str:
     return "".join("__" + re.sub(r"[^\w=.,-]", "_", change) for change in changes)
 
 
-def _scale(runs: Sequence[PlannedRun]) -> str:
+def scale_of(runs: Sequence[PlannedRun]) -> str:
     """One line: which networks, in what they differ from the paper's, on which data, for how long."""
     networks: dict[str, dict[Any, dict[str, Any]]] = {}
     for run in {run.arm: run for run in runs}.values():  # runs of an arm have one network

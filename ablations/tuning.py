@@ -44,6 +44,7 @@ from ablations.studies import (
     is_tuning,
     output_suffix,
     plan_study,
+    scale_of,
     split_seed,
     tuning_option,
 )
@@ -179,7 +180,7 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
     # The storage's name says what a person chose; what exactly is in the names within.
     file_name = f"{name}{output_suffix([*others, f'tuning={option}'])}.log"
     return TuningPlan(
-        study=_part_of(study, arms),
+        study=_part_of(study, arms, [run for run in runs if run.arm in arms]),
         option=option,
         overrides={arm: run.overrides[:-1] for arm, run in first_runs.items()},
         configured=configured,
@@ -460,11 +461,12 @@ def _tuned_arms(study: Study, chosen: Any) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-def _part_of(study: Study, arms: Sequence[str]) -> Study:
+def _part_of(study: Study, arms: Sequence[str], runs: Sequence[PlannedRun]) -> Study:
     """The study of some of its arms, with the figures that need no other."""
     return replace(
         study,
         arms=tuple(arm for arm in study.arms if arm.name in arms),
+        scale=scale_of(runs),
         figures=tuple(figure for figure in study.figures if set(figure.arms) <= set(arms)),
     )
 

@@ -29,6 +29,8 @@ from ablations.sweep import plan_sweep, sweep
 from ablations.tuning import plan_tuning, tune_studies
 
 ARMS = "tuning.arms=[residual,non_residual]"
+NOTHING_BESIDE = "diagnostics=none"
+"""Made-up runs have metrics alone."""
 
 
 @functools.cache
@@ -111,7 +113,7 @@ def launcher(hydra: None, quick: None, write_run, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def others(results_dir: Path) -> list[str]:
     """The choices beside study=residual: four trials of the paper's two arms."""
-    return ["tuning=learning_rate", "tuning.trials=4", ARMS, f"results_dir={results_dir}"]
+    return ["tuning=learning_rate", "tuning.trials=4", ARMS, NOTHING_BESIDE, f"results_dir={results_dir}"]
 
 
 def rates(configurations: Sequence[RunConfiguration], residual: str) -> list[float]:
@@ -196,6 +198,7 @@ def test_the_best_on_validation_is_trained_on_fresh_seeds(launcher, others) -> N
             run.configuration.resolved["recipe"]["optimizer"]["lr"] for run in runs if run.arm == arm.name
         }
         assert found == {best[arm.name]}
+    assert study.scale.count("xception") == 1  # of the arms that are tuned
     assert study.seeds == (200, 201, 202, 203, 204, 205)
     assert {run.seed for run in runs} == set(study.seeds)
     assert {run.seed for run in runs}.isdisjoint(configuration.seed for configuration in launcher.trained)
@@ -360,7 +363,7 @@ def test_killed_at_any_write_of_the_storage(
     writes: int, launcher, others, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choices = ["tuning=learning_rate_weight_decay", "tuning.trials=3", "tuning.batch=2", "tuning.seeds=[100]"]
-    choices += ["tuning.sampler.n_startup_trials=1", ARMS]
+    choices += ["tuning.sampler.n_startup_trials=1", ARMS, NOTHING_BESIDE]
     tune_studies(["study=residual", *choices, f"results_dir={tmp_path}/alone"], launcher)
     expected = [configuration.run_id for configuration in launcher.trained]
     launcher.batches.clear()
