@@ -168,7 +168,9 @@ def test_looking_without_a_method_and_the_levels_of_normal_statistics_miss_more(
 
 
 @pytest.mark.parametrize(
-    "draw", [skewed_arms, partial(skewed, skewness=0.5), partial(skewed, skewness=-0.5)], ids=str
+    "draw",
+    [skewed_arms, partial(skewed, skewness=0.5), partial(skewed, skewness=-0.5)],
+    ids=["arms", "right", "left"],
 )
 def test_a_verdict_on_skewed_differences_is_wrong_in_5_per_cent_at_most(draw: Draw) -> None:
     assert rates(draw, 0.0).wrong < ALPHA
