@@ -57,7 +57,7 @@ STYLE: Mapping[str, Any] = {
 
 WIDTH = 10.0  # inches, as all below
 LEFT, RIGHT, GAP = 0.65, 0.25, 0.9
-HEADER = 0.68  # without the lines of the scale
+HEADER = 0.68  # without the lines of the subtitle
 PANEL = 3.3
 BLOCK = 0.85  # of one arm in the right panel
 AXIS_LABEL = 0.55
@@ -183,12 +183,12 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     arms = baseline_first(study)
     by_arm = outcomes(study, runs)
     looks = looks_of([arm.name for arm in arms])
-    scale = textwrap.wrap(study.scale, CHARACTERS)
+    subtitle = subtitle_of(study)
     notes = [line for note in _notes(study, runs, by_arm) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
     panel = max(PANEL, BLOCK * (len(arms) - 1) + 0.3)
     footer = LINE * len(notes) + 0.15
     below = AXIS_LABEL + LINE * len(arms) + 0.05 + footer
-    above = HEADER + LINE * len(scale)
+    above = HEADER + LINE * len(subtitle)
     height = above + panel + below
     figure = Figure(figsize=(WIDTH, height))
     grid = figure.add_gridspec(
@@ -201,7 +201,7 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
         top=1 - above / height,
         wspace=2 * GAP / (WIDTH - LEFT - RIGHT - GAP),  # a share of their mean width
     )
-    write_texts(figure, study, scale, notes)
+    write_texts(figure, study.title, subtitle, notes)
     if not any(by_arm.values()):
         write_nothing_completed(figure, below + panel / 2)
         return figure
@@ -221,13 +221,17 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     return figure
 
 
-def write_texts(figure: Figure, study: Study, scale: Sequence[str], notes: Sequence[str]) -> None:
-    """Title, source and scale at the top, notes at the bottom; scale and notes are lines that fit."""
+def subtitle_of(study: Study) -> list[str]:
+    """Scale and source, in lines that fit; a long title leaves the source no place beside it."""
+    return [*textwrap.wrap(study.scale, CHARACTERS), *textwrap.wrap(study.source, CHARACTERS)]
+
+
+def write_texts(figure: Figure, title: str, subtitle: Sequence[str], notes: Sequence[str]) -> None:
+    """Title and subtitle at the top, notes at the bottom; the latter two are lines that fit."""
     height = figure.get_figheight()
     x, top = LEFT / WIDTH, 1 - 0.25 / height
-    figure.text(x, top, study.title, fontsize=13, fontweight="bold", va="center")
-    figure.text(1 - RIGHT / WIDTH, top, study.source, color=GREY, ha="right", va="center")
-    for i, line in enumerate(scale):
+    figure.text(x, top, title, fontsize=13, fontweight="bold", va="center")
+    for i, line in enumerate(subtitle):
         figure.text(x, top - (0.25 + LINE * i) / height, line, color=GREY, va="center")
     for i, note in enumerate(notes):
         y = (LINE * (len(notes) - i - 0.6) + 0.15) / height

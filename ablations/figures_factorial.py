@@ -18,7 +18,6 @@ from matplotlib.ticker import MaxNLocator
 
 from ablations.audit import audit_lines, audit_study
 from ablations.figures import (
-    CHARACTERS,
     HEADER,
     LEFT,
     LINE,
@@ -31,6 +30,7 @@ from ablations.figures import (
     looks_of,
     save_figure,
     style,
+    subtitle_of,
     write_nothing_completed,
     write_texts,
 )
@@ -91,16 +91,16 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     found = interactions(study, by_arm)
     looks = _looks(study, design)
     rows = _grid(design)
-    scale = textwrap.wrap(study.scale, CHARACTERS)
+    subtitle = subtitle_of(study)
     notes = _notes(study, runs, by_arm, found)
-    header = HEADER + LINE * (len(scale) + 1)  # with the legend
+    header = HEADER + LINE * (len(subtitle) + 1)  # with the legend
     footer = LINE * len(notes) + 0.2
     single = len(design.parts()) == 1
     one_row = TITLE * max(1, len(design.others())) + PANEL + BELOW
     panels = len(rows) * one_row
     height = header + panels + footer
     figure = Figure(figsize=(WIDTH, height))
-    write_texts(figure, study, scale, notes)
+    write_texts(figure, study.title, subtitle, notes)
     if not any(by_arm.values()):
         write_nothing_completed(figure, footer + panels / 2)
         return figure
@@ -109,7 +109,7 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
         handles=[legend_line(looks[name], label) for name, label in lines.levels.items()],
         title=lines.label,
         loc="upper left",
-        bbox_to_anchor=(LEFT / WIDTH, 1 - (HEADER - 0.25 + LINE * len(scale)) / height),
+        bbox_to_anchor=(LEFT / WIDTH, 1 - (HEADER - 0.25 + LINE * len(subtitle)) / height),
         borderaxespad=0,
         borderpad=0,
         frameon=False,

@@ -32,6 +32,7 @@ from ablations.figures import (
     RIGHT,
     WIDTH,
     save_figure,
+    write_texts,
 )
 from ablations.results import METRICS, Study, Trial, Tuning, baseline_first, shown_settings
 from ablations.statistics import expected_maximum
@@ -93,10 +94,7 @@ def _draw(study: Study, tuning: Tuning) -> Figure:
         wspace=GAP * columns / (WIDTH - LEFT - RIGHT - GAP * (columns - 1)),
         hspace=(BELOW + 0.3) / PANEL,
     )
-    x, top = LEFT / WIDTH, 1 - 0.25 / height
-    figure.text(x, top, f"{study.title}: every trial", fontsize=13, fontweight="bold", va="center")
-    for i, line in enumerate(lines):
-        figure.text(x, top - (0.25 + LINE * i) / height, line, color=GREY, va="center")
+    write_texts(figure, f"{study.title}: every trial", lines, ())
 
     axes = [figure.add_subplot(grid[place // columns, place % columns]) for place in range(panels)]
     _draw_budget(axes[0], study, tuning)
@@ -112,7 +110,7 @@ def _draw(study: Study, tuning: Tuning) -> Figure:
         handles=handles,
         labels=labels,
         loc="lower left",
-        bbox_to_anchor=(x, 0.08 / height),
+        bbox_to_anchor=(LEFT / WIDTH, 0.08 / height),
         borderaxespad=0,
         frameon=False,
         handlelength=4,

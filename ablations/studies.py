@@ -103,7 +103,9 @@ def study_names(*, unasked: bool = False) -> list[str]:
     Args:
         unasked: Leave out those that are dealt with where they are named, and not as one of all.
     """
-    files = {file.stem: OmegaConf.load(file) for file in CONFIG_DIR.joinpath("study").glob("*.yaml")}
+    files: dict[str, Any] = {
+        file.stem: OmegaConf.load(file) for file in CONFIG_DIR.joinpath("study").glob("*.yaml")
+    }
     names = [name for name, node in files.items() if not (unasked and node.get("only_by_name"))]
     return sorted(names, key=lambda name: files[name].output)
 
