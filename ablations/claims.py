@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ablations.configuration import CONFIG_DIR
 from ablations.contrasts import quantities
 from ablations.errors import UserError
+from ablations.factorial import with_arms
 
 HIGHER = "higher"
 LOWER = "lower"
@@ -113,9 +114,11 @@ def comparable_studies() -> dict[str, Comparable]:
     """Arms and quantities of every study in conf/study, and of the benchmark."""
     found = {}
     for file in sorted((CONFIG_DIR / "study").glob("*.yaml")):
-        study = OmegaConf.load(file)
-        arms = tuple(arm.name for arm in study.arms)
-        found[file.stem] = Comparable(arms, tuple(quantities(study.metrics)))
+        node = OmegaConf.to_container(OmegaConf.load(file))
+        assert isinstance(node, dict)
+        study = with_arms(f"conf/study/{file.name}", node)
+        arms = tuple(arm["name"] for arm in study["arms"])
+        found[file.stem] = Comparable(arms, tuple(quantities(study["metrics"])))
     models = tuple(sorted(file.stem for file in (CONFIG_DIR / "model").glob("*.yaml")))
     return found | {BENCHMARK: Comparable(models, (PARAMETERS, STEPS_PER_SECOND))}
 

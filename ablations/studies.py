@@ -30,7 +30,6 @@ from ablations.errors import UserError, explained
 from ablations.factorial import make_design, with_arms
 from ablations.records import COMPLETED, RunDirectory, UnreadableRecord, planned_epochs
 from ablations.results import METRICS, Arm, PaperRow, Study, StudyFigure, StudyRun
-from ablations.sequential import FIRST_LOOK
 from lightning_modules.validation import require_integer
 
 STUDY_KEYS = {
@@ -273,6 +272,8 @@ def seed_budget(overrides: Sequence[str]) -> int | None:
         raise UserError(f"{words['seed'][0]}: seeds=auto chooses the seeds, so it cannot be set beside it")
     if (tuning := tuning_option(overrides)) is not None:
         raise UserError(f"tuning={tuning}: tuned arms meet on fresh seeds, so not beside seeds=auto")
+    from ablations.sequential import FIRST_LOOK  # imports scipy: only where it is asked for
+
     try:
         require_integer("seed_budget", budget, FIRST_LOOK)
     except ValueError as error:

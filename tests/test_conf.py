@@ -378,7 +378,17 @@ def test_an_activation_of_torch_is_added_with_one_file(extended_conf, name, targ
 
 EXCUSED_KEYS = ("_target_", "_partial_")
 """What is built, and that it is built later: the comment of the file or of the node says it."""
-EXCUSED_BELOW = ("arms", "base", "checksums", "claims", "defaults", "figures", "paper_only")
+EXCUSED_BELOW = (
+    "arms",
+    "base",
+    "checksums",
+    "claims",
+    "defaults",
+    "factors",
+    "figures",
+    "paper",
+    "paper_only",
+)
 """Keys whose comment explains everything below them."""
 EXCUSED_FILES = ("hydra/help/xception_ablations.yaml",)
 """A text; what it is for stands above it."""

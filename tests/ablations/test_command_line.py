@@ -48,7 +48,7 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
             ["recipe.optimizer.lrr=1"],
             "recipe.optimizer.lrr: no such key; there are: _target_, ",
         ),
-        (["epochs=3"], "epochs: no such key; there are: outcome_version, seed, train, weights, "),
+        (["epochs=3"], "epochs: no such key; there are: outcome_version, seed, "),
         (["resid=true"], "resid: no such key; there are: outcome_version, seed, "),
         (["seed.x=1"], "seed.x: no such key"),
         (["logger=none", "logger.mode=online"], "logger.mode: no such key; there are: backend"),
