@@ -120,8 +120,8 @@ def list_studies(names: Sequence[str], overrides: Sequence[str]) -> None:
         completed = sum(run.status == COMPLETED for run in runs)
         table = Table(title=f"{study.name}: {completed} of {len(runs)} completed", title_justify="left")
         for header in ("arm", "seed", "status", "epochs", "validation", "directory"):
-            justify = "right" if header in ("seed", "epochs") else "left"
-            table.add_column(header, justify=justify, overflow="fold")
+            number = header in ("seed", "epochs")
+            table.add_column(header, justify="right" if number else "left", overflow="fold")
         for run in runs:
             metrics = (run.record or {}).get("metrics") or {}
             main = metric_names(metrics)[:1]
