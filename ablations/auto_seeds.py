@@ -15,6 +15,7 @@ may look so and still be wrong in 5 % of all studies at most: `ablations.sequent
   its own seeds alone. So the same records have the same looks and decisions, whoever reads them and whenever.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -235,7 +236,8 @@ class _Judging:
 
     def notes(self, study: Study, runs: Sequence[StudyRun]) -> tuple[str, ...]:
         """Method, looks, levels and seeds."""
-        seeds = [f"{arm.name} {sum(run.arm == arm.name for run in runs)}" for arm in study.arms]
+        ended = Counter(run.arm for run in runs if run.status in (*DONE, FAILED))
+        seeds = [f"{arm.name} {ended[arm.name]}" for arm in study.arms]
         family = max(1, sum(len(claim.comparisons) for claim in self._claims))
         first, last = (
             ", ".join(f"{level:.2g}" for level in t_levels(self._pairs, alpha))
@@ -249,7 +251,7 @@ class _Judging:
         return (
             f"Seeds of study {study.name}: added until its claims were decided (seeds=auto), at most "
             f"{self._pairs[-1]} per arm; looks at {', '.join(map(str, self._pairs))} seeds, of which the "
-            f"first {self._taken} took place. Seeds per arm: {', '.join(seeds)}.",
+            f"first {self._taken} took place. Seeds run per arm: {', '.join(seeds)}.",
             "Method: group-sequential t intervals. A comparison's level is spent over the looks in the "
             "manner of Pocock (Lan and DeMets 1983), exactly for normal differences of unknown variance. "
             "Holm's levels are spent in that way each, and a comparison stays as decided (Ye, Li, Liu and "

@@ -509,7 +509,7 @@ def test_tables_and_verdicts_state_method_and_looks(
         page = (tables / name).read_text()
         assert "looks at 6, 8, 10, 12, 14, 16, 18, 20 seeds" in page
         assert f"the first {len(lines)} took place" in page
-        assert f"Seeds per arm: depthwise_first {seeds}, pointwise_first {seeds}." in page
+        assert f"Seeds run per arm: depthwise_first {seeds}, pointwise_first {seeds}." in page
         assert "Lan and DeMets 1983" in page
         level = t_levels(looks(20), 0.05)[len(lines) - 1]
         assert f"at {seeds} (level {level:.2g})" in page
