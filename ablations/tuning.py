@@ -462,11 +462,12 @@ def _tuned_arms(study: Study, chosen: Any) -> list[str]:
 
 
 def _part_of(study: Study, arms: Sequence[str], runs: Sequence[PlannedRun]) -> Study:
-    """The study of some of its arms, with the figures that need no other."""
+    """The study of some of its arms, with the figures that need no other; a design is left only whole."""
     return replace(
         study,
         arms=tuple(arm for arm in study.arms if arm.name in arms),
         scale=scale_of(runs),
+        design=study.design if len(arms) == len(study.arms) else None,
         figures=tuple(figure for figure in study.figures if set(figure.arms) <= set(arms)),
     )
 

@@ -322,6 +322,17 @@ def test_tables_and_figures_lie_beside_the_others(
     assert "6 / 6" in page
 
 
+@pytest.mark.usefixtures("hydra", "quick")
+def test_a_part_of_a_product_of_factors_is_no_design(results_dir: Path) -> None:
+    choices = ["tuning=learning_rate", f"results_dir={results_dir}"]
+    whole = plan_tuning("spectrum", choices).study
+    assert whole.design is not None
+    names = [whole.baseline, next(arm.name for arm in whole.arms if arm.name != whole.baseline)]
+    part = plan_tuning("spectrum", [*choices, f"tuning.arms=[{','.join(names)}]"]).study
+    assert part.design is None
+    assert {arm.name for arm in part.arms} == set(names)
+
+
 # Interrupted, side by side, damaged
 
 
