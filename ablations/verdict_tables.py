@@ -5,10 +5,8 @@
 provenance. A file of recorded verdicts is YAML, `id: verdict`, one claim a line.
 """
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,38 +31,6 @@ from ablations.verdicts import ALPHA, MIN_PAIRS, UNDECIDED, VERDICTS, Compared, 
 TITLE = "Claims and verdicts"
 FILE_NAME = "verdicts"
 INTEGERS = ("n_pairs", "n_missing", "n_diverged", "seeds_needed")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `python -m ablations verdicts` was asked.
-
-    Attributes:
-        names: Studies, or the benchmark; empty: every claim.
-        overrides: As beside a study.
-        check: File of recorded verdicts to compare with; None: none.
-        record: File to record the verdicts in; None: none.
-    """
-
-    names: tuple[str, ...]
-    overrides: tuple[str, ...]
-    check: Path | None
-    record: Path | None
-
-
-def parse_options(arguments: Sequence[str]) -> Options:
-    """What the words beside "verdicts" say; exits with a line where a flag is unknown."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ablations verdicts",
-        description="Whether the claims of conf/claims hold, by the records; no run is trained.",
-    )
-    parser.add_argument("words", nargs="*", metavar="STUDY | benchmark | KEY=VALUE")
-    parser.add_argument("--check", type=Path, metavar="FILE", help="exit with 1 where a verdict differs")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="write the verdicts as YAML, id: verdict")
-    parsed = parser.parse_intermixed_args(arguments)
-    names = dict.fromkeys(word for word in parsed.words if "=" not in word)
-    overrides = tuple(word for word in parsed.words if "=" in word)
-    return Options(tuple(names), overrides, parsed.check, parsed.record)
 
 
 # Numbers

@@ -129,8 +129,8 @@ def plan(words: Sequence[str]) -> None:
 
 def tables(words: Sequence[str]) -> None:
     """Do what `python -m ablations STUDY ...` does, without figures."""
-    from ablations.__main__ import load_studies
     from ablations.command_line import print_table
+    from ablations.commands import load_studies
     from ablations.tables import console_table, write_tables
 
     for study, runs, results_dir in load_studies(words[:1], words[1:]):

@@ -9,6 +9,7 @@ import pytest
 
 from ablations import __main__ as command
 from ablations.claims import load_claims
+from ablations.commands import COMMANDS, names_and_overrides
 from ablations.studies import PlannedRun, hydra_configuration, plan_study, study_names
 
 
@@ -268,3 +269,27 @@ def test_bad_input_of_verdicts_is_a_line(
     assert shown.err.startswith(line)
     assert shown.err.count("\n") == 1
     assert not results_dir.exists()
+
+
+def test_words_in_any_order() -> None:
+    words = ["residual", "--check", "a.yaml", "seed=0,1", "benchmark", "--record", "b.yaml", "residual"]
+    parsed = COMMANDS["verdicts"].parser("verdicts").parse_intermixed_args(words)
+    assert names_and_overrides(parsed.words) == (["residual", "benchmark"], ["seed=0,1"])
+    assert (parsed.check, parsed.record) == (Path("a.yaml"), Path("b.yaml"))
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_has_examples_that_the_command_takes(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ablations", *filter(None, [name]), "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    examples = re.findall(r"^  python -m ablations(.*?)(?:  .*)?$", shown, re.M)
+    assert len(examples) >= 1
+    for example in examples:
+        words = [word for word in example.split() if word != name]
+        COMMANDS[name or "tables"].parser(name or "tables").parse_intermixed_args(words)
+    assert all(f"  {other}" in shown for other in COMMANDS if not name)

@@ -16,7 +16,6 @@ from ablations.verdict_tables import (
     INTEGERS,
     compare_with_recorded,
     console_table,
-    parse_options,
     read_recorded,
     record_verdicts,
     verdict_table,
@@ -175,12 +174,3 @@ def test_a_bad_file_of_verdicts_is_a_line(content: str | None, line: str, tmp_pa
 def test_a_folder_that_is_not_there(verdicts: list[Verdict], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--record .*: cannot be written"):
         record_verdicts(verdicts, tmp_path / "no" / "verdicts.yaml")
-
-
-def test_options_in_any_order() -> None:
-    words = ["residual", "--check", "a.yaml", "seed=0,1", "benchmark", "--record", "b.yaml", "residual"]
-    options = parse_options(words)
-    assert options.names == ("residual", "benchmark")
-    assert options.overrides == ("seed=0,1",)
-    assert (options.check, options.record) == (Path("a.yaml"), Path("b.yaml"))
-    assert parse_options([]).check is None

@@ -1,0 +1,324 @@
+"""What `python -m ablations COMMAND` can do: its commands, each with its words, help and examples.
+
+A command reads studies and records and writes what people look at; none trains a run. `Command.run` gets the
+parsed words. Imports stand in the functions, so that a command does not wait for what only another one needs.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.command_line import print_table
+from ablations.errors import UserError
+from ablations.files import check_results_dir
+from ablations.results import Study, StudyRun
+
+if TYPE_CHECKING:
+    from ablations.claims import Claim
+    from ablations.verdicts import Verdict
+
+TABLES = "tables"
+"""The command that is meant where none is named."""
+
+OVERRIDES_HELP = "as run.py takes them beside a study; results_dir=FOLDER reads other results"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        help: What it does, a line.
+        words: What stands for its words in the usage, "STUDY | KEY=VALUE".
+        examples: Per example, what follows `python -m ablations` and what it does.
+        run: Does it.
+        add_options: Adds what it takes beside words to its parser.
+    """
+
+    help: str
+    words: str
+    examples: Mapping[str, str]
+    run: Callable[[argparse.Namespace], None]
+    add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+    def parser(self, name: str, epilog: str = "") -> argparse.ArgumentParser:
+        """Its parser, which gives `words` and what `add_options` adds.
+
+        Args:
+            name: Its name in `COMMANDS`.
+            epilog: What its help says below the examples.
+        """
+        width = max(map(len, self.examples)) + 2
+        examples = "\n".join(
+            f"  python -m ablations {words:{width}} {what}".rstrip() for words, what in self.examples.items()
+        )
+        parser = argparse.ArgumentParser(
+            prog="python -m ablations" if name == TABLES else f"python -m ablations {name}",
+            description=self.help,
+            epilog=f"examples:\n{examples}\n{epilog}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("words", nargs="*", metavar=self.words, help=OVERRIDES_HELP)
+        self.add_options(parser)
+        return parser
+
+
+def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Studies that are named, each once, and overrides."""
+    names = dict.fromkeys(word for word in words if "=" not in word)
+    return list(names), [word for word in words if "=" in word]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Claims and what the records say of them.
+
+    Attributes:
+        verdicts: In the order of the claims.
+        claims: All there are, also those that were not judged.
+        studies: Those that the verdicts are about, with their planned runs.
+        results_dir: Where the records are.
+        suffix: What tells files about these names and overrides from others: "" or "__study=residual".
+    """
+
+    verdicts: "tuple[Verdict, ...]"
+    claims: "tuple[Claim, ...]"
+    studies: tuple[tuple[Study, list[StudyRun]], ...]
+    results_dir: Path
+    suffix: str
+
+
+def results_folder(overrides: Sequence[str]) -> Path:
+    """Where the records are that these overrides name.
+
+    Raises:
+        UserError: It can not hold results.
+    """
+    from ablations.studies import compose_runs, hydra_configuration
+
+    with hydra_configuration():
+        places = [word for word in overrides if word.partition("=")[0] == "results_dir"]
+        results_dir = compose_runs(places)[0].results_dir
+    check_results_dir(results_dir)
+    return results_dir
+
+
+def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[Study, list[StudyRun], Path]]:
+    """Plan studies and read how their runs stand; unreadable records are named on stderr.
+
+    Returns:
+        Study, planned runs and results directory, of every study but those that are to be named where
+        no name is given.
+
+    Raises:
+        UserError: A study does not exist.
+    """
+    from ablations.auto_seeds import follow_study
+    from ablations.studies import hydra_configuration, plan_study, seed_budget, standing, study_names
+
+    known = study_names()
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"study={unknown[0]}: no such study; there are: {', '.join(known)}")
+    loaded = []
+    with hydra_configuration():
+        for name in names or study_names(unasked=True):
+            if seed_budget(overrides) is None:
+                study, planned = plan_study(name, overrides)
+                runs, problems = standing(planned)
+            else:
+                study, planned, runs, problems = follow_study(name, overrides)
+            for problem in problems:
+                print(problem, file=sys.stderr)
+            loaded.append((study, runs, planned[0].configuration.results_dir))
+    return loaded
+
+
+def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
+    """Judge the claims about these studies by the records; every claim where no study is named.
+
+    Args:
+        names: Studies, or the benchmark of table 3.
+        overrides: As run.py takes them beside a study.
+
+    Raises:
+        UserError: A study does not exist; overrides beside the benchmark; the results can not be read.
+    """
+    from ablations.auto_seeds import judge_by_looks
+    from ablations.benchmark_verdicts import judge_benchmark
+    from ablations.claims import BENCHMARK, load_claims
+    from ablations.studies import output_suffix, seed_budget, study_names
+    from ablations.verdicts import judge_study, untestable
+
+    changes = output_suffix(overrides)
+    if changes and BENCHMARK in names:
+        raise UserError(f"{BENCHMARK}: its claims are about the networks as they are, so only results_dir=")
+    if unknown := [name for name in names if name not in (*study_names(), BENCHMARK)]:
+        known = ", ".join((*study_names(), BENCHMARK))
+        raise UserError(f"study={unknown[0]}: no such study; there are: {known}")
+    claims = load_claims()
+    asked = [
+        claim
+        for claim in claims
+        if (claim.study in names if names else not (changes and claim.study == BENCHMARK))
+    ]
+    results_dir = results_folder(overrides)
+    of_studies = {claim.study for claim in asked} - {None, BENCHMARK}
+    chosen = [name for name in study_names() if name in of_studies]
+    studies = [(study, runs) for study, runs, _ in load_studies(chosen, overrides)] if chosen else []
+    budget = seed_budget(overrides)
+    found = []
+    for study, runs in studies:
+        found += (
+            judge_study(asked, study, runs)
+            if budget is None
+            else judge_by_looks(asked, study, runs, budget).verdicts
+        )
+    found += judge_benchmark(asked, results_dir)
+    found += [untestable(claim) for claim in asked if claim.study is None]
+    by_id = {verdict.claim.id: verdict for verdict in found}
+    part = "__study=" + ",".join(names) if names else ""
+    verdicts = tuple(by_id[claim.id] for claim in asked)
+    return Judged(verdicts, tuple(claims), tuple(studies), results_dir, part + changes)
+
+
+# The commands
+
+
+def reproduce_studies(parsed: argparse.Namespace) -> None:
+    """Write tables and figures, print the tables and the paths."""
+    from ablations.figures import write_figures
+    from ablations.figures_factorial import write_factorial_figure
+    from ablations.figures_tuning import write_tuning_figure
+    from ablations.tables import console_table, write_tables
+    from ablations.tuning_tables import write_trials
+
+    loaded = load_studies(*names_and_overrides(parsed.words))
+    for _, _, results_dir in loaded:
+        check_results_dir(results_dir)
+    paths = []
+    for study, runs, results_dir in loaded:
+        paths += write_tables(study, runs, results_dir / "tables")
+        write = write_factorial_figure if study.design else write_figures
+        paths += write(study, runs, results_dir / "figures")
+        if study.tuning is not None:
+            paths += write_trials(study, results_dir / "tables")
+            paths += write_tuning_figure(study, results_dir / "figures")
+        print_table(console_table(study, runs))
+    print_paths(paths)
+
+
+def list_studies(parsed: argparse.Namespace) -> None:
+    """Print every planned run and how it stands."""
+    from rich.table import Table
+
+    from ablations.records import COMPLETED, metric_label, metric_names
+
+    for study, runs, _ in load_studies(*names_and_overrides(parsed.words)):
+        completed = sum(run.status == COMPLETED for run in runs)
+        table = Table(title=f"{study.name}: {completed} of {len(runs)} completed", title_justify="left")
+        for header in ("arm", "seed", "status", "epochs", "validation", "directory"):
+            number = header in ("seed", "epochs")
+            table.add_column(header, justify="right" if number else "left", overflow="fold")
+        for run in runs:
+            metrics = (run.record or {}).get("metrics") or {}
+            main = metric_names(metrics)[:1]
+            table.add_row(
+                run.arm,
+                str(run.seed),
+                run.status,
+                str(0 if run.history is None else len(run.history)),
+                f"{metric_label(main[0])} {metrics[f'val_{main[0]}']:.1%}" if main else "–",
+                str(run.directory),
+            )
+        print_table(table)
+
+
+def judge_claims(parsed: argparse.Namespace) -> None:
+    """Judge claims, write and print the table and the paths; compare with recorded verdicts where asked.
+
+    Raises:
+        UserError: Something that the user chose cannot be.
+        VerdictsDiffer: A verdict is not the recorded one.
+    """
+    from ablations import verdict_tables
+
+    recorded = verdict_tables.read_recorded(parsed.check) if parsed.check else {}
+    judged = judge(*names_and_overrides(parsed.words))
+    verdicts, folder = judged.verdicts, judged.results_dir / "tables"
+    paths = verdict_tables.write_verdicts(verdicts, judged.studies, folder, judged.suffix)
+    print_table(verdict_tables.console_table(verdicts))
+    print_paths(paths)
+    if parsed.record:
+        verdict_tables.record_verdicts(verdicts, parsed.record)
+    if parsed.check:
+        others = {claim.id for claim in judged.claims} - {verdict.claim.id for verdict in verdicts}
+        verdict_tables.compare_with_recorded(verdicts, recorded, sorted(others))
+
+
+def add_verdict_options(parser: argparse.ArgumentParser) -> None:
+    """What `verdicts` takes beside words."""
+    parser.add_argument("--check", type=Path, metavar="FILE", help="exit with 1 where a verdict differs")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write the verdicts as YAML, id: verdict")
+
+
+def benchmark_networks(parsed: argparse.Namespace) -> None:
+    """Measure size and speed of the networks, print the table and the paths."""
+    from ablations.benchmark import benchmark
+
+    table, paths = benchmark(parsed.words)
+    print_table(table)
+    print_paths(paths)
+
+
+def print_paths(paths: Sequence[Path]) -> None:
+    """Print what was written, a line each."""
+    for path in paths:
+        print(path)
+
+
+STUDY_WORDS = "STUDY | KEY=VALUE"
+
+COMMANDS: Mapping[str, Command] = {
+    TABLES: Command(
+        "Tables and figures of studies from the records.",
+        STUDY_WORDS,
+        {
+            "": "of every study, but those to be named",
+            "residual": "of one study",
+            "residual recipe.epochs=12 seed=0,1,2": "of a study that was varied on the command line",
+            "residual tuning=learning_rate": "of a study whose arms were tuned, with every trial",
+            "residual seeds=auto": "of one that got as many seeds as its verdicts need",
+        },
+        reproduce_studies,
+    ),
+    "list": Command(
+        "Every planned run of the studies and how it stands.",
+        STUDY_WORDS,
+        {"list": "of every study, but those to be named", "list residual": "of one study"},
+        list_studies,
+    ),
+    "verdicts": Command(
+        "Whether the claims of conf/claims hold, by the records.",
+        "STUDY | benchmark | KEY=VALUE",
+        {
+            "verdicts": "every claim",
+            "verdicts residual": "the claims about one study",
+            "verdicts residual --record verdicts.yaml": "write them down",
+            "verdicts residual --check verdicts.yaml": "exit with 1 where one differs from those",
+        },
+        judge_claims,
+        add_verdict_options,
+    ),
+    "benchmark": Command(
+        "Table 3: size and speed of the networks, measured on this device.",
+        "KEY=VALUE",
+        {
+            "benchmark": "",
+            "benchmark batch_size=8 image_size=299 steps=5 rounds=3": "a shorter one",
+        },
+        benchmark_networks,
+    ),
+}
