@@ -127,7 +127,7 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
         for name in names or study_names(unasked=True):
             if seed_budget(overrides) is None:
                 study, planned = plan_study(name, overrides)
-                runs, problems = standing(planned)
+                runs, problems = standing(planned, [study.metric])
             else:
                 study, planned, runs, problems = follow_study(name, overrides)
             for problem in problems:

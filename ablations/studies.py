@@ -285,11 +285,14 @@ def _default_budget() -> int:
     return int(OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml").seed_budget)
 
 
-def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
+def standing(
+    runs: Sequence[PlannedRun], metrics: Collection[str] | None = None
+) -> tuple[list[StudyRun], list[str]]:
     """How planned runs stand, read from their records.
 
     Args:
         runs: What is planned.
+        metrics: Those that histories are to have; None: all there are.
 
     Returns:
         One entry per planned run, and a line per record that cannot be used and counts as missing.
@@ -303,7 +306,7 @@ def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
         except UnreadableRecord as error:
             problems.append(f"unreadable record, counted as missing: {error}")
         if record is not None:
-            history = directory.validation_history()
+            history = directory.validation_history(metrics)
             if record["config"] == run.configuration.resolved:
                 # Most of a record's memory; planned configurations share all but their seeds.
                 record["config"] = run.configuration.resolved

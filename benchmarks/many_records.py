@@ -31,7 +31,8 @@ from pathlib import Path
 import numpy as np
 
 from ablations import environment
-from ablations.records import COMPLETED, DIVERGED, HISTORY_COLUMNS, SCHEMA, SCHEMA_VERSION
+from ablations.histories import HISTORY_COLUMNS
+from ablations.records import COMPLETED, DIVERGED, SCHEMA, SCHEMA_VERSION
 from ablations.studies import PlannedRun, hydra_configuration, plan_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
