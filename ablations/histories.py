@@ -89,17 +89,18 @@ def read_validation(path: Path, metrics: Collection[str] | None = None) -> Histo
     except (OSError, ValueError):
         return None
     first, _, body = text.partition("\n")
-    header = tuple(first.split(","))
-    asked = _asked(header, metrics)
-    if _is_usual(header):
-        lines = _line(header, asked).findall(body)
+    asked, line = _header(first, None if metrics is None else tuple(metrics))
+    if line is not None:
+        lines = line.findall(body)
         if lines and len(lines) == body.count("\n") and body.endswith("\n"):
             epoch, step, *values = zip(*lines, strict=True)
             common = _rising(epoch, step)
             return common and History(common | dict(zip(asked, map(_floats, values), strict=True)))
     # Not as run.py writes it: without rows, with other numbers (nan), or damaged.
     whole = _columns(io.StringIO(text, newline=""))
-    return whole and History({name: _floats(whole[name]) for name in (*INTEGER_COLUMNS, *asked)})
+    if whole is None:
+        return None
+    return History({name: _floats(whole[name]) for name in (*INTEGER_COLUMNS, *_asked(whole, metrics))})
 
 
 def _columns(text: Iterable[str]) -> dict[str, list[float]] | None:
@@ -147,23 +148,25 @@ def _floats(cells: Sequence[float | str]) -> np.ndarray:
     return values
 
 
-def _asked(header: Sequence[str], metrics: Collection[str] | None) -> tuple[str, ...]:
+def _asked(columns: Iterable[str], metrics: Collection[str] | None) -> tuple[str, ...]:
     """Of a file's columns those of validation metrics that are asked for."""
-    return tuple(f"val_{name}" for name in metric_names(header) if metrics is None or name in metrics)
+    return tuple(f"val_{name}" for name in metric_names(columns) if metrics is None or name in metrics)
 
 
 @functools.cache
-def _is_usual(header: tuple[str, ...]) -> bool:
-    """Whether it is a header as run.py writes it, below which `_line` can be looked for."""
-    unquoted = not any('"' in name for name in header)
-    first = header[:2] == INTEGER_COLUMNS
-    return first and unquoted and _is_complete(header) and bool(metric_names(header))
+def _header(first: str, metrics: tuple[str, ...] | None) -> tuple[tuple[str, ...], re.Pattern[str] | None]:
+    """What a first line says of the lines below.
 
-
-@functools.cache
-def _line(header: tuple[str, ...], asked: tuple[str, ...]) -> re.Pattern[str]:
-    """A line of numbers below this header, with a group for epoch, step and each column that is asked for."""
+    Returns:
+        The columns of validation metrics that are asked for; and, where the header is as run.py writes it, a
+        line of numbers, with a group for epoch, step and each of these columns.
+    """
+    header = tuple(first.split(","))
+    asked = _asked(header, metrics)
+    usual = header[:2] == INTEGER_COLUMNS and '"' not in first
+    if not (usual and _is_complete(header) and metric_names(header)):
+        return asked, None
     numbers = {name: _INTEGER if name in INTEGER_COLUMNS else _NUMBER for name in header}
     wanted = (*INTEGER_COLUMNS, *asked)
     cells = [f"({number})" if name in wanted else number for name, number in numbers.items()]
-    return re.compile(f"^{','.join(cells)}$", re.MULTILINE)
+    return asked, re.compile(f"^{','.join(cells)}$", re.MULTILINE)

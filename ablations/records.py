@@ -150,17 +150,18 @@ class RunDirectory:
         Raises:
             UnreadableRecord: There is one, and it is damaged or of another schema.
         """
+        path = self.record_path
         try:
-            text = self.record_path.read_bytes().decode()
+            text = path.read_bytes().decode()
         except (FileNotFoundError, NotADirectoryError):  # the latter: results_dir is a file
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise UnreadableRecord(f"{self.record_path}: {error}") from error
+            raise UnreadableRecord(f"{path}: {error}") from error
         try:
             record = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UnreadableRecord(f"{self.record_path}: not JSON ({error})") from error
-        _check(record, self.record_path)
+            raise UnreadableRecord(f"{path}: not JSON ({error})") from error
+        _check(record, self.run_id, path)
         return record
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -296,7 +297,10 @@ def metric_label(name: str) -> str:
     return METRIC_LABELS.get(name, name)
 
 
-def _check(record: object, path: Path) -> None:
+_NUMBER = (int, float)  # not int | float: checked four times a record, that takes five times as long
+
+
+def _check(record: object, run_id: str, path: Path) -> None:
     if not isinstance(record, dict):
         raise UnreadableRecord(f"{path}: not a JSON object")
     version = record.get("schema_version")
@@ -306,7 +310,7 @@ def _check(record: object, path: Path) -> None:
         raise UnreadableRecord(f"{path}: without {', '.join(sorted(missing))}")
     if record["status"] not in (RUNNING, COMPLETED, DIVERGED, FAILED):
         raise UnreadableRecord(f"{path}: status {record['status']!r}")
-    if record["run_id"] != path.parent.name:
+    if record["run_id"] != run_id:
         raise UnreadableRecord(f"{path}: is the record of run {record['run_id']}")
     recipe = record["config"].get("recipe") if isinstance(record["config"], dict) else None
     if not isinstance(recipe, dict) or not isinstance(recipe.get("epochs"), int):
@@ -314,7 +318,7 @@ def _check(record: object, path: Path) -> None:
     metrics = record["metrics"] if isinstance(record["metrics"], dict) else {}
     names = metric_names(metrics)
     final = [metrics.get(f"{part}_{name}") for name in names for part in ("val", "test")]
-    measured = bool(names) and all(isinstance(value, int | float) for value in final)
+    measured = bool(names) and all(isinstance(value, _NUMBER) for value in final)
     if record["status"] == COMPLETED and not measured:
         raise UnreadableRecord(f"{path}: completed without metrics")
     if record["status"] == FAILED and not (isinstance(record["error"], str) and record["error"].strip()):

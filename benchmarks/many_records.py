@@ -132,11 +132,11 @@ def tables(words: Sequence[str]) -> None:
     """Do what `python -m ablations STUDY ...` does, without figures."""
     from ablations.command_line import print_table
     from ablations.commands import load_studies
-    from ablations.tables import console_table, write_tables
+    from ablations.tables import write_and_show
 
     for study, runs, results_dir in load_studies(words[:1], words[1:]):
-        write_tables(study, runs, results_dir / "tables")
-        print_table(console_table(study, runs))
+        _, shown = write_and_show(study, runs, results_dir / "tables")
+        print_table(shown)
 
 
 def measure(name: str, words: Sequence[str]) -> tuple[float, float, float]:
