@@ -127,7 +127,7 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
         for name in names or study_names(unasked=True):
             if seed_budget(overrides) is None:
                 study, planned = plan_study(name, overrides)
-                runs, problems = standing(planned)
+                runs, problems = standing(planned, [study.metric])
             else:
                 study, planned, runs, problems = follow_study(name, overrides)
             for problem in problems:
@@ -164,10 +164,12 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
         for claim in claims
         if (claim.study in names if names else not (changes and claim.study == BENCHMARK))
     ]
-    results_dir = results_folder(overrides)
     of_studies = {claim.study for claim in asked} - {None, BENCHMARK}
     chosen = [name for name in study_names() if name in of_studies]
-    studies = [(study, runs) for study, runs, _ in load_studies(chosen, overrides)] if chosen else []
+    loaded = load_studies(chosen, overrides) if chosen else []
+    studies = [(study, runs) for study, runs, _ in loaded]
+    results_dir = loaded[0][2] if loaded else results_folder(overrides)
+    check_results_dir(results_dir)
     budget = seed_budget(overrides)
     found = []
     for study, runs in studies:
@@ -192,7 +194,7 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
     from ablations.figures import write_figures
     from ablations.figures_factorial import write_factorial_figure
     from ablations.figures_tuning import write_tuning_figure
-    from ablations.tables import console_table, write_tables
+    from ablations.tables import write_and_show
     from ablations.tuning_tables import write_trials
 
     loaded = load_studies(*names_and_overrides(parsed.words))
@@ -200,13 +202,14 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
         check_results_dir(results_dir)
     paths = []
     for study, runs, results_dir in loaded:
-        paths += write_tables(study, runs, results_dir / "tables")
+        written, shown = write_and_show(study, runs, results_dir / "tables")
+        paths += written
         write = write_factorial_figure if study.design else write_figures
         paths += write(study, runs, results_dir / "figures")
         if study.tuning is not None:
             paths += write_trials(study, results_dir / "tables")
             paths += write_tuning_figure(study, results_dir / "figures")
-        print_table(console_table(study, runs))
+        print_table(shown)
     print_paths(paths)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from ablations.configuration import RunConfiguration
+from ablations.histories import History
 from ablations.records import SCHEMA, SCHEMA_VERSION, RunDirectory
 from ablations.results import (
     Arm,
@@ -149,9 +149,8 @@ def make_run() -> MakeRun:
         else:
             record["diverged_at_step"] = STEPS_PER_EPOCH * len(curve) + 7
         epochs = np.arange(1, len(curve) + 1)
-        history = pd.DataFrame(
-            {"epoch": epochs, "step": STEPS_PER_EPOCH * epochs, "val_top1": np.array(curve, float)}
-        )
+        columns = {"epoch": epochs, "step": STEPS_PER_EPOCH * epochs, "val_top1": curve}
+        history = History({name: np.array(column, float) for name, column in columns.items()})
         return StudyRun(arm, seed, run_id, directory, status, record | changes, history)
 
     return make
@@ -320,7 +319,7 @@ def jft_runs(jft_study: Study, make_run: MakeRun) -> list[StudyRun]:
             assert run.record is not None
             assert run.history is not None
             metrics = {"val_map100": final, "test_map100": final - 0.1, "val_top5": 0.9, "test_top5": 0.8}
-            history = run.history.rename(columns={"val_top1": "val_map100"})
+            history = History({**run.history.columns, "val_map100": run.history["val_top1"]})
             runs.append(replace(run, record={**run.record, "metrics": metrics}, history=history))
     return runs
 
