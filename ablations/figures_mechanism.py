@@ -1,10 +1,10 @@
 """Measured mechanism by depth: dead units, effective rank and gradient norm of every layer, per arm.
 
-The paper has no such figures; they show what its conjecture of section 4.7 and the slow start in figure 9 would
-come from. Drawn over the layers, from the image to the logits, is the mean over seeds with its 95 % t band, and
-the single seeds behind it. Vertical bands are the network's modules, numbered as the paper does. A study of
-factors has a panel per level of its axis and a line per activation; any other a panel per moment of the
-training and a line per arm. What is shown is told in `ablations.mechanism`.
+The paper has no such figures; they show what its conjecture of section 4.7 and the slow start in figure 9
+would come from. Drawn over the layers, from the image to the logits, is the mean over seeds with its 95 % t
+band, and the single seeds behind it. Shaded columns are the network's modules, numbered as the paper does. A
+study of factors has a panel per level of its axis and a line per activation; any other a panel per moment of
+the training and a line per arm. What is shown is told in `ablations.mechanism`.
 """
 
 import math
@@ -34,13 +34,14 @@ from ablations.figures import (
     write_texts,
 )
 from ablations.figures_factorial import looks_of_lines
-from ablations.mechanism import BETWEEN, MAIN, Measured, Moment
+from ablations.mechanism import BETWEEN, HEAD, MAIN, SHORTCUT, Measured, Moment
+from ablations.records import DIVERGED
 from ablations.results import Study, StudyRun, baseline_first
 
 COLUMNS = 4  # panels side by side
-PANEL = 1.9  # inches, as all below
+PANEL, TALL_PANEL = 1.9, 2.9  # inches, as all below; tall in a figure of one row
 MARGIN = 0.75  # left of the panels
-TITLE = 0.42  # above a panel, for two lines
+TITLE = 0.24  # above a panel, for one line; a study of factors has two
 BELOW = 0.52  # below it, for ticks and label
 GAP = 0.2  # between panels that share their scale
 
@@ -102,7 +103,8 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
     legend_lines = math.ceil(len(labels) / legend_columns) + bool(legend_title)
     header = HEADER + LINE * (len(subtitle) + legend_lines) - 0.1
     footer = LINE * len(notes) + 0.2
-    one_row = TITLE + PANEL + BELOW
+    panel_height = TALL_PANEL if len(rows) == 1 else PANEL
+    one_row = TITLE + LINE * bool(study.design) + panel_height + BELOW
     height = header + len(rows) * one_row + footer
     figure = Figure(figsize=(WIDTH, height))
     write_texts(figure, f"{study.title}: {_lower(measured.quantity.title)}, by depth", subtitle, notes)
@@ -126,7 +128,7 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
         drawn = []
         for column, panel in enumerate(row):
             left = MARGIN + column * (width + GAP)
-            place = (left / WIDTH, bottom / height, width / WIDTH, PANEL / height)
+            place = (left / WIDTH, bottom / height, width / WIDTH, panel_height / height)
             axes = figure.add_axes(place)
             shown += _draw(axes, measured, panel, looks)
             _dress(axes, measured, panel, width=width, labelled=column == 0)
@@ -192,7 +194,7 @@ def _draw(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look
     at = np.arange(1, len(places) + 1)
     shown: list[float] = []
     for line, arm in panel.arms.items():
-        values = measured.values.get((panel.moment.name, arm))
+        values = measured.of_seeds.get((panel.moment.name, arm))
         if values is None or not np.isfinite(values[:, places]).any():
             continue
         look, values = looks[line], values[:, places]
@@ -210,7 +212,8 @@ def _draw(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look
             axes.fill_between(at, low, high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
         axes.plot(
             at, mean,
-            color=look.color, linestyle=look.dash, linewidth=1.5, marker=look.marker, markersize=2.6, zorder=5,
+            color=look.color, linestyle=look.dash, linewidth=1.5,
+            marker=look.marker, markersize=2.6, zorder=5,
         )  # fmt: skip
     return shown
 
@@ -225,11 +228,11 @@ def _dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labell
         if module % 2 == 0:
             axes.axvspan(span[0] - 0.5, span[-1] + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
     names = {layer.module: layer.shown_module for layer in layers}
-    crowded = width < 3.5  # every other number would touch its neighbour
+    crowded = width < 2.5  # every number would touch its neighbours
     ticks = {
         (span[0] + span[-1]) / 2: names[module]
         for module, span in spans.items()
-        if not crowded or module % 2 == 0 or module == 1
+        if names[module].isdigit() and (not crowded or module % 2 == 0 or module == 1)
     }
     axes.set_xticks(list(ticks), list(ticks.values()), fontsize=7.5)
     axes.tick_params(axis="x", length=0)
@@ -262,10 +265,15 @@ def _notes(runs: Sequence[StudyRun], measured: Measured) -> list[str]:
     most: dict[str, int] = {}
     for (_, arm), seeds in measured.seeds.items():
         most[arm] = max(most.get(arm, 0), len(seeds))
-    diverged = any(run.status == "diverged" for run in runs)
-    return [
-        f"{sum(most.values())} of {len(runs)} runs measured. Lines: means over seeds; bands: 95 % t intervals; thin "
-        "lines: single seeds. Shaded columns: every other module, numbered as the paper does; a marker is a layer."
-        + (" A diverged run is shown as far as it was measured." if diverged else ""),
-        measured.quantity.note,
-    ]
+    text = (
+        f"{sum(most.values())} of {len(runs)} runs measured. Lines: means over seeds; bands: 95 % t intervals; "
+        "thin lines: single seeds. A marker is a layer; columns are the network's modules in order of execution, "
+        "numbered as the paper does."
+    )
+    if any(layer.block == HEAD for layer in measured.layers):
+        text += " The last marker is the logistic regression."
+    if any(layer.kind == SHORTCUT for layer in measured.layers):
+        text += " Projections of shortcuts are left out; they stand in the table."
+    if any(run.status == DIVERGED for run in runs):
+        text += " A diverged run is shown as far as it was measured."
+    return [text, measured.quantity.note]

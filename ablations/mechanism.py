@@ -29,6 +29,9 @@ from ablations.table_files import NO_VALUE, csv_text, markdown_page
 EARLY = 20
 """Steps from the first that count as the first ones."""
 
+HEAD = "head"
+"""Name of the block behind the last module: the logistic regression, and fully connected layers."""
+
 MAIN, BETWEEN, SHORTCUT = "main", "between", "shortcut"
 """Kinds of layers: on the way through the network, an intermediate activation, a shortcut's projection."""
 
@@ -60,6 +63,7 @@ class Quantity:
         axis: With its unit, "dead units (% of a layer's)".
         unit: Of a number in a table, "%"; "" for none.
         logarithmic: Whether it is averaged, and drawn, on a logarithmic scale.
+        of_weights: Whether it is a norm over weights: that of a layer is over all of its weights.
         moments: That are shown, in order.
         note: What a reader must know.
         value: Row -> the value, in the unit.
@@ -70,6 +74,7 @@ class Quantity:
     axis: str
     unit: str
     logarithmic: bool
+    of_weights: bool
     moments: tuple[Moment, ...]
     note: str
     value: Callable[[Row], float]
@@ -82,12 +87,13 @@ QUANTITIES = (
         "dead units (% of the layer)",
         "%",
         False,
+        False,
         (
             Moment("first_epoch", "after the first epoch", lambda row, epochs: row["epoch"] == 1),
             Moment("last_epoch", "after the last epoch", lambda row, epochs: row["epoch"] == epochs),
         ),
-        "Dead: a ReLU's channel that is zero everywhere, on the first validation images; a channel of another "
-        "activation that hardly varies. The two are different measures: compare ReLU with ELU with care.",
+        "Dead: a ReLU's channel that is zero everywhere, on the first validation images; a channel of "
+        "another activation that hardly varies. These are two measures: compare ReLU with ELU with care.",
         lambda row: 100 * row["value"],
     ),
     Quantity(
@@ -95,6 +101,7 @@ QUANTITIES = (
         "Effective rank after the spatial operation",
         "effective rank (% of the channels)",
         "%",
+        False,
         False,
         (
             Moment("before_training", "before the first step", lambda row, epochs: row["epoch"] == 0),
@@ -107,16 +114,18 @@ QUANTITIES = (
     Quantity(
         "gradient_norm",
         "Gradient norm in the first steps",
-        "gradient norm (L2, log scale)",
+        "L2 norm of the gradient (log scale)",
         "",
+        True,
         True,
         (
             Moment("first_step", "step 1", lambda row, epochs: row["step"] == 1),
-            Moment("first_steps", f"steps 1 to {EARLY}", lambda row, epochs: row["step"] <= EARLY),
+            Moment("first_steps", f"mean of steps 1 to {EARLY}", lambda row, epochs: row["step"] <= EARLY),
             Moment("step_128", "step 128", lambda row, epochs: row["step"] == 128),
         ),
         "Gradient norm: of the loss with respect to a layer's weights, both operations of a separable "
-        "convolution together; over steps and seeds the geometric mean.",
+        "convolution together; means over steps and seeds are geometric. Where it is larger near the image "
+        "than near the logits, or smaller, by orders of magnitude, no one learning rate suits all layers.",
         lambda row: row["value"],
     ),
 )
@@ -142,7 +151,7 @@ class Layer:
     @property
     def shown_module(self) -> str:
         """As a person reads it."""
-        return "head" if self.block == "head" else str(self.module)
+        return HEAD if self.block == HEAD else str(self.module)
 
 
 @dataclass(frozen=True)
@@ -152,32 +161,32 @@ class Measured:
     Attributes:
         quantity: What.
         layers: Of all arms, in order of execution.
-        values: Per moment and arm, `(S, L)`: a row per seed, NaN where a run has no such layer or the
+        of_seeds: Per moment and arm, `(S, L)`: a row per seed, NaN where a run has no such layer or the
             value is not finite (or, on a logarithmic scale, 0).
         seeds: Per moment and arm, the seeds of those rows.
     """
 
     quantity: Quantity
     layers: tuple[Layer, ...]
-    values: Mapping[tuple[str, str], np.ndarray]
+    of_seeds: Mapping[tuple[str, str], np.ndarray]
     seeds: Mapping[tuple[str, str], tuple[int, ...]]
 
     @cached_property
     def moments(self) -> list[Moment]:
         """Those that something was measured at."""
-        return [m for m in self.quantity.moments if any(moment == m.name for moment, _ in self.values)]
+        return [m for m in self.quantity.moments if any(moment == m.name for moment, _ in self.of_seeds)]
 
     def arms(self) -> set[str]:
         """Names of the arms that were measured."""
-        return {arm for _, arm in self.values}
+        return {arm for _, arm in self.of_seeds}
 
     def places(self, kind: str) -> list[int]:
         """Of the layers of a kind, in `layers`."""
         return [place for place, layer in enumerate(self.layers) if layer.kind == kind]
 
-    def estimate(self, of_seeds: np.ndarray) -> Estimate | None:
+    def estimate(self, values: np.ndarray) -> Estimate | None:
         """Mean over seeds (geometric on a logarithmic scale) and 95 % t interval; None of no number."""
-        finite = of_seeds[np.isfinite(of_seeds)]
+        finite = values[np.isfinite(values)]
         if not finite.size:
             return None
         if not self.quantity.logarithmic:
@@ -230,7 +239,7 @@ def _measured(
 
 def _layer_name(quantity: Quantity, name: str) -> str:
     """A separable convolution is one layer where gradients are measured."""
-    return re.sub(r"\.(depthwise|pointwise)\b.*", "", name) if quantity.logarithmic else name
+    return re.sub(r"\.(depthwise|pointwise)\b.*", "", name) if quantity.of_weights else name
 
 
 def _by_layer(quantity: Quantity, rows: Iterable[Row]) -> dict[str, float]:
@@ -240,7 +249,7 @@ def _by_layer(quantity: Quantity, rows: Iterable[Row]) -> dict[str, float]:
         by_step[_layer_name(quantity, row["layer"]), row["step"]].append(quantity.value(row))
     of_layer: dict[str, list[float]] = defaultdict(list)
     for (layer, _), of_step in by_step.items():
-        value = math.hypot(*of_step) if quantity.logarithmic else of_step[0]
+        value = math.hypot(*of_step) if quantity.of_weights else of_step[0]
         of_layer[layer].append(value if math.isfinite(value) else math.nan)
     if not quantity.logarithmic:
         return {layer: float(np.mean(found)) for layer, found in of_layer.items()}
@@ -311,7 +320,9 @@ def mechanism_table(study: Study, found: Sequence[Measured]) -> pd.DataFrame:
     for measured in found:
         for moment in measured.moments:
             for arm in baseline_first(study):
-                values = measured.values.get((moment.name, arm.name), np.empty((0, len(measured.layers))))
+                if (moment.name, arm.name) not in measured.of_seeds:
+                    continue
+                values = measured.of_seeds[moment.name, arm.name]
                 for layer, of_seeds in zip(measured.layers, values.T, strict=True):
                     if (estimate := measured.estimate(of_seeds)) is None:
                         continue
@@ -338,8 +349,8 @@ def _page(study: Study, found: Sequence[Measured]) -> str:
             kinds = [kind for kind in (MAIN, BETWEEN) if measured.places(kind)]
             tables += [_of_modules(study, measured, moment, kind) for kind in kinds]
     notes.append(
-        "A cell: mean over the module's layers, then over seeds; shortcuts are left out. Every layer, with its "
-        f"interval, stands in {study.output}_mechanism.csv."
+        "A cell: mean over the module's layers, then over seeds; shortcuts are left out. Every layer, with "
+        f"its interval, stands in {study.output}_mechanism.csv."
     )
     subtitle = f"{study.scale}. {study.source}. Columns: modules in order of execution, and the head."
     return markdown_page(f"{study.title}: measured mechanism", subtitle, tables, notes)
@@ -353,7 +364,7 @@ def _of_modules(study: Study, measured: Measured, moment: Moment, kind: str) -> 
     what = f"{quantity.title}{' of intermediate activations' if kind == BETWEEN else ''}, {moment.label}"
     rows = []
     for arm in baseline_first(study):
-        values = measured.values.get((moment.name, arm.name))
+        values = measured.of_seeds.get((moment.name, arm.name))
         if values is None or not np.isfinite(values[:, places]).any():
             continue
         cells = {f"{what}{f', {quantity.unit}' if quantity.unit else ''}": arm.label, "n": str(len(values))}
