@@ -266,9 +266,9 @@ def _notes(runs: Sequence[StudyRun], measured: Measured) -> list[str]:
     for (_, arm), seeds in measured.seeds.items():
         most[arm] = max(most.get(arm, 0), len(seeds))
     text = (
-        f"{sum(most.values())} of {len(runs)} runs measured. Lines: means over seeds; bands: 95 % t intervals; "
-        "thin lines: single seeds. A marker is a layer; columns are the network's modules in order of execution, "
-        "numbered as the paper does."
+        f"{sum(most.values())} of {len(runs)} runs measured. Lines: means over seeds; bands: 95 % t "
+        "intervals; thin lines: single seeds. A marker is a layer; columns are the network's modules, numbered "
+        "as the paper does."
     )
     if any(layer.block == HEAD for layer in measured.layers):
         text += " The last marker is the logistic regression."

@@ -124,8 +124,7 @@ QUANTITIES = (
             Moment("step_128", "step 128", lambda row, epochs: row["step"] == 128),
         ),
         "Gradient norm: of the loss with respect to a layer's weights, both operations of a separable "
-        "convolution together; means over steps and seeds are geometric. Where it is larger near the image "
-        "than near the logits, or smaller, by orders of magnitude, no one learning rate suits all layers.",
+        "convolution together; means over steps and seeds are geometric.",
         lambda row: row["value"],
     ),
 )
