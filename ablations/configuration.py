@@ -423,6 +423,7 @@ def is_group(key: str) -> bool:
     return bool(key) and key not in NOT_GROUPS and (CONFIG_DIR / key).is_dir()
 
 
+@lru_cache(maxsize=4096)  # the arms of a study share most arguments, and each is asked about several times
 def parse_override(argument: str) -> Override | None:
     """Hydra's parse of one argument, or None where it is none (a flag, a syntax error)."""
     if argument.startswith("-"):

@@ -267,8 +267,8 @@ def _notes(runs: Sequence[StudyRun], measured: Measured) -> list[str]:
         most[arm] = max(most.get(arm, 0), len(seeds))
     text = (
         f"{sum(most.values())} of {len(runs)} runs measured. Lines: means over seeds; bands: 95 % t "
-        "intervals; thin lines: single seeds. A marker is a layer; columns are the network's modules, numbered "
-        "as the paper does."
+        "intervals; thin lines: single seeds. A marker is a layer; columns are the network's modules, "
+        "numbered as the paper does."
     )
     if any(layer.block == HEAD for layer in measured.layers):
         text += " The last marker is the logistic regression."

@@ -148,13 +148,14 @@ def test_a_network_that_quick_counts_are_wrong_on_is_solved_with_its_own_numbers
     assert solve_width({"_target_": "torch.nn.Twice", "width": 1}, 50) == pytest.approx(5, abs=0.0501)
 
 
-@pytest.mark.parametrize("wanted", [24, 515, 90_000])
+@pytest.mark.parametrize("wanted", [31, 515, 90_000])
 def test_quick_counts_find_what_the_networks_own_numbers_find(wanted: int) -> None:
     square = {"_target_": "torch.nn.Square", "width": 1}
-    own = _nearest(
-        "match_parameters", square, wanted, lambda width: count_parameters(square | {"width": width})
-    )
-    assert solve_width(square, wanted) == own
+
+    def own(width: float) -> int:
+        return count_parameters(square | {"width": width})
+
+    assert solve_width(square, wanted) == _nearest("match_parameters", square, wanted, own)
 
 
 def test_the_networks_own_numbers_are_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +192,8 @@ WIDTHS = {
     ("depthwise_first", "three"): (0.06885, 0.07129),
     ("depthwise_first", "one"): (0.04459, 0.04601),
 }
-"""By equal parameters and by equal multiply-adds, solved with the networks' own numbers alone: runs are named by
-their width, so another solution would be another run."""
+"""By equal parameters and by equal multiply-adds, as solved with the networks' own numbers alone: runs are
+named by their width, so another solution would be another run."""
 
 
 @pytest.mark.slow
