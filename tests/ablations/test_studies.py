@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from torch import nn
 from ablations.configuration import CONFIG_DIR, RunConfiguration, is_group
 from ablations.errors import UserError
 from ablations.network_cost import count_network, count_parameters
+from ablations.results import Study
 from ablations.studies import (
     ARM_KEYS,
     STUDY_KEYS,
+    PlannedRun,
     _check_study,
     compose_runs,
     plan_study,
