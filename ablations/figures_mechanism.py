@@ -45,9 +45,9 @@ TITLE = 0.24  # above a panel, for one line; a study of factors has two
 BELOW = 0.52  # below it, for ticks and label
 GAP = 0.2  # between panels that share their scale
 
-KINDS = {MAIN: "", BETWEEN: "intermediate activation"}
+KINDS = {MAIN: "the network's ReLUs", BETWEEN: "intermediate activations"}
 """Layers that are drawn; shortcuts' projections are not, because a line from layer to layer has no place for
-them."""
+them. Named where both are drawn."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
     """Draw a quantity; see `write_mechanism_figures`."""
     rows = _grid(study, measured)
     looks, labels, legend_title = _lines(study, measured)
-    subtitle = subtitle_of(study)
+    subtitle = [study.title, *subtitle_of(study)]
     notes = [line for note in _notes(runs, measured) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
     legend_columns = len(labels) if study.design else 2
     legend_lines = math.ceil(len(labels) / legend_columns) + bool(legend_title)
@@ -107,7 +107,7 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
     one_row = TITLE + LINE * bool(study.design) + panel_height + BELOW
     height = header + len(rows) * one_row + footer
     figure = Figure(figsize=(WIDTH, height))
-    write_texts(figure, f"{study.title}: {_lower(measured.quantity.title)}, by depth", subtitle, notes)
+    write_texts(figure, f"{measured.quantity.title}, by depth", subtitle, notes)
     figure.legend(
         handles=[legend_line(looks[name], label) for name, label in labels.items()],
         title=legend_title,
@@ -122,23 +122,20 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
     )
     columns = max(map(len, rows))
     width = (WIDTH - MARGIN - RIGHT - GAP * (columns - 1)) / columns
+    shown: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    drawn: dict[str, list[Axes]] = {kind: [] for kind in KINDS}
     for i, row in enumerate(rows):
         bottom = height - header - (i + 1) * one_row + BELOW
-        shown: list[float] = []
-        drawn = []
         for column, panel in enumerate(row):
             left = MARGIN + column * (width + GAP)
             place = (left / WIDTH, bottom / height, width / WIDTH, panel_height / height)
             axes = figure.add_axes(place)
-            shown += _draw(axes, measured, panel, looks)
+            shown[panel.kind] += _draw(axes, measured, panel, looks)
             _dress(axes, measured, panel, width=width, labelled=column == 0)
-            drawn.append(axes)
-        _share_scale(drawn, shown, logarithmic=measured.quantity.logarithmic)
+            drawn[panel.kind].append(axes)
+    for kind, panels in drawn.items():
+        _share_scale(panels, shown[kind], logarithmic=measured.quantity.logarithmic)
     return figure
-
-
-def _lower(title: str) -> str:
-    return title[0].lower() + title[1:]
 
 
 def _lines(study: Study, measured: Measured) -> tuple[dict[str, Look], dict[str, str], str | None]:
@@ -158,12 +155,13 @@ def _grid(study: Study, measured: Measured) -> list[list[Panel]]:
     if study.design is None:
         arms = {arm.name: arm.name for arm in study.arms if arm.name in measured.arms()}
         return [
-            [Panel(_title(moment, kind), moment, kind, arms) for moment in measured.moments] for kind in kinds
+            [Panel(_title(moment, kind, kinds), moment, kind, arms) for moment in measured.moments]
+            for kind in kinds
         ]
     groups = _groups(study, measured)
     chunks = [groups[start : start + COLUMNS] for start in range(0, len(groups), COLUMNS)]
     return [
-        [Panel(f"{title}\n{_title(moment, kind)}", moment, kind, arms) for title, arms in chunk]
+        [Panel(f"{title}\n{_title(moment, kind, kinds)}", moment, kind, arms) for title, arms in chunk]
         for chunk in chunks
         for moment, kind in shown
     ]
@@ -184,8 +182,9 @@ def _groups(study: Study, measured: Measured) -> list[tuple[str, dict[str, str]]
     return found
 
 
-def _title(moment: Moment, kind: str) -> str:
-    return ", ".join(text for text in (KINDS[kind], moment.label) if text).capitalize()
+def _title(moment: Moment, kind: str, kinds: Sequence[str]) -> str:
+    text = f"{KINDS[kind]} {moment.label}" if len(kinds) > 1 else moment.label
+    return text[0].upper() + text[1:]
 
 
 def _draw(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look]) -> list[float]:
@@ -247,7 +246,7 @@ def _dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labell
 
 
 def _share_scale(panels: Sequence[Axes], shown: Sequence[float], *, logarithmic: bool) -> None:
-    """One scale for a row of panels, from the single seeds: a band of two seeds may be far wider."""
+    """One scale for panels, from the single seeds: a band of two seeds may be far wider."""
     if not shown:
         return
     low, high = min(shown), max(shown)
