@@ -45,7 +45,7 @@ TITLE = 0.24  # above a panel, for one line; a study of factors has two
 BELOW = 0.52  # below it, for ticks and label
 GAP = 0.2  # between panels that share their scale
 
-KINDS = {MAIN: "the network's ReLUs", BETWEEN: "intermediate activations"}
+KINDS = {MAIN: "the network's own activations", BETWEEN: "intermediate activations"}
 """Layers that are drawn; shortcuts' projections are not, because a line from layer to layer has no place for
 them. Named where both are drawn."""
 
