@@ -41,7 +41,8 @@ from ablations.results import Study, StudyRun, baseline_first
 COLUMNS = 4  # panels side by side
 PANEL, TALL_PANEL = 1.9, 2.9  # inches, as all below; tall in a figure of one row
 MARGIN = 0.75  # left of the panels
-TITLE = 0.24  # above a panel, for one line; a study of factors has two
+TITLE = 0.18  # above a panel, per line of it; a row of a study of factors has a heading as well
+CHARACTER = 0.065  # width of a title's
 BELOW = 0.52  # below it, for ticks and label
 GAP = 0.2  # between panels that share their scale
 
@@ -55,12 +56,14 @@ class Panel:
     """What a panel shows.
 
     Attributes:
-        title: Above it, a line or two.
+        heading: Above the row that it stands in; "" for none.
+        title: Above it.
         moment: Of the training.
         kind: Of the layers.
         arms: Arm per line's name, as `looks` of the figure name them.
     """
 
+    heading: str
     title: str
     moment: Moment
     kind: str
@@ -103,8 +106,14 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
     legend_lines = math.ceil(len(labels) / legend_columns) + bool(legend_title)
     header = HEADER + LINE * (len(subtitle) + legend_lines) - 0.1
     footer = LINE * len(notes) + 0.2
+    columns = max(map(len, rows))
+    width = (WIDTH - MARGIN - RIGHT - GAP * (columns - 1)) / columns
+    titles = {
+        panel.title: textwrap.fill(panel.title, int(width / CHARACTER)) for row in rows for panel in row
+    }
+    above = TITLE * (1 + max(title.count("\n") for title in titles.values())) + 0.06
     panel_height = TALL_PANEL if len(rows) == 1 else PANEL
-    one_row = TITLE + LINE * bool(study.design) + panel_height + BELOW
+    one_row = LINE * bool(rows[0][0].heading) + above + panel_height + BELOW
     height = header + len(rows) * one_row + footer
     figure = Figure(figsize=(WIDTH, height))
     write_texts(figure, f"{measured.quantity.title}, by depth", subtitle, notes)
@@ -120,17 +129,18 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
         ncols=legend_columns,
         alignment="left",
     )
-    columns = max(map(len, rows))
-    width = (WIDTH - MARGIN - RIGHT - GAP * (columns - 1)) / columns
     shown: dict[str, list[float]] = {kind: [] for kind in KINDS}
     drawn: dict[str, list[Axes]] = {kind: [] for kind in KINDS}
     for i, row in enumerate(rows):
         bottom = height - header - (i + 1) * one_row + BELOW
+        heading = (bottom + panel_height + above) / height
+        figure.text(MARGIN / WIDTH, heading, row[0].heading, fontsize=9, fontweight="bold", va="bottom")
         for column, panel in enumerate(row):
             left = MARGIN + column * (width + GAP)
             place = (left / WIDTH, bottom / height, width / WIDTH, panel_height / height)
             axes = figure.add_axes(place)
             shown[panel.kind] += _draw(axes, measured, panel, looks)
+            axes.set_title(titles[panel.title], loc="left", fontsize=8.5)
             _dress(axes, measured, panel, width=width, labelled=column == 0)
             drawn[panel.kind].append(axes)
     for kind, panels in drawn.items():
@@ -155,13 +165,13 @@ def _grid(study: Study, measured: Measured) -> list[list[Panel]]:
     if study.design is None:
         arms = {arm.name: arm.name for arm in study.arms if arm.name in measured.arms()}
         return [
-            [Panel(_title(moment, kind, kinds), moment, kind, arms) for moment in measured.moments]
+            [Panel("", _title(moment, kind, kinds), moment, kind, arms) for moment in measured.moments]
             for kind in kinds
         ]
     groups = _groups(study, measured)
     chunks = [groups[start : start + COLUMNS] for start in range(0, len(groups), COLUMNS)]
     return [
-        [Panel(f"{title}\n{_title(moment, kind, kinds)}", moment, kind, arms) for title, arms in chunk]
+        [Panel(_title(moment, kind, kinds), title, moment, kind, arms) for title, arms in chunk]
         for chunk in chunks
         for moment, kind in shown
     ]
@@ -218,7 +228,7 @@ def _draw(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look
 
 
 def _dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labelled: bool) -> None:
-    """Title, labels, and the modules as bands with their numbers."""
+    """Labels, and the modules as bands with their numbers."""
     layers = [measured.layers[place] for place in measured.places(panel.kind)]
     spans: dict[int, list[int]] = {}
     for at, layer in enumerate(layers, start=1):
@@ -237,7 +247,6 @@ def _dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labell
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(0.5, len(layers) + 0.5)
     axes.set_xlabel("module, from the image to the logits" if not crowded else "module, from the image on")
-    axes.set_title(panel.title, loc="left", fontsize=8.5)
     axes.grid(axis="y")
     if labelled:
         axes.set_ylabel(measured.quantity.axis)

@@ -94,10 +94,10 @@ def test_levels_are_panels_and_activations_lines(
 ) -> None:
     figure, measured = drawn(factorial_study, factorial_runs)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles[:3] == [
-        f"{level}\nThe network's ReLUs after the first epoch" for level in ("one", "four", "all")
-    ]
-    assert titles[-1] == "all\nIntermediate activations after the last epoch"
+    assert titles[:3] == ["one", "four", "all"]
+    headings = [text.get_text() for text in figure.texts if text.get_text().endswith("epoch")]
+    whose = ("The network's own activations", "Intermediate activations")
+    assert headings == [f"{own} after the {which} epoch" for own in whose for which in ("first", "last")]
     assert len(titles) == 3 * 2 * 2  # levels, moments, kinds of layers
     assert thick(figure, 0) == {COLORS[0]: [0.5, 10.5, 20.5, 30.5], COLORS[1]: [0.5, 10.5, 30.5, 50.5]}
     assert thick(figure, 9) == {COLORS[1]: [20.5, 40.5]}  # without activation nothing is between
