@@ -11,6 +11,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def write_mechanism_figures(
     paths = []
     for measured in found:
         name = f"{study.output}_{measured.quantity.name}"
-        paths += save_figure(lambda of=measured: draw_mechanism(study, runs, of), folder, name)
+        paths += save_figure(partial(draw_mechanism, study, runs, measured), folder, name)
     return paths
 
 
