@@ -392,6 +392,7 @@ def test_the_axis_of_the_spectrum_is_what_the_network_has() -> None:
         assert max(seen) == study.design.positions[run.arm]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hydra")
 def test_the_whole_spectrum_is_matched_in_either_size_and_has_the_spectrum() -> None:
     study, runs = planned("spectrum_full")
@@ -408,6 +409,7 @@ def test_the_whole_spectrum_is_matched_in_either_size_and_has_the_spectrum() -> 
     assert of_spectrum <= {run.run_id for run in runs if run.arm.startswith("parameters_pointwise_")}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hydra")
 def test_a_size_that_the_user_sets_stands_in_place_of_the_arms_own() -> None:
     study, runs = plan_study("spectrum_full", ["seed=0", "match_parameters=100000"])
