@@ -208,7 +208,7 @@ def _draw(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look
         if values is None or not np.isfinite(values[:, places]).any():
             continue
         look, values = looks[line], values[:, places]
-        for of_seed in drawn_seeds(values):
+        for of_seed in drawn_seeds(list(values)):
             axes.plot(at, of_seed, color=look.color, linewidth=0.5, alpha=0.35, zorder=2)
             shown += [float(value) for value in of_seed if np.isfinite(value)]
         estimates = [measured.estimate(of_layer) for of_layer in values.T]
