@@ -193,7 +193,9 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
     """Write tables and figures, print the tables and the paths."""
     from ablations.figures import write_figures
     from ablations.figures_factorial import write_factorial_figure
+    from ablations.figures_mechanism import write_mechanism_figures
     from ablations.figures_tuning import write_tuning_figure
+    from ablations.mechanism import measured_of, write_mechanism_tables
     from ablations.tables import write_and_show
     from ablations.tuning_tables import write_trials
 
@@ -209,6 +211,9 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
         if study.tuning is not None:
             paths += write_trials(study, results_dir / "tables")
             paths += write_tuning_figure(study, results_dir / "figures")
+        measured = measured_of(study, runs)
+        paths += write_mechanism_tables(study, measured, results_dir / "tables")
+        paths += write_mechanism_figures(study, runs, measured, results_dir / "figures")
         print_table(shown)
     print_paths(paths)
 

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -437,7 +437,7 @@ def is_group(key: str) -> bool:
     return bool(key) and key not in NOT_GROUPS and (CONFIG_DIR / key).is_dir()
 
 
-@cache  # planning asks for the same few again and again, and each takes Hydra's grammar milliseconds
+@lru_cache(maxsize=4096)  # the arms of a study share most arguments, and each is asked about several times
 def parse_override(argument: str) -> Override | None:
     """Hydra's parse of one argument, or None where it is none (a flag, a syntax error)."""
     if argument.startswith("-"):

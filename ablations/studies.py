@@ -161,7 +161,7 @@ def plan_study(
     chosen_by_arms = {group for arm in node["arms"] for group in arm["choose"]}
     sizes = _sizes_of_arms(node)
     chosen_by_arms -= sizes
-    if clash := sorted(key for key in set_by_user if key.partition(".")[0] in chosen_by_arms):
+    if clash := sorted(key for key in set_by_user if {key, key.partition(".")[0]} & chosen_by_arms):
         raise UserError(f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set")
     base = [f"{group}={option}" for group, option in node["base"].items()]
     base = [item for item in base if item.partition("=")[0] not in set_by_user]

@@ -352,3 +352,25 @@ def tuned_study(residual_study: Study) -> Study:
             recorded_runs=16,
         ),
     )
+
+
+Measure = Callable[..., StudyRun]
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> Measure:
+    """Gives a run a directory with what it measured: `measure(run, rows)`, rows (diagnostic, layer, channels,
+    epoch, step, value); the depth is left 1. Two epochs are planned.
+    """
+
+    def write(run: StudyRun, rows: Sequence[tuple[str, str, int, int, int, float]]) -> StudyRun:
+        directory = tmp_path / "results" / "runs" / run.run_id
+        directory.mkdir(parents=True, exist_ok=True)
+        lines = ["diagnostic,layer,depth,channels,epoch,step,value"]
+        lines += [",".join(map(str, (row[0], row[1], 1, *row[2:]))) for row in rows]
+        (directory / "diagnostics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        assert run.record is not None
+        config = {**run.record["config"], "recipe": {"epochs": 2}}
+        return replace(run, directory=directory, record={**run.record, "config": config})
+
+    return write

@@ -175,11 +175,19 @@ def test_reproduce_of_a_varied_study_has_files_of_its_own(
     with hydra_configuration():
         _, runs = plan_study("residual", [f"results_dir={results_dir}", "seed=0,1", "recipe.epochs=2"])
     for run in runs:
-        write_run(run.configuration)
+        directory = write_run(run.configuration)
+        with directory.diagnostics_path.open("a", encoding="utf-8") as file:
+            file.write("gradient_norm,stem.conv1.conv,1,4,1,1,0.5\n")
     assert call("residual", "seed=0,1", "recipe.epochs=2") == 0
     assert capsys.readouterr().err == ""
     assert (results_dir / "tables" / "figure09_residual__recipe.epochs=2__seed=0,1.csv").exists()
     assert not (results_dir / "tables" / "figure09_residual.csv").exists()
+    # What the runs measured is a table and a figure as well.
+    made = {path.name for path in results_dir.rglob("*") if path.is_file()}
+    stem = "figure09_residual__recipe.epochs=2__seed=0,1"
+    assert {f"{stem}_mechanism.csv", f"{stem}_mechanism.md"} <= made
+    assert {f"{stem}_gradient_norm.png", f"{stem}_gradient_norm.svg"} <= made
+    assert not [name for name in made if "dead_units" in name]
 
 
 @pytest.fixture
