@@ -27,9 +27,9 @@ from ablations.records import (
     FAILED,
     RunDirectory,
     UnreadableRecord,
-    metric_label,
     metric_names,
 )
+from ablations.run_tables import measured
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -152,8 +152,8 @@ def outcome(record: Mapping[str, Any]) -> str:
     """How a run ended, in a line."""
     if record["status"] == COMPLETED:
         name, metrics = metric_names(record["metrics"])[0], record["metrics"]
-        label, validation, test = metric_label(name), metrics[f"val_{name}"], metrics[f"test_{name}"]
-        return f"completed: validation {label} {validation:.1%}, test {label} {test:.1%}"
+        validation, test = (measured(name, metrics[f"{part}_{name}"]) for part in ("val", "test"))
+        return f"completed: validation {validation}, test {test}"
     if record["status"] == DIVERGED:
         return f"diverged: the loss was not finite after step {record['diverged_at_step']}"
     return f"failed: {record['error'].strip().splitlines()[-1]}"
@@ -163,7 +163,5 @@ def print_table(table: "Table") -> None:
     """Print a table, as wide as it is where the output is no terminal."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    console.print(table)
+    width = None if sys.stdout.isatty() else 160
+    Console(highlight=False, width=width).print(table)

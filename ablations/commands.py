@@ -5,7 +5,9 @@ parsed words. Imports stand in the functions, so that a command does not wait fo
 """
 
 import argparse
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,28 +214,18 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
 
 def list_studies(parsed: argparse.Namespace) -> None:
     """Print every planned run and how it stands."""
-    from rich.table import Table
+    from rich.text import Text
 
-    from ablations.records import COMPLETED, metric_label, metric_names
+    from ablations.records import RUNNING
+    from ablations.run_tables import COLUMNS, counts, run_table
+    from ablations.watch import state_of
 
-    for study, runs, _ in load_studies(*names_and_overrides(parsed.words)):
-        completed = sum(run.status == COMPLETED for run in runs)
-        table = Table(title=f"{study.name}: {completed} of {len(runs)} completed", title_justify="left")
-        for header in ("arm", "seed", "status", "epochs", "validation", "directory"):
-            number = header in ("seed", "epochs")
-            table.add_column(header, justify="right" if number else "left", overflow="fold")
-        for run in runs:
-            metrics = (run.record or {}).get("metrics") or {}
-            main = metric_names(metrics)[:1]
-            table.add_row(
-                run.arm,
-                str(run.seed),
-                run.status,
-                str(0 if run.history is None else len(run.history)),
-                f"{metric_label(main[0])} {metrics[f'val_{main[0]}']:.1%}" if main else "–",
-                str(run.directory),
-            )
-        print_table(table)
+    for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
+        statuses = Counter(run.status for run in runs)
+        columns = [name for name in COLUMNS if name != "time left" or statuses[RUNNING]]
+        title = Text.assemble(f"{study.name}: ", counts(statuses))
+        print_table(run_table(map(state_of, runs), columns, title))
+        print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json\n")
 
 
 def judge_claims(parsed: argparse.Namespace) -> None:
