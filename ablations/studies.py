@@ -90,10 +90,15 @@ class PlannedRun:
 
 @contextmanager
 def hydra_configuration() -> Iterator[None]:
-    """Make Hydra compose from this project's configuration, where no `hydra.main` does."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), job_name="ablations", version_base="1.3"):
-        yield
+    """Make Hydra compose from this project's configuration, whatever it composed from before and does again."""
+    instance = GlobalHydra.instance()
+    before = instance.hydra
+    instance.clear()
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), job_name="ablations", version_base="1.3"):
+            yield
+    finally:
+        instance.hydra = before
 
 
 def study_names(*, unasked: bool = False) -> list[str]:

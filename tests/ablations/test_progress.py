@@ -56,7 +56,7 @@ def test_a_line_per_finished_run_with_count_and_time_left(
     progress._look()
     # A diverged run has no epochs left: 6 + 6 + 3 of 24 in 90 s, so 9 in 54 s.
     assert capsys.readouterr().out == (
-        "[2/4] non_residual seed 1 diverged: the loss was not finite after step 17, about 0 min 54 s left\n"
+        "[2/4] non_residual seed 1 diverged: the loss was not finite after step 17, about 54 s left\n"
     )
 
     write_run(runs[1].configuration)
@@ -78,22 +78,24 @@ def test_what_was_done_before_is_counted_but_does_not_speed_up_the_estimate(
     progress = SweepProgress(runs)
     clock.now += 20
     progress._look()
-    assert progress._time_left(4) == ""  # nothing trained yet
+    assert progress._time_left() == ""  # nothing trained yet
     write_run(runs[1].configuration)
     progress._look()
     # 2 epochs in 20 s; 12 are left.
     assert capsys.readouterr().out.endswith(", about 2 min 00 s left\n")
 
 
-def test_failed_unreadable_and_lost_runs_are_not_finished(
+def test_unreadable_and_lost_runs_are_not_finished_a_failed_one_is_told_once(
     runs, write_run, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_run(runs[3].configuration, "failed")  # by an earlier command
     progress = SweepProgress(runs)
     write_run(runs[0].configuration, "failed")
     write_run(runs[1].configuration).record_path.write_text("{")
     write_run(runs[2].configuration).history_path.unlink()
     progress._look()
-    assert capsys.readouterr().out == ""
+    progress._look()
+    assert capsys.readouterr().out == "[0/4] residual seed 0 failed: OSError: disk full\n"
 
 
 def test_the_context_looks_a_last_time_and_ends_its_thread(
