@@ -104,8 +104,11 @@ def seconds_left(rows: Sequence[Mapping[str, float]], planned: int, written: flo
     """
     if not rows or written is None:
         return None
+    if len(rows) >= planned:
+        return 0.0
     per_epoch = sum(row["seconds"] for row in rows) / len(rows)
-    return max(0.0, (planned - len(rows)) * per_epoch - max(0.0, time.time() - written))
+    of_this_epoch = max(0.0, per_epoch - max(0.0, time.time() - written))
+    return (planned - len(rows) - 1) * per_epoch + of_this_epoch
 
 
 def final_validation(record: Mapping[str, Any]) -> tuple[str, float] | None:
