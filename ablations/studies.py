@@ -91,14 +91,13 @@ class PlannedRun:
 @contextmanager
 def hydra_configuration() -> Iterator[None]:
     """Make Hydra compose from this project's configuration, whatever it composed from before and does again."""
-    instance = GlobalHydra.instance()
-    before = instance.hydra
-    instance.clear()
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIG_DIR), job_name="ablations", version_base="1.3"):
             yield
     finally:
-        instance.hydra = before
+        GlobalHydra.instance().hydra = before
 
 
 def study_names(*, unasked: bool = False) -> list[str]:

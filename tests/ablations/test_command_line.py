@@ -114,6 +114,18 @@ def test_exit_codes(error: BaseException, code: int, shown: str, capsys: pytest.
     assert capsys.readouterr() == ("", shown)
 
 
+def test_who_reads_only_the_first_lines_sees_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert exit_code_of(lambda: print("what nobody reads")) == 1
+    monkeypatch.undo()
+    assert capsys.readouterr() == ("", "")
+
+
 def test_exit_code_of_what_works() -> None:
     assert exit_code_of(lambda: None) == 0
 
