@@ -87,7 +87,9 @@ def check_keys(run: RunConfiguration) -> None:
     for path, (node, known) in nodes.items():
         if unknown := sorted(node.keys() - known):
             key = f"{path}.{unknown[0]}".lstrip(".")
-            raise UserError(f"{key}: no such key; there are: {', '.join(sorted(known))}{did_you_mean(key, known)}")
+            raise UserError(
+                f"{key}: no such key; there are: {', '.join(sorted(known))}{did_you_mean(key, known)}"
+            )
 
 
 def check_optional(run: RunConfiguration, group: str, first: str) -> None:

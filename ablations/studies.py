@@ -90,7 +90,7 @@ class PlannedRun:
 
 @contextmanager
 def hydra_configuration() -> Iterator[None]:
-    """Make Hydra compose from this project's configuration, whatever it composed from before and does again."""
+    """Make Hydra compose from this project's configuration; then it is as it was before."""
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

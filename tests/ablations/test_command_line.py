@@ -36,7 +36,10 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["residual=maybe"], "residual=maybe: no such option; there are: false, projections, true"),
         (["residual=null"], "residual=null: no such option; there are: false, projections, true"),
-        (["intermediate_activation=gelu"], "intermediate_activation=gelu: no such option; there are: elu, none, relu; did you mean elu?"),
+        (
+            ["intermediate_activation=gelu"],
+            "intermediate_activation=gelu: no such option; there are: elu, none, relu; did you mean elu?",
+        ),
         (["dataset=cifar"], "dataset=cifar: no such option; there are: cifar10, fashion_mnist, "),
         (
             ["study=none"],

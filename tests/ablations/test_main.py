@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from hydra.core.global_hydra import GlobalHydra
 
 from ablations import __main__ as command
@@ -66,7 +65,17 @@ def test_list_of_every_status(call, runs, write_run, capsys: pytest.CaptureFixtu
     assert "residual: 1 of 24 completed, 1 diverged, 1 failed, 1 running, 20 missing" in shown.out
     assert "intermediate_activation" not in shown.out
     header = next(line for line in shown.out.splitlines() if line.startswith("arm "))
-    assert header.split() == "arm seed status epoch validation steps/s time left run".split()
+    assert header.split() == [
+        "arm",
+        "seed",
+        "status",
+        "epoch",
+        "validation",
+        "steps/s",
+        "time",
+        "left",
+        "run",
+    ]
     cells = listed(shown.out)
     speed = f"{94 * 3 / 0.75:.0f}"
     assert [row[:-2] for row in cells[:6]] == [
