@@ -66,6 +66,14 @@ def test_help_tells_what_can_be_chosen_in_a_screenful(checkout):
         assert expected in result.stdout
 
 
+def test_the_shell_completes_options(checkout, monkeypatch):
+    monkeypatch.setenv("COMP_LINE", "python run.py residual=")
+    monkeypatch.setenv("COMP_POINT", str(len("python run.py residual=")))
+    result = type_command(checkout, "python run.py -sc query=bash")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split() == ["residual=false", "residual=projections", "residual=true"]
+
+
 def test_cfg_shows_the_configuration(checkout):
     result = type_command(checkout, "python run.py --cfg job residual=false")
     assert result.returncode == 0
