@@ -11,18 +11,19 @@ STUDIES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(sort $(basename $(notdir $(shell
 
 .PHONY: reproduce-figures reproduce-all figures test lint format benchmark clean
 
-# Train what is missing of the paper's figures 9 and 10, then draw and judge them, also where a run failed.
+# Train what is missing of the paper's figures 9 and 10 and judge it, then draw it, also where a run failed.
+# --quiet, here and below: the sweep has printed the verdicts.
 reproduce-figures: .venv/installed
 	@$(BIN)/python run.py -m study=residual,intermediate_activation; trained=$$?; \
 	$(BIN)/python -m ablations residual intermediate_activation && \
-	$(BIN)/python -m ablations verdicts residual intermediate_activation && exit $$trained
+	$(BIN)/python -m ablations verdicts --quiet residual intermediate_activation && exit $$trained
 
 # Tables 1 to 3, figures 6 to 10, what the paper argues beside them, and the verdicts on its claims. Table 3
 # measures this machine anew.
 reproduce-all: .venv/installed
 	@$(BIN)/python run.py -m study=$(STUDIES); trained=$$?; \
 	$(BIN)/python -m ablations && $(BIN)/python -m ablations benchmark && \
-	$(BIN)/python -m ablations verdicts && exit $$trained
+	$(BIN)/python -m ablations verdicts --quiet && exit $$trained
 
 # Tables, figures and verdicts of every study from the records, without training.
 figures: .venv/installed

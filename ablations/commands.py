@@ -5,14 +5,16 @@ parsed words. Imports stand in the functions, so that a command does not wait fo
 """
 
 import argparse
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from ablations.command_line import print_table
-from ablations.errors import UserError
+from ablations.command_line import explain, print_table
+from ablations.errors import UserError, did_you_mean
 from ablations.files import check_results_dir
 from ablations.results import Study, StudyRun
 
@@ -24,6 +26,20 @@ TABLES = "tables"
 """The command that is meant where none is named."""
 
 OVERRIDES_HELP = "as run.py takes them beside a study; results_dir=FOLDER reads other results"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are a line, as all errors are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the words.
+
+        Raises:
+            UserError: Always.
+        """
+        options = [option for action in self._actions for option in action.option_strings]
+        unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
+        raise UserError(f"{message}{did_you_mean(unknown, options)}; {self.prog} --help says what there is")
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ class Command:
         examples = "\n".join(
             f"  python -m ablations {words:{width}} {what}".rstrip() for words, what in self.examples.items()
         )
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog="python -m ablations" if name == TABLES else f"python -m ablations {name}",
             description=self.help,
             epilog=f"examples:\n{examples}\n{epilog}",
@@ -70,6 +86,12 @@ def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Studies that are named, each once, and overrides."""
     names = dict.fromkeys(word for word in words if "=" not in word)
     return list(names), [word for word in words if "=" in word]
+
+
+def no_such_study(name: str, known: Sequence[str]) -> str:
+    """What to say of a word that is no study: a command comes to mind as well."""
+    near = did_you_mean(name, [*known, *COMMANDS])
+    return f"study={name}: no such study; there are: {', '.join(known)}{near}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +143,7 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
 
     known = study_names()
     if unknown := [name for name in names if name not in known]:
-        raise UserError(f"study={unknown[0]}: no such study; there are: {', '.join(known)}")
+        raise UserError(no_such_study(unknown[0], known))
     loaded = []
     with hydra_configuration():
         for name in names or study_names(unasked=True):
@@ -156,8 +178,7 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     if changes and BENCHMARK in names:
         raise UserError(f"{BENCHMARK}: its claims are about the networks as they are, so only results_dir=")
     if unknown := [name for name in names if name not in (*study_names(), BENCHMARK)]:
-        known = ", ".join((*study_names(), BENCHMARK))
-        raise UserError(f"study={unknown[0]}: no such study; there are: {known}")
+        raise UserError(no_such_study(unknown[0], [*study_names(), BENCHMARK]))
     claims = load_claims()
     asked = [
         claim
@@ -220,28 +241,18 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
 
 def list_studies(parsed: argparse.Namespace) -> None:
     """Print every planned run and how it stands."""
-    from rich.table import Table
+    from rich.text import Text
 
-    from ablations.records import COMPLETED, metric_label, metric_names
+    from ablations.records import RUNNING
+    from ablations.run_tables import COLUMNS, counts, run_table
+    from ablations.watch import state_of
 
-    for study, runs, _ in load_studies(*names_and_overrides(parsed.words)):
-        completed = sum(run.status == COMPLETED for run in runs)
-        table = Table(title=f"{study.name}: {completed} of {len(runs)} completed", title_justify="left")
-        for header in ("arm", "seed", "status", "epochs", "validation", "directory"):
-            number = header in ("seed", "epochs")
-            table.add_column(header, justify="right" if number else "left", overflow="fold")
-        for run in runs:
-            metrics = (run.record or {}).get("metrics") or {}
-            main = metric_names(metrics)[:1]
-            table.add_row(
-                run.arm,
-                str(run.seed),
-                run.status,
-                str(0 if run.history is None else len(run.history)),
-                f"{metric_label(main[0])} {metrics[f'val_{main[0]}']:.1%}" if main else "–",
-                str(run.directory),
-            )
-        print_table(table)
+    for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
+        statuses = Counter(run.status for run in runs)
+        columns = [name for name in COLUMNS if name != "time left" or statuses[RUNNING]]
+        title = Text.assemble(f"{study.name}: ", counts(statuses))
+        print_table(run_table(map(state_of, runs), columns, title))
+        print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json\n")
 
 
 def judge_claims(parsed: argparse.Namespace) -> None:
@@ -257,7 +268,8 @@ def judge_claims(parsed: argparse.Namespace) -> None:
     judged = judge(*names_and_overrides(parsed.words))
     verdicts, folder = judged.verdicts, judged.results_dir / "tables"
     paths = verdict_tables.write_verdicts(verdicts, judged.studies, folder, judged.suffix)
-    print_table(verdict_tables.console_table(verdicts))
+    if not parsed.quiet:
+        print_table(verdict_tables.console_table(verdicts))
     print_paths(paths)
     if parsed.record:
         verdict_tables.record_verdicts(verdicts, parsed.record)
@@ -266,9 +278,26 @@ def judge_claims(parsed: argparse.Namespace) -> None:
         verdict_tables.compare_with_recorded(verdicts, recorded, sorted(others))
 
 
+def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
+    """Print the verdicts on the claims about these studies, where there are any, and write nothing.
+
+    Whatever keeps them from being judged is told in a line, because what comes before counts without them.
+    """
+    from ablations.verdict_tables import console_table
+
+    try:
+        verdicts = judge(names, overrides).verdicts
+        if verdicts:
+            print()
+            print_table(console_table(verdicts))
+    except Exception as error:
+        print(f"no verdicts: {type(error).__name__}: {explain(error)}", file=sys.stderr)
+
+
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     """What `verdicts` takes beside words."""
     parser.add_argument("--check", type=Path, metavar="FILE", help="exit with 1 where a verdict differs")
+    parser.add_argument("--quiet", action="store_true", help="write the files and print their paths alone")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write the verdicts as YAML, id: verdict")
 
 
@@ -314,6 +343,7 @@ COMMANDS: Mapping[str, Command] = {
         {
             "verdicts": "every claim",
             "verdicts residual": "the claims about one study",
+            "verdicts residual recipe.epochs=12": "the same about a study that was varied",
             "verdicts residual --record verdicts.yaml": "write them down",
             "verdicts residual --check verdicts.yaml": "exit with 1 where one differs from those",
         },

@@ -240,6 +240,15 @@ class RunDirectory:
         except OSError:
             return 0
 
+    def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """What changes whenever record.json or metrics.csv is written, without reading either."""
+        return _stamp(self.record_path), _stamp(self.history_path)
+
+    def history_written(self) -> float | None:
+        """When metrics.csv was written, in seconds since 1970; None where there is none."""
+        stamp = _stamp(self.history_path)
+        return None if stamp is None else stamp[0] / 1e9
+
     def rows(self) -> list[dict[str, float]] | None:
         """The rows of metrics.csv by column, or None where there is none or it is not whole."""
         columns = read_columns(self.history_path)
@@ -280,6 +289,15 @@ class RunDirectory:
                 return self.checkpoint_path if archive.testzip() is None else None
         except (OSError, zipfile.BadZipFile):
             return None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Time in nanoseconds, size and inode of a file: each rename into its place changes one of them."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def planned_epochs(config: Mapping[str, Any]) -> int:

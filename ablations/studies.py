@@ -92,10 +92,14 @@ class PlannedRun:
 
 @contextmanager
 def hydra_configuration() -> Iterator[None]:
-    """Make Hydra compose from this project's configuration, where no `hydra.main` does."""
+    """Make Hydra compose from this project's configuration; then it is as it was before."""
+    before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), job_name="ablations", version_base="1.3"):
-        yield
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), job_name="ablations", version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def study_names(*, unasked: bool = False) -> list[str]:
