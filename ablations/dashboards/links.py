@@ -67,7 +67,9 @@ def logged_id(run: StudyRun) -> str | None:
     return None if run.record is None else run.record["wandb_run_id"]
 
 
-def names_of_runs(studies: Sequence[tuple[Study, Sequence[StudyRun]]]) -> dict[str, list[tuple[str, str, int]]]:
+def names_of_runs(
+    studies: Sequence[tuple[Study, Sequence[StudyRun]]],
+) -> dict[str, list[tuple[str, str, int]]]:
     """Study, arm and seed per W&B id; several where studies share the run."""
     names: dict[str, list[tuple[str, str, int]]] = {}
     for study, runs in studies:
@@ -75,3 +77,13 @@ def names_of_runs(studies: Sequence[tuple[Study, Sequence[StudyRun]]]) -> dict[s
             if (wandb_id := logged_id(run)) is not None:
                 names.setdefault(wandb_id, []).append((study.name, run.arm, run.seed))
     return names
+
+
+def label_of(wandb_id: str, results_dir: Path) -> str:
+    """What a person calls a run: the study or sweep that asked for it first, its arm and its seed."""
+    record = readable(directory_of(wandb_id, results_dir))
+    if record is None:
+        return wandb_id
+    logger = record["config"].get("logger") or {}
+    words = [str(logger[key]) for key in ("group", "job_type") if logger.get(key)]
+    return " ".join([*(words or [wandb_id]), f"seed={record['seed']}"])

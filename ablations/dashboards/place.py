@@ -1,6 +1,5 @@
 """Where W&B's runs of the project are, on this machine and there, and whether its server can be asked."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from ablations.errors import UserError
 from ablations.files import check_results_dir
 from ablations.studies import compose_runs, hydra_configuration
 
-GET_A_KEY = (
-    "no W&B API key: `wandb login` asks for one and says where to get it; where nobody can type, set WANDB_API_KEY"
-)
+GET_A_KEY = "no W&B API key: `wandb login` asks for one and says where to get it; where nobody can type, set WANDB_API_KEY"
+OF_THE_PLACE = ("results_dir", "logger")
+"""Keys that say where the runs are."""
+
 ANSWER_S = 20
 """Seconds that the server has for an answer."""
 
@@ -63,20 +63,6 @@ def find_place(overrides: Sequence[str]) -> Place:
         project=options["project"],
         online=options["mode"] == "online",
     )
-
-
-OF_THE_PLACE = ("results_dir", "logger")
-
-
-def only_of_the_place(words: Sequence[str]) -> None:
-    """Check that words say where the runs are and nothing else.
-
-    Raises:
-        UserError: One says something else.
-    """
-    for word in words:
-        if not re.match(r"\+{0,2}(results_dir|logger)[.=]", word):
-            raise UserError(f"{word}: takes results_dir=FOLDER and keys of the logger, such as logger.project=NAME")
 
 
 @contextmanager
