@@ -1,6 +1,6 @@
 # make reproduce-figures   install, train what is missing, write tables, figures and verdicts
 # make reproduce-all       the same for every study, and table 3
-# make dashboards        write W&B's report and summary run; wandb-sync uploads, browse looks at runs here
+# make dashboards          W&B: write report and summary run; wandb-sync uploads, browse looks at runs here
 # make test                install, run every test
 PYTHON ?= python3
 BIN := .venv/bin

@@ -354,7 +354,7 @@ COMMANDS: Mapping[str, Command] = {
         build_dashboards,
     ),
     "wandb-sync": Command(
-        "Upload W&B's offline runs, each once; what failed or was interrupted is tried again by the same command.",
+        "Upload W&B's offline runs, each once; what failed or was interrupted is tried again.",
         "KEY=VALUE",
         {"wandb-sync": "", "wandb-sync logger.entity=TEAM": "to the projects of a team"},
         upload_runs,

@@ -1,8 +1,8 @@
 """The offline runs in the terminal: `wandb leet` on a folder of links whose names say study, arm and seed.
 
-leet lists folders by name, knows no groups and shows some thirty characters of a name. It takes a folder whose
-name begins with `run-`, and finds what W&B wrote by the end of the name, `run-YYYYMMDD_HHMMSS-ID`. So a link is
-`run-STUDY ARM sSEED offline-run-YYYYMMDD_HHMMSS-ID`: sorted by name, the runs of an arm stand together.
+leet lists folders by name, knows no groups and shows some thirty characters of a name. It takes a folder
+whose name begins with `run-`, and finds what W&B wrote by the end of the name, `run-YYYYMMDD_HHMMSS-ID`. So a
+link is `run-STUDY ARM sSEED offline-run-YYYYMMDD_HHMMSS-ID`: sorted by name, the runs of an arm stand together.
 """
 
 import os

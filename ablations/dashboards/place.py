@@ -9,7 +9,10 @@ from ablations.errors import UserError
 from ablations.files import check_results_dir
 from ablations.studies import compose_runs, hydra_configuration
 
-GET_A_KEY = "no W&B API key: `wandb login` asks for one and says where to get it; where nobody can type, set WANDB_API_KEY"
+GET_A_KEY = (
+    "no W&B API key: `wandb login` says where to get one and asks for it; where nobody can type, set "
+    "WANDB_API_KEY"
+)
 OF_THE_PLACE = ("results_dir", "logger")
 """Keys that say where the runs are."""
 

@@ -1,7 +1,7 @@
 """The report on W&B: a section per study with curves by arm, verdicts, figures and tables.
 
-An arm is a set of runs, those that its records name: a run that two studies share was logged under one of them
-and belongs to both. The same studies, records and verdicts give the same specification, to the byte.
+An arm is a set of runs, those that its records name: a run that two studies share was logged under one of
+them and belongs to both. The same studies, records and verdicts give the same specification, to the byte.
 """
 
 import hashlib
@@ -56,9 +56,7 @@ def make_report(
         summary: The run that has figures, tables and records.
     """
     blocks: list[Any] = [
-        wr.P(
-            "Written from the records of the runs; tables, figures and records are artifacts of a summary run."
-        ),
+        wr.P("Written from the runs' records; tables, figures and records are artifacts of a summary run."),
         wr.TableOfContents(),
         wr.H1("Claims and verdicts"),
         wr.MarkdownBlock(_verdicts_text(verdicts)),

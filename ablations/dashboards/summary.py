@@ -1,7 +1,7 @@
 """The summary run: tables, figures and records of the project as artifacts of one W&B run.
 
-It is written offline, into a folder of its own that is renamed into its place when it is whole, and uploaded as
-any other run. Its id is a hash of what it holds: written again from the same results, it is the same run.
+It is written offline, into a folder of its own that is renamed into its place when it is whole, and uploaded
+as any other run. Its id is a hash of what it holds: written again from the same results, it is the same run.
 """
 
 import hashlib
@@ -168,9 +168,10 @@ def write_summary_run(place: Place, summary: Summary) -> tuple[OfflineRun, bool]
 def _log(place: Place, summary: Summary, folder: Path) -> None:
     import wandb
 
-    # Files of artifacts are copied, because tables and figures change before somebody uploads the run; not into
-    # the user's home, because the copies belong to the run.
-    with _variable("WANDB_DATA_DIR", str((place.own / "files" / summary.run_id).absolute())), quiet_wandb():
+    # Files of artifacts are copied, because tables and figures change before somebody uploads the run; not
+    # into the user's home, because the copies belong to the run.
+    copies = (place.own / "files" / summary.run_id).absolute()
+    with _variable("WANDB_DATA_DIR", str(copies)), quiet_wandb():
         settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_code=True)
         run = wandb.init(
             mode="offline",

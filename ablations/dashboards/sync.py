@@ -1,9 +1,9 @@
 """Offline runs go to W&B's server, each once: `wandb sync`, and a closer look at what became of it.
 
 `wandb sync` (0.31) marks a run and exits with 0 also where the server refused its metrics, its files or its
-artifacts: some of that is in its output, some only in its log. A run counts as uploaded where it is marked and
-neither says otherwise; else its mark is taken back. A file beside the run says that an upload is under way: where
-that is still there at the next call the upload was interrupted, and its mark says nothing.
+artifacts: some of that is in its output, some only in its log. A run counts as uploaded where it is marked
+and neither says otherwise; else its mark is taken back. A file beside the run says that an upload is under
+way: where that is still there at the next call the upload was interrupted, and its mark says nothing.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A server on this machine that answers as W&B's does, as far as uploads and reports ask; it keeps what it gets."""
+"""A server on this machine that answers as W&B's does, for uploads and reports; it keeps what it gets."""
 
 import gzip
 import json
@@ -103,7 +103,7 @@ def serve(port: int = 0, log: bool = False) -> Iterator[WandbServer]:
                     server.files[self.path] = body
                 self.reply(200, {})
 
-        do_GET = do_PUT = do_POST
+        do_GET = do_PUT = do_POST  # noqa: N815
 
         def reply(self, code: int, content: Any) -> None:
             data = json.dumps(content).encode()
