@@ -2,7 +2,7 @@
 
 leet lists folders by name, knows no groups and shows some thirty characters of a name. It takes a folder
 whose name begins with `run-`, and finds what W&B wrote by the end of the name, `run-YYYYMMDD_HHMMSS-ID`. So a
-link is `run-STUDY ARM sSEED offline-run-YYYYMMDD_HHMMSS-ID`: sorted by name, the runs of an arm stand together.
+link is `run-STUDY ARM sSEED offline-run-YYYYMMDD_HHMMSS-ID`: by name, the runs of an arm stand together.
 """
 
 import os

@@ -76,10 +76,12 @@ def quiet_wandb() -> Iterator[None]:
     settings = wandb.setup().settings
     before = settings.silent
     settings.silent = True
+    wandb.termsetup(settings, None)
     try:
         yield
     finally:
         settings.silent = before
+        wandb.termsetup(settings, None)
 
 
 def sign_in() -> str:

@@ -6,18 +6,18 @@ and neither says otherwise; else its mark is taken back. A file beside the run s
 way: where that is still there at the next call the upload was interrupted, and its mark says nothing.
 """
 
+import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from ablations.dashboards.links import OfflineRun, directory_of, label_of, offline_runs
 from ablations.dashboards.place import Place
@@ -61,14 +61,25 @@ def sync(place: Place, wandb_ids: Sequence[str] | None = None) -> list[Synced]:
     Raises:
         RunsFailed: Some could not be uploaded, or another process is uploading.
     """
+    with _only_one(place) as lock:
+        return _sync(place, wandb_ids, lock)
+
+
+@contextmanager
+def _only_one(place: Place) -> Iterator[int]:
+    """Hold the lock of uploads; yields its descriptor.
+
+    Who inherits the descriptor holds the lock too: an upload that outlives this process keeps others away.
+    """
     place.own.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(place.own / "sync.lock", timeout=0):
-            return _sync(place, wandb_ids)
-    except Timeout:
-        raise RunsFailed(
-            f"another process is uploading the runs of {place.folder}; nothing was done"
-        ) from None
+    with (place.own / "sync.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunsFailed(
+                f"another process is uploading the runs of {place.folder}; nothing was done"
+            ) from None
+        yield file.fileno()
 
 
 def waiting(place: Place) -> int:
@@ -76,14 +87,14 @@ def waiting(place: Place) -> int:
     return len({run.wandb_id for run in offline_runs(place.folder) if not _is_uploaded(run)})
 
 
-def _sync(place: Place, wandb_ids: Sequence[str] | None) -> list[Synced]:
+def _sync(place: Place, wandb_ids: Sequence[str] | None, lock: int) -> list[Synced]:
     parts: dict[str, list[OfflineRun]] = {}
     for run in offline_runs(place.folder):
         if wandb_ids is None or run.wandb_id in wandb_ids:
             parts.setdefault(run.wandb_id, []).append(run)
     done = []
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        uploads = [pool.submit(_outcome, place, wandb_id, of_run) for wandb_id, of_run in parts.items()]
+        uploads = [pool.submit(_outcome, place, wandb_id, of_run, lock) for wandb_id, of_run in parts.items()]
         try:
             for upload in uploads:
                 synced = upload.result()
@@ -105,18 +116,23 @@ def _sync(place: Place, wandb_ids: Sequence[str] | None) -> list[Synced]:
     return done
 
 
-def _outcome(place: Place, wandb_id: str, parts: Sequence[OfflineRun]) -> Synced:
+def _outcome(place: Place, wandb_id: str, parts: Sequence[OfflineRun], lock: int) -> Synced:
     if all(map(_is_uploaded, parts)):
         return Synced(wandb_id, BEFORE)
     directory = directory_of(wandb_id, place.results_dir)
     if directory is not None and directory.is_locked():
         return Synced(wandb_id, RUNNING)
-    reason = upload([part for part in parts if not _is_uploaded(part)], place.entity)
+    reason = upload([part for part in parts if not _is_uploaded(part)], place.entity, lock)
     return Synced(wandb_id, FAILED if reason else UPLOADED, reason)
 
 
-def upload(parts: Sequence[OfflineRun], entity: str | None) -> str:
+def upload(parts: Sequence[OfflineRun], entity: str | None, lock: int) -> str:
     """Upload the parts of one run.
+
+    Args:
+        parts: In the order in which they were begun.
+        entity: Whose project; None: as the run was logged, or the account's own.
+        lock: Descriptor of the lock that is held meanwhile.
 
     Returns:
         Why it failed; "" where all was taken.
@@ -135,6 +151,7 @@ def upload(parts: Sequence[OfflineRun], entity: str | None) -> str:
             text=True,
             errors="replace",
             check=False,
+            pass_fds=(lock,),
         )
         reason = _refusal(process, Path(logs)) or _not_marked(parts)
     if reason:

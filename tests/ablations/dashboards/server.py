@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,8 +38,17 @@ class WandbServer:
     def answer(self, operation: str, variables: Mapping[str, Any]) -> Any:
         answers: dict[str, Answer] = {
             "Viewer": lambda v: {"viewer": viewer()},
+            "GetDefaultEntity": lambda v: {"viewer": viewer()},
             "RunResumeStatus": lambda v: {"model": None},
             "UpsertBucket": self.run,
+            "CreateRunFiles": self.run_files,
+            "CreateArtifact": self.artifact,
+            "CreateArtifactManifest": self.manifest,
+            "CreateArtifactFiles": self.artifact_files,
+            "CommitArtifact": lambda v: {
+                "commitArtifact": {"artifact": {"id": v["artifactID"], "digest": "d"}}
+            },
+            "ServerFeaturesQuery": lambda v: {"serverInfo": {"features": []}},
             "upsertView": lambda v: {"upsertView": {"view": self.view(v), "inserted": True}},
         }
         self.asked.append((operation, variables))
@@ -56,6 +66,36 @@ class WandbServer:
             "historyLineCount": 0,
         }
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
+
+    def run_files(self, variables: Mapping[str, Any]) -> Any:
+        files = [
+            {"name": name, "uploadUrl": f"{self.url}/storage/{variables['run']}/{name}"}
+            for name in variables["files"]
+        ]
+        return {"createRunFiles": {"runID": "UnVuOjE=", "uploadHeaders": [], "files": files}}
+
+    def artifact(self, variables: Mapping[str, Any]) -> Any:
+        name = variables["input"]["artifactCollectionName"]
+        latest = {"latestArtifact": None}
+        return {"createArtifact": {"artifact": {"id": name, "state": "PENDING", "artifactSequence": latest}}}
+
+    def manifest(self, variables: Mapping[str, Any]) -> Any:
+        file = self.file(f"{variables['artifactID']}/{variables['name']}")
+        return {"createArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
+
+    def artifact_files(self, variables: Mapping[str, Any]) -> Any:
+        files = [
+            self.file(f"{file['artifactID']}/{file['name']}") | {"artifact": {"id": file["artifactID"]}}
+            for file in variables["input"]["artifactFiles"]
+        ]
+        return {"createArtifactFiles": {"files": {"edges": [{"node": file} for file in files]}}}
+
+    def file(self, name: str) -> dict[str, Any]:
+        return {
+            "id": "f", "name": name, "displayName": name.partition("/")[2], "uploadHeaders": [],
+            "uploadUrl": f"{self.url}/storage/artifacts/{name}", "storagePath": name,
+            "uploadMultipartUrls": None,
+        }  # fmt: skip
 
     def view(self, variables: Mapping[str, Any]) -> Any:
         project = {"id": "p", "name": variables["projectName"], "entityName": ENTITY}
@@ -89,7 +129,8 @@ def serve(port: int = 0, log: bool = False) -> Iterator[WandbServer]:
             last = self.path.rpartition("/")[2]
             if last == "graphql":
                 request = json.loads(body)
-                operation = request["operationName"]
+                named = re.search(r"(?:query|mutation)\s+(\w+)", request["query"])
+                operation = named[1] if named else ""
                 data = server.answer(operation, request.get("variables") or {})
                 refused = operation in server.refuses or data is None
                 error = {"errors": [{"message": f"{operation} refused"}], "data": None}
@@ -113,7 +154,11 @@ def serve(port: int = 0, log: bool = False) -> Iterator[WandbServer]:
             self.end_headers()
             self.wfile.write(data)
 
-    listening = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """A client that was ended half way is no error of the server's."""
+
+    listening = Quiet(("127.0.0.1", port), Handler)
     server = WandbServer(f"http://127.0.0.1:{listening.server_port}")
     thread = threading.Thread(target=listening.serve_forever, daemon=True)
     thread.start()
