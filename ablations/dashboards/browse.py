@@ -26,7 +26,7 @@ from ablations.results import Study, StudyRun
 LEET = (sys.executable, "-m", "wandb", "leet")
 SHOWN = 27
 """Characters of a name that leet shows after `run-`, in a terminal of 120 columns and more."""
-SHORTEST = 4
+SHORTEST = 3
 """Characters that a study keeps."""
 
 OTHERS = "other"

@@ -83,7 +83,7 @@ def label_of(wandb_id: str, results_dir: Path) -> str:
     """What a person calls a run: the study or sweep that asked for it first, its arm and its seed."""
     record = readable(directory_of(wandb_id, results_dir))
     if record is None:
-        return wandb_id
+        return f"run {wandb_id}"
     logger = record["config"].get("logger") or {}
     words = [str(logger[key]) for key in ("group", "job_type") if logger.get(key)]
     return " ".join([*(words or [wandb_id]), f"seed={record['seed']}"])

@@ -102,9 +102,7 @@ def _sync(place: Place, wandb_ids: Sequence[str] | None, lock: int) -> list[Sync
                 if synced.outcome != BEFORE:
                     name = label_of(synced.wandb_id, place.results_dir)
                     reason = f": {synced.reason}" if synced.reason else ""
-                    print(
-                        f"{synced.outcome:{len(UPLOADED)}}  {name}  ({synced.wandb_id}){reason}", flush=True
-                    )
+                    print(f"{synced.outcome:{len(UPLOADED)}}  {name}{reason}", flush=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
