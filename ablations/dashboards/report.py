@@ -25,6 +25,9 @@ from ablations.verdict_tables import verdict_panels
 from ablations.verdicts import Verdict
 
 TITLE = "Xception ablations"
+TITLE_CHARACTERS = 128
+"""That W&B takes."""
+
 STEP = "trainer/global_step"
 """What W&B's charts of a run are over; see `lightning_modules.wandb_logging`."""
 
@@ -68,7 +71,7 @@ def make_report(
     return wr.Report(
         project=place.project,
         entity=place.entity or "",  # "": asked of the account when it is saved
-        title=TITLE + summary.suffix.replace("__", " · "),
+        title=(TITLE + summary.suffix.replace("__", " "))[:TITLE_CHARACTERS],
         description="Every study: curves by arm, verdicts, figures and tables.",
         blocks=blocks,
         width="fluid",

@@ -45,9 +45,8 @@ class WandbServer:
             "CreateArtifact": self.artifact,
             "CreateArtifactManifest": self.manifest,
             "CreateArtifactFiles": self.artifact_files,
-            "CommitArtifact": lambda v: {
-                "commitArtifact": {"artifact": {"id": v["artifactID"], "digest": "d"}}
-            },
+            "CommitArtifact": lambda v: {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}},
+            "GetProjects": lambda v: {"models": self.projects},
             "ServerFeaturesQuery": lambda v: {"serverInfo": {"features": []}},
             "upsertView": lambda v: {"upsertView": {"view": self.view(v), "inserted": True}},
         }
@@ -97,6 +96,15 @@ class WandbServer:
             "uploadMultipartUrls": None,
         }  # fmt: skip
 
+    @property
+    def projects(self) -> Any:
+        project = {
+            "__typename": "Project", "id": "p", "name": "xception-ablations", "entityName": ENTITY,
+            "createdAt": "2026-01-02T03:04:05Z", "isBenchmark": False, "user": None,
+        }  # fmt: skip
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        return {"pageInfo": page, "edges": [{"node": project}]}
+
     def view(self, variables: Mapping[str, Any]) -> Any:
         project = {"id": "p", "name": variables["projectName"], "entityName": ENTITY}
         given = {key: variables[key] for key in ("name", "displayName", "description", "type", "spec")}
@@ -111,7 +119,7 @@ def viewer() -> Mapping[str, Any]:
 
 
 @contextmanager
-def serve(port: int = 0, log: bool = False) -> Iterator[WandbServer]:
+def serve(port: int = 0) -> Iterator[WandbServer]:
     """Serve until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -124,8 +132,6 @@ def serve(port: int = 0, log: bool = False) -> Iterator[WandbServer]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
-            if log:
-                print(self.command, self.path, body[:600], flush=True)
             last = self.path.rpartition("/")[2]
             if last == "graphql":
                 request = json.loads(body)
@@ -168,11 +174,3 @@ def serve(port: int = 0, log: bool = False) -> Iterator[WandbServer]:
         listening.shutdown()
         listening.server_close()
         thread.join()
-
-
-if __name__ == "__main__":
-    import sys
-    import time
-
-    with serve(int(sys.argv[1]), log=True):
-        time.sleep(float(sys.argv[2]))
