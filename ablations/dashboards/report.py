@@ -165,7 +165,7 @@ def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
         ids = [str(logged_id(run)) for run in logged]
         runset = wr.Runset(
             name=name,
-            filters=[expr.Metric("ID").isin(ids)],
+            filters=expr.And(expr.Metric("ID").isin(ids)),
             groupby=["JobType"],
             order=[wr.OrderBy("Name", ascending=True)],
             run_settings={run_id: wr.RunSettings(color=looks[arm.name]) for run_id in ids},
@@ -233,7 +233,7 @@ def _summary_section(summary: Summary) -> list[Any]:
 
 
 def _summary_runs(summary: Summary, place: str) -> wr.Runset:
-    runset = wr.Runset(name="summary run", filters=[expr.Metric("ID").isin([summary.run_id])])
+    runset = wr.Runset(name="summary run", filters=expr.And(expr.Metric("ID").isin([summary.run_id])))
     runset._id = _stable_id(place, "summary run")
     return runset
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,36 +62,47 @@ def plans() -> dict[str, tuple[Study, list[PlannedRun]]]:
         return {name: plan_study(name, ["seed=0,1,2"]) for name in NAMES}
 
 
-@pytest.fixture
-def planned(plans, results_dir: Path) -> dict[str, tuple[Study, list[PlannedRun]]]:
-    """The same, with records below the test's folder."""
-    from dataclasses import replace
-
-    def placed(run: PlannedRun) -> PlannedRun:
-        places = {"results_dir": str(results_dir)}
-        logger = dict(run.configuration.resolved["logger"]) | {"dir": str(results_dir)}
-        resolved = {**run.configuration.resolved, **places, "logger": logger}
-        return replace(run, configuration=replace(run.configuration, resolved=resolved))
-
-    return {name: (study, [placed(run) for run in runs]) for name, (study, runs) in plans.items()}
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Study, list[StudyRun]]]]:
+    """Where the first test that asks for `studies` leaves what it made, for the others."""
+    return tmp_path_factory.mktemp("recorded"), []
 
 
 @pytest.fixture
-def studies(planned, write_run) -> list[tuple[Study, list[StudyRun]]]:
+def studies(plans, recorded, write_run, results_dir: Path) -> list[tuple[Study, list[StudyRun]]]:
     """Both studies with records of two arms each; the last run of each was not logged."""
-    for name, (_, runs) in planned.items():
-        for run in runs:
-            if run.arm not in WRITTEN[name] or run.directory.read() is not None:
-                continue
-            logger = run.configuration.resolved["logger"] | {"group": name, "job_type": run.arm}
-            config = {**run.configuration.resolved, "logger": logger}
-            last = run.arm == WRITTEN[name][-1] and run.seed == SEEDS[-1]
-            write_run(
-                run.configuration,
-                config=json.loads(json.dumps(config)),
-                wandb_run_id=None if last else wandb_id(run),
-            )
-    return [(study, standing(runs)[0]) for study, runs in planned.values()]
+    folder, made = recorded
+    if not made:
+        for study, runs in plans.values():
+            placed = [_placed(run, results_dir) for run in runs]
+            for run in placed:
+                if run.arm in WRITTEN[study.name] and run.directory.read() is None:
+                    write_run(run.configuration, **_as_logged(run))
+            made.append((study, standing(placed)[0]))
+        shutil.copytree(results_dir / "runs", folder / "runs")
+    elif not results_dir.exists():
+        shutil.copytree(folder / "runs", results_dir / "runs")
+    return [
+        (study, [replace(run, directory=results_dir / "runs" / run.run_id) for run in runs])
+        for study, runs in made
+    ]
+
+
+def _placed(run: PlannedRun, results_dir: Path) -> PlannedRun:
+    """The same run, with its record elsewhere."""
+    logger = run.configuration.resolved["logger"] | {"dir": str(results_dir)}
+    resolved = {**run.configuration.resolved, "results_dir": str(results_dir), "logger": logger}
+    return replace(run, configuration=replace(run.configuration, resolved=resolved))
+
+
+def _as_logged(run: PlannedRun) -> dict[str, Any]:
+    """What its record says of W&B."""
+    logger = run.configuration.resolved["logger"] | {"group": run.group, "job_type": run.arm}
+    last = run.arm == WRITTEN[run.group][-1] and run.seed == SEEDS[-1]
+    return {
+        "config": json.loads(json.dumps({**run.configuration.resolved, "logger": logger})),
+        "wandb_run_id": None if last else wandb_id(run),
+    }
 
 
 def wandb_id(run: PlannedRun | StudyRun) -> str:

@@ -67,8 +67,7 @@ def test_an_arm_is_the_runs_that_its_records_name(spec, studies):
         curves, _ = grids(sections(spec)[study.title])
         labels = {arm.name: arm.label for arm in study.arms}
         expected = {
-            labels[arm]
-            + (" (baseline)" if arm == study.baseline else ""): sorted(
+            labels[arm] + (" (baseline)" if arm == study.baseline else ""): sorted(
                 run.record["wandb_run_id"]
                 for run in runs
                 if run.arm == arm and run.record and run.record["wandb_run_id"]
