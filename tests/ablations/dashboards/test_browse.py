@@ -88,7 +88,7 @@ def test_parts_of_an_interrupted_run_have_a_link_each(place, studies, offline, w
 
 
 def test_without_a_run(place, studies):
-    with pytest.raises(ValueError, match="no offline run of residual in .*run.py"):
+    with pytest.raises(ValueError, match=r"no offline run of residual in .*run\.py"):
         link_runs(place, studies[:1], with_others=False)
     assert not place.folder.exists()
 

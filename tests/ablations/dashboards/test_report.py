@@ -1,4 +1,4 @@
-"""The report's specification: sections, sets of runs, panels, and that its metrics are those that runs log."""
+"""The report's specification: sections, sets of runs, panels; its metrics are those that runs log."""
 
 import json
 import re
@@ -170,5 +170,5 @@ def test_the_place_is_the_loggers(tmp_path):
     assert found.folder == tmp_path / "wandb"
     with pytest.raises(ValueError, match="logger=none: nothing is logged"):
         find_place([results, "logger=none"])
-    with pytest.raises(ValueError, match="logger.mode=sideways: must be offline or online"):
+    with pytest.raises(ValueError, match=r"logger\.mode=sideways: must be offline or online"):
         find_place([results, "logger.mode=sideways"])
