@@ -1,5 +1,6 @@
 # make reproduce-figures   install, train what is missing, write tables, figures and verdicts
 # make reproduce-all       the same for every study, and table 3
+# make dashboards          W&B: write report and summary run; wandb-sync uploads, browse looks at runs here
 # make test                install, run every test
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +10,7 @@ EMPTY :=
 COMMA := ,
 STUDIES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(sort $(basename $(notdir $(shell grep -L "^only_by_name: true" conf/study/*.yaml)))))
 
-.PHONY: reproduce-figures reproduce-all figures test lint format benchmark clean
+.PHONY: reproduce-figures reproduce-all figures dashboards wandb-sync browse test lint format benchmark clean
 
 # Train what is missing of the paper's figures 9 and 10 and judge it, then draw it, also where a run failed.
 # --quiet, here and below: the sweep has printed the verdicts.
@@ -28,6 +29,18 @@ reproduce-all: .venv/installed
 # Tables, figures and verdicts of every study from the records, without training.
 figures: .venv/installed
 	@$(BIN)/python -m ablations && $(BIN)/python -m ablations verdicts
+
+# W&B: its report and summary run, written here; ARGS="logger.mode=online" saves them there.
+dashboards: .venv/installed-dashboards
+	@$(BIN)/python -m ablations dashboards $(ARGS)
+
+# Upload W&B's offline runs, each once.
+wandb-sync: .venv/installed
+	@$(BIN)/python -m ablations wandb-sync $(ARGS)
+
+# Look at W&B's offline runs in the terminal; ARGS=residual: at those of one study.
+browse: .venv/installed
+	@$(BIN)/python -m ablations browse $(ARGS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -59,6 +72,10 @@ clean:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
+.venv/installed-dashboards: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dashboards]"
+	@touch .venv/installed $@
+
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	@touch .venv/installed $@
+	@touch .venv/installed .venv/installed-dashboards $@

@@ -310,6 +310,27 @@ def benchmark_networks(parsed: argparse.Namespace) -> None:
     print_paths(paths)
 
 
+def build_dashboards(parsed: argparse.Namespace) -> None:
+    """Write W&B's report and summary run; see `ablations.dashboards`."""
+    from ablations.dashboards import commands
+
+    commands.build_dashboards(parsed)
+
+
+def upload_runs(parsed: argparse.Namespace) -> None:
+    """Upload offline runs to W&B; see `ablations.dashboards`."""
+    from ablations.dashboards import commands
+
+    commands.upload_runs(parsed)
+
+
+def browse_runs(parsed: argparse.Namespace) -> None:
+    """Look at offline runs in the terminal; see `ablations.dashboards`."""
+    from ablations.dashboards import commands
+
+    commands.browse_runs(parsed)
+
+
 def print_paths(paths: Sequence[Path]) -> None:
     """Print what was written, a line each."""
     for path in paths:
@@ -358,5 +379,28 @@ COMMANDS: Mapping[str, Command] = {
             "benchmark batch_size=8 image_size=299 steps=5 rounds=3": "a shorter one",
         },
         benchmark_networks,
+    ),
+    "dashboards": Command(
+        "W&B's report and summary run of the project: curves by arm, verdicts, figures, tables, records.",
+        STUDY_WORDS,
+        {
+            "dashboards": "written to results/wandb, nothing is sent",
+            "dashboards residual": "about one study",
+            "dashboards logger.mode=online": "save the report on the server and print its address",
+            "dashboards logger.mode=online logger.entity=TEAM": "in the project of a team",
+        },
+        build_dashboards,
+    ),
+    "wandb-sync": Command(
+        "Upload W&B's offline runs, each once; what failed or was interrupted is tried again.",
+        "KEY=VALUE",
+        {"wandb-sync": "", "wandb-sync logger.entity=TEAM": "to the projects of a team"},
+        upload_runs,
+    ),
+    "browse": Command(
+        "W&B's offline runs in the terminal, named by study, arm and seed.",
+        STUDY_WORDS,
+        {"browse": "every run", "browse residual": "the runs of one study"},
+        browse_runs,
     ),
 }

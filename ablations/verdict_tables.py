@@ -94,6 +94,11 @@ def _numbers(one: Compared | None) -> dict[str, Any]:
 # What a person reads
 
 
+def verdict_panels(verdicts: Sequence[Verdict]) -> list[pd.DataFrame]:
+    """The tables: one row per claim; one row per comparison. One without a row is left out."""
+    return [panel for panel in (_claims_panel(verdicts), _comparisons_panel(verdicts)) if len(panel)]
+
+
 def _claims_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(
         [
@@ -295,7 +300,7 @@ def write_verdicts(
     subtitle = (
         "What the paper claims, and what users add, judged by the records of this repository's studies."
     )
-    panels = [panel for panel in (_claims_panel(verdicts), _comparisons_panel(verdicts)) if len(panel)]
+    panels = verdict_panels(verdicts)
     notes = _notes(verdicts, studies)
     return write_table_files(
         folder,
