@@ -24,6 +24,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ablations.commands import Judged
+from ablations.configuration import is_outside_identity
 from ablations.figures import COLORS
 from ablations.files import write_atomically
 from ablations.records import COMPLETED, MISSING, STATUSES, RunDirectory, UnreadableRecord
@@ -38,6 +39,8 @@ SCRIPTS = ("base.js", "tables.js", "chart.js", "study.js", "run.js", "pages.js")
 
 SVG_DECIMALS = 2
 """Of the numbers in a figure's paths: a hundredth of a point is not seen."""
+
+LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 
 def build_report(
@@ -65,7 +68,7 @@ def build_report(
         "claims": claim_entries(judged.verdicts, {study.name: study.title for study, _ in studies}),
         "counts": status_counts(list(every.values())),
         "planned": len(every),
-        "overrides": list(overrides),
+        "overrides": [word for word in overrides if not is_outside_identity(word.partition("=")[0])],
     }
     return render(home, sections, data)
 
@@ -170,10 +173,14 @@ def read_figures(study: Study, folder: Path) -> list[dict[str, str]]:
 
 
 def svg_address(svg: str) -> str:
-    """A picture as a data: address, its numbers shortened to `SVG_DECIMALS`."""
-    short = re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.{SVG_DECIMALS}f}", svg)
+    """A picture as a data: address, the numbers of its paths shortened to `SVG_DECIMALS`."""
+    short = re.sub(r' d="[^"]*"', lambda path: LONG_NUMBER.sub(_shorter, path[0]), svg)
     short = re.sub(r"\s+", " ", short[max(short.find("<svg"), 0) :])
     return "data:image/svg+xml," + quote(short, safe=" ,;:=/()'-+.!*@$?")
+
+
+def _shorter(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.{SVG_DECIMALS}f}"
 
 
 def _words(name: str, study: Study) -> str:

@@ -4,6 +4,7 @@ Every cell and point leads to runs: `run_sets` names the sets of runs that numbe
 names its set.
 """
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -77,7 +78,7 @@ def study_section(
         "audit": _panel("Each arm beside the one that it is compared with", audit_rows(audits), _of(audits)),
         "audit_note": RULE if any(audit.undeclared for audit in audits) else NOTHING,
         "audited": any(audit.n_pairs for audit in audits),
-        "notes": notes,
+        "notes": [note for note in notes if note not in (RULE, NOTHING)],
         "copies": {
             "CSV": csv_text(numbers),
             "Markdown": markdown_page(study.title, subtitle, panels, notes),
@@ -309,8 +310,6 @@ def _key_of(column: str, text: str, arm: str | None) -> str | None:
 
 
 def _setting(values: Sequence[Any], at: int) -> str:
-    import json
-
     if at == ABSENT:
         return "not set"
     return values[at] if isinstance(values[at], str) else json.dumps(values[at])

@@ -84,7 +84,7 @@ page.armTraces = function (study, arm, runs, quantity, axis, stride, colors) {
     const last = values.length - 1;
     if (last % stride) { x.push(xs[last]); y.push(values[last]); at.push(place); }
     x.push(null); y.push(null); at.push(null);
-    if (run.status !== "completed") {
+    if (run.status === "diverged" || run.status === "failed") {
       ends.x.push(xs[last]); ends.y.push(values[last]); ends.at.push(place); ends.text.push(run.status);
     }
   }
@@ -133,7 +133,8 @@ page.layout = function (quantity, axis, target, colors) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     hoverdistance: 12, hoverlabel: { bgcolor: colors("raised"), bordercolor: colors("strong-line"),
       font: { color: colors("text"), size: 13 }, align: "left" },
-    margin: { l: 56, r: 12, t: 12, b: 48 }, dragmode: "zoom",
+    margin: { l: 56, r: 12, t: 36, b: 48 }, dragmode: "zoom",
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colors("soft"), activecolor: colors("text"), orientation: "h" },
     xaxis: { ...axisStyle, title: { text: page.X_AXES[axis].label }, showgrid: false, rangemode: "tozero" },
     yaxis: { ...axisStyle, title: { text: page.plain(quantity.label) + unit } },
     shapes: target === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: target, y1: target,
@@ -159,7 +160,7 @@ page.draw = async function (place, study, runs, quantity, axis) {
   if (narrow) layout.margin = { l: 48, r: 6, t: 8, b: 44 };
   await Plotly.react(place, ordered, layout, {
     responsive: true, displaylogo: false, displayModeBar: !narrow,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
     toImageButtonOptions: { format: "svg", filename: `${study.name}_${quantity.key}` },
   });
   if (!place.dataset.clicks) {

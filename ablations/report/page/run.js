@@ -25,7 +25,7 @@ page.runFacts = function (study, run) {
   add("finished", own.finished);
   if (own.diverged_at_step !== undefined) add("diverged after step", page.number(own.diverged_at_step));
   const device = Object.fromEntries(page.values(study, run, "device").map(({ path, value }) => [path, value]));
-  if (device.name) add("device", `${device.name} (${device.type}, ${device.threads} threads, ${device.processes ?? 1} processes)`);
+  if (device.name) add("device", `${device.name} (${device.type}; threads: ${device.threads}; processes: ${device.processes ?? 1})`);
   const commit = common("git.commit");
   if (commit) add("commit", `${commit.slice(0, 10)}${common("git.dirty") ? " with uncommitted changes" : ""}`);
   facts.push(["W&B run", own.wandb_run_id ?? "not logged"]);
@@ -37,9 +37,9 @@ page.settings = function (study, run) {
   for (const { path, place, value } of page.values(study, run, "config")) {
     const usual = study.common.values[place][0];
     const other = run.differs[place] === undefined ? "" : page.shown(usual);
-    body.append(page.element("tr", {}, page.element("th", { scope: "row" }, page.element("code", {}, path)),
+    body.append(page.element("tr", { class: other ? "other" : null }, page.element("th", { scope: "row" }, page.element("code", {}, path)),
       page.element("td", { class: "long" }, page.element("code", {}, page.shown(value))),
-      page.element("td", {}, other ? page.element("code", {}, other) : "the same")));
+      page.element("td", {}, other ? page.element("code", {}, other) : "")));
   }
   const field = page.element("input", { type: "search", oninput: () => {
     for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(field.value.toLowerCase());
@@ -47,7 +47,7 @@ page.settings = function (study, run) {
   return [page.element("div", { class: "tools controls" }, page.element("label", {}, "Find a setting", field)),
     page.element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Configuration" },
       page.element("table", {}, page.element("caption", {}, "The resolved configuration"),
-        page.element("thead", {}, page.element("tr", {}, ...["setting", "value", "most runs of the study"].map(
+        page.element("thead", {}, page.element("tr", {}, ...["setting", "value", "most runs of the study, where another"].map(
           (text) => page.element("th", { scope: "col" }, text)))), body))];
 };
 
@@ -68,7 +68,7 @@ page.runCurves = function (place, study, run) {
   }
   const figures = of.slice(0, 6).map((quantity) => {
     const plot = page.element("div", { class: "plot" });
-    const figure = page.element("figure", {}, plot, page.element("figcaption", {}, quantity.label));
+    const figure = page.element("figure", {}, plot, page.element("figcaption", { class: "unseen" }, quantity.label));
     const redraw = () => page.draw(plot, study, [run], quantity, "step").then(() => { plot.dataset.drawn = "yes"; })
       .catch((error) => plot.replaceChildren(page.element("p", { class: "note" }, `The chart could not be drawn: ${error}`)));
     return { figure, redraw };
@@ -95,11 +95,10 @@ page.showRun = function (place, study, run, studies) {
   if (error) parts.push(heading("Error"), page.element("pre", { class: "error", tabindex: 0 }, error.value));
   const curves = page.element("div");
   parts.push(heading("Result and cost"), page.facts(page.runFacts(study, run)), heading("Curves"), curves);
+  parts.push(heading("Options and versions"), page.element("div", { class: "pair" },
+    page.pairsTable("Options chosen", ["group", "option"], page.values(study, run, "choices")),
+    page.pairsTable("Packages it ran with", ["package", "version"], page.values(study, run, "versions"))));
   parts.push(heading("Configuration"), ...page.settings(study, run));
-  const choices = page.values(study, run, "choices");
-  if (choices.length) parts.push(page.pairsTable("Options chosen", ["group", "option"], choices));
-  parts.push(heading("Versions"), page.pairsTable("Packages it ran with", ["package", "version"],
-    page.values(study, run, "versions")));
   place.replaceChildren(...parts);
   page.runCurves(curves, study, run);
 };

@@ -94,7 +94,8 @@ page.drawCurves = function (place, study, query) {
   const plot = page.element("div", { class: "plot" });
   const caption = page.element("figcaption", {});
   const redraw = async () => {
-    const runs = study.runs.filter((run) => chosen.arms.has(run.arm) && chosen.shown.has(run.seed));
+    const runs = study.runs.filter((run) => run.status !== "missing" && chosen.arms.has(run.arm) &&
+      chosen.shown.has(run.seed)); // what counts as missing is shown on the run's own page
     try {
       const stride = await page.draw(plot, study, runs, chosen.quantity, chosen.x);
       caption.textContent = page.captionOf(study, chosen, runs, stride);
@@ -127,7 +128,7 @@ page.captionOf = function (study, chosen, runs, stride) {
   const drawn = runs.filter((run) => run.curves?.[chosen.quantity.key]).length;
   const parts = [`${chosen.quantity.label}: ${page.number(drawn)} of ${page.number(study.runs.length)} runs`];
   if (chosen.shown.size > 1) parts[0] += ", thin, and per arm their mean, thick";
-  if (runs.some((run) => run.curves && run.status !== "completed")) {
+  if (runs.some((run) => run.curves && ["diverged", "failed"].includes(run.status))) {
     const counted = study.chance[chosen.quantity.key] !== undefined
       ? "diverged runs count as chance in the mean" : "only completed runs count in the mean";
     parts.push(`a cross is where a run ended before its last epoch; ${counted}`);
