@@ -59,7 +59,7 @@ def build_report(
     sections, data = [], []
     for study, runs in studies:
         problems, histories = read_problems(runs), read_histories(runs)
-        figures = read_figures(study, judged.results_dir / "figures")
+        figures = read_figures(study, runs, judged.results_dir / "figures")
         sections.append(study_section(study, runs, judged.verdicts, problems, overrides, figures))
         data.append(study_data(study, runs, judged.verdicts, histories, problems))
     every = {run.run_id: run for _, runs in studies for run in runs}
@@ -151,12 +151,13 @@ def read_problems(runs: Sequence[StudyRun]) -> dict[str, str]:
     return problems
 
 
-def read_figures(study: Study, folder: Path) -> list[dict[str, str]]:
+def read_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[dict[str, Any]]:
     """The study's figures that were drawn, those named by the study first, then those beside them.
 
     Returns:
-        name, title and source (a data: address) of each.
+        name, title, source (a data: address) and outdated (whether a record is younger) of each.
     """
+    youngest = max((_modified(run.directory / "record.json") for run in runs), default=0.0)
     titles = {figure.output: figure.title for figure in study.figures} or {study.output: study.title}
     outputs = list(titles)
     beside = sorted(path.stem for path in folder.glob("*.svg"))
@@ -168,7 +169,14 @@ def read_figures(study: Study, folder: Path) -> list[dict[str, str]]:
         path = folder / f"{name}.svg"
         if path.is_file():
             title = titles.get(name) or f"{study.title}: {_words(name, study)}"
-            found.append({"name": name, "title": title, "source": svg_address(path.read_text("utf-8"))})
+            found.append(
+                {
+                    "name": name,
+                    "title": title,
+                    "source": svg_address(path.read_text("utf-8")),
+                    "outdated": _modified(path) < youngest,
+                }
+            )
     return found
 
 
@@ -177,6 +185,14 @@ def svg_address(svg: str) -> str:
     short = re.sub(r' d="[^"]*"', lambda path: LONG_NUMBER.sub(_shorter, path[0]), svg)
     short = re.sub(r"\s+", " ", short[max(short.find("<svg"), 0) :])
     return "data:image/svg+xml," + quote(short, safe=" ,;:=/()'-+.!*@$?")
+
+
+def _modified(path: Path) -> float:
+    """When a file was written; 0 where there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _shorter(number: re.Match[str]) -> str:

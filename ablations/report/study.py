@@ -40,7 +40,7 @@ def study_section(
     verdicts: Sequence[Verdict],
     problems: Mapping[str, str],
     overrides: Sequence[str],
-    figures: Sequence[Mapping[str, str]] = (),
+    figures: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """What is written into a study's section of the page.
 
@@ -50,7 +50,7 @@ def study_section(
         verdicts: Any; those of other studies are left out.
         problems: Per run id, what is wrong with its record, a line.
         overrides: What it was varied by on the command line.
-        figures: name, title and source (a data: address) of each of its figures.
+        figures: Its figures as `ablations.report.build.read_figures` gives them.
 
     Raises:
         ValueError: As `ablations.results.outcomes`.

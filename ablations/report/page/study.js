@@ -66,7 +66,7 @@ page.keepChosen = function (study, chosen) {
 
 page.seedChoice = function (chosen, changed) {
   if (chosen.seeds.length <= 20) {
-    const set = page.element("fieldset", {}, page.element("legend", {}, "Seeds"));
+    const set = page.element("fieldset", { class: "seeds" }, page.element("legend", {}, "Seeds"));
     const boxes = chosen.seeds.map((seed) => page.tick(`${seed}`, chosen.shown.has(seed), (on) => {
       if (on) chosen.shown.add(seed); else chosen.shown.delete(seed);
       changed();
@@ -82,7 +82,7 @@ page.seedChoice = function (chosen, changed) {
     changed();
   } });
   const all = page.rangesOf(chosen.seeds);
-  return page.element("label", {}, `Seeds drawn, of ${all} (such as 0-9, 42)`, field);
+  return page.element("label", { class: "seeds" }, `Seeds drawn, of ${all} (such as 0-9, 42)`, field);
 };
 
 page.drawCurves = function (place, study, query) {
@@ -136,7 +136,8 @@ page.captionOf = function (study, chosen, runs, stride) {
   if (stride > 1) parts.push(`every ${stride}th epoch is drawn`);
   const kept = Math.max(0, ...study.grids.map((grid) => grid.steps.length));
   if (study.epochs > kept) parts.push(`this page keeps ${kept} of ${study.epochs} epochs`);
-  return `${parts.join("; ")}. Click a point for its run, or a mean for its runs.`;
+  const text = parts.join("; ");
+  return `${text[0].toUpperCase()}${text.slice(1)}. Click a point for its run, or a mean for its runs.`;
 };
 
 page.LISTED = 200; // runs of a list, until all are asked for
