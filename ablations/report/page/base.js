@@ -1,7 +1,7 @@
 "use strict";
 // What the other parts use: elements, texts, studies and runs of the page, what is said aloud.
 
-const page = {};
+const page = window.ablations = {};
 
 /** An element; a text among its children stands there as it is, never as markup. */
 page.element = function (name, attributes = {}, ...children) {

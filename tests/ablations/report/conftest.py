@@ -1,6 +1,5 @@
 """A made-up study with runs of every kind, its page, and a browser that opens it."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -244,7 +243,13 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     assert wrong == []
 
 
-def data_of(html: str, element: str) -> Any:
-    """What stands in a JSON element of the page."""
-    start = html.index(f'id="{element}">') + len(f'id="{element}">')
-    return json.loads(html[start : html.index("</script>", start)])
+@pytest.fixture(scope="session")
+def make_many() -> Callable[..., MadeUp]:
+    """Makes up a study of as many seeds as are asked for, all of them completed."""
+
+    def make(results_dir: Path, seeds: int, epochs: int) -> MadeUp:
+        study = make_study(range(seeds))
+        runs = make_runs(study, results_dir, epochs=epochs, odd=False)
+        return study, runs, make_judged(study, runs, results_dir)
+
+    return make
