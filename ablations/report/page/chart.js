@@ -88,6 +88,7 @@ page.armTraces = function (study, arm, runs, quantity, axis, stride, colors) {
       ends.x.push(xs[last]); ends.y.push(values[last]); ends.at.push(place); ends.text.push(run.status);
     }
   }
+  if (!x.length) return [];
   const label = page.plain(arm.label);
   const unit = quantity.percent ? " %" : "";
   const shownX = { step: "step %{x}", epoch: "epoch %{x}", time: "%{x:.1f} s" }[axis];

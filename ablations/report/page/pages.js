@@ -1,7 +1,7 @@
 // Which part of the page is shown: "#/", "#/study/NAME", "#/runs/STUDY/SET", "#/run/ID".
 
 page.routes = {
-  study(name, query) {
+  study(query, name) {
     const study = page.studyNamed(name);
     if (!study) return null;
     const view = document.getElementById(`view-study-${study.place}`);
@@ -19,7 +19,8 @@ page.routes = {
       });
     } };
   },
-  runs(name, key, query) {
+  runs(query, name, ...rest) {
+    const key = rest.join("/"); // "results/ARM"
     const study = page.studyNamed(name);
     const set = study && Object.hasOwn(study.sets, key) ? study.sets[key] : null;
     if (!set) return null;
@@ -28,7 +29,7 @@ page.routes = {
       page.listRuns(view.querySelector("[data-list]"), study, set.runs.map((at) => study.runs[at]), query);
     } };
   },
-  run(id) {
+  run(query, id) {
     const places = page.index.runs.get(id);
     if (!places) return null;
     const studies = places.map(page.study);
@@ -45,7 +46,7 @@ page.found = function (path, query) {
   let parts;
   try { parts = path.split("/").map(decodeURIComponent); } catch (error) { return null; }
   const [kind, ...names] = parts;
-  return Object.hasOwn(page.routes, kind) ? page.routes[kind](...names, query) : null;
+  return Object.hasOwn(page.routes, kind) ? page.routes[kind](query, ...names) : null;
 };
 
 page.scrolls = new Map();

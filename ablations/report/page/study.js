@@ -23,10 +23,14 @@ page.rangesOf = function (numbers) {
   return parts.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(", ");
 };
 
+page.fields = 0;
+
 page.select = function (label, options, value, onchange) {
-  const select = page.element("select", { onchange: () => onchange(select.value) });
+  page.fields += 1;
+  const id = `field-${page.fields}`;
+  const select = page.element("select", { id, onchange: () => onchange(select.value) });
   for (const [key, text] of options) select.append(page.element("option", { value: key, selected: key === value }, text));
-  return page.element("label", {}, label, select);
+  return page.element("div", { class: "field" }, page.element("label", { for: id }, label), select);
 };
 
 page.tick = function (label, checked, onchange, ...before) {
@@ -133,7 +137,7 @@ page.captionOf = function (study, chosen, runs, stride) {
       ? "diverged runs count as chance in the mean" : "only completed runs count in the mean";
     parts.push(`a cross is where a run ended before its last epoch; ${counted}`);
   }
-  if (stride > 1) parts.push(`every ${stride}th epoch is drawn`);
+  if (stride > 1) parts.push(`one epoch in ${stride} is drawn`);
   const kept = Math.max(0, ...study.grids.map((grid) => grid.steps.length));
   if (study.epochs > kept) parts.push(`this page keeps ${kept} of ${study.epochs} epochs`);
   const text = parts.join("; ");
