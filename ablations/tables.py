@@ -123,7 +123,9 @@ def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
     return latex_page(study.title, study_subtitle(study), study.output, panels, notes)
 
 
-def study_contents(study: Study, runs: Sequence[StudyRun]) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:
+def study_contents(
+    study: Study, runs: Sequence[StudyRun]
+) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:
     """The table; and as people read it, its panels and notes. All from one reading of the runs."""
     by_arm = outcomes(study, runs)
     audits = audit_study(study, by_arm)

@@ -70,7 +70,12 @@ def study_section(
         "planned": len(runs),
         "claims": [verdict.claim.id for verdict in verdicts if verdict.claim.study == study.name],
         "problems": [
-            {"run": run.run_id, "arm": _labels(study)[run.arm], "seed": run.seed, "text": problems[run.run_id]}
+            {
+                "run": run.run_id,
+                "arm": _labels(study)[run.arm],
+                "seed": run.seed,
+                "text": problems[run.run_id],
+            }
             for run in runs
             if run.run_id in problems
         ],
@@ -261,7 +266,9 @@ def _labels(study: Study) -> dict[str, str]:
 
 def _chance(study: Study, runs: Sequence[StudyRun]) -> dict[str, float]:
     """What a diverged run counts as, per validation metric; empty without a record."""
-    classes = {run.record["config"]["dataset"]["num_classes"] for run in runs if run.status in DONE and run.record}
+    classes = {
+        run.record["config"]["dataset"]["num_classes"] for run in runs if run.status in DONE and run.record
+    }
     return {f"val_{name}": METRICS[name].chance(min(classes)) for name in study.metrics} if classes else {}
 
 

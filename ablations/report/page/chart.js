@@ -14,7 +14,9 @@ page.library = function () {
   if (!page.libraryStarted) {
     page.libraryStarted = (async () => {
       const source = document.getElementById("library");
-      const bytes = Uint8Array.from(atob(source.textContent), (letter) => letter.charCodeAt(0));
+      const letters = atob(source.textContent);
+      const bytes = new Uint8Array(letters.length);
+      for (let i = 0; i < letters.length; i += 1) bytes[i] = letters.charCodeAt(i);
       const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
       const code = await new Response(plain).blob();
       const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));

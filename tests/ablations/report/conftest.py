@@ -106,9 +106,7 @@ ODD = {("evil", 1): "diverged", ("evil", 2): "failed", ("third", 0): "missing", 
 """How those runs stand that are not completed; and the record of ("third", 2) cannot be read."""
 
 
-def make_runs(
-    study: Study, results_dir: Path, *, epochs: int = EPOCHS, odd: bool = True
-) -> list[StudyRun]:
+def make_runs(study: Study, results_dir: Path, *, epochs: int = EPOCHS, odd: bool = True) -> list[StudyRun]:
     """A run per arm and seed, with metrics.csv on the disk, as many as there are."""
     generator = np.random.default_rng(0)
     runs = []

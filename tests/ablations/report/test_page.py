@@ -12,7 +12,14 @@ COMPLETED = "000000000003"  # of the first arm
 DIVERGED, FAILED, MISSING, RUNNING = "100000000001", "100000000002", "200000000000", "200000000001"
 UNREADABLE = "200000000002"
 
-VIEWS = ("", STUDY, f"#/run/{COMPLETED}", f"#/run/{FAILED}", f"#/run/{MISSING}", "#/runs/made_up/planned%2Fevil")
+VIEWS = (
+    "",
+    STUDY,
+    f"#/run/{COMPLETED}",
+    f"#/run/{FAILED}",
+    f"#/run/{MISSING}",
+    "#/runs/made_up/planned%2Fevil",
+)
 
 
 def drawn(page: Page) -> Page:
@@ -165,7 +172,11 @@ def test_sort_a_table(open_page, written: Path) -> None:
 
 @pytest.mark.parametrize(
     ("form", "begins"),
-    [("CSV", "arm,label,n_completed"), ("Markdown", "# Made up & <i>odd</i>"), ("LaTeX", "% needs \\usepackage")],
+    [
+        ("CSV", "arm,label,n_completed"),
+        ("Markdown", "# Made up & <i>odd</i>"),
+        ("LaTeX", "% needs \\usepackage"),
+    ],
 )
 def test_copy_the_table(open_page, made_up, written: Path, form: str, begins: str) -> None:
     from ablations.tables import latex_table, markdown_table, study_table
@@ -269,7 +280,15 @@ def test_runs_that_did_not_complete(open_page, written: Path) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["#/run/nothing", "#/study/none", "#/runs/made_up/none", "#/runs/made_up/toString", "#/else", "#/%E0%A4%A", "#/run"],
+    [
+        "#/run/nothing",
+        "#/study/none",
+        "#/runs/made_up/none",
+        "#/runs/made_up/toString",
+        "#/else",
+        "#/%E0%A4%A",
+        "#/run",
+    ],
 )
 def test_an_address_that_leads_nowhere(open_page, written: Path, address: str) -> None:
     page = open_page(written, address)
