@@ -331,6 +331,23 @@ def browse_runs(parsed: argparse.Namespace) -> None:
     commands.browse_runs(parsed)
 
 
+def report_page(parsed: argparse.Namespace) -> None:
+    """Write the report page and print its path."""
+    from ablations.report.build import build_report, write_report
+    from ablations.studies import study_names
+
+    names, overrides = names_and_overrides(parsed.words)
+    judged = judge(names, overrides)
+    have = {study.name: (study, runs) for study, runs in judged.studies}
+    wanted = [name for name in names or study_names(unasked=True) if name in study_names()]
+    if others := [name for name in wanted if name not in have]:
+        have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
+    check_results_dir(judged.results_dir)
+    studies = [have[name] for name in study_names() if name in have]
+    page = build_report(judged, studies, overrides)
+    print_paths([write_report(page, judged.results_dir / "report", judged.suffix)])
+
+
 def print_paths(paths: Sequence[Path]) -> None:
     """Print what was written, a line each."""
     for path in paths:
@@ -370,6 +387,16 @@ COMMANDS: Mapping[str, Command] = {
         },
         judge_claims,
         add_verdict_options,
+    ),
+    "report": Command(
+        "The report page: verdicts, curves, tables and runs in one file that opens from disk.",
+        STUDY_WORDS,
+        {
+            "report": "of every study, but those to be named",
+            "report residual": "of one study, in a file of its own",
+            "report residual recipe.epochs=12": "of a study that was varied on the command line",
+        },
+        report_page,
     ),
     "benchmark": Command(
         "Table 3: size and speed of the networks, measured on this device.",

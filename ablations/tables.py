@@ -113,17 +113,19 @@ def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
 
     The tables are: accuracy; course and size; the interaction of a study's factors; the audit.
     """
-    _, panels, notes = _contents(study, runs)
-    return markdown_page(study.title, _subtitle(study), panels, notes)
+    _, panels, notes = study_contents(study, runs)
+    return markdown_page(study.title, study_subtitle(study), panels, notes)
 
 
 def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
     """The study as a LaTeX table environment, for the packages booktabs and adjustbox."""
-    _, panels, notes = _contents(study, runs)
-    return latex_page(study.title, _subtitle(study), study.output, panels, notes)
+    _, panels, notes = study_contents(study, runs)
+    return latex_page(study.title, study_subtitle(study), study.output, panels, notes)
 
 
-def _contents(study: Study, runs: Sequence[StudyRun]) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:
+def study_contents(
+    study: Study, runs: Sequence[StudyRun]
+) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:
     """The table; and as people read it, its panels and notes. All from one reading of the runs."""
     by_arm = outcomes(study, runs)
     audits = audit_study(study, by_arm)
@@ -133,7 +135,8 @@ def _contents(study: Study, runs: Sequence[StudyRun]) -> tuple[pd.DataFrame, lis
     return table, panels, _notes(study, runs, by_arm, audits)
 
 
-def _subtitle(study: Study) -> str:
+def study_subtitle(study: Study) -> str:
+    """What stands below the title of a study's table: scale and source."""
     return f"{study.scale}. {study.source}."
 
 
@@ -196,14 +199,14 @@ def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
 
 def write_and_show(study: Study, runs: Sequence[StudyRun], folder: Path) -> tuple[list[Path], Table]:
     """`write_tables` and `console_table`, from one reading of the runs."""
-    table, panels, notes = _contents(study, runs)
+    table, panels, notes = study_contents(study, runs)
     interaction = csv_text(interaction_table(study, outcomes(study, runs))) if study.design else None
     paths = write_table_files(
         folder,
         study.output,
         csv=table,
-        markdown=markdown_page(study.title, _subtitle(study), panels, notes),
-        latex=latex_page(study.title, _subtitle(study), study.output, panels, notes),
+        markdown=markdown_page(study.title, study_subtitle(study), panels, notes),
+        latex=latex_page(study.title, study_subtitle(study), study.output, panels, notes),
     )
     if interaction is not None:
         paths.append(folder / f"{study.output}_interaction.csv")

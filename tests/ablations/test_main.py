@@ -372,3 +372,30 @@ def test_help_has_examples_that_the_command_takes(
         words = [word for word in example.split() if word != name]
         COMMANDS[name or "tables"].parser(name or "tables").parse_intermixed_args(words)
     assert all(f"  {other}" in shown for other in COMMANDS if not name)
+
+
+def test_report(call, runs, write_run, results_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run in runs[:3]:
+        write_run(run.configuration)
+    assert call("report", "residual") == 0
+    path = results_dir / "report" / "index__study=residual.html"
+    assert capsys.readouterr().out == f"{path}\n"
+    page = path.read_text(encoding="utf-8")
+    assert "With residual connections the final accuracy is higher." in page
+    assert "3 of 24 runs completed" in page
+    assert page.count('class="view study"') == 1
+    assert all(run.run_id in page for run in runs)
+
+
+def test_report_of_everything(call, results_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("report") == 0
+    assert capsys.readouterr().out == f"{results_dir / 'report' / 'index.html'}\n"
+    page = (results_dir / "report" / "index.html").read_text(encoding="utf-8")
+    for claim in load_claims():
+        assert f'id="claim-{claim.id}"' in page
+    assert page.count('class="view study"') >= len(study_names(unasked=True))
+
+
+def test_report_of_a_study_that_does_not_exist(call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("report", "residuals") == 2
+    assert "study=residuals: no such study" in capsys.readouterr().err
