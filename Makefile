@@ -1,6 +1,7 @@
 # make reproduce-figures   install, train what is missing, write tables, figures and verdicts
 # make reproduce-all       the same for every study, and table 3
 # make test                install, run every test
+# make docs                the documentation as a site, docs/_build/index.html
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -9,7 +10,7 @@ EMPTY :=
 COMMA := ,
 STUDIES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(sort $(basename $(notdir $(shell grep -L "^only_by_name: true" conf/study/*.yaml)))))
 
-.PHONY: reproduce-figures reproduce-all figures test lint format benchmark clean
+.PHONY: reproduce-figures reproduce-all figures test lint format docs benchmark clean
 
 # Train what is missing of the paper's figures 9 and 10, then draw and judge them, also where a run failed.
 reproduce-figures: .venv/installed
@@ -40,6 +41,10 @@ lint: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation as a site; a warning, or a link that leads nowhere, is an error.
+docs: .venv/installed-dev
+	$(BIN)/python -m sphinx -q -W -n docs docs/_build
 
 # What the training loop costs over a bare one; what interrupted sweeps lose. Takes about half an hour.
 benchmark: .venv/installed-dev

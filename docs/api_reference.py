@@ -23,6 +23,7 @@ PAGES = {
         "Data modules: they read, check, split, shuffle and augment.",
         (
             "lightning_modules.data.images",
+            "lightning_modules.data.decoding",
             "lightning_modules.data.fashion_mnist",
             "lightning_modules.data.cifar10",
             "lightning_modules.data.fashion_mosaic",

@@ -28,6 +28,7 @@ myst_heading_anchors = 3
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Source"]
 napoleon_use_ivar = True
+autodoc_inherit_docstrings = False  # of Lightning and torch, in their markup
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
