@@ -3,6 +3,7 @@
 # make report              the report page of what there is: results/report/index.html
 # make dashboards          W&B: write report and summary run; wandb-sync uploads, browse looks at runs here
 # make test                install, run every test
+# make docs                the documentation as a site, docs/_build/index.html
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -11,7 +12,7 @@ EMPTY :=
 COMMA := ,
 STUDIES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(sort $(basename $(notdir $(shell grep -L "^only_by_name: true" conf/study/*.yaml)))))
 
-.PHONY: reproduce-figures reproduce-all figures report dashboards wandb-sync browse test lint format benchmark clean
+.PHONY: reproduce-figures reproduce-all figures report dashboards wandb-sync browse test lint format docs benchmark clean
 
 # Train what is missing of the paper's figures 9 and 10 and judge it, then draw it, also where a run failed.
 # --quiet, here and below: the sweep has printed the verdicts.
@@ -60,6 +61,10 @@ lint: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation as a site; a warning, or a link that leads nowhere, is an error.
+docs: .venv/installed-dev
+	$(BIN)/python -m sphinx -q -W -n docs docs/_build
 
 # What the training loop costs over a bare one; what interrupted sweeps lose. Takes about half an hour.
 benchmark: .venv/installed-dev

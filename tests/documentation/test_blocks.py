@@ -1,0 +1,93 @@
+"""Every command and code block of README, CONTRIBUTING and docs/ is run: for real where it is small."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.documentation.blocks import PAGES, REPOSITORY, Block, blocks_of, commands_of, parse
+from tests.documentation.rules import do
+from tests.documentation.workspace import Workspace
+
+
+def carry_out(workspace: Workspace, block: Block) -> None:
+    """Run a block by its language.
+
+    Raises:
+        LookupError: Nothing knows it.
+    """
+    if block.language in ("bash", "console"):
+        for command in commands_of(block):
+            do(workspace, command)
+    elif block.language in ("yaml", "python") and block.file is not None:
+        workspace.write(block)
+    elif block.language == "python":
+        exec(compile(block.text, block.where, "exec"), workspace.names)
+    else:
+        raise LookupError(f"no rule covers a block of {block.language or 'no language'}")
+
+
+def test_the_pages_are_found() -> None:
+    names = {page.relative_to(REPOSITORY).as_posix() for page in PAGES}
+    assert {"README.md", "CONTRIBUTING.md", "docs/tutorial.md", "docs/how-to/new-arm.md"} <= names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_a_page_can_be_followed(page: Path, tmp_path: Path, write_run: Callable[..., Any]) -> None:
+    workspace = Workspace(tmp_path, write_run)
+    with workspace.used():
+        for block in blocks_of(page):
+            try:
+                carry_out(workspace, block)
+            except BaseException as error:
+                error.add_note(f"in the block at {block.where}:\n{block.text}")
+                raise
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+def test_code_is_fenced(page: Path) -> None:
+    """A block by indentation alone would not be run."""
+    inside, found, above = False, [], ""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.lstrip().startswith("```"):
+            inside = not inside
+        elif not inside and line.startswith("    ") and not above.strip():
+            found.append(line)
+        above = line
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("```bash\nrm -rf results\n```\n", "no rule .* covers: rm -rf results"),
+        ("```bash\npython -m another\n```\n", "no rule .* covers: python -m another"),
+        ("```ruby\nputs 1\n```\n", "a block of ruby"),
+        ("```\nwhat\n```\n", "a block of no language"),
+        ("```yaml\na: 1\n```\n", "a block of yaml"),
+    ],
+)
+def test_a_block_that_nothing_covers_fails(
+    text: str, message: str, tmp_path: Path, write_run: Callable[..., Any]
+) -> None:
+    (block,) = parse(text, Path("page.md"))
+    with pytest.raises(LookupError, match=message):
+        carry_out(Workspace(tmp_path / "place", write_run), block)
+
+
+def test_a_command_that_does_not_exist_fails(tmp_path: Path, write_run: Callable[..., Any], capsys) -> None:
+    workspace = Workspace(tmp_path / "place", write_run)
+    with workspace.used():
+        for text in ("python -m ablations nothing_of_this", "python run.py residual=perhaps", "make nothing_of_this"):
+            with pytest.raises(AssertionError):
+                do(workspace, text)
+
+
+def test_blocks_are_parsed() -> None:
+    text = "Write `conf/a/b.yaml`, as `conf/x/y.yaml`:\n\n   ```yaml\n   a: 1\n   ```\n\nThen\n\n```console\n$ x\n1\n```\n"
+    first, second = parse(text, Path("page.md"))
+    assert (first.where, first.language, first.text, first.file) == ("page.md:3", "yaml", "a: 1\n", "conf/x/y.yaml")
+    assert commands_of(second) == ["x"]
+    assert second.file is None

@@ -1,0 +1,195 @@
+"""A small copy of what a page of the documentation is followed in: its configuration, its results.
+
+The copy's network, data and training are tiny, and its sweeps run in this process, so that what a page says can
+be typed as it stands.
+"""
+
+import hashlib
+import importlib
+import pkgutil
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import ablations
+import lightning_modules.data
+import lightning_modules.networks
+import run
+from ablations import __main__ as ablations_command
+from ablations import command_line
+from ablations.claims import load_claims
+from ablations.configuration import CONFIG_DIR, default_option
+from ablations.network_cost import count_network
+from ablations.studies import PlannedRun, compose_runs, hydra_configuration, plan_study
+from ablations.sweep import plan_sweep
+from tests.documentation.blocks import Block
+
+EXTENSIBLE = (lightning_modules.data, lightning_modules.networks)
+"""Packages that a page adds modules to."""
+
+MOST_TRAINED = 12
+"""Runs of a command that are trained; where it asks for more, their records are made up."""
+
+TINY = {
+    "dataset_model/fashion_mnist_embedded_xception.yaml": {"width": 0.02, "stem_stride": 2, "middle_modules": 0},
+    "dataset/fashion_mnist_embedded.yaml": {"validation_images": 4980},  # of 5,000: 20 are trained on
+    "recipe/embedded.yaml": {"epochs": 1},
+}
+"""What the copy has in place of the values in its files."""
+
+
+class Workspace:
+    """The folder that a page is followed in.
+
+    Args:
+        folder: Empty.
+        write_run: Makes up a run's record.
+    """
+
+    def __init__(self, folder: Path, write_run: Callable[..., Any]) -> None:
+        self.folder = folder
+        self.conf = folder / "conf"
+        self.names: dict[str, Any] = {"__name__": "__page__"}
+        self._write_run = write_run
+        shutil.copytree(CONFIG_DIR, self.conf)
+        for file, values in TINY.items():
+            self.change_file(self.conf / file, yaml.dump(values))
+        config = self.conf / "config.yaml"
+        text = config.read_text(encoding="utf-8").replace("- logger: wandb", "- logger: none")
+        text = text.replace("- override hydra/launcher: joblib", "- override hydra/launcher: basic")
+        config.write_text(text, encoding="utf-8")
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Make it the working directory, its conf/ the configuration, its packages part of ours."""
+        for module in pkgutil.iter_modules(ablations.__path__):  # else a later one keeps the copy's conf/
+            importlib.import_module(f"ablations.{module.name}")
+        before = set(sys.modules)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            patch.setenv("HYDRA_FULL_ERROR", "0")  # a command sets it
+            for name, module in list(sys.modules.items()):
+                if name.partition(".")[0] in ("ablations", "run") and hasattr(module, "CONFIG_DIR"):
+                    patch.setattr(module, "CONFIG_DIR", self.conf)
+            for package in EXTENSIBLE:
+                own = self.folder.joinpath(*package.__name__.split("."))
+                patch.setattr(package, "__path__", [*package.__path__, str(own)])
+            default_option.cache_clear()
+            try:
+                yield
+            finally:
+                default_option.cache_clear()
+                for name in set(sys.modules) - before:
+                    if name.startswith(tuple(f"{package.__name__}." for package in EXTENSIBLE)):
+                        del sys.modules[name]
+
+    # Files
+
+    def write(self, block: Block) -> None:
+        """Write a block to the file that the text names, or change that file, and read it as a run would."""
+        assert block.file is not None
+        path = self.folder / block.file
+        text = block.text.replace("sha256:CHECKSUM", f"sha256:{self._data_checksum()}")
+        if path.is_file():
+            self.change_file(path, text)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        if path.suffix == ".py":
+            importlib.invalidate_caches()
+            importlib.import_module(".".join(Path(block.file).with_suffix("").parts))
+        else:
+            self._read(path)
+
+    def change_file(self, path: Path, text: str) -> None:
+        """Top-level keys take the place of those in a file; a list joins the file's defaults."""
+        old, new = path.read_text(encoding="utf-8"), yaml.safe_load(text)
+        if isinstance(new, list):
+            assert "\ndefaults:\n  - _self_\n" in f"\n{old}"
+            items = "".join(f"  {line}\n" for line in text.splitlines())
+            path.write_text(old.replace("  - _self_\n", f"  - _self_\n{items}"), encoding="utf-8")
+            return
+        lines = old.splitlines(keepends=True)
+        node = yaml.compose(old)
+        for key, value in reversed(node.value):
+            if key.value in new:
+                end = value.end_mark.line + (value.end_mark.column > 0)
+                del lines[key.start_mark.line : end]
+        path.write_text("".join(lines).rstrip("\n") + "\n" + text, encoding="utf-8")
+
+    def _data_checksum(self) -> str:
+        files = sorted((self.folder / "data").glob("*"))
+        return hashlib.sha256(files[0].read_bytes()).hexdigest() if files else ""
+
+    def _read(self, path: Path) -> None:
+        """Compose with an option, plan a study, load claims."""
+        group, option = path.parent.relative_to(self.conf).as_posix(), path.stem
+        with hydra_configuration():
+            if group == "claims":
+                assert load_claims()
+            elif group == "study":
+                assert plan_study(option)[1]
+            elif group == "dataset_model":
+                assert compose_runs([f"dataset={option.removesuffix('_xception')}"])[0].choices[group] == option
+            elif group != ".":
+                in_default = (self.conf / "config.yaml").read_text(encoding="utf-8").count(f"- {group}: ")
+                (configuration,) = compose_runs([f"{group}={option}" if in_default else f"+{group}={option}"])
+                assert configuration.choices[group] == option
+
+    # Commands
+
+    def run_py(self, words: Sequence[str]) -> None:
+        """`python run.py`: trained where the runs are few, else their records are made up before."""
+        words = [word.replace("/shared/", f"{self.folder}/shared/") for word in words]
+        if "-m" in words:
+            with hydra_configuration():
+                planned = plan_sweep([word for word in words if word != "-m"])
+            if len(planned) > MOST_TRAINED:
+                self._make_up(planned)
+        assert self._call(command_line.main, ["run.py", *words], run.run) == 0
+
+    def shown(self, words: Sequence[str]) -> None:
+        """`python run.py` with a flag that shows something and runs nothing."""
+        try:
+            assert self._call(command_line.main, ["run.py", *words], run.run) == 0
+        except SystemExit as ended:
+            assert not ended.code, ended.code
+
+    def ablations(self, words: Sequence[str]) -> None:
+        """`python -m ablations`."""
+        words = [word.replace("/shared/", f"{self.folder}/shared/") for word in words]
+        try:
+            assert self._call(ablations_command.main, ["ablations", *words]) == 0
+        except SystemExit as ended:  # --help
+            assert "--help" in words and not ended.code, ended.code
+
+    def _call(self, function: Callable[..., int], arguments: list[str], *others: Any) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", arguments)
+            return function(*others)
+
+    def _make_up(self, planned: Sequence[PlannedRun]) -> None:
+        @cache
+        def size(arm: str) -> dict[str, int]:
+            cost = count_network(next(run for run in planned if run.arm == arm).configuration.resolved)
+            return {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds, "depth": cost.depth}
+
+        for planned_run in planned:
+            if planned_run.directory.status() == "missing":
+                self._write_run(planned_run.configuration, **size(planned_run.arm))
+
+
+def words_of(command: str) -> list[str]:
+    """A command's words, without a comment at its end and variables of the environment before it."""
+    words = shlex.split(command, comments=True)
+    while words and "=" in words[0] and words[0].split("=")[0].isupper():
+        words = words[1:]
+    return words
