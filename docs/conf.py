@@ -1,8 +1,8 @@
 """Sphinx: the documentation as a site, `make docs`.
 
 The reference is made from the code as the site is built: `config_reference.py` from the comments of conf/,
-`record_reference.py` from ablations/records.py, the Python API from docstrings (`docstrings.py`). What is made
-so lies in reference/generated, which git ignores.
+`record_reference.py` from ablations/records.py, the Python API from docstrings (`docstrings.py`). What is
+made so lies in reference/generated, which git ignores.
 """
 
 import sys
@@ -19,7 +19,7 @@ from sphinx.application import Sphinx  # noqa: E402
 
 project = "Xception ablations"
 author = "the Xception ablations authors"
-copyright = f"2026, {author}"  # noqa: A001
+copyright = f"2026, {author}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 

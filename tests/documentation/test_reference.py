@@ -54,7 +54,8 @@ def test_every_key_of_every_file_appears(file, pages: dict[str, str]) -> None:
     group = file.parent.relative_to(CONFIG_DIR).as_posix() if file.parent != CONFIG_DIR else ""
     text = section(pages, group, file.stem)
     words = set(text.replace("`", " ").replace(".", " ").replace(":", " ").replace("{", " ").split())
-    keys = [part for key in keys_of(yaml.safe_load(file.read_text(encoding="utf-8"))) for part in key.split(".")]
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    keys = [part for key in keys_of(content) for part in key.split(".")]
     assert [key for key in keys if key not in words and key.strip('"') not in words] == []
 
 

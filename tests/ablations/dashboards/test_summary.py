@@ -1,8 +1,9 @@
-"""The summary run: what it holds, read back record by record and as a server gets it, and the commands' words."""
+"""The summary run: what it holds, read back record by record and as a server gets it; the commands."""
 
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -68,12 +69,12 @@ def test_offline_it_holds_tables_figures_and_records(judged, call, place, result
         files = {path.name: path for path in (results_dir / kind).iterdir()}
         assert set(found[kind]) == set(files)
         for name, entry in found[kind].items():  # copies, which stay as they are
-            assert open(entry["local_path"], "rb").read() == files[name].read_bytes()
+            assert Path(entry["local_path"]).read_bytes() == files[name].read_bytes()
     runs = {run.run_id: run for _, of_study in studies for run in of_study if run.record}
     expected = {f"{run_id}/{name}" for run_id in runs for name in ("record.json", "metrics.csv")}
     assert set(found["records"]) - {f"{run_id}/diagnostics.csv" for run_id in runs} == expected
     for path, entry in found["records"].items():
-        assert open(entry["local_path"], "rb").read() == (results_dir / "runs" / path).read_bytes()
+        assert Path(entry["local_path"]).read_bytes() == (results_dir / "runs" / path).read_bytes()
 
     media = {key for content in only(records, "history") for key in content["item"]}
     for study, _ in studies:
