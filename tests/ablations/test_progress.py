@@ -212,7 +212,7 @@ run = Namespace(arm="some_arm", seed=0, epochs=6, run_id=directory.run_id, direc
 with SweepProgress([run]) as progress:
     with directory.lock():
         progress._look()
-        subprocess.run([sys.executable, "-c", "import os; os.write(2, b'a worker warns\\\\nand again\\n')"])
+        subprocess.run([sys.executable, "-c", "import os; os.write(2, b'a worker warns\\\\nand again\\\\n')"])
         print("the sweep says")
         if len(sys.argv) > 2:
             raise KeyboardInterrupt
