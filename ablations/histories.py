@@ -95,7 +95,9 @@ def read_validation(path: Path, metrics: Collection[str] | None = None) -> Histo
         if lines and len(lines) == body.count("\n") and body.endswith("\n"):
             epoch, step, *values = zip(*lines, strict=True)
             common = _rising(epoch, step)
-            return common and History(common | dict(zip(asked, map(_floats, values), strict=True)))
+            if common is None:
+                return None
+            return History({**common, **dict(zip(asked, map(_floats, values), strict=True))})
     # Not as run.py writes it: without rows, with other numbers (nan), or damaged.
     whole = _columns(io.StringIO(text, newline=""))
     if whole is None:
