@@ -97,7 +97,7 @@ def sign_in() -> str:
 
     with quiet_wandb():
         try:
-            if not wandb.login(prompt=False):  # type: ignore[call-arg]  # of wandb 0.31
+            if not wandb.login(prompt=False):
                 raise UserError(GET_A_KEY)
             entity = wandb.Api(timeout=ANSWER_S).default_entity
         except UserError:

@@ -156,7 +156,8 @@ def _looks(study: Study) -> Mapping[str, str]:
 
 
 def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
-    looks, runsets, colors = _looks(study), [], {}
+    looks, runsets = _looks(study), []
+    colors: dict[Any, Any] = {}
     for arm in baseline_first(study):
         logged = [run for run in runs if run.arm == arm.name and logged_id(run)]
         if not logged:
@@ -211,7 +212,9 @@ def _panels(study: Study) -> list[Any]:
 
 
 def _figures(study: Study, figures: Sequence[str], summary: Summary) -> wr.PanelGrid:
-    panels = [wr.MediaBrowser(title=name, media_keys=[figure_key(name)], num_columns=1) for name in figures]
+    panels: list[Any] = [
+        wr.MediaBrowser(title=name, media_keys=[figure_key(name)], num_columns=1) for name in figures
+    ]
     _laid_out(panels, columns=1, of=f"{study.name} figures", height=2 * HEIGHT)
     return wr.PanelGrid(runsets=[_summary_runs(summary, study.name)], hide_run_sets=True, panels=panels)
 

@@ -218,9 +218,8 @@ def _media(summary: Summary) -> dict[str, Any]:
     for name in summary.tables:
         frame = pd.read_csv(summary.files["tables"][f"{name}.csv"])
         rows = frame.astype(object).where(frame.notna(), None)
-        media[table_key(name)] = wandb.Table(
-            columns=list(rows.columns), data=rows.to_numpy().tolist(), allow_mixed_types=True
-        )
+        data: list[Any] = rows.to_numpy().tolist()
+        media[table_key(name)] = wandb.Table(columns=list(rows.columns), data=data, allow_mixed_types=True)
     return media
 
 
