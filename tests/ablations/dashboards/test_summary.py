@@ -160,7 +160,7 @@ def test_what_wandb_cannot_write_is_one_line(place, summary, monkeypatch):
         raise RuntimeError("the service did not start")
 
     monkeypatch.setattr("wandb.init", init)
-    with pytest.raises(UserError, match="^W&B could not write the summary run: the service did not start$"):
+    with pytest.raises(UserError, match=r"^W&B could not write the summary run: the service did not start$"):
         write_summary_run(place, summary)
     assert offline_runs(place.folder) == []
     assert not list(place.own.glob(".writing-*"))
