@@ -3,8 +3,8 @@
     python -m benchmarks.report_page [--runs 24 1000] [--epochs 100] [--repeats 3] [--folder /dev/shm]
 
 Makes up the records of a study of three arms as `benchmarks.many_records` does, writes its page with
-`python -m ablations report STUDY seed=...` and opens it from disk in Chromium without a window or GPU. Printed
-per number of runs, the times as the median of the repeats, each in a browser of its own:
+`python -m ablations report STUDY seed=...` and opens it from disk in Chromium without a window or GPU.
+Printed per number of runs, the times as the median of the repeats, each in a browser of its own:
 
     MB      size of the file
     build   seconds of the whole command, imports included
@@ -17,6 +17,7 @@ The folder must hold 25 KB a run; what is written there is removed afterwards.
 """
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
@@ -73,7 +74,7 @@ def visit(path: Path) -> dict[str, float]:
         page.wait_for_selector(".open .plot[data-drawn]")
         times.append(time.perf_counter())
         browser.close()
-    return dict(zip(MEASURED, (b - a for a, b in zip(times, times[1:], strict=False)), strict=True))
+    return dict(zip(MEASURED, (b - a for a, b in itertools.pairwise(times)), strict=True))
 
 
 def main() -> None:
@@ -90,9 +91,8 @@ def main() -> None:
             visits = [visit(path) for _ in range(parsed.repeats)]
             ready, study, seed = (statistics.median(each[name] for each in visits) for name in MEASURED)
             size = path.stat().st_size / 1e6
-            print(
-                f"{runs:7,} {size:6.1f} {seconds:6.1f} {ready:6.2f} {study:6.2f} {seed:6.2f} {ready + study:6.2f}"
-            )
+            times = " ".join(f"{value:6.2f}" for value in (ready, study, seed, ready + study))
+            print(f"{runs:7,} {size:6.1f} {seconds:6.1f} {times}")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ def place_of(page: Page, run_id: str, epoch: int) -> tuple[float, float]:
             const plot = document.querySelector('.open .plot'), box = plot.getBoundingClientRect();
             const study = window.ablations.studyNamed('made_up'), at = study.byId.get(id);
             for (const trace of plot.data) {
-                const points = trace.customdata.flatMap((about, i) => Array.isArray(about) && about[2] === at ? [i] : []);
+                const points = trace.customdata.flatMap(
+                    (about, i) => Array.isArray(about) && about[2] === at ? [i] : []);
                 if (!points.length || trace.mode === 'markers') continue;
                 const { xaxis, yaxis } = plot._fullLayout;
                 return [box.left + xaxis._offset + xaxis.d2p(trace.x[points[epoch]]),
