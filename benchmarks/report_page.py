@@ -91,8 +91,8 @@ def main() -> None:
             visits = [visit(path) for _ in range(parsed.repeats)]
             ready, study, seed = (statistics.median(each[name] for each in visits) for name in MEASURED)
             size = path.stat().st_size / 1e6
-            times = f"{seconds:6.1f} {ready:6.2f} {study:6.2f} {seed:6.2f} {ready + study:6.2f}"
-            print(f"{runs:7,} {size:6.1f} {times}")
+            times = " ".join(f"{value:6.2f}" for value in (ready, study, seed, ready + study))
+            print(f"{runs:7,} {size:6.1f} {seconds:6.1f} {times}")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ page.runFacts = function (study, run) {
   add("steps", page.number(own.steps));
   add("steps/second", page.number(own.steps_per_second));
   add("wall time", page.duration(own.wall_time_s));
-  add("started", own.started);
-  add("finished", own.finished);
+  const time = (text) => text?.replace("T", " ").replace("+00:00", " UTC");
+  add("started", time(own.started));
+  add("finished", time(own.finished));
   if (own.diverged_at_step !== undefined) add("diverged after step", page.number(own.diverged_at_step));
   const device = Object.fromEntries(page.values(study, run, "device").map(({ path, value }) => [path, value]));
   if (device.name) add("device", `${device.name} (${device.type}; threads: ${device.threads}; processes: ${device.processes ?? 1})`);
