@@ -75,7 +75,6 @@ class Workspace:
         before = set(sys.modules)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
-            patch.setenv("HYDRA_FULL_ERROR", "0")  # a command sets it
             for name, module in list(sys.modules.items()):
                 if name.partition(".")[0] in ("ablations", "run") and hasattr(module, "CONFIG_DIR"):
                     patch.setattr(module, "CONFIG_DIR", self.conf)
@@ -174,6 +173,7 @@ class Workspace:
     def _call(self, function: Callable[..., int], arguments: list[str], *others: Any) -> int:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", arguments)
+            patch.setenv("HYDRA_FULL_ERROR", "0")  # a command sets it
             return function(*others)
 
     def _make_up(self, planned: Sequence[PlannedRun]) -> None:
