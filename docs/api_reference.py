@@ -1,4 +1,4 @@
-"""The Python API: a page for each package, with its public modules; written before Sphinx reads its sources."""
+"""The Python API: a page for each package, with its public modules, written as the site is built."""
 
 from pathlib import Path
 

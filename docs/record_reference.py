@@ -15,7 +15,9 @@ def write_page(folder: Path) -> None:
     tables = {
         "record_schema.md": table("key", records.SCHEMA),
         "history_columns.md": table("column", {name: history[name] for name in records.HISTORY_COLUMNS}),
-        "diagnostic_columns.md": table("column", {name: DIAGNOSTIC_COLUMNS[name] for name in diagnostics.COLUMNS}),
+        "diagnostic_columns.md": table(
+            "column", {name: DIAGNOSTIC_COLUMNS[name] for name in diagnostics.COLUMNS}
+        ),
     }
     for name, text in tables.items():
         (folder / name).write_text(text, encoding="utf-8")

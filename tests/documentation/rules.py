@@ -16,7 +16,9 @@ from ablations.sweep import plan_sweep, split_studies
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 
-ELSEWHERE = r"hydra/launcher=|trainer=ddp|dataset=imagenet|recipe=imagenet|tuning=|seeds=auto|match_\w+=|train=false"
+ELSEWHERE = (
+    r"hydra/launcher=|trainer=ddp|dataset=imagenet|recipe=imagenet|tuning=|seeds=auto|match_\w+=|train=false"
+)
 """A command that needs a cluster, GPUs, ImageNet, weights or an hour: it is planned and not run."""
 
 
@@ -97,7 +99,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"source \.venv/bin/activate$", nothing),
     (r"git (clone|switch|add|commit) ", nothing),
 )
-"""Per pattern of a command, without what stands before `python` and after `#`, what is done; the first counts."""
+"""Per pattern of a command, without variables and comment, what is done; the first that matches counts."""
 
 
 def do(workspace: Workspace, command: str) -> None:

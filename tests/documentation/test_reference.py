@@ -1,6 +1,7 @@
 """The reference is complete: every key of every file of conf/, every key of a record."""
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -54,7 +55,8 @@ def test_every_key_of_every_file_appears(file, pages: dict[str, str]) -> None:
     group = file.parent.relative_to(CONFIG_DIR).as_posix() if file.parent != CONFIG_DIR else ""
     text = section(pages, group, file.stem)
     words = set(text.replace("`", " ").replace(".", " ").replace(":", " ").replace("{", " ").split())
-    keys = [part for key in keys_of(yaml.safe_load(file.read_text(encoding="utf-8"))) for part in key.split(".")]
+    every = keys_of(yaml.safe_load(file.read_text(encoding="utf-8")))
+    keys = [part for key in every for part in re.split(r"[. ]", key)]
     assert [key for key in keys if key not in words and key.strip('"') not in words] == []
 
 
