@@ -1,5 +1,7 @@
-# make reproduce-figures   install, train what is missing, write tables, figures and verdicts
+# make reproduce-figures   install, train what is missing, write tables, figures, verdicts and the report page
 # make reproduce-all       the same for every study, and table 3
+# make report              the report page of what there is: results/report/index.html
+# make dashboards          W&B: write report and summary run; wandb-sync uploads, browse looks at runs here
 # make test                install, run every test
 # make docs                the documentation as a site, docs/_build/index.html
 PYTHON ?= python3
@@ -10,24 +12,42 @@ EMPTY :=
 COMMA := ,
 STUDIES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(sort $(basename $(notdir $(shell grep -L "^only_by_name: true" conf/study/*.yaml)))))
 
-.PHONY: reproduce-figures reproduce-all figures test lint format docs benchmark clean
+.PHONY: reproduce-figures reproduce-all figures report dashboards wandb-sync browse test lint format docs benchmark clean
 
-# Train what is missing of the paper's figures 9 and 10, then draw and judge them, also where a run failed.
+# Train what is missing of the paper's figures 9 and 10 and judge it, then draw it, also where a run failed.
+# --quiet, here and below: the sweep has printed the verdicts.
 reproduce-figures: .venv/installed
 	@$(BIN)/python run.py -m study=residual,intermediate_activation; trained=$$?; \
 	$(BIN)/python -m ablations residual intermediate_activation && \
-	$(BIN)/python -m ablations verdicts residual intermediate_activation && exit $$trained
+	$(BIN)/python -m ablations verdicts --quiet residual intermediate_activation && \
+	$(BIN)/python -m ablations report && exit $$trained
 
 # Tables 1 to 3, figures 6 to 10, what the paper argues beside them, and the verdicts on its claims. Table 3
 # measures this machine anew.
 reproduce-all: .venv/installed
 	@$(BIN)/python run.py -m study=$(STUDIES); trained=$$?; \
 	$(BIN)/python -m ablations && $(BIN)/python -m ablations benchmark && \
-	$(BIN)/python -m ablations verdicts && exit $$trained
+	$(BIN)/python -m ablations verdicts --quiet && $(BIN)/python -m ablations report && exit $$trained
 
-# Tables, figures and verdicts of every study from the records, without training.
+# Tables, figures, verdicts and the report page of every study from the records, without training.
 figures: .venv/installed
-	@$(BIN)/python -m ablations && $(BIN)/python -m ablations verdicts
+	@$(BIN)/python -m ablations && $(BIN)/python -m ablations verdicts && $(BIN)/python -m ablations report
+
+# The report page, results/report/index.html: one file, opens from disk.
+report: .venv/installed
+	@$(BIN)/python -m ablations report
+
+# W&B: its report and summary run, written here; ARGS="logger.mode=online" saves them there.
+dashboards: .venv/installed-dashboards
+	@$(BIN)/python -m ablations dashboards $(ARGS)
+
+# Upload W&B's offline runs, each once.
+wandb-sync: .venv/installed
+	@$(BIN)/python -m ablations wandb-sync $(ARGS)
+
+# Look at W&B's offline runs in the terminal; ARGS=residual: at those of one study.
+browse: .venv/installed
+	@$(BIN)/python -m ablations browse $(ARGS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -63,6 +83,10 @@ clean:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
+.venv/installed-dashboards: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dashboards]"
+	@touch .venv/installed $@
+
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	@touch .venv/installed $@
+	@touch .venv/installed .venv/installed-dashboards $@

@@ -24,8 +24,8 @@ def main() -> int:
     every = "\n".join(f"  {name:{width}}{command.help}" for name, command in COMMANDS.items())
     command = COMMANDS[name or TABLES]
     epilog = f"\ncommands, each with a --help of its own:\n{every}\n" if name is None else ""
-    parsed = command.parser(name or TABLES, epilog).parse_intermixed_args(arguments)
-    return exit_code_of(lambda: command.run(parsed))
+    parser = command.parser(name or TABLES, epilog)
+    return exit_code_of(lambda: command.run(parser.parse_intermixed_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -140,8 +140,11 @@ def audit_columns(audit: Audit | None) -> dict[str, Any]:
 
 def audit_panel(audits: Sequence[Audit]) -> list[dict[str, str]]:
     """Rows of the audit as a person reads it; none where nothing is undeclared."""
-    if not any(audit.undeclared for audit in audits):
-        return []
+    return audit_rows(audits) if any(audit.undeclared for audit in audits) else []
+
+
+def audit_rows(audits: Sequence[Audit]) -> list[dict[str, str]]:
+    """A row per audit as a person reads it, also where nothing is undeclared."""
     return [
         {
             "arm": audit.arm.label,

@@ -117,7 +117,7 @@ def follow_study(
         added.sort(key=lambda run: run.seed)  # as a sweep: one that is cut short leaves whole pairs
         planned += added
         reach(added)
-        runs, problems = standing(planned)
+        runs, problems = standing(planned, [study.metric])
         study = replace(study, seeds=tuple(range(upto)))
         judged = judge_by_looks(claims, study, runs, budget)
         arms = judged.arms

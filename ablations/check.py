@@ -21,7 +21,7 @@ from ablations.configuration import (
     RunConfiguration,
     default_option,
 )
-from ablations.errors import UserError, explained
+from ablations.errors import UserError, did_you_mean, explained
 from ablations.files import check_results_dir
 from lightning_modules.seeding import MAX_SEED
 from lightning_modules.validation import (
@@ -87,7 +87,9 @@ def check_keys(run: RunConfiguration) -> None:
     for path, (node, known) in nodes.items():
         if unknown := sorted(node.keys() - known):
             key = f"{path}.{unknown[0]}".lstrip(".")
-            raise UserError(f"{key}: no such key; there are: {', '.join(sorted(known))}")
+            raise UserError(
+                f"{key}: no such key; there are: {', '.join(sorted(known))}{did_you_mean(key, known)}"
+            )
 
 
 def check_optional(run: RunConfiguration, group: str, first: str) -> None:
@@ -105,7 +107,8 @@ def check_optional(run: RunConfiguration, group: str, first: str) -> None:
     if option is not None and option != f"{run.choices.get(first)}_{run.choices.get('model')}":
         options = GlobalHydra.instance().config_loader().get_group_options(group)
         if option not in options:
-            raise UserError(f"{group}={option}: no such option; there are: {', '.join(options)}")
+            known = f"{', '.join(options)}{did_you_mean(str(option), options)}"
+            raise UserError(f"{group}={option}: no such option; there are: {known}")
 
 
 def check_axes(run: RunConfiguration) -> None:

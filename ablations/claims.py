@@ -20,7 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ablations.configuration import CONFIG_DIR
+from ablations.configuration import CONFIG_DIR, load_yaml
 from ablations.contrasts import quantities
 from ablations.errors import UserError
 from ablations.factorial import with_arms
@@ -114,9 +114,7 @@ def comparable_studies() -> dict[str, Comparable]:
     """Arms and quantities of every study in conf/study, and of the benchmark."""
     found = {}
     for file in sorted((CONFIG_DIR / "study").glob("*.yaml")):
-        node = OmegaConf.to_container(OmegaConf.load(file))
-        assert isinstance(node, dict)
-        study = with_arms(f"conf/study/{file.name}", node)
+        study = with_arms(f"conf/study/{file.name}", load_yaml(file))
         arms = tuple(arm["name"] for arm in study["arms"])
         found[file.stem] = Comparable(arms, tuple(quantities(study["metrics"])))
     models = tuple(sorted(file.stem for file in (CONFIG_DIR / "model").glob("*.yaml")))

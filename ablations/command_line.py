@@ -20,16 +20,16 @@ from omegaconf.errors import (
 )
 
 from ablations.configuration import CONFIG_DIR, CONFIG_NAME, group_names, quote_option_names
-from ablations.errors import RunsFailed, UserError, VerdictsDiffer
+from ablations.errors import RunsFailed, UserError, VerdictsDiffer, did_you_mean
 from ablations.records import (
     COMPLETED,
     DIVERGED,
     FAILED,
     RunDirectory,
     UnreadableRecord,
-    metric_label,
     metric_names,
 )
+from ablations.run_tables import measured
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,12 +84,19 @@ def exit_code_of(command: Callable[[], None]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     try:
         command()
+        sys.stdout.flush()  # here, not at the end of the process, where nobody would hear of it
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if full_error:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except (RunsFailed, VerdictsDiffer) as error:
+    except RunsFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except VerdictsDiffer as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
     except OSError as error:  # a full or failing disk
@@ -108,13 +115,15 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         options = ", ".join(sorted(error.options or ()))
-        return f"{group}={option}: no such option" + (f"; there are: {options}" if options else "")
+        known = f"; there are: {options}{did_you_mean(option, error.options or ())}" if options else ""
+        return f"{group}={option}: no such option{known}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         cause = cause.__cause__
     if cause is not None and isinstance(cause.parent_node, DictConfig):
-        keys = ", ".join(str(key) for key in cause.parent_node if key != "hydra")
-        return f"{cause.full_key}: no such key" + (f"; there are: {keys}" if keys else "")
+        keys = [str(key) for key in cause.parent_node if key != "hydra"]
+        known = f"; there are: {', '.join(keys)}{did_you_mean(str(cause.key), keys)}" if keys else ""
+        return f"{cause.full_key}: no such key{known}"
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):
         return f"{text[0]} Groups: {', '.join(group_names())}"
@@ -144,7 +153,7 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None) -> Non
         raise RunsFailed(f"run {directory.run_id} is being trained by {who}; nothing was done")
     if record["status"] == FAILED:
         last_line = record["error"].strip().splitlines()[-1]
-        raise RunsFailed(f"failed: {last_line}\nrecord: {directory.record_path}")
+        raise RunsFailed(f"failed: {last_line}; record: {directory.record_path}")
     print(f"{outcome(record)}\nrecord: {directory.record_path}")
 
 
@@ -152,8 +161,8 @@ def outcome(record: Mapping[str, Any]) -> str:
     """How a run ended, in a line."""
     if record["status"] == COMPLETED:
         name, metrics = metric_names(record["metrics"])[0], record["metrics"]
-        label, validation, test = metric_label(name), metrics[f"val_{name}"], metrics[f"test_{name}"]
-        return f"completed: validation {label} {validation:.1%}, test {label} {test:.1%}"
+        validation, test = (measured(name, metrics[f"{part}_{name}"]) for part in ("val", "test"))
+        return f"completed: validation {validation}, test {test}"
     if record["status"] == DIVERGED:
         return f"diverged: the loss was not finite after step {record['diverged_at_step']}"
     return f"failed: {record['error'].strip().splitlines()[-1]}"
@@ -163,7 +172,5 @@ def print_table(table: "Table") -> None:
     """Print a table, as wide as it is where the output is no terminal."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
-    console.print(table)
+    width = None if sys.stdout.isatty() else 160
+    Console(highlight=False, width=width).print(table)

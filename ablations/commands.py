@@ -5,14 +5,16 @@ parsed words. Imports stand in the functions, so that a command does not wait fo
 """
 
 import argparse
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from ablations.command_line import print_table
-from ablations.errors import UserError
+from ablations.command_line import explain, print_table
+from ablations.errors import UserError, did_you_mean
 from ablations.files import check_results_dir
 from ablations.results import Study, StudyRun
 
@@ -24,6 +26,20 @@ TABLES = "tables"
 """The command that is meant where none is named."""
 
 OVERRIDES_HELP = "as run.py takes them beside a study; results_dir=FOLDER reads other results"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are a line, as all errors are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the words.
+
+        Raises:
+            UserError: Always.
+        """
+        options = [option for action in self._actions for option in action.option_strings]
+        unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
+        raise UserError(f"{message}{did_you_mean(unknown, options)}; {self.prog} --help says what there is")
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ class Command:
         examples = "\n".join(
             f"  python -m ablations {words:{width}} {what}".rstrip() for words, what in self.examples.items()
         )
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog="python -m ablations" if name == TABLES else f"python -m ablations {name}",
             description=self.help,
             epilog=f"examples:\n{examples}\n{epilog}",
@@ -70,6 +86,12 @@ def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Studies that are named, each once, and overrides."""
     names = dict.fromkeys(word for word in words if "=" not in word)
     return list(names), [word for word in words if "=" in word]
+
+
+def no_such_study(name: str, known: Sequence[str]) -> str:
+    """What to say of a word that is no study: a command comes to mind as well."""
+    near = did_you_mean(name, [*known, *COMMANDS])
+    return f"study={name}: no such study; there are: {', '.join(known)}{near}"
 
 
 @dataclass(frozen=True)
@@ -121,13 +143,13 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
 
     known = study_names()
     if unknown := [name for name in names if name not in known]:
-        raise UserError(f"study={unknown[0]}: no such study; there are: {', '.join(known)}")
+        raise UserError(no_such_study(unknown[0], known))
     loaded = []
     with hydra_configuration():
         for name in names or study_names(unasked=True):
             if seed_budget(overrides) is None:
                 study, planned = plan_study(name, overrides)
-                runs, problems = standing(planned)
+                runs, problems = standing(planned, [study.metric])
             else:
                 study, planned, runs, problems = follow_study(name, overrides)
             for problem in problems:
@@ -156,18 +178,19 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     if changes and BENCHMARK in names:
         raise UserError(f"{BENCHMARK}: its claims are about the networks as they are, so only results_dir=")
     if unknown := [name for name in names if name not in (*study_names(), BENCHMARK)]:
-        known = ", ".join((*study_names(), BENCHMARK))
-        raise UserError(f"study={unknown[0]}: no such study; there are: {known}")
+        raise UserError(no_such_study(unknown[0], [*study_names(), BENCHMARK]))
     claims = load_claims()
     asked = [
         claim
         for claim in claims
         if (claim.study in names if names else not (changes and claim.study == BENCHMARK))
     ]
-    results_dir = results_folder(overrides)
     of_studies = {claim.study for claim in asked} - {None, BENCHMARK}
     chosen = [name for name in study_names() if name in of_studies]
-    studies = [(study, runs) for study, runs, _ in load_studies(chosen, overrides)] if chosen else []
+    loaded = load_studies(chosen, overrides) if chosen else []
+    studies = [(study, runs) for study, runs, _ in loaded]
+    results_dir = loaded[0][2] if loaded else results_folder(overrides)
+    check_results_dir(results_dir)
     budget = seed_budget(overrides)
     found = []
     for study, runs in studies:
@@ -191,8 +214,10 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
     """Write tables and figures, print the tables and the paths."""
     from ablations.figures import write_figures
     from ablations.figures_factorial import write_factorial_figure
+    from ablations.figures_mechanism import write_mechanism_figures
     from ablations.figures_tuning import write_tuning_figure
-    from ablations.tables import console_table, write_tables
+    from ablations.mechanism import measured_of, write_mechanism_tables
+    from ablations.tables import write_and_show
     from ablations.tuning_tables import write_trials
 
     loaded = load_studies(*names_and_overrides(parsed.words))
@@ -200,40 +225,34 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
         check_results_dir(results_dir)
     paths = []
     for study, runs, results_dir in loaded:
-        paths += write_tables(study, runs, results_dir / "tables")
+        written, shown = write_and_show(study, runs, results_dir / "tables")
+        paths += written
         write = write_factorial_figure if study.design else write_figures
         paths += write(study, runs, results_dir / "figures")
         if study.tuning is not None:
             paths += write_trials(study, results_dir / "tables")
             paths += write_tuning_figure(study, results_dir / "figures")
-        print_table(console_table(study, runs))
+        measured = measured_of(study, runs)
+        paths += write_mechanism_tables(study, measured, results_dir / "tables")
+        paths += write_mechanism_figures(study, runs, measured, results_dir / "figures")
+        print_table(shown)
     print_paths(paths)
 
 
 def list_studies(parsed: argparse.Namespace) -> None:
     """Print every planned run and how it stands."""
-    from rich.table import Table
+    from rich.text import Text
 
-    from ablations.records import COMPLETED, metric_label, metric_names
+    from ablations.records import RUNNING
+    from ablations.run_tables import COLUMNS, counts, run_table
+    from ablations.watch import state_of
 
-    for study, runs, _ in load_studies(*names_and_overrides(parsed.words)):
-        completed = sum(run.status == COMPLETED for run in runs)
-        table = Table(title=f"{study.name}: {completed} of {len(runs)} completed", title_justify="left")
-        for header in ("arm", "seed", "status", "epochs", "validation", "directory"):
-            number = header in ("seed", "epochs")
-            table.add_column(header, justify="right" if number else "left", overflow="fold")
-        for run in runs:
-            metrics = (run.record or {}).get("metrics") or {}
-            main = metric_names(metrics)[:1]
-            table.add_row(
-                run.arm,
-                str(run.seed),
-                run.status,
-                str(0 if run.history is None else len(run.history)),
-                f"{metric_label(main[0])} {metrics[f'val_{main[0]}']:.1%}" if main else "–",
-                str(run.directory),
-            )
-        print_table(table)
+    for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
+        statuses = Counter(run.status for run in runs)
+        columns = [name for name in COLUMNS if name != "time left" or statuses[RUNNING]]
+        title = Text.assemble(f"{study.name}: ", counts(statuses))
+        print_table(run_table(map(state_of, runs), columns, title))
+        print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json\n")
 
 
 def judge_claims(parsed: argparse.Namespace) -> None:
@@ -249,7 +268,8 @@ def judge_claims(parsed: argparse.Namespace) -> None:
     judged = judge(*names_and_overrides(parsed.words))
     verdicts, folder = judged.verdicts, judged.results_dir / "tables"
     paths = verdict_tables.write_verdicts(verdicts, judged.studies, folder, judged.suffix)
-    print_table(verdict_tables.console_table(verdicts))
+    if not parsed.quiet:
+        print_table(verdict_tables.console_table(verdicts))
     print_paths(paths)
     if parsed.record:
         verdict_tables.record_verdicts(verdicts, parsed.record)
@@ -258,9 +278,26 @@ def judge_claims(parsed: argparse.Namespace) -> None:
         verdict_tables.compare_with_recorded(verdicts, recorded, sorted(others))
 
 
+def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
+    """Print the verdicts on the claims about these studies, where there are any, and write nothing.
+
+    Whatever keeps them from being judged is told in a line, because what comes before counts without them.
+    """
+    from ablations.verdict_tables import console_table
+
+    try:
+        verdicts = judge(names, overrides).verdicts
+        if verdicts:
+            print()
+            print_table(console_table(verdicts))
+    except Exception as error:
+        print(f"no verdicts: {type(error).__name__}: {explain(error)}", file=sys.stderr)
+
+
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     """What `verdicts` takes beside words."""
     parser.add_argument("--check", type=Path, metavar="FILE", help="exit with 1 where a verdict differs")
+    parser.add_argument("--quiet", action="store_true", help="write the files and print their paths alone")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write the verdicts as YAML, id: verdict")
 
 
@@ -271,6 +308,44 @@ def benchmark_networks(parsed: argparse.Namespace) -> None:
     table, paths = benchmark(parsed.words)
     print_table(table)
     print_paths(paths)
+
+
+def build_dashboards(parsed: argparse.Namespace) -> None:
+    """Write W&B's report and summary run; see `ablations.dashboards`."""
+    from ablations.dashboards import commands
+
+    commands.build_dashboards(parsed)
+
+
+def upload_runs(parsed: argparse.Namespace) -> None:
+    """Upload offline runs to W&B; see `ablations.dashboards`."""
+    from ablations.dashboards import commands
+
+    commands.upload_runs(parsed)
+
+
+def browse_runs(parsed: argparse.Namespace) -> None:
+    """Look at offline runs in the terminal; see `ablations.dashboards`."""
+    from ablations.dashboards import commands
+
+    commands.browse_runs(parsed)
+
+
+def report_page(parsed: argparse.Namespace) -> None:
+    """Write the report page and print its path."""
+    from ablations.report.build import build_report, write_report
+    from ablations.studies import study_names
+
+    names, overrides = names_and_overrides(parsed.words)
+    judged = judge(names, overrides)
+    have = {study.name: (study, runs) for study, runs in judged.studies}
+    wanted = [name for name in names or study_names(unasked=True) if name in study_names()]
+    if others := [name for name in wanted if name not in have]:
+        have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
+    check_results_dir(judged.results_dir)
+    studies = [have[name] for name in study_names() if name in have]
+    page = build_report(judged, studies, overrides)
+    print_paths([write_report(page, judged.results_dir / "report", judged.suffix)])
 
 
 def print_paths(paths: Sequence[Path]) -> None:
@@ -306,11 +381,22 @@ COMMANDS: Mapping[str, Command] = {
         {
             "verdicts": "every claim",
             "verdicts residual": "the claims about one study",
+            "verdicts residual recipe.epochs=12": "the same about a study that was varied",
             "verdicts residual --record verdicts.yaml": "write them down",
             "verdicts residual --check verdicts.yaml": "exit with 1 where one differs from those",
         },
         judge_claims,
         add_verdict_options,
+    ),
+    "report": Command(
+        "The report page: verdicts, curves, tables and runs in one file that opens from disk.",
+        STUDY_WORDS,
+        {
+            "report": "of every study, but those to be named",
+            "report residual": "of one study, in a file of its own",
+            "report residual recipe.epochs=12": "of a study that was varied on the command line",
+        },
+        report_page,
     ),
     "benchmark": Command(
         "Table 3: size and speed of the networks, measured on this device.",
@@ -320,5 +406,28 @@ COMMANDS: Mapping[str, Command] = {
             "benchmark batch_size=8 image_size=299 steps=5 rounds=3": "a shorter one",
         },
         benchmark_networks,
+    ),
+    "dashboards": Command(
+        "W&B's report and summary run of the project: curves by arm, verdicts, figures, tables, records.",
+        STUDY_WORDS,
+        {
+            "dashboards": "written to results/wandb, nothing is sent",
+            "dashboards residual": "about one study",
+            "dashboards logger.mode=online": "save the report on the server and print its address",
+            "dashboards logger.mode=online logger.entity=TEAM": "in the project of a team",
+        },
+        build_dashboards,
+    ),
+    "wandb-sync": Command(
+        "Upload W&B's offline runs, each once; what failed or was interrupted is tried again.",
+        "KEY=VALUE",
+        {"wandb-sync": "", "wandb-sync logger.entity=TEAM": "to the projects of a team"},
+        upload_runs,
+    ),
+    "browse": Command(
+        "W&B's offline runs in the terminal, named by study, arm and seed.",
+        STUDY_WORDS,
+        {"browse": "every run", "browse residual": "the runs of one study"},
+        browse_runs,
     ),
 }

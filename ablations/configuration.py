@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -252,7 +252,11 @@ class RunConfiguration:
 
     @property
     def results_dir(self) -> Path:
-        return Path(self.resolved["results_dir"])
+        return _path(self.resolved["results_dir"])
+
+
+_path = cache(Path)
+"""One object for the thousands of runs of a study."""
 
 
 def _only_names(node: Any) -> bool:
@@ -418,11 +422,22 @@ def group_names() -> list[str]:
     return [name for name in folders if name not in (*NOT_GROUPS, "hydra")]
 
 
+def load_yaml(path: Path) -> Any:
+    """The content of a file of conf as plain values, not to be changed; parsed again where it was written."""
+    return _load_yaml(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _load_yaml(path: Path, written: int) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
 def is_group(key: str) -> bool:
     """Whether `key` names a config group of this project."""
     return bool(key) and key not in NOT_GROUPS and (CONFIG_DIR / key).is_dir()
 
 
+@lru_cache(maxsize=4096)  # the arms of a study share most arguments, and each is asked about several times
 def parse_override(argument: str) -> Override | None:
     """Hydra's parse of one argument, or None where it is none (a flag, a syntax error)."""
     if argument.startswith("-"):

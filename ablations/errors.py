@@ -1,7 +1,8 @@
 """What ends a command without a traceback."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import TypeVar
 
 from hydra.errors import InstantiationException
@@ -38,3 +39,9 @@ def explained(what: str, build: Callable[[], Built]) -> Built:
             cause = cause.__cause__
         text = " ".join(str(cause).split())
         raise ValueError(text if re.match(r"[\w.]+=", text) else f"{what}: {text}") from error
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What to say of a word that nobody knows: "; did you mean residual?", or "" where none is near."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

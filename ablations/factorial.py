@@ -160,8 +160,22 @@ def channels_per_segment(resolved: Mapping[str, Any], *, channels: int) -> int:
     Raises:
         ValueError: The network has no width or no segments, or `channels` is no whole number above 0.
     """
-    require_integer("design.position.channels", channels, 1)
-    if "segments" not in resolved or "width" not in resolved["model"]:
+    if "segments" not in resolved:
         raise ValueError("design.position: needs a network with model.width and segments")
-    segments = instantiate(resolved["segments"])
-    return max(segments(max(1, round(resolved["model"]["width"] * channels))))
+    return max(instantiate(resolved["segments"])(channels_at_width(resolved, channels=channels)))
+
+
+def channels_at_width(resolved: Mapping[str, Any], *, channels: int) -> int:
+    """Channels of a layer: how wide an arm's network is.
+
+    Args:
+        resolved: A run's configuration.
+        channels: Of the layer at width 1; Xception's middle flow has 728.
+
+    Raises:
+        ValueError: The network has no width, or `channels` is no whole number above 0.
+    """
+    require_integer("design.position.channels", channels, 1)
+    if "width" not in resolved["model"]:
+        raise ValueError("design.position: needs a network with model.width")
+    return max(1, round(resolved["model"]["width"] * channels))

@@ -259,7 +259,7 @@ def _draw_curves(
     shown = [100 * study.target]
     for name, of_arm in by_arm.items():
         look = looks[name]
-        for outcome in _drawn(of_arm):
+        for outcome in drawn_seeds(of_arm):
             steps = outcome.steps[: outcome.measured]
             curve = 100 * outcome.curve[: outcome.measured]
             axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=0.5, zorder=2)
@@ -380,7 +380,7 @@ def _draw_row(
         The mean difference in percentage points.
     """
     estimate = mean_interval([100 * (arm.final[name] - base.final[name]) for arm, base in pairs])
-    drawn = _drawn(pairs)
+    drawn = drawn_seeds(pairs)
     differences = np.array([100 * (arm.final[name] - base.final[name]) for arm, base in drawn])
     diverged = np.array([arm.diverged or base.diverged for arm, base in drawn])
     at = y + jitter * np.where(np.arange(len(drawn)) % 2, 1, -1)  # or equal seeds hide each other
@@ -399,7 +399,7 @@ def _draw_row(
     return estimate.mean
 
 
-def _drawn(of_seeds: Sequence[_T]) -> Sequence[_T]:
+def drawn_seeds(of_seeds: Sequence[_T]) -> Sequence[_T]:
     """All seeds, or of many `SEEDS_DRAWN` at equal distances; mean, band and interval are of all."""
     if len(of_seeds) <= SEEDS_DRAWN:
         return of_seeds

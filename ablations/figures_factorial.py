@@ -89,7 +89,7 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     assert study.design is not None, "a study of factors has a design"
     design, by_arm = study.design, outcomes(study, runs)
     found = interactions(study, by_arm)
-    looks = _looks(study, design)
+    looks = looks_of_lines(study, design)
     rows = _grid(design)
     subtitle = subtitle_of(study)
     notes = _notes(study, runs, by_arm, found)
@@ -162,7 +162,7 @@ def _place(
     return left / WIDTH, bottom / height, width / WIDTH, PANEL / height
 
 
-def _looks(study: Study, design: Design) -> dict[str, Look]:
+def looks_of_lines(study: Study, design: Design) -> dict[str, Look]:
     """The baseline's line is black, as the baseline of every figure."""
     base = design.levels[study.baseline][design.lines]
     levels = sorted(design.factor(design.lines).levels, key=lambda level: level != base)

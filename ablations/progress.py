@@ -1,30 +1,42 @@
-"""Shows how a sweep goes on: a bar in a terminal, a line per finished run elsewhere.
+"""Shows how a sweep goes on: a live table in a terminal, a line per finished run elsewhere.
 
 It reads what the runs write, so it is the same for every launcher.
 """
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from ablations.command_line import outcome
-from ablations.records import DONE
+from ablations.records import DONE, FAILED, RUNNING
+from ablations.run_tables import counts, duration, run_table
 from ablations.studies import PlannedRun
+from ablations.terminal import Drawing, can_draw
+from ablations.watch import RunWatch
 
 POLL_S = 1.0
 """Seconds between two looks at the runs."""
+
+LOOKING = 0.1
+"""Share of the time that looking may take, however many runs there are."""
+
+LIVE_COLUMNS = ("arm", "seed", "epoch", "validation", "steps/s", "time left")
+
+MAX_ROWS = 16
+"""Running runs that the table shows, where the terminal is high enough."""
+
+OTHER_LINES = 8
+"""Lines of a terminal that are left to what is not a row."""
 
 
 class SweepProgress:
@@ -35,34 +47,27 @@ class SweepProgress:
     """
 
     def __init__(self, runs: Sequence[PlannedRun]) -> None:
-        self.console = Console(highlight=False)
+        self._drawing = Drawing() if can_draw() else None
+        self.console = self._drawing.console if self._drawing else Console(highlight=False)
         self._total = len(runs)
-        self._open = [run for run in runs if run.directory.status() not in DONE]
-        self._finished = len(runs) - len(self._open)
+        watches = [RunWatch(run) for run in runs]
+        self._open = [watch for watch in watches if watch.status not in DONE]
+        self._done = Counter(watch.status for watch in watches if watch.status in DONE)
+        self._failures = {watch.run.run_id: _failed_at(watch) for watch in self._open}
         self._epochs_of_finished = 0  # of the runs that finish from here on
-        self._epochs_at_start = self._epochs_of(self._open)
+        self._epochs_at_start = self._epochs_trained()
+        self._epochs = sum(watch.run.epochs for watch in self._open)
         self._ended = threading.Event()
         self._start = time.monotonic()
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
-        self._epochs = sum(run.epochs for run in self._open)
-        self._task = self._progress.add_task("", total=self._epochs, left="")
+        self._live: Live | None = None
+        self._contexts = ExitStack()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
         if self._open:
             self.tell(f"{len(self._open)} of {self._total} runs are to be trained")
-        self._progress.start()
+            if self._drawing:
+                self._draw(self._drawing)
         self._thread.start()
         return self
 
@@ -72,54 +77,93 @@ class SweepProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._progress.stop()
+        with self._contexts:  # the terminal is as it was, also where this is interrupted
+            self._ended.set()
+            self._thread.join()
 
     def tell(self, line: str) -> None:
-        """Print a line as it is, above the bar where there is one."""
+        """Print a line as it is, above the table where there is one."""
         self.console.print(line, markup=False, soft_wrap=True)
 
+    def view(self) -> RenderableType:
+        """The table: a row per running run, as many as there is room for, and how all stand."""
+        running = [watch for watch in self._open if watch.status == RUNNING]
+        rows = max(1, min(MAX_ROWS, self.console.height - OTHER_LINES))
+        table = run_table((watch.state() for watch in running[:rows]), LIVE_COLUMNS)
+        parts: list[RenderableType] = [table] if running else []
+        if len(running) > rows:
+            parts.append(Text(f"and {len(running) - rows} more running", "dim"))
+        statuses = self._done + Counter(watch.status for watch in self._open)
+        return Group(*parts, self._bar(), counts(statuses))
+
+    def _draw(self, drawing: Drawing) -> None:
+        self._contexts.enter_context(drawing)
+        self._live = Live(
+            get_renderable=self.view,
+            console=drawing.console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,  # `Drawing` sees to these, also in other processes
+            redirect_stderr=False,
+        )
+        self._contexts.enter_context(self._live)
+        drawing.console.show_cursor(True)  # or it would be lost where this process is killed
+        self._live.refresh()
+
     def _watch(self) -> None:
-        while not self._ended.wait(POLL_S):
+        pause = POLL_S
+        while not self._ended.wait(pause):
+            began = time.perf_counter()
             self._look()
+            pause = max(POLL_S, (time.perf_counter() - began) * (1 / LOOKING - 1))
         self._look()
 
     def _look(self) -> None:
-        still_open = []
-        for run in self._open:
-            record = self._outcome_record(run)
-            if record is None:
-                still_open.append(run)
-                continue
-            self._epochs_of_finished += run.epochs
-            self._finished += 1
-            epochs = self._epochs_of_finished + self._epochs_of(still_open)
-            self.tell(
-                f"[{self._finished}/{self._total}] {run.arm} seed {run.seed} {outcome(record)}"
-                f"{self._time_left(epochs)}"
-            )
-        self._open = still_open
-        epochs = self._epochs_of_finished + self._epochs_of(still_open)
-        self._progress.update(
-            self._task,
-            completed=epochs,
-            description=f"{self._finished} of {self._total} runs",
-            left=self._time_left(epochs).lstrip(", "),
-        )
+        for watch in tuple(self._open):
+            watch.look()
+            if watch.status in DONE:
+                self._open.remove(watch)
+                self._done[watch.status] += 1
+                self._epochs_of_finished += watch.run.epochs
+                assert watch.record is not None
+                finished = f"[{self._done.total()}/{self._total}]"
+                left = self._time_left()
+                self._tell_outcome(finished, watch, watch.record, f", about {left} left" if left else "")
+            elif (failed_at := _failed_at(watch)) != self._failures[watch.run.run_id]:
+                self._failures[watch.run.run_id] = failed_at
+                if watch.record is not None and failed_at is not None:
+                    self._tell_outcome(f"[{self._done.total()}/{self._total}]", watch, watch.record, "")
+        if self._live and self._drawing:
+            self._drawing.measure()
+            self._live.refresh()
 
-    @staticmethod
-    def _outcome_record(run: PlannedRun) -> dict[str, Any] | None:
-        return run.directory.read() if run.directory.status() in DONE else None
+    def _tell_outcome(self, finished: str, watch: RunWatch, record: dict[str, Any], left: str) -> None:
+        self.tell(f"{finished} {watch.run.arm} seed {watch.run.seed} {outcome(record)}{left}")
 
-    @staticmethod
-    def _epochs_of(runs: Sequence[PlannedRun]) -> int:
-        return sum(min(run.directory.epochs_done(), run.epochs) for run in runs)
+    def _bar(self) -> Table:
+        epochs, left = self._epochs_trained(), self._time_left()
+        words = f"{epochs}/{self._epochs} epochs, {duration(time.monotonic() - self._start)} passed"
+        line = Table.grid(padding=(0, 1))
+        line.add_column()
+        line.add_column(no_wrap=True, overflow="ellipsis")
+        bar = ProgressBar(self._epochs, epochs, width=max(10, min(30, self.console.width - 60)))
+        line.add_row(bar, f"{words}, about {left} left" if left else words)
+        return line
 
-    def _time_left(self, epochs: int) -> str:
+    def _epochs_trained(self) -> int:
+        """Of the runs that were open at the start."""
+        return self._epochs_of_finished + sum(watch.epochs for watch in self._open)
+
+    def _time_left(self) -> str:
         """From the epochs trained since the start; empty before the first."""
+        epochs = self._epochs_trained()
         trained = epochs - self._epochs_at_start
         if trained <= 0 or epochs == self._epochs:
             return ""
-        seconds = (time.monotonic() - self._start) / trained * (self._epochs - epochs)
-        return f", about {int(seconds // 60)} min {int(seconds % 60):02d} s left"
+        return duration((time.monotonic() - self._start) / trained * (self._epochs - epochs))
+
+
+def _failed_at(watch: RunWatch) -> str | None:
+    """When a run failed; None where it has not."""
+    record = watch.record
+    return record["finished"] if record is not None and record["status"] == FAILED else None

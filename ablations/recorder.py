@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from ablations.files import write_atomically
-from ablations.records import HISTORY_COLUMNS, RunDirectory
+from ablations.histories import HISTORY_COLUMNS
+from ablations.records import RunDirectory
 from lightning_modules.classifier import TrainingDiverged
 from lightning_modules.diagnostics import COLUMNS, Diagnostic
 

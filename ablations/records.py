@@ -1,7 +1,7 @@
 """What happened: one directory per run, `results/runs/<run_id>/`, the only source of truth.
 
     record.json       what was run, on what, and how it ended; its keys are listed at `SCHEMA`
-    metrics.csv       one row per epoch trained; its columns are `HISTORY_COLUMNS` and the task's metrics
+    metrics.csv       one row per epoch trained; `ablations.histories` reads it
     diagnostics.csv   what was measured of the layers, where the run's diagnostics ask for it; its columns are
                       `lightning_modules.diagnostics.COLUMNS`
     checkpoint.ckpt   the last completed epoch; what an interrupted run goes on from
@@ -11,13 +11,9 @@ Every file is written beside its place and renamed into it. Reading never change
 """
 
 import csv
-import functools
 import json
-import math
-import operator
-import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Collection, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from ablations.files import write_atomically
+from ablations.histories import History, metric_names, read_columns, read_validation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,19 +59,6 @@ SCHEMA = {
 }
 """The keys of record.json; each stands in every record."""
 
-HISTORY_COLUMNS = (
-    "epoch",  # from 1
-    "step",  # optimizer steps taken by the end of the epoch
-    "train_loss",
-    "val_loss",
-    "learning_rate",  # of the epoch's last step
-    "seconds",  # spent in the epoch's training steps
-)
-"""Columns of every metrics.csv. Beside them, at each loss, are the metrics of the run's task as fractions,
-the main one first: `train_top1`, `val_top1`, `val_top5`, or `val_map100`."""
-
-INTEGER_COLUMNS = ("epoch", "step")
-
 METRIC_LABELS = {"top1": "top-1", "top5": "top-5", "map100": "MAP@100"}
 """Metrics as a person reads them; one without a label is shown by its name."""
 
@@ -89,10 +73,6 @@ STATUSES = (COMPLETED, DIVERGED, FAILED, RUNNING, MISSING)
 
 DONE = (COMPLETED, DIVERGED)
 """Outcomes: such a run is never trained again."""
-
-
-_NUMBER = r"-?[0-9]++(?:\.[0-9]++)?+(?:e[-+]?[0-9]++)?+"
-"""As Python prints a finite one; possessive, because it is matched a thousand times per file."""
 
 
 class UnreadableRecord(ValueError):
@@ -111,13 +91,30 @@ class RunDirectory:
 
     def __init__(self, results_dir: Path, run_id: str, diagnostics: Mapping[str, Any] | None = None) -> None:
         self.run_id = run_id
-        self.path = results_dir / "runs" / run_id
-        self.record_path = self.path / "record.json"
-        self.history_path = self.path / "metrics.csv"
-        self.diagnostics_path = self.path / "diagnostics.csv"
-        self.checkpoint_path = self.path / "checkpoint.ckpt"
+        self.path = results_dir.joinpath("runs", run_id)
         self._diagnostics = dict(diagnostics or {})
-        self._lock_path = self.path / "lock"
+
+    # Paths are made when they are asked for: of the thousands of runs of a large study most need two.
+
+    @property
+    def record_path(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def history_path(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def diagnostics_path(self) -> Path:
+        return self.path / "diagnostics.csv"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.path / "checkpoint.ckpt"
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path / "lock"
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
@@ -153,17 +150,18 @@ class RunDirectory:
         Raises:
             UnreadableRecord: There is one, and it is damaged or of another schema.
         """
+        path = self.record_path
         try:
-            text = self.record_path.read_text(encoding="utf-8")
+            text = path.read_bytes().decode()
         except (FileNotFoundError, NotADirectoryError):  # the latter: results_dir is a file
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise UnreadableRecord(f"{self.record_path}: {error}") from error
+            raise UnreadableRecord(f"{path}: {error}") from error
         try:
             record = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UnreadableRecord(f"{self.record_path}: not JSON ({error})") from error
-        _check(record, self.record_path)
+            raise UnreadableRecord(f"{path}: not JSON ({error})") from error
+        _check(record, self.run_id, path)
         return record
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -194,7 +192,7 @@ class RunDirectory:
         except UnreadableRecord:
             return MISSING
         completed = record is not None and record["status"] == COMPLETED
-        return self.status_of(record, self._epochs() if completed else None)
+        return self.status_of(record, self.validation_history(()) if completed else None)
 
     def status_of(self, record: Mapping[str, Any] | None, rows: Sized | None) -> str:
         """The same for a record and rows of metrics.csv that were read already."""
@@ -221,9 +219,11 @@ class RunDirectory:
 
     def _has_diagnostics(self, record: Mapping[str, Any]) -> bool:
         """Whether a run with an outcome has measured what is asked for, with the same settings."""
+        if not self._diagnostics:
+            return True
         measured = measured_diagnostics(record)
         as_asked = all(measured.get(name) == settings for name, settings in self._diagnostics.items())
-        return not self._diagnostics or (as_asked and self.diagnostic_rows() is not None)
+        return as_asked and self.diagnostic_rows() is not None
 
     def why_missing(self, record: Mapping[str, Any], rows: Sized | None) -> str:
         """One line on a completed run that counts as missing, from its record and rows of metrics.csv."""
@@ -240,70 +240,32 @@ class RunDirectory:
         except OSError:
             return 0
 
-    def rows(self) -> list[dict[str, float]] | None:
-        """The rows of metrics.csv by column, or None where there is none or it is damaged.
+    def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """What changes whenever record.json or metrics.csv is written, without reading either."""
+        return _stamp(self.record_path), _stamp(self.history_path)
 
-        It is whole where it has every column and, if it has rows, a validation metric, every epoch from
-        the first on has its row, steps rise and validation metrics are finite.
-        """
-        columns = self._columns()
+    def history_written(self) -> float | None:
+        """When metrics.csv was written, in seconds since 1970; None where there is none."""
+        stamp = _stamp(self.history_path)
+        return None if stamp is None else stamp[0] / 1e9
+
+    def rows(self) -> list[dict[str, float]] | None:
+        """The rows of metrics.csv by column, or None where there is none or it is not whole."""
+        columns = read_columns(self.history_path)
         if columns is None:
             return None
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def history(self) -> "pd.DataFrame | None":
-        """metrics.csv with its own columns, or None where there is none or it is damaged."""
+        """metrics.csv with its own columns, or None where there is none or it is not whole."""
         import pandas as pd
 
-        columns = self._columns()
+        columns = read_columns(self.history_path)
         return None if columns is None else pd.DataFrame(columns)
 
-    def validation_history(self) -> "pd.DataFrame | None":
-        """Of `history` epoch, step and validation metrics, as floats: what studies compare, read faster."""
-        import numpy as np
-        import pandas as pd
-
-        columns = self._compared_columns()
-        if columns is None:
-            return None
-        # One block, because a table made column by column takes ten times as long.
-        block = np.array(list(columns.values()), dtype=float).T
-        return pd.DataFrame(block, columns=_index(tuple(columns)), copy=False)
-
-    def _epochs(self) -> Sequence[float] | None:
-        columns = self._compared_columns()
-        return None if columns is None else columns["epoch"]
-
-    def _columns(self) -> dict[str, list[float]] | None:
-        """metrics.csv by column; None where it is not whole."""
-        try:
-            with self.history_path.open(newline="", encoding="utf-8") as file:
-                header, *lines = csv.reader(file)
-            cells = zip(*lines, strict=True) if lines else [()] * len(header)
-            columns = _numbers(header, cells)
-        except (OSError, ValueError, csv.Error):
-            return None
-        complete = set(HISTORY_COLUMNS) <= columns.keys() and len(columns) == len(header)
-        return columns if complete and _is_whole(columns) else None
-
-    def _compared_columns(self) -> dict[str, list[float]] | None:
-        """Of `_columns` what `_is_compared`; each cell is a number, also where it is not converted."""
-        try:
-            with self.history_path.open(newline="", encoding="utf-8") as file:
-                first, _, body = file.read().partition("\n")
-        except (OSError, ValueError):
-            return None
-        header = first.split(",")
-        if set(HISTORY_COLUMNS) <= set(header) and len(set(header)) == len(header) and '"' not in first:
-            lines = _line(first).findall(body)
-            if lines and len(lines) == body.count("\n") and body.endswith("\n"):
-                compared = _numbers(filter(_is_compared, header), zip(*lines, strict=True))
-                return compared if _is_whole(compared) else None
-        # Not as run.py writes them: without rows, with other numbers (nan), or damaged.
-        columns = self._columns()
-        if columns is None:
-            return None
-        return {name: column for name, column in columns.items() if _is_compared(name)}
+    def validation_history(self, metrics: Collection[str] | None = None) -> History | None:
+        """Of `history` what studies compare, read faster: epoch, step, these validation metrics or all."""
+        return read_validation(self.history_path, metrics)
 
     def diagnostic_rows(self) -> list[dict[str, Any]] | None:
         """The rows of diagnostics.csv by column, or None where there is none or it is damaged."""
@@ -329,6 +291,15 @@ class RunDirectory:
             return None
 
 
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Time in nanoseconds, size and inode of a file: each rename into its place changes one of them."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def planned_epochs(config: Mapping[str, Any]) -> int:
     """Rows that metrics.csv has at the end: none where weights are evaluated without training."""
     return 0 if config.get("train") is False else config["recipe"]["epochs"]
@@ -339,64 +310,15 @@ def measured_diagnostics(record: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict((record or {}).get("config", {}).get("diagnostics") or {})
 
 
-def metric_names(names: Iterable[str]) -> list[str]:
-    """Metrics of a run's task, the main one first, from its columns or the keys of its final metrics.
-
-    Returns:
-        E.g. `["top1", "top5"]`: what validation measured beside the loss.
-    """
-    return [name.removeprefix("val_") for name in names if name.startswith("val_") and name != "val_loss"]
-
-
 def metric_label(name: str) -> str:
     """A metric as a person reads it, e.g. "top-1"."""
     return METRIC_LABELS.get(name, name)
 
 
-def _is_compared(column: str) -> bool:
-    return column in INTEGER_COLUMNS or (column.startswith("val_") and column != "val_loss")
+_NUMBER = (int, float)  # not int | float: checked four times a record, that takes five times as long
 
 
-@functools.cache
-def _line(header: str) -> re.Pattern[str]:
-    """A line of numbers below this header, with a group for each column that `_is_compared`."""
-    numbers = {name: "[0-9]++" if name in INTEGER_COLUMNS else _NUMBER for name in header.split(",")}
-    cells = [f"({number})" if _is_compared(name) else number for name, number in numbers.items()]
-    return re.compile(f"^{','.join(cells)}$", re.MULTILINE)
-
-
-def _numbers(names: Iterable[str], cells: Iterable[Sequence[str]]) -> dict[str, list[float]]:
-    """Columns as numbers, by Python's own float: not every version of pandas reads one to the last bit.
-
-    Raises:
-        ValueError: A cell is no number, or there are more columns than names or fewer.
-    """
-    return {
-        name: list(map(int if name in INTEGER_COLUMNS else float, column))
-        for name, column in zip(names, cells, strict=True)
-    }
-
-
-def _is_whole(columns: Mapping[str, Sequence[float]]) -> bool:
-    """See `RunDirectory.rows`."""
-    metrics = metric_names(columns)
-    epochs, steps = columns["epoch"], columns["step"]
-    return (
-        (not epochs or bool(metrics))
-        and epochs == list(range(1, len(epochs) + 1))
-        and all(map(operator.lt, [0, *steps], steps))
-        and all(all(map(math.isfinite, columns[f"val_{name}"])) for name in metrics)
-    )
-
-
-@functools.cache
-def _index(names: tuple[str, ...]) -> "pd.Index[str]":
-    import pandas as pd
-
-    return pd.Index(names)
-
-
-def _check(record: object, path: Path) -> None:
+def _check(record: object, run_id: str, path: Path) -> None:
     if not isinstance(record, dict):
         raise UnreadableRecord(f"{path}: not a JSON object")
     version = record.get("schema_version")
@@ -406,7 +328,7 @@ def _check(record: object, path: Path) -> None:
         raise UnreadableRecord(f"{path}: without {', '.join(sorted(missing))}")
     if record["status"] not in (RUNNING, COMPLETED, DIVERGED, FAILED):
         raise UnreadableRecord(f"{path}: status {record['status']!r}")
-    if record["run_id"] != path.parent.name:
+    if record["run_id"] != run_id:
         raise UnreadableRecord(f"{path}: is the record of run {record['run_id']}")
     recipe = record["config"].get("recipe") if isinstance(record["config"], dict) else None
     if not isinstance(recipe, dict) or not isinstance(recipe.get("epochs"), int):
@@ -414,7 +336,7 @@ def _check(record: object, path: Path) -> None:
     metrics = record["metrics"] if isinstance(record["metrics"], dict) else {}
     names = metric_names(metrics)
     final = [metrics.get(f"{part}_{name}") for name in names for part in ("val", "test")]
-    measured = bool(names) and all(isinstance(value, int | float) for value in final)
+    measured = bool(names) and all(isinstance(value, _NUMBER) for value in final)
     if record["status"] == COMPLETED and not measured:
         raise UnreadableRecord(f"{path}: completed without metrics")
     if record["status"] == FAILED and not (isinstance(record["error"], str) and record["error"].strip()):

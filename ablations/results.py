@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ablations.histories import History
 from ablations.records import COMPLETED, DIVERGED, DONE, METRIC_LABELS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -284,8 +282,8 @@ class StudyRun:
         directory: Where its record is, or will be.
         status: completed, diverged, running, failed or missing.
         record: Content of record.json; None where there is none.
-        history: Of metrics.csv at least epoch, step and validation metrics, one row per epoch, as
-            `ablations.records` states; None where there is none.
+        history: Of metrics.csv epoch, step and the validation metrics that were asked for; None where
+            there is none, or it is not whole.
     """
 
     arm: str
@@ -294,7 +292,7 @@ class StudyRun:
     directory: Path
     status: str
     record: Mapping[str, Any] | None
-    history: "pd.DataFrame | None"
+    history: History | None
 
     def measured(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps and validation values of the epochs that were measured, each `(E,)`.
@@ -403,8 +401,7 @@ def _measured(run: StudyRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
     if run.history is None or f"val_{metric}" not in run.history:
         steps, curve = np.empty(0), np.empty(0)
     else:
-        columns, values = run.history.columns, run.history.to_numpy(dtype=float)
-        steps, curve = values[:, columns.get_loc("step")], values[:, columns.get_loc(f"val_{metric}")]
+        steps, curve = run.history["step"], run.history[f"val_{metric}"]
     if run.status == DIVERGED:  # its last epoch may have a row without a validation
         return steps[np.isfinite(curve)], curve[np.isfinite(curve)]
     if curve.size == 0 or not np.isfinite(curve).all():

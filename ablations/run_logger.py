@@ -15,6 +15,7 @@ def make_logger(configuration: RunConfiguration, record: Mapping[str, Any]) -> T
     choices, arm = configuration.choices, configuration.arm_name
     return TolerantWandbLogger(
         mode=options["mode"],
+        entity=options["entity"],
         project=options["project"],
         folder=options["dir"],
         run_id=record["wandb_run_id"],

@@ -38,8 +38,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy import special, stats
-from scipy.optimize import brentq
+from scipy import special
 
 FIRST_LOOK = 6  # pairs; the fewest with which an exact two-sided sign-flip test can fall below 0.05
 STEP = 2  # pairs from one look to the next
@@ -111,7 +110,7 @@ def _t_levels(pairs: tuple[int, ...], alpha: float, spending: Spending) -> tuple
     """
     edges = np.linspace(0, math.pi / 2, CELLS + 1)
     degrees = pairs[0] - 1
-    beyond = 2 * stats.t.sf(np.tan(edges) * math.sqrt(degrees), degrees)
+    beyond = 2 * special.stdtr(degrees, -np.tan(edges) * math.sqrt(degrees))
     mass = beyond[:-1] - beyond[1:]
     levels = []
     n, spent = pairs[0], 0.0
@@ -122,7 +121,7 @@ def _t_levels(pairs: tuple[int, ...], alpha: float, spending: Spending) -> tuple
         may_be_spent = spending(look / pairs[-1], alpha)
         beyond = np.append(mass[::-1].cumsum()[::-1], 0)
         bound = float(np.interp(may_be_spent - spent, beyond[::-1], edges[::-1]))
-        levels.append(float(2 * stats.t.sf(math.tan(bound) * math.sqrt(n - 1), n - 1)))
+        levels.append(float(2 * special.stdtr(n - 1, -math.tan(bound) * math.sqrt(n - 1))))
         mass = mass * np.clip((bound - edges[:-1]) / edges[1], 0, 1)  # of the bound's cell a part goes on
         spent = may_be_spent
     return tuple(levels)
@@ -182,7 +181,7 @@ def nominal_levels(
         bound = process.bound(fraction, may_be_spent - spent)
         process.step(fraction, bound)
         spent = may_be_spent
-        levels.append(float(2 * stats.norm.sf(bound)))
+        levels.append(float(2 * special.ndtr(-bound)))
     return tuple(levels)
 
 
@@ -227,11 +226,13 @@ class _NormalProcess:
     def crossing(self, fraction: float, bound: float) -> float:
         """Probability of still being inside and then beyond the standardized bound at `fraction`."""
         edge, deviation = bound * math.sqrt(fraction), math.sqrt(fraction - self.fraction)
-        outside = stats.norm.sf((edge - self.at) / deviation) + stats.norm.sf((edge + self.at) / deviation)
+        outside = special.ndtr((self.at - edge) / deviation) + special.ndtr((-edge - self.at) / deviation)
         return float(self.mass @ outside)
 
     def bound(self, fraction: float, probability: float) -> float:
         """The standardized bound beyond which the process is at `fraction` with that probability."""
+        from scipy.optimize import brentq  # slow to import, and only the published boundaries need it
+
         if self.crossing(fraction, FARTHEST) >= probability:
             return FARTHEST
         return float(brentq(lambda z: self.crossing(fraction, z) - probability, 0, FARTHEST, xtol=1e-12))
@@ -241,7 +242,8 @@ class _NormalProcess:
         edge, deviation = bound * math.sqrt(fraction), math.sqrt(fraction - self.fraction)
         nodes, weights = np.polynomial.legendre.leggauss(32 + math.ceil(8 * edge / deviation))
         at = edge * nodes
-        density = stats.norm.pdf((at[:, None] - self.at) / deviation) @ self.mass / deviation
+        normal = np.exp(-(((at[:, None] - self.at) / deviation) ** 2) / 2) / math.sqrt(2 * math.pi)
+        density = normal @ self.mass / deviation
         self.fraction, self.at, self.mass = fraction, at, edge * weights * density
 
 

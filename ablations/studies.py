@@ -4,6 +4,7 @@ A study selects runs, it does not own them: a run that two studies plan is one r
 once per arm, not once per run, so that 100,000 runs are planned in seconds.
 """
 
+import gc
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from ablations.configuration import (
     RunConfiguration,
     is_outside_identity,
     lists_values,
+    load_yaml,
     option_name,
     parse_override,
     quote_option_names,
@@ -90,10 +92,14 @@ class PlannedRun:
 
 @contextmanager
 def hydra_configuration() -> Iterator[None]:
-    """Make Hydra compose from this project's configuration, where no `hydra.main` does."""
+    """Make Hydra compose from this project's configuration; then it is as it was before."""
+    before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), job_name="ablations", version_base="1.3"):
-        yield
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), job_name="ablations", version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def study_names(*, unasked: bool = False) -> list[str]:
@@ -102,11 +108,9 @@ def study_names(*, unasked: bool = False) -> list[str]:
     Args:
         unasked: Leave out those that are dealt with where they are named, and not as one of all.
     """
-    files: dict[str, Any] = {
-        file.stem: OmegaConf.load(file) for file in CONFIG_DIR.joinpath("study").glob("*.yaml")
-    }
+    files = {file.stem: load_yaml(file) for file in CONFIG_DIR.joinpath("study").glob("*.yaml")}
     names = [name for name, node in files.items() if not (unasked and node.get("only_by_name"))]
-    return sorted(names, key=lambda name: files[name].output)
+    return sorted(names, key=lambda name: files[name]["output"])
 
 
 def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -> list[RunConfiguration]:
@@ -161,7 +165,7 @@ def plan_study(
     chosen_by_arms = {group for arm in node["arms"] for group in arm["choose"]}
     sizes = _sizes_of_arms(node)
     chosen_by_arms -= sizes
-    if clash := sorted(key for key in set_by_user if key.partition(".")[0] in chosen_by_arms):
+    if clash := sorted(key for key in set_by_user if {key, key.partition(".")[0]} & chosen_by_arms):
         raise UserError(f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set")
     base = [f"{group}={option}" for group, option in node["base"].items()]
     base = [item for item in base if item.partition("=")[0] not in set_by_user]
@@ -282,14 +286,30 @@ def seed_budget(overrides: Sequence[str]) -> int | None:
 
 
 def _default_budget() -> int:
-    return int(OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml").seed_budget)
+    return int(load_yaml(CONFIG_DIR / f"{CONFIG_NAME}.yaml")["seed_budget"])
 
 
-def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Without looking for cycles: records have none, and the more were read, the longer each look takes."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_without_collecting()
+def standing(
+    runs: Sequence[PlannedRun], metrics: Collection[str] | None = None
+) -> tuple[list[StudyRun], list[str]]:
     """How planned runs stand, read from their records.
 
     Args:
         runs: What is planned.
+        metrics: Those that histories are to have; None: all there are.
 
     Returns:
         One entry per planned run, and a line per record that cannot be used and counts as missing.
@@ -303,7 +323,7 @@ def standing(runs: Sequence[PlannedRun]) -> tuple[list[StudyRun], list[str]]:
         except UnreadableRecord as error:
             problems.append(f"unreadable record, counted as missing: {error}")
         if record is not None:
-            history = directory.validation_history()
+            history = directory.validation_history(metrics)
             if record["config"] == run.configuration.resolved:
                 # Most of a record's memory; planned configurations share all but their seeds.
                 record["config"] = run.configuration.resolved

@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,8 @@ from ablations.configuration import (
 )
 from ablations.errors import RunsFailed, UserError
 from ablations.progress import SweepProgress
-from ablations.records import DONE, FAILED, RUNNING, UnreadableRecord
+from ablations.records import COMPLETED, DONE, FAILED, RUNNING, UnreadableRecord
+from ablations.run_tables import counts
 from ablations.studies import PlannedRun, compose_runs, plan_study
 
 WHOLE_NUMBER = re.compile("0|[1-9][0-9]*")
@@ -163,8 +165,10 @@ def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
     todo = [run for run in runs if run.directory.status() not in DONE]
     with SweepProgress(runs) as progress:
         failed = _launch_all(todo, launcher)
-    done = sum(run.directory.status() in DONE for run in runs)
-    progress.tell(f"{done} of {len(runs)} runs done; records: {_records_folder(runs)}")
+    statuses = Counter(run.directory.status() for run in runs)
+    done = sum(statuses[status] for status in DONE)
+    how = "" if statuses[COMPLETED] == len(runs) else f" ({counts(statuses).plain})"
+    progress.tell(f"{done} of {len(runs)} runs done{how}; records: {_records_folder(runs)}")
     if failed:
         lines = [f"{len(failed)} of {len(runs)} runs failed:"]
         lines += [f"  {run.arm} seed {run.seed}: {reason} ({run.directory.path})" for run, reason in failed]

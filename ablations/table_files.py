@@ -22,8 +22,14 @@ def markdown_page(title: str, subtitle: str, tables: Sequence[pd.DataFrame], not
         tables: Parts of the table, each as wide as a page; their cells are texts.
         notes: What a reader needs to know.
     """
+    listed = "\n".join(f"- {note}" for note in notes)
+    return "\n\n".join([f"# {title}", subtitle, markdown_tables(tables), listed]) + "\n"
+
+
+def markdown_tables(tables: Sequence[pd.DataFrame]) -> str:
+    """Tables of text, one below the other."""
     shown = [table.map(_escape_markdown).to_markdown(index=False, disable_numparse=True) for table in tables]
-    return "\n\n".join([f"# {title}", subtitle, *shown, "\n".join(f"- {note}" for note in notes)]) + "\n"
+    return "\n\n".join(shown)
 
 
 def latex_page(

@@ -113,17 +113,19 @@ def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
 
     The tables are: accuracy; course and size; the interaction of a study's factors; the audit.
     """
-    _, panels, notes = _contents(study, runs)
-    return markdown_page(study.title, _subtitle(study), panels, notes)
+    _, panels, notes = study_contents(study, runs)
+    return markdown_page(study.title, study_subtitle(study), panels, notes)
 
 
 def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
     """The study as a LaTeX table environment, for the packages booktabs and adjustbox."""
-    _, panels, notes = _contents(study, runs)
-    return latex_page(study.title, _subtitle(study), study.output, panels, notes)
+    _, panels, notes = study_contents(study, runs)
+    return latex_page(study.title, study_subtitle(study), study.output, panels, notes)
 
 
-def _contents(study: Study, runs: Sequence[StudyRun]) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:
+def study_contents(
+    study: Study, runs: Sequence[StudyRun]
+) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:
     """The table; and as people read it, its panels and notes. All from one reading of the runs."""
     by_arm = outcomes(study, runs)
     audits = audit_study(study, by_arm)
@@ -133,13 +135,18 @@ def _contents(study: Study, runs: Sequence[StudyRun]) -> tuple[pd.DataFrame, lis
     return table, panels, _notes(study, runs, by_arm, audits)
 
 
-def _subtitle(study: Study) -> str:
+def study_subtitle(study: Study) -> str:
+    """What stands below the title of a study's table: scale and source."""
     return f"{study.scale}. {study.source}."
 
 
 def console_table(study: Study, runs: Sequence[StudyRun]) -> Table:
     """The study's main numbers for a terminal of 100 columns."""
-    readable = _readable(study, study_table(study, runs))
+    return _console_table(study, study_table(study, runs))
+
+
+def _console_table(study: Study, table: pd.DataFrame) -> Table:
+    readable = _readable(study, table)
     label, target = METRICS[study.metric].label, _target_header(study)
     columns = {
         "completed / planned": "runs",
@@ -152,7 +159,7 @@ def console_table(study: Study, runs: Sequence[StudyRun]) -> Table:
     columns |= {
         f"paper, {METRICS[name].label}": f"paper\n{METRICS[name].label}" for name in _printed_metrics(study)
     }
-    table = Table(
+    shown = Table(
         title=Text(study.title),
         caption=Text(study.scale),
         title_justify="left",
@@ -161,9 +168,9 @@ def console_table(study: Study, runs: Sequence[StudyRun]) -> Table:
         collapse_padding=True,
         pad_edge=False,
     )
-    table.add_column("arm", overflow="fold")
+    shown.add_column("arm", overflow="fold")
     for header in columns.values():
-        table.add_column(header, no_wrap=True)
+        shown.add_column(header, no_wrap=True)
     for _, row in readable.iterrows():
         # Intervals and p on lines of their own; Text, because rich reads "[...]" as markup.
         cells = [re.sub(r" (?=\[|p [=<]|\()", "\n", row[name]) for name in columns]
@@ -172,8 +179,8 @@ def console_table(study: Study, runs: Sequence[StudyRun]) -> Table:
         arm = row["arm"]
         if "compared with" in row and row["compared with"] != NO_VALUE:
             arm += f"\n(to {row['compared with']})"
-        table.add_row(*map(Text, [arm, *cells]), end_section=True)
-    return table
+        shown.add_row(*map(Text, [arm, *cells]), end_section=True)
+    return shown
 
 
 def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
@@ -187,19 +194,24 @@ def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
         ValueError: As `study_table`; then nothing is written.
         OSError: The folder cannot be written.
     """
-    table, panels, notes = _contents(study, runs)
+    return write_and_show(study, runs, folder)[0]
+
+
+def write_and_show(study: Study, runs: Sequence[StudyRun], folder: Path) -> tuple[list[Path], Table]:
+    """`write_tables` and `console_table`, from one reading of the runs."""
+    table, panels, notes = study_contents(study, runs)
     interaction = csv_text(interaction_table(study, outcomes(study, runs))) if study.design else None
     paths = write_table_files(
         folder,
         study.output,
         csv=table,
-        markdown=markdown_page(study.title, _subtitle(study), panels, notes),
-        latex=latex_page(study.title, _subtitle(study), study.output, panels, notes),
+        markdown=markdown_page(study.title, study_subtitle(study), panels, notes),
+        latex=latex_page(study.title, study_subtitle(study), study.output, panels, notes),
     )
     if interaction is not None:
         paths.append(folder / f"{study.output}_interaction.csv")
         write_atomically(paths[-1], interaction)
-    return paths
+    return paths, _console_table(study, table)
 
 
 # Numbers

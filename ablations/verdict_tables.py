@@ -94,6 +94,11 @@ def _numbers(one: Compared | None) -> dict[str, Any]:
 # What a person reads
 
 
+def verdict_panels(verdicts: Sequence[Verdict]) -> list[pd.DataFrame]:
+    """The tables: one row per claim; one row per comparison. One without a row is left out."""
+    return [panel for panel in (_claims_panel(verdicts), _comparisons_panel(verdicts)) if len(panel)]
+
+
 def _claims_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(
         [
@@ -104,7 +109,7 @@ def _claims_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "verdict": verdict.verdict,
                 "why not": verdict.reason or NO_VALUE,
                 "runs missing / diverged": f"{verdict.n_missing} / {verdict.n_diverged}",
-                "core-hours": _hours(verdict.core_hours),
+                "core-hours": shown_hours(verdict.core_hours),
                 "to decide": to_decide(verdict),
             }
             for verdict in verdicts
@@ -122,8 +127,8 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "difference": difference(one),
             "interval": f"{100 * (1 - one.level):.4g} %" if one.low < one.high else NO_VALUE,
             "n": str(one.n),
-            "p (t)": _p(one.p),
-            "p (sign-flip)": _p(one.sign_flip_p),
+            "p (t)": shown_p(one.p),
+            "p (sign-flip)": shown_p(one.sign_flip_p),
             "verdict": one.verdict,
             "decided how": one.reason or ("by the interval" if one.verdict != UNDECIDED else NO_VALUE),
         }
@@ -151,7 +156,7 @@ def console_table(verdicts: Sequence[Verdict]) -> Table:
                         f"{one.comparison.label}, {metric_label(one.comparison.metric)}" if one else NO_VALUE,
                         difference(one) if one else NO_VALUE,
                         str(one.n) if one else NO_VALUE,
-                        _p(one.p) if one else NO_VALUE,
+                        shown_p(one.p) if one else NO_VALUE,
                         after if first else "",
                     ),
                 ),
@@ -208,15 +213,17 @@ def to_decide(verdict: Verdict) -> str:
     what = "rounds" if verdict.claim.study == BENCHMARK else "seeds"
     hours = verdict.core_hours_needed
     return f"{verdict.seeds_needed} {what} in all" + (
-        "" if hours is None else f", {_hours(hours)} core-hours more"
+        "" if hours is None else f", {shown_hours(hours)} core-hours more"
     )
 
 
-def _hours(hours: float | None) -> str:
+def shown_hours(hours: float | None) -> str:
+    """Core-hours as a person reads them."""
     return NO_VALUE if hours is None else f"{hours:.3g}"
 
 
-def _p(p: float) -> str:
+def shown_p(p: float) -> str:
+    """A p-value as a person reads it."""
     if math.isnan(p):
         return NO_VALUE
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -295,7 +302,7 @@ def write_verdicts(
     subtitle = (
         "What the paper claims, and what users add, judged by the records of this repository's studies."
     )
-    panels = [panel for panel in (_claims_panel(verdicts), _comparisons_panel(verdicts)) if len(panel)]
+    panels = verdict_panels(verdicts)
     notes = _notes(verdicts, studies)
     return write_table_files(
         folder,

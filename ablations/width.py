@@ -3,8 +3,10 @@
 At a fixed width the spectrum of the paper's section 1.2 goes from 22.9 M to 183.6 M parameters: arms that
 differ in their segments would differ in their size as well. What is matched is the number of trainable
 parameters or the multiply-adds of one image. Channels are whole numbers, so either rises with the width in
-steps; it is counted without memory or computation. That takes a second or more per network, so what was
-solved is kept in the user's cache, under a name that changes with the code of the networks.
+steps; it is counted without memory or computation. The steps are found with quick counts
+(`ablations.quick_count`), and the number at the width that is found is compared with the network's own; a
+network that the two disagree on is solved with its own numbers alone. What was solved is kept in the user's
+cache, under a name that changes with the code of the networks.
 """
 
 import hashlib
@@ -21,6 +23,7 @@ from typing import Any
 from ablations.errors import explained
 from ablations.files import write_atomically
 from ablations.network_cost import count_multiply_adds, count_parameters
+from ablations.quick_count import QuickCount
 from lightning_modules.validation import require_integer
 
 TOLERANCE = 0.01
@@ -37,10 +40,13 @@ FIRST_STEP = 16
 ROOT = Path(__file__).resolve().parents[1]
 
 OUR_TARGETS = ("lightning_modules.networks.", "torch.nn.")
-"""Parts whose code `_kept_at` knows; a network with another one is solved anew by every process."""
+"""Parts whose code `_kept_at` knows; a network with another one is solved anew by every process, with its own
+numbers."""
 
-_last_below: dict[tuple[str, int], int] = {}
-"""The last solution per key and wanted number: arms often differ in what has no parameters."""
+ACTIVATIONS = ("torch.nn.Identity", "torch.nn.ReLU", "torch.nn.ELU")
+"""Parts without parameters, convolutions and linear layers: of arms that differ in these one is solved."""
+
+ACTIVATION_KEYS = {"_target_", "_partial_", "inplace", "alpha"}
 
 
 def solve_width(model: Mapping[str, Any], parameters: int) -> float:
@@ -79,7 +85,19 @@ def _checked(key: str, model: Mapping[str, Any], wanted: int, image: tuple[int, 
     require_integer(key, wanted, 1)
     if "width" not in model:
         raise ValueError(f"{key}={wanted}: {model['_target_']} has no width that could be solved for it")
-    return _solve(key, json.dumps(model), wanted, image)
+    return _solve(key, json.dumps(_without_activations(model)), wanted, image)
+
+
+def _without_activations(node: Any) -> Any:
+    """The node with the identity in place of each part that costs nothing."""
+    if isinstance(node, list):
+        return [_without_activations(item) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    if node.get("_target_") in ACTIVATIONS and node.keys() <= ACTIVATION_KEYS:
+        kept = {key: value for key, value in node.items() if key == "_partial_"}
+        return {"_target_": "torch.nn.Identity", **kept}
+    return {key: _without_activations(value) for key, value in node.items()}
 
 
 @cache
@@ -107,15 +125,20 @@ def _solved(key: str, node: Mapping[str, Any], wanted: int, image: tuple[int, in
     def count(width: float) -> int:
         return explained("model", lambda: of_network({**node, "width": width}))
 
+    if _is_ours(node):
+        with suppress(Exception):  # whatever is wrong with the network, its own numbers say it as well
+            quick = cache(QuickCount(node, image))
+            width = _nearest(key, node, wanted, quick)
+            if quick(width) == count(width):
+                return width
+    return _nearest(key, node, wanted, count)
+
+
+def _nearest(key: str, node: Mapping[str, Any], wanted: int, count: Callable[[float], int]) -> float:
     present = node["width"]
     if count(present) == wanted:
         return present
-    below, above = _last_below.get((key, wanted), 0), 0
-    if below and count(below / GRID) <= wanted < count((below + 1) / GRID):
-        above = below + 1
-    else:
-        below, above = _neighbours(count, round(present * GRID), wanted)
-    _last_below[key, wanted] = below
+    below, above = _neighbours(count, round(present * GRID), wanted)
     nearest = min(below / GRID, above / GRID, key=lambda width: abs(count(width) - wanted))
     if abs(count(nearest) - wanted) > TOLERANCE * wanted:
         raise ValueError(
@@ -126,12 +149,16 @@ def _solved(key: str, node: Mapping[str, Any], wanted: int, image: tuple[int, in
     return present if count(present) == count(nearest) else nearest
 
 
+def _is_ours(model: Mapping[str, Any]) -> bool:
+    return all(target.startswith(OUR_TARGETS) for target in _targets(model))
+
+
 def _kept_at(key: str, model: str, wanted: int, image: tuple[int, int] | None) -> Path | None:
     """The file that keeps a solved width; None where a part's code is not known, or there is no home.
 
     Its name is the hash of the question and of all that the answer depends on.
     """
-    if not all(target.startswith(OUR_TARGETS) for target in _targets(json.loads(model))):
+    if not _is_ours(json.loads(model)):
         return None
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -154,7 +181,7 @@ def _code() -> str:
     """Of what builds, counts and solves: its hash."""
     files = sorted((ROOT / "lightning_modules" / "networks").rglob("*.py"))
     files.append(ROOT / "lightning_modules" / "validation.py")
-    files += [ROOT / "ablations" / name for name in ("width.py", "network_cost.py")]
+    files += [ROOT / "ablations" / name for name in ("width.py", "quick_count.py", "network_cost.py")]
     digest = hashlib.sha256(f"torch {version('torch')}, torchvision {version('torchvision')}".encode())
     for file in files:
         digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())

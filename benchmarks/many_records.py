@@ -31,7 +31,8 @@ from pathlib import Path
 import numpy as np
 
 from ablations import environment
-from ablations.records import COMPLETED, DIVERGED, HISTORY_COLUMNS, SCHEMA, SCHEMA_VERSION
+from ablations.histories import HISTORY_COLUMNS
+from ablations.records import COMPLETED, DIVERGED, SCHEMA, SCHEMA_VERSION
 from ablations.studies import PlannedRun, hydra_configuration, plan_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -131,11 +132,11 @@ def tables(words: Sequence[str]) -> None:
     """Do what `python -m ablations STUDY ...` does, without figures."""
     from ablations.command_line import print_table
     from ablations.commands import load_studies
-    from ablations.tables import console_table, write_tables
+    from ablations.tables import write_and_show
 
     for study, runs, results_dir in load_studies(words[:1], words[1:]):
-        write_tables(study, runs, results_dir / "tables")
-        print_table(console_table(study, runs))
+        _, shown = write_and_show(study, runs, results_dir / "tables")
+        print_table(shown)
 
 
 def measure(name: str, words: Sequence[str]) -> tuple[float, float, float]:

@@ -37,6 +37,16 @@ class RunSweeper(Sweeper):
                 ray.init.setdefault("object_store_memory", None)
 
     def sweep(self, arguments: list[str]) -> Any:
+        from ablations.errors import RunsFailed
+
+        try:
+            self._sweep(arguments)
+        except RunsFailed:
+            print_verdicts_of(arguments)
+            raise
+        print_verdicts_of(arguments)
+
+    def _sweep(self, arguments: list[str]) -> None:
         from ablations.auto_seeds import sweep_auto_seeds
         from ablations.studies import seed_budget
         from ablations.sweep import plan_sweep, sweep
@@ -47,6 +57,16 @@ class RunSweeper(Sweeper):
             sweep(plan_sweep(arguments), self.launcher)
         else:
             sweep_auto_seeds(arguments, self.launcher)
+
+
+def print_verdicts_of(arguments: list[str]) -> None:
+    """Print what the records say of the claims about the studies of a sweep, where it is over studies."""
+    from ablations.commands import print_verdicts
+    from ablations.sweep import split_studies
+
+    studies, overrides = split_studies(arguments)
+    if studies:
+        print_verdicts(studies, overrides)
 
 
 ConfigStore.instance().store(

@@ -23,6 +23,7 @@ class TolerantWandbLogger(Logger):
 
     Args:
         mode: "offline" or "online".
+        entity: Who owns the project; None: the account's default.
         project: W&B project.
         folder: Folder in which W&B makes its folder `wandb`; made if missing.
         run_id: Unique in the project; one that exists is gone on with.
@@ -37,6 +38,7 @@ class TolerantWandbLogger(Logger):
         self,
         *,
         mode: Literal["offline", "online"],
+        entity: str | None,
         project: str,
         folder: Path,
         run_id: str,
@@ -53,6 +55,7 @@ class TolerantWandbLogger(Logger):
         self._attempt(
             lambda: self._start(
                 mode=mode,
+                entity=entity,
                 project=project,
                 dir=str(folder),
                 id=run_id,

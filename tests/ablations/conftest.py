@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from ablations.configuration import RunConfiguration
+from ablations.histories import History
 from ablations.records import SCHEMA, SCHEMA_VERSION, RunDirectory
 from ablations.results import (
     Arm,
@@ -149,9 +149,8 @@ def make_run() -> MakeRun:
         else:
             record["diverged_at_step"] = STEPS_PER_EPOCH * len(curve) + 7
         epochs = np.arange(1, len(curve) + 1)
-        history = pd.DataFrame(
-            {"epoch": epochs, "step": STEPS_PER_EPOCH * epochs, "val_top1": np.array(curve, float)}
-        )
+        columns = {"epoch": epochs, "step": STEPS_PER_EPOCH * epochs, "val_top1": curve}
+        history = History({name: np.array(column, float) for name, column in columns.items()})
         return StudyRun(arm, seed, run_id, directory, status, record | changes, history)
 
     return make
@@ -320,7 +319,7 @@ def jft_runs(jft_study: Study, make_run: MakeRun) -> list[StudyRun]:
             assert run.record is not None
             assert run.history is not None
             metrics = {"val_map100": final, "test_map100": final - 0.1, "val_top5": 0.9, "test_top5": 0.8}
-            history = run.history.rename(columns={"val_top1": "val_map100"})
+            history = History({**run.history.columns, "val_map100": run.history["val_top1"]})
             runs.append(replace(run, record={**run.record, "metrics": metrics}, history=history))
     return runs
 
@@ -353,3 +352,25 @@ def tuned_study(residual_study: Study) -> Study:
             recorded_runs=16,
         ),
     )
+
+
+Measure = Callable[..., StudyRun]
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> Measure:
+    """Gives a run a directory with what it measured: `measure(run, rows)`, rows (diagnostic, layer, channels,
+    epoch, step, value); the depth is left 1. Two epochs are planned.
+    """
+
+    def write(run: StudyRun, rows: Sequence[tuple[str, str, int, int, int, float]]) -> StudyRun:
+        directory = tmp_path / "results" / "runs" / run.run_id
+        directory.mkdir(parents=True, exist_ok=True)
+        lines = ["diagnostic,layer,depth,channels,epoch,step,value"]
+        lines += [",".join(map(str, (row[0], row[1], 1, *row[2:]))) for row in rows]
+        (directory / "diagnostics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        assert run.record is not None
+        config = {**run.record["config"], "recipe": {"epochs": 2}}
+        return replace(run, directory=directory, record={**run.record, "config": config})
+
+    return write

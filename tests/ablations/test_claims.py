@@ -66,6 +66,20 @@ def test_depth_is_the_difference_of_what_an_activation_gains() -> None:
     )
 
 
+def test_what_width_alone_makes_is_what_depth_is_compared_with() -> None:
+    claims = {claim.id: claim for claim in load_claims()}
+    depth, width = claims["activation-depth"].comparisons, claims["activation-depth-width"].comparisons
+    ends = {"channels_all": "narrow", "channels_1": "wide"}  # the widths of the spectrum's ends
+    for of_depth, of_width in zip(depth, width, strict=True):
+        renamed = {
+            ends[arm.rpartition("_")[0]] + "_" + arm.rpartition("_")[2]: weight
+            for arm, weight in of_depth.contrast.items()
+        }
+        assert of_width.contrast == renamed
+        assert (of_width.metric, of_width.margin) == (of_depth.metric, of_depth.margin)
+        assert of_width.direction == "no_difference"
+
+
 def test_final_accuracies_are_judged_on_test() -> None:
     finals = [claim for claim in load_claims() if claim.id.endswith(("-final", "-imagenet", "-jft"))]
     assert len(finals) == 4

@@ -36,7 +36,10 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["residual=maybe"], "residual=maybe: no such option; there are: false, projections, true"),
         (["residual=null"], "residual=null: no such option; there are: false, projections, true"),
-        (["intermediate_activation=gelu"], "intermediate_activation=gelu: no such option; there are: elu, "),
+        (
+            ["intermediate_activation=gelu"],
+            "intermediate_activation=gelu: no such option; there are: elu, none, relu; did you mean elu?",
+        ),
         (["dataset=cifar"], "dataset=cifar: no such option; there are: cifar10, fashion_mnist, "),
         (
             ["study=none"],
@@ -100,7 +103,7 @@ def raising(error: BaseException) -> Callable[[], None]:
     ("error", "code", "shown"),
     [
         (UserError("seed=-1: must be more"), 2, "error: seed=-1: must be more\n"),
-        (RunsFailed("1 of 2 runs failed:\n  a"), 1, "1 of 2 runs failed:\n  a\n"),
+        (RunsFailed("1 of 2 runs failed:\n  a"), 1, "error: 1 of 2 runs failed:\n  a\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on where this one stopped\n"),
         (
             OSError(28, "No space left on device"),
@@ -112,6 +115,18 @@ def raising(error: BaseException) -> Callable[[], None]:
 def test_exit_codes(error: BaseException, code: int, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code_of(raising(error)) == code
     assert capsys.readouterr() == ("", shown)
+
+
+def test_who_reads_only_the_first_lines_sees_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert exit_code_of(lambda: print("what nobody reads")) == 1
+    monkeypatch.undo()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_exit_code_of_what_works() -> None:
@@ -157,7 +172,7 @@ def test_main_hands_the_composed_configuration_on(
     ("error", "code", "shown"),
     [
         (UserError("seed=-1: must be more"), 2, "error: seed=-1: must be more\n"),
-        (RunsFailed("failed: disk full"), 1, "failed: disk full\n"),
+        (RunsFailed("failed: disk full"), 1, "error: failed: disk full\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on where this one stopped\n"),
     ],
 )
@@ -232,7 +247,7 @@ def test_report_of_every_outcome(
     assert outcome(record) == "failed: OSError: disk full"
     with pytest.raises(RunsFailed) as raised:
         report_run(directory, record)
-    assert str(raised.value) == f"failed: OSError: disk full\nrecord: {directory.record_path}"
+    assert str(raised.value) == f"failed: OSError: disk full; record: {directory.record_path}"
 
 
 def test_outcome_shows_the_main_metric_of_the_run(configuration: RunConfiguration, write_run) -> None:

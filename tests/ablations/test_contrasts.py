@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ablations.contrasts import ArmValues, arm_values, contrast_values, quantities
+from ablations.histories import History
 from ablations.results import Study, outcomes
 from ablations.statistics import area_under_curve
 
@@ -70,7 +71,7 @@ def test_chance_is_that_of_the_metric(residual_study: Study, make_run) -> None:
     run = replace(
         run,
         record={**run.record, "metrics": {"val_map100": 0.9, "test_map100": 0.8}},
-        history=run.history.rename(columns={"val_top1": "val_map100"}),
+        history=History({**run.history.columns, "val_map100": run.history["val_top1"]}),
     )
     found = arm_values(study, outcomes(study, [run]), ["steps_to_target"])
     assert found["with"].values["steps_to_target"].tolist() == [0.25]  # from (0, 0): half of the first half

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from ablations.configuration import CONFIG_DIR
 from ablations.errors import UserError
-from ablations.factorial import channels_per_segment, make_design, with_arms
+from ablations.factorial import channels_at_width, channels_per_segment, make_design, with_arms
 
 FILE = "conf/study/some.yaml"
 
@@ -172,9 +172,20 @@ def test_a_third_of_the_paper_s_channels_is_243() -> None:
     assert channels_per_segment({"segments": chosen, "model": {"width": 1}}, channels=728) == 243
 
 
-@pytest.mark.parametrize("resolved", [{"model": {"width": 1}}, {"model": {}, "segments": {}}])
-def test_a_network_without_segments_or_width_has_no_position(resolved: dict[str, Any]) -> None:
-    with pytest.raises(
-        ValueError, match=r"^design\.position: needs a network with model\.width and segments$"
-    ):
+@pytest.mark.parametrize(
+    ("resolved", "message"),
+    [({"model": {"width": 1}}, " and segments"), ({"model": {}, "segments": {}}, "")],
+)
+def test_a_network_without_segments_or_width_has_no_position(resolved: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^design\.position: needs a network with model\.width{message}$"):
         channels_per_segment(resolved, channels=728)
+
+
+@pytest.mark.parametrize(("width", "expected"), [(0.12432, 91), (0.04052, 29), (0.0001, 1), (1, 728)])
+def test_channels_at_a_width(width: float, expected: int) -> None:
+    assert channels_at_width({"model": {"width": width}}, channels=728) == expected
+
+
+def test_a_network_without_width_has_no_channels_at_it() -> None:
+    with pytest.raises(ValueError, match=r"^design\.position: needs a network with model\.width$"):
+        channels_at_width({"model": {}}, channels=728)

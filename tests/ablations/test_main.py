@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 from ablations import __main__ as command
+from ablations import commands
 from ablations.claims import load_claims
-from ablations.commands import COMMANDS, names_and_overrides
+from ablations.commands import COMMANDS, names_and_overrides, print_verdicts
 from ablations.studies import PlannedRun, hydra_configuration, plan_study, study_names
 
 
@@ -32,8 +34,10 @@ def runs(results_dir: Path) -> list[PlannedRun]:
         return plan_study("residual", [f"results_dir={results_dir}"])[1]
 
 
-def without_space(text: str) -> str:
-    return "".join(text.split())
+def listed(shown: str) -> list[list[str]]:
+    """The rows of `list`, as cells."""
+    lines = [line for line in shown.splitlines() if re.search(r"  [0-9a-f]{12} *$", line)]
+    return [re.split("  +", line.strip()) for line in lines]
 
 
 def test_list_of_nothing(call, results_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,7 +47,8 @@ def test_list_of_nothing(call, results_dir: Path, capsys: pytest.CaptureFixture[
     assert "residual: 0 of 24 completed" in shown.out
     assert "intermediate_activation: 0 of 18 completed" in shown.out
     planned = sum(map(int, re.findall(r": 0 of (\d+) completed", shown.out)))
-    assert shown.out.count("missing") == planned >= 42
+    statuses = [row[2] for row in listed(shown.out)]
+    assert statuses.count("missing") == len(statuses) == planned >= 42
     assert not results_dir.exists()
 
 
@@ -57,21 +62,33 @@ def test_list_of_every_status(call, runs, write_run, capsys: pytest.CaptureFixtu
         assert call("list", "residual") == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert "residual: 1 of 24 completed" in shown.out
+    assert "residual: 1 of 24 completed, 1 diverged, 1 failed, 1 running, 20 missing" in shown.out
     assert "intermediate_activation" not in shown.out
-    rows = [line.split("│")[1:-1] for line in shown.out.splitlines() if line.startswith("│")]
-    every = [[cell.strip() for cell in row] for row in rows]
-    cells = [row for row in every if row[1]]  # a long path goes on in a line of its own
-    assert [row[:5] for row in cells[:6]] == [
-        ["residual", "0", "completed", "6", "top-1 50.0%"],
-        ["residual", "1", "diverged", "2", "–"],
-        ["residual", "2", "failed", "0", "–"],
-        ["residual", "3", "running", "3", "–"],
-        ["residual", "4", "missing", "1", "–"],
-        ["residual", "5", "missing", "0", "–"],
+    header = next(line for line in shown.out.splitlines() if line.startswith("arm "))
+    assert header.split() == [
+        "arm",
+        "seed",
+        "status",
+        "epoch",
+        "validation",
+        "steps/s",
+        "time",
+        "left",
+        "run",
     ]
-    assert len(cells) == 24
-    assert runs[0].run_id in "".join(row[5] for row in every)
+    cells = listed(shown.out)
+    speed = f"{94 * 3 / 0.75:.0f}"
+    assert [row[:-2] for row in cells[:6]] == [
+        ["residual", "0", "completed", "6/6", "top-1 50.0%", "6.50"],
+        ["residual", "1", "diverged", "2/6", "–", "6.50"],
+        ["residual", "2", "failed", "0/6", "–", "–"],
+        ["residual", "3", "running", "3/6", "top-1 53.0%", speed],
+        ["residual", "4", "missing", "1/6", "–", "6.50"],
+        ["residual", "5", "missing", "–", "–", "–"],
+    ]
+    assert [row[-2] for row in cells[:6]] == ["–", "–", "–", "0 s", "–", "–"]  # three epochs of 0.25 s
+    assert [row[-1] for row in cells] == [run.run_id for run in runs]
+    assert f"records: {runs[0].directory.path.parent}/RUN/record.json" in shown.out
 
 
 def test_list_shows_shared_runs_in_both_studies(
@@ -94,7 +111,7 @@ def test_a_corrupt_record_is_named_left_and_missing(
     assert call("list", "residual") == 0
     shown = capsys.readouterr()
     assert "residual: 23 of 24 completed" in shown.out
-    assert shown.out.count("missing") == 1
+    assert [row[2] for row in listed(shown.out)].count("missing") == 1
     assert shown.err.count("\n") == 1
     assert str(path) in shown.err
     assert path.read_bytes() == b'{"status": "compl'
@@ -110,6 +127,28 @@ def test_an_unknown_study(
     known = ", ".join(study_names())
     assert shown.err == f"error: study=nope: no such study; there are: {known}\n"
     assert not results_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (("residuals",), "residual"),
+        (("lst",), "list"),
+        (("verdicts", "spektrum"), "spectrum"),
+        (("list", "model=xceptoin"), "xception"),
+        (("residual", "recipe.epoch=3"), "epochs"),
+        (("verdicts", "--chek", "file"), "--check"),
+    ],
+)
+def test_an_error_names_the_nearest_word(
+    call, words: tuple[str, ...], near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert f"; did you mean {near}?" in shown.err
+    assert shown.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -175,11 +214,19 @@ def test_reproduce_of_a_varied_study_has_files_of_its_own(
     with hydra_configuration():
         _, runs = plan_study("residual", [f"results_dir={results_dir}", "seed=0,1", "recipe.epochs=2"])
     for run in runs:
-        write_run(run.configuration)
+        directory = write_run(run.configuration)
+        with directory.diagnostics_path.open("a", encoding="utf-8") as file:
+            file.write("gradient_norm,stem.conv1.conv,1,4,1,1,0.5\n")
     assert call("residual", "seed=0,1", "recipe.epochs=2") == 0
     assert capsys.readouterr().err == ""
     assert (results_dir / "tables" / "figure09_residual__recipe.epochs=2__seed=0,1.csv").exists()
     assert not (results_dir / "tables" / "figure09_residual.csv").exists()
+    # What the runs measured is a table and a figure as well.
+    made = {path.name for path in results_dir.rglob("*") if path.is_file()}
+    stem = "figure09_residual__recipe.epochs=2__seed=0,1"
+    assert {f"{stem}_mechanism.csv", f"{stem}_mechanism.md"} <= made
+    assert {f"{stem}_gradient_norm.png", f"{stem}_gradient_norm.svg"} <= made
+    assert not [name for name in made if "dead_units" in name]
 
 
 @pytest.fixture
@@ -271,6 +318,38 @@ def test_bad_input_of_verdicts_is_a_line(
     assert not results_dir.exists()
 
 
+def test_quiet_verdicts_are_paths_alone(
+    call, judged, results_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("verdicts", "residual", "--quiet") == 0
+    stem = results_dir / "tables" / "verdicts__study=residual"
+    assert capsys.readouterr().out.splitlines() == [f"{stem}.{suffix}" for suffix in ("csv", "md", "tex")]
+
+
+def test_verdicts_of_a_sweep_are_printed_and_not_written(
+    judged, results_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hydra_configuration():  # as in a sweep
+        before = GlobalHydra.instance().hydra
+        print_verdicts(["residual"], [f"results_dir={results_dir}"])
+        assert GlobalHydra.instance().hydra is before
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert re.search(r"residual-final +holds", shown.out)
+    assert not (results_dir / "tables").exists()
+
+
+def test_what_keeps_verdicts_from_being_judged_is_a_line(
+    results_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("no pairs\nat all")
+
+    monkeypatch.setattr(commands, "judge", broken)
+    print_verdicts(["residual"], [])
+    assert capsys.readouterr() == ("", "no verdicts: ZeroDivisionError: no pairs\n")
+
+
 def test_words_in_any_order() -> None:
     words = ["residual", "--check", "a.yaml", "seed=0,1", "benchmark", "--record", "b.yaml", "residual"]
     parsed = COMMANDS["verdicts"].parser("verdicts").parse_intermixed_args(words)
@@ -293,3 +372,30 @@ def test_help_has_examples_that_the_command_takes(
         words = [word for word in example.split() if word != name]
         COMMANDS[name or "tables"].parser(name or "tables").parse_intermixed_args(words)
     assert all(f"  {other}" in shown for other in COMMANDS if not name)
+
+
+def test_report(call, runs, write_run, results_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run in runs[:3]:
+        write_run(run.configuration)
+    assert call("report", "residual") == 0
+    path = results_dir / "report" / "index__study=residual.html"
+    assert capsys.readouterr().out == f"{path}\n"
+    page = path.read_text(encoding="utf-8")
+    assert "With residual connections the final accuracy is higher." in page
+    assert "3 of 24 runs completed" in page
+    assert page.count('class="view study"') == 1
+    assert all(run.run_id in page for run in runs)
+
+
+def test_report_of_everything(call, results_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("report") == 0
+    assert capsys.readouterr().out == f"{results_dir / 'report' / 'index.html'}\n"
+    page = (results_dir / "report" / "index.html").read_text(encoding="utf-8")
+    for claim in load_claims():
+        assert f'id="claim-{claim.id}"' in page
+    assert page.count('class="view study"') >= len(study_names(unasked=True))
+
+
+def test_report_of_a_study_that_does_not_exist(call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("report", "residuals") == 2
+    assert "study=residuals: no such study" in capsys.readouterr().err

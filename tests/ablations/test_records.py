@@ -492,8 +492,13 @@ def test_the_validation_history_is_the_part_of_the_history_that_is_compared(
         assert whole is not None
         assert compared is not None
         assert list(compared.columns) == ["epoch", "step", "val_top1", "val_top5"]
-        for name in compared:
+        for name in compared.columns:
             assert compared[name].tolist() == whole[name].tolist()
+        top1 = directory.validation_history(["top1"])
+        assert top1 is not None
+        assert list(top1.columns) == ["epoch", "step", "val_top1"]
+        assert top1["val_top1"].tolist() == whole["val_top1"].tolist()
+        assert len(top1) == 40
 
 
 @pytest.mark.parametrize(
@@ -517,6 +522,7 @@ def test_damage_is_seen_in_columns_that_are_not_compared_too(directory: RunDirec
     directory.history_path.write_bytes(HEADER + row.encode() + b"\n")
     assert directory.history() is None
     assert directory.validation_history() is None
+    assert directory.validation_history(["top5"]) is None
 
 
 @pytest.mark.parametrize(
@@ -528,4 +534,5 @@ def test_what_is_read_as_a_number_is_read_by_both(directory: RunDirectory, row: 
     whole, compared = directory.history(), directory.validation_history()
     assert whole is not None
     assert compared is not None
-    assert compared.to_numpy().tolist() == whole[list(compared.columns)].to_numpy(dtype=float).tolist()
+    for name in compared.columns:
+        assert compared[name].tolist() == whole[name].tolist()

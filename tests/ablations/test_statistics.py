@@ -23,6 +23,7 @@ from ablations.statistics import (
     seed_band,
     share_to_target,
     sign_flip_p,
+    slopes,
     smallest_sign_flip_p,
     t_p,
 )
@@ -336,3 +337,34 @@ def test_expected_maximum_of_many_never_falls_and_ends_at_the_maximum() -> None:
 def test_expected_maximum_refuses(values: list[float]) -> None:
     with pytest.raises(ValueError, match="values"):
         expected_maximum(values)
+
+
+# Slopes
+
+
+def test_slopes_by_hand() -> None:
+    # x - mean = -2, 0, 2; squares 8. First row: (-2 * 1 + 2 * 5) / 8; second, on a line: its slope.
+    assert slopes([0, 2, 4], [[1, 9, 5], [1, 0, -1]]) == pytest.approx([1.0, -0.5])
+
+
+def test_slopes_are_those_of_scipy() -> None:
+    draws = np.random.default_rng(0)
+    x, rows = draws.normal(size=7), draws.normal(size=(3, 7))
+    assert slopes(x, rows) == pytest.approx([stats.linregress(x, row).slope for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("x", "values", "message"),
+    [
+        ([1, 2], [[1, 2, 3]], "2 x for rows of 3 values"),
+        ([1, 1], [[1, 2]], "a slope needs two different numbers"),
+        ([1], [[1]], "a slope needs two different numbers"),
+        ([1, np.nan], [[1, 2]], "x must be finite"),
+        ([1, 2], [[1, np.inf]], "values must be finite"),
+        ([1, 2], [1, 2], "values: shape"),
+        ([], [[]], "x: shape"),
+    ],
+)
+def test_what_has_no_slope(x, values, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        slopes(x, values)

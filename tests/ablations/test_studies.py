@@ -2,18 +2,24 @@
 
 import copy
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
+import torch
 from hydra.errors import HydraException
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import nn
 
 from ablations.configuration import CONFIG_DIR, RunConfiguration, is_group
 from ablations.errors import UserError
-from ablations.network_cost import count_parameters
+from ablations.network_cost import count_network, count_parameters
+from ablations.results import Study
 from ablations.studies import (
     ARM_KEYS,
     STUDY_KEYS,
+    PlannedRun,
     _check_study,
     compose_runs,
     plan_study,
@@ -23,6 +29,11 @@ from ablations.studies import (
 
 XCEPTION = 356_353
 """Parameters of Xception as the default configuration has it."""
+
+SAME_NETWORK = {"spectrum_full": 3}
+"""Arms that are another arm's network: one width has both of two sizes within 1 %."""
+
+VARIED = ["seed=1", "recipe.epochs=2"]
 
 STUDIES = sorted(path.stem for path in (CONFIG_DIR / "study").glob("*.yaml"))
 
@@ -45,17 +56,23 @@ def differing(a: RunConfiguration, b: RunConfiguration) -> set[str]:
 def test_studies_are_in_the_order_of_the_papers_figures() -> None:
     assert sorted(study_names()) == STUDIES
     assert study_names()[:2] == ["residual", "intermediate_activation"]
-    assert study_names(unasked=True) == study_names()
+    assert set(study_names()) - set(study_names(unasked=True)) == {"spectrum_full"}
+
+
+@cache
+def planned(name: str) -> tuple[Study, list[PlannedRun]]:
+    """Once for all tests: a study of 84 arms takes a while."""
+    return plan_study(name)
 
 
 @pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_plans_every_arm_with_every_seed(name: str) -> None:
-    study, runs = plan_study(name)
+    study, runs = planned(name)
     assert len(study.seeds) >= 6
-    planned = [(run.arm, run.seed) for run in runs]
-    assert planned == [(arm.name, seed) for arm in study.arms for seed in study.seeds]
-    assert len({run.run_id for run in runs}) == len(runs)
+    of_arms = [(run.arm, run.seed) for run in runs]
+    assert of_arms == [(arm.name, seed) for arm in study.arms for seed in study.seeds]
+    assert len({run.run_id for run in runs}) == len(runs) - len(study.seeds) * SAME_NETWORK.get(name, 0)
     assert {run.group for run in runs} == {name}
     assert study.baseline in [arm.name for arm in study.arms]
     assert all(arm.label for arm in study.arms)
@@ -66,7 +83,7 @@ def test_a_study_plans_every_arm_with_every_seed(name: str) -> None:
 @pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_overrides_of_a_planned_run_compose_to_it(name: str) -> None:
-    _, runs = plan_study(name, ["seed=1", "recipe.epochs=2"])
+    runs = planned(name)[1][5::42] if name == "spectrum_full" else plan_study(name, VARIED)[1]
     for run in runs:
         (composed,) = compose_runs(run.overrides)
         assert composed.resolved == run.configuration.resolved
@@ -76,7 +93,7 @@ def test_the_overrides_of_a_planned_run_compose_to_it(name: str) -> None:
 @pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize("name", STUDIES)
 def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(name: str) -> None:
-    study, runs = plan_study(name)
+    study, runs = planned(name)
     by_arm = {(run.arm, run.seed): run.configuration for run in runs}
     choices = {arm.name: arm.choose for arm in study.arms}
     for arm in study.arms:
@@ -84,9 +101,10 @@ def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(
         if other is None:
             continue
         keys = {key for key in arm.choose if arm.choose[key] != choices[other].get(key)}
-        assert choices[other].keys() <= arm.choose.keys()
+        sizes = {"match_parameters", "match_multiply_adds", "model.width"}
+        assert choices[other].keys() - sizes <= arm.choose.keys()
         declared = {key for key in keys if is_group(key)}
-        assert keys - declared <= {"match_parameters"}
+        assert keys - declared <= sizes
         assert declared <= choices[other].keys()
         # Another network comes with its scaling to the dataset and its weight decay.
         implied = {"dataset_model", "recipe_model"} if "model" in declared else set()
@@ -95,7 +113,7 @@ def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(
             chosen = {group for group in run.choices if run.choices[group] != baseline.choices[group]}
             assert declared <= chosen <= declared | implied
             paths = differing(baseline, run)
-            assert paths
+            assert paths or keys & sizes
             # The network, or its separable convolution, interpolates from them.
             nodes = ("", "model.", "model.separable.")
             allowed = {f"{node}{group}" for node in nodes for group in declared}
@@ -282,6 +300,10 @@ MALFORMED = {
     "a figure of an unknown arm": lambda node: node.update(figures=[{**FIGURE, "arms": ["residual", "x"]}]),
     "a figure with an unknown key": lambda node: node.update(figures=[{**FIGURE, "colour": "red"}]),
     "a row of the paper without a label": lambda node: node.update(paper_only=[{"paper_values": {}}]),
+    "notes that are a text": lambda node: node.update(notes="small"),
+    "a note that is a number": lambda node: node.update(notes=[1]),
+    "a design without factors": lambda node: node.update(design={}),
+    "factors beside arms": lambda node: node.update(factors={}),
     "target of 0": lambda node: node.update(target=0),
 }
 MALFORMED |= {f"without {key}": lambda node, key=key: node.pop(key) for key in STUDY_KEYS}
@@ -356,6 +378,88 @@ def test_the_arms_of_the_spectrum_have_the_parameters_of_the_default(configure) 
     middle = {run.arm: round(728 * run.configuration.resolved["model"]["width"]) for run in runs}
     by_segments = {arm.removesuffix("_none"): n for arm, n in middle.items() if arm.endswith("_none")}
     assert by_segments == {"channels_1": 91, "channels_4": 80, "channels_16": 52, "channels_all": 29}
+
+
+@pytest.mark.usefixtures("hydra")
+def test_the_axis_of_the_spectrum_is_what_the_network_has() -> None:
+    study, runs = plan_study("spectrum", ["seed=0"])
+    assert study.design is not None
+    for run in runs:
+        with torch.device("meta"):
+            middle = instantiate(run.configuration.resolved["model"]).middle_flow
+        convolutions = [module for module in middle.modules() if isinstance(module, nn.Conv2d)]
+        seen = {conv.in_channels // conv.groups for conv in convolutions if conv.kernel_size == (3, 3)}
+        assert max(seen) == study.design.positions[run.arm]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hydra")
+def test_the_whole_spectrum_is_matched_in_either_size_and_has_the_spectrum() -> None:
+    study, runs = planned("spectrum_full")
+    assert len(study.arms) == 84
+    for run in runs:
+        if run.seed or not run.arm.endswith("_none"):  # activations cost nothing
+            continue
+        cost = count_network(run.configuration.resolved)
+        if run.arm.startswith("parameters_"):
+            assert cost.parameters == pytest.approx(XCEPTION, rel=0.01)
+        else:
+            assert cost.multiply_adds == pytest.approx(3_910_000, rel=0.01)
+    of_spectrum = {run.run_id for run in plan_study("spectrum", ["seed=0"])[1]}
+    assert of_spectrum <= {run.run_id for run in runs if run.arm.startswith("parameters_pointwise_")}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hydra")
+def test_a_size_that_the_user_sets_stands_in_place_of_the_arms_own() -> None:
+    study, runs = plan_study("spectrum_full", ["seed=0", "match_parameters=100000"])
+    by_arm = {run.arm: run for run in runs}
+    run = by_arm["parameters_pointwise_channels_4_none"]
+    assert count_parameters(run.configuration.resolved["model"]) == pytest.approx(100_000, rel=0.01)
+    other = by_arm["multiply_adds_pointwise_channels_4_none"]
+    assert count_network(other.configuration.resolved).multiply_adds == pytest.approx(3_910_000, rel=0.01)
+    assert study.output.endswith("__match_parameters=100000__seed=0")
+    with pytest.raises(UserError, match=r"^match_parameters: the arms of study=residual differ in it"):
+        plan_study("residual", ["match_parameters=100000"])
+
+
+@pytest.mark.usefixtures("hydra")
+def test_the_control_has_the_widths_of_the_spectrums_ends_and_nothing_else() -> None:
+    widths = {run.arm: run for run in plan_study("spectrum", ["seed=0"])[1]}
+    study, runs = plan_study("spectrum_width", ["seed=0"])
+    assert study.design is not None
+    assert {study.design.positions[run.arm] for run in runs} == {91, 29}
+    for run in runs:
+        level, _, activation = run.arm.partition("_")
+        wide = widths[f"channels_1_{activation}"]
+        of_level = widths[f"channels_{'1' if level == 'wide' else 'all'}_{activation}"]
+        model = run.configuration.resolved["model"]
+        assert model["width"] == of_level.configuration.resolved["model"]["width"]
+        other = wide.configuration.resolved
+        assert {**run.configuration.resolved, "model": {**model, "width": None}} == {
+            **other,
+            "model": {**other["model"], "width": None},
+        }
+        if level == "wide":
+            assert run.run_id == wide.run_id
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_width_that_arms_differ_in_cannot_be_set() -> None:
+    with pytest.raises(UserError, match=r"^model\.width: the arms of study=spectrum_width differ in it"):
+        plan_study("spectrum_width", ["model.width=0.1"])
+
+
+@pytest.mark.usefixtures("hydra")
+def test_both_sizes_at_once_are_refused_beside_a_study() -> None:
+    with pytest.raises(UserError, match=r"^match_parameters=356353, match_multiply_adds=4000000: one width"):
+        plan_study("spectrum", ["match_multiply_adds=4000000"])
+
+
+@pytest.mark.usefixtures("hydra")
+def test_many_sizes_of_one_network_are_told_as_a_range() -> None:
+    study, _ = plan_study("spectrum", ["seed=0"])
+    assert study.scale.startswith("xception (width 0.04052 to 0.12432, stem stride 1) on ")
 
 
 # Many runs

@@ -18,6 +18,7 @@ from lightning_modules.wandb_logging import TolerantWandbLogger, WandbLoggingFai
 
 ARGUMENTS = {
     "mode": "offline",
+    "entity": "a-team",
     "project": "a-project",
     "run_id": "0123abcd",
     "name": "xception residual=true seed=0",
@@ -81,6 +82,7 @@ def test_an_offline_run_can_be_read_back(
 
     records = records_of(tmp_path / "logs")
     (run,) = only(records, "run")
+    assert run["entity"] == "a-team"
     assert run["project"] == "a-project"
     assert run["run_id"] == "0123abcd"
     assert run["display_name"] == "xception residual=true seed=0"

@@ -1,0 +1,1 @@
+"""The report page: verdicts, figures, curves, tables and runs in one file that opens from disk."""

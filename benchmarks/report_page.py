@@ -1,0 +1,99 @@
+"""How large the report page is and how long it takes to open, by the number of runs.
+
+    python -m benchmarks.report_page [--runs 24 1000] [--epochs 100] [--repeats 3] [--folder /dev/shm]
+
+Makes up the records of a study of three arms as `benchmarks.many_records` does, writes its page with
+`python -m ablations report STUDY seed=...` and opens it from disk in Chromium without a window or GPU.
+Printed per number of runs, the times as the median of the repeats, each in a browser of its own:
+
+    MB      size of the file
+    build   seconds of the whole command, imports included
+    ready   seconds from opening until the first screen is drawn and reacts
+    study   seconds from a click on the study, as soon as the page is ready, until its chart is drawn
+    seed    seconds from a change of the drawn seeds until the chart is drawn again
+    all     seconds from opening until the study's chart is drawn: ready and study
+
+The folder must hold 25 KB a run; what is written there is removed afterwards.
+"""
+
+import argparse
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from benchmarks import many_records
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
+MEASURED = ("ready", "study", "seed")
+
+
+def build(runs: int, epochs: int, folder: Path) -> tuple[Path, float]:
+    """Write records and their page; its path and the seconds that the command took."""
+    many_records.EPOCHS = epochs
+    seeds = -(-runs // 3)
+    many_records.write_results(seeds, folder)
+    command = [sys.executable, "-m", "ablations", "report", many_records.STUDY]
+    command += many_records.overrides(seeds, folder)
+    start = time.perf_counter()
+    subprocess.run(
+        command, check=True, stdout=subprocess.DEVNULL, cwd=many_records.REPOSITORY, env=os.environ
+    )
+    seconds = time.perf_counter() - start
+    (path,) = folder.glob("report/index*.html")
+    return path, seconds
+
+
+def visit(path: Path) -> dict[str, float]:
+    """Open the page in a new browser and time what a reader waits for."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        page = browser.new_page()
+        page.goto("about:blank")
+        times = [time.perf_counter()]
+        page.goto(path.as_uri(), wait_until="commit")
+        page.wait_for_selector("html[data-ready]", state="attached")
+        page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        times.append(time.perf_counter())
+        page.click("#view-home h2 a")
+        page.wait_for_selector(".open .plot[data-drawn]")
+        times.append(time.perf_counter())
+        page.evaluate("document.querySelector('.open .plot').removeAttribute('data-drawn')")
+        if page.locator(".open .seeds input[type=text]").count():
+            page.fill(".open .seeds input[type=text]", "0-29")
+            page.press(".open .seeds input[type=text]", "Enter")
+        else:
+            page.locator(".open .seeds input").first.uncheck()
+        page.wait_for_selector(".open .plot[data-drawn]")
+        times.append(time.perf_counter())
+        browser.close()
+    return dict(zip(MEASURED, (b - a for a, b in itertools.pairwise(times)), strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runs", type=int, nargs="+", default=[24, 1000])
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parsed = parser.parse_args()
+    print("   runs     MB  build  ready  study   seed    all")
+    for runs in parsed.runs:
+        with tempfile.TemporaryDirectory(dir=parsed.folder) as folder:
+            path, seconds = build(runs, parsed.epochs, Path(folder) / "results")
+            visits = [visit(path) for _ in range(parsed.repeats)]
+            ready, study, seed = (statistics.median(each[name] for each in visits) for name in MEASURED)
+            size = path.stat().st_size / 1e6
+            times = f"{seconds:6.1f} {ready:6.2f} {study:6.2f} {seed:6.2f} {ready + study:6.2f}"
+            print(f"{runs:7,} {size:6.1f} {times}")
+
+
+if __name__ == "__main__":
+    main()
