@@ -57,6 +57,7 @@ PAGES = {
             "ablations.configuration",
             "ablations.studies",
             "ablations.records",
+            "ablations.histories",
             "ablations.results",
             "ablations.factorial",
             "ablations.width",

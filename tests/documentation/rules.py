@@ -84,7 +84,7 @@ def nothing(workspace: Workspace, words: Sequence[str]) -> None:
 Rule = Callable[[Workspace, Sequence[str]], None]
 
 RULES: tuple[tuple[str, Rule], ...] = (
-    (r"python run\.py .*--(help|cfg|shell-completion)", lambda place, words: place.shown(words[2:])),
+    (r"python run\.py .*(--(help|cfg|shell-completion)|-sc)", lambda place, words: place.shown(words[2:])),
     (rf"python run\.py .*({ELSEWHERE})", planned),
     (r"python run\.py( |$)", lambda place, words: place.run_py(words[2:])),
     (r"python -m ablations .*tuning=", planned),

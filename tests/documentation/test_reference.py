@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from ablations import records
+from ablations import histories, records
 from ablations.configuration import CONFIG_DIR
 from lightning_modules import diagnostics
 from tests.documentation.blocks import REPOSITORY
@@ -85,8 +85,8 @@ def test_every_key_of_a_record_appears(tmp_path) -> None:
     record_reference.write_page(tmp_path)
     schema = (tmp_path / "record_schema.md").read_text()
     assert [key for key in records.SCHEMA if f"| `{key}` |" not in schema] == []
-    history = record_reference.comments_of(records, "HISTORY_COLUMNS")
-    assert tuple(history) == records.HISTORY_COLUMNS
+    history = record_reference.comments_of(histories, "HISTORY_COLUMNS")
+    assert tuple(history) == histories.HISTORY_COLUMNS
     assert history["seconds"] == "spent in the epoch's training steps"
     assert tuple(record_reference.DIAGNOSTIC_COLUMNS) == diagnostics.COLUMNS
 
