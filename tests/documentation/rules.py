@@ -16,10 +16,8 @@ from ablations.sweep import plan_sweep, split_studies
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 
-ELSEWHERE = (
-    r"hydra/launcher=|trainer=ddp|dataset=imagenet|recipe=imagenet|tuning=|seeds=auto|match_\w+=|train=false"
-)
-"""A command that needs a cluster, GPUs, ImageNet, weights or an hour: it is planned and not run."""
+ELSEWHERE = r"hydra/launcher=|trainer=ddp|dataset=imagenet|recipe=imagenet|tuning=|seeds=auto|mode=online|match_\w+=|train=false"
+"""A command that needs a cluster, GPUs, ImageNet, weights, an account or an hour: it is planned and not run."""
 
 
 def planned(workspace: Workspace, words: Sequence[str]) -> None:

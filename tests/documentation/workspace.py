@@ -67,9 +67,8 @@ class Workspace:
         for file, values in TINY.items():
             self.change_file(self.conf / file, yaml.dump(values))
         config = self.conf / "config.yaml"
-        text = config.read_text(encoding="utf-8").replace("- logger: wandb", "- logger: none")
-        text = text.replace("- override hydra/launcher: joblib", "- override hydra/launcher: basic")
-        config.write_text(text, encoding="utf-8")
+        text = config.read_text(encoding="utf-8")
+        config.write_text(text.replace("hydra/launcher: joblib", "hydra/launcher: basic"), encoding="utf-8")
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -154,6 +153,8 @@ class Workspace:
     def run_py(self, words: Sequence[str]) -> None:
         """`python run.py`: trained where the runs are few, else their records are made up before."""
         words = [word.replace("/shared/", f"{self.folder}/shared/") for word in words]
+        if not any(word.startswith("logger") for word in words):
+            words.append("logger=none")
         if "-m" in words:
             with hydra_configuration():
                 planned = plan_sweep([word for word in words if word != "-m"])
