@@ -32,7 +32,7 @@ copyright = f"2026, {author}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["deflist", "dollarmath", "attrs_inline"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Source"]
