@@ -1,4 +1,4 @@
-"""The Python API: a page for each package, with its public modules, written before Sphinx reads."""
+"""The Python API: a page for each package, with its public modules, written as the site is built."""
 
 from pathlib import Path
 
@@ -57,6 +57,7 @@ PAGES = {
             "ablations.configuration",
             "ablations.studies",
             "ablations.records",
+            "ablations.histories",
             "ablations.results",
             "ablations.factorial",
             "ablations.width",

@@ -1,14 +1,23 @@
 """Sphinx: the documentation as a site, `make docs`.
 
 The reference is made from the code as the site is built: `config_reference.py` from the comments of conf/,
-`record_reference.py` from ablations/records.py, the Python API from docstrings (`docstrings.py`). What is
-made so lies in reference/generated, which git ignores.
+`record_reference.py` from ablations/records.py, the Python API from docstrings (`docstrings.py`). It lies in
+reference/generated, which git ignores.
 """
 
 import sys
 from pathlib import Path
 
+import numpy.typing
+
 HERE = Path(__file__).resolve().parent
+
+
+class ArrayLike:
+    """Stands for NumPy's, a union of ten types that would be spelled out wherever it is named."""
+
+
+numpy.typing.ArrayLike = ArrayLike  # type: ignore[misc, assignment]
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import api_reference  # noqa: E402
@@ -23,7 +32,7 @@ copyright = f"2026, {author}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["deflist", "dollarmath", "attrs_inline"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Source"]
@@ -41,6 +50,8 @@ nitpick_ignore_regex = [("py:.*", r"(?!ablations|lightning_modules).*")]
 
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
+
+highlight_language = "none"  # a block without a language is no Python
 
 html_theme = "furo"
 html_title = "Xception ablations"

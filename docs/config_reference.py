@@ -104,8 +104,9 @@ def _keys(node: yaml.Node, lines: Sequence[str], text: str, prefix: str, end_of_
     for key, value in node.value:
         path = f"{prefix}.{key.value}" if prefix else key.value
         comment = _comment(lines, key.start_mark.line, end_of_head, value)
-        nested = isinstance(value, yaml.MappingNode | yaml.SequenceNode)
-        block = nested and not value.flow_style and value.value
+        block = (
+            isinstance(value, yaml.MappingNode | yaml.SequenceNode) and not value.flow_style and value.value
+        )
         if block and (key.value in VERBATIM or isinstance(value, yaml.SequenceNode)):
             first, last = value.start_mark.line, value.end_mark.line
             shown = lines[first : last + (1 if last == len(lines) - 1 and value.end_mark.column else 0)]
@@ -189,8 +190,9 @@ def page(group: str, options: Sequence[Option], default: str | None) -> str:
     elif group == "study":
         introduction = "Files of `conf/study`: with `-m study=NAME` their arms and seeds are run."
     elif group.endswith("_model"):
-        where = f"Group `{group}`, `conf/{group}`"
-        introduction = f"{where}: chosen by the names of the two, where such a file exists."
+        introduction = (
+            f"Group `{group}`, `conf/{group}`: chosen by the names of the two, where such a file exists."
+        )
     else:
         introduction = f"Group `{group}`, `conf/{group}`: chosen with `{group}=OPTION`."
     if default is not None and "${" not in default and default != "None":

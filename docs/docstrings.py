@@ -14,7 +14,21 @@ SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Source|Yields):$")
 
 def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Change a docstring's lines in place, as the event autodoc-process-docstring asks."""
-    lines[:] = restructured(lines)
+    lines[:] = restructured(fields_of_returns(lines))
+
+
+def fields_of_returns(lines: list[str]) -> list[str]:
+    """Make "Returns:" a field: napoleon takes what stands before a colon in it for a type."""
+    found = list(lines)
+    for number, line in enumerate(lines[:-1]):
+        if line == "Returns:" and lines[number + 1].startswith("    "):
+            found[number] = ""
+            found[number + 1] = f":returns: {lines[number + 1].strip()}"
+            for place in range(number + 2, len(lines)):
+                if lines[place].strip() and not lines[place].startswith("    "):
+                    break
+                found[place] = f"  {lines[place].strip()}".rstrip()
+    return found
 
 
 def restructured(lines: list[str]) -> list[str]:

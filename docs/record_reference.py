@@ -4,17 +4,17 @@ import ast
 import inspect
 from pathlib import Path
 
-from ablations import records
+from ablations import histories, records
 from lightning_modules import diagnostics
 
 
 def write_page(folder: Path) -> None:
     """Write the tables that docs/reference/record.md includes."""
     folder.mkdir(parents=True, exist_ok=True)
-    history = comments_of(records, "HISTORY_COLUMNS")
+    history = comments_of(histories, "HISTORY_COLUMNS")
     tables = {
         "record_schema.md": table("key", records.SCHEMA),
-        "history_columns.md": table("column", {name: history[name] for name in records.HISTORY_COLUMNS}),
+        "history_columns.md": table("column", {name: history[name] for name in histories.HISTORY_COLUMNS}),
         "diagnostic_columns.md": table(
             "column", {name: DIAGNOSTIC_COLUMNS[name] for name in diagnostics.COLUMNS}
         ),

@@ -9,11 +9,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 PAGES = sorted(
     page
-    for page in [
+    for page in (
         REPOSITORY / "README.md",
         REPOSITORY / "CONTRIBUTING.md",
         *(REPOSITORY / "docs").rglob("*.md"),
-    ]
+    )
     if not {"generated", "_build"} & set(page.relative_to(REPOSITORY).parts)
 )
 
@@ -43,8 +43,9 @@ class Block:
 
 def blocks_of(page: Path) -> list[Block]:
     """The blocks of a page, in its order, without Sphinx's directives."""
-    blocks = parse(page.read_text(encoding="utf-8"), page)
-    return [block for block in blocks if block.language not in OF_SPHINX]
+    return [
+        block for block in parse(page.read_text(encoding="utf-8"), page) if block.language not in OF_SPHINX
+    ]
 
 
 def parse(text: str, page: Path) -> list[Block]:

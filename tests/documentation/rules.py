@@ -16,10 +16,8 @@ from ablations.sweep import plan_sweep, split_studies
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 
-ELSEWHERE = (
-    r"hydra/launcher=|trainer=ddp|dataset=imagenet|recipe=imagenet|tuning=|seeds=auto|match_\w+=|train=false"
-)
-"""A command that needs a cluster, GPUs, ImageNet, weights or an hour: it is planned and not run."""
+ELSEWHERE = "hydra/launcher=|trainer=ddp|=imagenet|tuning=|seeds=auto|mode=online|match_[a-z_]+=|train=false"
+"""What needs a cluster, GPUs, ImageNet, weights, an account or an hour: it is planned, not run."""
 
 
 def planned(workspace: Workspace, words: Sequence[str]) -> None:
@@ -84,7 +82,7 @@ def nothing(workspace: Workspace, words: Sequence[str]) -> None:
 Rule = Callable[[Workspace, Sequence[str]], None]
 
 RULES: tuple[tuple[str, Rule], ...] = (
-    (r"python run\.py .*--(help|cfg|shell-completion)", lambda place, words: place.shown(words[2:])),
+    (r"python run\.py .*(--(help|cfg|shell-completion)|-sc)", lambda place, words: place.shown(words[2:])),
     (rf"python run\.py .*({ELSEWHERE})", planned),
     (r"python run\.py( |$)", lambda place, words: place.run_py(words[2:])),
     (r"python -m ablations .*tuning=", planned),
@@ -99,7 +97,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"source \.venv/bin/activate$", nothing),
     (r"git (clone|switch|add|commit) ", nothing),
 )
-"""Per pattern of a command, without what is before `python` and after `#`, what is done; the first counts."""
+"""Per pattern of a command, without variables and comment, what is done; the first that matches counts."""
 
 
 def do(workspace: Workspace, command: str) -> None:

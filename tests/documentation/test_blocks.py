@@ -80,21 +80,23 @@ def test_a_block_that_nothing_covers_fails(
 def test_a_command_that_does_not_exist_fails(tmp_path: Path, write_run: Callable[..., Any], capsys) -> None:
     workspace = Workspace(tmp_path / "place", write_run)
     with workspace.used():
-        nothing = (
+        for text in (
             "python -m ablations nothing_of_this",
             "python run.py residual=perhaps",
             "make nothing_of_this",
-        )
-        for text in nothing:
+        ):
             with pytest.raises(AssertionError):
                 do(workspace, text)
 
 
 def test_blocks_are_parsed() -> None:
-    text = "Write `conf/a/b.yaml`, as `conf/x/y.yaml`:\n\n   ```yaml\n   a: 1\n   ```\n"
-    text += "\nThen\n\n```console\n$ x\n1\n```\n"
+    text = "As `conf/a/b.yaml`, `conf/x/y.yaml`:\n\n   ```yaml\n   a: 1\n   ```\n\n```console\n$ x\n1\n```\n"
     first, second = parse(text, Path("page.md"))
-    assert (first.where, first.language) == ("page.md:3", "yaml")
-    assert (first.text, first.file) == ("a: 1\n", "conf/x/y.yaml")
+    assert (first.where, first.language, first.text, first.file) == (
+        "page.md:3",
+        "yaml",
+        "a: 1\n",
+        "conf/x/y.yaml",
+    )
     assert commands_of(second) == ["x"]
     assert second.file is None

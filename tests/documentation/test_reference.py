@@ -1,6 +1,7 @@
 """The reference is complete: every key of every file of conf/, every key of a record."""
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -8,7 +9,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from ablations import records
+from ablations import histories, records
 from ablations.configuration import CONFIG_DIR
 from lightning_modules import diagnostics
 from tests.documentation.blocks import REPOSITORY
@@ -54,8 +55,8 @@ def test_every_key_of_every_file_appears(file, pages: dict[str, str]) -> None:
     group = file.parent.relative_to(CONFIG_DIR).as_posix() if file.parent != CONFIG_DIR else ""
     text = section(pages, group, file.stem)
     words = set(text.replace("`", " ").replace(".", " ").replace(":", " ").replace("{", " ").split())
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    keys = [part for key in keys_of(content) for part in key.split(".")]
+    every = keys_of(yaml.safe_load(file.read_text(encoding="utf-8")))
+    keys = [part for key in every for part in re.split(r"[. ]", key)]
     assert [key for key in keys if key not in words and key.strip('"') not in words] == []
 
 
@@ -84,8 +85,8 @@ def test_every_key_of_a_record_appears(tmp_path) -> None:
     record_reference.write_page(tmp_path)
     schema = (tmp_path / "record_schema.md").read_text()
     assert [key for key in records.SCHEMA if f"| `{key}` |" not in schema] == []
-    history = record_reference.comments_of(records, "HISTORY_COLUMNS")
-    assert tuple(history) == records.HISTORY_COLUMNS
+    history = record_reference.comments_of(histories, "HISTORY_COLUMNS")
+    assert tuple(history) == histories.HISTORY_COLUMNS
     assert history["seconds"] == "spent in the epoch's training steps"
     assert tuple(record_reference.DIAGNOSTIC_COLUMNS) == diagnostics.COLUMNS
 
