@@ -173,6 +173,7 @@ def test_exactly_what_can_change_the_outcome_changes_the_run_id(configure) -> No
         "logger.mode",
         "logger.project",
         "logger.dir",
+        "logger.entity",
         "logger.group",
         "logger.job_type",
         "logger.every_n_steps",
