@@ -348,6 +348,39 @@ def report_page(parsed: argparse.Namespace) -> None:
     print_paths([write_report(page, judged.results_dir / "report", judged.suffix)])
 
 
+def pack_records(parsed: argparse.Namespace) -> None:
+    """Write the records of the runs that ended into one file and print its path."""
+    from ablations.record_archive import pack
+
+    path, runs = pack(results_folder(_places(parsed.words)))
+    print(f"{path}: {runs} runs")
+
+
+def unpack_records(parsed: argparse.Namespace) -> None:
+    """Put the records of a file where commands read them."""
+    from ablations.record_archive import FILE_NAME, unpack
+
+    results_dir = results_folder(_places(parsed.words))
+    new, there = unpack(parsed.file or results_dir / FILE_NAME, results_dir)
+    print(f"{results_dir / 'runs'}: {new} runs unpacked, {there} there already")
+
+
+def add_unpack_options(parser: argparse.ArgumentParser) -> None:
+    """What `unpack` takes beside words."""
+    parser.add_argument("--file", type=Path, help="of records; results/records.tar.xz where none is named")
+
+
+def _places(words: Sequence[str]) -> list[str]:
+    """The words where only results_dir=FOLDER is meant.
+
+    Raises:
+        UserError: There is another one.
+    """
+    if others := [word for word in words if not word.startswith("results_dir=")]:
+        raise UserError(f"{others[0]}: only results_dir=FOLDER can be given here")
+    return list(words)
+
+
 def print_paths(paths: Sequence[Path]) -> None:
     """Print what was written, a line each."""
     for path in paths:
@@ -397,6 +430,22 @@ COMMANDS: Mapping[str, Command] = {
             "report residual recipe.epochs=12": "of a study that was varied on the command line",
         },
         report_page,
+    ),
+    "pack": Command(
+        "The records of all runs that ended in one file, results/records.tar.xz, without checkpoints.",
+        "results_dir=FOLDER",
+        {"pack": "of the runs in results/runs"},
+        pack_records,
+    ),
+    "unpack": Command(
+        "The records of such a file put where commands read them; runs that are there stay.",
+        "results_dir=FOLDER",
+        {
+            "unpack": "those that are committed: judge what was not trained here",
+            "unpack --file records.tar.xz results_dir=theirs": "those that somebody else published",
+        },
+        unpack_records,
+        add_unpack_options,
     ),
     "benchmark": Command(
         "Table 3: size and speed of the networks, measured on this device.",
