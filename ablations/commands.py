@@ -212,30 +212,16 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
 
 def reproduce_studies(parsed: argparse.Namespace) -> None:
     """Write tables and figures, print the tables and the paths."""
-    from ablations.figures import write_figures
-    from ablations.figures_factorial import write_factorial_figure
-    from ablations.figures_mechanism import write_mechanism_figures
-    from ablations.figures_tuning import write_tuning_figure
-    from ablations.mechanism import measured_of, write_mechanism_tables
-    from ablations.tables import write_and_show
-    from ablations.tuning_tables import write_trials
+    from ablations.outputs import write_study
 
     loaded = load_studies(*names_and_overrides(parsed.words))
     for _, _, results_dir in loaded:
         check_results_dir(results_dir)
     paths = []
     for study, runs, results_dir in loaded:
-        written, shown = write_and_show(study, runs, results_dir / "tables")
-        paths += written
-        write = write_factorial_figure if study.design else write_figures
-        paths += write(study, runs, results_dir / "figures")
-        if study.tuning is not None:
-            paths += write_trials(study, results_dir / "tables")
-            paths += write_tuning_figure(study, results_dir / "figures")
-        measured = measured_of(study, runs)
-        paths += write_mechanism_tables(study, measured, results_dir / "tables")
-        paths += write_mechanism_figures(study, runs, measured, results_dir / "figures")
-        print_table(shown)
+        written = write_study(study, runs, results_dir)
+        paths += written.tables + written.figures
+        print_table(written.shown)
     print_paths(paths)
 
 

@@ -20,12 +20,8 @@ import pandas as pd
 from ablations.dashboards.links import OfflineRun, offline_runs
 from ablations.dashboards.place import Place, quiet_wandb
 from ablations.errors import UserError
-from ablations.figures import write_figures
-from ablations.figures_factorial import write_factorial_figure
-from ablations.figures_tuning import write_tuning_figure
+from ablations.outputs import write_study
 from ablations.results import Study, StudyRun
-from ablations.tables import write_tables
-from ablations.tuning_tables import write_trials
 from ablations.verdict_tables import write_verdicts
 from ablations.verdicts import Verdict
 
@@ -106,18 +102,13 @@ def write_outputs(
         ValueError: As `ablations.results.outcomes`.
         OSError: The results cannot be written.
     """
-    tables, figures = place.results_dir / "tables", place.results_dir / "figures"
-    written, drawn = write_verdicts(verdicts, studies, tables, suffix), []
+    written, drawn = write_verdicts(verdicts, studies, place.results_dir / "tables", suffix), []
     outputs = {}
     for study, runs in studies:
-        written += write_tables(study, runs, tables)
-        draw = write_factorial_figure if study.design else write_figures
-        own = draw(study, runs, figures)
-        if study.tuning is not None:
-            written += write_trials(study, tables)
-            own += write_tuning_figure(study, figures)
-        drawn += own
-        outputs[study.name] = [path.stem for path in own if path.suffix == ".png"]
+        own = write_study(study, runs, place.results_dir)
+        written += own.tables
+        drawn += own.figures
+        outputs[study.name] = [path.stem for path in own.figures if path.suffix == ".png"]
     files = {
         "tables": {path.name: path for path in written},
         "figures": {path.name: path for path in drawn},

@@ -412,13 +412,13 @@ def test_the_whole_spectrum_is_matched_in_either_size_and_has_the_spectrum() -> 
 @pytest.mark.slow
 @pytest.mark.usefixtures("hydra")
 def test_a_size_that_the_user_sets_stands_in_place_of_the_arms_own() -> None:
-    study, runs = plan_study("spectrum_full", ["seed=0", "match_parameters=101000"])
+    study, runs = plan_study("spectrum_full", ["seed=0", "match_parameters=22855952"])
     by_arm = {run.arm: run for run in runs}
     run = by_arm["parameters_pointwise_channels_4_none"]
-    assert count_parameters(run.configuration.resolved["model"]) == pytest.approx(101_000, rel=0.01)
+    assert count_parameters(run.configuration.resolved["model"]) == pytest.approx(22_855_952, rel=0.01)
     other = by_arm["multiply_adds_pointwise_channels_4_none"]
     assert count_network(other.configuration.resolved).multiply_adds == pytest.approx(3_910_000, rel=0.01)
-    assert study.output.endswith("__match_parameters=101000__seed=0")
+    assert study.output.endswith("__match_parameters=22855952__seed=0")
     with pytest.raises(UserError, match=r"^match_parameters: the arms of study=residual differ in it"):
         plan_study("residual", ["match_parameters=100000"])
 

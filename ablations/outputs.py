@@ -1,0 +1,54 @@
+"""All that is written of one study: its tables and figures, those of its trials and of its mechanism."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from ablations.figures import write_figures
+from ablations.figures_factorial import write_factorial_figure
+from ablations.figures_mechanism import write_mechanism_figures
+from ablations.figures_tuning import write_tuning_figure
+from ablations.mechanism import measured_of, write_mechanism_tables
+from ablations.results import Study, StudyRun
+from ablations.tables import write_and_show
+from ablations.tuning_tables import write_trials
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What was written of a study.
+
+    Attributes:
+        tables: Files in `results_dir/tables`.
+        figures: Files in `results_dir/figures`.
+        shown: The table for the terminal.
+    """
+
+    tables: list[Path]
+    figures: list[Path]
+    shown: Table
+
+
+def write_study(study: Study, runs: Sequence[StudyRun], results_dir: Path) -> Outputs:
+    """Write a study's tables and figures from its records.
+
+    What fewer than two arms have measured of the mechanism is left out: it compares nothing, and comes from
+    runs that are shared with a study that asked for it.
+
+    Raises:
+        ValueError: As `ablations.results.outcomes`.
+        OSError: The results cannot be written.
+    """
+    in_tables, in_figures = results_dir / "tables", results_dir / "figures"
+    tables, shown = write_and_show(study, runs, in_tables)
+    draw = write_factorial_figure if study.design else write_figures
+    figures = list(draw(study, runs, in_figures))
+    if study.tuning is not None:
+        tables += write_trials(study, in_tables)
+        figures += write_tuning_figure(study, in_figures)
+    measured = [one for one in measured_of(study, runs) if len(one.arms()) > 1]
+    tables += write_mechanism_tables(study, measured, in_tables)
+    figures += write_mechanism_figures(study, runs, measured, in_figures)
+    return Outputs(tables, figures, shown)
