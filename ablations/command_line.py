@@ -80,8 +80,18 @@ def config_groups() -> str:
 
 def exit_code_of(command: Callable[[], None]) -> int:
     """Call a command; word its errors. HYDRA_FULL_ERROR=1 shows their tracebacks."""
-    full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    try:
+        return _exit_code(command, full_error=before == "1")
+    finally:  # who calls from Python goes on with the environment that was there
+        if before is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _exit_code(command: Callable[[], None], *, full_error: bool) -> int:
     try:
         command()
         sys.stdout.flush()  # here, not at the end of the process, where nobody would hear of it

@@ -285,3 +285,21 @@ def test_claims_are_no_group() -> None:
     assert is_group("hydra/output")
     assert not re.search("^(claims|hydra):", config_groups(), re.MULTILINE)
     assert re.search(r"^residual: false, .*true$", config_groups(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("value", [None, "0"])
+def test_a_command_leaves_the_environment_as_it_was(
+    value: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", value)
+    seen = []
+
+    def command() -> None:
+        seen.append(os.environ["HYDRA_FULL_ERROR"])
+        raise UserError("no")
+
+    assert exit_code_of(command) == 2
+    assert (seen, os.environ.get("HYDRA_FULL_ERROR")) == (["1"], value)
+    assert capsys.readouterr().err == "error: no\n"
