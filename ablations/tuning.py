@@ -20,6 +20,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -377,10 +378,8 @@ def _as_typed(value: Any) -> str:
 
 
 def _require_optuna(option: str) -> None:
-    try:
-        import optuna  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(f'tuning={option}: needs {error.name}: pip install -e ".[tuning]"') from error
+    if find_spec("optuna") is None:
+        raise UserError(f'tuning={option}: needs optuna: pip install -e ".[tuning]"')
 
 
 def _user_error(what: str, build: Callable[[], Any]) -> Any:

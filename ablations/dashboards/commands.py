@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from ablations.claims import BENCHMARK
 from ablations.commands import Judged, judge, load_studies, names_and_overrides, print_paths
@@ -61,12 +62,8 @@ def _every_study(names: Sequence[str], overrides: Sequence[str], judged: Judged)
 
 
 def _require_workspaces() -> None:
-    try:
-        import wandb_workspaces  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{error.name} is not installed: pip install 'xception-ablations[dashboards]'"
-        ) from error
+    if find_spec("wandb_workspaces") is None:
+        raise UserError("wandb_workspaces is not installed: pip install 'xception-ablations[dashboards]'")
 
 
 def upload_runs(parsed: argparse.Namespace) -> None:

@@ -10,9 +10,9 @@ page.X_AXES = {
 };
 
 /** Start the chart library, once: it lies in the page compressed, so that opening the page need not wait. */
-page.library = function () {
-  if (!page.libraryStarted) {
-    page.libraryStarted = (async () => {
+page.plotly = function () {
+  if (!page.plotlyStarted) {
+    page.plotlyStarted = (async () => {
       const source = document.getElementById("library");
       const letters = atob(source.textContent);
       const bytes = new Uint8Array(letters.length);
@@ -29,7 +29,7 @@ page.library = function () {
       return window.Plotly;
     })();
   }
-  return page.libraryStarted;
+  return page.plotlyStarted;
 };
 
 // Plotly reads some markup in texts; what stands in configurations is not to be read as such.
@@ -149,7 +149,7 @@ page.layout = function (quantity, axis, target, colors) {
 
 /** Draw runs into a place of the page; returns how many of every how many epochs were drawn. */
 page.draw = async function (place, study, runs, quantity, axis) {
-  const Plotly = await page.library();
+  const Plotly = await page.plotly();
   const colors = page.colors();
   const points = runs.reduce((sum, run) => sum + (run.curves?.[quantity.key]?.length ?? 0), 0);
   const stride = Math.max(1, Math.ceil(points / page.POINTS_DRAWN));
@@ -179,7 +179,7 @@ page.draw = async function (place, study, runs, quantity, axis) {
 
 // Once the page stands and nobody waits for anything, so that the first study opens quickly.
 window.addEventListener("load", () => {
-  const start = () => { page.library().catch(() => { /* told where a chart is asked for */ }); };
+  const start = () => { page.plotly().catch(() => { /* told where a chart is asked for */ }); };
   if ("requestIdleCallback" in window) requestIdleCallback(start, { timeout: 3000 });
   else setTimeout(start, 500);
 });
