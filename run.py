@@ -19,10 +19,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ablations import command_line, environment
-from ablations.configuration import CONFIG_DIR, RunConfiguration
 from ablations.errors import RunsFailed, UserError
-from ablations.records import (
+from ablations.runs import environment
+from ablations.runs.configuration import CONFIG_DIR, RunConfiguration
+from ablations.runs.records import (
     COMPLETED,
     DIVERGED,
     DONE,
@@ -33,11 +33,12 @@ from ablations.records import (
     RunDirectory,
     measured_diagnostics,
 )
+from ablations.terminal import command_line
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-    from ablations.recorder import Recorder
+    from ablations.runs.recorder import Recorder
 
 
 def run(config: DictConfig) -> None:
@@ -63,7 +64,7 @@ def run(config: DictConfig) -> None:
     if configuration.processes > 1 and environment.process_rank(configuration.devices) > 0:
         return train_beside(configuration, directory)
     if alone and directory.status() not in DONE:
-        from ablations.check import check_run
+        from ablations.runs.check import check_run
 
         check_run(configuration)  # a sweep has checked all of its runs before the first
 
@@ -121,9 +122,9 @@ def train(
     """
     import torch
 
-    from ablations.network_cost import count_network
-    from ablations.recorder import Recorder
-    from ablations.run_logger import make_logger, summary
+    from ablations.runs.logger import make_logger, summary
+    from ablations.runs.recorder import Recorder
+    from ablations.sizes.network_cost import count_network
     from lightning_modules.assembly import make_diagnostics, make_trainer
     from lightning_modules.classifier import TrainingDiverged
     from lightning_modules.processes import end_processes, start_processes
@@ -204,7 +205,7 @@ def fit_and_test(
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from ablations.recorder import number
+    from ablations.runs.recorder import number
     from lightning_modules.assembly import make_data_and_module
     from lightning_modules.processes import SIGTERM_EXIT
 

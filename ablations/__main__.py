@@ -5,8 +5,8 @@
 
 import sys
 
-from ablations.command_line import exit_code_of
 from ablations.commands import COMMANDS, TABLES
+from ablations.terminal.command_line import exit_code_of
 
 
 def main() -> int:

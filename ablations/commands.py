@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ablations.command_line import explain, print_table
 from ablations.errors import UserError, did_you_mean
 from ablations.files import check_results_dir
-from ablations.results import Study, StudyRun
+from ablations.studies.results import Study, StudyRun
+from ablations.terminal.command_line import explain, print_table
 
 if TYPE_CHECKING:
-    from ablations.claims import Claim
-    from ablations.verdicts import Verdict
+    from ablations.evidence.claims import Claim
+    from ablations.evidence.verdicts import Verdict
 
 TABLES = "tables"
 """The command that is meant where none is named."""
@@ -119,7 +119,7 @@ def results_folder(overrides: Sequence[str]) -> Path:
     Raises:
         UserError: It can not hold results.
     """
-    from ablations.studies import compose_runs, hydra_configuration
+    from ablations.studies.planning import compose_runs, hydra_configuration
 
     with hydra_configuration():
         places = [word for word in overrides if word.partition("=")[0] == "results_dir"]
@@ -138,8 +138,8 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
     Raises:
         UserError: A study does not exist.
     """
-    from ablations.auto_seeds import follow_study
-    from ablations.studies import hydra_configuration, plan_study, seed_budget, standing, study_names
+    from ablations.studies.planning import hydra_configuration, plan_study, seed_budget, standing, study_names
+    from ablations.sweeps.auto_seeds import follow_study
 
     known = study_names()
     if unknown := [name for name in names if name not in known]:
@@ -168,11 +168,11 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     Raises:
         UserError: A study does not exist; overrides beside the benchmark; the results can not be read.
     """
-    from ablations.auto_seeds import judge_by_looks
-    from ablations.benchmark_verdicts import judge_benchmark
-    from ablations.claims import BENCHMARK, load_claims
-    from ablations.studies import output_suffix, seed_budget, study_names
-    from ablations.verdicts import judge_study, untestable
+    from ablations.evidence.benchmark_verdicts import judge_benchmark
+    from ablations.evidence.claims import BENCHMARK, load_claims
+    from ablations.evidence.verdicts import judge_study, untestable
+    from ablations.studies.planning import output_suffix, seed_budget, study_names
+    from ablations.sweeps.auto_seeds import judge_by_looks
 
     changes = output_suffix(overrides)
     if changes and BENCHMARK in names:
@@ -229,9 +229,9 @@ def list_studies(parsed: argparse.Namespace) -> None:
     """Print every planned run and how it stands."""
     from rich.text import Text
 
-    from ablations.records import RUNNING
-    from ablations.run_tables import COLUMNS, counts, run_table
-    from ablations.watch import state_of
+    from ablations.runs.records import RUNNING
+    from ablations.sweeps.watch import state_of
+    from ablations.terminal.run_tables import COLUMNS, counts, run_table
 
     for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
         statuses = Counter(run.status for run in runs)
@@ -248,7 +248,7 @@ def judge_claims(parsed: argparse.Namespace) -> None:
         UserError: Something that the user chose cannot be.
         VerdictsDiffer: A verdict is not the recorded one.
     """
-    from ablations import verdict_tables
+    from ablations.tables import verdicts as verdict_tables
 
     recorded = verdict_tables.read_recorded(parsed.check) if parsed.check else {}
     judged = judge(*names_and_overrides(parsed.words))
@@ -269,7 +269,7 @@ def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
 
     Whatever keeps them from being judged is told in a line, because what comes before counts without them.
     """
-    from ablations.verdict_tables import console_table
+    from ablations.tables.verdicts import console_table
 
     try:
         verdicts = judge(names, overrides).verdicts
@@ -289,7 +289,7 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
     """Measure size and speed of the networks, print the table and the paths."""
-    from ablations.benchmark import benchmark
+    from ablations.evidence.benchmark import benchmark
 
     table, paths = benchmark(parsed.words)
     print_table(table)
@@ -320,7 +320,7 @@ def browse_runs(parsed: argparse.Namespace) -> None:
 def report_page(parsed: argparse.Namespace) -> None:
     """Write the report page and print its path."""
     from ablations.report.build import build_report, write_report
-    from ablations.studies import study_names
+    from ablations.studies.planning import study_names
 
     names, overrides = names_and_overrides(parsed.words)
     judged = judge(names, overrides)
@@ -336,7 +336,7 @@ def report_page(parsed: argparse.Namespace) -> None:
 
 def pack_records(parsed: argparse.Namespace) -> None:
     """Write the records of the runs that ended into one file and print its path."""
-    from ablations.record_archive import pack
+    from ablations.runs.archive import pack
 
     path, runs = pack(results_folder(_places(parsed.words)))
     print(f"{path}: {runs} runs")
@@ -344,7 +344,7 @@ def pack_records(parsed: argparse.Namespace) -> None:
 
 def unpack_records(parsed: argparse.Namespace) -> None:
     """Put the records of a file where commands read them."""
-    from ablations.record_archive import FILE_NAME, unpack
+    from ablations.runs.archive import FILE_NAME, unpack
 
     results_dir = results_folder(_places(parsed.words))
     new, there = unpack(parsed.file or results_dir / FILE_NAME, results_dir)

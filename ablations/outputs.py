@@ -6,14 +6,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ablations.figures import write_figures
-from ablations.figures_factorial import write_factorial_figure
-from ablations.figures_mechanism import write_mechanism_figures
-from ablations.figures_tuning import write_tuning_figure
-from ablations.mechanism import measured_of, write_mechanism_tables
-from ablations.results import Study, StudyRun
-from ablations.tables import write_and_show
-from ablations.tuning_tables import write_trials
+from ablations.evidence.mechanism import measured_of, write_mechanism_tables
+from ablations.figures.factorial import write_factorial_figure
+from ablations.figures.mechanism import write_mechanism_figures
+from ablations.figures.study import write_figures
+from ablations.figures.tuning import write_tuning_figure
+from ablations.studies.results import Study, StudyRun
+from ablations.tables.study import write_and_show
+from ablations.tables.tuning import write_trials
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def write_study(study: Study, runs: Sequence[StudyRun], results_dir: Path) -> Ou
     runs that are shared with a study that asked for it.
 
     Raises:
-        ValueError: As `ablations.results.outcomes`.
+        ValueError: As `ablations.studies.results.outcomes`.
         OSError: The results cannot be written.
     """
     in_tables, in_figures = results_dir / "tables", results_dir / "figures"

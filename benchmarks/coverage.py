@@ -3,9 +3,9 @@
     python -m benchmarks.coverage [--samples 100000]
 
 Draws samples of n paired differences whose true mean is 0 and prints, for n = 6, 10 and 20 seeds, in how
-many per cent of them the 95 % interval of `ablations.statistics` holds 0, and in how many the sign-flip
-test says p <= 0.05 all the same. The functions are those of tables and verdicts; the tests assert the
-coverages that the docstring of `mean_interval` states.
+many per cent of them the 95 % interval of `ablations.statistics.paired` holds 0, and in how many the
+sign-flip test says p <= 0.05 all the same. The functions are those of tables and verdicts; the tests assert
+the coverages that the docstring of `mean_interval` states.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ablations.statistics import seed_band, sign_flip_p
+from ablations.statistics.paired import seed_band, sign_flip_p
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 

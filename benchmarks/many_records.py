@@ -30,10 +30,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ablations import environment
-from ablations.histories import HISTORY_COLUMNS
-from ablations.records import COMPLETED, DIVERGED, SCHEMA, SCHEMA_VERSION
-from ablations.studies import PlannedRun, hydra_configuration, plan_study
+from ablations.runs import environment
+from ablations.runs.histories import HISTORY_COLUMNS
+from ablations.runs.records import COMPLETED, DIVERGED, SCHEMA, SCHEMA_VERSION
+from ablations.studies.planning import PlannedRun, hydra_configuration, plan_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STUDY = "intermediate_activation"
@@ -51,7 +51,7 @@ def overrides(seeds: int, results_dir: Path) -> list[str]:
 
 def write_results(seeds: int, results_dir: Path) -> None:
     """Write a run per arm and seed."""
-    from ablations.network_cost import count_network  # imports torch, which no command below needs
+    from ablations.sizes.network_cost import count_network  # imports torch, which no command below needs
 
     with hydra_configuration():
         _, runs = plan_study(STUDY, overrides(seeds, results_dir))
@@ -122,7 +122,7 @@ def write(words: Sequence[str]) -> None:
 
 def plan(words: Sequence[str]) -> None:
     """Plan a sweep over the study."""
-    from ablations.sweep import plan_sweep
+    from ablations.sweeps.sweep import plan_sweep
 
     with hydra_configuration():
         plan_sweep([f"study={words[0]}", *words[1:]])
@@ -130,9 +130,9 @@ def plan(words: Sequence[str]) -> None:
 
 def tables(words: Sequence[str]) -> None:
     """Do what `python -m ablations STUDY ...` does, without figures."""
-    from ablations.command_line import print_table
     from ablations.commands import load_studies
-    from ablations.tables import write_and_show
+    from ablations.tables.study import write_and_show
+    from ablations.terminal.command_line import print_table
 
     for study, runs, results_dir in load_studies(words[:1], words[1:]):
         _, shown = write_and_show(study, runs, results_dir / "tables")

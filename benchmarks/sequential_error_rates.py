@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 from scipy import stats
 
-from ablations.sequential import looks, nominal_levels, t_levels
+from ablations.statistics.sequential import looks, nominal_levels, t_levels
 
 ALPHA = 0.05
 MARGIN = 0.5

@@ -1,8 +1,8 @@
 """Sphinx: the documentation as a site, `make docs`.
 
 The reference is made from the code as the site is built: `config_reference.py` from the comments of conf/,
-`record_reference.py` from ablations/records.py, the Python API from docstrings (`docstrings.py`). It lies in
-reference/generated, which git ignores.
+`record_reference.py` from ablations/runs/records.py, the Python API from docstrings (`docstrings.py`). It
+lies in reference/generated, which git ignores.
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""The record's schema as a page, from ablations/records.py and lightning_modules/diagnostics.py."""
+"""The record's schema as a page, from ablations/runs/records.py and lightning_modules/diagnostics.py."""
 
 import ast
 import inspect
 from pathlib import Path
 
-from ablations import histories, records
+from ablations.runs import histories, records
 from lightning_modules import diagnostics
 
 

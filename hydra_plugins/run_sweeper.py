@@ -1,4 +1,4 @@
-"""`hydra/sweeper=runs`: Hydra's way into `ablations.sweep`.
+"""`hydra/sweeper=runs`: Hydra's way into `ablations.sweeps.sweep`.
 
 Hydra loads sweepers from the namespace package hydra_plugins alone; this file is all there is of ours.
 """
@@ -47,10 +47,10 @@ class RunSweeper(Sweeper):
         print_verdicts_of(arguments)
 
     def _sweep(self, arguments: list[str]) -> None:
-        from ablations.auto_seeds import sweep_auto_seeds
-        from ablations.studies import seed_budget
-        from ablations.sweep import plan_sweep, sweep
-        from ablations.tuning import tune_studies
+        from ablations.studies.planning import seed_budget
+        from ablations.sweeps.auto_seeds import sweep_auto_seeds
+        from ablations.sweeps.sweep import plan_sweep, sweep
+        from ablations.sweeps.tuning import tune_studies
 
         if seed_budget(arguments) is None:
             tune_studies(arguments, self.launcher)
@@ -62,7 +62,7 @@ class RunSweeper(Sweeper):
 def print_verdicts_of(arguments: list[str]) -> None:
     """Print what the records say of the claims about the studies of a sweep, where it is over studies."""
     from ablations.commands import print_verdicts
-    from ablations.sweep import split_studies
+    from ablations.sweeps.sweep import split_studies
 
     studies, overrides = split_studies(arguments)
     if studies:

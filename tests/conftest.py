@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from ablations import environment
+from ablations.runs import environment
 from lightning_modules.classifier import Classifier
 from lightning_modules.data.images import ImageDataModule, Part
 from lightning_modules.networks.blocks import LinearShortcut, SameMaxPool2d

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import run
-from ablations.records import RunDirectory
+from ablations.runs.records import RunDirectory
 from benchmarks.interrupted_sweeps import wait_at_most
 
 pytestmark = pytest.mark.slow

@@ -17,10 +17,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from ablations.check import check_run
-from ablations.configuration import CONFIG_DIR, NOT_GROUPS, RunConfiguration, is_group
 from ablations.errors import UserError
-from ablations.studies import compose_runs, hydra_configuration, plan_study
+from ablations.runs.check import check_run
+from ablations.runs.configuration import CONFIG_DIR, NOT_GROUPS, RunConfiguration, is_group
+from ablations.studies.planning import compose_runs, hydra_configuration, plan_study
 from lightning_modules.assembly import make_task
 from lightning_modules.initialization import initialize
 from lightning_modules.networks.separable import SeparableConvNorm

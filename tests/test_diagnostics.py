@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import run
-from ablations.check import check_run
-from ablations.configuration import RunConfiguration
-from ablations.records import RunDirectory, measured_diagnostics
-from ablations.studies import PlannedRun, compose_runs, hydra_configuration, standing
+from ablations.runs.check import check_run
+from ablations.runs.configuration import RunConfiguration
+from ablations.runs.records import RunDirectory, measured_diagnostics
+from ablations.studies.planning import PlannedRun, compose_runs, hydra_configuration, standing
 
 pytestmark = pytest.mark.slow
 

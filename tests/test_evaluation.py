@@ -9,13 +9,13 @@ import timm
 import torch
 
 import run
-from ablations import command_line
-from ablations.check import check_run
-from ablations.configuration import RunConfiguration
 from ablations.errors import UserError
-from ablations.records import RunDirectory
-from ablations.studies import PlannedRun, compose_runs, hydra_configuration, plan_study, standing
-from ablations.sweep import plan_sweep
+from ablations.runs.check import check_run
+from ablations.runs.configuration import RunConfiguration
+from ablations.runs.records import RunDirectory
+from ablations.studies.planning import PlannedRun, compose_runs, hydra_configuration, plan_study, standing
+from ablations.sweeps.sweep import plan_sweep
+from ablations.terminal import command_line
 from lightning_modules.assembly import make_data_and_module
 
 pytestmark = pytest.mark.slow

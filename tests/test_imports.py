@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ablations.configuration import CONFIG_DIR
+from ablations.runs.configuration import CONFIG_DIR
 
 ROOT = CONFIG_DIR.parent
 HEAVY = ("torch", "lightning", "torchmetrics", "torchvision", "pandas", "matplotlib", "wandb", "scipy")
@@ -30,11 +30,11 @@ def test_import_contracts_hold():
     "module",
     [
         "run",
-        "ablations.command_line",
-        "ablations.configuration",
-        "ablations.records",
-        "ablations.studies",
-        "ablations.sweep",
+        "ablations.terminal.command_line",
+        "ablations.runs.configuration",
+        "ablations.runs.records",
+        "ablations.studies.planning",
+        "ablations.sweeps.sweep",
         "hydra_plugins.run_sweeper",
     ],
 )

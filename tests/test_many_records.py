@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ablations import __main__ as command
-from ablations.records import RunDirectory
+from ablations.runs.records import RunDirectory
 from benchmarks import many_records
 
 SEEDS = 12

@@ -21,7 +21,7 @@ from ablations.dashboards.links import (
 )
 from ablations.dashboards.place import Place
 from ablations.errors import UserError
-from ablations.results import Study, StudyRun
+from ablations.studies.results import Study, StudyRun
 
 LEET = (sys.executable, "-m", "wandb", "leet")
 SHOWN = 27

@@ -5,13 +5,13 @@ import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from ablations.claims import BENCHMARK
 from ablations.commands import Judged, judge, load_studies, names_and_overrides, print_paths
 from ablations.dashboards.place import Place, find_place, sign_in
 from ablations.errors import RunsFailed, UserError
+from ablations.evidence.claims import BENCHMARK
 from ablations.files import write_atomically
-from ablations.results import Study, StudyRun
-from ablations.studies import study_names
+from ablations.studies.planning import study_names
+from ablations.studies.results import Study, StudyRun
 
 Loaded = list[tuple[Study, Sequence[StudyRun]]]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.records import RunDirectory, UnreadableRecord
-from ablations.results import Study, StudyRun
+from ablations.runs.records import RunDirectory, UnreadableRecord
+from ablations.studies.results import Study, StudyRun
 
 OFFLINE_FOLDER = re.compile(r"offline-run-(?P<begun>\d{8}_\d{6})-(?P<id>.+)")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablations.errors import UserError
 from ablations.files import check_results_dir
-from ablations.studies import compose_runs, hydra_configuration
+from ablations.studies.planning import compose_runs, hydra_configuration
 
 GET_A_KEY = (
     "no W&B API key: `wandb login` says where to get one and asks for it; where nobody can type, set "

@@ -16,13 +16,13 @@ import wandb_workspaces.reports.v2 as wr
 from ablations.dashboards.links import logged_id
 from ablations.dashboards.place import Place
 from ablations.dashboards.summary import ARTIFACTS, Summary, figure_key, table_key
-from ablations.figures import looks_of
-from ablations.records import COMPLETED, STATUSES
-from ablations.results import METRICS, Arm, Study, StudyRun, baseline_first
+from ablations.evidence.verdicts import Verdict
+from ablations.figures.study import looks_of
+from ablations.runs.records import COMPLETED, STATUSES
+from ablations.studies.results import METRICS, Arm, Study, StudyRun, baseline_first
 from ablations.table_files import NO_VALUE, markdown_tables
-from ablations.tables import markdown_table
-from ablations.verdict_tables import verdict_panels
-from ablations.verdicts import Verdict
+from ablations.tables.study import markdown_table
+from ablations.tables.verdicts import verdict_panels
 
 TITLE = "Xception ablations"
 TITLE_CHARACTERS = 128

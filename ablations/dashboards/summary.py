@@ -20,10 +20,10 @@ import pandas as pd
 from ablations.dashboards.links import OfflineRun, offline_runs
 from ablations.dashboards.place import Place, quiet_wandb
 from ablations.errors import UserError
+from ablations.evidence.verdicts import Verdict
 from ablations.outputs import write_study
-from ablations.results import Study, StudyRun
-from ablations.verdict_tables import write_verdicts
-from ablations.verdicts import Verdict
+from ablations.studies.results import Study, StudyRun
+from ablations.tables.verdicts import write_verdicts
 
 LAYOUT = 1
 """Raised when the same results are to give another run."""
@@ -99,7 +99,7 @@ def write_outputs(
     """Write tables and figures anew from the records, so that all of it is of one moment.
 
     Raises:
-        ValueError: As `ablations.results.outcomes`.
+        ValueError: As `ablations.studies.results.outcomes`.
         OSError: The results cannot be written.
     """
     written, drawn = write_verdicts(verdicts, studies, place.results_dir / "tables", suffix), []

@@ -24,13 +24,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ablations.commands import Judged
-from ablations.configuration import is_outside_identity
-from ablations.figures import COLORS
+from ablations.figures.study import COLORS
 from ablations.files import write_atomically
-from ablations.records import COMPLETED, MISSING, STATUSES, RunDirectory, UnreadableRecord
 from ablations.report.claims import claim_entries, verdict_counts
 from ablations.report.study import status_counts, study_data, study_section
-from ablations.results import Study, StudyRun
+from ablations.runs.configuration import is_outside_identity
+from ablations.runs.records import COMPLETED, MISSING, STATUSES, RunDirectory, UnreadableRecord
+from ablations.studies.results import Study, StudyRun
 
 FOLDER = Path(__file__).parent / "page"
 
@@ -54,7 +54,7 @@ def build_report(
         overrides: What they were varied by on the command line.
 
     Raises:
-        ValueError: As `ablations.results.outcomes`.
+        ValueError: As `ablations.studies.results.outcomes`.
     """
     sections, data = [], []
     for study, runs in studies:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ablations.claims import LOWER, NO_DIFFERENCE
+from ablations.evidence.claims import LOWER, NO_DIFFERENCE
+from ablations.evidence.verdicts import CONTRADICTED, HOLDS, NOT_TESTABLE, UNDECIDED, Compared, Verdict
 from ablations.report.runs import short
 from ablations.report.study import claim_set
 from ablations.table_files import NO_VALUE
-from ablations.verdict_tables import claimed, difference, metric_label, shown_hours, shown_p, to_decide, unit
-from ablations.verdicts import CONTRADICTED, HOLDS, NOT_TESTABLE, UNDECIDED, Compared, Verdict
+from ablations.tables.verdicts import claimed, difference, metric_label, shown_hours, shown_p, to_decide, unit
 
 MARKS = {HOLDS: "✓", CONTRADICTED: "✕", UNDECIDED: "?", NOT_TESTABLE: "–"}
 """Beside the words, so that a verdict is not told by its colour."""

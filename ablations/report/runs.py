@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablations.records import COMPLETED, DONE, METRIC_LABELS, metric_names
-from ablations.results import METRICS, Study, StudyRun, final_value
+from ablations.runs.records import COMPLETED, DONE, METRIC_LABELS, metric_names
+from ablations.studies.results import METRICS, Study, StudyRun, final_value
 
 DIGITS = 6
 """Of the numbers in curves."""

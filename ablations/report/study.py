@@ -11,17 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from ablations.audit import NOTHING, RULE, Audit, audit_rows, audit_study
-from ablations.claims import BENCHMARK
-from ablations.configuration import is_outside_identity
-from ablations.contrasts import arm_values, contrast_values
-from ablations.figures import COLORS, DASHES, MARKERS
-from ablations.records import COMPLETED, DIVERGED, DONE, STATUSES
+from ablations.evidence.audit import NOTHING, RULE, Audit, audit_rows, audit_study
+from ablations.evidence.claims import BENCHMARK
+from ablations.evidence.contrasts import arm_values, contrast_values
+from ablations.evidence.verdicts import Verdict
+from ablations.figures.study import COLORS, DASHES, MARKERS
 from ablations.report.runs import ABSENT, Grids, curves, flat_record, pool, quantities, run_entry
-from ablations.results import METRICS, Outcome, Study, StudyRun, baseline_first, outcomes
+from ablations.runs.configuration import is_outside_identity
+from ablations.runs.records import COMPLETED, DIVERGED, DONE, STATUSES
+from ablations.studies.results import METRICS, Outcome, Study, StudyRun, baseline_first, outcomes
 from ablations.table_files import NO_VALUE, csv_text, latex_page, markdown_page
-from ablations.tables import pair_by_seed, study_contents, study_subtitle
-from ablations.verdicts import Verdict
+from ablations.tables.study import pair_by_seed, study_contents, study_subtitle
 
 RESULTS = "study/results"
 """The set of all runs of a study that have a result."""
@@ -53,7 +53,7 @@ def study_section(
         figures: Its figures as `ablations.report.build.read_figures` gives them.
 
     Raises:
-        ValueError: As `ablations.results.outcomes`.
+        ValueError: As `ablations.studies.results.outcomes`.
     """
     by_arm = outcomes(study, runs)
     numbers, panels, notes = study_contents(study, runs)

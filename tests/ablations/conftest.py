@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablations.configuration import RunConfiguration
-from ablations.histories import History
-from ablations.records import SCHEMA, SCHEMA_VERSION, RunDirectory
-from ablations.results import (
+from ablations.runs.configuration import RunConfiguration
+from ablations.runs.histories import History
+from ablations.runs.records import SCHEMA, SCHEMA_VERSION, RunDirectory
+from ablations.studies.planning import compose_runs, hydra_configuration
+from ablations.studies.results import (
     Arm,
     Design,
     Factor,
@@ -24,7 +25,6 @@ from ablations.results import (
     Trial,
     Tuning,
 )
-from ablations.studies import compose_runs, hydra_configuration
 
 STEPS_PER_EPOCH = 94
 

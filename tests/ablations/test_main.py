@@ -10,9 +10,9 @@ from hydra.core.global_hydra import GlobalHydra
 
 from ablations import __main__ as command
 from ablations import commands
-from ablations.claims import load_claims
 from ablations.commands import COMMANDS, names_and_overrides, print_verdicts
-from ablations.studies import PlannedRun, hydra_configuration, plan_study, study_names
+from ablations.evidence.claims import load_claims
+from ablations.studies.planning import PlannedRun, hydra_configuration, plan_study, study_names
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from hydra import compose
 from hydra.utils import get_class
 
-from ablations.configuration import CONFIG_NAME, quote_option_names
-from ablations.studies import hydra_configuration, plan_study, seed_budget
-from ablations.sweep import plan_sweep, split_studies
+from ablations.runs.configuration import CONFIG_NAME, quote_option_names
+from ablations.studies.planning import hydra_configuration, plan_study, seed_budget
+from ablations.sweeps.sweep import plan_sweep, split_studies
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 

@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 import yaml
 
-from ablations import histories, records
-from ablations.configuration import CONFIG_DIR
+from ablations.runs import histories, records
+from ablations.runs.configuration import CONFIG_DIR
 from lightning_modules import diagnostics
 from tests.documentation.blocks import REPOSITORY
 

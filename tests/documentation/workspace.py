@@ -24,12 +24,12 @@ import lightning_modules.data
 import lightning_modules.networks
 import run
 from ablations import __main__ as ablations_command
-from ablations import command_line
-from ablations.claims import load_claims
-from ablations.configuration import CONFIG_DIR, default_option
-from ablations.network_cost import count_network
-from ablations.studies import PlannedRun, compose_runs, hydra_configuration, plan_study
-from ablations.sweep import plan_sweep
+from ablations.evidence.claims import load_claims
+from ablations.runs.configuration import CONFIG_DIR, default_option
+from ablations.sizes.network_cost import count_network
+from ablations.studies.planning import PlannedRun, compose_runs, hydra_configuration, plan_study
+from ablations.sweeps.sweep import plan_sweep
+from ablations.terminal import command_line
 from tests.documentation.blocks import Block
 
 EXTENSIBLE = (lightning_modules.data, lightning_modules.networks)
@@ -73,8 +73,9 @@ class Workspace:
     @contextmanager
     def used(self) -> Iterator[None]:
         """Make it the working directory, its conf/ the configuration, its packages part of ours."""
-        for module in pkgutil.iter_modules(ablations.__path__):  # else a later one keeps the copy's conf/
-            importlib.import_module(f"ablations.{module.name}")
+        # All of them now: one that is imported later would keep the copy's conf/.
+        for module in pkgutil.walk_packages(ablations.__path__, "ablations."):
+            importlib.import_module(module.name)
         before = set(sys.modules)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)

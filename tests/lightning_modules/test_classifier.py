@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
-from ablations.recorder import Recorder
-from ablations.records import RunDirectory
+from ablations.runs.recorder import Recorder
+from ablations.runs.records import RunDirectory
 from lightning_modules.classifier import TrainingDiverged
 from lightning_modules.tasks import SingleLabel
 

@@ -9,9 +9,9 @@ from lightning.pytorch import Callback
 from torch import multiprocessing, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ablations import environment
-from ablations.recorder import Recorder
-from ablations.records import RunDirectory
+from ablations.runs import environment
+from ablations.runs.recorder import Recorder
+from ablations.runs.records import RunDirectory
 from lightning_modules.assembly import make_trainer
 from lightning_modules.classifier import TrainingDiverged
 from lightning_modules.data.images import EpochSampler, sequential_selections

@@ -23,9 +23,9 @@ from hydra.utils import instantiate
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ablations.configuration import RunConfiguration
 from ablations.errors import UserError
-from ablations.studies import compose_runs, hydra_configuration
+from ablations.runs.configuration import RunConfiguration
+from ablations.studies.planning import compose_runs, hydra_configuration
 from lightning_modules.data.images import ImageBatches, Part, Selection
 from lightning_modules.initialization import initialize
 from lightning_modules.weights import (

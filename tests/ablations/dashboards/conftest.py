@@ -14,8 +14,8 @@ import pytest
 
 from ablations import __main__ as command
 from ablations.dashboards.place import Place, find_place
-from ablations.results import Study, StudyRun
-from ablations.studies import PlannedRun, hydra_configuration, plan_study, standing
+from ablations.studies.planning import PlannedRun, hydra_configuration, plan_study, standing
+from ablations.studies.results import Study, StudyRun
 from tests.ablations.dashboards.server import WandbServer, serve
 
 NAMES = ("residual", "intermediate_activation")

@@ -8,7 +8,7 @@ import pytest
 from ablations.dashboards.place import find_place
 from ablations.dashboards.report import make_report, specification
 from ablations.dashboards.summary import Summary, figure_key
-from ablations.verdicts import judge_study
+from ablations.evidence.verdicts import judge_study
 from lightning_modules.wandb_logging import TolerantWandbLogger
 from tests.ablations.dashboards.conftest import SEEDS, WRITTEN, only, records_of
 
@@ -100,7 +100,7 @@ def test_a_study_without_a_logged_run_says_so(place, studies, summary):
 
 
 def test_verdicts_stand_in_all_and_with_their_study(place, studies, summary):
-    from ablations.claims import load_claims
+    from ablations.evidence.claims import load_claims
 
     claims = load_claims()
     verdicts = [verdict for study, runs in studies for verdict in judge_study(claims, study, runs)]

@@ -12,7 +12,7 @@ import pytest
 from ablations.dashboards import sync as module
 from ablations.dashboards.sync import BEFORE, RUNNING, UPLOADED, sync, waiting
 from ablations.errors import RunsFailed
-from ablations.records import RunDirectory
+from ablations.runs.records import RunDirectory
 from lightning_modules.wandb_logging import TolerantWandbLogger
 
 STAND_IN = """

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from ablations.claims import HIGHER, NO_DIFFERENCE, Claim, Comparison
 from ablations.commands import Judged
-from ablations.records import RunDirectory
+from ablations.evidence.claims import HIGHER, NO_DIFFERENCE, Claim, Comparison
+from ablations.evidence.verdicts import judge_study, untestable
 from ablations.report.build import build_report, write_report
-from ablations.results import Arm, Study, StudyRun
-from ablations.verdicts import judge_study, untestable
+from ablations.runs.records import RunDirectory
+from ablations.studies.results import Arm, Study, StudyRun
 
 CHROMIUM = Path("/usr/bin/chromium")
 EVIL = "</script><img src=x onerror=alert(1)>"

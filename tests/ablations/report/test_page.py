@@ -180,7 +180,7 @@ def test_sort_a_table(open_page, written: Path) -> None:
     ],
 )
 def test_copy_the_table(open_page, made_up, written: Path, form: str, begins: str) -> None:
-    from ablations.tables import latex_table, markdown_table, study_table
+    from ablations.tables.study import latex_table, markdown_table, study_table
 
     study, runs, _ = made_up
     wanted = {

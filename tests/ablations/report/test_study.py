@@ -5,7 +5,7 @@ import pytest
 from ablations.report.build import read_histories, read_problems
 from ablations.report.claims import claim_entries, verdict_counts
 from ablations.report.study import RESULTS, claim_set, configuration_differences, study_data, study_section
-from ablations.tables import latex_table, markdown_table, study_table
+from ablations.tables.study import latex_table, markdown_table, study_table
 
 
 @pytest.fixture
@@ -168,8 +168,8 @@ def test_claims_are_drawn_to_one_scale(made_up) -> None:
 
 
 def test_a_claim_without_a_pair_has_no_picture(made_up, residual_study, make_run) -> None:
-    from ablations.claims import HIGHER, Claim, Comparison
-    from ablations.verdicts import judge_study
+    from ablations.evidence.claims import HIGHER, Claim, Comparison
+    from ablations.evidence.verdicts import judge_study
 
     comparison = Comparison({"with": 1.0, "without": -1.0}, "test_top1", HIGHER, 0.01)
     claim = Claim("c", "C.", "nowhere", "residual", (comparison,))

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from ablations.configuration import NOT_IDENTITY
-from ablations.studies import compose_runs, hydra_configuration
+from ablations.runs.configuration import NOT_IDENTITY
+from ablations.studies.planning import compose_runs, hydra_configuration
 from lightning_modules.data import checksums
 
 

@@ -1,0 +1,246 @@
+"""Whether two factors act together: whether a line's distance to the baseline's line changes along the axis.
+
+Per seed and level of the axis, the distance there minus the distance at the baseline's level; and over all
+levels the slope of the distance per doubling of the position. A seed enters where it has the runs for it:
+failed, running and missing runs leave it out, a diverged run counts as chance (`ablations.studies.results`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablations.statistics.paired import PairedEstimate, paired_difference, slopes
+from ablations.studies.results import METRICS, Design, Outcome, Study
+from ablations.table_files import NO_VALUE
+
+SPLITS = {"val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How much further from the baseline's line a line is at one level of the axis than at the baseline's.
+
+    Attributes:
+        level: Of the axis.
+        position: There.
+        seeds: Those that have all four runs.
+        of_seeds: Of each, in percentage points, `(n,)`.
+        estimate: Of their mean; None without a seed.
+    """
+
+    level: str
+    position: float
+    seeds: tuple[int, ...]
+    of_seeds: np.ndarray
+    estimate: PairedEstimate | None
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Whether a line's distance to the baseline's line changes along the axis, in one set of arms.
+
+    Attributes:
+        part: The arms' levels of the factors beside axis and lines.
+        line: Level of the factor that is drawn as lines.
+        split: "val" or "test".
+        distances: At each level of the axis but the baseline's.
+        slopes: Percentage points per doubling of the position, of each seed that has every level, `(n,)`.
+        slope: Of their mean; None without a seed.
+    """
+
+    part: Mapping[str, str]
+    line: str
+    split: str
+    distances: tuple[Distance, ...]
+    slopes: np.ndarray
+    slope: PairedEstimate | None
+
+
+def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[Interaction]:
+    """Of every set of arms and every line but the baseline's, validation before test.
+
+    Args:
+        study: With a design.
+        by_arm: Its `outcomes`.
+    """
+    design = _design(study)
+    base_level, base_line = (design.levels[study.baseline][axis] for axis in (design.x, design.lines))
+    x_levels = list(design.factor(design.x).levels)
+    found = []
+    for part in design.parts():
+        for line in design.factor(design.lines).levels:
+            if line == base_line:
+                continue
+            for split in SPLITS:
+                name = f"{split}_{study.metric}"
+                apart = {
+                    level: _apart(
+                        by_arm[design.arm(part | {design.x: level, design.lines: line})],
+                        by_arm[design.arm(part | {design.x: level, design.lines: base_line})],
+                        name,
+                    )
+                    for level in x_levels
+                }
+                at = {
+                    level: design.positions[design.arm(part | {design.x: level, design.lines: base_line})]
+                    for level in x_levels
+                }
+                distances = []
+                for level in x_levels:
+                    if level != base_level:
+                        seeds = sorted(apart[level].keys() & apart[base_level].keys())
+                        values = np.array([apart[level][seed] - apart[base_level][seed] for seed in seeds])
+                        distances.append(Distance(level, at[level], tuple(seeds), values, _estimate(values)))
+                complete = sorted(set.intersection(*(set(seeds) for seeds in apart.values())))
+                of_seeds = np.array([[apart[level][seed] for level in x_levels] for seed in complete])
+                # Segments that are all of one size, as in a very narrow network, have no slope.
+                sloped = complete and len(set(at.values())) > 1
+                values = slopes(np.log2(list(at.values())), of_seeds) if sloped else np.empty(0)
+                found.append(Interaction(part, line, split, tuple(distances), values, _estimate(values)))
+    return found
+
+
+def _apart(of_arm: Sequence[Outcome], of_base: Sequence[Outcome], name: str) -> dict[int, float]:
+    """Arm minus base in percentage points, by seed, of the seeds that both have."""
+    base = {outcome.run.seed: outcome.final[name] for outcome in of_base}
+    return {
+        outcome.run.seed: 100 * (outcome.final[name] - base[outcome.run.seed])
+        for outcome in of_arm
+        if outcome.run.seed in base
+    }
+
+
+def _estimate(values: np.ndarray) -> PairedEstimate | None:
+    if not len(values):
+        return None
+    # A fixed generator: a table rebuilt from the same records is the same table.
+    return paired_difference(values, np.zeros(len(values)), np.random.default_rng(0))
+
+
+def _design(study: Study) -> Design:
+    assert study.design is not None, "a study of factors has a design"
+    return study.design
+
+
+# What a person reads
+
+
+def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
+    """The interaction as numbers: a row per set, line and level, and one per slope.
+
+    Columns: one per factor beside axis and lines; that of the lines; quantity ("difference of differences" or
+    "slope"); that of the axis (missing for a slope) and position; n, the seeds; and in percentage points (a
+    slope: per doubling of the position) val_pp and test_pp, each as _mean, _ci_low, _ci_high and _p.
+
+    Args:
+        study: With a design.
+        by_arm: Its `outcomes`.
+    """
+    design = _design(study)
+    rows: list[dict[str, Any]] = []
+    found = interactions(study, by_arm)
+    for val, test in zip(found[::2], found[1::2], strict=True):
+        head = {**val.part, design.lines: val.line}
+        for here, there in zip(val.distances, test.distances, strict=True):
+            rows.append(
+                head
+                | {"quantity": "difference of differences", design.x: here.level, "position": here.position}
+                | {"n": len(here.seeds)}
+                | _columns("val", here.estimate)
+                | _columns("test", there.estimate)
+            )
+        rows.append(
+            head
+            | {"quantity": "slope", design.x: np.nan, "position": np.nan, "n": len(val.slopes)}
+            | _columns("val", val.slope)
+            | _columns("test", test.slope)
+        )
+    return pd.DataFrame(rows)
+
+
+def _columns(split: str, estimate: PairedEstimate | None) -> dict[str, float]:
+    names = [f"{split}_pp_{part}" for part in ("mean", "ci_low", "ci_high", "p")]
+    if estimate is None:
+        return dict.fromkeys(names, np.nan)
+    return dict(zip(names, (estimate.mean, estimate.low, estimate.high, estimate.p), strict=True))
+
+
+def interaction_panel(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
+    """`interaction_table` as text: one row per interval, named in words."""
+    design = _design(study)
+    base = design.levels[study.baseline]
+    lines, steps = design.factor(design.lines).levels, design.factor(design.x).levels
+    rows = []
+    for _, row in interaction_table(study, by_arm).iterrows():
+        sets = ", ".join(factor.levels[row[factor.name]] for factor in design.others())
+        difference = f"{lines[row[design.lines]]} minus {lines[base[design.lines]]}"
+        if row["quantity"] == "slope":
+            what = "slope per doubling"
+        else:
+            what = f"{steps[row[design.x]]}, less that at {steps[base[design.x]]}"
+        rows.append(
+            {"interaction": f"{difference}: {what}"}
+            | ({"arms": sets} if sets else {})
+            | {"seeds": str(row["n"])}
+            | {f"{word}, pp": _text(row, f"{split}_pp") for split, word in SPLITS.items()}
+        )
+    return pd.DataFrame(rows)
+
+
+def _text(row: pd.Series, name: str) -> str:
+    mean, low, high, p = (row[f"{name}_{part}"] for part in ("mean", "ci_low", "ci_high", "p"))
+    if pd.isna(mean):
+        return NO_VALUE
+    text = _with_interval(PairedEstimate(row["n"], mean, low, high, p))
+    return f"{text} " + ("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+
+
+def _two(value: float) -> str:
+    """A slope is a fraction of a difference, so it has one decimal more; no "-0.00"."""
+    return f"{round(value, 6):+z.2f}"
+
+
+def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
+    """The slope of one line in one set as a sentence.
+
+    Args:
+        study: With a design.
+        pair: Its validation and its test.
+    """
+    design = _design(study)
+    validation, test = pair
+    lines = design.factor(design.lines).levels
+    sets = ", ".join(factor.levels[validation.part[factor.name]] for factor in design.others())
+    base = lines[design.levels[study.baseline][design.lines]]
+    what = f"{sets}{': ' if sets else ''}{lines[validation.line]} minus {base}"
+    if validation.slope is None or test.slope is None:
+        return f"{what}: no slope, because no seed has a result at every level."
+    return (
+        f"{what}, slope per doubling: validation {_with_interval(validation.slope)} pp, "
+        f"test {_with_interval(test.slope)} pp (n = {validation.slope.n})."
+    )
+
+
+def _with_interval(estimate: PairedEstimate) -> str:
+    if np.isnan(estimate.low):  # one seed, or seeds without spread
+        return _two(estimate.mean)
+    return f"{_two(estimate.mean)} [{_two(estimate.low)}, {_two(estimate.high)}]"
+
+
+def interaction_notes(study: Study) -> list[str]:
+    """What the panel's numbers are."""
+    design = _design(study)
+    base = design.levels[study.baseline]
+    line, step = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
+    return [
+        f"Interaction: per seed, {METRICS[study.metric].label} of a line minus that of “{line}” with the "
+        f"same {design.factor(design.x).label}, less the same difference at “{step}”, in percentage points "
+        "(pp); above 0, the line gains. Mean over the seeds that have all four runs, 95 % t interval and "
+        "two-sided sign-flip test, not corrected for the number of comparisons.",
+        "Slope per doubling: that difference over the logarithm to base 2 of the position on the axis "
+        f"({design.axis}), by least squares per seed, in pp; mean over the seeds that have a result in every "
+        "arm of the two lines, with the same interval and test. A straight line need not fit.",
+    ]

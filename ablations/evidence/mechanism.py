@@ -1,0 +1,380 @@
+"""Measured mechanism of a study: what its runs' diagnostics say, per arm and layer, over the seeds.
+
+Read are the rows of diagnostics.csv (`lightning_modules.diagnostics`). Of each quantity (`QUANTITIES`) some
+moments of the training are shown; per moment each run gives a value per layer, and each arm a mean over its
+seeds with a 95 % t interval. A gradient's norm is that of a whole layer as the paper counts them: of the two
+operations of a separable convolution taken together. Where it is averaged, the logarithm is: mean and
+interval are then of the geometric mean. Layers that one arm has and another has not (intermediate
+activations, shortcuts) keep their place between the others.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablations.files import write_atomically
+from ablations.runs.records import DONE, RunDirectory, planned_epochs
+from ablations.statistics.paired import Estimate, mean_interval
+from ablations.studies.results import Study, StudyRun, baseline_first
+from ablations.table_files import NO_VALUE, csv_text, markdown_page
+
+EARLY = 20
+"""Steps from the first that count as the first ones."""
+
+HEAD = "head"
+"""Name of the block behind the last module: the logistic regression, and fully connected layers."""
+
+MAIN, BETWEEN, SHORTCUT = "main", "between", "shortcut"
+"""Kinds of layers: on the way through the network, an intermediate activation, a shortcut's projection."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A part of the training that a quantity is shown at.
+
+    Attributes:
+        name: In the table for programs, "first_step".
+        label: As a person reads it.
+        holds: Row of diagnostics.csv and planned epochs -> whether the row is of it.
+    """
+
+    name: str
+    label: str
+    holds: Callable[[Row, int], bool]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that is measured of every layer.
+
+    Attributes:
+        name: Of the diagnostic, "dead_units"; in the names of files as well.
+        title: "Dead units".
+        axis: With its unit, "dead units (% of a layer's)".
+        unit: Of a number in a table, "%"; "" for none.
+        logarithmic: Whether it is averaged, and drawn, on a logarithmic scale.
+        of_weights: Whether it is a norm over weights: that of a layer is over all of its weights.
+        moments: That are shown, in order.
+        note: What a reader must know.
+        value: Row -> the value, in the unit.
+    """
+
+    name: str
+    title: str
+    axis: str
+    unit: str
+    logarithmic: bool
+    of_weights: bool
+    moments: tuple[Moment, ...]
+    note: str
+    value: Callable[[Row], float]
+
+
+QUANTITIES = (
+    Quantity(
+        "dead_units",
+        "Dead units",
+        "dead units (% of the layer)",
+        "%",
+        False,
+        False,
+        (
+            Moment("first_epoch", "after the first epoch", lambda row, epochs: row["epoch"] == 1),
+            Moment("last_epoch", "after the last epoch", lambda row, epochs: row["epoch"] == epochs),
+        ),
+        "Dead: a ReLU's channel that is zero everywhere, on the first validation images; a channel of "
+        "another activation that hardly varies. These are two measures: compare ReLU with ELU with care.",
+        lambda row: 100 * row["value"],
+    ),
+    Quantity(
+        "effective_rank",
+        "Effective rank after the spatial operation",
+        "effective rank (% of the channels)",
+        "%",
+        False,
+        False,
+        (
+            Moment("before_training", "before the first step", lambda row, epochs: row["epoch"] == 0),
+            Moment("last_epoch", "after the last epoch", lambda row, epochs: row["epoch"] == epochs),
+        ),
+        "Effective rank: in how many directions the channels vary over positions and images, as a share of "
+        "their number: 100 % where none follows from others.",
+        lambda row: 100 * row["value"] / row["channels"],
+    ),
+    Quantity(
+        "gradient_norm",
+        "Gradient norm in the first steps",
+        "L2 norm of the gradient (log scale)",
+        "",
+        True,
+        True,
+        (
+            Moment("first_step", "step 1", lambda row, epochs: row["step"] == 1),
+            Moment("first_steps", f"mean of steps 1 to {EARLY}", lambda row, epochs: row["step"] <= EARLY),
+            Moment("step_128", "step 128", lambda row, epochs: row["step"] == 128),
+        ),
+        "Gradient norm: of the loss with respect to a layer's weights, both operations of a separable "
+        "convolution together; means over steps and seeds are geometric.",
+        lambda row: row["value"],
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of some of a study's networks.
+
+    Attributes:
+        name: As its module is named; a separable convolution without its operation.
+        module: Number of its module in order of execution, from 1: in Xception as the paper counts; the
+            logistic regression is the last.
+        block: Name of that module, "middle_flow.3".
+        kind: MAIN, BETWEEN or SHORTCUT.
+    """
+
+    name: str
+    module: int
+    block: str
+    kind: str
+
+    @property
+    def shown_module(self) -> str:
+        """As a person reads it."""
+        return HEAD if self.block == HEAD else str(self.module)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A quantity as a study's runs have measured it.
+
+    Attributes:
+        quantity: What.
+        layers: Of all arms, in order of execution.
+        of_seeds: Per moment and arm, `(S, L)`: a row per seed, NaN where a run has no such layer or the
+            value is not finite (or, on a logarithmic scale, 0).
+        seeds: Per moment and arm, the seeds of those rows.
+    """
+
+    quantity: Quantity
+    layers: tuple[Layer, ...]
+    of_seeds: Mapping[tuple[str, str], np.ndarray]
+    seeds: Mapping[tuple[str, str], tuple[int, ...]]
+
+    @cached_property
+    def moments(self) -> list[Moment]:
+        """Those that something was measured at."""
+        return [m for m in self.quantity.moments if any(moment == m.name for moment, _ in self.of_seeds)]
+
+    def arms(self) -> set[str]:
+        """Names of the arms that were measured."""
+        return {arm for _, arm in self.of_seeds}
+
+    def places(self, kind: str) -> list[int]:
+        """Of the layers of a kind, in `layers`."""
+        return [place for place, layer in enumerate(self.layers) if layer.kind == kind]
+
+    def estimate(self, values: np.ndarray) -> Estimate | None:
+        """Mean over seeds (geometric on a logarithmic scale) and 95 % t interval; None of no number."""
+        finite = values[np.isfinite(values)]
+        if not finite.size:
+            return None
+        if not self.quantity.logarithmic:
+            return mean_interval(finite)
+        found = mean_interval(np.log10(finite))
+        return Estimate(found.n, 10**found.mean, 10**found.low, 10**found.high)
+
+
+def measured_of(study: Study, runs: Sequence[StudyRun]) -> list[Measured]:
+    """What a study's completed and diverged runs have measured; nothing where none was asked to measure.
+
+    Args:
+        study: The study.
+        runs: All of its planned runs.
+    """
+    by_run: list[tuple[StudyRun, list[dict[str, Any]]]] = []
+    for run in sorted(runs, key=lambda run: run.seed):
+        if run.status in DONE:
+            rows = RunDirectory(run.directory.parent.parent, run.run_id).diagnostic_rows()
+            by_run += [(run, rows)] if rows else []
+    found = [_measured(quantity, study, by_run) for quantity in QUANTITIES]
+    return [measured for measured in found if measured is not None]
+
+
+def _measured(
+    quantity: Quantity, study: Study, by_run: Sequence[tuple[StudyRun, list[dict[str, Any]]]]
+) -> Measured | None:
+    values: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    seeds: dict[tuple[str, str], list[int]] = defaultdict(list)
+    orders: dict[tuple[str, ...], None] = {}
+    for run, rows in by_run:
+        assert run.record is not None, "it has an outcome"
+        epochs = planned_epochs(run.record["config"])
+        of_quantity = [row for row in rows if row["diagnostic"] == quantity.name]
+        orders[tuple(dict.fromkeys(_layer_name(quantity, row["layer"]) for row in of_quantity))] = None
+        for moment in quantity.moments:
+            at = [row for row in of_quantity if moment.holds(row, epochs)]
+            if at:
+                values[moment.name, run.arm].append(_by_layer(quantity, at))
+                seeds[moment.name, run.arm].append(run.seed)
+    if not values:
+        return None
+    layers = _layers(merged(orders))
+    arrays = {
+        key: np.array([[of_run.get(layer.name, np.nan) for layer in layers] for of_run in of_arm])
+        for key, of_arm in values.items()
+    }
+    return Measured(quantity, layers, arrays, {key: tuple(of_arm) for key, of_arm in seeds.items()})
+
+
+def _layer_name(quantity: Quantity, name: str) -> str:
+    """A separable convolution is one layer where gradients are measured."""
+    return re.sub(r"\.(depthwise|pointwise)\b.*", "", name) if quantity.of_weights else name
+
+
+def _by_layer(quantity: Quantity, rows: Iterable[Row]) -> dict[str, float]:
+    """A value per layer: of several weights the norm of all, of several steps the mean."""
+    by_step: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for row in rows:
+        by_step[_layer_name(quantity, row["layer"]), row["step"]].append(quantity.value(row))
+    of_layer: dict[str, list[float]] = defaultdict(list)
+    for (layer, _), of_step in by_step.items():
+        value = math.hypot(*of_step) if quantity.of_weights else of_step[0]
+        of_layer[layer].append(value if math.isfinite(value) else math.nan)
+    if not quantity.logarithmic:
+        return {layer: float(np.mean(found)) for layer, found in of_layer.items()}
+    return {
+        layer: 10 ** float(np.mean(np.log10(found))) if min(found) > 0 else math.nan
+        for layer, found in of_layer.items()
+    }
+
+
+def merged(orders: Iterable[Sequence[str]]) -> list[str]:
+    """One order of all names that keeps each given order, the longest first, where these agree."""
+    whole: list[str] = []
+    for order in sorted(orders, key=len, reverse=True):
+        at = 0
+        for name in order:
+            if name in whole:
+                at = whole.index(name) + 1
+            else:
+                whole.insert(at, name)
+                at += 1
+    return whole
+
+
+def _layers(names: Sequence[str]) -> tuple[Layer, ...]:
+    blocks = list(dict.fromkeys(map(_block, names)))
+    return tuple(Layer(name, blocks.index(_block(name)) + 1, _block(name), _kind(name)) for name in names)
+
+
+def _block(name: str) -> str:
+    """The module of the network that a layer lies in: "stem", "middle_flow.3", "exit_flow.module"."""
+    first, *others = name.split(".")
+    if others and (others[0].isdigit() or others[0] == "module"):
+        return f"{first}.{others[0]}"
+    return first
+
+
+def _kind(name: str) -> str:
+    parts = name.partition("#")[0].split(".")
+    if "shortcut" in parts:
+        return SHORTCUT
+    return BETWEEN if "intermediate_activation" in parts else MAIN
+
+
+# Tables
+
+
+def write_mechanism_tables(study: Study, found: Sequence[Measured], folder: Path) -> list[Path]:
+    """Write what was measured: every arm and layer as CSV, the modules' means as Markdown.
+
+    Returns:
+        The two paths, `folder/<output>_mechanism.csv` and `.md`; none where nothing was measured.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    if not found:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{study.output}_mechanism{suffix}" for suffix in (".csv", ".md")]
+    write_atomically(paths[0], csv_text(mechanism_table(study, found)))
+    write_atomically(paths[1], _page(study, found))
+    return paths
+
+
+def mechanism_table(study: Study, found: Sequence[Measured]) -> pd.DataFrame:
+    """A row per quantity, moment, arm and layer: mean over seeds, 95 % interval, n; four digits."""
+    rows = []
+    for measured in found:
+        for moment in measured.moments:
+            for arm in baseline_first(study):
+                if (moment.name, arm.name) not in measured.of_seeds:
+                    continue
+                values = measured.of_seeds[moment.name, arm.name]
+                for layer, of_seeds in zip(measured.layers, values.T, strict=True):
+                    if (estimate := measured.estimate(of_seeds)) is None:
+                        continue
+                    numbers = {"mean": estimate.mean, "ci_low": estimate.low, "ci_high": estimate.high}
+                    rows.append(
+                        {
+                            "quantity": measured.quantity.name,
+                            "moment": moment.name,
+                            "arm": arm.name,
+                            "module": layer.shown_module,
+                            "layer": layer.name,
+                            **{key: float(f"{number:.4g}") for key, number in numbers.items()},
+                            "n": estimate.n,
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def _page(study: Study, found: Sequence[Measured]) -> str:
+    tables, notes = [], []
+    for measured in found:
+        notes.append(measured.quantity.note)
+        for moment in measured.moments:
+            kinds = [kind for kind in (MAIN, BETWEEN) if measured.places(kind)]
+            tables += [_of_modules(study, measured, moment, kind) for kind in kinds]
+    notes.append(
+        "A cell: mean over the module's layers, then over seeds; shortcuts are left out. Every layer, with "
+        f"its interval, stands in {study.output}_mechanism.csv."
+    )
+    subtitle = f"{study.scale}. {study.source}. Columns: modules in order of execution, and the head."
+    return markdown_page(f"{study.title}: measured mechanism", subtitle, tables, notes)
+
+
+def _of_modules(study: Study, measured: Measured, moment: Moment, kind: str) -> pd.DataFrame:
+    """A row per arm and a column per module."""
+    quantity = measured.quantity
+    places = measured.places(kind)
+    modules = dict.fromkeys(measured.layers[place].shown_module for place in places)
+    what = f"{quantity.title}{' of intermediate activations' if kind == BETWEEN else ''}, {moment.label}"
+    rows = []
+    for arm in baseline_first(study):
+        values = measured.of_seeds.get((moment.name, arm.name))
+        if values is None or not np.isfinite(values[:, places]).any():
+            continue
+        cells = {f"{what}{f', {quantity.unit}' if quantity.unit else ''}": arm.label, "n": str(len(values))}
+        for module in modules:
+            of_module = values[
+                :, [place for place in places if measured.layers[place].shown_module == module]
+            ]
+            numbers = of_module[np.isfinite(of_module)]
+            cells[module] = NO_VALUE
+            if numbers.size:
+                mean = 10 ** np.log10(numbers).mean() if quantity.logarithmic else numbers.mean()
+                cells[module] = f"{mean:.3g}" if quantity.logarithmic else f"{mean:.1f}"
+        rows.append(cells)
+    return pd.DataFrame(rows)

@@ -1,0 +1,407 @@
+"""Whether claims hold, by the records of their studies: holds, contradicted, undecided, not testable.
+
+`judge_study` takes everything from `ablations.studies.results`, compares seed by seed
+(`ablations.evidence.contrasts`) and decides by an interval of the mean paired difference [low, high] and the
+claim's margin, the smallest difference that matters:
+
+    higher          holds where low > 0 and high >= margin; contradicted where high < margin
+    lower           the mirror image
+    no_difference   holds where the interval lies within (-margin, margin); contradicted where wholly outside
+
+and undecided otherwise. So a difference that is real and too small to matter contradicts "higher". A claim
+holds where all of its comparisons hold, and is contradicted where one of them is.
+
+Several comparisons of a study are corrected: Holm's procedure steps through the levels alpha / (m - k) of its
+m comparisons, those of all its claims, from the one that is decided most clearly on; its interval has that
+level's confidence. Of a pair of hypotheses "at most 0" and "at least the margin" at most one is true, so that
+a comparison counts once; that Holm's correction covers errors of direction too is proven for independent
+comparisons (Shaffer, "Control of directional errors with stagewise multiple test procedures", Annals of
+Statistics 8, 1980) and taken for granted here.
+
+No verdict is given with fewer than `MIN_PAIRS` pairs. Where all differences are equal there is no t interval:
+then the exact sign-flip test decides, which every value but the one seen fails with p = 2 / 2**n; where all
+are zero nothing is decided, since that is what runs look like that never learned.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ablations.evidence.claims import HIGHER, LOWER, NO_DIFFERENCE, Claim, Comparison
+from ablations.evidence.contrasts import arm_values, contrast_values
+from ablations.runs.records import DONE
+from ablations.statistics.paired import (
+    constant,
+    equivalence_p,
+    holm_levels,
+    mean_interval,
+    needed_pairs,
+    sign_flip_p,
+    smallest_sign_flip_p,
+    t_p,
+)
+from ablations.studies.results import Outcome, Study, StudyRun, outcomes
+
+HOLDS = "holds"
+CONTRADICTED = "contradicted"
+UNDECIDED = "undecided"
+NOT_TESTABLE = "not testable"
+VERDICTS = (HOLDS, CONTRADICTED, UNDECIDED, NOT_TESTABLE)
+
+ALPHA = 0.05
+"""The chance of a wrong decision among all comparisons of a study."""
+MIN_PAIRS = 6
+"""The fewest with which an exact two-sided sign-flip test can fall below 0.05."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison and what the runs say of it.
+
+    Attributes:
+        comparison: What was asked.
+        verdict: holds, contradicted or undecided.
+        estimate: The mean difference, in the metric's unit; NaN without a pair.
+        low: The interval's lower end; NaN where there is no interval.
+        high: Its upper end.
+        level: 1 - the interval's confidence, after Holm's correction.
+        n: Pairs: seeds that all arms of the contrast have.
+        p: Of the t test that the difference is zero; for no_difference of the two one-sided t tests that it
+            is not within the margin. Not corrected; NaN where there is no interval.
+        needed: Pairs at which the interval is expected to decide; None where it is decided, or where the
+            runs do not say.
+        reason: Why it is undecided, or what decided in place of the interval; "" otherwise.
+        differences: One per pair, `(n,)`.
+    """
+
+    comparison: Comparison
+    verdict: str
+    estimate: float
+    low: float
+    high: float
+    level: float
+    n: int
+    p: float
+    needed: int | None
+    reason: str
+    differences: np.ndarray = field(compare=False, repr=False)
+
+    @cached_property
+    def sign_flip_p(self) -> float:
+        """The two-sided sign-flip p of the differences, beside the t test's; NaN without a pair."""
+        if not self.differences.size:
+            return math.nan
+        # A fixed generator: a table rebuilt from the same records is the same table.
+        return sign_flip_p(self.differences, np.random.default_rng(0))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim and what the runs say of it.
+
+    Attributes:
+        claim: What was claimed.
+        verdict: In `VERDICTS`.
+        reason: Why it is undecided or not testable; "" otherwise.
+        comparisons: In the claim's order; empty where it is not testable.
+        scale: How large the runs were; "" where no study is named.
+        n_missing: Planned runs of its arms without a result.
+        n_diverged: Diverged runs of its arms: results by the rule.
+        core_hours: Of the runs that it rests on: wall time by threads by processes; None where not recorded.
+        seeds_needed: Seeds in all at which it is expected to be decided; None where it is, or where the runs
+            do not say.
+        core_hours_needed: What the seeds still to be run would cost, as these runs did; None as above.
+    """
+
+    claim: Claim
+    verdict: str
+    reason: str
+    comparisons: tuple[Compared, ...]
+    scale: str
+    n_missing: int = 0
+    n_diverged: int = 0
+    core_hours: float | None = None
+    seeds_needed: int | None = None
+    core_hours_needed: float | None = None
+
+
+def decide(direction: str, margin: float, low: float, high: float) -> str:
+    """The rule of the module's docstring.
+
+    Args:
+        direction: higher, lower or no_difference.
+        margin: The smallest difference that matters.
+        low: The interval's lower end, in the margin's unit.
+        high: Its upper end.
+
+    Returns:
+        holds, contradicted or undecided.
+    """
+    if direction == LOWER:
+        low, high = -high, -low
+    if direction == NO_DIFFERENCE:
+        if -margin < low and high < margin:
+            return HOLDS
+        return CONTRADICTED if low > margin or high < -margin else UNDECIDED
+    assert direction in (HIGHER, LOWER)
+    if high < margin:
+        return CONTRADICTED
+    return HOLDS if low > 0 else UNDECIDED
+
+
+def judge_study(
+    claims: Sequence[Claim],
+    study: Study,
+    runs: Sequence[StudyRun],
+    *,
+    alpha: float = ALPHA,
+    nominal: Callable[[float], float] | None = None,
+) -> list[Verdict]:
+    """Judge the claims of a study.
+
+    Args:
+        claims: Any; those of other studies are left out.
+        study: The study.
+        runs: All of its planned runs, in any order, also those that have not run.
+        alpha: The chance of a wrong decision among all comparisons of the study, in (0, 1).
+        nominal: From an overall level to the level of this look, where the runs are looked at more than
+            once; None: they are looked at once.
+
+    Returns:
+        A verdict per claim of the study, in the order of `claims`.
+
+    Raises:
+        ValueError: As `ablations.studies.results.outcomes`, or a claim names an arm or metric that the study
+            has not.
+    """
+    own = [claim for claim in claims if claim.study == study.name]
+    by_arm = outcomes(study, runs)
+    # Of a tuned study some arms may have been left out; of any other the claims were read against its file.
+    not_tuned = {claim.id: set(claim.arms) - set(by_arm) for claim in own} if study.tuning else {}
+    tested = [claim for claim in own if not not_tuned.get(claim.id)]
+    comparisons = [comparison for claim in tested for comparison in claim.comparisons]
+    values = arm_values(study, by_arm, {comparison.metric for comparison in comparisons})
+    found = [contrast_values(values, c.contrast, c.metric) for c in comparisons]
+    differences = [contrast.values for contrast in found]
+    compared = iter(
+        zip(compare(comparisons, differences, alpha, nominal), (c.seeds for c in found), strict=True)
+    )
+    spending = _Spending.of(by_arm, runs)
+    verdicts = []
+    for claim in own:
+        if claim.not_testable is not None:
+            verdicts.append(untestable(claim, study.scale))
+            continue
+        if left_out := not_tuned.get(claim.id):
+            reason = f"not tuned: {', '.join(sorted(left_out))}"
+            verdicts.append(untestable(claim, study.scale, reason))
+            continue
+        of_claim = [next(compared) for _ in claim.comparisons]
+        verdicts.append(_verdict(claim, study, of_claim, spending))
+    return verdicts
+
+
+def untestable(claim: Claim, scale: str = "", reason: str | None = None) -> Verdict:
+    """The verdict on what cannot be tested here, for the claim's own reason where no other is given."""
+    return Verdict(claim, NOT_TESTABLE, reason or claim.not_testable or "", (), scale)
+
+
+def combine(verdicts: Sequence[str]) -> str:
+    """A claim's verdict from those of its comparisons: all must hold, and one can contradict."""
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    return HOLDS if set(verdicts) == {HOLDS} else UNDECIDED
+
+
+def compare(
+    comparisons: Sequence[Comparison],
+    differences: Sequence[np.ndarray],
+    alpha: float = ALPHA,
+    nominal: Callable[[float], float] | None = None,
+) -> list[Compared]:
+    """Judge a family of comparisons by their differences alone.
+
+    Args:
+        comparisons: The family that Holm's procedure corrects.
+        differences: Of each, one per pair, `(n,)`, in the metric's unit.
+        alpha: As `judge_study`.
+        nominal: As `judge_study`.
+
+    Returns:
+        One per comparison, in their order.
+
+    Raises:
+        ValueError: A difference that is not finite, or alpha out of range.
+    """
+    if not comparisons:
+        return []
+    ps = [_deciding_p(c, values) for c, values in zip(comparisons, differences, strict=True)]
+    levels = holm_levels(ps, alpha, nominal or float)
+    return [
+        _compared(comparison, values, p, float(level))
+        for comparison, values, p, level in zip(comparisons, differences, ps, levels, strict=True)
+    ]
+
+
+def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
+    """The level above which the interval decides.
+
+    Intervals of a higher level lie within, and what one of them decides the narrower ones decide too.
+    """
+    n, margin = len(differences), comparison.margin
+    if n < MIN_PAIRS or not differences.any():
+        return 1.0
+    if constant(differences):
+        return smallest_sign_flip_p(n)
+    toward = -differences if comparison.direction == LOWER else differences
+    mean = float(toward.mean())
+    if comparison.direction == NO_DIFFERENCE:
+        if abs(mean) < margin:  # the interval leaves out both margins, each with half of the level
+            return min(1.0, 2 * equivalence_p(toward, margin))
+        return t_p(toward, math.copysign(margin, mean))
+    ps = [t_p(toward, 0.0)] if mean > 0 else []
+    ps += [t_p(toward, margin)] if mean < margin else []
+    return min(ps, default=1.0)  # none: a mean and a margin of zero
+
+
+def _compared(comparison: Comparison, differences: np.ndarray, p: float, level: float) -> Compared:
+    n, direction, margin = len(differences), comparison.direction, comparison.margin
+    if n == 0:
+        nan = math.nan
+        return Compared(
+            comparison, UNDECIDED, nan, nan, nan, level, 0, nan, None, "no pair of results yet", differences
+        )
+    interval = mean_interval(differences, 1 - level)
+    equal = constant(differences)
+    verdict, reason = UNDECIDED, ""
+    if n < MIN_PAIRS:
+        reason = f"{n} pair{'s' if n > 1 else ''}, where a verdict takes {MIN_PAIRS}"
+    elif not differences.any():
+        reason = "all differences are zero, which decides nothing"
+    elif equal and p > level:
+        reason = f"all differences are equal, and {n} pairs are too few for the exact sign-flip test"
+    elif equal:
+        verdict = decide(direction, margin, interval.mean, interval.mean)
+        reason = "all differences are equal: by the exact sign-flip test"
+    else:
+        verdict = decide(direction, margin, interval.low, interval.high)
+        if verdict == UNDECIDED:
+            reason = (
+                "the interval reaches over a margin"
+                if direction == NO_DIFFERENCE
+                else "the interval reaches from no such difference to one that matters"
+            )
+    t = math.nan
+    if not equal:
+        t = equivalence_p(differences, margin) if direction == NO_DIFFERENCE else t_p(differences)
+    return Compared(
+        comparison,
+        verdict,
+        interval.mean,
+        interval.low,
+        interval.high,
+        level,
+        n,
+        t,
+        _needed(comparison, differences, level) if verdict == UNDECIDED else None,
+        reason,
+        differences,
+    )
+
+
+def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> int | None:
+    """Pairs at which an undecided comparison is expected to be decided, at least `MIN_PAIRS`."""
+    if len(differences) < 2 or not differences.any():
+        return None
+    if constant(differences):
+        return max(MIN_PAIRS, math.ceil(math.log2(2 / level)))
+    margin, mean = comparison.margin, float(differences.mean())
+    if comparison.direction == LOWER:
+        mean = -mean
+    # To the nearer margin; else to zero below a mean above it, or to the margin above a mean below it.
+    equivalence = comparison.direction == NO_DIFFERENCE
+    distance = abs(abs(mean) - margin) if equivalence else max(mean, margin - mean)
+    needed = needed_pairs(float(differences.std(ddof=1)), distance, level)
+    return None if needed is None else max(MIN_PAIRS, needed)
+
+
+@dataclass(frozen=True)
+class _Spending:
+    """What an arm's runs cost and how many there are.
+
+    Attributes:
+        seeds: Of the runs with a result, `(n,)` per arm.
+        hours: Core-hours of each, `(n,)` per arm; NaN where not recorded.
+        missing: Planned runs without a result, per arm.
+        diverged: Diverged runs, per arm.
+    """
+
+    seeds: Mapping[str, np.ndarray]
+    hours: Mapping[str, np.ndarray]
+    missing: Mapping[str, int]
+    diverged: Mapping[str, int]
+
+    @classmethod
+    def of(cls, by_arm: Mapping[str, Sequence[Outcome]], runs: Sequence[StudyRun]) -> "_Spending":
+        return cls(
+            seeds={arm: np.array([o.run.seed for o in of_arm], np.int64) for arm, of_arm in by_arm.items()},
+            hours={
+                arm: np.array([core_hours(o.run.record or {}) for o in of_arm], float)
+                for arm, of_arm in by_arm.items()
+            },
+            missing=Counter(run.arm for run in runs if run.status not in DONE),
+            diverged={arm: sum(outcome.diverged for outcome in of_arm) for arm, of_arm in by_arm.items()},
+        )
+
+
+def core_hours(record: Mapping[str, Any]) -> float:
+    """What a run cost: its wall time by the CPU threads of a process by the processes, in hours.
+
+    Args:
+        record: Content of record.json.
+
+    Returns:
+        NaN where the record does not say.
+    """
+    device, seconds = record.get("device"), record.get("wall_time_s")
+    if device is None or seconds is None:
+        return math.nan
+    return seconds * device["threads"] * device.get("processes", 1) / 3600
+
+
+def _verdict(
+    claim: Claim, study: Study, found: Sequence[tuple[Compared, np.ndarray]], spending: _Spending
+) -> Verdict:
+    compared = tuple(one for one, _ in found)
+    verdict = combine([one.verdict for one in compared])
+    spent = 0.0
+    for arm in claim.arms:
+        seeds = [seeds for one, seeds in found if arm in one.comparison.contrast]
+        spent += float(spending.hours[arm][np.isin(spending.seeds[arm], np.concatenate(seeds))].sum())
+    needed = hours_needed = None
+    undecided = [one for one in compared if one.verdict == UNDECIDED]
+    counts = [one.needed for one in undecided]
+    if verdict == UNDECIDED and None not in counts:
+        needed = max(count for count in counts if count is not None)
+        if all(len(spending.hours[arm]) for arm in claim.arms):
+            hours_needed = sum(
+                float(spending.hours[arm].mean()) * max(0, needed - len(spending.hours[arm]))
+                for arm in claim.arms
+            )
+    return Verdict(
+        claim,
+        verdict,
+        "; ".join(dict.fromkeys(one.reason for one in undecided)) if verdict == UNDECIDED else "",
+        compared,
+        study.scale,
+        n_missing=sum(spending.missing.get(arm, 0) for arm in claim.arms),
+        n_diverged=sum(spending.diverged[arm] for arm in claim.arms),
+        core_hours=None if math.isnan(spent) else spent,
+        seeds_needed=needed,
+        core_hours_needed=None if hours_needed is None or math.isnan(hours_needed) else hours_needed,
+    )

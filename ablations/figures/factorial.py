@@ -1,0 +1,346 @@
+"""A study of factors: the metric along one factor, a line per level of another, and how the two act together.
+
+The paper has no such figure: its conjecture of section 4.7 is not tested there. Drawn are validation and test
+value of each arm over its position (a logarithmic scale of base 2): mean over seeds, 95 % t band, single
+seeds; and the interaction: a line's distance to the baseline's line, less the same distance at the baseline's
+level, seed by seed (`ablations.evidence.interaction`). Each set of arms that the further factors make is a
+column; a single set is two by two panels.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ablations.evidence.audit import audit_lines, audit_study
+from ablations.evidence.interaction import SPLITS, Interaction, interactions, slope_text
+from ablations.figures.study import (
+    HEADER,
+    LEFT,
+    LINE,
+    RIGHT,
+    SMALL_CHARACTERS,
+    WIDTH,
+    Look,
+    diverged_notes,
+    legend_line,
+    looks_of,
+    save_figure,
+    style,
+    subtitle_of,
+    write_nothing_completed,
+    write_texts,
+)
+from ablations.runs.records import COMPLETED
+from ablations.statistics.paired import mean_interval
+from ablations.studies.results import METRICS, Design, Outcome, Study, StudyRun, outcomes
+from ablations.tables.study import missing_notes
+
+COLUMNS = 4  # sets of arms side by side
+PANEL = 2.35  # inches, as all below
+MARGIN = 0.85  # left of the panels
+TITLE = 0.28  # above a panel, per line of it
+BELOW = 0.75  # below it, for ticks and label
+NARROW_GAP = 0.25  # between panels that share their scale
+WIDE_GAP = 0.9
+APART = 0.6  # doublings: positions that are closer are drawn so far apart
+DODGE = 0.07  # doublings between lines at one position
+NOTE_LINES = 16
+
+Cell = tuple[str, str, Mapping[str, str]]
+"""What a panel shows: "accuracy" or "interaction", "val" or "test", and its set of arms."""
+
+
+def write_factorial_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
+    """Write the figure as PNG and SVG, each whole or not at all.
+
+    The same runs and the same matplotlib give the same bytes.
+
+    Args:
+        study: With a design.
+        runs: All of its planned runs.
+        folder: Where the files go.
+
+    Returns:
+        The two paths, `folder/<output>.png` and `.svg`.
+
+    Raises:
+        ValueError: As `ablations.studies.results.outcomes`; then nothing is written.
+        OSError: The folder cannot be written.
+    """
+    return save_figure(lambda: _draw(study, runs), folder, study.output)
+
+
+def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
+    """Draw a study of factors from the runs there are; see `write_factorial_figure`.
+
+    A diverged run counts as chance and is drawn as a cross; arms without a result leave a gap; failed,
+    running and missing runs are named below.
+    """
+    with style():
+        return _draw(study, runs)
+
+
+def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
+    assert study.design is not None, "a study of factors has a design"
+    design, by_arm = study.design, outcomes(study, runs)
+    found = interactions(study, by_arm)
+    looks = looks_of_lines(study, design)
+    rows = _grid(design)
+    subtitle = subtitle_of(study)
+    notes = _notes(study, runs, by_arm, found)
+    header = HEADER + LINE * (len(subtitle) + 1)  # with the legend
+    footer = LINE * len(notes) + 0.2
+    single = len(design.parts()) == 1
+    one_row = TITLE * max(1, len(design.others())) + PANEL + BELOW
+    panels = len(rows) * one_row
+    height = header + panels + footer
+    figure = Figure(figsize=(WIDTH, height))
+    write_texts(figure, study.title, subtitle, notes)
+    if not any(by_arm.values()):
+        write_nothing_completed(figure, footer + panels / 2)
+        return figure
+    lines = design.factor(design.lines)
+    figure.legend(
+        handles=[legend_line(looks[name], label) for name, label in lines.levels.items()],
+        title=lines.label,
+        loc="upper left",
+        bbox_to_anchor=(LEFT / WIDTH, 1 - (HEADER - 0.25 + LINE * len(subtitle)) / height),
+        borderaxespad=0,
+        borderpad=0,
+        frameon=False,
+        handlelength=4,
+        ncols=len(lines.levels),
+        alignment="left",
+    )
+    shared: dict[str, list[Axes]] = {"accuracy": [], "interaction": []}
+    shown: dict[str, list[float]] = {"accuracy": [], "interaction": []}
+    for i, row in enumerate(rows):
+        bottom = footer + panels - (i + 1) * one_row + BELOW
+        for column, (kind, split, part) in enumerate(row):
+            axes = figure.add_axes(_place(column, 2 if single else _columns(design), single, bottom, height))
+            at = _drawn_at(design, part)
+            if kind == "accuracy":
+                shown[kind] += _draw_accuracy(axes, study, design, by_arm, looks, split, part, at)
+            else:
+                of_cell = [each for each in found if (each.split, dict(each.part)) == (split, dict(part))]
+                shown[kind] += _draw_interaction(axes, study, design, by_arm, looks, of_cell, at)
+            shared[kind].append(axes)
+            _dress(axes, study, design, (kind, split, part), at, labelled=single or column == 0)
+    for kind, panels_of_kind in shared.items():
+        low, high = min(shown[kind], default=0.0), max(shown[kind], default=0.0)
+        pad = 0.07 * (high - low) or 1.0
+        for axes in panels_of_kind:
+            axes.set_ylim(low - pad, high + pad)
+    return figure
+
+
+def _columns(design: Design) -> int:
+    return min(COLUMNS, len(design.parts()))
+
+
+def _grid(design: Design) -> list[list[Cell]]:
+    """Rows of panels: one set is two by two; several are columns, `COLUMNS` at once, of four panels each."""
+    parts, kinds = design.parts(), ("accuracy", "interaction")
+    if len(parts) == 1:
+        return [[(kind, split, parts[0]) for split in SPLITS] for kind in kinds]
+    chunks = [parts[start : start + COLUMNS] for start in range(0, len(parts), COLUMNS)]
+    return [[(kind, split, part) for part in chunk] for chunk in chunks for kind in kinds for split in SPLITS]
+
+
+def _place(
+    column: int, columns: int, single: bool, bottom: float, height: float
+) -> tuple[float, float, float, float]:
+    """Left, bottom, width and height of a panel as shares of the figure."""
+    gap = WIDE_GAP if single else NARROW_GAP
+    width = (WIDTH - MARGIN - RIGHT - gap * (columns - 1)) / columns
+    left = MARGIN + column * (width + gap)
+    return left / WIDTH, bottom / height, width / WIDTH, PANEL / height
+
+
+def looks_of_lines(study: Study, design: Design) -> dict[str, Look]:
+    """The baseline's line is black, as the baseline of every figure."""
+    base = design.levels[study.baseline][design.lines]
+    levels = sorted(design.factor(design.lines).levels, key=lambda level: level != base)
+    return looks_of(levels)
+
+
+def _drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
+    """Where each level of the axis is drawn in a set, in doublings; equal sizes stand side by side."""
+    line = next(iter(design.factor(design.lines).levels))
+    levels = design.factor(design.x).levels
+    positions = {level: _position(design, part, level, line) for level in levels}
+    at: dict[str, float] = {}
+    last = -np.inf
+    for level in sorted(levels, key=lambda level: positions[level]):
+        last = max(float(np.log2(positions[level])), last + APART)
+        at[level] = last
+    return at
+
+
+def _near(design: Design, part: Mapping[str, str]) -> bool:
+    """Whether some levels are not drawn where they are."""
+    line = next(iter(design.factor(design.lines).levels))
+    at = _drawn_at(design, part)
+    return any(x > np.log2(_position(design, part, level, line)) for level, x in at.items())
+
+
+def _position(design: Design, part: Mapping[str, str], level: str, line: str) -> float:
+    return design.positions[design.arm({**part, design.x: level, design.lines: line})]
+
+
+def _dodged(design: Design, at: float, line: str) -> float:
+    """Lines stand beside each other, or the seeds of one would hide those of another."""
+    lines = list(design.factor(design.lines).levels)
+    return at + DODGE * (lines.index(line) - (len(lines) - 1) / 2)
+
+
+def _draw_accuracy(
+    axes: Axes,
+    study: Study,
+    design: Design,
+    by_arm: Mapping[str, Sequence[Outcome]],
+    looks: Mapping[str, Look],
+    split: str,
+    part: Mapping[str, str],
+    at: Mapping[str, float],
+) -> list[float]:
+    """The first metric (%) of every arm of a set; returns what must be in view."""
+    shown: list[float] = []
+    for line, look in looks.items():
+        xs = [_dodged(design, x, line) for x in at.values()]
+        means, lows, highs = (np.full(len(xs), np.nan) for _ in range(3))  # a gap where nothing is
+        for i, level in enumerate(at):
+            of_arm = by_arm[design.arm({**part, design.x: level, design.lines: line})]
+            if not of_arm:
+                continue
+            values = np.array([100 * outcome.final[f"{split}_{study.metric}"] for outcome in of_arm])
+            _draw_seeds(axes, xs[i], values, np.array([outcome.diverged for outcome in of_arm]), look)
+            estimate = mean_interval(values)
+            means[i], lows[i], highs[i] = estimate.mean, estimate.low, estimate.high
+            shown += [float(values.min()), float(values.max())]
+        _draw_line(axes, xs, means, look)
+        axes.fill_between(xs, lows, highs, color=look.color, alpha=0.15, linewidth=0, zorder=2)
+    return shown
+
+
+def _draw_interaction(
+    axes: Axes,
+    study: Study,
+    design: Design,
+    by_arm: Mapping[str, Sequence[Outcome]],
+    looks: Mapping[str, Look],
+    of_cell: Sequence[Interaction],
+    at: Mapping[str, float],
+) -> list[float]:
+    """Distances (percentage points) less that at the baseline's level; returns what must be in view."""
+    base_level, base_line = (design.levels[study.baseline][axis] for axis in (design.x, design.lines))
+    shown = [0.0]
+    axes.axhline(0, color="black", linewidth=1, zorder=1)
+    for interaction in of_cell:
+        look, line = looks[interaction.line], interaction.line
+        distances = {distance.level: distance for distance in interaction.distances}
+        xs = [_dodged(design, at[level], line) for level in at if level in distances]
+        means = np.full(len(xs), np.nan)
+        for i, distance in enumerate(distances[level] for level in at if level in distances):
+            if distance.estimate is None:
+                continue
+            four = [
+                by_arm[design.arm({**interaction.part, design.x: level, design.lines: of})]
+                for level in (distance.level, base_level)
+                for of in (line, base_line)
+            ]
+            gone = {outcome.run.seed for of_arm in four for outcome in of_arm if outcome.diverged}
+            diverged = np.array([seed in gone for seed in distance.seeds])
+            _draw_seeds(axes, xs[i], distance.of_seeds, diverged, look)
+            low, high = distance.estimate.low, distance.estimate.high
+            if np.isfinite(low):
+                axes.plot([xs[i], xs[i]], [low, high], color=look.color, linewidth=1.8, zorder=3)
+            means[i] = distance.estimate.mean
+            shown += [float(distance.of_seeds.min()), float(distance.of_seeds.max())]
+        _draw_line(axes, xs, means, look)
+    return shown
+
+
+def _draw_seeds(axes: Axes, x: float, values: np.ndarray, diverged: np.ndarray, look: Look) -> None:
+    """A dot per seed, a cross where a run diverged."""
+    for marker, which in ((".", ~diverged), ("x", diverged)):
+        axes.plot(
+            np.full(which.sum(), x), values[which],
+            linestyle="none", marker=marker, markersize=5, color=look.color, alpha=0.55, zorder=4,
+        )  # fmt: skip
+
+
+def _draw_line(axes: Axes, xs: Sequence[float], means: np.ndarray, look: Look) -> None:
+    axes.plot(
+        xs, means,
+        color=look.color, linestyle=look.dash, linewidth=1.6, marker=look.marker, markersize=4.5, zorder=5,
+    )  # fmt: skip
+
+
+def _dress(
+    axes: Axes, study: Study, design: Design, cell: Cell, at: Mapping[str, float], *, labelled: bool
+) -> None:
+    """Title, labels and ticks of a panel."""
+    kind, split, part = cell
+    metric = METRICS[study.metric].label
+    base = design.levels[study.baseline]
+    line, level = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
+    sets = [factor.levels[part[factor.name]] for factor in design.others()]
+    if kind == "accuracy":
+        title, label = f"{SPLITS[split].capitalize()} {metric}", f"{SPLITS[split]} {metric} (%)"
+    else:
+        title = f"Gain on “{line}” since {level}, {SPLITS[split]}"
+        label = f"{SPLITS[split]} {metric}: gain on “{line}”\n(percentage points)"
+    axes.set_title("\n".join(sets) or title, loc="left", fontsize=9.5)
+    axes.set_xticks(list(at.values()), [_tick(design, part, name) for name in at], fontsize=8)
+    axes.set_xlim(min(at.values()) - 0.3, max(at.values()) + 0.3)
+    axes.set_xlabel(textwrap.fill(f"{design.axis} (log₂ scale)", 70 if not sets else 34))
+    axes.grid(axis="y")
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    if labelled:
+        axes.set_ylabel(label)
+    else:
+        axes.tick_params(labelleft=False)
+
+
+def _tick(design: Design, part: Mapping[str, str], level: str) -> str:
+    line = next(iter(design.factor(design.lines).levels))
+    number = f"{_position(design, part, level, line):g}"
+    named = design.factor(design.x).ticks.get(level)
+    return number if named is None else f"{number}\n{named}"
+
+
+def _notes(
+    study: Study,
+    runs: Sequence[StudyRun],
+    by_arm: Mapping[str, Sequence[Outcome]],
+    found: Sequence[Interaction],
+) -> list[str]:
+    """Lines below the panels: how it is drawn, the slopes, and what is missing; the table has all."""
+    assert study.design is not None, "a study of factors has a design"
+    base, design = study.design.levels[study.baseline], study.design
+    line, level = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
+    completed = sum(run.status == COMPLETED for run in runs)
+    notes = [
+        f"{completed} of {len(runs)} runs completed. Lines: means over seeds; bands and bars: 95 % t "
+        "intervals; dots: single seeds.",
+        f"Gain on “{line}”: distance to it, less that at {level}, seed by seed.",
+    ]
+    if any(_near(design, part) for part in design.parts()):
+        notes[-1] += f" Levels less than {APART:g} doublings apart are drawn side by side."
+    notes += [slope_text(study, pair) for pair in zip(found[::2], found[1::2], strict=True)]
+    notes += diverged_notes(study, by_arm) + missing_notes(study, runs)
+    notes += audit_lines(study, audit_study(study, by_arm))
+    lines = [line for note in notes for line in textwrap.wrap(note, SMALL_CHARACTERS)]
+    if len(lines) > NOTE_LINES:
+        left = len(lines) - NOTE_LINES
+        lines = [
+            *lines[:NOTE_LINES],
+            f"… and {left} more lines: see the table.",
+        ]
+    return lines

@@ -1,0 +1,288 @@
+"""Measured mechanism by depth: dead units, effective rank and gradient norm of every layer, per arm.
+
+The paper has no such figures; they show what its conjecture of section 4.7 and the slow start in figure 9
+would come from. Drawn over the layers, from the image to the logits, is the mean over seeds with its 95 % t
+band, and the single seeds behind it. Shaded columns are the network's modules, numbered as the paper does. A
+study of factors has a panel per level of its axis and a line per activation; any other a panel per moment of
+the training and a line per arm. What is shown is told in `ablations.evidence.mechanism`.
+"""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ablations.evidence.mechanism import BETWEEN, HEAD, MAIN, SHORTCUT, Measured, Moment
+from ablations.figures.factorial import looks_of_lines
+from ablations.figures.study import (
+    HEADER,
+    LEFT,
+    LINE,
+    RIGHT,
+    SMALL_CHARACTERS,
+    WIDTH,
+    Look,
+    drawn_seeds,
+    legend_line,
+    looks_of,
+    save_figure,
+    subtitle_of,
+    write_texts,
+)
+from ablations.runs.records import DIVERGED
+from ablations.studies.results import Study, StudyRun, baseline_first
+
+COLUMNS = 4  # panels side by side
+PANEL, TALL_PANEL = 1.9, 2.9  # inches, as all below; tall in a figure of one row
+MARGIN = 0.75  # left of the panels
+TITLE = 0.18  # above a panel, per line of it; a row of a study of factors has a heading as well
+CHARACTER = 0.065  # width of a title's
+BELOW = 0.52  # below it, for ticks and label
+GAP = 0.2  # between panels that share their scale
+
+KINDS = {MAIN: "the network's own activations", BETWEEN: "intermediate activations"}
+"""Layers that are drawn; shortcuts' projections are not, because a line from layer to layer has no place for
+them. Named where both are drawn."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What a panel shows.
+
+    Attributes:
+        heading: Above the row that it stands in; "" for none.
+        title: Above it.
+        moment: Of the training.
+        kind: Of the layers.
+        arms: Arm per line's name, as `looks` of the figure name them.
+    """
+
+    heading: str
+    title: str
+    moment: Moment
+    kind: str
+    arms: Mapping[str, str]
+
+
+def write_mechanism_figures(
+    study: Study, runs: Sequence[StudyRun], found: Sequence[Measured], folder: Path
+) -> list[Path]:
+    """Write a figure per quantity that was measured, as PNG and SVG, each whole or not at all.
+
+    The same runs and the same matplotlib give the same bytes.
+
+    Args:
+        study: The study.
+        runs: All of its planned runs.
+        found: What these have measured.
+        folder: Where the files go.
+
+    Returns:
+        The paths, `folder/<output>_<quantity>.png` and `.svg` each.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    paths = []
+    for measured in found:
+        name = f"{study.output}_{measured.quantity.name}"
+        paths += save_figure(partial(draw_mechanism, study, runs, measured), folder, name)
+    return paths
+
+
+def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -> Figure:
+    """Draw a quantity; see `write_mechanism_figures`."""
+    rows = _grid(study, measured)
+    looks, labels, legend_title = _lines(study, measured)
+    subtitle = [study.title, *subtitle_of(study)]
+    notes = [line for note in _notes(runs, measured) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
+    legend_columns = len(labels) if study.design else 2
+    legend_lines = math.ceil(len(labels) / legend_columns) + bool(legend_title)
+    header = HEADER + LINE * (len(subtitle) + legend_lines) - 0.1
+    footer = LINE * len(notes) + 0.2
+    columns = max(map(len, rows))
+    width = (WIDTH - MARGIN - RIGHT - GAP * (columns - 1)) / columns
+    titles = {
+        panel.title: textwrap.fill(panel.title, int(width / CHARACTER)) for row in rows for panel in row
+    }
+    above = TITLE * (1 + max(title.count("\n") for title in titles.values())) + 0.06
+    panel_height = TALL_PANEL if len(rows) == 1 else PANEL
+    one_row = LINE * bool(rows[0][0].heading) + above + panel_height + BELOW
+    height = header + len(rows) * one_row + footer
+    figure = Figure(figsize=(WIDTH, height))
+    write_texts(figure, f"{measured.quantity.title}, by depth", subtitle, notes)
+    figure.legend(
+        handles=[legend_line(looks[name], label) for name, label in labels.items()],
+        title=legend_title,
+        loc="upper left",
+        bbox_to_anchor=(LEFT / WIDTH, 1 - (HEADER - 0.25 + LINE * len(subtitle)) / height),
+        borderaxespad=0,
+        borderpad=0,
+        frameon=False,
+        handlelength=4,
+        ncols=legend_columns,
+        alignment="left",
+    )
+    shown: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    drawn: dict[str, list[Axes]] = {kind: [] for kind in KINDS}
+    for i, row in enumerate(rows):
+        bottom = height - header - (i + 1) * one_row + BELOW
+        heading = (bottom + panel_height + above) / height
+        figure.text(MARGIN / WIDTH, heading, row[0].heading, fontsize=9, fontweight="bold", va="bottom")
+        for column, panel in enumerate(row):
+            left = MARGIN + column * (width + GAP)
+            place = (left / WIDTH, bottom / height, width / WIDTH, panel_height / height)
+            axes = figure.add_axes(place)
+            shown[panel.kind] += _draw(axes, measured, panel, looks)
+            axes.set_title(titles[panel.title], loc="left", fontsize=8.5)
+            _dress(axes, measured, panel, width=width, labelled=column == 0)
+            drawn[panel.kind].append(axes)
+    for kind, panels in drawn.items():
+        _share_scale(panels, shown[kind], logarithmic=measured.quantity.logarithmic)
+    return figure
+
+
+def _lines(study: Study, measured: Measured) -> tuple[dict[str, Look], dict[str, str], str | None]:
+    """Look and label per line, and what the lines are."""
+    if study.design is not None:
+        factor = study.design.factor(study.design.lines)
+        return looks_of_lines(study, study.design), dict(factor.levels), factor.label
+    arms = baseline_first(study)
+    looks = looks_of([arm.name for arm in arms])  # as in the study's other figures, whoever was measured
+    return looks, {arm.name: arm.label for arm in arms if arm.name in measured.arms()}, None
+
+
+def _grid(study: Study, measured: Measured) -> list[list[Panel]]:
+    """Rows of panels, each with what was measured."""
+    kinds = [kind for kind in KINDS if measured.places(kind)]
+    shown = [(moment, kind) for kind in kinds for moment in measured.moments]
+    if study.design is None:
+        arms = {arm.name: arm.name for arm in study.arms if arm.name in measured.arms()}
+        return [
+            [Panel("", _title(moment, kind, kinds), moment, kind, arms) for moment in measured.moments]
+            for kind in kinds
+        ]
+    groups = _groups(study, measured)
+    chunks = [groups[start : start + COLUMNS] for start in range(0, len(groups), COLUMNS)]
+    return [
+        [Panel(_title(moment, kind, kinds), title, moment, kind, arms) for title, arms in chunk]
+        for chunk in chunks
+        for moment, kind in shown
+    ]
+
+
+def _groups(study: Study, measured: Measured) -> list[tuple[str, dict[str, str]]]:
+    """Of a study of factors: title, and arm per line, of each level of the axis in each set of arms."""
+    design = study.design
+    assert design is not None
+    lines, found = design.factor(design.lines).levels, []
+    for part in design.parts():
+        sets = [factor.levels[part[factor.name]] for factor in design.others()]
+        for level, label in design.factor(design.x).levels.items():
+            arms = {line: design.arm({**part, design.x: level, design.lines: line}) for line in lines}
+            measured_arms = {line: arm for line, arm in arms.items() if arm in measured.arms()}
+            if measured_arms:
+                found.append((", ".join([*sets, label]), measured_arms))
+    return found
+
+
+def _title(moment: Moment, kind: str, kinds: Sequence[str]) -> str:
+    text = f"{KINDS[kind]} {moment.label}" if len(kinds) > 1 else moment.label
+    return text[0].upper() + text[1:]
+
+
+def _draw(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look]) -> list[float]:
+    """Single seeds, band and mean of each line; returns what must be in view."""
+    places = measured.places(panel.kind)
+    at = np.arange(1, len(places) + 1)
+    shown: list[float] = []
+    for line, arm in panel.arms.items():
+        values = measured.of_seeds.get((panel.moment.name, arm))
+        if values is None or not np.isfinite(values[:, places]).any():
+            continue
+        look, values = looks[line], values[:, places]
+        for of_seed in drawn_seeds(list(values)):
+            axes.plot(at, of_seed, color=look.color, linewidth=0.5, alpha=0.35, zorder=2)
+            shown += [float(value) for value in of_seed if np.isfinite(value)]
+        estimates = [measured.estimate(of_layer) for of_layer in values.T]
+        mean, low, high = (
+            np.array([getattr(estimate, name) if estimate else np.nan for estimate in estimates])
+            for name in ("mean", "low", "high")
+        )
+        # Where seeds agree there is no interval; the band has no gap there.
+        low, high = np.where(np.isfinite(low), low, mean), np.where(np.isfinite(high), high, mean)
+        if len(values) > 1:
+            axes.fill_between(at, low, high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
+        axes.plot(
+            at, mean,
+            color=look.color, linestyle=look.dash, linewidth=1.5,
+            marker=look.marker, markersize=2.6, zorder=5,
+        )  # fmt: skip
+    return shown
+
+
+def _dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labelled: bool) -> None:
+    """Labels, and the modules as bands with their numbers."""
+    layers = [measured.layers[place] for place in measured.places(panel.kind)]
+    spans: dict[int, list[int]] = {}
+    for at, layer in enumerate(layers, start=1):
+        spans.setdefault(layer.module, []).append(at)
+    for module, span in spans.items():
+        if module % 2 == 0:
+            axes.axvspan(span[0] - 0.5, span[-1] + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
+    names = {layer.module: layer.shown_module for layer in layers}
+    crowded = width < 2.5  # every number would touch its neighbours
+    ticks = {
+        (span[0] + span[-1]) / 2: names[module]
+        for module, span in spans.items()
+        if names[module].isdigit() and (not crowded or module % 2 == 0 or module == 1)
+    }
+    axes.set_xticks(list(ticks), list(ticks.values()), fontsize=7.5)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(0.5, len(layers) + 0.5)
+    axes.set_xlabel("module, from the image to the logits" if not crowded else "module, from the image on")
+    axes.grid(axis="y")
+    if labelled:
+        axes.set_ylabel(measured.quantity.axis)
+    else:
+        axes.tick_params(labelleft=False)
+
+
+def _share_scale(panels: Sequence[Axes], shown: Sequence[float], *, logarithmic: bool) -> None:
+    """One scale for panels, from the single seeds: a band of two seeds may be far wider."""
+    if not shown:
+        return
+    low, high = min(shown), max(shown)
+    for axes in panels:
+        if logarithmic:
+            axes.set_yscale("log")
+            axes.set_ylim(low / 1.3, high * 1.3)
+        else:
+            pad = 0.06 * (high - low) or 1.0
+            axes.set_ylim(max(-pad, low - pad), high + pad)
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _notes(runs: Sequence[StudyRun], measured: Measured) -> list[str]:
+    most: dict[str, int] = {}
+    for (_, arm), seeds in measured.seeds.items():
+        most[arm] = max(most.get(arm, 0), len(seeds))
+    text = (
+        f"{sum(most.values())} of {len(runs)} runs measured. Lines: means over seeds; bands: 95 % t "
+        "intervals; thin lines: single seeds. A marker is a layer; columns are the network's modules, "
+        "numbered as the paper does."
+    )
+    if any(layer.block == HEAD for layer in measured.layers):
+        text += " The last marker is the logistic regression."
+    if any(layer.kind == SHORTCUT for layer in measured.layers):
+        text += " Projections of shortcuts are left out; they stand in the table."
+    if any(run.status == DIVERGED for run in runs):
+        text += " A diverged run is shown as far as it was measured."
+    return [text, measured.quantity.note]

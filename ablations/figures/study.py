@@ -1,0 +1,443 @@
+"""A study's figures, drawn as the paper's figures 6 to 10: validation metric over training steps.
+
+Left, the first metric of each arm: the mean over seeds, its 95 % t band, and the single seeds behind it (the
+paper draws one run, so it has neither). Right, which the paper has not, what the study is about:
+each arm's difference to the baseline, seed by seed, at the final epoch.
+
+matplotlib is imported here and in the modules of other figures, and never through pyplot: no global
+figure, no display.
+"""
+
+import io
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from ablations.evidence.audit import audit_lines, audit_study
+from ablations.files import write_atomically
+from ablations.runs.records import COMPLETED
+from ablations.statistics.paired import mean_interval, seed_band
+from ablations.studies.results import METRICS, Arm, Outcome, Study, StudyRun, baseline_first, outcomes
+from ablations.tables.study import missing_notes, named_seeds, one_decimal, pair_by_seed
+
+# Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), the baseline black; dashes
+# and markers say the same again for grey paper.
+COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (3, 1.5, 1, 1.5)), (0, (1.5, 1.2)))
+MARKERS = "osD^vP"
+GREY = "#595959"
+
+STYLE: Mapping[str, Any] = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "svg.fonttype": "path",  # the same picture whatever fonts a reader has
+    "svg.hashsalt": "ablations",  # ids in the SVG do not change from one drawing to the next
+}
+
+WIDTH = 10.0  # inches, as all below
+LEFT, RIGHT, GAP = 0.65, 0.25, 0.9
+HEADER = 0.68  # without the lines of the subtitle
+PANEL = 3.3
+BLOCK = 0.85  # of one arm in the right panel
+AXIS_LABEL = 0.55
+LINE = 0.19
+CHARACTERS = 125  # that fit a line
+SMALL_CHARACTERS = 150  # of a note
+LABEL_CHARACTERS = 42  # of an arm's name in the right panel
+
+SEEDS_DRAWN = 50
+"""Single seeds of an arm, as lines and dots; more of them hide each other and take minutes."""
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm, or a line of a study of factors, is drawn."""
+
+    color: str
+    dash: Any
+    marker: str
+
+
+def looks_of(names: Sequence[str]) -> dict[str, Look]:
+    """A look per name; the first, the baseline, is black."""
+    return {
+        name: Look(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(names)
+    }
+
+
+def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
+    """Draw a study from the runs there are.
+
+    Diverged runs are drawn to where they end, with a cross, and count as chance from there in mean,
+    band and differences; failed, running and missing runs are named below the figure.
+
+    Args:
+        study: The study.
+        runs: All of its planned runs, in any order, also those that have not run.
+
+    Returns:
+        A figure 10 inches wide that belongs to no window.
+
+    Raises:
+        ValueError: As `ablations.studies.results.outcomes`.
+    """
+    with style():
+        return _draw(study, runs)
+
+
+def write_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
+    """Write each of the study's figures; see `write_figure`.
+
+    A figure of some of the arms is drawn as a study of these arms would be.
+    """
+    if not study.figures:
+        return write_figure(study, runs, folder)
+    paths = []
+    for figure in study.figures:
+        part = replace(
+            study,
+            title=figure.title,
+            source=figure.source,
+            output=figure.output,
+            arms=tuple(replace(arm, baseline=None) for arm in study.arms if arm.name in figure.arms),
+            baseline=figure.baseline,
+        )
+        paths += write_figure(part, [run for run in runs if run.arm in figure.arms], folder)
+    return paths
+
+
+def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
+    """Write one figure of all arms as PNG (200 dots per inch) and SVG, each whole or not at all.
+
+    The same runs and the same matplotlib give the same bytes.
+
+    Returns:
+        The two paths, `folder/<output>.png` and `.svg`.
+
+    Raises:
+        ValueError: As `draw_study`; then nothing is written.
+        OSError: The folder cannot be written.
+    """
+    return save_figure(lambda: _draw(study, runs), folder, study.output)
+
+
+def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Path]:
+    """Write what `draw` draws, in our style, as PNG (200 dots per inch) and SVG, each whole or not at all.
+
+    Returns:
+        The two paths, `folder/<name>.png` and `.svg`.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    contents = {}
+    with style():
+        figure = draw()
+        # No date and no version of matplotlib in the files.
+        for suffix, metadata in {".png": {"Software": None}, ".svg": {"Date": None}}.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix[1:], dpi=200, metadata=metadata)
+            contents[suffix] = buffer.getvalue()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for suffix, content in contents.items():
+        path = folder / f"{name}{suffix}"
+        write_atomically(path, content)
+        paths.append(path)
+    return paths
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Our style on matplotlib's defaults, not the user's matplotlibrc; undone on leaving."""
+    with matplotlib.style.context(["default", dict(STYLE)]):
+        yield
+
+
+def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
+    arms = baseline_first(study)
+    by_arm = outcomes(study, runs)
+    looks = looks_of([arm.name for arm in arms])
+    subtitle = subtitle_of(study)
+    notes = [line for note in _notes(study, runs, by_arm) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
+    panel = max(PANEL, BLOCK * (len(arms) - 1) + 0.3)
+    footer = LINE * len(notes) + 0.15
+    below = AXIS_LABEL + LINE * len(arms) + 0.05 + footer
+    above = HEADER + LINE * len(subtitle)
+    height = above + panel + below
+    figure = Figure(figsize=(WIDTH, height))
+    grid = figure.add_gridspec(
+        1,
+        2,
+        width_ratios=(3, 2),
+        left=LEFT / WIDTH,
+        right=1 - RIGHT / WIDTH,
+        bottom=below / height,
+        top=1 - above / height,
+        wspace=2 * GAP / (WIDTH - LEFT - RIGHT - GAP),  # a share of their mean width
+    )
+    write_texts(figure, study.title, subtitle, notes)
+    if not any(by_arm.values()):
+        write_nothing_completed(figure, below + panel / 2)
+        return figure
+    left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
+    _draw_curves(left, study, by_arm, looks)
+    _draw_differences(right, study, by_arm, looks, inch=(len(arms) - 1) / panel)
+    handles = [legend_line(looks[arm.name], _legend_label(arm, study, runs)) for arm in arms]
+    left.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0, -AXIS_LABEL / panel),
+        borderaxespad=0,
+        frameon=False,
+        handlelength=4,
+        labelspacing=0.35,
+    )
+    return figure
+
+
+def subtitle_of(study: Study) -> list[str]:
+    """Scale and source, in lines that fit; a long title leaves the source no place beside it."""
+    return [*textwrap.wrap(study.scale, CHARACTERS), *textwrap.wrap(study.source, CHARACTERS)]
+
+
+def write_texts(figure: Figure, title: str, subtitle: Sequence[str], notes: Sequence[str]) -> None:
+    """Title and subtitle at the top, notes at the bottom; the latter two are lines that fit."""
+    height = figure.get_figheight()
+    x, top = LEFT / WIDTH, 1 - 0.25 / height
+    figure.text(x, top, title, fontsize=13, fontweight="bold", va="center")
+    for i, line in enumerate(subtitle):
+        figure.text(x, top - (0.25 + LINE * i) / height, line, color=GREY, va="center")
+    for i, note in enumerate(notes):
+        y = (LINE * (len(notes) - i - 0.6) + 0.15) / height
+        figure.text(x, y, note, fontsize=8, color=GREY, va="center")
+
+
+def write_nothing_completed(figure: Figure, inches: float) -> None:
+    """Say so in place of the panels, that many inches above the bottom."""
+    figure.text(
+        0.5,
+        inches / figure.get_figheight(),
+        "no completed run",
+        fontsize=14,
+        color=GREY,
+        ha="center",
+        va="center",
+    )
+
+
+def _draw_curves(
+    axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], looks: Mapping[str, Look]
+) -> None:
+    """The first validation metric (%) over training steps: seeds, band, mean, target."""
+    label = METRICS[study.metric].label
+    shown = [100 * study.target]
+    for name, of_arm in by_arm.items():
+        look = looks[name]
+        for outcome in drawn_seeds(of_arm):
+            steps = outcome.steps[: outcome.measured]
+            curve = 100 * outcome.curve[: outcome.measured]
+            axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=0.5, zorder=2)
+            if outcome.diverged and outcome.measured:
+                axes.plot(steps[-1], curve[-1], "x", color=look.color, markersize=8, zorder=5)
+            shown += list(curve)
+        curves = [outcome.curve for outcome in of_arm if outcome.curve.size]
+        if not curves:
+            continue
+        steps = of_arm[0].steps
+        band = seed_band(np.stack(curves) * 100)
+        shown += list(band.mean)
+        axes.plot(
+            steps,
+            band.mean,
+            color=look.color,
+            linestyle=look.dash,
+            linewidth=2,
+            marker=look.marker if len(steps) <= 20 else None,
+            markersize=4.5,
+            zorder=4,
+        )
+        if len(curves) > 1:
+            axes.fill_between(steps, band.low, band.high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
+    # From the curves and not from the bands: that of two seeds may be wider than all accuracies.
+    pad = 0.06 * (max(shown) - min(shown)) or 1.0
+    axes.set_ylim(max(0.0, min(shown) - pad), min(101.0, max(shown) + pad))
+    axes.set_xlim(left=0)
+    axes.axhline(100 * study.target, color=GREY, linestyle=":", linewidth=1, zorder=1)
+    axes.annotate(
+        f"target {100 * study.target:.3g} %",
+        (0, 100 * study.target),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 3),
+        textcoords="offset points",
+        fontsize=8,
+        color=GREY,
+    )
+    axes.grid(axis="y")
+    axes.set_title(f"Validation {label}: mean, 95 % band, single seeds", loc="left", fontsize=9.5)
+    axes.set_xlabel("training steps")
+    axes.set_ylabel(f"validation {label} (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def _draw_differences(
+    axes: Axes,
+    study: Study,
+    by_arm: Mapping[str, Sequence[Outcome]],
+    looks: Mapping[str, Look],
+    inch: float,
+) -> None:
+    """Differences to the baseline (percentage points): an arm is a block of height 1, `inch` says
+    how much of that is an inch; in it a row for validation and one for test.
+    """
+    ticks: dict[float, str] = {}
+    others = [arm for arm in baseline_first(study) if arm.name != study.baseline]
+    for block, arm in enumerate(others):
+        look = looks[arm.name]
+        pairs = pair_by_seed(by_arm[arm.name], by_arm[study.baseline])
+        name = f"{arm.label}, n = {len(pairs)}"
+        fits = len(name) <= LABEL_CHARACTERS
+        if not fits:  # two lines in the same height; the number stays in one piece
+            name = textwrap.fill(
+                name.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), LABEL_CHARACTERS
+            )
+        axes.text(
+            0.015,
+            block + 0.14,
+            name,
+            fontsize=9 if fits else 8,
+            transform=axes.get_yaxis_transform(),
+            color=look.color,
+            fontweight="bold",
+            va="center",
+            zorder=6,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
+        )
+        for split, y in (("validation", block + 0.42), ("test", block + 0.76)):
+            ticks[y] = split
+            if pairs:
+                name = f"{'val' if split == 'validation' else split}_{study.metric}"
+                mean = _draw_row(axes, y, pairs, name, look, jitter=0.06 * inch)
+                ticks[y] += "\n" + one_decimal(mean, "+").replace("-", "−")
+    axes.axvline(0, color="black", linewidth=1, zorder=1)
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, -0.5), max(high, 0.5))
+    axes.set_ylim(len(others), 0)
+    axes.set_yticks(list(ticks), list(ticks.values()), fontsize=8)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    label = {arm.name: arm.label for arm in study.arms}[study.baseline]
+    axes.set_title("Difference, seed by seed: mean, 95 % interval", loc="left", fontsize=9.5)
+    axes.set_xlabel(f"{METRICS[study.metric].label} minus “{label}”\n(percentage points)")
+
+
+def _draw_row(
+    axes: Axes,
+    y: float,
+    pairs: Sequence[tuple[Outcome, Outcome]],
+    name: str,
+    look: Look,
+    jitter: float,
+) -> float:
+    """One dot per seed, filled for validation, open for test, a cross where a run diverged.
+
+    Args:
+        axes: Where to draw.
+        y: Height of the row.
+        pairs: Outcomes of the arm and of the baseline.
+        name: The metric, "val_top1".
+        look: Of the arm.
+        jitter: By how much neighbouring seeds stand apart.
+
+    Returns:
+        The mean difference in percentage points.
+    """
+    estimate = mean_interval([100 * (arm.final[name] - base.final[name]) for arm, base in pairs])
+    drawn = drawn_seeds(pairs)
+    differences = np.array([100 * (arm.final[name] - base.final[name]) for arm, base in drawn])
+    diverged = np.array([arm.diverged or base.diverged for arm, base in drawn])
+    at = y + jitter * np.where(np.arange(len(drawn)) % 2, 1, -1)  # or equal seeds hide each other
+    fill = look.color if name.startswith("val_") else "white"
+    axes.scatter(
+        differences[~diverged], at[~diverged],
+        s=22, marker="o", facecolor=fill, edgecolor=look.color, alpha=0.75, linewidth=1, zorder=3,
+    )  # fmt: skip
+    axes.scatter(
+        differences[diverged], at[diverged],
+        s=32, marker="x", color=look.color, linewidth=1.2, zorder=3,
+    )  # fmt: skip
+    if np.isfinite(estimate.low):
+        axes.plot([estimate.low, estimate.high], [y, y], color=look.color, linewidth=1.6, zorder=4)
+    axes.plot(estimate.mean, y, marker="|", color=look.color, markersize=15, markeredgewidth=2.4, zorder=5)
+    return estimate.mean
+
+
+def drawn_seeds(of_seeds: Sequence[_T]) -> Sequence[_T]:
+    """All seeds, or of many `SEEDS_DRAWN` at equal distances; mean, band and interval are of all."""
+    if len(of_seeds) <= SEEDS_DRAWN:
+        return of_seeds
+    return [of_seeds[i * len(of_seeds) // SEEDS_DRAWN] for i in range(SEEDS_DRAWN)]
+
+
+def legend_line(look: Look, label: str) -> Line2D:
+    return Line2D(
+        [], [], color=look.color, linestyle=look.dash, linewidth=2, marker=look.marker,
+        markersize=4.5, label=label,
+    )  # fmt: skip
+
+
+def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
+    statuses = [run.status for run in runs if run.arm == arm.name]
+    baseline = ", baseline" if arm.name == study.baseline else ""
+    return f"{arm.label}{baseline}: {statuses.count(COMPLETED)} / {len(statuses)} runs completed"
+
+
+def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    """One line for each arm with diverged runs, with their seeds."""
+    notes = []
+    for arm in baseline_first(study):
+        if diverged := [outcome for outcome in by_arm[arm.name] if outcome.diverged]:
+            seeds = named_seeds([outcome.run.seed for outcome in diverged])
+            notes.append(
+                f"Diverged (×): {arm.label}, {seeds}; counted as chance, "
+                f"{100 * diverged[0].final[f'val_{study.metric}']:.3g} %, from there on."
+            )
+    return notes
+
+
+def _notes(study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    notes = []
+    if (most := max(map(len, by_arm.values()))) > SEEDS_DRAWN:
+        notes.append(
+            f"Single seeds: {SEEDS_DRAWN} of an arm are drawn, of up to {most:,}; means, bands and intervals "
+            "are of all."
+        )
+    notes += diverged_notes(study, by_arm) + missing_notes(study, runs)
+    return notes + audit_lines(study, audit_study(study, by_arm))

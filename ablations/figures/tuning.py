@@ -1,0 +1,213 @@
+"""How each arm of a tuned study came to its settings: the best validation value over the number of trials.
+
+First panel: the expected best of each arm against the budget, after Dodge et al. 2019, "Show Your Work"
+(arXiv:1909.03004). The first trial is the configured settings, so the curve starts there, and after b trials
+it is the mean, over all choices of b - 1 of the drawn trials, of the best of these and the configured one
+(`ablations.statistics.paired.expected_maximum`). Its ends are facts: the configured value, and the best of
+all. No band: bootstrap intervals of such curves from few trials do not cover (Tang et al. 2020,
+arXiv:2004.13705). Where two arms' curves cross, which is better depends on the budget.
+
+The other panels, one per parameter of the space: the value of every trial.
+"""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from ablations.figures.study import (
+    CHARACTERS,
+    COLORS,
+    DASHES,
+    GREY,
+    LEFT,
+    LINE,
+    MARKERS,
+    RIGHT,
+    WIDTH,
+    save_figure,
+    write_texts,
+)
+from ablations.statistics.paired import expected_maximum
+from ablations.studies.results import METRICS, Study, Trial, Tuning, baseline_first, shown_settings
+from ablations.tables.tuning import budget
+
+COLUMNS = 3
+PANEL = 2.9  # inches, as all below
+GAP = 0.75
+BELOW = 0.6  # a panel: its axis' label
+
+
+def expected_best(trials: Sequence[Trial]) -> np.ndarray:
+    """The expected best value after 1 to n trials, the first of which is always the same.
+
+    Args:
+        trials: Of one arm, the configured settings first.
+
+    Returns:
+        `(n,)`, fractions; the first is the value of the first trial, the last the best of all.
+    """
+    first, drawn = trials[0].value, np.array([trial.value for trial in trials[1:]])
+    if not drawn.size:
+        return np.array([first])
+    return np.concatenate([[first], expected_maximum(np.maximum(drawn, first))])
+
+
+def write_tuning_figure(study: Study, folder: Path) -> list[Path]:
+    """Draw how the arms were tuned; the same trials give the same bytes.
+
+    Returns:
+        The two paths, `folder/<output>_trials.png` and `.svg`.
+
+    Raises:
+        ValueError: The study's arms were not tuned.
+        OSError: The folder cannot be written.
+    """
+    if study.tuning is None:
+        raise ValueError(f"study {study.name}: its arms were not tuned")
+    tuning = study.tuning
+    return save_figure(lambda: _draw(study, tuning), folder, f"{study.output}_trials")
+
+
+def _draw(study: Study, tuning: Tuning) -> Figure:
+    arms = baseline_first(study)
+    panels = 1 + len(tuning.space)
+    rows, columns = math.ceil(panels / COLUMNS), min(panels, COLUMNS)
+    lines = [line for text in _texts(study, tuning) for line in textwrap.wrap(text, CHARACTERS)]
+    above = 0.45 + LINE * len(lines) + 0.3
+    legend = LINE * (len(arms) + 1) + 0.2
+    height = above + rows * (PANEL + BELOW) + (rows - 1) * 0.3 + legend
+    figure = Figure(figsize=(WIDTH, height))
+    grid = figure.add_gridspec(
+        rows,
+        columns,
+        left=LEFT / WIDTH,
+        right=1 - RIGHT / WIDTH,
+        bottom=(legend + BELOW) / height,
+        top=1 - above / height,
+        wspace=GAP * columns / (WIDTH - LEFT - RIGHT - GAP * (columns - 1)),
+        hspace=(BELOW + 0.3) / PANEL,
+    )
+    write_texts(figure, f"{study.title}: every trial", lines, ())
+
+    axes = [figure.add_subplot(grid[place // columns, place % columns]) for place in range(panels)]
+    _draw_budget(axes[0], study, tuning)
+    for parameter, panel in zip(tuning.space, axes[1:], strict=True):
+        _draw_parameter(panel, study, tuning, parameter)
+    handles = [_legend_line(place, _legend_label(tuning, arm.name)) for place, arm in enumerate(arms)]
+    handles.append(Line2D([], [], color=GREY, linestyle="none", marker="o", markerfacecolor="none"))
+    labels = [str(handle.get_label()) for handle in handles[:-1]]
+    labels.append(
+        "a trial; filled: as configured; ringed: chosen; ×: a run of it diverged, counted as chance"
+    )
+    figure.legend(
+        handles=handles,
+        labels=labels,
+        loc="lower left",
+        bbox_to_anchor=(LEFT / WIDTH, 0.08 / height),
+        borderaxespad=0,
+        frameon=False,
+        handlelength=4,
+        labelspacing=0.35,
+        fontsize=9,
+    )
+    return figure
+
+
+def _texts(study: Study, tuning: Tuning) -> list[str]:
+    independent = (
+        f"After the configured settings: independent draws of {tuning.sampler}, the same for every arm."
+        if tuning.independent
+        else f"Draws of {tuning.sampler} are not independent, as the curve assumes: it describes these "
+        "trials and says nothing of another search."
+    )
+    return [study.scale, f"{budget(tuning)}. {independent}"]
+
+
+def _draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
+    """Expected best (%) over trials."""
+    for place, arm in enumerate(baseline_first(study)):
+        expected = expected_best(tuning.trials[arm.name])
+        axes.plot(
+            np.arange(1, len(expected) + 1),
+            100 * expected,
+            color=COLORS[place % len(COLORS)],
+            linestyle=DASHES[place % len(DASHES)],
+            linewidth=2,
+            marker=MARKERS[place % len(MARKERS)] if len(expected) <= 20 else None,
+            markerfacecolor="none",
+            markersize=5,
+        )
+    metric = METRICS[study.metric].label
+    axes.set_title("Expected best of so many trials", loc="left", fontsize=9.5)
+    axes.set_xlabel("trials of an arm")
+    axes.set_ylabel(f"expected best validation {metric} (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.grid(axis="y")
+
+
+def _draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> None:
+    """Every trial's value (%) over one of its settings."""
+    arms = baseline_first(study)
+    values = [trial.settings[parameter] for arm in arms for trial in tuning.trials[arm.name]]
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    names = [] if numbers else list(dict.fromkeys(map(str, values)))
+    for place, arm in enumerate(arms):
+        trials = tuning.trials[arm.name]
+        settings = [trial.settings[parameter] for trial in trials]
+        at = settings if numbers else [names.index(str(value)) for value in settings]
+        _draw_trials(axes, place, at, trials, tuning.best(arm.name))
+        if numbers and len(tuning.space) == 1:  # beside other settings a line would join what differs in more
+            order = np.argsort(at, kind="stable")
+            axes.plot(
+                np.array(at)[order],
+                100 * np.array([trial.value for trial in trials])[order],
+                color=COLORS[place % len(COLORS)],
+                linestyle=DASHES[place % len(DASHES)],
+                linewidth=0.9,
+                alpha=0.6,
+                zorder=2,
+            )
+    if parameter in tuning.logarithmic:
+        axes.set_xscale("log")
+        decades = math.log10(max(values) / min(values))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades <= 2 else (1,)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    elif not numbers:
+        axes.set_xticks(range(len(names)), names)
+    axes.set_title(f"Every trial over its {parameter.replace('_', ' ')}", loc="left", fontsize=9.5)
+    axes.set_xlabel(tuning.keys[parameter])
+    axes.set_ylabel(f"final validation {METRICS[study.metric].label} (%)")
+    axes.grid(axis="y")
+
+
+def _draw_trials(axes: Axes, place: int, at: Sequence[float], trials: Sequence[Trial], best: int) -> None:
+    color = COLORS[place % len(COLORS)]
+    for number, (x, trial) in enumerate(zip(at, trials, strict=True)):
+        marker = "x" if trial.diverged else MARKERS[place % len(MARKERS)]
+        fill = color if number == 0 else "none"
+        axes.plot(x, 100 * trial.value, marker, color=color, markerfacecolor=fill, markersize=5, zorder=3)
+        if number == best:
+            axes.plot(x, 100 * trial.value, "o", color=color, markerfacecolor="none", markersize=12)
+
+
+def _legend_line(place: int, label: str) -> Line2D:
+    return Line2D(
+        [], [], color=COLORS[place % len(COLORS)], linestyle=DASHES[place % len(DASHES)], linewidth=2,
+        marker=MARKERS[place % len(MARKERS)], markerfacecolor="none", markersize=5, label=label,
+    )  # fmt: skip
+
+
+def _legend_label(tuning: Tuning, arm: str) -> str:
+    best = tuning.best(arm)
+    chosen = tuning.trials[arm][best]
+    which = "as configured" if best == 0 else f"trial {best + 1}"
+    value = f"{100 * chosen.value:.1f} %"
+    return f"{tuning.labels[arm]}: best {value} with {shown_settings(chosen.settings)} ({which})"

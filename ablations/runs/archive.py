@@ -1,0 +1,106 @@
+"""The records of a results directory in one file, so that a clone can judge what it did not train.
+
+`results/runs` is not in git: it has checkpoints. `results/records.tar.xz` has what tables, figures, verdicts
+and the report page read, record.json, metrics.csv and diagnostics.csv of each run that ended, and no
+checkpoint: the reference reproduction's is committed. A run that was unpacked is done, so a sweep trains only
+what is missing.
+"""
+
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import UserError
+from ablations.files import write_atomically
+from ablations.runs.records import DONE, RunDirectory, UnreadableRecord
+
+FILE_NAME = "records.tar.xz"
+RUNS = "runs"
+PLACE = "results"
+"""In place of the results directory, which says where a run was and not what it was."""
+
+
+def pack(results_dir: Path) -> tuple[Path, int]:
+    """Write the records of the completed and diverged runs into `results_dir/records.tar.xz`.
+
+    The same records give the same bytes.
+
+    Returns:
+        The file, and how many runs it has.
+
+    Raises:
+        UserError: There is no such run.
+        OSError: The file cannot be written; the one before it stays.
+    """
+    content, runs = io.BytesIO(), 0
+    with tarfile.open(fileobj=content, mode="w:xz", preset=9) as archive:
+        for directory in _ended(results_dir):
+            for path, data in _files(directory, results_dir):
+                entry = tarfile.TarInfo(f"{RUNS}/{directory.run_id}/{path.name}")
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
+            runs += 1
+    if not runs:
+        raise UserError(f"results_dir={results_dir}: has no run that completed or diverged")
+    path = results_dir / FILE_NAME
+    write_atomically(path, content.getvalue())
+    return path, runs
+
+
+def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
+    """Put the records of a file where commands read them; a run that is there already stays as it is.
+
+    Returns:
+        How many runs were new, and how many were there.
+
+    Raises:
+        UserError: The file cannot be read or holds something else.
+        OSError: The results directory cannot be written; no run is left half there.
+    """
+    runs_dir = results_dir / RUNS
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=results_dir, prefix=".unpacked-") as folder:
+        try:
+            with tarfile.open(path, "r:xz") as archive:
+                archive.extractall(folder, filter="data")
+        except (OSError, EOFError, tarfile.TarError) as error:
+            raise UserError(f"{path}: no readable file of records ({error})") from error
+        unpacked = Path(folder) / RUNS
+        if not unpacked.is_dir() or not all((run / "record.json").is_file() for run in unpacked.iterdir()):
+            raise UserError(f"{path}: no file of records; `python -m ablations pack` writes one")
+        new = [run for run in sorted(unpacked.iterdir()) if not (runs_dir / run.name).exists()]
+        there = len(list(unpacked.iterdir())) - len(new)
+        for run in new:
+            shutil.move(run, runs_dir / run.name)  # a rename: within one folder
+    return len(new), there
+
+
+def _ended(results_dir: Path) -> Iterator[RunDirectory]:
+    for folder in sorted((results_dir / RUNS).glob("*/")):
+        directory = RunDirectory(results_dir, folder.name)
+        try:
+            record = directory.read()
+        except UnreadableRecord:
+            continue
+        if record is not None and directory.status_of(record, directory.rows()) in DONE:
+            yield directory
+
+
+def _files(directory: RunDirectory, results_dir: Path) -> Iterator[tuple[Path, bytes]]:
+    record = json.loads(directory.record_path.read_bytes())
+    record["config"] = _without_place(record["config"], str(record["config"]["results_dir"]))
+    yield directory.record_path, (json.dumps(record, indent=2) + "\n").encode()
+    for path in (directory.history_path, directory.diagnostics_path):
+        if path.exists():
+            yield path, path.read_bytes()
+
+
+def _without_place(node: Any, place: str) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_place(value, place) for key, value in node.items()}
+    return PLACE if node == place else node

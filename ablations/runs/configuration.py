@@ -1,0 +1,506 @@
+"""From what a user typed to a run's configuration and identity. Light: imports neither torch nor pandas.
+
+A run is its resolved configuration without what cannot change its outcome. The hash of that is its
+`run_id` and names its directory, so the same run is never trained twice, whoever asks for it. The
+data's checksums are part of the configuration, and thus of the identity; loading verifies them. Those of a
+user's own tables are taken from the files when the configuration is resolved (see
+`lightning_modules.data.checksums`).
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, ValueType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ablations.errors import UserError
+from lightning_modules.data.checksums import filled_checksums
+from lightning_modules.validation import require_boolean, require_integer
+
+CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
+CONFIG_NAME = "config"
+
+NOT_IDENTITY = (
+    "results_dir",
+    "logger",
+    "trainer",
+    "study",
+    "seeds",
+    "seed_budget",
+    "diagnostics",
+    "tuning",
+    "dataset.root",
+    "dataset.download",
+    "dataset.files",
+    "dataset.num_workers",
+    "dataset.max_undecodable_share",
+)
+"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record), diagnostics,
+and how many runs a study has.
+
+Of `dataset.files` the checksums are part of it; how many images may be undecodable decides whether a run
+ends, not what it ends with.
+
+Several processes change it where each has BN statistics or dropout draws of its own, or where the dataset
+says that they change the order of its images: then their number is part of the identity.
+"""
+
+NOT_OF_A_RUN = ("study", "tuning")
+"""Groups that say which runs there are to be, so that no run has chosen of them."""
+
+NOT_AXES = (
+    *("model", "dataset", "dataset_model", "recipe", "recipe_model"),
+    *("trainer", "logger", "diagnostics"),
+    *NOT_OF_A_RUN,
+)
+"""Groups that say what is trained, on what, how and where, and what is measured beside; every other group is
+an axis of an ablation."""
+
+NOT_GROUPS = ("claims",)
+"""Folders of conf/ that are no config groups: nothing of a run is chosen from them."""
+
+MATCHED_SIZES = ("match_parameters", "match_multiply_adds")
+"""Keys that ask for a size of the network: its width is solved, and they are no part of the configuration."""
+
+REQUIRED = (
+    *("seed", "train", "weights", "weights_sha256"),
+    "results_dir",
+    *(f"dataset.{key}" for key in ("checksums", "num_classes", "channels", "image_size", "task")),
+    *(f"recipe.{key}" for key in ("epochs", "batch_size", "channels_last", "precision", "averaging")),
+    *(f"recipe.{key}" for key in ("weight_init", "optimizer", "scheduler")),
+    *("trainer.accelerator", "trainer.threads"),
+    *("model._target_", "dataset._target_", "logger.backend"),
+)
+"""Keys that every run needs, so that no override may delete them."""
+
+
+NAMES_OTHER_VALUES = re.compile(r"(?:[^$]|\$(?!\{)|\$\{[\w.]+\})*")
+"""A text whose interpolations only name other values: `${dataset.channels}`; none calls or is nested."""
+
+SEED_PLACE = "the place of a seed"
+
+
+@dataclass(frozen=True)
+class RunConfiguration:
+    """One run as it is configured.
+
+    Attributes:
+        resolved: The whole configuration as plain values, without Hydra's own.
+        choices: The option's name per config group, e.g. `{"model": "xception", ...}`.
+    """
+
+    resolved: Mapping[str, Any]
+    choices: Mapping[str, str]
+
+    @classmethod
+    def from_composed(
+        cls, config: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str] = ()
+    ) -> Self:
+        """Resolve a composed configuration, and solve the width where a size is to be matched.
+
+        Args:
+            config: As composed; a `hydra` node is left out.
+            choices: Hydra's `runtime.choices`.
+            overrides: Hydra's `overrides.task`: what the configuration was composed with.
+
+        Raises:
+            UserError: A key is deleted that every run has, results_dir is no folder's name, no width
+                gives the size that is to be matched, or the weights cannot be used.
+        """
+        config = config.copy()
+        with open_dict(config):
+            config.pop("hydra", None)
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        assert isinstance(resolved, dict)
+        _refuse_study_keys(resolved, overrides)
+        for key in REQUIRED:
+            node = resolved
+            for part in key.split("."):
+                if not isinstance(node, dict) or part not in node:
+                    raise UserError(f"{key}: every run has it, so it cannot be deleted")
+                node = node[part]
+        resolved["dataset"]["checksums"] = filled_checksums(resolved["dataset"])
+        if not isinstance(folder := resolved["results_dir"], str) or not folder:
+            raise UserError(f"results_dir={folder}: must be a folder; as a number it is written ./2026")
+        try:
+            for key in {"devices", "num_nodes"} & resolved["trainer"].keys():
+                require_integer(f"trainer.{key}", resolved["trainer"][key], 1)
+            if "strategy" in resolved["trainer"]:
+                require_boolean("trainer.sync_batchnorm", resolved["trainer"].get("sync_batchnorm"))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        _match_size(resolved, overrides)
+        own = {
+            group: option
+            for group, option in choices.items()
+            if option is not None and not group.startswith("hydra/") and group not in NOT_OF_A_RUN
+        }
+        if resolved["weights"] is not None:
+            _follow_weights(resolved, overrides)
+        return cls(resolved={str(key): value for key, value in resolved.items()}, choices=own)
+
+    @classmethod
+    def for_seeds(
+        cls,
+        config: DictConfig,
+        choices: Mapping[str, str | None],
+        overrides: Sequence[str],
+        seeds: Sequence[Any],
+    ) -> list["RunConfiguration"]:
+        """`from_composed` for each of many seeds, in little more than the time of two.
+
+        Resolving takes some 20 ms. Where interpolations only name other values, all that depends on the
+        seed is the seed itself or has it in its text, so two runs of different seeds differ in it. If
+        what they differ in are keys named `seed`, as `dataset.seed: ${seed}`, each further run is a copy
+        of the first with another seed in these places. Else each run is resolved for itself.
+
+        Args:
+            config: As composed; its seed is changed.
+            choices: See `from_composed`.
+            overrides: See `from_composed`.
+            seeds: One run each.
+
+        Raises:
+            UserError: As `from_composed`.
+        """
+
+        def resolve(seed: Any) -> "RunConfiguration":
+            with open_dict(config):
+                config.seed = seed
+            return cls.from_composed(config, choices, overrides)
+
+        resolved = [resolve(seed) for seed in seeds[:2]]
+        places = None
+        if all(type(seed) is int for seed in seeds) and len(set(seeds[:2])) == 2 and _only_names(config):
+            places = _seed_places(resolved[0].resolved, resolved[1].resolved)
+        if places is None:
+            return resolved + [resolve(seed) for seed in seeds[2:]]
+        first = resolved[0]
+        template = cls(_with_seed(first.resolved, places, SEED_PLACE), first.choices)
+        text = _canonical_text(template.identity).split(json.dumps(SEED_PLACE))
+        for seed in seeds[2:]:
+            run = cls(_with_seed(first.resolved, places, seed), first.choices)
+            run.__dict__["run_id"] = _hash(str(seed).join(text))  # where cached_property keeps it
+            resolved.append(run)
+        return resolved
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """What of the configuration can change the outcome."""
+        identity = json.loads(json.dumps(self.resolved))
+        for key in NOT_IDENTITY:
+            *parents, last = key.split(".")
+            node = identity
+            for parent in parents:
+                node = node.get(parent, {})
+            node.pop(last, None)
+        identity.pop("weights", None)  # weights_sha256 stands for it, wherever the file lies
+        own_statistics = self.processes > 1 and not self.resolved["trainer"].get("sync_batchnorm")
+        dropout, order = identity["recipe"].get("dropout"), identity["dataset"].get("processes_change_order")
+        if self.processes > 1 and (own_statistics or dropout or order):
+            identity["processes"] = self.processes
+        return identity
+
+    @cached_property
+    def run_id(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the identity."""
+        return _hash(_canonical_text(self.identity))
+
+    @property
+    def data_fingerprint(self) -> str:
+        """SHA-256 of the checksums of the data's files."""
+        checksums = json.dumps(self.resolved["dataset"]["checksums"], sort_keys=True)
+        return "sha256:" + hashlib.sha256(checksums.encode()).hexdigest()
+
+    @property
+    def arm_name(self) -> str:
+        """The axes that are not as by default, e.g. "residual=false"; "default" where all are."""
+        varied = [group for group in sorted(self.choices) if group not in NOT_AXES]
+        chosen = [group for group in varied if self.choices[group] != default_option(group)]
+        return " ".join(f"{group}={self.choices[group]}" for group in chosen) or "default"
+
+    @property
+    def seed(self) -> int:
+        return self.resolved["seed"]
+
+    @property
+    def devices(self) -> int:
+        """Processes per machine, one device each."""
+        return self.resolved.get("trainer", {}).get("devices", 1)
+
+    @property
+    def processes(self) -> int:
+        """Processes that train the run together."""
+        return self.devices * self.resolved.get("trainer", {}).get("num_nodes", 1)
+
+    @property
+    def diagnostics(self) -> Mapping[str, Any]:
+        """What is measured beside the metrics: settings by name. It changes no outcome."""
+        return self.resolved.get("diagnostics") or {}
+
+    def with_diagnostics(self, diagnostics: Mapping[str, Any]) -> Self:
+        """The same run, which measures these as well; where it has one already, its own settings stay."""
+        return replace(self, resolved={**self.resolved, "diagnostics": {**diagnostics, **self.diagnostics}})
+
+    @property
+    def results_dir(self) -> Path:
+        return _path(self.resolved["results_dir"])
+
+
+_path = cache(Path)
+"""One object for the thousands of runs of a study."""
+
+
+def _only_names(node: Any) -> bool:
+    """Whether all interpolations of a composed configuration, Hydra's own left out, only name others."""
+    if isinstance(node, DictConfig):
+        raw = OmegaConf.to_container(node, resolve=False)
+        assert isinstance(raw, dict)
+        return _only_names({key: value for key, value in raw.items() if key != "hydra"})
+    if isinstance(node, dict):
+        return all(_only_names(value) for value in node.values())
+    if isinstance(node, list):
+        return all(_only_names(value) for value in node)
+    return not isinstance(node, str) or NAMES_OTHER_VALUES.fullmatch(node) is not None
+
+
+def _seed_places(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, ...]] | None:
+    """Where two resolved configurations hold their seeds; None where they differ in anything else.
+
+    A key of another name that takes the seed may be read when a run is resolved (`trainer.devices`), and so
+    may any key of the network, whose width is solved.
+    """
+    places = []
+    for path, values in _differences(one, other):
+        if path[-1:] != ("seed",) or path[0] == "model" or values != (one["seed"], other["seed"]):
+            return None
+        places.append(path)
+    return places
+
+
+def _differences(
+    one: Any, other: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], tuple[Any, Any]]]:
+    """The values in which two containers differ, each with its place; lists count as one value."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        for key in one:
+            yield from _differences(one[key], other[key], (*path, key))
+    elif one != other:
+        yield path, (one, other)
+
+
+def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed: Any) -> dict[str, Any]:
+    """A copy with a seed in the places named; what holds none is shared, not copied."""
+    copy = dict(node)
+    for key, *below in places:
+        copy[key] = _with_seed(copy[key], [tuple(below)], seed) if below else seed
+    return copy
+
+
+def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
+    """Leave out what says how many seeds a study has, which a run cannot be asked for."""
+    seeds, budget = resolved.pop("seeds", None), resolved.pop("seed_budget", None)
+    keys = {override.key_or_group for item in overrides if (override := parse_override(item))}
+    if seeds is not None:
+        raise UserError(f"seeds={seeds}: only beside a study: -m study=NAME seeds=auto")
+    if "seed_budget" in keys:
+        raise UserError(f"seed_budget={budget}: only beside seeds=auto: -m study=NAME seeds=auto")
+
+
+def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
+    """Take over the hash of the weights, and the constants of the network that they come from.
+
+    Args:
+        resolved: Of the run; changed in place.
+        overrides: What the configuration was composed with: what was set there is not overruled.
+
+    Raises:
+        UserError: The weights cannot be used, or something else was set.
+    """
+    from lightning_modules.weights import WeightsError, inspect_weights  # imports torch
+
+    path, expected = resolved["weights"], resolved["weights_sha256"]
+    try:
+        source = inspect_weights(path)
+    except WeightsError as error:
+        raise UserError(str(error)) from error
+    if expected not in (None, source.sha256):
+        raise UserError(f"weights_sha256={expected}: weights={path} has {source.sha256}")
+    resolved["weights_sha256"] = source.sha256
+    set_by_user = [override.key_or_group for item in overrides if (override := parse_override(item))]
+    for key, value in source.follows.items():
+        *parents, last = key.split(".")
+        node = resolved["model"]
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node:
+            continue  # another network's weights, which the check refuses
+        if node[last] != value and any(f"{set_key}.".startswith(f"model.{key}.") for set_key in set_by_user):
+            raise UserError(f"model.{key}={node[last]}: the network of weights={path} has {value}")
+        node[last] = value
+    if resolved["train"] is False:
+        for key, value in source.requires.items():
+            node = resolved["model"]
+            for part in key.split("."):
+                node = node.get(part) if isinstance(node, dict) else None
+            if node != value:
+                raise UserError(f"model.{key}={node}: the network of weights={path} has {value}")
+
+
+def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
+    """Set the model's width so that it has the parameters or the multiply-adds that are wanted."""
+    wanted = {key: resolved.pop(key, None) for key in MATCHED_SIZES}
+    wanted = {key: number for key, number in wanted.items() if number is not None}
+    if not wanted:
+        return
+    asked = ", ".join(f"{key}={number}" for key, number in wanted.items())
+    if len(wanted) > 1:
+        raise UserError(f"{asked}: one width cannot match both; set one of them to null")
+    keys = [override.key_or_group for item in overrides if (override := parse_override(item))]
+    if "model.width" in keys:
+        raise UserError(f"model.width: {asked} solves it, so it cannot be set beside it")
+    from ablations.sizes.width import (  # imports torch: only where needed
+        solve_width,
+        solve_width_by_multiply_adds,
+    )
+
+    model, dataset = resolved["model"], resolved["dataset"]
+    try:
+        if "match_parameters" in wanted:
+            model["width"] = solve_width(model, wanted["match_parameters"])
+        else:
+            model["width"] = solve_width_by_multiply_adds(
+                model,
+                wanted["match_multiply_adds"],
+                channels=dataset["channels"],
+                image_size=dataset["image_size"],
+            )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _canonical_text(identity: Mapping[str, Any]) -> str:
+    return json.dumps(_canonical(identity), sort_keys=True, separators=(",", ":"))
+
+
+def _canonical(value: Any) -> Any:
+    """`1.0` and `1` are one value, whichever way it was typed."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def is_outside_identity(key: str) -> bool:
+    """Whether a key, or the group or node it lies in, is left out of the identity."""
+    key = key.lstrip("+~")
+    return any(key == outside or key.startswith(f"{outside}.") for outside in (*NOT_IDENTITY, "hydra"))
+
+
+@cache
+def default_option(group: str) -> str | None:
+    """The option of a group that conf/config.yaml lists."""
+    defaults = OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml").defaults
+    return next((entry[group] for entry in defaults if not isinstance(entry, str) and group in entry), None)
+
+
+def group_names() -> list[str]:
+    """The config groups of this project, Hydra's own left out."""
+    folders = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
+    return [name for name in folders if name not in (*NOT_GROUPS, "hydra")]
+
+
+def load_yaml(path: Path) -> Any:
+    """The content of a file of conf as plain values, not to be changed; parsed again where it was written."""
+    return _load_yaml(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _load_yaml(path: Path, written: int) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def is_group(key: str) -> bool:
+    """Whether `key` names a config group of this project."""
+    return bool(key) and key not in NOT_GROUPS and (CONFIG_DIR / key).is_dir()
+
+
+@lru_cache(maxsize=4096)  # the arms of a study share most arguments, and each is asked about several times
+def parse_override(argument: str) -> Override | None:
+    """Hydra's parse of one argument, or None where it is none (a flag, a syntax error)."""
+    if argument.startswith("-"):
+        return None
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return None
+
+
+def override_values(override: Override) -> list[Any]:
+    """What an override sets, or the values that it sweeps over."""
+    value = override.value()
+    return value.list if isinstance(value, ChoiceSweep) else [value]
+
+
+def lists_values(override: Override) -> bool:
+    """Whether it sweeps over values that stand there, not over glob(...) or interval(...)."""
+    return override.is_discrete_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP
+
+
+def option_name(value: Any) -> str:
+    """An option of a group as its file is named, e.g. "true"."""
+    if isinstance(value, QuotedString):
+        return value.text
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quoted(text: str) -> str:
+    """Text as a value on Hydra's command line."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def quote_option_names(arguments: Sequence[str]) -> list[str]:
+    """Quote options of a group that Hydra would take for another type.
+
+    Hydra 1.3 reads `residual=true` as a boolean and refuses it for a config group. Every argument
+    of any other kind is returned as it is.
+
+    Returns:
+        The arguments, e.g. `residual='true','false'` for `residual=true,false`.
+
+    Raises:
+        UserError: An argument gives a group a list.
+    """
+    return [_quote_option_name(argument) for argument in arguments]
+
+
+def _quote_option_name(argument: str) -> str:
+    if argument.startswith("="):
+        raise UserError(f"{argument}: no key before the =")
+    override = parse_override(argument)
+    if override is None or override.is_delete() or not is_group(override.key_or_group):
+        return argument
+    values = override_values(override)
+    if any(isinstance(value, list) for value in values):
+        raise UserError(f"{argument}: takes one option, or with -m several: {override.key_or_group}=A,B")
+    if not any(isinstance(value, bool | int | float | None) for value in values):
+        return argument
+    names = ",".join(f"'{option_name(value)}'" for value in values)
+    return f"{argument.partition('=')[0]}={names}"

@@ -1,0 +1,108 @@
+"""What a run ran on: device, versions, commit. Never the environment's variables."""
+
+import logging
+import os
+import platform
+import socket
+import subprocess
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "wandb", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Version per package that takes part in a run, and Python's; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the checkout this code stands in and whether code or configuration differ from it.
+
+    Results are left out: a reproduction rewrites the committed ones while it goes on.
+    """
+    folder = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ("git", "-C", str(folder), *arguments), capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", ".", ":!results")),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def quieten() -> None:
+    """Silence what Lightning says about nothing that a user can change.
+
+    Everything else, its warnings included, stays; a warning is told in one line.
+    """
+    logging.raiseExceptions = False  # W&B's own logging, where its disk is full
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
+    for package in ("lightning.pytorch", "lightning.fabric"):  # devices, processes, tips
+        logging.getLogger(package).setLevel(logging.WARNING)
+    for message in (
+        r".*does not have many workers.*",  # the data is in memory
+        r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
+        r".*`weights_only` was not set.*",  # our own checkpoints
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def process() -> dict[str, Any]:
+    """Who trains: host and process id."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def process_rank(devices: int) -> int:
+    """Which of a run's processes this is; the first, 0, keeps the record.
+
+    Args:
+        devices: Processes per machine.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun
+        return int(os.environ["RANK"])
+    if "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ and "LOCAL_RANK" not in os.environ:
+        return int(os.environ["SLURM_PROCID"])  # srun
+    # Lightning has started this process, or nobody, and then the other machines are told by the user.
+    return int(os.environ.get("NODE_RANK", 0)) * devices + int(os.environ.get("LOCAL_RANK", 0))
+
+
+def cpu_name() -> str:
+    """The processor's name, as the system calls it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def device(torch_device: Any) -> dict[str, Any]:
+    """The device that a run is on: type, name and threads of the CPU.
+
+    Args:
+        torch_device: A `torch.device`.
+    """
+    import torch
+
+    on_gpu = torch_device.type == "cuda"
+    return {
+        "type": torch_device.type,
+        "name": torch.cuda.get_device_name(torch_device) if on_gpu else cpu_name(),
+        "threads": torch.get_num_threads(),
+    }

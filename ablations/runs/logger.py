@@ -1,0 +1,33 @@
+"""What Weights & Biases is told of a run: its name, group and tags, and what stands beside its name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ablations.runs.configuration import RunConfiguration
+from lightning_modules.wandb_logging import TolerantWandbLogger
+
+
+def make_logger(configuration: RunConfiguration, record: Mapping[str, Any]) -> TolerantWandbLogger | None:
+    """The logger of a run; None with `logger=none`."""
+    options = configuration.resolved["logger"]
+    if options["backend"] is None:
+        return None
+    choices, arm = configuration.choices, configuration.arm_name
+    return TolerantWandbLogger(
+        mode=options["mode"],
+        entity=options["entity"],
+        project=options["project"],
+        folder=options["dir"],
+        run_id=record["wandb_run_id"],
+        name=f"{choices['model']} {arm} seed={configuration.seed}",
+        group=options["group"],
+        job_type=options["job_type"] or arm,
+        tags=[*(f"{group}={option}" for group, option in choices.items()), f"seed={configuration.seed}"],
+        config=configuration.resolved,
+    )
+
+
+def summary(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record W&B shows beside a run's name."""
+    shown = ("status", "parameters", "multiply_adds", "depth", "steps_per_second", "diverged_at_step")
+    return (record["metrics"] or {}) | {key: record[key] for key in shown}

@@ -1,0 +1,142 @@
+"""Writes what an epoch gave and measured, and what an interrupted run goes on from, after every epoch."""
+
+import csv
+import io
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+from ablations.files import write_atomically
+from ablations.runs.histories import HISTORY_COLUMNS
+from ablations.runs.records import RunDirectory
+from lightning_modules.classifier import TrainingDiverged
+from lightning_modules.diagnostics import COLUMNS, Diagnostic
+
+
+def number(value: Tensor) -> float:
+    """A float32 as the shortest decimal that reads back to it: 0.765, not 0.7649999856948853."""
+    return float(str(np.float32(value.item())))
+
+
+class Recorder(Checkpoint):
+    """Keeps metrics.csv, diagnostics.csv and checkpoint.ckpt of a run; of several processes the first writes.
+
+    The rows are part of the checkpoint, so the two agree whenever the process ends: a run that goes
+    on has the rows of exactly the epochs that its weights have seen.
+
+    Args:
+        directory: The run's directory, whose lock the caller holds.
+        diagnostics: Callbacks of the same trainer, whose rows are written.
+
+    Attributes:
+        rows: Of metrics.csv.
+        undecodable_images: As in the record.
+    """
+
+    def __init__(self, directory: RunDirectory, diagnostics: Sequence[Diagnostic] = ()) -> None:
+        self._directory = directory
+        self._diagnostics = diagnostics
+        self.rows: list[dict[str, Any]] = []
+        self.undecodable_images = 0
+        self._segment_start = time.perf_counter()
+        self._earlier_wall_time = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps taken in completed epochs."""
+        return self.rows[-1]["step"] if self.rows else 0
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Over all completed epochs; validation is left out."""
+        seconds = sum(row["seconds"] for row in self.rows)
+        return self.steps / seconds if seconds else None
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds of this process and of those before that the run went on from."""
+        return self._earlier_wall_time + time.perf_counter() - self._segment_start
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._epoch_start = self._steps_end = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._steps_end = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        row: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        for part in ("train", "val"):  # each loss, and the task's metrics behind it
+            row[f"{part}_loss"] = number(metrics[f"{part}_loss"])
+            row |= {name: number(value) for name, value in metrics.items() if name.startswith(f"{part}_")}
+        row |= {"learning_rate": number(metrics["learning_rate"])}
+        row |= {"seconds": self._steps_end - self._epoch_start}
+        assert not self.rows or list(row) == list(self.rows[0]), "every epoch measures the same"
+        self.rows.append(row)
+        # Images in memory cannot fail to decode, so their data does not count.
+        data = getattr(trainer, "datamodule", None)
+        met = torch.tensor(getattr(data, "undecodable_images", 0), device=module.device)
+        self.undecodable_images = int(trainer.strategy.reduce(met, reduce_op="sum"))
+        self._save_checkpoint(trainer)
+        if trainer.is_global_zero:
+            self.write_history()
+            self.write_diagnostics()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        # An outcome, so no epoch will end that would write what led to it.
+        if isinstance(exception, TrainingDiverged) and trainer.is_global_zero:
+            self.write_diagnostics()
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.write_history()  # where the process ended between checkpoint and rows
+            self.write_diagnostics()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "wall_time": self.wall_time,
+            "undecodable_images": self.undecodable_images,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+        self._earlier_wall_time = state["wall_time"]
+        self.undecodable_images = state["undecodable_images"]
+
+    def write_history(self) -> None:
+        """Write metrics.csv; floats read back to the last bit."""
+        text = io.StringIO()
+        columns = list(self.rows[0]) if self.rows else HISTORY_COLUMNS  # none where weights are evaluated
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self._directory.history_path, text.getvalue())
+
+    def write_diagnostics(self) -> None:
+        """Write diagnostics.csv, where anything is measured; floats read back to the last bit."""
+        if not self._diagnostics:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for diagnostic in self._diagnostics:
+            writer.writerows(diagnostic.rows)
+        write_atomically(self._directory.diagnostics_path, text.getvalue())
+
+    def _save_checkpoint(self, trainer: Trainer) -> None:
+        place = self._directory.checkpoint_path
+        beside = place.with_name(f".{place.name}.partial")
+        trainer.save_checkpoint(beside)  # every process takes part, the first one writes
+        if not trainer.is_global_zero:
+            return
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, place)

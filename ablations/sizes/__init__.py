@@ -1,0 +1,1 @@
+"""What a network costs, and which width gives it a wanted size."""

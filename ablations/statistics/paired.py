@@ -1,0 +1,503 @@
+"""Statistics of seeds and of arms compared seed by seed: pure functions on arrays.
+
+The paper reports no variance: every curve is one run. Here an arm is a sample of seeds, and two
+arms are compared within each seed, because a seed fixes initial values and batches (pairing
+removes what both share). "Faster" is a quantity: the epochs to reach a target, and the area under
+the validation curve.
+
+Every function rejects NaN and infinity with a ValueError: what a diverged run counts as is decided
+before (`ablations.studies.results`), never by a NaN that travels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special  # not scipy.stats: the same numbers, and a second less to import
+
+EXACT_PAIRS = 16  # 2**16 = 65,536 sign patterns; above, RANDOM_FLIPS of them are drawn
+RANDOM_FLIPS = 9_999
+MOST_PAIRS = 1_000_000  # where `needed_pairs` stops searching
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n values and its interval, NaN where nothing says how wide it is."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedEstimate(Estimate):
+    """A mean paired difference, its interval, and the two-sided sign-flip p."""
+
+    p: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean over seeds and its interval, each `(E,)`; the interval is NaN with one seed."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Mean and two-sided t interval: mean -+ t(n - 1) s / sqrt(n).
+
+    It assumes a normal distribution. Simulated, a 95 % interval holds the true mean (`python -m
+    benchmarks.coverage`):
+
+        distribution                                      n = 6     n = 10
+        normal, or the difference of two gamma, shape 4   95 %      95 %
+        skewed: gamma, shape 16; shape 4                  94; 93 %  95; 94 %
+        difference of two lognormal, sigma 1              97.4 %    96.8 %
+        strongly skewed: gamma, shape 2; exponential      92; 89 %  92; 90 %
+        lognormal, sigma 1                                82 %      84 %
+
+    So it is too narrow where differences are skewed by more than 1, as where a few seeds of one arm fail:
+    more seeds help slowly (exponential, n = 20: 92 %). It is a little too wide where few differences are
+    far out on both sides.
+
+    Args:
+        values: `(n,)`, one per seed, n >= 1.
+        confidence: Between 0 and 1.
+
+    Returns:
+        The estimate, in the unit of `values`. The interval is NaN for n = 1, and for equal values:
+        seeds that agree by accident (all at chance, say) do not show that there is no variance.
+
+    Raises:
+        ValueError: No value, a value that is not finite, or a confidence outside of (0, 1).
+
+    Source:
+        Student, "The probable error of a mean", Biometrika 6, 1908.
+    """
+    sample = _finite("values", values, dimensions=1)
+    mean = float(sample.mean())
+    if _constant(sample):
+        return Estimate(len(sample), mean, np.nan, np.nan)
+    half = float(_half_width(sample, confidence))
+    return Estimate(len(sample), mean, mean - half, mean + half)
+
+
+def smallest_sign_flip_p(n: int) -> float:
+    """The smallest p of an exact two-sided sign-flip test of n pairs: 2 / 2**n, at most 1."""
+    return min(1.0, 2.0 / 2.0**n)
+
+
+def sign_flip_p(differences: ArrayLike, generator: np.random.Generator | None = None) -> float:
+    """Two-sided p of "the differences are symmetric about zero", by flipping their signs.
+
+    The share of all 2**n sign patterns whose mean is at least as far out as the one observed, the
+    smaller tail doubled; sums that differ by rounding alone tie. Up to `EXACT_PAIRS` pairs every pattern
+    is tried; above that `RANDOM_FLIPS` are drawn and the observed one is added to them, so p is never 0.
+
+    Args:
+        differences: `(n,)`, one per pair, n >= 1.
+        generator: Needed above `EXACT_PAIRS` pairs only.
+
+    Where the differences are symmetric about zero, p <= 0.05 is found in 3.1 % of samples of 6 (one of 32 is
+    the smallest p there is) and at most 5 % of 10. Where only their mean is zero it is no exact test: of
+    skewed ones (gamma, shape 4) in 3.5 and 6 %, of exponential ones in 8 and 9 % (`benchmarks.coverage`).
+
+    Returns:
+        p in (0, 1]; 1 for n = 1 and where every difference is 0.
+
+    Raises:
+        ValueError: No difference, one that is not finite, or more than `EXACT_PAIRS` without a
+            generator.
+
+    Source:
+        Fisher, The Design of Experiments, 1935, section 21; for the added pattern, Phipson and
+        Smyth, "Permutation p-values should never be zero", 2010.
+    """
+    sample = _finite("differences", differences, dimensions=1)
+    exact = len(sample) <= EXACT_PAIRS
+    if not exact and generator is None:
+        raise ValueError(f"{len(sample)} pairs are more than {EXACT_PAIRS}: pass a generator")
+    if exact:
+        sums, added = _signed_sums(sample), 0
+    else:
+        assert generator is not None
+        sums, added = np.zeros(RANDOM_FLIPS), 1
+        for start in range(0, len(sample), 8):  # the signs of eight pairs at a time: 1 of 256 patterns
+            patterns = _signed_sums(sample[start : start + 8])
+            sums += patterns[generator.integers(len(patterns), size=RANDOM_FLIPS)]
+    observed = sample.sum()
+    # Sums that tie are not always equal in floating point. Accuracies tie often: they count images.
+    rounding = 1e-10 * np.abs(sample).sum()
+    as_low = np.count_nonzero(sums <= observed + rounding) + added
+    as_high = np.count_nonzero(sums >= observed - rounding) + added
+    return min(1.0, 2 * min(as_low, as_high) / (len(sums) + added))
+
+
+def paired_difference(
+    treatment: ArrayLike,
+    baseline: ArrayLike,
+    generator: np.random.Generator | None = None,
+    confidence: float = 0.95,
+) -> PairedEstimate:
+    """Mean of treatment - baseline within pairs, with t interval and sign-flip p.
+
+    Args:
+        treatment: `(n,)`, n >= 1.
+        baseline: `(n,)`; the i-th values of the two share a seed.
+        generator: See `sign_flip_p`.
+        confidence: Between 0 and 1.
+
+    Returns:
+        The estimate, in the unit of the values. As in `mean_interval`, the interval is NaN for one
+        pair and for equal differences.
+
+    Raises:
+        ValueError: Different lengths, or as `mean_interval` and `sign_flip_p`.
+    """
+    treated = _finite("treatment", treatment, dimensions=1)
+    control = _finite("baseline", baseline, dimensions=1)
+    if treated.shape != control.shape:
+        raise ValueError(f"{len(treated)} values of treatment, {len(control)} of baseline: no pairs")
+    differences = treated - control
+    interval = mean_interval(differences, confidence)
+    p = sign_flip_p(differences, generator)
+    return PairedEstimate(interval.n, interval.mean, interval.low, interval.high, p)
+
+
+def epochs_to_target(curve: ArrayLike, target: float) -> int | None:
+    """The first epoch, from 1, at whose end the curve is at or above the target; None where never.
+
+    Args:
+        curve: `(E,)`, one value per epoch.
+        target: In the unit of the curve.
+
+    Raises:
+        ValueError: An empty curve, or a number that is not finite.
+    """
+    reached = _finite("curve", curve, dimensions=1) >= _finite("target", target, dimensions=0)
+    return int(reached.argmax()) + 1 if reached.any() else None
+
+
+def censored_median(epochs: Sequence[int | None]) -> float:
+    """Median where None is "never": later than every number, and never left out.
+
+    Returns:
+        The median; infinity where it falls on a run that never got there.
+
+    Raises:
+        ValueError: Nothing to take the median of.
+    """
+    if not epochs:
+        raise ValueError("epochs is empty")
+    return float(np.median([np.inf if epoch is None else epoch for epoch in epochs]))
+
+
+def area_under_curve(steps: ArrayLike, curve: ArrayLike) -> float:
+    """The mean height of a validation curve from the end of the first epoch to the end of the last.
+
+    The trapezoid area under the curve over training steps, divided by the steps between its first
+    and last point; a curve of one point has its own height. So it is in the curve's unit (an
+    accuracy where the curve is one), and higher where a network learns faster. What lies before
+    the first validation does not enter.
+
+    Args:
+        steps: `(E,)`, training steps, strictly increasing.
+        curve: `(E,)`.
+
+    Raises:
+        ValueError: Different lengths, no point, steps that do not increase, or a number not finite.
+    """
+    at = _finite("steps", steps, dimensions=1)
+    height = _finite("curve", curve, dimensions=1)
+    if at.shape != height.shape:
+        raise ValueError(f"{len(at)} steps for a curve of {len(height)} points")
+    if (np.diff(at) <= 0).any():
+        raise ValueError("steps must increase strictly")
+    if len(at) == 1:
+        return float(height[0])
+    return float(np.trapezoid(height, at) / (at[-1] - at[0]))
+
+
+def share_to_target(steps: ArrayLike, curve: ArrayLike, target: float, start: float) -> float:
+    """The share of the planned steps after which a curve is first at or above the target.
+
+    Linear between validations; before the first one the curve comes from `start` at step 0. Restricted: a
+    curve that never gets there counts 1, as one that gets there with the last step. So a mean over seeds is
+    the restricted mean time to target, in shares of the steps.
+
+    Args:
+        steps: `(E,)`, training steps, strictly increasing from above 0; the last is the planned number.
+        curve: `(E,)`.
+        target: In the unit of the curve.
+        start: Height at step 0, as a network has that learned nothing; in the unit of the curve.
+
+    Returns:
+        From 0, where the target is not above `start`, to 1.
+
+    Raises:
+        ValueError: Different lengths, no point, steps that do not increase, or a number not finite.
+
+    Source:
+        Royston and Parmar, "Restricted mean survival time", BMC Medical Research Methodology 13, 2013.
+    """
+    at = np.concatenate([[0.0], _finite("steps", steps, dimensions=1)])
+    height = np.concatenate([[float(_finite("start", start, dimensions=0))], _finite("curve", curve, 1)])
+    if at.shape != height.shape:
+        raise ValueError(f"{len(at) - 1} steps for a curve of {len(height) - 1} points")
+    if (np.diff(at) <= 0).any():
+        raise ValueError("steps must increase strictly, from above 0")
+    reached = height >= _finite("target", target, dimensions=0)
+    if not reached.any():
+        return 1.0
+    first = int(reached.argmax())
+    if first == 0:
+        return 0.0
+    risen = (target - height[first - 1]) / (height[first] - height[first - 1])
+    return float((at[first - 1] + risen * (at[first] - at[first - 1])) / at[-1])
+
+
+def t_p(values: ArrayLike, null: float = 0.0) -> float:
+    """Two-sided p of Student's t test that the mean is `null`: it is below 1 - c where the t interval of
+    confidence c leaves `null` out.
+
+    Args:
+        values: `(n,)`, n >= 1.
+        null: In the unit of `values`.
+
+    Returns:
+        p in [0, 1]; NaN where `mean_interval` has no interval.
+
+    Raises:
+        ValueError: No value, or a number that is not finite.
+    """
+    return 2 * _t_tail(values, null)
+
+
+def equivalence_p(values: ArrayLike, margin: float) -> float:
+    """The p of two one-sided t tests (TOST): that the mean is not within (-margin, margin).
+
+    The larger p of the two tests of "at most -margin" and "at least margin".
+
+    Args:
+        values: `(n,)`, n >= 1.
+        margin: Above 0, in the unit of `values`.
+
+    Returns:
+        p in [0, 1]; NaN where `mean_interval` has no interval.
+
+    Raises:
+        ValueError: No value, a margin not above 0, or a number that is not finite.
+
+    Source:
+        Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", Journal of
+        Pharmacokinetics and Biopharmaceutics 15, 1987.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin={margin} must be above 0")
+    mean = float(_finite("values", values, dimensions=1).mean())
+    nearer = margin if mean >= 0 else -margin
+    tail = _t_tail(values, nearer)
+    return tail if abs(mean) < margin else 1 - tail
+
+
+def holm_levels(p: ArrayLike, alpha: float, nominal: Callable[[float], float] = float) -> np.ndarray:
+    """The level at which Holm's step-down procedure tests each of m hypotheses.
+
+    The k-th smallest p (k from 0) is tested at `nominal(alpha / (m - k))` as long as all before it were
+    rejected; from the first that is not on, every p is tested at that one's level, and none is rejected.
+    What is rejected is what is not above its level.
+
+    Args:
+        p: `(m,)`, m >= 1, each in [0, 1].
+        alpha: The largest chance of a wrong rejection among all of them, in (0, 1).
+        nominal: From a level over all looks at growing data to this look's; increasing.
+
+    Returns:
+        `(m,)` levels, in the order of `p`.
+
+    Raises:
+        ValueError: No p, one outside of [0, 1], or alpha outside of (0, 1).
+
+    Source:
+        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics
+        6, 1979.
+    """
+    values = _finite("p", p, dimensions=1)
+    if ((values < 0) | (values > 1)).any():
+        raise ValueError(f"p={values.tolist()}: must lie in [0, 1]")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha={alpha} must be between 0 and 1")
+    m = len(values)
+    steps = np.array([nominal(alpha / (m - k)) for k in range(m)])
+    order = np.argsort(values, kind="stable")
+    kept = values[order] > steps
+    stop = int(kept.argmax()) if kept.any() else m - 1
+    levels = np.empty(m)
+    levels[order] = steps[np.minimum(np.arange(m), stop)]
+    return levels
+
+
+def needed_pairs(sd: float, distance: float, level: float) -> int | None:
+    """The fewest pairs whose t interval has half a width below `distance`, with the sd seen so far.
+
+    An interval around the mean seen then decides, if mean and sd stay as they are: a forecast with even
+    odds, not a promise.
+
+    Args:
+        sd: Standard deviation of the differences, with n - 1; above 0.
+        distance: From the mean to what the interval must leave out; at least 0, in the unit of `sd`.
+        level: 1 - confidence of the interval, in (0, 1).
+
+    Returns:
+        The number, at least 2; None where it is above `MOST_PAIRS`.
+
+    Raises:
+        ValueError: A number out of range.
+    """
+    if not (sd > 0 and distance >= 0 and 0 < level < 1):
+        raise ValueError(f"sd={sd}, distance={distance}, level={level}: must be > 0, >= 0, in (0, 1)")
+
+    def enough(n: int) -> bool:
+        return bool(-special.stdtrit(n - 1, level / 2) * sd / np.sqrt(n) < distance)
+
+    if not enough(MOST_PAIRS):
+        return None
+    low, high = 1, 2  # `low` is never enough
+    while not enough(high):
+        low, high = high, min(2 * high, MOST_PAIRS)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def expected_maximum(values: ArrayLike) -> np.ndarray:
+    """The expected best of k trials, for k = 1 to n, from n trials that were made.
+
+    The mean over all subsets of k of the n values of the largest value in them:
+    sum over i of x_(i) C(i - 1, k - 1) / C(n, k), x_(1) <= ... <= x_(n). Where the values are independent
+    draws of one distribution, it is the unbiased estimate of the expected maximum of k draws; at k = 1 it is
+    their mean, at k = n their maximum.
+
+    Args:
+        values: `(n,)`, one per trial, n >= 1.
+
+    Returns:
+        `(n,)`, the k-th for k trials, in the unit of the values; it never falls.
+
+    Raises:
+        ValueError: No value, or one that is not finite.
+
+    Source:
+        Dodge et al., "Show Your Work: Improved Reporting of Experimental Results", 2019 (arXiv:1909.03004),
+        whose estimate draws the k trials with replacement; without, as Tang et al., "Showing Your Work
+        Doesn't Always Work", 2020 (arXiv:2004.13705), who show that the former is too low.
+    """
+    ordered = np.sort(_finite("values", values, dimensions=1))
+    n, rank = len(ordered), np.arange(1, len(ordered) + 1)
+    share = np.full(n, 1 / n)  # of the subsets of k, those whose largest value is the one of this rank
+    expected = np.empty(n)
+    for k in range(1, n + 1):
+        expected[k - 1] = share @ ordered
+        if k < n:
+            share = share * np.maximum(rank - k, 0) * (k + 1) / (k * (n - k))
+    return expected
+
+
+def slopes(x: ArrayLike, values: ArrayLike) -> np.ndarray:
+    """The slope of each row over x, by least squares: sum (x - mean) y / sum (x - mean)^2.
+
+    Args:
+        x: `(D,)`, at least two different numbers.
+        values: `(n, D)`, one row per seed, n >= 1.
+
+    Returns:
+        `(n,)`, in the unit of `values` per unit of `x`.
+
+    Raises:
+        ValueError: Other shapes, one x, or a number that is not finite.
+    """
+    at = _finite("x", x, dimensions=1)
+    rows = _finite("values", values, dimensions=2)
+    if rows.shape[1] != len(at):
+        raise ValueError(f"{len(at)} x for rows of {rows.shape[1]} values")
+    if at.min() == at.max():
+        raise ValueError(f"x={at.tolist()}: a slope needs two different numbers")
+    centred = at - at.mean()
+    return np.asarray(rows @ centred / (centred @ centred))
+
+
+def seed_band(curves: ArrayLike, confidence: float = 0.95) -> Band:
+    """Mean over seeds at each epoch, and a t interval for each epoch by itself (no simultaneous
+    band).
+
+    Args:
+        curves: `(S, E)`, one row per seed.
+        confidence: Between 0 and 1.
+
+    Returns:
+        The band, in the unit of the curves; where all seeds agree, its width there is zero.
+
+    Raises:
+        ValueError: No seed or no epoch, a number that is not finite, or a confidence outside of
+            (0, 1).
+    """
+    sample = _finite("curves", curves, dimensions=2)
+    mean = sample.mean(axis=0)
+    half = _half_width(sample, confidence) if len(sample) > 1 else np.full_like(mean, np.nan)
+    return Band(mean, mean - half, mean + half)
+
+
+def _signed_sums(sample: np.ndarray) -> np.ndarray:
+    """The sums of `(n,)` numbers under each of the 2**n patterns of signs, `(2**n,)`."""
+    sums = np.zeros(1)
+    for value in sample:
+        sums = np.concatenate([sums - value, sums + value])
+    return sums
+
+
+def _half_width(sample: np.ndarray, confidence: float) -> np.ndarray:
+    """Half the t interval along the first axis of `(n, ...)`, n >= 2."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} must be between 0 and 1")
+    quantile = special.stdtrit(len(sample) - 1, (1 + confidence) / 2)
+    return np.asarray(quantile * (sample.std(axis=0, ddof=1) / np.sqrt(len(sample))))
+
+
+def _t_tail(values: ArrayLike, null: float) -> float:
+    """The smaller tail's p of the t statistic about `null`, at most 0.5; NaN without spread."""
+    sample = _finite("values", values, dimensions=1)
+    away = sample.mean() - float(_finite("null", null, dimensions=0))
+    if _constant(sample):
+        return np.nan
+    return float(special.stdtr(len(sample) - 1, -abs(away) / (sample.std(ddof=1) / np.sqrt(len(sample)))))
+
+
+def constant(values: ArrayLike) -> bool:
+    """Whether all values are equal but for rounding, so that there is no t interval.
+
+    Args:
+        values: `(n,)`, n >= 1; one value is equal to itself.
+
+    Raises:
+        ValueError: No value, or one that is not finite.
+    """
+    return _constant(_finite("values", values, dimensions=1))
+
+
+def _constant(sample: np.ndarray) -> bool:
+    """Whether all values are equal but for rounding (0.3 - 0.2 is not 0.2 - 0.1)."""
+    return bool(np.ptp(sample) <= 1e-12 * np.abs(sample).max())
+
+
+def _finite(name: str, values: ArrayLike, dimensions: int) -> np.ndarray:
+    array = np.asarray(values, dtype=float)
+    if array.ndim != dimensions or array.size == 0:
+        raise ValueError(f"{name}: shape {array.shape}, allowed: {dimensions} dimensions, not empty")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite")
+    return array

@@ -1,0 +1,1 @@
+"""Studies: their planned runs, how those stand, and what each counts as."""

@@ -1,0 +1,429 @@
+"""What a study asks, how its runs stand, and what each run counts as.
+
+`Study`, `Arm` and `StudyRun` are filled from the configuration and the run records; statistics,
+tables and figures take them as they are. `outcomes` states, once for all of these, the rule for
+diverged runs: a diverged run is a result. A network of non-finite weights gives one answer for
+every image, so from where it diverged it counts as chance (`METRICS`). Failed, running and
+missing runs are no results and are left out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablations.runs.histories import History
+from ablations.runs.records import COMPLETED, DIVERGED, DONE, METRIC_LABELS
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a network is measured by, a fraction in code and records.
+
+    Attributes:
+        label: As a person reads it.
+        chance: Number of classes -> what a network that learned nothing has at least.
+    """
+
+    label: str
+    chance: Callable[[int], float]
+
+
+METRICS: Mapping[str, Metric] = {
+    "top1": Metric(METRIC_LABELS["top1"], lambda classes: 1 / classes),
+    "top5": Metric(METRIC_LABELS["top5"], lambda classes: min(5, classes) / classes),
+    "map100": Metric(
+        METRIC_LABELS["map100"], lambda classes: 0.0
+    ),  # of any order of the classes: its lower bound
+}
+"""By their names in metrics.csv and record.json, there after `val_` and `test_`."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One variant that a study compares.
+
+    Attributes:
+        name: As in the study's file, "non_residual".
+        label: As a person reads it, "without residual connections".
+        choose: Option per config group, `{"residual": "false"}`, and value per other key.
+        paper: What the paper says of this arm, one short phrase; "" where it says nothing.
+        paper_values: The paper's value per metric, as it prints it; empty where it prints none.
+        baseline: Name of the arm that this one is compared with; None: the study's baseline.
+    """
+
+    name: str
+    label: str
+    choose: Mapping[str, str]
+    paper: str
+    paper_values: Mapping[str, float] = field(default_factory=dict)
+    baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of the paper's table that has no arm here.
+
+    Attributes:
+        label: As the paper names it, "VGG-16".
+        paper_values: The paper's value per metric, as it prints it.
+    """
+
+    label: str
+    paper_values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """One figure of a study that has several.
+
+    Attributes:
+        output: Stem of its files, "figure07_jft".
+        title: Its heading.
+        source: Where the paper has it.
+        arms: Names of the arms that are drawn.
+        baseline: Name of the one that the others are compared with.
+    """
+
+    output: str
+    title: str
+    source: str
+    arms: tuple[str, ...]
+    baseline: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of an arm's settings.
+
+    Attributes:
+        settings: Value per parameter of the space, `{"learning_rate": 0.22}`.
+        value: Final validation value of the study's first metric (fraction): the mean over its seeds, a
+            diverged run counting as chance.
+        runs: Names of its runs' directories, one per seed.
+        diverged: How many of these diverged.
+    """
+
+    settings: Mapping[str, Any]
+    value: float
+    runs: tuple[str, ...]
+    diverged: int
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the arms of a study were tuned: all with the same space, number of trials and seeds.
+
+    Attributes:
+        option: Name of the file in conf/tuning, "learning_rate".
+        keys: Per parameter of the space, the key that it sets, `{"learning_rate": "recipe.optimizer.lr"}`:
+            what tuned arms may differ in beside what the study declares.
+        space: Per parameter, what it is drawn from, `{"learning_rate": "log-uniform from 0.01 to 1"}`.
+        logarithmic: Parameters that are drawn on a logarithmic scale.
+        sampler: What draws, "RandomSampler".
+        independent: Whether it draws without regard to results, so that every arm has the same draws.
+        seeds: Of every trial.
+        epochs: Of every run.
+        labels: Per arm, as the study that was tuned has it, without settings.
+        trials: Per arm, in the order in which they were drawn; the first are the configured settings.
+        core_hours: Of the trials' runs that have a record.
+        recorded_runs: How many these are.
+    """
+
+    option: str
+    keys: Mapping[str, str]
+    space: Mapping[str, str]
+    logarithmic: tuple[str, ...]
+    sampler: str
+    independent: bool
+    seeds: tuple[int, ...]
+    epochs: int
+    labels: Mapping[str, str]
+    trials: Mapping[str, tuple[Trial, ...]]
+    core_hours: float
+    recorded_runs: int
+
+    def best(self, arm: str) -> int:
+        """Place of the arm's trial with the highest validation value; of equal ones the first."""
+        values = [trial.value for trial in self.trials[arm]]
+        return values.index(max(values))
+
+
+def shown_settings(settings: Mapping[str, Any]) -> str:
+    """As a person reads them: "learning rate 0.22, weight decay 1e-05"."""
+    return ", ".join(
+        f"{parameter.replace('_', ' ')} {shown_value(value)}" for parameter, value in settings.items()
+    )
+
+
+def shown_value(value: Any) -> str:
+    """A value of a parameter as a person reads it: "0.22", "1e-05"."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One of the things that a study of factors varies.
+
+    Attributes:
+        name: "channels".
+        label: As a person reads it, "channels per segment".
+        levels: Label per level, in order, `{"channels_1": "1 channel per segment"}`.
+        ticks: What stands below the position on the axis, of the levels that have something.
+    """
+
+    name: str
+    label: str
+    levels: Mapping[str, str]
+    ticks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A study whose arms are all combinations of the levels of its factors.
+
+    Attributes:
+        factors: In the order in which the arms' names join their levels.
+        x: Name of the factor on the horizontal axis.
+        lines: Name of the factor that is drawn as lines. Every further factor divides the arms into sets.
+        axis: What the position is, with its unit, for the axis.
+        levels: Level per factor of each arm.
+        positions: On the horizontal axis, per arm; above 0, the axis is logarithmic.
+    """
+
+    factors: tuple[Factor, ...]
+    x: str
+    lines: str
+    axis: str
+    levels: Mapping[str, Mapping[str, str]]
+    positions: Mapping[str, float]
+
+    def factor(self, name: str) -> Factor:
+        """The factor of that name."""
+        return next(factor for factor in self.factors if factor.name == name)
+
+    def others(self) -> list[Factor]:
+        """The factors that divide the arms into sets."""
+        return [factor for factor in self.factors if factor.name not in (self.x, self.lines)]
+
+    def parts(self) -> list[dict[str, str]]:
+        """The sets: a level per factor of `others`; one empty set of levels where there is none."""
+        names = [factor.name for factor in self.others()]
+        levels = product(*(factor.levels for factor in self.others()))
+        return [dict(zip(names, of_part, strict=True)) for of_part in levels]
+
+    def arm(self, levels: Mapping[str, str]) -> str:
+        """Name of the arm with these levels, one per factor."""
+        return next(name for name, of_arm in self.levels.items() if of_arm == levels)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms, seeds and what they are measured by.
+
+    Attributes:
+        name: "residual".
+        title: "Residual connections".
+        output: Stem of its tables and figures, "figure09_residual".
+        source: "Chollet 2016, section 4.6, figure 9".
+        arms: In the order in which they are shown.
+        baseline: Name of the arm that the others are compared with.
+        seeds: Each arm runs once with each.
+        metrics: Names in `METRICS`. The first decides: curves, differences and target are of it.
+        target: Validation value of the first metric (fraction) for "epochs to reach".
+        scale: One line that says how large the runs were: network, width, dataset, epochs.
+        figures: Its figures; empty: one of all arms, named as its table.
+        paper_only: Rows of the paper's table that no arm stands for.
+        tuning: How its arms were tuned; None where all have the configured settings.
+        notes: What a reader of its tables needs to know beside the rest, a sentence or two each.
+        design: Of a study of factors; None where the arms are listed.
+    """
+
+    name: str
+    title: str
+    output: str
+    source: str
+    arms: tuple[Arm, ...]
+    baseline: str
+    seeds: tuple[int, ...]
+    metrics: tuple[str, ...]
+    target: float
+    scale: str
+    figures: tuple[StudyFigure, ...] = ()
+    paper_only: tuple[PaperRow, ...] = ()
+    tuning: Tuning | None = None
+    notes: tuple[str, ...] = ()
+    design: Design | None = None
+
+    @property
+    def metric(self) -> str:
+        """The metric that decides."""
+        return self.metrics[0]
+
+    def compared_with(self, arm: Arm) -> str | None:
+        """Name of the arm that `arm` is compared with; None for what is compared with nothing."""
+        if arm.baseline is not None:
+            return arm.baseline
+        return None if arm.name == self.baseline else self.baseline
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One planned run and how it stands.
+
+    Attributes:
+        arm: Name of its arm.
+        seed: Its seed.
+        run_id: Name of its directory.
+        directory: Where its record is, or will be.
+        status: completed, diverged, running, failed or missing.
+        record: Content of record.json; None where there is none.
+        history: Of metrics.csv epoch, step and the validation metrics that were asked for; None where
+            there is none, or it is not whole.
+    """
+
+    arm: str
+    seed: int
+    run_id: str
+    directory: Path
+    status: str
+    record: Mapping[str, Any] | None
+    history: History | None
+
+    def measured(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and validation values of the epochs that were measured, each `(E,)`.
+
+        Args:
+            metric: Its name in `METRICS`.
+
+        Raises:
+            ValueError: A completed run without a finite curve.
+        """
+        if metric not in self._measured:  # tables, figures and verdicts ask for the same
+            self._measured[metric] = _measured(self, metric)
+        return self._measured[metric]
+
+    @cached_property
+    def _measured(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a completed or diverged run counts as.
+
+    Attributes:
+        run: The run itself.
+        final: Value (fraction) per metric of the study, `{"val_top1": ..., "test_top1": ...}`.
+        steps: Training steps done at the end of each epoch, `(E,)`.
+        curve: Validation value of the study's first metric there, `(E,)`; chance from where the run
+            diverged.
+        measured: How many epochs of `curve` were measured: E, or fewer where the run diverged.
+    """
+
+    run: StudyRun
+    final: Mapping[str, float]
+    steps: np.ndarray
+    curve: np.ndarray
+    measured: int
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it is a diverged run, so that chance stands for what was not measured."""
+        return self.run.status == DIVERGED
+
+
+def baseline_first(study: Study) -> list[Arm]:
+    """The study's arms, the baseline before the others, which keep their order.
+
+    Raises:
+        ValueError: No arm has the baseline's name.
+    """
+    if study.baseline not in [arm.name for arm in study.arms]:
+        allowed = ", ".join(arm.name for arm in study.arms)
+        raise ValueError(f"study {study.name}: baseline={study.baseline} is no arm; arms: {allowed}")
+    return sorted(study.arms, key=lambda arm: arm.name != study.baseline)
+
+
+def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]:
+    """Completed and diverged runs of each arm, by seed, with the rule for diverged runs applied.
+
+    A diverged run is as long as the completed runs of its arm; without one, as those of the study;
+    without one, as the longest curve there is.
+
+    Returns:
+        A list per arm, baseline first; empty where an arm has no result yet.
+
+    Raises:
+        ValueError: A run of an unknown arm, two runs of one arm and seed, a completed run without a
+            finite validation curve, or curves of one arm taken at different steps.
+    """
+    by_arm: dict[str, list[Outcome]] = {arm.name: [] for arm in baseline_first(study)}
+    if unknown := {run.arm for run in runs} - set(by_arm):
+        raise ValueError(f"study {study.name}: arm={min(unknown)} is unknown; arms: {', '.join(by_arm)}")
+    if len({(run.arm, run.seed) for run in runs}) < len(runs):
+        raise ValueError(f"study {study.name}: an arm has two runs of one seed")
+
+    results = [run for run in sorted(runs, key=lambda run: run.seed) if run.status in DONE]
+    measured = {run.run_id: run.measured(study.metric) for run in results}
+
+    def longest(of: Sequence[StudyRun]) -> np.ndarray:
+        return max((measured[run.run_id][0] for run in of), key=len, default=np.empty(0))
+
+    completed = [run for run in results if run.status == COMPLETED]
+    otherwise = longest(completed or results)
+    for name, of_arm in by_arm.items():
+        runs_of_arm = [run for run in results if run.arm == name]
+        completed_of_arm = [run for run in runs_of_arm if run.status == COMPLETED]
+        steps = longest(completed_of_arm) if completed_of_arm else otherwise
+        of_arm += [_outcome(run, *measured[run.run_id], steps, study.metrics) for run in runs_of_arm]
+    return by_arm
+
+
+def final_value(record: Mapping[str, Any], part: str, metric: str) -> float:
+    """A metric of the final epoch as it is counted: chance where the run diverged.
+
+    Args:
+        record: Of a completed or diverged run.
+        part: "val" or "test".
+        metric: Name in `METRICS`.
+    """
+    if record["status"] == COMPLETED:
+        return float(record["metrics"][f"{part}_{metric}"])
+    return METRICS[metric].chance(record["config"]["dataset"]["num_classes"])
+
+
+def _measured(run: StudyRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    if run.history is None or f"val_{metric}" not in run.history:
+        steps, curve = np.empty(0), np.empty(0)
+    else:
+        steps, curve = run.history["step"], run.history[f"val_{metric}"]
+    if run.status == DIVERGED:  # its last epoch may have a row without a validation
+        return steps[np.isfinite(curve)], curve[np.isfinite(curve)]
+    if curve.size == 0 or not np.isfinite(curve).all():
+        raise ValueError(f"{run.directory}: a completed run without a finite curve of val_{metric}")
+    return steps, curve
+
+
+def _outcome(
+    run: StudyRun,
+    measured_at: np.ndarray,
+    measured: np.ndarray,
+    steps: np.ndarray,
+    metrics: Sequence[str],
+) -> Outcome:
+    assert run.record is not None, "completed and diverged runs have a record"
+    epochs = len(measured)
+    cut_short = epochs < len(steps) and run.status == COMPLETED
+    if cut_short or not np.array_equal(measured_at, steps[:epochs]):
+        raise ValueError(f"{run.directory}: validated at other steps than the runs beside it")
+    final = {}
+    for name in metrics:
+        for part in ("val", "test"):
+            final[f"{part}_{name}"] = final_value(run.record, part, name)
+    curve = np.concatenate([measured, np.full(len(steps) - epochs, final[f"val_{metrics[0]}"])])
+    return Outcome(run, final, steps, curve, measured=epochs)

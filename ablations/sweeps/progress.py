@@ -1,0 +1,169 @@
+"""Shows how a sweep goes on: a live table in a terminal, a line per finished run elsewhere.
+
+It reads what the runs write, so it is the same for every launcher.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ablations.runs.records import DONE, FAILED, RUNNING
+from ablations.studies.planning import PlannedRun
+from ablations.sweeps.watch import RunWatch
+from ablations.terminal.command_line import outcome
+from ablations.terminal.run_tables import counts, duration, run_table
+from ablations.terminal.screen import Drawing, can_draw
+
+POLL_S = 1.0
+"""Seconds between two looks at the runs."""
+
+LOOKING = 0.1
+"""Share of the time that looking may take, however many runs there are."""
+
+LIVE_COLUMNS = ("arm", "seed", "epoch", "validation", "steps/s", "time left")
+
+MAX_ROWS = 16
+"""Running runs that the table shows, where the terminal is high enough."""
+
+OTHER_LINES = 8
+"""Lines of a terminal that are left to what is not a row."""
+
+
+class SweepProgress:
+    """A context in which the progress of planned runs is shown.
+
+    Args:
+        runs: All runs of the sweep, finished ones included.
+    """
+
+    def __init__(self, runs: Sequence[PlannedRun]) -> None:
+        self._drawing = Drawing() if can_draw() else None
+        self.console = self._drawing.console if self._drawing else Console(highlight=False)
+        self._total = len(runs)
+        watches = [RunWatch(run) for run in runs]
+        self._open = [watch for watch in watches if watch.status not in DONE]
+        self._done = Counter(watch.status for watch in watches if watch.status in DONE)
+        self._failures = {watch.run.run_id: _failed_at(watch) for watch in self._open}
+        self._epochs_of_finished = 0  # of the runs that finish from here on
+        self._epochs_at_start = self._epochs_trained()
+        self._epochs = sum(watch.run.epochs for watch in self._open)
+        self._ended = threading.Event()
+        self._start = time.monotonic()
+        self._live: Live | None = None
+        self._contexts = ExitStack()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._open:
+            self.tell(f"{len(self._open)} of {self._total} runs are to be trained")
+            if self._drawing:
+                self._draw(self._drawing)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._contexts:  # the terminal is as it was, also where this is interrupted
+            self._ended.set()
+            self._thread.join()
+
+    def tell(self, line: str) -> None:
+        """Print a line as it is, above the table where there is one."""
+        self.console.print(line, markup=False, soft_wrap=True)
+
+    def view(self) -> RenderableType:
+        """The table: a row per running run, as many as there is room for, and how all stand."""
+        running = [watch for watch in self._open if watch.status == RUNNING]
+        rows = max(1, min(MAX_ROWS, self.console.height - OTHER_LINES))
+        table = run_table((watch.state() for watch in running[:rows]), LIVE_COLUMNS)
+        parts: list[RenderableType] = [table] if running else []
+        if len(running) > rows:
+            parts.append(Text(f"and {len(running) - rows} more running", "dim"))
+        statuses = self._done + Counter(watch.status for watch in self._open)
+        return Group(*parts, self._bar(), counts(statuses))
+
+    def _draw(self, drawing: Drawing) -> None:
+        self._contexts.enter_context(drawing)
+        self._live = Live(
+            get_renderable=self.view,
+            console=drawing.console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,  # `Drawing` sees to these, also in other processes
+            redirect_stderr=False,
+        )
+        self._contexts.enter_context(self._live)
+        drawing.console.show_cursor(True)  # or it would be lost where this process is killed
+        self._live.refresh()
+
+    def _watch(self) -> None:
+        pause = POLL_S
+        while not self._ended.wait(pause):
+            began = time.perf_counter()
+            self._look()
+            pause = max(POLL_S, (time.perf_counter() - began) * (1 / LOOKING - 1))
+        self._look()
+
+    def _look(self) -> None:
+        for watch in tuple(self._open):
+            watch.look()
+            if watch.status in DONE:
+                self._open.remove(watch)
+                self._done[watch.status] += 1
+                self._epochs_of_finished += watch.run.epochs
+                assert watch.record is not None
+                finished = f"[{self._done.total()}/{self._total}]"
+                left = self._time_left()
+                self._tell_outcome(finished, watch, watch.record, f", about {left} left" if left else "")
+            elif (failed_at := _failed_at(watch)) != self._failures[watch.run.run_id]:
+                self._failures[watch.run.run_id] = failed_at
+                if watch.record is not None and failed_at is not None:
+                    self._tell_outcome(f"[{self._done.total()}/{self._total}]", watch, watch.record, "")
+        if self._live and self._drawing:
+            self._drawing.measure()
+            self._live.refresh()
+
+    def _tell_outcome(self, finished: str, watch: RunWatch, record: dict[str, Any], left: str) -> None:
+        self.tell(f"{finished} {watch.run.arm} seed {watch.run.seed} {outcome(record)}{left}")
+
+    def _bar(self) -> Table:
+        epochs, left = self._epochs_trained(), self._time_left()
+        words = f"{epochs}/{self._epochs} epochs, {duration(time.monotonic() - self._start)} passed"
+        line = Table.grid(padding=(0, 1))
+        line.add_column()
+        line.add_column(no_wrap=True, overflow="ellipsis")
+        bar = ProgressBar(self._epochs, epochs, width=max(10, min(30, self.console.width - 60)))
+        line.add_row(bar, f"{words}, about {left} left" if left else words)
+        return line
+
+    def _epochs_trained(self) -> int:
+        """Of the runs that were open at the start."""
+        return self._epochs_of_finished + sum(watch.epochs for watch in self._open)
+
+    def _time_left(self) -> str:
+        """From the epochs trained since the start; empty before the first."""
+        epochs = self._epochs_trained()
+        trained = epochs - self._epochs_at_start
+        if trained <= 0 or epochs == self._epochs:
+            return ""
+        return duration((time.monotonic() - self._start) / trained * (self._epochs - epochs))
+
+
+def _failed_at(watch: RunWatch) -> str | None:
+    """When a run failed; None where it has not."""
+    record = watch.record
+    return record["finished"] if record is not None and record["status"] == FAILED else None

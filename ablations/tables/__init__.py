@@ -1,0 +1,1 @@
+"""Tables of a study, of its tuning and of verdicts, as files and in the terminal."""

@@ -1,0 +1,472 @@
+"""One table per study: what each arm reached, and how far it is from its baseline, seed by seed.
+
+`study_table` gives the numbers, one row per arm. They are written as CSV (metrics as fractions,
+differences in percentage points, for programs), and, for people, in per cent with intervals, as
+Markdown and as LaTeX with the notes a reader needs: scale, rules, machine, versions. Where the paper
+prints a number it stands beside ours as it is printed; what its text says of an arm stands in words
+in the column "paper".
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from ablations.evidence.audit import Audit, audit_columns, audit_notes, audit_panel, audit_study
+from ablations.evidence.interaction import interaction_notes, interaction_panel, interaction_table
+from ablations.files import write_atomically
+from ablations.runs.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING
+from ablations.statistics.paired import (
+    EXACT_PAIRS,
+    RANDOM_FLIPS,
+    area_under_curve,
+    censored_median,
+    epochs_to_target,
+    mean_interval,
+    paired_difference,
+    smallest_sign_flip_p,
+)
+from ablations.studies.results import (
+    METRICS,
+    Arm,
+    Outcome,
+    PaperRow,
+    Study,
+    StudyRun,
+    baseline_first,
+    outcomes,
+)
+from ablations.table_files import NO_VALUE, csv_text, latex_page, markdown_page, provenance, write_table_files
+from ablations.tables.tuning import tuning_notes
+
+SEEDS_NAMED = 20  # in a note; of a thousand it would fill pages
+COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
+INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds", "depth")
+
+
+def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
+    """The study's numbers, one row per arm, the baseline first, then what only the paper has.
+
+    Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; the final
+    val_METRIC and test_METRIC (fractions) of each metric as _mean, _ci_low, _ci_high; compared_with
+    (an arm), n_pairs, and the paired difference to it in the first metric, val_difference_pp,
+    test_difference_pp (percentage points) as _mean, _ci_low, _ci_high, _p; epochs_to_target_median
+    over completed and diverged runs (infinite where half or more never reach it) and
+    n_reached_target; val_area (fraction) as _mean, _ci_low, _ci_high; parameters, multiply_adds,
+    depth; steps_per_second_median (completed runs); what `ablations.evidence.audit.audit_columns` has; paper;
+    paper_METRIC as the paper prints it, where it prints one; scale. What there is no number for is missing.
+
+    Args:
+        study: The study.
+        runs: All of its planned runs, in any order, also those that have not run.
+
+    Raises:
+        ValueError: As `ablations.studies.results.outcomes`, or runs of one arm differ in size.
+    """
+    by_arm = outcomes(study, runs)
+    return _study_table(study, runs, by_arm, audit_study(study, by_arm))
+
+
+def _study_table(
+    study: Study,
+    runs: Sequence[StudyRun],
+    by_arm: Mapping[str, Sequence[Outcome]],
+    audits_of_arms: Sequence[Audit],
+) -> pd.DataFrame:
+    audits = {audit.arm.name: audit for audit in audits_of_arms}
+    printed = _printed_metrics(study)
+    rows = []
+    for arm in baseline_first(study):
+        other = study.compared_with(arm)
+        rows.append(
+            _counts(arm, runs)
+            | _final(by_arm[arm.name], study.metrics)
+            | {"compared_with": other or np.nan}
+            | _differences(by_arm[arm.name], by_arm[other] if other else [], study.metric)
+            | _course(by_arm[arm.name], study.target)
+            | _size(arm, by_arm[arm.name])
+            | audit_columns(audits.get(arm.name))
+            | {"paper": arm.paper}
+            | {f"paper_{name}": arm.paper_values.get(name, np.nan) for name in printed}
+            | {"scale": study.scale}
+        )
+    for row in study.paper_only:
+        values = {f"paper_{name}": row.paper_values.get(name, np.nan) for name in printed}
+        rows.append({"arm": np.nan, "label": row.label} | values)
+    return pd.DataFrame(rows).astype(dict.fromkeys(INTEGERS, "Int64"))
+
+
+def _printed_metrics(study: Study) -> list[str]:
+    """The study's metrics that the paper prints a value of."""
+    rows: tuple[Arm | PaperRow, ...] = (*study.arms, *study.paper_only)
+    return [name for name in METRICS if any(name in row.paper_values for row in rows)]
+
+
+def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
+    """The study as a Markdown page: title, scale, tables, notes.
+
+    The tables are: accuracy; course and size; the interaction of a study's factors; the audit.
+    """
+    _, panels, notes = study_contents(study, runs)
+    return markdown_page(study.title, study_subtitle(study), panels, notes)
+
+
+def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
+    """The study as a LaTeX table environment, for the packages booktabs and adjustbox."""
+    _, panels, notes = study_contents(study, runs)
+    return latex_page(study.title, study_subtitle(study), study.output, panels, notes)
+
+
+def study_contents(
+    study: Study, runs: Sequence[StudyRun]
+) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:
+    """The table; and as people read it, its panels and notes. All from one reading of the runs."""
+    by_arm = outcomes(study, runs)
+    audits = audit_study(study, by_arm)
+    table = _study_table(study, runs, by_arm, audits)
+    interaction = interaction_panel(study, by_arm) if study.design else None
+    panels = _panels(_readable(study, table), interaction, audits)
+    return table, panels, _notes(study, runs, by_arm, audits)
+
+
+def study_subtitle(study: Study) -> str:
+    """What stands below the title of a study's table: scale and source."""
+    return f"{study.scale}. {study.source}."
+
+
+def console_table(study: Study, runs: Sequence[StudyRun]) -> Table:
+    """The study's main numbers for a terminal of 100 columns."""
+    return _console_table(study, study_table(study, runs))
+
+
+def _console_table(study: Study, table: pd.DataFrame) -> Table:
+    readable = _readable(study, table)
+    label, target = METRICS[study.metric].label, _target_header(study)
+    columns = {
+        "completed / planned": "runs",
+        f"validation {label}, %": f"val {label}\n%",
+        f"test {label}, %": f"test {label}\n%",
+        "difference validation, pp": "diff. val\npp",
+        "difference test, pp": "diff. test\npp",
+        target: target.replace(" to", "\nto").removesuffix(" (reached)"),
+    }
+    columns |= {
+        f"paper, {METRICS[name].label}": f"paper\n{METRICS[name].label}" for name in _printed_metrics(study)
+    }
+    shown = Table(
+        title=Text(study.title),
+        caption=Text(study.scale),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    shown.add_column("arm", overflow="fold")
+    for header in columns.values():
+        shown.add_column(header, no_wrap=True)
+    for _, row in readable.iterrows():
+        # Intervals and p on lines of their own; Text, because rich reads "[...]" as markup.
+        cells = [re.sub(r" (?=\[|p [=<]|\()", "\n", row[name]) for name in columns]
+        if row["diverged"] not in ("0", NO_VALUE):
+            cells[0] += f"\n{row['diverged']} div."
+        arm = row["arm"]
+        if "compared with" in row and row["compared with"] != NO_VALUE:
+            arm += f"\n(to {row['compared with']})"
+        shown.add_row(*map(Text, [arm, *cells]), end_section=True)
+    return shown
+
+
+def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
+    """Write the study's table as CSV, Markdown and LaTeX, each whole or not at all.
+
+    Returns:
+        The three paths, `folder/<output>.csv`, `.md` and `.tex`, and of a study of factors
+        `folder/<output>_interaction.csv`.
+
+    Raises:
+        ValueError: As `study_table`; then nothing is written.
+        OSError: The folder cannot be written.
+    """
+    return write_and_show(study, runs, folder)[0]
+
+
+def write_and_show(study: Study, runs: Sequence[StudyRun], folder: Path) -> tuple[list[Path], Table]:
+    """`write_tables` and `console_table`, from one reading of the runs."""
+    table, panels, notes = study_contents(study, runs)
+    interaction = csv_text(interaction_table(study, outcomes(study, runs))) if study.design else None
+    paths = write_table_files(
+        folder,
+        study.output,
+        csv=table,
+        markdown=markdown_page(study.title, study_subtitle(study), panels, notes),
+        latex=latex_page(study.title, study_subtitle(study), study.output, panels, notes),
+    )
+    if interaction is not None:
+        paths.append(folder / f"{study.output}_interaction.csv")
+        write_atomically(paths[-1], interaction)
+    return paths, _console_table(study, table)
+
+
+# Numbers
+
+
+def _counts(arm: Arm, runs: Sequence[StudyRun]) -> dict[str, Any]:
+    statuses = [run.status for run in runs if run.arm == arm.name]
+    return {
+        "arm": arm.name,
+        "label": arm.label,
+        "n_completed": statuses.count(COMPLETED),
+        "n_planned": len(statuses),
+        "n_diverged": statuses.count(DIVERGED),
+        "n_running": statuses.count(RUNNING),
+        "n_failed": statuses.count(FAILED),
+        "n_missing": statuses.count(MISSING),
+    }
+
+
+def _final(of_arm: Sequence[Outcome], metrics: Sequence[str]) -> dict[str, float]:
+    columns: dict[str, float] = {}
+    for metric in metrics:
+        for name in (f"val_{metric}", f"test_{metric}"):
+            columns |= _interval(name, [outcome.final[name] for outcome in of_arm])
+    return columns
+
+
+def _interval(name: str, values: Sequence[float]) -> dict[str, float]:
+    columns = [f"{name}_mean", f"{name}_ci_low", f"{name}_ci_high"]
+    if not values:
+        return dict.fromkeys(columns, np.nan)
+    estimate = mean_interval(values)
+    return dict(zip(columns, (estimate.mean, estimate.low, estimate.high), strict=True))
+
+
+def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], metric: str) -> dict[str, Any]:
+    pairs = pair_by_seed(of_arm, baseline)
+    row: dict[str, Any] = {"n_pairs": len(pairs)}
+    for split in ("val", "test"):
+        name = f"{split}_difference_pp"
+        columns = [f"{name}_mean", f"{name}_ci_low", f"{name}_ci_high", f"{name}_p"]
+        if not pairs:
+            row |= dict.fromkeys(columns, np.nan)
+            continue
+        values = 100 * np.array([[run.final[f"{split}_{metric}"] for run in pair] for pair in pairs])
+        # A fixed generator: a table rebuilt from the same records is the same table.
+        estimate = paired_difference(values[:, 0], values[:, 1], np.random.default_rng(0))
+        numbers = (estimate.mean, estimate.low, estimate.high, estimate.p)
+        row |= dict(zip(columns, numbers, strict=True))
+    return row
+
+
+def pair_by_seed(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """The outcomes (arm, baseline) of every seed that has both, by seed."""
+    of_seed = {outcome.run.seed: outcome for outcome in baseline}
+    return [(outcome, of_seed[outcome.run.seed]) for outcome in of_arm if outcome.run.seed in of_seed]
+
+
+def _course(of_arm: Sequence[Outcome], target: float) -> dict[str, Any]:
+    curves = [outcome for outcome in of_arm if outcome.curve.size]
+    reached = [None if outcome.diverged else epochs_to_target(outcome.curve, target) for outcome in of_arm]
+    return {
+        "epochs_to_target_median": censored_median(reached) if reached else np.nan,
+        "n_reached_target": sum(epoch is not None for epoch in reached),
+    } | _interval("val_area", [area_under_curve(outcome.steps, outcome.curve) for outcome in curves])
+
+
+def _size(arm: Arm, of_arm: Sequence[Outcome]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name in ("parameters", "multiply_adds", "depth"):
+        found = {_record(outcome)[name] for outcome in of_arm if name in _record(outcome)}
+        if len(found) > 1:
+            raise ValueError(f"arm={arm.name}: its runs differ in {name}: {sorted(found)}")
+        row[name] = found.pop() if found else pd.NA
+    speeds = [_record(outcome)["steps_per_second"] for outcome in of_arm if not outcome.diverged]
+    return row | {"steps_per_second_median": float(np.median(speeds)) if speeds else np.nan}
+
+
+def _record(outcome: Outcome) -> Mapping[str, Any]:
+    assert outcome.run.record is not None
+    return outcome.run.record
+
+
+# What a person reads
+
+
+def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text: per cent, intervals in brackets."""
+    labels = {arm.name: arm.label for arm in study.arms}
+    one_baseline = set(table["compared_with"].dropna()) <= {study.baseline}
+    rows = []
+    for _, row in table.iterrows():
+        planned = not pd.isna(row["n_planned"])
+        cells = {
+            "arm": row["label"] + (" (baseline)" if row["arm"] == study.baseline else ""),
+            "completed / planned": f"{row['n_completed']} / {row['n_planned']}" if planned else NO_VALUE,
+            "diverged": str(row["n_diverged"]) if planned else NO_VALUE,
+        }
+        for name in study.metrics:
+            for part, word in (("val", "validation"), ("test", "test")):
+                header = f"{word} {METRICS[name].label}, %"
+                cells[header] = _with_interval(row, f"{part}_{name}", times=100)
+        for name in _printed_metrics(study):
+            value = row[f"paper_{name}"]
+            cells[f"paper, {METRICS[name].label}"] = NO_VALUE if pd.isna(value) else _as_printed(name, value)
+        if not one_baseline:
+            cells["compared with"] = labels.get(row["compared_with"], NO_VALUE)
+        rows.append(
+            cells
+            | {
+                "difference validation, pp": _difference(row, "val_difference_pp"),
+                "difference test, pp": _difference(row, "test_difference_pp"),
+                _target_header(study): _epochs(row) if planned else NO_VALUE,
+                "area under validation curve, %": _with_interval(row, "val_area", times=100),
+                "parameters": _integer(row["parameters"]),
+                "multiply-adds": _integer(row["multiply_adds"]),
+                "depth": _integer(row["depth"]),
+                "steps/second": one_decimal(row["steps_per_second_median"]),
+                "paper": row["paper"] if planned and row["paper"] else NO_VALUE,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _as_printed(metric: str, value: float) -> str:
+    """A value of the paper's tables: accuracies with three decimals, MAP@100 with two."""
+    return f"{value:.2f}" if metric == "map100" else f"{value:.3f}"
+
+
+def _panels(
+    readable: pd.DataFrame, interaction: pd.DataFrame | None, audits: Sequence[Audit]
+) -> list[pd.DataFrame]:
+    """Tables that fit a page, where one of all columns would not: see `markdown_table`."""
+    split = list(readable.columns).index("difference test, pp") + 1
+    first = readable.iloc[:, :split]
+    second = readable.iloc[:, [0, *range(split, readable.shape[1])]]
+    audit = audit_panel(audits)
+    further = [] if interaction is None else [interaction]
+    return [first, second, *further, *([pd.DataFrame(audit)] if audit else [])]
+
+
+def _target_header(study: Study) -> str:
+    return f"epochs to {100 * study.target:.3g} % (reached)"
+
+
+def one_decimal(value: float, sign: str = "") -> str:
+    """A number as tables and figures show it; a half is not left to the noise of its last bits."""
+    return NO_VALUE if pd.isna(value) else f"{round(value, 6):{sign}z.1f}"  # z: no "-0.0"
+
+
+def _integer(value: Any) -> str:
+    return NO_VALUE if pd.isna(value) else f"{value:,}"
+
+
+def _with_interval(row: pd.Series, name: str, times: float = 1, sign: str = "") -> str:
+    mean, low, high = (times * row[f"{name}_{part}"] for part in ("mean", "ci_low", "ci_high"))
+    if pd.isna(low):  # one run, or runs without spread
+        return one_decimal(mean, sign)
+    return f"{one_decimal(mean, sign)} [{one_decimal(low, sign)}, {one_decimal(high, sign)}]"
+
+
+def _difference(row: pd.Series, name: str) -> str:
+    if pd.isna(row[f"{name}_mean"]):
+        return NO_VALUE
+    p = row[f"{name}_p"]
+    return f"{_with_interval(row, name, sign='+')} " + ("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+
+
+def _epochs(row: pd.Series) -> str:
+    median = row["epochs_to_target_median"]
+    if pd.isna(median):
+        return NO_VALUE
+    n = row["n_completed"] + row["n_diverged"]
+    return f"{'never' if np.isinf(median) else f'{median:g}'} ({row['n_reached_target']} / {n})"
+
+
+def _notes(
+    study: Study,
+    runs: Sequence[StudyRun],
+    by_arm: Mapping[str, Sequence[Outcome]],
+    audits: Sequence[Audit],
+) -> list[str]:
+    all_outcomes = [outcome for of_arm in by_arm.values() for outcome in of_arm]
+    notes = []
+    if not any(run.status == COMPLETED for run in runs):
+        notes.append("No completed run.")
+    notes += [*study.notes, *missing_notes(study, runs), *tuning_notes(study)]
+    if not all_outcomes:
+        return notes
+    labels = {arm.name: arm.label for arm in study.arms}
+    others = {arm.name: other for arm in study.arms if (other := study.compared_with(arm))}
+    n_pairs = {len(pair_by_seed(by_arm[name], by_arm[other])) for name, other in others.items()} - {0}
+    minus = (
+        f"“{labels[study.baseline]}”"
+        if set(others.values()) <= {study.baseline}
+        else "what it is compared with"
+    )
+    metric = METRICS[study.metric].label
+    notes += [
+        f"Validation and test {' and '.join(METRICS[name].label for name in study.metrics)}: mean over seeds "
+        "at the final epoch, never the best, with the 95 % t interval of the mean in brackets (none for "
+        "one run, or where all runs are equal).",
+        f"Differences of {metric}: arm minus {minus}, seed by seed, in percentage points (pp), with the "
+        f"95 % t interval; p: {_p_note(n_pairs)}, not corrected for the number of comparisons.",
+        f"Epochs to {100 * study.target:.3g} %: the first epoch at whose end validation {metric} is "
+        "at least that; median over completed and diverged runs, where a run that never reaches it "
+        "counts as later than all others (in parentheses: how many reached it).",
+        f"Area under validation curve: validation {metric} over training steps by trapezoids, from the "
+        "end of the first epoch to the end of the last, divided by the steps between: the mean on the way.",
+    ]
+    if study.design:
+        notes += interaction_notes(study)
+    if _printed_metrics(study):
+        notes.append(
+            "Paper's values are as it prints them, at its scale: other data, other sizes; what can be "
+            "compared is which is the larger one."
+        )
+    val_metric = f"val_{study.metric}"
+    if chance := sorted({outcome.final[val_metric] for outcome in all_outcomes if outcome.diverged}):
+        per_cent = ", ".join(f"{100 * value:.3g} %" for value in chance)
+        notes.append(
+            f"A diverged run is a result: its final {metric} counts as chance ({per_cent}), its "
+            "curve is chance from where it diverged, and it never reaches the target."
+        )
+    notes += audit_notes(audits)
+    return notes + provenance("Trained", [_record(outcome) for outcome in all_outcomes])
+
+
+def _p_note(n_pairs: set[int]) -> str:
+    floors = [
+        f"{smallest_sign_flip_p(n):.2g} with {n} pair{'s' if n > 1 else ''}"
+        for n in sorted(n_pairs)
+        if n <= EXACT_PAIRS
+    ]
+    text = "exact two-sided sign-flip test"
+    if any(n > EXACT_PAIRS for n in n_pairs):
+        text = f"two-sided sign-flip test ({RANDOM_FLIPS:,} draws above {EXACT_PAIRS} pairs)"
+    return f"{text}, which cannot go below {', '.join(floors)}" if floors else text
+
+
+def missing_notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
+    """One line for each arm and status of the runs that are left out, with their seeds."""
+    notes = []
+    for arm in baseline_first(study):
+        for status in (FAILED, RUNNING, MISSING):
+            seeds = sorted(run.seed for run in runs if run.arm == arm.name and run.status == status)
+            if seeds:
+                notes.append(f"Left out: {arm.label}, {named_seeds(seeds)} ({status}).")
+    return notes
+
+
+def named_seeds(seeds: Sequence[int]) -> str:
+    """Seeds as a note names them: "seeds 0, 3"; of more than `SEEDS_NAMED` the first, and how many."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if len(seeds) <= SEEDS_NAMED:
+        return f"seeds {', '.join(map(str, seeds))}"
+    return f"{len(seeds):,} seeds ({', '.join(map(str, seeds[:3]))}, ...)"

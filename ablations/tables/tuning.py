@@ -1,0 +1,153 @@
+"""What a tuned study says of its tuning: notes under its tables, and a table of every trial.
+
+The trials are written beside the study's own table as `<output>_trials`: CSV with the names of the runs, for
+programs, Markdown and LaTeX for people.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ablations.studies.results import METRICS, Arm, Study, Trial, Tuning, shown_settings, shown_value
+from ablations.table_files import latex_page, markdown_page, write_table_files
+
+
+def tuning_notes(study: Study) -> list[str]:
+    """How the arms were tuned, at what cost, and what each was chosen for; none where they were not."""
+    if study.tuning is None:
+        return []
+    tuning = study.tuning
+    metric = METRICS[study.metric].label
+    space = [f"{_words(name)} ({tuning.keys[name]}), {text}" for name, text in tuning.space.items()]
+    notes = [
+        f"Equal tuning ({tuning.option}): {budget(tuning)}. Each arm's first trial is the configured "
+        f"settings; the others are drawn by {tuning.sampler}"
+        + (", the same for every arm." if tuning.independent else ", which follows each arm's own results."),
+        f"Space: {'; '.join(space)}.",
+        f"Chosen for each arm: its trial with the highest final validation {metric}"
+        + (", the mean over its seeds" if len(tuning.seeds) > 1 else "")
+        + "; test was not looked at. The runs of this study have these settings and seeds that no trial had.",
+    ]
+    for arm in study.arms:
+        trials, best = tuning.trials[arm.name], tuning.best(arm.name)
+        chosen = (
+            f"{shown_settings(trials[best].settings)} (validation {metric} {100 * trials[best].value:.1f} %)"
+        )
+        configured = (
+            "the configured settings"
+            if best == 0
+            else f"as configured, {shown_settings(trials[0].settings)}, {100 * trials[0].value:.1f} %"
+        )
+        notes.append(
+            f"Best of “{tuning.labels[arm.name]}”: {chosen}; {configured}.{_edge_note(trials, best)}"
+        )
+    return notes
+
+
+def budget(tuning: Tuning) -> str:
+    """The budget in words: "8 trials x 1 seed x 6 epochs for each of 2 arms, 16 runs, 0.2 core-hours"."""
+    arms = len(tuning.trials)
+    trials = len(next(iter(tuning.trials.values())))
+    runs = len({run for of_arm in tuning.trials.values() for trial in of_arm for run in trial.runs})
+    lost = "" if tuning.recorded_runs == runs else f" ({tuning.recorded_runs} of them with a record)"
+    of_arm = [_plural(trials, "trial"), _plural(len(tuning.seeds), "seed"), _plural(tuning.epochs, "epoch")]
+    of_all = [_plural(runs, "run") + lost, f"{_hours(tuning.core_hours)} core-hours"]
+    return f"{' x '.join(of_arm)} for each of {_plural(arms, 'arm')}, {', '.join(of_all)}"
+
+
+def trials_table(study: Study) -> pd.DataFrame:
+    """Every trial, arm by arm in the order in which it was drawn.
+
+    Columns: arm, label; trial (from 1); configured and chosen (whether it is that); a column per parameter of
+    the space; val_METRIC, the mean over the trial's seeds (fraction); n_seeds, n_diverged; runs, the names of
+    their directories.
+
+    Raises:
+        ValueError: The study's arms were not tuned.
+    """
+    tuning = _tuning(study)
+    return pd.DataFrame(
+        [
+            {"arm": arm.name, "label": tuning.labels[arm.name], "trial": place + 1}
+            | {"configured": place == 0, "chosen": place == tuning.best(arm.name)}
+            | {parameter: trial.settings[parameter] for parameter in tuning.space}
+            | {f"val_{study.metric}": trial.value}
+            | {"n_seeds": len(tuning.seeds), "n_diverged": trial.diverged, "runs": " ".join(trial.runs)}
+            for arm, place, trial in _numbered(study)
+        ]
+    )
+
+
+def write_trials(study: Study, folder: Path) -> list[Path]:
+    """Write the table of trials as CSV, Markdown and LaTeX, each whole or not at all.
+
+    Returns:
+        The three paths, `folder/<output>_trials.csv`, `.md` and `.tex`.
+
+    Raises:
+        ValueError: The study's arms were not tuned.
+        OSError: The folder cannot be written.
+    """
+    tuning = _tuning(study)
+    metric = METRICS[study.metric].label
+    readable = pd.DataFrame(
+        [
+            {"arm": tuning.labels[arm.name], "trial": str(place + 1)}
+            | {_words(name): shown_value(trial.settings[name]) for name in tuning.space}
+            | {f"validation {metric}, %": f"{100 * trial.value:.1f}"}
+            | {"diverged": f"{trial.diverged} / {len(tuning.seeds)}"}
+            | {"": _remark(place, tuning.best(arm.name))}
+            for arm, place, trial in _numbered(study)
+        ]
+    )
+    title, subtitle = f"{study.title}: every trial", f"{study.scale}. {study.source}."
+    notes = tuning_notes(study)
+    return write_table_files(
+        folder,
+        f"{study.output}_trials",
+        csv=trials_table(study),
+        markdown=markdown_page(title, subtitle, [readable], notes),
+        latex=latex_page(title, subtitle, f"{study.output}_trials", [readable], notes),
+    )
+
+
+def _tuning(study: Study) -> Tuning:
+    if study.tuning is None:
+        raise ValueError(f"study {study.name}: its arms were not tuned")
+    return study.tuning
+
+
+def _numbered(study: Study) -> list[tuple[Arm, int, Trial]]:
+    trials = _tuning(study).trials
+    return [(arm, place, trial) for arm in study.arms for place, trial in enumerate(trials[arm.name])]
+
+
+def _remark(place: int, best: int) -> str:
+    remarks = ["configured"] * (place == 0) + ["chosen"] * (place == best)
+    return ", ".join(remarks)
+
+
+def _edge_note(trials: Sequence[Trial], best: int) -> str:
+    """Where nothing beyond the chosen value was tried, a better one may lie there."""
+    edges = []
+    for parameter, value in trials[best].settings.items():
+        tried = [trial.settings[parameter] for trial in trials]
+        if not all(isinstance(other, int | float) and not isinstance(other, bool) for other in tried):
+            continue
+        if value in (min(tried), max(tried)) and min(tried) < max(tried):
+            which = "lowest" if value == min(tried) else "highest"
+            edges.append(f"the {which} {_words(parameter)} tried")
+    return f" It has {' and '.join(edges)}: a better one may lie beyond." if edges else ""
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _words(parameter: str) -> str:
+    return parameter.replace("_", " ")

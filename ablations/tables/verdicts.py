@@ -1,0 +1,373 @@
+"""The table of verdicts, and what a group records of them to be told when one changes.
+
+`verdict_table` gives the numbers, one row per comparison in the order of the claims. They are written as CSV
+(all in the metric's unit, fractions) and, for people, as Markdown and LaTeX with the rules, the scale and the
+provenance. A file of recorded verdicts is YAML, `id: verdict`, one claim a line.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from ablations.errors import UserError, VerdictsDiffer
+from ablations.evidence.benchmark_verdicts import SETTING
+from ablations.evidence.claims import BENCHMARK, LOWER, NO_DIFFERENCE, PARAMETERS, STEPS_PER_SECOND
+from ablations.evidence.contrasts import AREA, STEPS_TO_TARGET
+from ablations.evidence.verdicts import ALPHA, MIN_PAIRS, UNDECIDED, VERDICTS, Compared, Verdict
+from ablations.files import write_atomically
+from ablations.runs.records import DONE, METRIC_LABELS
+from ablations.statistics.paired import EXACT_PAIRS
+from ablations.studies.results import Study, StudyRun
+from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
+from ablations.tables.study import one_decimal
+
+TITLE = "Claims and verdicts"
+FILE_NAME = "verdicts"
+INTEGERS = ("n_pairs", "n_missing", "n_diverged", "seeds_needed")
+
+
+# Numbers
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """The numbers, one row per comparison, and one for a claim that is not testable.
+
+    Columns: claim, statement, source, study, verdict, reason; of the comparison: comparison (the contrast),
+    metric, direction, margin, comparison_verdict, estimate, ci_low, ci_high, confidence (of that interval),
+    n_pairs, p_t, p_sign_flip; of the claim: n_missing, n_diverged, core_hours, seeds_needed,
+    core_hours_needed, scale. Estimates, intervals and margins are in the metric's unit: fractions, and
+    of the benchmark shares of the control's. What there is no number for is missing.
+
+    Args:
+        verdicts: In the order of the claims.
+    """
+    rows: list[dict[str, Any]] = []
+    for verdict in verdicts:
+        claim = verdict.claim
+        of_claim = {
+            "claim": claim.id,
+            "statement": claim.statement,
+            "source": claim.source,
+            "study": claim.study,
+            "verdict": verdict.verdict,
+            "reason": verdict.reason or None,
+        }
+        costs = {
+            "n_missing": verdict.n_missing,
+            "n_diverged": verdict.n_diverged,
+            "core_hours": verdict.core_hours,
+            "seeds_needed": verdict.seeds_needed,
+            "core_hours_needed": verdict.core_hours_needed,
+            "scale": verdict.scale or None,
+        }
+        rows += [of_claim | _numbers(one) | costs for one in verdict.comparisons or (None,)]
+    table = pd.DataFrame(rows)
+    numbers = ("margin", "estimate", "ci_low", "ci_high", "confidence", "p_t", "p_sign_flip", "core_hours")
+    kinds = dict.fromkeys((*numbers, "core_hours_needed"), "float") | dict.fromkeys(INTEGERS, "Int64")
+    return table.astype(kinds) if rows else table
+
+
+def _numbers(one: Compared | None) -> dict[str, Any]:
+    return {
+        "comparison": None if one is None else one.comparison.label,
+        "metric": None if one is None else one.comparison.metric,
+        "direction": None if one is None else one.comparison.direction,
+        "margin": None if one is None else one.comparison.margin,
+        "comparison_verdict": None if one is None else one.verdict,
+        "estimate": None if one is None else one.estimate,
+        "ci_low": None if one is None else one.low,
+        "ci_high": None if one is None else one.high,
+        "confidence": None if one is None else 1 - one.level,
+        "n_pairs": None if one is None else one.n,
+        "p_t": None if one is None else one.p,
+        "p_sign_flip": None if one is None else one.sign_flip_p,
+    }
+
+
+# What a person reads
+
+
+def verdict_panels(verdicts: Sequence[Verdict]) -> list[pd.DataFrame]:
+    """The tables: one row per claim; one row per comparison. One without a row is left out."""
+    return [panel for panel in (_claims_panel(verdicts), _comparisons_panel(verdicts)) if len(panel)]
+
+
+def _claims_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "claim": verdict.claim.id,
+                "statement": verdict.claim.statement,
+                "study": verdict.claim.study or NO_VALUE,
+                "verdict": verdict.verdict,
+                "why not": verdict.reason or NO_VALUE,
+                "runs missing / diverged": f"{verdict.n_missing} / {verdict.n_diverged}",
+                "core-hours": shown_hours(verdict.core_hours),
+                "to decide": to_decide(verdict),
+            }
+            for verdict in verdicts
+        ]
+    )
+
+
+def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    rows = [
+        {
+            "claim": verdict.claim.id,
+            "comparison": one.comparison.label,
+            "in": metric_label(one.comparison.metric),
+            "claimed": claimed(one),
+            "difference": difference(one),
+            "interval": f"{100 * (1 - one.level):.4g} %" if one.low < one.high else NO_VALUE,
+            "n": str(one.n),
+            "p (t)": shown_p(one.p),
+            "p (sign-flip)": shown_p(one.sign_flip_p),
+            "verdict": one.verdict,
+            "decided how": one.reason or ("by the interval" if one.verdict != UNDECIDED else NO_VALUE),
+        }
+        for verdict in verdicts
+        for one in verdict.comparisons
+    ]
+    return pd.DataFrame(rows)
+
+
+def console_table(verdicts: Sequence[Verdict]) -> Table:
+    """The verdicts for a terminal, a line per comparison."""
+    table = Table(title=TITLE, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for header in ("claim", "verdict", "comparison", "difference", "n", "p (t)", "to decide"):
+        table.add_column(header, overflow="fold", justify="right" if header == "n" else "left")
+    for verdict in verdicts:
+        after = verdict.reason if not verdict.comparisons else to_decide(verdict)
+        for place, one in enumerate(verdict.comparisons or (None,)):
+            first = place == 0
+            table.add_row(
+                *map(
+                    Text,  # because rich reads "[...]" as markup
+                    (
+                        verdict.claim.id if first else "",
+                        verdict.verdict if first else "",
+                        f"{one.comparison.label}, {metric_label(one.comparison.metric)}" if one else NO_VALUE,
+                        difference(one) if one else NO_VALUE,
+                        str(one.n) if one else NO_VALUE,
+                        shown_p(one.p) if one else NO_VALUE,
+                        after if first else "",
+                    ),
+                ),
+                end_section=place == max(len(verdict.comparisons), 1) - 1,
+            )
+    return table
+
+
+def metric_label(metric: str) -> str:
+    """A quantity as a person reads it, e.g. "test top-1"."""
+    labels = {
+        AREA: "area under validation curve",
+        STEPS_TO_TARGET: "steps to target",
+        PARAMETERS: "parameters",
+        STEPS_PER_SECOND: "steps/second",
+    }
+    part, _, name = metric.partition("_")
+    words = {"val": "validation", "test": "test"}
+    return labels[metric] if metric in labels else f"{words[part]} {METRIC_LABELS[name]}"
+
+
+def unit(metric: str) -> str:
+    """The unit of a hundred times a difference, as a person reads it."""
+    units = {STEPS_TO_TARGET: "% of the steps", PARAMETERS: "%", STEPS_PER_SECOND: "%"}
+    return units.get(metric, "pp")
+
+
+def claimed(one: Compared) -> str:
+    """Direction and margin, e.g. "higher; 0.4 pp matter"."""
+    direction, margin = one.comparison.direction, f"{100 * one.comparison.margin:g}"
+    of = unit(one.comparison.metric)
+    if direction == NO_DIFFERENCE:
+        return f"within {margin} {of}"
+    return f"{'lower' if direction == LOWER else 'higher'}; {margin} {of} matter"
+
+
+def difference(one: Compared) -> str:
+    """Estimate, interval and unit."""
+    if math.isnan(one.estimate):
+        return NO_VALUE
+    text = one_decimal(100 * one.estimate, "+")
+    if one.low < one.high:
+        text += f" [{one_decimal(100 * one.low, '+')}, {one_decimal(100 * one.high, '+')}]"
+    return f"{text} {unit(one.comparison.metric)}"
+
+
+def to_decide(verdict: Verdict) -> str:
+    """What it would take to decide, e.g. "14 seeds in all, 0.3 core-hours"."""
+    if verdict.verdict != UNDECIDED:
+        return NO_VALUE
+    if verdict.seeds_needed is None:
+        least = min((one.n for one in verdict.comparisons), default=0) < MIN_PAIRS
+        return f"{MIN_PAIRS} or more seeds in all" if least else "not known"
+    what = "rounds" if verdict.claim.study == BENCHMARK else "seeds"
+    hours = verdict.core_hours_needed
+    return f"{verdict.seeds_needed} {what} in all" + (
+        "" if hours is None else f", {shown_hours(hours)} core-hours more"
+    )
+
+
+def shown_hours(hours: float | None) -> str:
+    """Core-hours as a person reads them."""
+    return NO_VALUE if hours is None else f"{hours:.3g}"
+
+
+def shown_p(p: float) -> str:
+    """A p-value as a person reads it."""
+    if math.isnan(p):
+        return NO_VALUE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[StudyRun]]]) -> list[str]:
+    testable = [study for study, _ in studies if any(v.claim.study == study.name for v in verdicts)]
+    timed = any(v.claim.study == BENCHMARK for v in verdicts)
+    notes = [
+        "Verdicts, by the interval of the mean difference and the claim's margin, the smallest difference "
+        "that matters: “higher” holds where the interval lies above zero and reaches the margin, and is "
+        "contradicted where it lies below the margin; “lower” is the mirror image; “within” holds where the "
+        "interval lies between minus margin and margin, and is contradicted where it lies outside. All else "
+        "is undecided. A claim holds where all of its comparisons do, and one contradicts it.",
+        "Differences are taken seed by seed over the seeds that all arms of a comparison have; at least "
+        f"{MIN_PAIRS} for a verdict. Intervals are Student's t. Over all comparisons of a study, of all its "
+        f"claims, the chance of a wrong decision is {100 * ALPHA:g} %: Holm's procedure, which gives each "
+        "interval its confidence.",
+        "p (t): of the t test that the difference is zero; for “within”, of the two one-sided t tests (TOST) "
+        "that it is not within. p (sign-flip): that the differences are symmetric about zero, exact up to "
+        f"{EXACT_PAIRS} pairs. Neither is corrected. Where all differences are equal there is no t interval: "
+        "the exact sign-flip test decides, and nothing where all are zero.",
+        "pp: percentage points. Steps to target: share of the planned steps until validation is at the "
+        "study's target, linear between validations; a run that never is counts 100 % (restricted mean). "
+        "Area: mean height of the validation curve.",
+        "A diverged run is a result: chance for accuracies, the curve with chance for the area, never for "
+        "the steps to target.",
+        "Core-hours: wall time by CPU threads by processes of the runs that a verdict rests on; a run shared "
+        "by several claims counts for each. To decide: the seeds at which every undecided interval is "
+        "expected to decide if mean and spread stay as seen (even odds, not a promise), and what they would "
+        "cost as these runs did.",
+    ]
+    if timed:
+        notes.append(
+            "Claims about table 3 are shares of the control network's. Sizes are counted and have no "
+            f"interval. Speeds are those of the benchmark's table ({SETTING[0]} memory, {SETTING[1]}): "
+            "median ratio of the rounds and their range, which is an interval of the median; n is the number "
+            "of rounds."
+        )
+    notes += [note for study in testable for note in study.notes]
+    scales: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict.scale:
+            scales.setdefault(verdict.scale, []).append(verdict.claim.id)
+    notes += [f"Scale of {', '.join(ids)}: {scale}." for scale, ids in scales.items()]
+    records = [
+        run.record
+        for study, runs in studies
+        if study in testable
+        for run in runs
+        if run.status in DONE and run.record is not None
+    ]
+    return notes + (provenance("Trained", records) if records else ["No completed run."])
+
+
+def write_verdicts(
+    verdicts: Sequence[Verdict],
+    studies: Sequence[tuple[Study, Sequence[StudyRun]]],
+    folder: Path,
+    suffix: str = "",
+) -> list[Path]:
+    """Write the verdicts as CSV, Markdown and LaTeX, each whole or not at all.
+
+    Args:
+        verdicts: In the order of the claims.
+        studies: Those judged, with their runs: scale and provenance.
+        folder: Where to.
+        suffix: Of the files' name, which tells a part of the claims or a varied study from all.
+
+    Returns:
+        The three paths.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    subtitle = (
+        "What the paper claims, and what users add, judged by the records of this repository's studies."
+    )
+    panels = verdict_panels(verdicts)
+    notes = _notes(verdicts, studies)
+    return write_table_files(
+        folder,
+        FILE_NAME + suffix,
+        csv=verdict_table(verdicts),
+        markdown=markdown_page(TITLE, subtitle, panels, notes),
+        latex=latex_page(TITLE, subtitle, FILE_NAME + suffix, panels, notes),
+    )
+
+
+# Recorded verdicts
+
+
+def record_verdicts(verdicts: Sequence[Verdict], path: Path) -> None:
+    """Write `id: verdict`, one claim a line.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    lines = yaml.safe_dump({v.claim.id: v.verdict for v in verdicts}, sort_keys=False, allow_unicode=True)
+    try:
+        write_atomically(path, "# Verdicts of claims, for `python -m ablations verdicts --check`.\n" + lines)
+    except OSError as error:
+        raise UserError(f"--record {path}: cannot be written ({error.strerror})") from error
+
+
+def read_recorded(path: Path) -> dict[str, str]:
+    """The verdicts that a file records, by claim.
+
+    Raises:
+        UserError: It cannot be read, or holds something else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--check {path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--check {path}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"--check {path}: must have a line `id: verdict` per claim")
+    for claim, verdict in content.items():
+        if verdict not in VERDICTS:
+            raise UserError(f"--check {path}: {claim}={verdict}: must be one of {', '.join(VERDICTS)}")
+    return {str(claim): verdict for claim, verdict in content.items()}
+
+
+def compare_with_recorded(
+    verdicts: Sequence[Verdict], recorded: Mapping[str, str], not_judged: Sequence[str]
+) -> None:
+    """Compare verdicts with recorded ones.
+
+    Args:
+        verdicts: Those found.
+        recorded: Those expected, by claim.
+        not_judged: Claims that there are and that were not asked for: what is recorded of them is left out.
+
+    Raises:
+        VerdictsDiffer: One line per claim that differs, or that only one side has.
+    """
+    found = {verdict.claim.id: verdict.verdict for verdict in verdicts}
+    expected = {claim: verdict for claim, verdict in recorded.items() if claim not in set(not_judged)}
+    lines = [
+        f"{claim}: recorded {expected.get(claim, 'nothing')}, found {found.get(claim, 'no such claim')}"
+        for claim in dict.fromkeys((*found, *expected))
+        if found.get(claim) != expected.get(claim)
+    ]
+    if lines:
+        raise VerdictsDiffer("\n".join(lines))

@@ -1,0 +1,1 @@
+"""What a user sees in the terminal: one vocabulary for runs, outcomes and errors."""

@@ -1,0 +1,186 @@
+"""What the user sees of a command: arguments as typed, errors in one line, how a run ended."""
+
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
+
+from ablations.errors import RunsFailed, UserError, VerdictsDiffer, did_you_mean
+from ablations.runs.configuration import CONFIG_DIR, CONFIG_NAME, group_names, quote_option_names
+from ablations.runs.records import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    RunDirectory,
+    UnreadableRecord,
+    metric_names,
+)
+from ablations.terminal.run_tables import measured
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(task: Callable[[DictConfig], None]) -> int:
+    """Run a task with Hydra on `sys.argv`.
+
+    Returns:
+        0; 1 where runs failed; 2 where something the user chose cannot be; 130 where interrupted.
+    """
+    stopped: list[UserError | RunsFailed] = []
+
+    def guarded_task(config: DictConfig) -> None:
+        # Hydra would print the overrides before it hands an error on; in a sweep it has to.
+        try:
+            task(config)
+        except (UserError, RunsFailed) as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            stopped.append(error)
+
+    def call_hydra() -> None:
+        sys.argv[1:] = quote_option_names(sys.argv[1:])
+        OmegaConf.register_new_resolver("config_groups", config_groups, replace=True)  # for --help
+        decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
+        decorate(guarded_task)()
+        if stopped:
+            raise stopped[0]
+
+    return exit_code_of(call_hydra)
+
+
+def config_groups() -> str:
+    """What can be chosen, a group per paragraph: "residual: false, true"."""
+    chosen_by_others = ("dataset_model", "recipe_model")  # by their names' two halves
+    paragraphs = []
+    for group in group_names():
+        if group not in chosen_by_others:
+            options = ", ".join(sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml")))
+            paragraphs.append(textwrap.fill(f"{group}: {options}", 100, subsequent_indent="    "))
+    return "\n".join(paragraphs)
+
+
+def exit_code_of(command: Callable[[], None]) -> int:
+    """Call a command; word its errors. HYDRA_FULL_ERROR=1 shows their tracebacks."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    try:
+        return _exit_code(command, full_error=before == "1")
+    finally:  # who calls from Python goes on with the environment that was there
+        if before is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _exit_code(command: Callable[[], None], *, full_error: bool) -> int:
+    try:
+        command()
+        sys.stdout.flush()  # here, not at the end of the process, where nobody would hear of it
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if full_error:
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except RunsFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except VerdictsDiffer as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:  # a full or failing disk
+        if full_error:
+            raise
+        print(f"error: {error}; the same command goes on where this one stopped", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error of what the user chose, with what is allowed where that is known."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        options = ", ".join(sorted(error.options or ()))
+        known = f"; there are: {options}{did_you_mean(option, error.options or ())}" if options else ""
+        return f"{group}={option}: no such option{known}"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        cause = cause.__cause__
+    if cause is not None and isinstance(cause.parent_node, DictConfig):
+        keys = [str(key) for key in cause.parent_node if key != "hydra"]
+        known = f"; there are: {', '.join(keys)}{did_you_mean(str(cause.key), keys)}" if keys else ""
+        return f"{cause.full_key}: no such key{known}"
+    text = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):
+        return f"{text[0]} Groups: {', '.join(group_names())}"
+    if isinstance(error, InterpolationResolutionError) and error.full_key:
+        return f"{error.full_key}: {text[0]}"
+    if isinstance(error, OverrideParseException):
+        return ": ".join(line for line in text if not line.startswith("See http"))
+    return text[0] if text else type(error).__name__
+
+
+def report_run(directory: RunDirectory, record: Mapping[str, Any] | None) -> None:
+    """Print how a run ended and where its record is.
+
+    Args:
+        directory: The run's directory.
+        record: None where another process holds the run.
+
+    Raises:
+        RunsFailed: The run failed, or another process is training it.
+    """
+    if record is None:
+        try:
+            owner = (directory.read() or {})["process"]
+            who = f"process {owner['pid']} on {owner['host']}"
+        except (UnreadableRecord, KeyError, TypeError):  # it has not written its record yet
+            who = "another process"
+        raise RunsFailed(f"run {directory.run_id} is being trained by {who}; nothing was done")
+    if record["status"] == FAILED:
+        last_line = record["error"].strip().splitlines()[-1]
+        raise RunsFailed(f"failed: {last_line}; record: {directory.record_path}")
+    print(f"{outcome(record)}\nrecord: {directory.record_path}")
+
+
+def outcome(record: Mapping[str, Any]) -> str:
+    """How a run ended, in a line."""
+    if record["status"] == COMPLETED:
+        name, metrics = metric_names(record["metrics"])[0], record["metrics"]
+        validation, test = (measured(name, metrics[f"{part}_{name}"]) for part in ("val", "test"))
+        return f"completed: validation {validation}, test {test}"
+    if record["status"] == DIVERGED:
+        return f"diverged: the loss was not finite after step {record['diverged_at_step']}"
+    return f"failed: {record['error'].strip().splitlines()[-1]}"
+
+
+def print_table(table: "Table") -> None:
+    """Print a table, as wide as it is where the output is no terminal."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 160
+    Console(highlight=False, width=width).print(table)

@@ -1,0 +1,180 @@
+"""How runs stand, in one set of words and columns: a sweep's live table and `python -m ablations list`."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from ablations.runs.records import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    MISSING,
+    RUNNING,
+    STATUSES,
+    metric_label,
+    metric_names,
+)
+
+NOTHING = "–"
+"""What stands where there is nothing to show."""
+
+STYLES = {COMPLETED: "green", DIVERGED: "yellow", FAILED: "red", RUNNING: "cyan", MISSING: "dim"}
+"""Colour of a status, beside the word that says it."""
+
+COLUMNS = ("arm", "seed", "status", "epoch", "validation", "steps/s", "time left", "run")
+NUMBERS = ("seed", "epoch", "steps/s")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What is shown of a run.
+
+    Attributes:
+        arm: Name of its arm.
+        seed: Its seed.
+        run_id: Name of its directory.
+        status: One of `STATUSES`.
+        epochs: Epochs that are trained.
+        planned: Epochs that are to be; None where nobody knows.
+        validation: Main metric's name and its value (fraction) in validation: the final one of a completed
+            run, the last one of a running run; None for all others.
+        steps_per_second: Training steps over the time spent in them; None before the first epoch.
+        seconds_left: Until the last epoch ends, of a running run; None before its first epoch.
+    """
+
+    arm: str
+    seed: int
+    run_id: str
+    status: str
+    epochs: int
+    planned: int | None
+    validation: tuple[str, float] | None
+    steps_per_second: float | None
+    seconds_left: float | None
+
+    def cells(self) -> dict[str, Text]:
+        """Its cell per column."""
+        speed, left = self.steps_per_second, self.seconds_left
+        texts = {
+            "arm": self.arm,
+            "seed": str(self.seed),
+            "status": self.status,
+            "epoch": NOTHING if self.planned is None else f"{self.epochs}/{self.planned}",
+            "validation": NOTHING if self.validation is None else measured(*self.validation),
+            "steps/s": NOTHING if speed is None else shown_speed(speed),
+            "time left": NOTHING if left is None else duration(left),
+            "run": self.run_id,
+        }
+        styles = {"status": STYLES[self.status]}
+        return {name: Text(text, styles.get(name, "")) for name, text in texts.items()}
+
+
+def running_speed(rows: Sequence[Mapping[str, float]]) -> float | None:
+    """Training steps per second of all epochs, as a record has it.
+
+    Args:
+        rows: Of metrics.csv.
+    """
+    seconds = sum(row["seconds"] for row in rows)
+    return rows[-1]["step"] / seconds if seconds else None
+
+
+def last_validation(rows: Sequence[Mapping[str, float]]) -> tuple[str, float] | None:
+    """Main metric's name and its value in validation after the last epoch.
+
+    Args:
+        rows: Of metrics.csv.
+    """
+    names = metric_names(rows[-1]) if rows else []
+    return (names[0], rows[-1][f"val_{names[0]}"]) if names else None
+
+
+def seconds_left(rows: Sequence[Mapping[str, float]], planned: int, written: float | None) -> float | None:
+    """Of training steps until the last epoch ends, from the mean epoch.
+
+    Args:
+        rows: Of metrics.csv.
+        planned: Epochs that are to be trained.
+        written: When the last row was, in seconds since 1970.
+    """
+    if not rows or written is None:
+        return None
+    if len(rows) >= planned:
+        return 0.0
+    per_epoch = sum(row["seconds"] for row in rows) / len(rows)
+    of_this_epoch = max(0.0, per_epoch - max(0.0, time.time() - written))
+    return (planned - len(rows) - 1) * per_epoch + of_this_epoch
+
+
+def final_validation(record: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Main metric's name and its final value in validation, of a completed run."""
+    names = metric_names(record["metrics"] or {})
+    return (names[0], record["metrics"][f"val_{names[0]}"]) if names else None
+
+
+def run_table(states: Iterable[RunState], columns: Sequence[str], title: Text | None = None) -> Table:
+    """A row per run.
+
+    Args:
+        states: In the order in which they are shown.
+        columns: Of `COLUMNS`.
+        title: Its heading.
+    """
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for name in columns:
+        justify: Literal["right", "left"] = "right" if name in NUMBERS else "left"
+        if name == "arm":  # its name alone gives way
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify=justify, no_wrap=True)
+    for state in states:
+        cells = state.cells()
+        table.add_row(*(cells[name] for name in columns))
+    return table
+
+
+def counts(statuses: Mapping[str, int]) -> Text:
+    """How many runs stand how: "11 of 36 completed, 1 failed, 24 missing".
+
+    Args:
+        statuses: Runs per status.
+    """
+    parts = [Text(f"{statuses.get(COMPLETED, 0)} of {sum(statuses.values())} completed", STYLES[COMPLETED])]
+    others = [status for status in STATUSES if status != COMPLETED and statuses.get(status)]
+    parts += [Text(f"{statuses[status]} {status}", STYLES[status]) for status in others]
+    return Text(", ").join(parts)
+
+
+def measured(metric: str, value: float) -> str:
+    """A metric as a person reads it: "top-1 73.4%"."""
+    return f"{metric_label(metric)} {value:.1%}"
+
+
+def shown_speed(steps_per_second: float) -> str:
+    """Steps per second with three digits: "0.214", "17.6", "1204"."""
+    digits = 3 if steps_per_second < 1 else 2 if steps_per_second < 10 else 1 if steps_per_second < 100 else 0
+    return f"{steps_per_second:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """A duration as a person reads it: "54 s", "3 min 00 s", "2 h 05 min", "3 d 04 h"."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"

@@ -1,0 +1,221 @@
+"""Claims as data: the paper's are there, and what a user can get wrong is told in a line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ablations.errors import UserError
+from ablations.evidence.claims import Comparable, Comparison, comparable_studies, load_claims
+from ablations.runs.configuration import CONFIG_DIR
+
+STUDIES = {
+    "residual": Comparable(("with", "without", "other"), ("test_top1", "area", "steps_to_target")),
+    "benchmark": Comparable(("inception_v3", "xception"), ("parameters", "steps_per_second")),
+}
+PAIR = {
+    "treatment": "with",
+    "control": "without",
+    "metric": "test_top1",
+    "direction": "higher",
+    "margin": 0.01,
+}
+CLAIM = {"id": "mine", "statement": "It is.", "source": "Me", "study": "residual", "comparisons": [PAIR]}
+NOT_TESTABLE = {"id": "never", "statement": "It is.", "source": "Me", "not_testable": "needs a year"}
+
+
+def write(folder: Path, *claims: Any, name: str = "mine") -> Path:
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({"claims": list(claims)}, sort_keys=False))
+    return folder
+
+
+def test_the_papers_claims_are_all_there_in_its_order() -> None:
+    ids = [claim.id for claim in load_claims()]
+    papers = ["residual-final", "residual-speed", "residual-tuning", "vgg-separable", "activation-final"]
+    papers += ["activation-speed", "activation-depth", "inception-imagenet", "inception-jft", "size", "speed"]
+    papers += ["order", "spectrum-4", "spectrum-16"]
+    assert [name for name in ids if name in papers] == papers
+
+
+def test_faster_is_both_quantities_against_every_arm() -> None:
+    claims = {claim.id: claim for claim in load_claims()}
+    judged = {(c.label, c.metric, c.direction) for c in claims["activation-speed"].comparisons}
+    assert judged == {
+        (f"none - {arm}", metric, direction)
+        for arm in ("relu", "elu")
+        for metric, direction in (("steps_to_target", "lower"), ("area", "higher"))
+    }
+    assert claims["activation-final"].arms == ("none", "relu", "elu")
+    assert claims["residual-tuning"].comparisons == ()
+
+
+def test_depth_is_the_difference_of_what_an_activation_gains() -> None:
+    (depth,) = (claim for claim in load_claims() if claim.id == "activation-depth")
+    assert [comparison.contrast for comparison in depth.comparisons] == [
+        {
+            f"channels_all_{activation}": 1,
+            "channels_all_none": -1,
+            f"channels_1_{activation}": -1,
+            "channels_1_none": 1,
+        }
+        for activation in ("relu", "elu")
+    ]
+    assert depth.comparisons[0].label == (
+        "channels_all_relu - channels_all_none - channels_1_relu + channels_1_none"
+    )
+
+
+def test_what_width_alone_makes_is_what_depth_is_compared_with() -> None:
+    claims = {claim.id: claim for claim in load_claims()}
+    depth, width = claims["activation-depth"].comparisons, claims["activation-depth-width"].comparisons
+    ends = {"channels_all": "narrow", "channels_1": "wide"}  # the widths of the spectrum's ends
+    for of_depth, of_width in zip(depth, width, strict=True):
+        renamed = {
+            ends[arm.rpartition("_")[0]] + "_" + arm.rpartition("_")[2]: weight
+            for arm, weight in of_depth.contrast.items()
+        }
+        assert of_width.contrast == renamed
+        assert (of_width.metric, of_width.margin) == (of_depth.metric, of_depth.margin)
+        assert of_width.direction == "no_difference"
+
+
+def test_final_accuracies_are_judged_on_test() -> None:
+    finals = [claim for claim in load_claims() if claim.id.endswith(("-final", "-imagenet", "-jft"))]
+    assert len(finals) == 4
+    assert all(c.metric.startswith("test_") for claim in finals for c in claim.comparisons)
+
+
+@pytest.mark.parametrize("file", sorted((CONFIG_DIR / "claims").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_margin_says_why(file: Path) -> None:
+    margins = [line for line in file.read_text().splitlines() if line.strip().startswith("margin:")]
+    assert margins
+    assert all(len(line.partition("# ")[2]) > 10 for line in margins)
+
+
+def test_studies_of_the_repository() -> None:
+    studies = comparable_studies()
+    assert studies["residual"].arms[:2] == ("residual", "non_residual")
+    metrics = ("val_top1", "test_top1", "val_top5", "test_top5", "area", "steps_to_target")
+    assert studies["inception_comparison"].metrics == metrics
+    assert {"xception", "inception_v3_table3"} <= set(studies["benchmark"].arms)
+
+
+def test_a_claim_as_read(tmp_path: Path) -> None:
+    weights = {"with": 1, "without": -0.5, "other": -0.5}
+    contrast = {"contrast": weights, "metric": "area", "direction": "no_difference", "margin": 1}
+    claim, never = load_claims(
+        write(tmp_path, CLAIM | {"comparisons": [PAIR, contrast]}, NOT_TESTABLE), STUDIES
+    )
+    assert claim.comparisons == (
+        Comparison({"with": 1.0, "without": -1.0}, "test_top1", "higher", 0.01),
+        Comparison({"with": 1.0, "without": -0.5, "other": -0.5}, "area", "no_difference", 1.0),
+    )
+    assert [comparison.label for comparison in claim.comparisons] == [
+        "with - without",
+        "with - 0.5 without - 0.5 other",
+    ]
+    assert Comparison({"a": -1, "b": 1}, "area", "higher", 0).label == "-a + b"
+    assert claim.arms == ("with", "without", "other")
+    assert (never.study, never.comparisons, never.not_testable) == (None, (), "needs a year")
+
+
+def test_files_are_one_family_of_names_the_papers_first(tmp_path: Path) -> None:
+    write(tmp_path, CLAIM, name="a")
+    write(tmp_path, CLAIM | {"id": "first"}, name="paper")
+    write(tmp_path, CLAIM | {"id": "last"}, name="z")
+    assert [claim.id for claim in load_claims(tmp_path, STUDIES)] == ["first", "mine", "last"]
+    write(tmp_path, CLAIM | {"id": "first"}, name="z")
+    with pytest.raises(
+        UserError, match=r"^conf/claims/z.yaml: claim 1: id=first: must be new; conf/claims/p"
+    ):
+        load_claims(tmp_path, STUDIES)
+
+
+def without(node: dict, key: str) -> dict:
+    return {name: value for name, value in node.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("claim", "line"),
+    [
+        ("text", "claim 1: must have the keys id, statement, source, study, comparisons, not_testable"),
+        (without(CLAIM, "id"), "claim 1: id: is missing; a claim has id, statement, source"),
+        (without(CLAIM, "source"), "claim mine: source: is missing"),
+        (CLAIM | {"id": 3}, "claim 1: id=3: must be a text"),
+        (CLAIM | {"statement": " "}, "claim mine: statement= : must be a text"),
+        (NOT_TESTABLE | {"not_testable": True}, "claim never: not_testable=True: must be a text"),
+        (CLAIM | {"studie": 1}, "claim mine: studie: no such key; there are: id, statement, source, study, "),
+        (CLAIM | {"study": "nope"}, "claim mine: study=nope: must be one of residual, benchmark"),
+        (without(CLAIM, "study"), "claim mine: study=None: must be one of residual, benchmark"),
+        (NOT_TESTABLE | {"study": "nope"}, "claim never: study=nope: must be one of"),
+        (CLAIM | {"not_testable": "x"}, "claim mine: comparisons, not_testable: must have one of the two"),
+        (without(CLAIM, "comparisons"), "claim mine: comparisons, not_testable: must have one of the two"),
+        (CLAIM | {"comparisons": []}, r"claim mine: comparisons=\[\]: must be a list of at least one"),
+        (
+            CLAIM | {"comparisons": [3]},
+            "claim mine: comparison 1: must have treatment and control, or contra",
+        ),
+    ],
+)
+def test_a_bad_claim_is_a_line(claim: Any, line: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^conf/claims/mine.yaml: {line}") as raised:
+        load_claims(write(tmp_path, claim), STUDIES)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"treatment": "nope"}, "treatment=nope: must be an arm of study=residual: with, without, other"),
+        ({"control": "nope"}, "control=nope: must be an arm of study=residual"),
+        ({"control": "with"}, "control=with: must be another arm than the treatment"),
+        ({"metric": "test_top5"}, "metric=test_top5: must be one of test_top1, area, steps_to_target"),
+        ({"metric": ["area"]}, r"metric=\['area'\]: must be one of"),
+        ({"direction": "up"}, "direction=up: must be one of higher, lower, no_difference"),
+        ({"margin": -1}, "margin=-1: must be a number from 0, a fraction"),
+        ({"margin": "1 %"}, "margin=1 %: must be a number from 0"),
+        ({"margin": True}, "margin=True: must be a number"),
+        ({"margin": float("nan")}, "margin=nan: must be a number"),
+        ({"margin": 0, "direction": "no_difference"}, "margin=0: must be a number above 0"),
+        ({"size": 1}, "size: no such key; there are: treatment, control, metric, direction, margin"),
+        ({"contrast": {"with": 1, "without": -1}}, "treatment: no such key; there are: contrast, metric"),
+    ],
+)
+def test_a_bad_comparison_is_a_line(changes: dict, line: str, tmp_path: Path) -> None:
+    claim = CLAIM | {"comparisons": [PAIR, PAIR | changes]}
+    with pytest.raises(UserError, match=f"^conf/claims/mine.yaml: claim mine: comparison 2: {line}"):
+        load_claims(write(tmp_path, claim), STUDIES)
+
+
+@pytest.mark.parametrize(
+    "weights", [{}, "with", {"with": 1}, {"with": 1, "without": 0, "other": -1}, {"with": 1, "without": "-1"}]
+)
+def test_bad_weights_are_a_line(weights: Any, tmp_path: Path) -> None:
+    comparison = {"contrast": weights, "metric": "area", "direction": "higher", "margin": 0}
+    with pytest.raises(
+        UserError, match=r"comparison 1: contrast=.*: must be a weight other than 0 per arm, s"
+    ):
+        load_claims(write(tmp_path, CLAIM | {"comparisons": [comparison]}), STUDIES)
+    comparison["contrast"] = {"with": 1, "nope": -1}
+    with pytest.raises(UserError, match="contrast=nope: must be an arm of study=residual"):
+        load_claims(write(tmp_path, CLAIM | {"comparisons": [comparison]}), STUDIES)
+
+
+def test_the_benchmark_compares_two_networks(tmp_path: Path) -> None:
+    comparison = {"contrast": {"xception": 2, "inception_v3": -2}, "metric": "parameters"}
+    comparison |= {"direction": "lower", "margin": 0}
+    with pytest.raises(UserError, match="study=benchmark compares two networks"):
+        load_claims(write(tmp_path, CLAIM | {"study": "benchmark", "comparisons": [comparison]}), STUDIES)
+
+
+@pytest.mark.parametrize(
+    "text", ["claims: [", "claims:\n  a: 1\n", "- a\n", "other: []\n", "", "a: 1\na: 2\n"]
+)
+def test_a_bad_file_is_a_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(
+        UserError, match=r"^conf/claims/mine.yaml: (cannot be read|must be one key)"
+    ) as raised:
+        load_claims(tmp_path, STUDIES)
+    assert "\n" not in str(raised.value)

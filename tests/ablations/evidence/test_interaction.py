@@ -1,0 +1,118 @@
+"""Differences of differences and slopes, worked out by hand; unequal seeds, diverged and missing runs."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ablations.evidence.interaction import interaction_panel, interaction_table, interactions, slope_text
+from ablations.studies.results import Study, StudyRun, outcomes
+from ablations.tables.study import markdown_table, write_tables
+
+FINAL = {  # per arm: top-1 of seeds 0 and 1
+    "one_none": (0.80, 0.82),
+    "one_relu": (0.78, 0.79),
+    "four_none": (0.81, 0.83),
+    "four_relu": (0.82, 0.85),
+    "all_none": (0.70, 0.72),
+    "all_relu": (0.74, 0.73),
+}
+"""ReLU minus none, pp: at one -2, -3; four 1, 2; all 4, 1. Positions 1, 4 and 16: 0, 2 and 4 doublings."""
+
+
+@pytest.fixture
+def runs(make_run) -> list[StudyRun]:
+    return [
+        make_run(arm, seed, [0.5, final], final - 0.01)
+        for arm, finals in FINAL.items()
+        for seed, final in enumerate(finals)
+    ]
+
+
+def test_differences_of_differences_and_slope(factorial_study: Study, runs: list[StudyRun]) -> None:
+    validation, test = interactions(factorial_study, outcomes(factorial_study, runs))
+    assert (validation.split, test.split, validation.line) == ("val", "test", "relu")
+    four, everything = validation.distances
+    assert (four.level, four.position, four.seeds) == ("four", 4.0, (0, 1))
+    assert four.of_seeds == pytest.approx([1 - -2, 2 - -3])
+    assert everything.of_seeds == pytest.approx([4 - -2, 1 - -3])
+    # Over x = 0, 2, 4: (y(4) - y(0)) * 2 / 8, whatever the middle is.
+    assert validation.slopes == pytest.approx([6 / 4, 4 / 4])
+    assert validation.slope is not None
+    assert validation.slope.mean == pytest.approx(1.25)
+    half = 12.706204736 * 0.25  # t(1) at 97.5 %, times s / sqrt(2) = 0.25
+    assert (validation.slope.low, validation.slope.high) == pytest.approx((1.25 - half, 1.25 + half))
+    assert test.slopes == pytest.approx(validation.slopes)  # all arms have one point less there
+
+
+def test_a_seed_enters_where_it_has_the_runs(factorial_study: Study, runs: list[StudyRun], make_run) -> None:
+    left = [run for run in runs if (run.arm, run.seed) != ("four_relu", 1)]
+    left.append(make_run("four_relu", 1, status="failed"))
+    validation, _ = interactions(factorial_study, outcomes(factorial_study, left))
+    assert [distance.seeds for distance in validation.distances] == [(0,), (0, 1)]
+    assert validation.slopes == pytest.approx([1.5])
+    assert validation.distances[0].estimate is not None
+    assert math.isnan(validation.distances[0].estimate.low)
+
+
+def test_a_diverged_run_counts_as_chance(factorial_study: Study, runs: list[StudyRun], make_run) -> None:
+    left = [run for run in runs if (run.arm, run.seed) != ("all_relu", 0)]
+    left.append(make_run("all_relu", 0, [0.5], status="diverged"))
+    validation, _ = interactions(factorial_study, outcomes(factorial_study, left))
+    assert validation.distances[1].of_seeds == pytest.approx([(10 - 70) - -2, 4])
+
+
+def test_an_arm_without_a_run_is_no_end(factorial_study: Study, runs: list[StudyRun], tmp_path) -> None:
+    left = [run for run in runs if run.arm != "four_relu"]
+    pair = tuple(interactions(factorial_study, outcomes(factorial_study, left)))
+    validation, _ = pair
+    assert validation.distances[0].estimate is None
+    assert validation.slope is None
+    assert slope_text(factorial_study, pair) == (
+        "ReLU minus none: no slope, because no seed has a result at every level."
+    )
+    panel = interaction_panel(factorial_study, outcomes(factorial_study, left))
+    assert list(panel["validation, pp"])[0::2] == ["–", "–"]
+    assert "ReLU minus none: slope per doubling" in markdown_table(factorial_study, left)
+    write_tables(factorial_study, left, tmp_path)
+    written = pd.read_csv(tmp_path / f"{factorial_study.output}_interaction.csv")
+    assert list(written["n"]) == [0, 2, 0]
+
+
+def test_nothing_has_run(factorial_study: Study, make_run) -> None:
+    missing = [make_run(arm, 0, status="missing") for arm in FINAL]
+    assert list(interaction_table(factorial_study, outcomes(factorial_study, missing))["n"]) == [0, 0, 0]
+    assert "No completed run." in markdown_table(factorial_study, missing)
+
+
+def test_levels_at_one_position_have_no_slope(factorial_study: Study, runs: list[StudyRun]) -> None:
+    assert factorial_study.design is not None
+    flat = replace(factorial_study.design, positions=dict.fromkeys(FINAL, 3.0))
+    validation, _ = interactions(replace(factorial_study, design=flat), outcomes(factorial_study, runs))
+    assert validation.slope is None
+    assert np.array_equal(validation.distances[0].of_seeds.round(6), [3, 5])
+
+
+def test_the_table_has_a_row_per_interval(factorial_study: Study, runs: list[StudyRun]) -> None:
+    table = interaction_table(factorial_study, outcomes(factorial_study, runs))
+    assert list(table["quantity"]) == ["difference of differences"] * 2 + ["slope"]
+    assert table.loc[0, "val_pp_mean"] == pytest.approx(4)
+    assert table.loc[2, "test_pp_mean"] == pytest.approx(1.25)
+    panel = interaction_panel(factorial_study, outcomes(factorial_study, runs))
+    assert list(panel["interaction"]) == [
+        "ReLU minus none: four, less that at one",
+        "ReLU minus none: all, less that at one",
+        "ReLU minus none: slope per doubling",
+    ]
+    assert panel.loc[2, "validation, pp"] == "+1.25 [-1.93, +4.43] p = 0.500"
+
+
+def test_notes_and_panel_are_those_of_a_study_of_factors(
+    factorial_study: Study, runs: list[StudyRun], residual_study: Study, make_runs
+) -> None:
+    told = markdown_table(replace(factorial_study, notes=("It says little.",)), runs)
+    assert "- It says little." in told
+    assert "- Slope per doubling:" in told
+    assert "Slope" not in markdown_table(residual_study, make_runs(residual_study))

@@ -1,0 +1,314 @@
+"""The rule that decides, the correction over comparisons, and what a verdict says beside itself."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ablations.evidence.claims import Claim, Comparison
+from ablations.evidence.verdicts import combine, compare, core_hours, decide, judge_study, untestable
+from ablations.studies.results import Arm, Study, StudyRun
+
+CORE_HOURS = 90 / 3600
+"""Of a run of `make_run`."""
+
+
+@pytest.mark.parametrize(
+    ("direction", "low", "high", "verdict"),
+    [
+        ("higher", 0.001, 0.03, "holds"),
+        ("higher", 0.0, 0.03, "undecided"),
+        ("higher", 0.02, 0.03, "holds"),
+        ("higher", 0.001, 0.009, "contradicted"),  # real, and too small to matter
+        ("higher", 0.001, 0.01, "holds"),
+        ("higher", -0.01, 0.009, "contradicted"),
+        ("higher", -0.03, -0.02, "contradicted"),
+        ("higher", -0.03, 0.01, "undecided"),
+        ("lower", -0.03, -0.001, "holds"),
+        ("lower", -0.009, 0.01, "contradicted"),
+        ("lower", -0.01, 0.0, "undecided"),
+        ("lower", 0.02, 0.03, "contradicted"),
+        ("no_difference", -0.009, 0.009, "holds"),
+        ("no_difference", 0.001, 0.009, "holds"),
+        ("no_difference", -0.01, 0.009, "undecided"),
+        ("no_difference", 0.0, 0.02, "undecided"),
+        ("no_difference", 0.011, 0.02, "contradicted"),
+        ("no_difference", -0.02, -0.011, "contradicted"),
+    ],
+)
+def test_the_rule(direction: str, low: float, high: float, verdict: str) -> None:
+    assert decide(direction, 0.01, low, high) == verdict
+
+
+def test_a_claim_needs_all_of_its_comparisons() -> None:
+    assert combine(["holds", "holds"]) == "holds"
+    assert combine(["holds", "undecided"]) == "undecided"
+    assert combine(["holds", "undecided", "contradicted"]) == "contradicted"
+
+
+def comparison(direction: str = "higher", margin: float = 0.01, metric: str = "test_top1") -> Comparison:
+    return Comparison({"with": 1.0, "without": -1.0}, metric, direction, margin)
+
+
+def claim(*comparisons: Comparison, name: str = "mine", study: str = "residual") -> Claim:
+    return Claim(name, "It is.", "Me", study, comparisons or (comparison(),))
+
+
+@pytest.fixture
+def pairs(make_run) -> Callable[[Sequence[float]], list[StudyRun]]:
+    """Runs of "with" and "without" whose test top-1 differ by the given differences, one per seed."""
+
+    def make(differences: Sequence[float]) -> list[StudyRun]:
+        return [
+            make_run(arm, seed, [0.3, 0.6], 0.6 + (arm == "with") * difference)
+            for seed, difference in enumerate(differences)
+            for arm in ("with", "without")
+        ]
+
+    return make
+
+
+SIX = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06)
+"""Mean 0.035, variance 17.5e-4 / 5."""
+
+
+def test_a_verdict_by_hand(residual_study: Study, pairs) -> None:
+    (verdict,) = judge_study([claim()], residual_study, pairs(SIX))
+    (one,) = verdict.comparisons
+    half = 2.570582 * math.sqrt(17.5e-4 / 5 / 6)
+    assert (verdict.verdict, verdict.reason, one.verdict, one.n, one.level) == ("holds", "", "holds", 6, 0.05)
+    assert one.estimate == pytest.approx(0.035)
+    assert (one.low, one.high) == (pytest.approx(0.035 - half), pytest.approx(0.035 + half))
+    assert one.p == pytest.approx(stats.ttest_1samp(SIX, 0).pvalue)
+    assert one.sign_flip_p == 2 / 64
+    assert verdict.scale == residual_study.scale
+    assert verdict.core_hours == pytest.approx(12 * CORE_HOURS)
+    assert (verdict.seeds_needed, verdict.core_hours_needed) == (None, None)
+
+
+def test_every_verdict(residual_study: Study, pairs) -> None:
+    def judged(direction: str, margin: float, differences: Sequence[float]) -> str:
+        one = claim(comparison(direction, margin))
+        return judge_study([one], residual_study, pairs(differences))[0].verdict
+
+    down = [-value for value in SIX]
+    assert judged("higher", 0.07, SIX) == "contradicted"
+    assert judged("higher", 0.01, down) == "contradicted"
+    assert judged("lower", 0.01, down) == "holds"
+    assert judged("higher", 0.01, (0.05, -0.05, 0.04, -0.04, 0.03, 0.01)) == "undecided"
+    assert judged("no_difference", 0.01, (0.001, -0.002, 0.003, 0.0, -0.001, 0.001)) == "holds"
+    assert judged("no_difference", 0.005, SIX) == "contradicted"
+    assert judged("no_difference", 0.03, SIX) == "undecided"
+
+
+def test_equivalence_is_judged_by_two_one_sided_tests(residual_study: Study, pairs) -> None:
+    differences = (0.001, -0.002, 0.003, 0.0, -0.001, 0.001)
+    one = claim(comparison("no_difference", 0.01))
+    (compared,) = judge_study([one], residual_study, pairs(differences))[0].comparisons
+    upper = stats.ttest_1samp(differences, 0.01, alternative="less").pvalue
+    lower = stats.ttest_1samp(differences, -0.01, alternative="greater").pvalue
+    assert compared.p == pytest.approx(max(upper, lower), rel=1e-6)
+
+
+def test_holm_steps_through_the_comparisons_of_all_claims(residual_study: Study, pairs) -> None:
+    # p of SIX against 0 is 0.0059: above 0.05 / 9, below 0.05 / 8.
+    p = stats.ttest_1samp(SIX, 0).pvalue
+    assert 0.05 / 9 < p < 0.05 / 8
+
+    def judged(others: int) -> tuple[list[str], list[float]]:
+        never = Comparison({"with": 1.0, "without": -1.0}, "area", "higher", 0.0)  # equal in all seeds
+        claims = [claim(never, name=f"other{number}") for number in range(others)]
+        verdicts = judge_study([*claims, claim()], residual_study, pairs(SIX))
+        return [v.verdict for v in verdicts], [c.level for v in verdicts for c in v.comparisons]
+
+    verdicts, levels = judged(7)
+    assert verdicts == ["undecided"] * 7 + ["holds"]
+    assert levels == pytest.approx([0.05 / 7] * 7 + [0.05 / 8])
+    verdicts, levels = judged(8)
+    assert verdicts == ["undecided"] * 9
+    assert levels == pytest.approx([0.05 / 9] * 9)
+
+
+def test_the_level_of_a_look_is_that_of_nominal(residual_study: Study, pairs) -> None:
+    claims = [claim(name="a"), claim(comparison("higher", 0.02), name="b")]
+    verdicts = judge_study(claims, residual_study, pairs(SIX), nominal=lambda level: level / 2)
+    assert [v.comparisons[0].level for v in verdicts] == pytest.approx([0.0125, 0.025])
+    assert [v.verdict for v in verdicts] == ["holds", "holds"]
+    strict = judge_study(claims, residual_study, pairs(SIX), nominal=lambda level: level / 10)
+    assert [v.verdict for v in strict] == ["undecided", "undecided"]
+    assert [v.verdict for v in judge_study(claims, residual_study, pairs(SIX), alpha=0.001)] == [
+        "undecided",
+        "undecided",
+    ]
+
+
+def test_what_it_would_take_to_decide(residual_study: Study, pairs) -> None:
+    differences = (0.05, -0.05, 0.04, -0.04, 0.03, 0.01)
+    mean, sd = np.mean(differences), np.std(differences, ddof=1)
+    (verdict,) = judge_study([claim(comparison("higher", 0.04))], residual_study, pairs(differences))
+    needed = verdict.seeds_needed
+    assert needed is not None
+    distance = 0.04 - mean  # farther than from the mean to 0
+
+    def half(n: int) -> float:
+        return stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n)
+
+    assert half(needed) < distance <= half(needed - 1)
+    assert verdict.core_hours_needed == pytest.approx(2 * (needed - 6) * CORE_HOURS)
+    assert verdict.reason == "the interval reaches from no such difference to one that matters"
+    with_more = [mean + sd * z for z in stats.norm.ppf((np.arange(needed + 20) + 0.5) / (needed + 20))]
+    assert judge_study([claim(comparison("higher", 0.04))], residual_study, pairs(with_more))[0].verdict == (
+        "contradicted"
+    )
+
+
+def test_no_verdict_with_five_pairs(residual_study: Study, pairs, make_run) -> None:
+    runs = [*pairs(SIX[:5]), make_run("with", 5, [0.3, 0.5]), make_run("without", 5, status="failed")]
+    (verdict,) = judge_study([claim()], residual_study, runs)
+    (one,) = verdict.comparisons
+    assert (verdict.verdict, verdict.reason) == ("undecided", "5 pairs, where a verdict takes 6")
+    assert one.low > 0
+    assert verdict.n_missing == 1
+    assert verdict.core_hours == pytest.approx(10 * CORE_HOURS)  # of the pairs alone
+    assert verdict.seeds_needed == 6
+    assert verdict.core_hours_needed == pytest.approx(CORE_HOURS)  # of the arm that lacks one
+
+
+@pytest.mark.parametrize(("n", "reason"), [(0, "no pair of results yet"), (1, "1 pair, where a verdict ")])
+def test_no_variance_no_forecast(n: int, reason: str, residual_study: Study, pairs) -> None:
+    (verdict,) = judge_study([claim()], residual_study, pairs(SIX[:n]))
+    assert verdict.verdict == "undecided"
+    assert verdict.reason.startswith(reason)
+    assert (verdict.seeds_needed, verdict.core_hours_needed) == (None, None)
+    assert math.isnan(verdict.comparisons[0].low)
+    assert math.isnan(verdict.comparisons[0].sign_flip_p) == (n == 0)
+
+
+def test_equal_differences_are_decided_by_the_exact_test(residual_study: Study, pairs) -> None:
+    def judged(direction: str, margin: float, difference: float, n: int, alpha: float = 0.05) -> list[str]:
+        one = claim(comparison(direction, margin))
+        (verdict,) = judge_study([one], residual_study, pairs([difference] * n), alpha=alpha)
+        return [verdict.verdict, verdict.reason]
+
+    assert judged("higher", 0.01, 0.02, 6) == ["holds", ""]
+    assert judged("higher", 0.03, 0.02, 6) == ["contradicted", ""]
+    assert judged("lower", 0.01, 0.02, 6) == ["contradicted", ""]
+    assert judged("no_difference", 0.03, 0.02, 6) == ["holds", ""]
+    few = "all differences are equal, and 6 pairs are too few for the exact sign-flip test"
+    assert judged("higher", 0.01, 0.02, 6, alpha=0.025) == ["undecided", few]
+    assert judged("higher", 0.01, 0.02, 7, alpha=0.025) == ["holds", ""]
+    (verdict,) = judge_study([claim()], residual_study, pairs([0.02] * 6), alpha=0.025)
+    assert verdict.seeds_needed == 7
+    (one,) = judge_study([claim()], residual_study, pairs([0.02] * 6))[0].comparisons
+    assert one.reason == "all differences are equal: by the exact sign-flip test"
+    assert math.isnan(one.low)
+    assert math.isnan(one.p)
+
+
+@pytest.mark.parametrize("direction", ["higher", "lower", "no_difference"])
+def test_differences_of_zero_decide_nothing(direction: str, residual_study: Study, pairs) -> None:
+    (verdict,) = judge_study([claim(comparison(direction))], residual_study, pairs([0.0] * 8))
+    assert (verdict.verdict, verdict.seeds_needed) == ("undecided", None)
+    assert verdict.reason == "all differences are zero, which decides nothing"
+
+
+def test_diverged_runs_are_in_it_as_chance(residual_study: Study, make_run, pairs) -> None:
+    runs = [run for run in pairs(SIX) if run.arm == "with"]
+    runs += [make_run("without", seed, [], status="diverged") for seed in range(5)]
+    runs += [make_run("without", 5, [0.5], 0.5)]
+    faster = claim(comparison("lower", 0.05, "steps_to_target"), name="faster")
+    final, speed = judge_study([claim(), faster], residual_study, runs)
+    assert (final.n_diverged, final.n_missing, final.verdict) == (5, 0, "holds")
+    expected = [0.6 + d - 0.1 for d in SIX[:5]] + [0.6 + SIX[5] - 0.5]
+    assert final.comparisons[0].estimate == pytest.approx(np.mean(expected))
+    assert speed.verdict == "undecided"  # no run of either arm reached the target
+
+
+def test_a_contrast_of_four_arms(residual_study: Study, make_run) -> None:
+    names = ("a", "b", "c", "d")
+    arms = tuple(Arm(name, name, {"residual": name}, "") for name in names)
+    study = replace(residual_study, arms=arms, baseline="a")
+    luck = np.random.default_rng(0).normal(0, 0.1, 6)  # what a seed's arms share falls out
+    runs = [
+        make_run(name, seed, [0.5], 0.5 + luck[seed] + 0.01 * place * (seed + 1))
+        for place, name in enumerate(names)
+        for seed in range(6)
+    ]
+    interaction = Comparison({"d": 1, "c": -1, "b": -1, "a": 1}, "test_top1", "higher", 0.01)
+    slope = Comparison({"d": 1, "a": -1}, "test_top1", "higher", 0.01)
+    none, verdict = judge_study([claim(interaction, name="none"), claim(slope, name="slope")], study, runs)
+    assert none.reason == "all differences are zero, which decides nothing"  # and no noise of rounding
+    np.testing.assert_allclose(verdict.comparisons[0].differences, 0.03 * np.arange(1, 7))
+    assert none.core_hours == pytest.approx(24 * CORE_HOURS)
+    assert verdict.core_hours == pytest.approx(12 * CORE_HOURS)
+
+
+def test_claims_of_other_studies_and_untestable_ones(residual_study: Study, pairs) -> None:
+    never = Claim("never", "It is.", "Me", "residual", (), "needs a year")
+    verdicts = judge_study([claim(study="other", name="x"), never, claim()], residual_study, pairs(SIX))
+    assert [(v.claim.id, v.verdict) for v in verdicts] == [("never", "not testable"), ("mine", "holds")]
+    assert verdicts[0].reason == "needs a year"
+    assert verdicts[1].comparisons[0].level == 0.05  # what is not compared does not count
+    assert judge_study([], residual_study, pairs(SIX)) == []
+    assert untestable(never, reason="not today").reason == "not today"
+
+
+def test_a_claim_on_what_the_study_has_not(residual_study: Study, pairs) -> None:
+    with pytest.raises(ValueError, match="metric=val_top5"):
+        judge_study([claim(comparison(metric="val_top5"))], residual_study, pairs(SIX))
+    other = Comparison({"other": 1.0, "with": -1.0}, "area", "higher", 0)
+    with pytest.raises(ValueError, match="arm=other"):
+        judge_study([claim(other)], residual_study, pairs(SIX))
+
+
+def test_the_margin_and_the_mean_at_zero(residual_study: Study, pairs) -> None:
+    balanced = (0.01, -0.01, 0.02, -0.02, 0.03, -0.03)
+    (verdict,) = judge_study([claim(comparison(margin=0.0))], residual_study, pairs(balanced))
+    assert (verdict.verdict, verdict.seeds_needed) == ("undecided", None)
+
+
+def test_core_hours() -> None:
+    record = {"wall_time_s": 1800, "device": {"threads": 4, "processes": 2}}
+    assert core_hours(record) == 4
+    assert core_hours(record | {"device": {"threads": 1}}) == 0.5  # before processes were recorded
+    assert math.isnan(core_hours(record | {"wall_time_s": None}))
+    assert math.isnan(core_hours(record | {"device": None}))
+
+
+def test_a_run_of_unknown_cost_leaves_the_cost_unknown(residual_study: Study, pairs) -> None:
+    runs = pairs((0.05, -0.05, 0.04, -0.04, 0.03, 0.01))
+    assert runs[0].record is not None
+    runs[0] = replace(runs[0], record={**runs[0].record, "wall_time_s": None})
+    (verdict,) = judge_study([claim()], residual_study, runs)
+    assert verdict.seeds_needed is not None
+    assert (verdict.core_hours, verdict.core_hours_needed) == (None, None)
+
+
+def test_wrong_verdicts_are_as_rare_as_promised() -> None:
+    """Two comparisons without a difference, six pairs: one of them is decided in 5 % of the families."""
+    generator = np.random.default_rng(0)
+    family = [comparison(margin=0.0), comparison(margin=0.0)]
+    wrong = 0
+    for _ in range(500):
+        differences = list(generator.normal(0, 0.02, (2, 6)))
+        wrong += any(one.verdict != "undecided" for one in compare(family, differences, 0.05))
+    assert 0.02 < wrong / 500 < 0.08  # a standard error of 1 %
+
+
+def test_a_claim_on_an_arm_that_was_not_tuned_is_not_testable(tuned_study: Study, pairs) -> None:
+    runs = pairs([0.1, 0.11, 0.12, 0.1, 0.09, 0.1])
+    on_another = Claim(
+        "other",
+        "It is.",
+        "Me",
+        "residual",
+        (Comparison({"with": 1.0, "matched": -1.0}, "area", "higher", 0.1),),
+    )
+    alone, left_out = judge_study([claim(), on_another], tuned_study, runs)
+    assert (left_out.verdict, left_out.reason) == ("not testable", "not tuned: matched")
+    assert alone == judge_study([claim()], tuned_study, runs)[0]  # it corrects nothing
+    with pytest.raises(ValueError, match="arm=matched: must be one of"):
+        judge_study([on_another], replace(tuned_study, tuning=None), runs)

@@ -1,0 +1,246 @@
+"""What is drawn, looked up in the figure's artists, and the two files."""
+
+import itertools
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from ablations.figures import study as figures
+from ablations.figures.study import draw_study, write_figure, write_figures
+from ablations.studies.results import Study, StudyRun
+
+
+def texts(figure: Figure) -> list[str]:
+    found = [text.get_text() for text in figure.texts]
+    for axes in figure.axes:
+        found += [text.get_text() for text in axes.texts]
+        found += [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()]
+        found += [text.get_text() for text in axes.get_yticklabels()]
+        if legend := axes.get_legend():
+            found += [text.get_text() for text in legend.get_texts()]
+    return found
+
+
+def bands(figure: Figure) -> list[FillBetweenPolyCollection]:
+    return [c for c in figure.axes[0].collections if isinstance(c, FillBetweenPolyCollection)]
+
+
+@pytest.fixture
+def broken_runs(activation_study: Study, make_run, make_runs) -> list[StudyRun]:
+    """Of three arms and six seeds one run failed, one diverged in epoch 4, two are missing."""
+    gone = {("none", 5), ("relu", 2), ("elu", 3), ("elu", 4)}
+    runs = [run for run in make_runs(activation_study) if (run.arm, run.seed) not in gone]
+    return [
+        *runs,
+        make_run("none", 5, status="failed"),
+        make_run("relu", 2, [0.5, 0.7, 0.75], status="diverged"),
+        make_run("elu", 3, status="missing"),
+        make_run("elu", 4, status="missing"),
+    ]
+
+
+def test_mean_seeds_band_and_target(residual_study: Study, make_runs) -> None:
+    runs = make_runs(residual_study)
+    figure = draw_study(residual_study, runs)
+    curves = {line.get_linewidth(): 0 for line in figure.axes[0].lines}
+    for line in figure.axes[0].lines:
+        curves[line.get_linewidth()] += 1
+    assert curves == {0.7: 12, 2.0: 2, 1.0: 1}  # seeds, means, target
+    baseline = next(line for line in figure.axes[0].lines if line.get_linewidth() == 2)
+    assert baseline.get_color() == "#000000"
+    expected = np.mean([run.history["val_top1"] for run in runs if run.arm == "with"], axis=0)
+    np.testing.assert_allclose(baseline.get_ydata(), 100 * expected)
+    np.testing.assert_array_equal(baseline.get_xdata(), 94 * np.arange(1, 7))
+    assert len(bands(figure)) == 2
+
+
+def test_differences_are_paired_percentage_points(residual_study: Study, make_run) -> None:
+    runs = [
+        make_run("with", 0, [0.80], 0.75),
+        make_run("with", 1, [0.90], 0.85),
+        make_run("without", 0, [0.70], 0.60),
+        make_run("without", 1, [0.78], 0.72),
+        make_run("without", 2, [0.50], 0.50),  # its baseline is not there
+    ]
+    figure = draw_study(residual_study, runs)
+    dots = [c.get_offsets()[:, 0] for c in figure.axes[1].collections if len(c.get_offsets())]
+    assert [list(x) for x in dots] == [pytest.approx([-10, -12]), pytest.approx([-15, -13])]
+    assert "validation\n−11.0" in texts(figure)
+    assert "test\n−14.0" in texts(figure)
+    assert "without residual connections, n = 2" in texts(figure)
+
+
+def test_words_and_units(activation_study: Study, make_runs) -> None:
+    found = texts(draw_study(activation_study, make_runs(activation_study)))
+    for phrase in [
+        "Intermediate activation",
+        activation_study.scale,
+        activation_study.source,
+        "training steps",
+        "validation top-1 (%)",
+        "target 80 %",
+        "top-1 minus “no intermediate activation”\n(percentage points)",
+        "no intermediate activation, baseline: 6 / 6 runs completed",
+        "intermediate ELU: 6 / 6 runs completed",
+    ]:
+        assert phrase in found
+    assert not any("Left out" in text or "Diverged" in text for text in found)
+    assert (
+        "Only the declared factor differs between the arms that are compared, as far as the records tell."
+        in found
+    )
+
+
+def test_what_is_not_declared_is_named_below(residual_study: Study, make_run) -> None:
+    runs = [make_run("with", 0, [0.8]), make_run("without", 0, [0.7], parameters=323_000)]
+    line = "Not only the declared factor differs: “without residual connections” has 5.0 % fewer parameters."
+    assert line in texts(draw_study(residual_study, runs))
+
+
+def test_missing_and_diverged_runs_are_named(activation_study: Study, broken_runs) -> None:
+    figure = draw_study(activation_study, broken_runs)
+    found = texts(figure)
+    for phrase in [
+        "intermediate ReLU: 5 / 6 runs completed",
+        "intermediate ELU: 4 / 6 runs completed",
+        "Diverged (×): intermediate ReLU, seed 2; counted as chance, 10 %, from there on.",
+        "Left out: no intermediate activation, seed 5 (failed).",
+        "Left out: intermediate ELU, seeds 3, 4 (missing).",
+    ]:
+        assert phrase in found
+    crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    assert [(*cross.get_xdata(), *cross.get_ydata()) for cross in crosses] == [(282, 75)]
+
+
+def test_one_seed_has_no_band(residual_study: Study, make_run) -> None:
+    figure = draw_study(residual_study, [make_run("with", 0, [0.5, 0.8])])
+    assert bands(figure) == []
+    assert "without residual connections, n = 0" in texts(figure)
+
+
+def test_nothing_completed(residual_study: Study, make_run) -> None:
+    figure = draw_study(residual_study, [make_run("with", 0, status="running")])
+    assert "no completed run" in texts(figure)
+    assert "Left out: with residual connections, seed 0 (running)." in texts(figure)
+    assert figure.axes == []
+
+
+@pytest.mark.parametrize("kind", ["whole", "broken", "many", "confounded"])
+def test_text_is_inside_readable_and_apart(
+    activation_study: Study, make_runs, broken_runs, kind: str
+) -> None:
+    study, runs = activation_study, broken_runs
+    if kind == "whole":
+        runs = make_runs(study)
+    if kind == "many":
+        arms = tuple(replace(study.arms[0], name=f"arm{i}", label=f"arm {i}") for i in range(9))
+        study = replace(study, arms=arms, baseline="arm0", scale="long words " * 20)
+        runs = make_runs(study)
+    if kind == "confounded":
+        label = "without residual connections and with {} parameters"
+        names = ("few", "many", "some more")
+        arms = tuple(replace(study.arms[0], name=name, label=label.format(name)) for name in names)
+        study = replace(study, arms=(study.arms[0], *arms))
+        runs = make_runs(study)
+        for place, run in enumerate(runs):
+            assert run.record is not None
+            runs[place] = replace(run, record={**run.record, "parameters": 1000 * len(run.arm)})
+    figure = draw_study(study, runs)
+    figure.draw_without_rendering()
+    ticks_outside = [
+        tick.label1
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis.get_major_ticks()
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    ]
+    shown = [
+        text
+        for text in figure.findobj(Text)
+        if text.get_text().strip() and text.get_visible() and text not in ticks_outside
+    ]
+    for text in shown:
+        assert text.get_fontsize() >= 8
+        assert figure.bbox.containsx(text.get_window_extent().x0), text
+        assert figure.bbox.containsx(text.get_window_extent().x1), text
+        assert figure.bbox.containsy(text.get_window_extent().y0), text
+        assert figure.bbox.containsy(text.get_window_extent().y1), text
+    for one, other in itertools.combinations(shown, 2):
+        assert not one.get_window_extent().overlaps(other.get_window_extent()), (one, other)
+
+
+def test_files_are_reproducible(activation_study: Study, broken_runs, tmp_path: Path) -> None:
+    first = write_figure(activation_study, broken_runs, tmp_path / "a")
+    second = write_figure(activation_study, broken_runs[::-1], tmp_path / "b")
+    names = [f"figure10_intermediate_activation.{suffix}" for suffix in ("png", "svg")]
+    assert [path.name for path in first] == names
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    width = int.from_bytes(first[0].read_bytes()[16:20])  # of the PNG's header
+    assert width == 10 * 200
+    assert "dc:date" not in first[1].read_text()
+
+
+def test_global_state_is_left_alone(residual_study: Study, make_runs, tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    write_figure(residual_study, make_runs(residual_study), tmp_path)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_pyplot_is_not_imported() -> None:
+    code = "import sys, ablations.figures.study; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_study_of_several_figures_draws_each_of_its_arms(
+    jft_study, jft_runs, tmp_path, monkeypatch
+) -> None:
+    drawn = {}
+
+    def spy(study, runs, draw=figures._draw):
+        drawn[study.output] = draw(study, runs)
+        return drawn[study.output]
+
+    monkeypatch.setattr(figures, "_draw", spy)
+    paths = write_figures(jft_study, jft_runs, tmp_path)
+    assert [path.name for path in paths] == [
+        f"{name}.{kind}" for name in ("figure07", "figure08") for kind in ("png", "svg")
+    ]
+    found = texts(drawn["figure08"])
+    for phrase in ("FC", "figure 8", "validation MAP@100 (%)", "validation\n+5.0", "test\n+5.0"):
+        assert phrase in found
+    assert any(text.startswith("MAP@100 minus “Inception V3, FC”") for text in found)
+    assert not any(text.startswith("Xception:") for text in found)  # the arms of the other figure
+
+
+def test_a_study_without_figures_of_its_own_has_one(residual_study, make_runs, tmp_path) -> None:
+    paths = write_figures(residual_study, make_runs(residual_study), tmp_path)
+    assert [path.name for path in paths] == ["figure09_residual.png", "figure09_residual.svg"]
+
+
+def test_of_many_seeds_some_are_drawn_and_all_are_counted(
+    residual_study: Study, make_run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "SEEDS_DRAWN", 4)
+    study = replace(residual_study, seeds=tuple(range(9)))
+    runs = [make_run("with", seed, [0.5, 0.8 + 0.01 * seed]) for seed in study.seeds]
+    runs += [make_run("without", seed, [0.4, 0.7 + 0.02 * seed]) for seed in study.seeds]
+    figure = draw_study(study, runs)
+    left, right = figure.axes
+    assert sum(line.get_linewidth() == 0.7 for line in left.lines) == 2 * 4
+    np.testing.assert_allclose(left.lines[0].get_ydata(), [50, 80])  # the first seed is among them
+    mean = next(line for line in left.lines if line.get_linewidth() == 2)
+    np.testing.assert_allclose(mean.get_ydata(), [50, 84])  # of all nine
+    assert sum(len(dots.get_offsets()) for dots in right.collections) == 2 * 4
+    assert "Single seeds: 4 of an arm are drawn, of up to 9; means, bands and intervals are of all." in texts(
+        figure
+    )

@@ -1,0 +1,119 @@
+"""Records in one file: what goes in comes out, twice the same bytes, and nothing else is unpacked."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ablations.commands import load_studies
+from ablations.errors import UserError
+from ablations.runs.archive import FILE_NAME, pack, unpack
+from ablations.runs.records import COMPLETED, DIVERGED, MISSING
+from ablations.studies.planning import PlannedRun, hydra_configuration, plan_study
+
+
+@pytest.fixture
+def runs(results_dir: Path, write_run) -> list[PlannedRun]:
+    """Of the residual study: one completed, one diverged, one failed, one running, one without its epochs."""
+    with hydra_configuration():
+        planned = plan_study("residual", [f"results_dir={results_dir}"])[1]
+    write_run(planned[0].configuration)
+    write_run(planned[1].configuration, "diverged", epochs=2)
+    write_run(planned[2].configuration, "failed")
+    write_run(planned[3].configuration, "running", epochs=1)
+    write_run(planned[4].configuration, epochs=1)
+    planned[0].directory.checkpoint_path.write_bytes(b"weights")
+    return planned
+
+
+def test_what_ended_is_packed_and_counts_as_done_elsewhere(runs, results_dir: Path, tmp_path: Path) -> None:
+    path, packed = pack(results_dir)
+    assert (path, packed) == (results_dir / FILE_NAME, 2)
+    elsewhere = tmp_path / "elsewhere"
+    assert unpack(path, elsewhere) == (2, 0)
+    _, there, _ = load_studies(["residual"], [f"results_dir={elsewhere}"])[0]
+    statuses = {run.run_id: run.status for run in there}
+    assert statuses == {run.run_id: MISSING for run in runs} | {
+        runs[0].run_id: COMPLETED,
+        runs[1].run_id: DIVERGED,
+    }
+    files = {path.name for path in (elsewhere / "runs" / runs[0].run_id).iterdir()}
+    assert {"record.json", "metrics.csv"} <= files <= {"record.json", "metrics.csv", "diagnostics.csv"}
+    history = runs[0].directory.history_path
+    assert (elsewhere / "runs" / runs[0].run_id / "metrics.csv").read_bytes() == history.read_bytes()
+    assert [entry.name for entry in elsewhere.iterdir()] == ["runs"]
+
+
+def test_a_record_says_nothing_of_its_place_and_all_else(runs, results_dir: Path, tmp_path: Path) -> None:
+    unpack(pack(results_dir)[0], tmp_path / "elsewhere")
+    before = json.loads(runs[0].directory.record_path.read_bytes())
+    text = (tmp_path / "elsewhere/runs" / runs[0].run_id / "record.json").read_text(encoding="utf-8")
+    assert str(results_dir) not in text
+    after = json.loads(text)
+    assert before["config"]["results_dir"] == str(results_dir)
+    assert after["config"].pop("results_dir") == "results"
+    assert after["config"]["logger"].pop("dir", "results") == "results"
+    before["config"].pop("results_dir")
+    before["config"]["logger"].pop("dir", None)
+    assert after == before
+
+
+@pytest.mark.usefixtures("runs")
+def test_the_same_records_are_the_same_bytes(results_dir: Path, tmp_path: Path) -> None:
+    path, _ = pack(results_dir)
+    first = path.read_bytes()
+    assert pack(results_dir)[0].read_bytes() == first
+    unpack(path, tmp_path)
+    assert pack(tmp_path)[0].read_bytes() == first
+
+
+def test_a_run_that_is_there_stays(runs, results_dir: Path) -> None:
+    path, _ = pack(results_dir)
+    runs[0].directory.history_path.write_text("mine", encoding="utf-8")
+    assert unpack(path, results_dir) == (0, 2)
+    assert runs[0].directory.history_path.read_text(encoding="utf-8") == "mine"
+    assert runs[0].directory.checkpoint_path.read_bytes() == b"weights"
+
+
+def test_nothing_to_pack(results_dir: Path) -> None:
+    with pytest.raises(UserError, match="has no run that completed or diverged"):
+        pack(results_dir)
+    assert not (results_dir / FILE_NAME).exists()
+
+
+def made(path: Path, name: str) -> Path:
+    with tarfile.open(path, "w:xz") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = 1
+        archive.addfile(entry, io.BytesIO(b"x"))
+    return path
+
+
+@pytest.mark.parametrize("name", ["../outside", "runs/abc/other.txt", "other.txt"])
+def test_another_file_is_refused(name: str, tmp_path: Path) -> None:
+    path = made(tmp_path / "file.tar.xz", name)
+    with pytest.raises(UserError, match="file of records"):
+        unpack(path, tmp_path / "results")
+    assert list((tmp_path / "results").rglob("*")) == [tmp_path / "results" / "runs"]
+    assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive"])
+def test_a_file_that_is_none_is_a_line(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "file.tar.xz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"file\.tar\.xz: no readable file of records"):
+        unpack(path, tmp_path / "results")
+
+
+def test_the_committed_records_are_done() -> None:
+    """What is committed is what the reference reproduction's tables were made from."""
+    repository = Path(__file__).resolve().parents[3]
+    with tarfile.open(repository / "results" / FILE_NAME) as archive:
+        names = archive.getnames()
+    with hydra_configuration():
+        planned = {run.run_id for run in plan_study("residual")[1] + plan_study("intermediate_activation")[1]}
+    assert planned <= {name.split("/")[1] for name in names}

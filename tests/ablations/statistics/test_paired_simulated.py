@@ -1,0 +1,124 @@
+"""Statistics against scipy, and by simulation: what intervals and tests promise, they keep or say so."""
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from ablations.statistics.paired import (
+    EXACT_PAIRS,
+    area_under_curve,
+    mean_interval,
+    paired_difference,
+    seed_band,
+    sign_flip_p,
+    smallest_sign_flip_p,
+)
+from benchmarks.coverage import DIFFERENCES, coverage, false_positive_rate
+
+SAMPLES = 40_000
+"""Of each distribution; the standard error of a coverage of 95 % is 0.1 points."""
+
+
+@pytest.fixture
+def generator() -> np.random.Generator:
+    return np.random.default_rng(20161007)
+
+
+@pytest.mark.parametrize("n", [6, 10])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "normal", "of two gamma, shape 4", "gamma, shape 16 (skewness 0.5)", "gamma, shape 4 (skewness 1)",
+    ],
+)  # fmt: skip
+def test_the_interval_covers_93_to_97_per_cent(name: str, n: int, generator: np.random.Generator) -> None:
+    assert 0.93 < coverage(DIFFERENCES[name], n, SAMPLES, generator) < 0.97
+
+
+@pytest.mark.parametrize(
+    ("name", "of_six", "of_ten"),
+    [
+        ("of two lognormal, sigma 1", 0.974, 0.968),
+        ("gamma, shape 2 (skewness 1.4)", 0.917, 0.924),
+        ("exponential (skewness 2)", 0.887, 0.899),
+        ("lognormal, sigma 1 (skewness 6.2)", 0.824, 0.840),
+    ],
+)
+def test_where_it_does_not_its_docstring_says_so(
+    name: str, of_six: float, of_ten: float, generator: np.random.Generator
+) -> None:
+    for n, stated in ((6, of_six), (10, of_ten)):
+        assert coverage(DIFFERENCES[name], n, SAMPLES, generator) == pytest.approx(stated, abs=0.008)
+
+
+def test_the_simulated_interval_is_that_of_tables(generator: np.random.Generator) -> None:
+    samples = generator.gamma(4, size=(6, 5))
+    band = seed_band(samples)
+    for column in range(5):
+        estimate = mean_interval(samples[:, column])
+        bounds = band.mean[column], band.low[column], band.high[column]
+        assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(bounds)
+
+
+@pytest.mark.parametrize(("n", "most"), [(6, 0.045), (10, 0.06)])
+@pytest.mark.parametrize("name", ["normal", "of two gamma, shape 4", "of two lognormal, sigma 1"])
+def test_the_sign_flip_test_finds_no_more_than_it_may_in_symmetric_differences(
+    name: str, n: int, most: float, generator: np.random.Generator
+) -> None:
+    rate = false_positive_rate(DIFFERENCES[name], n, 3000, generator)
+    assert smallest_sign_flip_p(n) * 0.6 < rate < most  # 3.1 and 4.9 % are expected
+
+
+def test_sign_flip_p_is_uniform_where_there_is_nothing(generator: np.random.Generator) -> None:
+    n = 5
+    p = [sign_flip_p(sample) for sample in generator.normal(size=(4000, n))]
+    for level in np.arange(1, 17) / 16:  # every p that there is
+        assert np.mean(np.array(p) <= level) == pytest.approx(level, abs=0.03)
+
+
+def test_sign_flip_finds_an_effect(generator: np.random.Generator) -> None:
+    found = [sign_flip_p(sample) <= 0.05 for sample in generator.normal(2, 1, size=(500, 6))]
+    assert np.mean(found) > 0.8
+
+
+# Against scipy
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 10])
+def test_the_interval_is_that_of_the_paired_t_test(n: int, generator: np.random.Generator) -> None:
+    treatment, baseline = generator.normal(size=(2, n))
+    for confidence in (0.8, 0.95, 0.99):
+        estimate = paired_difference(treatment, baseline, confidence=confidence)
+        interval = stats.ttest_rel(treatment, baseline).confidence_interval(confidence)
+        assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high))
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 10])
+def test_sign_flip_agrees_with_scipy(n: int, generator: np.random.Generator) -> None:
+    for differences in generator.normal(0.5, 1, size=(5, n)):
+        expected = stats.permutation_test(
+            (differences,), np.mean, permutation_type="samples", vectorized=True, n_resamples=2**n
+        )
+        assert sign_flip_p(differences) == pytest.approx(expected.pvalue)
+
+
+def test_sign_flip_agrees_with_the_t_test_where_pairs_are_many(generator: np.random.Generator) -> None:
+    differences = generator.normal(0.05, 1, size=1003)  # no multiple of eight
+    assert len(differences) > EXACT_PAIRS
+    p = stats.ttest_1samp(differences, 0).pvalue
+    assert 0.05 < p < 0.95
+    assert sign_flip_p(differences, generator) == pytest.approx(p, abs=0.03)
+
+
+def test_accuracies_that_tie_tie_as_fractions_too(generator: np.random.Generator) -> None:
+    # Accuracies count images, so patterns tie; as per cent of 1,000 images they are equal but for rounding.
+    for _ in range(100):
+        treatment, baseline = generator.integers(850, 870, 6), generator.integers(845, 865, 6)
+        counted = sign_flip_p(treatment - baseline)
+        assert paired_difference(100 * (treatment / 1000), 100 * (baseline / 1000)).p == counted
+
+
+def test_area_agrees_with_scipy(generator: np.random.Generator) -> None:
+    steps, curve = np.cumsum(generator.integers(1, 100, 20)), generator.random(20)
+    expected = integrate.trapezoid(curve, steps) / (steps[-1] - steps[0])
+    assert area_under_curve(steps, curve) == pytest.approx(expected)

@@ -1,0 +1,289 @@
+"""The table of a study against numbers worked out by hand, and its three files."""
+
+import io
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from ablations.studies.results import Study, StudyRun
+from ablations.tables.study import (
+    console_table,
+    latex_table,
+    markdown_table,
+    named_seeds,
+    study_table,
+    write_tables,
+)
+
+T_2 = 4.302653  # 97.5 % quantile of Student's t with 2 degrees of freedom
+
+
+@pytest.fixture
+def mixed_runs(make_run) -> list[StudyRun]:
+    """with: 0.80, 0.82, 0.84 and a failed run; without: 0.70, 0.70, diverged, missing."""
+    return [
+        make_run("with", 0, [0.5, 0.80], 0.79),
+        make_run("with", 1, [0.5, 0.82], 0.80),
+        make_run("with", 2, [0.5, 0.84], 0.81),
+        make_run("with", 3, status="failed"),
+        make_run("without", 0, [0.3, 0.70], 0.69, parameters=330_000),
+        make_run("without", 1, [0.3, 0.70], 0.69, parameters=330_000),
+        make_run("without", 2, [0.3], status="diverged", parameters=330_000),
+        make_run("without", 3, status="missing"),
+    ]
+
+
+def test_numbers_by_hand(residual_study: Study, mixed_runs: list[StudyRun]) -> None:
+    table = study_table(residual_study, mixed_runs).set_index("arm")
+    assert list(table.index) == ["with", "without"]
+    base, arm = table.loc["with"], table.loc["without"]
+
+    counts = ["n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing"]
+    assert list(base[counts]) == [3, 4, 0, 0, 1, 0]
+    assert list(arm[counts]) == [2, 4, 1, 0, 0, 1]
+
+    half = T_2 * 0.02 / math.sqrt(3)
+    columns = ["val_top1_mean", "val_top1_ci_low", "val_top1_ci_high"]
+    assert list(base[columns]) == pytest.approx([0.82, 0.82 - half, 0.82 + half], abs=1e-6)
+    assert arm["val_top1_mean"] == pytest.approx((0.7 + 0.7 + 0.1) / 3)  # diverged is chance
+    assert arm["test_top1_mean"] == pytest.approx((0.69 + 0.69 + 0.1) / 3)
+
+    # Differences -10, -12 and -74 points: all negative, so p = 2 / 2**3.
+    half = T_2 * math.sqrt((22**2 + 20**2 + 42**2) / 2 / 3)
+    columns = [f"val_difference_pp_{part}" for part in ("mean", "ci_low", "ci_high", "p")]
+    assert list(arm[columns]) == pytest.approx([-32, -32 - half, -32 + half, 0.25], abs=1e-4)
+    assert arm["test_difference_pp_mean"] == pytest.approx((-10 - 11 - 71) / 3)
+    assert (base["n_pairs"], arm["n_pairs"]) == (0, 3)
+    assert math.isnan(base["val_difference_pp_mean"])
+
+    assert (base["epochs_to_target_median"], base["n_reached_target"]) == (2, 3)
+    assert (arm["epochs_to_target_median"], arm["n_reached_target"]) == (math.inf, 0)
+    assert base["val_area_mean"] == pytest.approx((0.65 + 0.66 + 0.67) / 3)
+    assert arm["val_area_mean"] == pytest.approx((0.5 + 0.5 + 0.2) / 3)  # 0.3, then chance
+    assert (base["parameters"], arm["parameters"]) == (340_000, 330_000)
+    assert (base["steps_per_second_median"], arm["steps_per_second_median"]) == (7.0, 6.5)
+    assert (base["paper"], arm["paper"]) == ("ends higher", "ends lower")
+
+
+def test_only_seeds_of_both_arms_are_pairs(residual_study: Study, make_run) -> None:
+    runs = [
+        make_run("with", 0, [0.8]),
+        make_run("with", 1, status="running"),
+        make_run("without", 0, [0.7]),
+        make_run("without", 1, [0.1]),
+    ]
+    arm = study_table(residual_study, runs).iloc[1]
+    assert arm["n_pairs"] == 1
+    assert arm["val_difference_pp_mean"] == pytest.approx(-10)
+    assert arm["val_difference_pp_p"] == 1
+    assert math.isnan(arm["val_difference_pp_ci_low"])
+
+
+def test_a_diverged_run_does_not_reach_the_target(residual_study: Study, make_run) -> None:
+    runs = [make_run("with", 0, [0.9, 0.9]), make_run("with", 1, [0.9], status="diverged")]
+    base = study_table(residual_study, runs).iloc[0]
+    assert (base["epochs_to_target_median"], base["n_reached_target"]) == (math.inf, 1)
+
+
+def test_runs_of_one_arm_have_one_size(residual_study: Study, make_run) -> None:
+    runs = [make_run("with", 0, [0.8]), make_run("with", 1, [0.8], parameters=1)]
+    with pytest.raises(ValueError, match=r"arm=with: its runs differ in parameters: \[1, 340000\]"):
+        study_table(residual_study, runs)
+
+
+def test_order_of_the_runs_changes_nothing(residual_study: Study, make_runs) -> None:
+    runs = make_runs(residual_study)
+    assert markdown_table(residual_study, runs) == markdown_table(residual_study, runs[::-1])
+
+
+def test_each_arm_is_compared_with_its_own_baseline(jft_study: Study, jft_runs: list[StudyRun]) -> None:
+    table = study_table(jft_study, jft_runs)
+    arms = table.set_index("arm")
+    assert arms["compared_with"].fillna("").to_dict() == {
+        "inception": "", "xception": "inception", "inception_fc": "inception", "xception_fc": "inception_fc",
+        np.nan: "",
+    }  # fmt: skip
+    differences = arms["val_difference_pp_mean"].dropna().to_dict()
+    assert differences == pytest.approx({"xception": 5, "inception_fc": 10, "xception_fc": 5})
+    assert arms.loc["xception", "val_map100_mean"] == pytest.approx(0.555)
+    assert arms.loc["xception", "test_map100_mean"] == pytest.approx(0.455)
+    assert arms.loc["xception", "val_top5_mean"] == pytest.approx(0.9)
+    assert list(arms["n_reached_target"][:4]) == [0, 0, 2, 2]
+    page = markdown_table(jft_study, jft_runs)
+    assert re.search(r"\| Xception, FC +\|.* Inception V3, FC +\| \+5.0", page)
+    assert "arm minus what it is compared with" in page
+
+
+def test_the_papers_values_stand_beside_ours_as_it_prints_them(
+    jft_study: Study, jft_runs: list[StudyRun]
+) -> None:
+    table = study_table(jft_study, jft_runs)
+    assert table["paper_map100"].fillna(0).to_list() == [6.36, 6.7, 6.5, 0, 5.0]
+    assert "paper_top5" not in table
+    page = markdown_table(jft_study, jft_runs)
+    header, _, *rows = [line for line in page.splitlines() if line.startswith("|")][:7]
+    place = [cell.strip() for cell in header.split("|")].index("paper, MAP@100")
+    assert [row.split("|")[place].strip() for row in rows] == ["6.36", "6.70", "6.50", "–", "5.00"]
+    assert rows[-1].split("|")[1].strip() == "VGG-16"
+    assert set("".join(rows[-1].split("|")[2:place])) <= {" ", "–"}  # nothing of ours in the paper's row
+    assert "at its scale" in page
+
+
+def test_a_diverged_run_has_no_map(jft_study: Study, jft_runs: list[StudyRun], make_run) -> None:
+    (first, *others) = jft_runs
+    diverged = make_run(first.arm, first.seed, status="diverged")
+    row = study_table(jft_study, [diverged, *others]).iloc[0]
+    assert row["val_map100_mean"] == pytest.approx((0 + 0.51) / 2)
+    assert row["val_top5_mean"] == pytest.approx((0.5 + 0.9) / 2)  # chance: 5 of 10 classes
+
+
+def test_files(residual_study: Study, mixed_runs: list[StudyRun], tmp_path: Path) -> None:
+    paths = write_tables(residual_study, mixed_runs, tmp_path / "tables")
+    assert [path.name for path in paths] == [f"figure09_residual.{x}" for x in ("csv", "md", "tex")]
+    assert sorted(paths) == sorted((tmp_path / "tables").iterdir())
+    read = pd.read_csv(paths[0])
+    expected = study_table(residual_study, mixed_runs)
+    pd.testing.assert_frame_equal(read, expected, check_dtype=False, rtol=1e-12)
+    text = {"arm", "label", "compared_with", "declared", "undeclared", "paper", "scale"}
+    assert {name for name in read if not pd.api.types.is_numeric_dtype(read[name])} == text
+
+
+def test_markdown_says_what_a_reader_needs(residual_study: Study, mixed_runs: list[StudyRun]) -> None:
+    page = markdown_table(residual_study, mixed_runs)
+    assert page.startswith("# Residual connections\n")
+    for phrase in [
+        residual_study.scale,
+        residual_study.source,
+        "with residual connections (baseline)",
+        "82.0 [77.0, 87.0]",
+        "p = 0.250",
+        "never (0 / 3)",
+        "2 / 4",
+        "ends lower",
+        "cannot go below 0.25 with 3 pairs",
+        "Left out: with residual connections, seed 3 (failed).",
+        "Left out: without residual connections, seed 3 (missing).",
+        "counts as chance (10 %)",
+        "Some CPU (cpu, 1 thread a run)",
+        "finished 2026-01-02",
+        "commit 0123456789.",
+        "python 3.11.2, torch 2.9.0.",
+    ]:
+        assert phrase in page
+
+
+def test_every_machine_commit_and_version_is_named(residual_study: Study, make_run) -> None:
+    runs = [
+        make_run("with", 0, [0.8]),
+        make_run(
+            "with",
+            1,
+            [0.8],
+            device={"name": "Some GPU", "type": "cuda", "threads": 4},
+            git={"commit": "fedcba9876543210", "dirty": True},
+            versions={"torch": "2.8.0"},
+            finished="2026-02-03T00:00:00+00:00",
+        ),
+        make_run("with", 2, [0.8], git=None),
+    ]
+    page = markdown_table(residual_study, runs)
+    assert "Some CPU (cpu, 1 thread a run); Some GPU (cuda, 4 threads a run)" in page
+    assert "finished 2026-01-02 to 2026-02-03" in page
+    assert "commit 0123456789, fedcba9876 with uncommitted changes, unknown." in page
+    assert "torch 2.8.0 and 2.9.0" in page
+
+
+def test_notes_that_do_not_apply_are_absent(residual_study: Study, make_runs) -> None:
+    page = markdown_table(residual_study, make_runs(residual_study))
+    assert "Left out" not in page
+    assert "chance" not in page
+    assert "cannot go below 0.031 with 6 pairs" in page
+
+
+def test_nothing_completed(residual_study: Study, make_run, tmp_path: Path) -> None:
+    runs = [make_run(arm, 0, status="missing") for arm in ("with", "without")]
+    csv, markdown, latex = write_tables(residual_study, runs, tmp_path)
+    assert "- No completed run." in markdown.read_text()
+    assert "No completed run." in latex.read_text()
+    assert list(pd.read_csv(csv)["n_completed"]) == [0, 0]
+    assert "0 / 1" in markdown.read_text()
+
+
+def test_latex_is_balanced_and_escaped(residual_study: Study, mixed_runs) -> None:
+    arms = tuple(replace(arm, label=r"[50 % & more_of {it} #1 ~ ^ \ $") for arm in residual_study.arms)
+    source = latex_table(replace(residual_study, arms=arms), mixed_runs)
+    opened = re.findall(r"\\begin\{(\w+)\}", source)
+    assert sorted(opened) == sorted(re.findall(r"\\end\{(\w+)\}", source))
+    assert opened == ["table", *["adjustbox", "tabular"] * 3]  # parameters differ: the audit has a table
+    assert source.count(r"\toprule") == source.count(r"\bottomrule") == 3
+    escaped = r"{[}50 \% \& more\_of \{it\} \#1 \textasciitilde{} \textasciicircum{} \textbackslash{} \$"
+    assert escaped in source
+    # Nothing special is left bare, but the comment, ampersands between cells and math signs.
+    body = source.partition("\n")[2]
+    for bare in re.findall(r"(?<!\\)[%#_^~]", body.replace("tab:figure09_residual", "")):
+        pytest.fail(f"bare {bare}")
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [6] * 3 + [7] * 5
+    assert "–" not in source
+
+
+def test_markdown_cells_keep_their_columns(residual_study: Study, make_runs) -> None:
+    arms = tuple(replace(arm, label="a|b") for arm in residual_study.arms)
+    page = markdown_table(replace(residual_study, arms=arms), make_runs(residual_study))
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [8] * 4 + [9] * 4
+
+
+def test_console_table_fits(activation_study: Study, make_run, make_runs) -> None:
+    runs = [run for run in make_runs(activation_study) if (run.arm, run.seed) != ("relu", 2)]
+    runs.append(make_run("relu", 2, [0.5], status="diverged"))
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(console_table(activation_study, runs))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" not in text
+    for phrase in ("Intermediate activation", "5 / 6", "1 div.", "p = 0.031", "(6 / 6)", "["):
+        assert phrase in text
+    assert activation_study.scale in text
+
+
+def test_more_pairs_than_can_be_enumerated(residual_study: Study, make_run) -> None:
+    generator = np.random.default_rng(0)
+    runs = [
+        make_run(arm, seed, [0.8 + generator.normal(0, 0.01)])
+        for arm in ("with", "without")
+        for seed in range(17)
+    ]
+    assert 0 < study_table(residual_study, runs)["val_difference_pp_p"].iloc[1] <= 1
+    page = markdown_table(residual_study, runs)
+    assert page == markdown_table(residual_study, runs)
+    assert "9,999 draws above 16 pairs" in page
+    assert "cannot go below" not in page
+
+
+def test_tables_do_not_import_matplotlib() -> None:
+    code = "import sys, ablations.tables.study; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_seeds_are_named_up_to_a_point() -> None:
+    assert named_seeds([3]) == "seed 3"
+    assert named_seeds([0, 3]) == "seeds 0, 3"
+    assert named_seeds(range(20)).endswith("18, 19")
+    assert named_seeds(range(5, 5000)) == "4,995 seeds (5, 6, 7, ...)"
+
+
+def test_files_hold_what_the_single_functions_give(residual_study: Study, make_runs, tmp_path: Path) -> None:
+    runs = make_runs(residual_study)
+    csv, markdown, latex = write_tables(residual_study, runs, tmp_path)
+    assert csv.read_text() == study_table(residual_study, runs).to_csv(index=False)
+    assert markdown.read_text() == markdown_table(residual_study, runs)
+    assert latex.read_text() == latex_table(residual_study, runs)

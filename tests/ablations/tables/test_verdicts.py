@@ -1,0 +1,176 @@
+"""What people look at and what they record: the table of verdicts."""
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from ablations.errors import UserError, VerdictsDiffer
+from ablations.evidence.claims import Claim, Comparison
+from ablations.evidence.verdicts import Verdict, judge_study, untestable
+from ablations.studies.results import Study, StudyRun
+from ablations.tables.verdicts import (
+    INTEGERS,
+    compare_with_recorded,
+    console_table,
+    read_recorded,
+    record_verdicts,
+    verdict_table,
+    write_verdicts,
+)
+
+PAIR = {"with": 1.0, "without": -1.0}
+CLAIMS = [
+    Claim("final", "It ends higher.", "Me", "residual", (Comparison(PAIR, "test_top1", "higher", 0.004),)),
+    Claim(
+        "speed",
+        "It is faster.",
+        "Me",
+        "residual",
+        (Comparison(PAIR, "steps_to_target", "lower", 0.05), Comparison(PAIR, "area", "higher", 0.01)),
+    ),
+    Claim(
+        "same", "It is [the] same.", "Me", "residual", (Comparison(PAIR, "val_top1", "no_difference", 0.1),)
+    ),
+    Claim("never", "It is | never.", "Me", None, (), "it takes 50 % more"),
+]
+
+
+@pytest.fixture
+def verdicts(residual_study: Study, make_runs: Callable[[Study], list[StudyRun]]) -> list[Verdict]:
+    return [*judge_study(CLAIMS, residual_study, make_runs(residual_study)), untestable(CLAIMS[-1])]
+
+
+def test_numbers(verdicts: list[Verdict]) -> None:
+    table = verdict_table(verdicts)
+    assert list(table["claim"]) == ["final", "speed", "speed", "same", "never"]
+    assert list(table["metric"].dropna()) == ["test_top1", "steps_to_target", "area", "val_top1"]
+    first, last = table.iloc[0], table.iloc[-1]
+    assert (first["verdict"], first["n_pairs"]) == ("holds", 6)
+    assert 0 < first["ci_low"] < first["estimate"] < first["ci_high"]
+    assert first["confidence"] == pytest.approx(1 - verdicts[0].comparisons[0].level)
+    assert first["p_sign_flip"] == 2 / 64
+    assert first["core_hours"] == pytest.approx(12 * 90 / 3600)
+    assert (last["verdict"], last["reason"]) == ("not testable", "it takes 50 % more")
+    assert last[["comparison", "estimate", "n_pairs", "core_hours"]].isna().all()
+    assert verdict_table([]).empty
+
+
+def test_files(verdicts: list[Verdict], residual_study: Study, make_runs, tmp_path: Path) -> None:
+    runs = make_runs(residual_study)
+    paths = write_verdicts(verdicts, [(residual_study, runs)], tmp_path, "__study=residual")
+    assert [path.name for path in paths] == [f"verdicts__study=residual.{x}" for x in ("csv", "md", "tex")]
+    expected = verdict_table(verdicts).astype(dict.fromkeys(INTEGERS, "float"))
+    pd.testing.assert_frame_equal(pd.read_csv(paths[0]), expected, check_dtype=False, rtol=1e-12)
+    page = paths[1].read_text()
+    for phrase in (
+        "with - without",
+        "higher; 0.4 pp matter",
+        "lower; 5 % of the steps matter",
+        "within 10 pp",
+        "| holds ",
+        "it takes 50 % more",
+        "0 / 0",
+        "Holm's procedure",
+        f"Scale of final, speed, same: {residual_study.scale}.",
+        "Some CPU (cpu, 1 thread a run)",
+    ):
+        assert phrase in page
+    assert "table 3" not in page
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9, 12}
+    source = paths[2].read_text()
+    assert r"50 \% more" in source
+    assert source.count(r"\toprule") == 2
+    before = [path.read_bytes() for path in paths]
+    again = write_verdicts(verdicts, [(residual_study, runs)], tmp_path, "__study=residual")
+    assert [path.read_bytes() for path in again] == before
+
+
+def test_nothing_completed(residual_study: Study, make_run, tmp_path: Path) -> None:
+    runs = [make_run(arm, 0, status="missing") for arm in ("with", "without")]
+    found = judge_study(CLAIMS, residual_study, runs)
+    page = write_verdicts(found, [(residual_study, runs)], tmp_path)[1].read_text()
+    assert "No completed run." in page
+    assert "no pair of results yet" in page
+    assert "2 / 0" in page
+    assert "6 or more seeds in all" in page
+
+
+def test_what_it_takes_is_told(residual_study: Study, make_run) -> None:
+    differences = (0.05, -0.05, 0.04, -0.04, 0.03, 0.01)
+    runs = [
+        make_run(arm, seed, [0.5], 0.5 + (arm == "with") * difference)
+        for seed, difference in enumerate(differences)
+        for arm in ("with", "without")
+    ]
+    (verdict,) = judge_study(CLAIMS[:1], residual_study, runs)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(console_table([verdict, untestable(CLAIMS[-1])]))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 100
+    shown = " ".join(text.split())
+    assert f"{verdict.seeds_needed} seeds in all" in shown
+    assert "undecided" in shown
+    assert "not testable" in shown
+
+
+def test_the_console_shows_every_comparison(verdicts: list[Verdict]) -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(console_table(verdicts))
+    text = console.export_text()
+    assert text.count("with - without, ") == 4
+    order = [text.index(name) for name in ("final", "speed", "same", "never")]
+    assert order == sorted(order)
+    assert "% of the steps" in text
+
+
+def test_recorded_verdicts_come_back(verdicts: list[Verdict], tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.yaml"
+    record_verdicts(verdicts, path)
+    recorded = read_recorded(path)
+    assert list(recorded) == ["final", "speed", "same", "never"]
+    assert recorded["never"] == "not testable"
+    assert "\nfinal: holds\n" in path.read_text()
+    compare_with_recorded(verdicts, recorded, [])
+
+
+def test_what_differs_is_a_line_each(verdicts: list[Verdict]) -> None:
+    recorded = {verdict.claim.id: verdict.verdict for verdict in verdicts}
+    changed = {"final": "contradicted", "gone": "holds", "elsewhere": "holds"}
+    expected = {key: value for key, value in (recorded | changed).items() if key != "never"}
+    with pytest.raises(VerdictsDiffer) as raised:
+        compare_with_recorded(verdicts, expected, ["elsewhere"])
+    assert str(raised.value).splitlines() == [
+        "final: recorded contradicted, found holds",
+        "never: recorded nothing, found not testable",
+        "gone: recorded holds, found no such claim",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, r"cannot be read \(No such file"),
+        ("final: [", "cannot be read: while parsing"),
+        ("- final", "must have a line `id: verdict` per claim"),
+        ("", "must have a line `id: verdict` per claim"),
+        ("final: true", "final=True: must be one of holds, contradicted, undecided, not testable"),
+    ],
+)
+def test_a_bad_file_of_verdicts_is_a_line(content: str | None, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=f"--check {path}: {line}") as raised:
+        read_recorded(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_that_is_not_there(verdicts: list[Verdict], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--record .*: cannot be written"):
+        record_verdicts(verdicts, tmp_path / "no" / "verdicts.yaml")
