@@ -259,14 +259,13 @@ def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
     if constant(differences):
         return smallest_sign_flip_p(n)
     toward = -differences if comparison.direction == LOWER else differences
-    mean = float(toward.mean())
     if comparison.direction == NO_DIFFERENCE:
+        mean = float(toward.mean())
         if abs(mean) < margin:  # the interval leaves out both margins, each with half of the level
             return min(1.0, 2 * equivalence_p(toward, margin))
         return t_p(toward, math.copysign(margin, mean))
-    ps = [t_p(toward, 0.0)] if mean > 0 else []
-    ps += [t_p(toward, margin)] if mean < margin else []
-    return min(ps, default=1.0)  # none: a mean and a margin of zero
+    # Leaving out zero from above, or the margin from below; what the mean is on the other side of is nearer.
+    return min(t_p(toward, 0.0), t_p(toward, margin))
 
 
 def _compared(comparison: Comparison, differences: np.ndarray, p: float, level: float) -> Compared:

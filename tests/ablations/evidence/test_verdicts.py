@@ -1,6 +1,7 @@
 """The rule that decides, the correction over comparisons, and what a verdict says beside itself."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,7 +10,15 @@ import pytest
 from scipy import stats
 
 from ablations.evidence.claims import Claim, Comparison
-from ablations.evidence.verdicts import combine, compare, core_hours, decide, judge_study, untestable
+from ablations.evidence.verdicts import (
+    Compared,
+    combine,
+    compare,
+    core_hours,
+    decide,
+    judge_study,
+    untestable,
+)
 from ablations.studies.results import Arm, Study, StudyRun
 
 CORE_HOURS = 90 / 3600
@@ -163,6 +172,67 @@ def test_what_it_would_take_to_decide(residual_study: Study, pairs) -> None:
     assert judge_study([claim(comparison("higher", 0.04))], residual_study, pairs(with_more))[0].verdict == (
         "contradicted"
     )
+
+
+def test_holm_takes_each_comparison_at_the_level_at_which_its_interval_decides() -> None:
+    """Of k decided among m the levels are 0.05 / m to 0.05 / (m - k + 1), of the others 0.05 / (m - k)."""
+    generator = np.random.default_rng(0)
+    directions = ("higher", "lower", "no_difference")
+    seen = Counter[tuple[str, str]]()
+    for _ in range(300):
+        family = [comparison(str(generator.choice(directions)), 0.01) for _ in range(4)]
+        means = generator.choice([-0.04, -0.006, 0.0, 0.006, 0.04], 4)
+        differences = [generator.normal(mean, 0.008, 8) for mean in means]
+        compared = compare(family, differences, 0.05)
+        decided = sorted(one.level for one in compared if one.verdict != "undecided")
+        assert decided == pytest.approx([0.05 / (4 - place) for place in range(len(decided))])
+        left = [one.level for one in compared if one.verdict == "undecided"]
+        assert left == pytest.approx([0.05 / (4 - len(decided)) for _ in left])
+        seen.update((one.comparison.direction, one.verdict) for one in compared)
+    assert min(seen[d, v] for d in directions for v in ("holds", "contradicted", "undecided")) > 10
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize(
+    ("mean", "no_difference", "decision"),
+    [
+        (0.03, False, "holds"),
+        (0.002, False, "contradicted"),
+        (-0.01, False, "contradicted"),
+        (0.004, True, "holds"),
+        (-0.004, True, "holds"),
+        (0.018, True, "contradicted"),
+        (-0.018, True, "contradicted"),
+    ],
+)
+def test_as_many_pairs_as_needed_decide_and_one_fewer_does_not(
+    mean: float, no_difference: bool, decision: str, side: int
+) -> None:
+    """In every direction; of pairs that have mean and spread as seen."""
+
+    def judged(n: int) -> Compared:
+        z = stats.norm.ppf((np.arange(n) + 0.5) / n)
+        direction = "no_difference" if no_difference else "higher" if side > 0 else "lower"
+        differences = side * (mean + 0.05 * (z - z.mean()) / z.std(ddof=1))
+        (one,) = compare([comparison(direction, 0.01)], [differences])
+        return one
+
+    needed = judged(8).needed
+    assert needed is not None
+    assert needed > 8
+    assert judged(needed).verdict == decision
+    assert judged(needed - 1).verdict == "undecided"
+
+
+def test_a_claim_needs_the_pairs_of_its_least_decided_comparison(residual_study: Study, pairs) -> None:
+    runs = pairs((0.05, -0.05, 0.04, -0.04, 0.03, 0.01))
+    clear, open_ = comparison(margin=0.06), comparison(margin=0.03)
+    (both,) = judge_study([claim(clear, open_)], residual_study, runs)
+    needed = [one.needed for one in both.comparisons]
+    assert None not in needed
+    assert needed[0] < needed[1] == both.seeds_needed
+    (other_order,) = judge_study([claim(open_, clear)], residual_study, runs)
+    assert other_order.seeds_needed == both.seeds_needed
 
 
 def test_no_verdict_with_five_pairs(residual_study: Study, pairs, make_run) -> None:
