@@ -104,7 +104,7 @@ def sign_flip_p(differences: ArrayLike, generator: np.random.Generator | None = 
 
     Where the differences are symmetric about zero, p <= 0.05 is found in 3.1 % of samples of 6 (one of 32 is
     the smallest p there is) and at most 5 % of 10. Where only their mean is zero it is no exact test: of
-    skewed ones (gamma, shape 4) in 3.5 and 6 %, of exponential ones in 8 and 9 % (`benchmarks.coverage`).
+    skewed ones (gamma, shape 4) in 4 and 6 %, of exponential ones in 7 and 9 % (`benchmarks.coverage`).
 
     Returns:
         p in (0, 1]; 1 for n = 1 and where every difference is 0.

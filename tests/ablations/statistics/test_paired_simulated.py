@@ -1,5 +1,7 @@
 """Statistics against scipy, and by simulation: what intervals and tests promise, they keep or say so."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -67,6 +69,30 @@ def test_the_sign_flip_test_finds_no_more_than_it_may_in_symmetric_differences(
 ) -> None:
     rate = false_positive_rate(DIFFERENCES[name], n, 3000, generator)
     assert smallest_sign_flip_p(n) * 0.6 < rate < most  # 3.1 and 4.9 % are expected
+
+
+@pytest.mark.parametrize(
+    ("name", "of_six", "of_ten"),
+    [("gamma, shape 4 (skewness 1)", 0.04, 0.06), ("exponential (skewness 2)", 0.067, 0.094)],
+)
+def test_of_skewed_differences_it_finds_as_many_as_its_docstring_says(
+    name: str, of_six: float, of_ten: float, generator: np.random.Generator
+) -> None:
+    for n, stated in ((6, of_six), (10, of_ten)):
+        found = false_positive_rate(DIFFERENCES[name], n, 4000, generator)
+        assert found == pytest.approx(stated, abs=0.014)  # three standard errors of 9 %
+
+
+def test_percentile_bootstrap_intervals_of_three_seeds_cover_three_quarters(
+    generator: np.random.Generator,
+) -> None:
+    """All 27 samples with replacement have their 2.5 % quantile at the smallest value, their 97.5 % at the
+    largest; of three symmetric numbers one of four samples lies on one side of zero as a whole.
+    """
+    samples = generator.normal(size=(SAMPLES, 3))
+    places = np.array(list(itertools.product(range(3), repeat=3)))
+    low, high = np.quantile(samples[:, places].mean(2), [0.025, 0.975], axis=1, method="inverted_cdf")
+    assert np.mean((low <= 0) & (high >= 0)) == pytest.approx(0.75, abs=0.01)
 
 
 def test_sign_flip_p_is_uniform_where_there_is_nothing(generator: np.random.Generator) -> None:
