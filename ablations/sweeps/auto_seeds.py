@@ -173,6 +173,7 @@ class _Judging:
         # Per claim, as of the last look that judged it; the verdict is of what was left of it then.
         self._compared: dict[str, list[Compared]] = {}
         self._last: dict[str, Verdict] = {}
+        self._judged_with: dict[str, int] = {}  # pairs of that look
         self._decided_at: dict[tuple[str, int], int] = {}  # claim and place of the comparison -> pairs
 
     def arms(self) -> tuple[str, ...]:
@@ -202,7 +203,7 @@ class _Judging:
         news = []
         for verdict in judge_study(judged, study, runs, nominal=nominal):
             name = verdict.claim.id
-            self._last[name] = verdict
+            self._last[name], self._judged_with[name] = verdict, self._pairs[number]
             compared = self._compared.setdefault(name, list(verdict.comparisons))
             for place, one in zip(left[name], verdict.comparisons, strict=True):
                 compared[place] = one
@@ -213,10 +214,12 @@ class _Judging:
         return news
 
     def verdicts(self, study: Study, runs: Sequence[StudyRun]) -> list[Verdict]:
-        """On every claim, as of the last look; what it rests on and what that cost, as of now."""
+        """On every claim, as of the last look that judged it: its decision, its runs and their cost."""
         found = []
-        for verdict in judge_study(self._claims, study, runs):
-            name = verdict.claim.id
+        for claim in self._claims:
+            name = claim.id
+            upto = self._judged_with.get(name, self._pairs[0])
+            (verdict,) = judge_study([claim], study, [run for run in runs if run.seed < upto])
             if name in self._last:
                 decision = combine([one.verdict for one in self._compared[name]])
                 last = replace(self._last[name], reason="") if decision != UNDECIDED else self._last[name]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ablations import __main__ as command
@@ -28,6 +29,7 @@ from ablations.sweeps import auto_seeds
 from ablations.sweeps import sweep as sweep_module
 from ablations.sweeps.auto_seeds import follow_study, judge_by_looks, sweep_auto_seeds
 from ablations.sweeps.sweep import plan_sweep
+from benchmarks.sequential_error_rates import simulate
 from hydra_plugins.run_sweeper import RunSweeper
 
 NOISE = (0.01, -0.012, 0.008, -0.009, 0.011, -0.008)
@@ -177,6 +179,52 @@ def test_a_diverged_run_is_an_outcome(runs_of, make_run) -> None:
     assert len(judged.news) == 1
     assert judged.verdicts[0].comparisons[0].n == 6
     assert judged.verdicts[0].n_diverged == 1
+
+
+def test_what_a_decision_cost_is_that_of_the_seeds_it_was_taken_with(runs_of, make_run) -> None:
+    """Another claim on the same arms takes more seeds; of these one diverged and one failed."""
+    hour = 3600.0
+    runs = [
+        replace(run, record={**run.record, "wall_time_s": hour, "metrics": {**run.record["metrics"]}})
+        for run in runs_of({"a": DECIDED}, {"base": 12, "a": 12})
+    ]
+    for run in runs:  # nothing to be seen in validation
+        run.record["metrics"]["val_top1"] = 0.5 + (run.arm == "a") * NOISE[run.seed % 6]
+    runs[-1] = make_run("a", 11, [], status="diverged", wall_time_s=hour)
+    runs[-2] = make_run("a", 10, status="failed")
+    on_validation = Comparison({"a": 1.0, "base": -1.0}, "val_top1", "higher", 0.001)
+    claims = [claim("test", "a"), replace(claim("validation", "a"), comparisons=(on_validation,))]
+    at_once, open_ = judge_by_looks(claims, study_of("base", "a"), runs, 12).verdicts
+    assert (at_once.verdict, at_once.comparisons[0].n, at_once.core_hours) == ("holds", 6, 12)
+    assert (at_once.n_missing, at_once.n_diverged) == (0, 0)
+    assert (open_.verdict, open_.comparisons[0].n, open_.core_hours) == ("undecided", 11, 22)
+    assert (open_.n_missing, open_.n_diverged) == (1, 1)
+
+
+def test_studies_are_judged_as_those_whose_error_rates_are_simulated(make_run) -> None:
+    """Several comparisons, looks and studies; effects and margin in hundredths."""
+    generator = np.random.default_rng(5)
+    names, effects, pairs = ("a", "b", "c", "d"), (0.0, 0.5, 1.0, 2.0), looks(12)
+    claims = [claim(name, name, margin=0.005) for name in names]
+    study = study_of("base", *names)
+    seen = set()
+    for _ in range(12):
+        differences = generator.standard_normal((12, 4)) + effects
+        runs = [make_run("base", seed, [0.5], 0.5) for seed in range(12)]
+        runs += [
+            make_run(name, seed, [0.5], 0.5 + 0.01 * differences[seed, place])
+            for place, name in enumerate(names)
+            for seed in range(12)
+        ]
+        verdicts = judge_by_looks(claims, study, runs, 12).verdicts
+        found = [verdict.verdict for verdict in verdicts]
+        simulated = simulate(differences[None], effects, pairs, partial(t_levels, pairs))
+        shares = simulated.holds, simulated.contradicted, simulated.undecided
+        assert tuple(found.count(v) / 4 for v in ("holds", "contradicted", "undecided")) == shares
+        assert np.mean([verdict.comparisons[0].n for verdict in verdicts]) == simulated.seeds
+        seen.update((verdict.verdict, verdict.comparisons[0].n) for verdict in verdicts)
+    assert len({n for _, n in seen}) == len(pairs)
+    assert {verdict for verdict, _ in seen} == {"holds", "contradicted", "undecided"}
 
 
 def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
