@@ -90,7 +90,8 @@ def test_sign_flip_draws_agree_with_enumeration() -> None:
 
 def test_sign_flip_draws_are_never_zero_and_want_a_generator() -> None:
     differences = np.arange(1.0, 31.0)
-    assert 0 < sign_flip_p(differences, np.random.default_rng(0)) <= 2e-4
+    for sign in (1, -1):
+        assert 0 < sign_flip_p(sign * differences, np.random.default_rng(0)) <= 2e-4
     with pytest.raises(ValueError, match="pass a generator"):
         sign_flip_p(differences)
 
