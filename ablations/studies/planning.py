@@ -30,6 +30,7 @@ from ablations.runs.configuration import (
     quote_option_names,
 )
 from ablations.runs.records import COMPLETED, RunDirectory, UnreadableRecord, planned_epochs
+from ablations.studies.composition import Composer, composed_by_hydra
 from ablations.studies.factorial import make_design, with_arms
 from ablations.studies.results import METRICS, Arm, PaperRow, Study, StudyFigure, StudyRun
 from lightning_modules.validation import require_integer
@@ -113,20 +114,18 @@ def study_names(*, unasked: bool = False) -> list[str]:
     return sorted(names, key=lambda name: files[name]["output"])
 
 
-def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -> list[RunConfiguration]:
+def compose_runs(
+    overrides: Sequence[str], seeds: Iterable[int] | None = None, composer: Composer | None = None
+) -> list[RunConfiguration]:
     """Compose once for all seeds; Hydra must be initialized.
 
     Args:
         overrides: As on the command line, without sweeps.
         seeds: One run each; None: the one seed that the configuration has.
+        composer: Of others that share choices with these; None: Hydra composes them.
     """
-    config = compose(CONFIG_NAME, quote_option_names(overrides), return_hydra_config=True)
-    return RunConfiguration.for_seeds(
-        config,
-        config.hydra.runtime.choices,
-        config.hydra.overrides.task,
-        [config.seed] if seeds is None else list(seeds),
-    )
+    config, choices, task = composer.compose(overrides) if composer else composed_by_hydra(overrides)
+    return RunConfiguration.for_seeds(config, choices, task, [config.seed] if seeds is None else list(seeds))
 
 
 def plan_study(
@@ -173,11 +172,11 @@ def plan_study(
     seeds = node["seeds"] if seeds_override is None else seeds_override
     seeds = seeds if auto_seeds is None else auto_seeds
 
-    runs = []
+    runs, composer = [], Composer()
     for arm in node["arms"]:
         arm_overrides = _arm_overrides(node, arm, base, overrides)
         quoted = quote_option_names(arm_overrides)
-        for configuration in compose_runs(arm_overrides, seeds):
+        for configuration in compose_runs(arm_overrides, seeds, composer):
             runs.append(
                 PlannedRun(
                     arm=arm["name"],
