@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ablations.errors import UserError, did_you_mean
 from ablations.files import check_results_dir
+from ablations.memory import without_collecting
 from ablations.studies.results import Study, StudyRun
 from ablations.terminal.command_line import explain, print_table
 
@@ -210,6 +211,7 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
 # The commands
 
 
+@without_collecting()
 def reproduce_studies(parsed: argparse.Namespace) -> None:
     """Write tables and figures, print the tables and the paths."""
     from ablations.outputs import write_study
@@ -225,6 +227,7 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
     print_paths(paths)
 
 
+@without_collecting()
 def list_studies(parsed: argparse.Namespace) -> None:
     """Print every planned run and how it stands."""
     from rich.text import Text
@@ -241,6 +244,7 @@ def list_studies(parsed: argparse.Namespace) -> None:
         print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json\n")
 
 
+@without_collecting()
 def judge_claims(parsed: argparse.Namespace) -> None:
     """Judge claims, write and print the table and the paths; compare with recorded verdicts where asked.
 
@@ -317,6 +321,7 @@ def browse_runs(parsed: argparse.Namespace) -> None:
     commands.browse_runs(parsed)
 
 
+@without_collecting()
 def report_page(parsed: argparse.Namespace) -> None:
     """Write the report page and print its path."""
     from ablations.report.build import build_report, write_report

@@ -32,23 +32,23 @@ def words(results_dir: Path) -> list[str]:
 
 
 @pytest.fixture
-def verdicts(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Calls `python -m ablations verdicts` on the study."""
+def call(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Calls `python -m ablations` on the study, with words before it."""
 
-    def call() -> None:
+    def call(*name: str) -> None:
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        monkeypatch.setattr(sys, "argv", ["ablations", "verdicts", *words])
+        monkeypatch.setattr(sys, "argv", ["ablations", *name, *words])
         assert command.main() == 0
 
     return call
 
 
-def test_what_is_made_up_is_read(words, verdicts, results_dir, capsys) -> None:
+def test_what_is_made_up_is_read(words, call, results_dir, capsys) -> None:
     runs = list(results_dir.joinpath("runs").iterdir())
     standing = Counter(RunDirectory(results_dir, run.name).status() for run in runs)
     assert standing.keys() <= {"completed", "diverged"}
     many_records.tables(words)
-    verdicts()
+    call("verdicts")
     assert capsys.readouterr().err == ""
     study, claims = (pd.read_csv(file) for file in sorted(results_dir.joinpath("tables").glob("*.csv")))
     assert study["n_completed"].sum() == standing["completed"]
@@ -57,8 +57,8 @@ def test_what_is_made_up_is_read(words, verdicts, results_dir, capsys) -> None:
     assert {"activation-final", "activation-speed"} <= set(claims["claim"])
 
 
-@pytest.mark.parametrize("name", ["tables", "verdicts"])
-def test_each_file_of_a_run_is_opened_once(name, words, verdicts, results_dir, monkeypatch) -> None:
+@pytest.mark.parametrize("name", ["", "verdicts", "list"])
+def test_each_file_of_a_run_is_opened_once(name, call, results_dir, monkeypatch) -> None:
     """So the time that reading takes grows with the number of runs, and no faster."""
     opened = Counter[tuple[str, str]]()
     really_open = io.open
@@ -70,10 +70,7 @@ def test_each_file_of_a_run_is_opened_once(name, words, verdicts, results_dir, m
         return really_open(file, *args, **kwargs)
 
     monkeypatch.setattr(io, "open", counted)
-    if name == "tables":
-        many_records.tables(words)
-    else:
-        verdicts()
+    call(*name.split())
     runs = [run.name for run in results_dir.joinpath("runs").iterdir()]
     assert opened == {(run, file): 1 for run in runs for file in ("record.json", "metrics.csv")}
 

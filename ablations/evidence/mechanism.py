@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.files import write_atomically
-from ablations.runs.records import DONE, RunDirectory, planned_epochs
+from ablations.runs.records import DONE, RunDirectory, measured_diagnostics, planned_epochs
 from ablations.statistics.paired import Estimate, mean_interval
 from ablations.studies.results import Study, StudyRun, baseline_first
 from ablations.table_files import NO_VALUE, csv_text, markdown_page
@@ -203,7 +203,7 @@ def measured_of(study: Study, runs: Sequence[StudyRun]) -> list[Measured]:
     """
     by_run: list[tuple[StudyRun, list[dict[str, Any]]]] = []
     for run in sorted(runs, key=lambda run: run.seed):
-        if run.status in DONE:
+        if run.status in DONE and measured_diagnostics(run.record):
             rows = RunDirectory(run.directory.parent.parent, run.run_id).diagnostic_rows()
             by_run += [(run, rows)] if rows else []
     found = [_measured(quantity, study, by_run) for quantity in QUANTITIES]

@@ -4,7 +4,6 @@ A study selects runs, it does not own them: a run that two studies plan is one r
 once per arm, not once per run, so that 100,000 runs are planned in seconds.
 """
 
-import gc
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError, explained
+from ablations.memory import without_collecting
 from ablations.runs.configuration import (
     CONFIG_DIR,
     CONFIG_NAME,
@@ -291,19 +291,7 @@ def _default_budget() -> int:
     return int(load_yaml(CONFIG_DIR / f"{CONFIG_NAME}.yaml")["seed_budget"])
 
 
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Without looking for cycles: records have none, and the more were read, the longer each look takes."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@_without_collecting()
+@without_collecting()
 def standing(
     runs: Sequence[PlannedRun], metrics: Collection[str] | None = None
 ) -> tuple[list[StudyRun], list[str]]:

@@ -419,11 +419,14 @@ def _outcome(
     assert run.record is not None, "completed and diverged runs have a record"
     epochs = len(measured)
     cut_short = epochs < len(steps) and run.status == COMPLETED
-    if cut_short or not np.array_equal(measured_at, steps[:epochs]):
+    # Most runs share the array of their steps: see `History`.
+    if cut_short or not (measured_at is steps or np.array_equal(measured_at, steps[:epochs])):
         raise ValueError(f"{run.directory}: validated at other steps than the runs beside it")
     final = {}
     for name in metrics:
         for part in ("val", "test"):
             final[f"{part}_{name}"] = final_value(run.record, part, name)
-    curve = np.concatenate([measured, np.full(len(steps) - epochs, final[f"val_{metrics[0]}"])])
+    curve = measured
+    if epochs < len(steps):
+        curve = np.concatenate([measured, np.full(len(steps) - epochs, final[f"val_{metrics[0]}"])])
     return Outcome(run, final, steps, curve, measured=epochs)

@@ -370,7 +370,8 @@ def measure(tmp_path: Path) -> Measure:
         lines += [",".join(map(str, (row[0], row[1], 1, *row[2:]))) for row in rows]
         (directory / "diagnostics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
         assert run.record is not None
-        config = {**run.record["config"], "recipe": {"epochs": 2}}
+        asked = {row[0]: {} for row in rows}
+        config = {**run.record["config"], "recipe": {"epochs": 2}, "diagnostics": asked}
         return replace(run, directory=directory, record={**run.record, "config": config})
 
     return write
