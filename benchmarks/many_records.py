@@ -1,6 +1,6 @@
 """How long tables, figures and verdicts of many records take, and that it grows no faster than these.
 
-    python -m benchmarks.many_records [--records 10000 100000] [--folder /dev/shm] [--commands tables list]
+    python -m benchmarks.many_records [--records 10000 100000] [--folder /dev/shm] [--commands tables]
 
 Makes up a study of as many runs as are asked for, three arms with the seeds that this takes, each with a
 record and 100 epochs: run ids are those that `plan_study` plans, files are as run.py writes them, some runs
@@ -13,7 +13,8 @@ diverged and some are missing. Then times whole commands in processes of their o
     figures    python -m ablations STUDY seed=...
 
 The folder must hold 25 KB a run; what is written there is removed afterwards. Peak memory is that of the
-command.
+command. At the end, per command, a line on how the time of a core grew from the fewest to the most runs: it
+grows no faster than these where its factor is not above theirs.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ablations.memory import without_collecting
 from ablations.runs import environment
 from ablations.runs.histories import HISTORY_COLUMNS
 from ablations.runs.records import COMPLETED, DIVERGED, SCHEMA, SCHEMA_VERSION
@@ -128,6 +130,7 @@ def plan(words: Sequence[str]) -> None:
         plan_sweep([f"study={words[0]}", *words[1:]])
 
 
+@without_collecting()
 def tables(words: Sequence[str]) -> None:
     """Do what `python -m ablations STUDY ...` does, without figures."""
     from ablations.commands import load_studies
@@ -166,6 +169,7 @@ def main() -> None:
         return {"write": write, "plan": plan, "tables": tables}[name](words)
     with hydra_configuration():
         arms = len(plan_study(STUDY, ["seed=0"])[0].arms)
+    measured: dict[str, dict[int, float]] = {name: {} for name in arguments.commands}
     for records in arguments.records:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             seeds = math.ceil(records / arms)
@@ -174,11 +178,18 @@ def main() -> None:
             print(f"{runs} runs written in {seconds:.0f} s", flush=True)
             for name in arguments.commands:
                 seconds, busy, memory = measure(name, [STUDY, *overrides(seeds, Path(folder))])
+                measured[name][runs] = busy
                 print(
                     f"{runs} runs, {name}: {seconds:.1f} s, {busy:.1f} s of a core "
                     f"({1e3 * busy / runs:.2f} ms a run), {memory:.2f} GB",
                     flush=True,
                 )
+    for name, of_runs in measured.items():
+        few, many = min(of_runs), max(of_runs)
+        if few < many:
+            print(
+                f"{name}: {many / few:.1f} times the runs, {of_runs[many] / of_runs[few]:.1f} times as long"
+            )
 
 
 if __name__ == "__main__":

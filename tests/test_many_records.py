@@ -78,11 +78,15 @@ def test_each_file_of_a_run_is_opened_once(name, call, results_dir, monkeypatch)
 @pytest.mark.slow
 def test_the_benchmark_prints_a_line_per_command(tmp_path, monkeypatch, capsys) -> None:
     names = ["plan", "list", "tables", "verdicts"]
-    options = ["--records", "30", "--folder", str(tmp_path), "--commands", *names]
+    options = ["--records", "30", "60", "--folder", str(tmp_path), "--commands", *names]
     monkeypatch.setattr(sys, "argv", ["many_records", *options])
     many_records.main()
-    first, *lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"30 runs written in \d+ s", first)
-    form = re.compile(r"30 runs, (\w+): [\d.]+ s, [\d.]+ s of a core \(.*\), [\d.]+ GB")
+    lines = capsys.readouterr().out.splitlines()
+    for runs in (30, 60):
+        assert re.fullmatch(rf"{runs} runs written in \d+ s", lines.pop(0))
+        form = re.compile(rf"{runs} runs, (\w+): [\d.]+ s, [\d.]+ s of a core \(.*\), [\d.]+ GB")
+        of_runs = [form.fullmatch(lines.pop(0)) for _ in names]
+        assert [match and match[1] for match in of_runs] == names
+    form = re.compile(r"(\w+): 2.0 times the runs, [\d.]+ times as long")
     assert [match and match[1] for match in map(form.fullmatch, lines)] == names
     assert list(tmp_path.iterdir()) == []  # nothing is left
