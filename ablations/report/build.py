@@ -1,12 +1,16 @@
 """Writes the report page: one file that needs nothing else, from studies, runs and verdicts.
 
-    index.html   the page: a section per study, written here, so that it can be read without a script
-    *.css, *.js  its looks, and what draws charts, lists runs, sorts, filters and copies
+    page/index.html    the page: a section per study, written here, so that it can be read without a script
+    page/*.css, *.js   its looks, and what draws charts, lists runs, sorts, filters and copies
+    library/           the chart library as it is published: plotly.js, the bundle of basic charts
 
-Opening it must not wait for the chart library (4.8 MB) or for the runs: the library lies in the page
-compressed and is started when the page has been drawn; each study's runs are JSON of their own, parsed when
-somebody looks at them. Nothing is fetched, which the page's content security policy enforces; it also names
-the scripts that may run by their hashes, so that no text of a configuration or record becomes one.
+Opening it must not wait for the chart library or for the runs: the library lies in the page compressed and
+is started when the page has been drawn; each study's runs are JSON of their own, parsed when somebody looks
+at them. The library is the bundle that has lines and no maps or surfaces, as `npm pack
+plotly.js-basic-dist-min` gives it: the whole of plotly.js, which the Python package plotly has, is four times
+as large, and the first chart waited a second for it. Nothing is fetched, which the page's content security
+policy enforces; it also names the scripts that may run by their hashes, so that no text of a configuration
+or record becomes one.
 """
 
 import base64
@@ -34,7 +38,12 @@ from ablations.studies.results import Study, StudyRun
 
 FOLDER = Path(__file__).parent / "page"
 
-SCRIPTS = ("base.js", "tables.js", "chart.js", "study.js", "run.js", "pages.js")
+LIBRARY = Path(__file__).parent / "library" / "plotly-basic.min.js"
+
+SCRIPTS = (
+    *("base.js", "tables.js", "library.js", "traces.js", "chart.js", "values.js"),
+    *("choices.js", "study.js", "list.js", "run.js", "pages.js"),
+)
 """In the order in which they are put together."""
 
 SVG_DECIMALS = 2
@@ -211,9 +220,7 @@ def _asset(name: str) -> str:
 
 def _library() -> str:
     """The chart library, compressed, in letters."""
-    from plotly.offline import get_plotlyjs
-
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+    return base64.b64encode(gzip.compress(LIBRARY.read_bytes(), mtime=0)).decode()
 
 
 def _index(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

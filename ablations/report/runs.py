@@ -147,14 +147,18 @@ def curves(history: pd.DataFrame | None, keys: Sequence[str], grids: Grids) -> d
     """
     if history is None or history.empty:
         return {}
-    epochs = len(history)
-    kept = np.unique(np.linspace(0, epochs - 1, min(epochs, MAX_POINTS)).round().astype(int))
+    kept = kept_epochs(len(history))
     block = {name: history[name].to_numpy(dtype=float) for name in history.columns}
     return {
         "grid": grids.place(block["epoch"][kept], block["step"][kept]),
         "seconds": [short(value, 4) for value in block["seconds"].cumsum()[kept]],
         "curves": {key: [short(value) for value in block[key][kept]] for key in keys if key in block},
     }
+
+
+def kept_epochs(epochs: int) -> np.ndarray:
+    """Places of the epochs that the page keeps of so many: at most `MAX_POINTS`, evenly spread."""
+    return np.unique(np.linspace(0, epochs - 1, min(epochs, MAX_POINTS)).round().astype(int))
 
 
 def short(value: float, digits: int = DIGITS) -> float | None:

@@ -16,6 +16,7 @@ from ablations.evidence.claims import BENCHMARK
 from ablations.evidence.contrasts import arm_values, contrast_values
 from ablations.evidence.verdicts import Verdict
 from ablations.figures.study import COLORS, DASHES, MARKERS
+from ablations.report.bands import arm_bands
 from ablations.report.runs import ABSENT, Grids, curves, flat_record, pool, quantities, run_entry
 from ablations.runs.configuration import is_outside_identity
 from ablations.runs.records import COMPLETED, DIVERGED, DONE, STATUSES
@@ -134,6 +135,7 @@ def study_data(
         "chance": _chance(study, runs),
         "quantities": offered,
         "finals": [f"{part}_{name}" for name in study.metrics for part in ("val", "test")],
+        "bands": arm_bands(study, runs, histories, keys, grids),
         "epochs": max((len(history) for history in histories.values()), default=0),
         "grids": grids.all,
         "common": common,

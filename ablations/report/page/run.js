@@ -70,11 +70,12 @@ page.runCurves = function (place, study, run) {
   const figures = of.slice(0, 6).map((quantity) => {
     const plot = page.element("div", { class: "plot" });
     const figure = page.element("figure", {}, plot, page.element("figcaption", { class: "unseen" }, quantity.label));
-    const redraw = () => page.draw(plot, study, [run], quantity, "step").then(() => { plot.dataset.drawn = "yes"; })
+    const redraw = () => page.draw(plot, study, { runs: [run], arms: new Set(), quantity, axis: "step" }).then(() => { plot.dataset.drawn = "yes"; })
       .catch((error) => plot.replaceChildren(page.element("p", { class: "note" }, `The chart could not be drawn: ${error}`)));
     return { figure, redraw };
   });
-  place.append(page.element("div", { class: "plots" }, ...figures.map(({ figure }) => figure)));
+  place.append(page.element("div", { class: "plots" }, ...figures.map(({ figure }) => figure)),
+    page.foldedTable("The curves as numbers", () => page.runValues(study, run)));
   page.themed = figures.map(({ redraw }) => redraw);
   page.themed.forEach((redraw) => redraw());
 };

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ablations.report.build import build_report, embedded_json, read_figures, svg_address, write_report
+from ablations.report.build import (
+    LIBRARY,
+    build_report,
+    embedded_json,
+    read_figures,
+    svg_address,
+    write_report,
+)
 
 LARGEST = 20_000_000  # bytes of a page of 1,000 runs
 
@@ -42,7 +49,14 @@ def test_the_policy_names_the_scripts_by_their_hashes(html: str) -> None:
 
 
 def test_the_chart_library_is_in_the_page(html: str) -> None:
-    assert b"plotly.js v" in gzip.decompress(base64.b64decode(element(html, "library")))[:200]
+    assert gzip.decompress(base64.b64decode(element(html, "library"))) == LIBRARY.read_bytes()
+
+
+def test_the_chart_library_is_as_published() -> None:
+    assert b"plotly.js (basic - minified) v4.1.1" in LIBRARY.read_bytes()[:200]
+    digest = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"  # of the file on npm
+    assert hashlib.sha256(LIBRARY.read_bytes()).hexdigest() == digest
+    assert "Plotly" in (LIBRARY.parent / "LICENSE").read_text(encoding="utf-8")
 
 
 def test_no_text_of_a_record_is_markup(html: str) -> None:

@@ -32,7 +32,7 @@ def test_the_page_of_a_thousand_runs(open_page, many: Path) -> None:
     expect(rows).to_have_count(200)
     page.get_by_label("Seeds drawn").fill("0-333")
     page.get_by_label("Seeds drawn").press("Enter")
-    expect(caption).to_contain_text("one epoch in 2 is drawn", timeout=60_000)
+    expect(caption).to_contain_text("One epoch in 2 of single runs is drawn", timeout=60_000)
     page.get_by_role("button", name="Show all 1,002").click()
     expect(rows).to_have_count(1002)
     page.get_by_label("Seeds drawn").fill("none")

@@ -2,10 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+
+from ablations.statistics.paired import seed_band
+from ablations.studies.results import outcomes
 
 STUDY = "#/study/made_up"
 COMPLETED = "000000000003"  # of the first arm
@@ -42,7 +47,8 @@ def shown_seeds(page: Page) -> list[int]:
     """The seeds that the chart of the study has a point of."""
     return page.evaluate(
         """() => [...new Set(document.querySelector('.open .plot').data
-            .flatMap((trace) => trace.customdata).filter(Array.isArray).map((about) => about[0]))].sort()"""
+            .flatMap((trace) => trace.customdata ?? []).filter(Array.isArray).map((about) => about[0])
+            .filter(Number.isInteger))].sort()"""
     )
 
 
@@ -58,7 +64,7 @@ def place_of(page: Page, run_id: str, epoch: int) -> tuple[float, float]:
         """([id, epoch]) => {
             const plot = document.querySelector('.open .plot'), box = plot.getBoundingClientRect();
             const study = window.ablations.studyNamed('made_up'), at = study.byId.get(id);
-            for (const trace of plot.data) {
+            for (const trace of plot.data.filter((each) => each.customdata)) {
                 const points = trace.customdata.flatMap(
                     (about, i) => Array.isArray(about) && about[2] === at ? [i] : []);
                 if (!points.length || trace.mode === 'markers') continue;
@@ -91,7 +97,7 @@ def test_hover_tells_arm_seed_step_and_value(open_page, written: Path) -> None:
     page = drawn(open_page(written, STUDY))
     page.get_by_role("checkbox", name="as it is (baseline)").uncheck()
     page.get_by_role("checkbox", name="with </script>").uncheck()
-    for seed in (4, 5, 6, 7, 8):  # one run is left, so that there is no mean above it
+    for seed in (4, 5, 6, 7, 8):
         page.locator(".open .seeds").get_by_label(str(seed), exact=True).uncheck()
     expect(page.locator(".open figcaption").first).to_contain_text("2 of 27 runs")  # and the running one
     page.locator(".open .seeds").get_by_label("1", exact=True).uncheck()
@@ -108,6 +114,96 @@ def test_hover_tells_arm_seed_step_and_value(open_page, written: Path) -> None:
     expect(hover).to_contain_text(re.compile(r"validation top-1 \d\d\.\d+ %"))
     page.mouse.click(x, y)
     expect(page.locator("#title-run")).to_have_text("Run 200000000003")
+
+
+def traces(page: Page, test: str, value: str) -> Any:
+    """What the traces of the study's chart that pass a test have, both in JavaScript."""
+    return page.evaluate(
+        f"document.querySelector('.open .plot').data.filter((trace) => {test}).map((trace) => {value})"
+    )
+
+
+IS_MEAN = "trace.line?.width === 3"
+IS_BAND = "trace.fill === 'toself'"
+
+
+def test_means_and_bands_are_those_of_the_statistics(open_page, made_up, written: Path) -> None:
+    study, runs, _ = made_up
+    page = drawn(open_page(written, STUDY))
+    means, bands = traces(page, IS_MEAN, "trace.y"), traces(page, IS_BAND, "trace.y.slice(0, -1)")
+    assert len(means) == len(bands) == 3
+    for place, of_arm in enumerate(outcomes(study, runs).values()):
+        band = seed_band(100 * np.stack([one.curve for one in of_arm]))
+        assert means[place] == pytest.approx(band.mean, rel=1e-4)
+        assert bands[place] == pytest.approx([*band.high, *band.low[::-1]], rel=1e-4)
+    caption = page.locator(".open figcaption").first
+    expect(caption).to_contain_text("its 95 % t interval at each epoch by itself")
+    # They are of all runs, whatever single ones are drawn.
+    page.locator(".open .seeds").get_by_label("1", exact=True).uncheck()
+    expect(caption).to_contain_text("with a result, also of those not drawn")
+    assert traces(page, IS_MEAN, "trace.y") == means
+    page.get_by_role("checkbox", name="a third").uncheck()
+    expect(caption).to_contain_text("16 of 27 runs")
+    assert len(traces(page, IS_BAND, "trace.name")) == 2
+
+
+def test_over_time_there_is_no_band(open_page, written: Path) -> None:
+    page = drawn(open_page(written, STUDY))
+    page.get_by_label("Over").select_option("epoch")
+    expect(page.locator(".open .xtitle")).to_have_text("epochs")
+    assert len(traces(page, IS_BAND, "trace.x")) == 3
+    page.get_by_label("Over").select_option("time")
+    caption = page.locator(".open figcaption").first
+    expect(caption).to_contain_text("without a band, since no two runs share their times")
+    assert traces(page, IS_BAND, "trace.x") == []
+    (first, *_) = traces(page, IS_MEAN, "trace.x")
+    assert first == sorted(first)
+    assert 1 < first[0] < 2  # seconds, of which each run's first epoch has one to two
+
+
+def test_hover_and_click_on_a_mean(open_page, written: Path) -> None:
+    page = drawn(open_page(written, f"{STUDY}?arms=evil"))
+    plot = page.locator(".open .plot")
+    plot.scroll_into_view_if_needed()
+    x, y = page.evaluate(
+        """() => {
+            const plot = document.querySelector('.open .plot'), box = plot.getBoundingClientRect();
+            const mean = plot.data.find((trace) => trace.line?.width === 3);
+            const { xaxis, yaxis } = plot._fullLayout;
+            return [box.left + xaxis._offset + xaxis.d2p(mean.x[3]),
+                    box.top + yaxis._offset + yaxis.d2p(mean.y[3])];
+        }"""
+    )
+    page.mouse.move(x - 30, y - 30)
+    page.mouse.move(x, y, steps=4)
+    hover = page.locator(".open .hoverlayer")
+    expect(hover).to_contain_text("mean of 8 runs")
+    expect(hover).to_contain_text(re.compile(r"95 % interval \d+\.\d+ to \d+\.\d+"))
+    page.mouse.click(x, y)
+    expect(page.locator("#title-set")).to_contain_text("runs with a result")
+    expect(page.locator("#view-set tbody tr")).to_have_count(8)
+
+
+def test_the_mean_of_a_loss_leads_to_the_runs_that_completed(open_page, written: Path) -> None:
+    page = drawn(open_page(written, f"{STUDY}?y=train_loss"))
+    sets = traces(page, IS_MEAN, "trace.customdata[0][0].set")
+    assert sets == ["completed/plain", "completed/evil", "completed/third"]
+
+
+def test_what_a_chart_shows_is_there_as_numbers(open_page, written: Path) -> None:
+    page = drawn(open_page(written, STUDY))
+    numbers = page.locator(".open .values").first
+    numbers.locator("summary").press("Enter")
+    expect(numbers.locator("tbody tr")).to_have_count(4)
+    expect(numbers.locator("thead th").nth(2)).to_contain_text("with </script>")
+    expect(numbers.locator("td").first).to_have_text(re.compile(r"^\d\d\.\d \[\d\d\.\d, \d\d\.\d\]$"))
+    page.get_by_role("checkbox", name="a third").uncheck()
+    expect(numbers.locator("thead th")).to_have_count(3)
+    page = drawn(open_page(written, f"#/run/{COMPLETED}"))
+    numbers = page.locator(".open .values")
+    numbers.locator("summary").click()
+    expect(numbers.locator("tbody th")).to_have_text(["1", "2", "3", "4"])
+    expect(numbers.locator("tbody tr").nth(2).locator("td").first).to_have_text("150")
 
 
 def test_arms_and_seeds_switch_and_stand_in_the_address(open_page, written: Path) -> None:
@@ -134,7 +230,9 @@ def test_the_horizontal_axis(open_page, written: Path, axis: str, title: str) ->
     expect(page.locator(".open .xtitle")).to_have_text("training steps")
     page.get_by_label("Over").select_option(axis)
     expect(page.locator(".open .xtitle")).to_have_text(title)
-    last = page.evaluate("Math.max(...document.querySelector('.open .plot').data[0].x)")
+    last = page.evaluate(
+        "Math.max(...document.querySelector('.open .plot').data.find((trace) => trace.customdata).x)"
+    )
     assert last == 4 if axis == "epoch" else 4 < last < 8
     page.get_by_label("Curve").select_option("train_loss")
     expect(page.locator(".open .ytitle")).to_have_text("training loss")
@@ -144,13 +242,15 @@ def test_the_horizontal_axis(open_page, written: Path, axis: str, title: str) ->
 def test_a_diverged_run_is_marked_where_it_ends(open_page, written: Path) -> None:
     page = drawn(open_page(written, STUDY))
     ends = page.evaluate(
-        """() => document.querySelector('.open .plot').data.filter((trace) => trace.marker.symbol === 'x')
+        """() => document.querySelector('.open .plot').data.filter((trace) => trace.marker?.symbol === 'x')
             .map((trace) => [trace.x, trace.customdata.map((about) => about[1])])"""
     )
     assert ends == [[[100, 100], ["diverged", "failed"]]]
-    expect(page.locator(".open figcaption").first).to_contain_text("diverged runs count as chance")
+    expect(page.locator(".open figcaption").first).to_contain_text("A diverged run counts as chance")
     page.get_by_label("Curve").select_option("train_loss")
-    expect(page.locator(".open figcaption").first).to_contain_text("only completed runs count in the mean")
+    expect(page.locator(".open figcaption").first).to_contain_text(
+        "the mean of all runs of an arm that completed"
+    )
 
 
 def test_sort_a_table(open_page, written: Path) -> None:
