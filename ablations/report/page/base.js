@@ -15,6 +15,18 @@ page.element = function (name, attributes = {}, ...children) {
   return node;
 };
 
+/** A table's caption, which stays in sight while the table is scrolled sideways. */
+page.caption = function (text) {
+  return page.element("caption", {}, page.element("span", { class: "held" }, text));
+};
+
+/** A path that may break after its dots. */
+page.breakable = function (text) {
+  const parts = text.split(".");
+  return page.element("code", {}, ...parts.flatMap((part, at) =>
+    (at < parts.length - 1 ? [`${part}.`, page.element("wbr")] : [part])));
+};
+
 page.parsed = function (id) {
   return JSON.parse(document.getElementById(id).textContent);
 };

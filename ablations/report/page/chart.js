@@ -3,6 +3,10 @@
 page.SEEDS_DRAWN = 50; // per arm, unless others are asked for: more hide each other
 page.POINTS_DRAWN = 30000; // of one chart; of more, epochs are left out evenly
 
+page.PAPER = { alone: 680, beside: 335 }; // pixels that a chart is wide on paper: what A4 and Letter upright have
+
+page.onPaper = window.matchMedia("print");
+
 page.colors = function () {
   const style = getComputedStyle(document.documentElement);
   return (name) => style.getPropertyValue(`--${name}`).trim();
@@ -20,19 +24,22 @@ page.range = function (traces, target, percent) {
   }
   if (low > high) return undefined;
   const pad = 0.06 * (high - low) || 1;
-  return percent ? [Math.max(0, low - pad), Math.min(101, high + pad)] : [low - pad, high + pad];
+  const bottom = low < 0 ? low - pad : Math.max(0, low - pad);
+  return [bottom, percent ? Math.min(101, high + pad) : high + pad];
 };
 
-page.layout = function (traces, { quantity, axis, target, narrow }, colors) {
+page.layout = function (traces, { quantity, axis, target, narrow, width }, colors) {
   const axisStyle = {
     gridcolor: colors("grid"), linecolor: colors("strong-line"), zeroline: false, automargin: true,
     showline: true, ticks: "outside", tickcolor: colors("strong-line"),
   };
+  const size = Math.round(0.8125 * parseFloat(getComputedStyle(document.documentElement).fontSize));
   return {
-    font: { family: "system-ui, sans-serif", size: 13, color: colors("text") },
+    ...(width ? { width } : { autosize: true }),
+    font: { family: "system-ui, sans-serif", size, color: colors("text") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     hoverdistance: 12, hoverlabel: { bgcolor: colors("raised"), bordercolor: colors("strong-line"),
-      font: { color: colors("text"), size: 13 }, align: "left" },
+      font: { color: colors("text"), size }, align: "left" },
     margin: narrow ? { l: 48, r: 6, t: 8, b: 44 } : { l: 56, r: 12, t: 36, b: 48 }, dragmode: "zoom",
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colors("soft"), activecolor: colors("text"), orientation: "h" },
     xaxis: { ...axisStyle, title: { text: page.X_AXES[axis].label }, showgrid: false, rangemode: "tozero" },
@@ -41,7 +48,7 @@ page.layout = function (traces, { quantity, axis, target, narrow }, colors) {
     shapes: target === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: target, y1: target,
       line: { color: colors("strong-line"), width: 1, dash: "dot" } }],
     annotations: target === null ? [] : [{ xref: "paper", x: 0, y: target, xanchor: "left", yanchor: "bottom",
-      text: `target ${Number(target.toPrecision(3))} %`, showarrow: false, font: { size: 12, color: colors("soft") } }],
+      text: `target ${Number(target.toPrecision(3))} %`, showarrow: false, font: { size: size - 1, color: colors("soft") } }],
   };
 };
 
@@ -52,15 +59,17 @@ page.follow = function (study, point) {
 };
 
 /** Draw runs and the means of arms into a place of the page; returns how many of every how many epochs were drawn. */
-page.draw = async function (place, study, { runs, arms, quantity, axis }) {
+page.draw = async function (place, study, { runs, arms, layers, quantity, axis }) {
   const Plotly = await page.plotly();
   const colors = page.colors();
   const points = runs.reduce((sum, run) => sum + (run.curves?.[quantity.key]?.length ?? 0), 0);
   const stride = Math.max(1, Math.ceil(points / page.POINTS_DRAWN));
-  const traces = page.traces(study, { runs, arms, quantity, axis, stride }, colors);
+  const traces = page.traces(study, { runs, arms, layers, quantity, axis, stride }, colors);
   const target = quantity.key === study.metric && traces.length ? 100 * study.target : null;
-  const narrow = place.clientWidth < 500;
-  await Plotly.react(place, traces, page.layout(traces, { quantity, axis, target, narrow }, colors), {
+  // Only a browser that lays the page out for paper knows how wide that is, and then no script draws any more.
+  const width = page.onPaper.matches ? page.PAPER[place.closest(".plots") ? "beside" : "alone"] : undefined;
+  const narrow = (width ?? place.clientWidth) < 500;
+  await Plotly.react(place, traces, page.layout(traces, { quantity, axis, target, narrow, width }, colors), {
     responsive: true, displaylogo: false, displayModeBar: !narrow,
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
     toImageButtonOptions: { format: "svg", filename: `${study.name}_${quantity.key}` },

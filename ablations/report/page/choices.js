@@ -38,17 +38,23 @@ page.tick = function (label, checked, onchange, ...before) {
   return page.element("label", {}, box, ...before, label);
 };
 
+page.LAYERS = { runs: "single runs", means: "means", bands: "95 % bands" };
+page.ARMS_WITH_BANDS = 7; // of more, bands hide each other: they are drawn when they are asked for
+
 /** What is chosen of a study's curves, from the address. */
 page.chosenOf = function (study, query) {
   const seeds = [...new Set(study.runs.map((run) => run.seed))].sort((a, b) => a - b);
   const named = query.get("arms")?.split(",");
   const asked = page.numbersIn(query.get("seeds") ?? "");
+  const layers = query.get("show")?.split(",") ??
+    Object.keys(page.LAYERS).filter((layer) => layer !== "bands" || study.arms.length <= page.ARMS_WITH_BANDS);
   const quantity = study.quantities.find((each) => each.key === query.get("y"));
   return {
     seeds,
     arms: new Set(study.arms.flatMap((arm, at) => (named && !named.includes(arm.name) ? [] : [at]))),
     shown: query.has("seeds") && asked ? asked : new Set(seeds.slice(0, page.SEEDS_DRAWN)),
     x: page.X_AXES[query.get("x")] ? query.get("x") : "step",
+    layers: new Set(layers),
     quantity: quantity ?? study.quantities[0],
   };
 };
@@ -62,21 +68,27 @@ page.keepChosen = function (study, chosen) {
   keep("x", chosen.x, chosen.x === first.x);
   keep("y", chosen.quantity.key, chosen.quantity === first.quantity);
   keep("arms", [...chosen.arms].map((at) => study.arms[at].name).join(","), chosen.arms.size === study.arms.length);
+  const layers = (of) => Object.keys(page.LAYERS).filter((layer) => of.layers.has(layer)).join(",");
+  keep("show", layers(chosen), layers(chosen) === layers(first));
   const seeds = page.rangesOf(chosen.shown);
   keep("seeds", seeds.replaceAll(" ", ""), seeds === page.rangesOf(first.shown));
   const after = query.toString().replaceAll("%2C", ",");
   history.replaceState(null, "", after ? `${path}?${after}` : path);
 };
 
+/** Ticks of a set: a label and something before it by key, `[[key, label, ...before]]`. */
+page.tickChoice = function (legend, kind, options, ticked, changed) {
+  const boxes = options.map(([key, label, ...before]) => page.tick(label, ticked.has(key), (on) => {
+    if (on) ticked.add(key); else ticked.delete(key);
+    changed();
+  }, ...before));
+  return page.element("fieldset", { class: kind }, page.element("legend", {}, legend),
+    page.element("div", { class: "choices" }, ...boxes));
+};
+
 page.seedChoice = function (chosen, changed) {
   if (chosen.seeds.length <= 20) {
-    const set = page.element("fieldset", { class: "seeds" }, page.element("legend", {}, "Seeds"));
-    const boxes = chosen.seeds.map((seed) => page.tick(`${seed}`, chosen.shown.has(seed), (on) => {
-      if (on) chosen.shown.add(seed); else chosen.shown.delete(seed);
-      changed();
-    }));
-    set.append(page.element("div", { class: "choices" }, ...boxes));
-    return set;
+    return page.tickChoice("Seeds", "seeds", chosen.seeds.map((seed) => [seed, `${seed}`]), chosen.shown, changed);
   }
   const field = page.element("input", { type: "text", value: page.rangesOf(chosen.shown), size: 24, onchange: () => {
     const numbers = page.numbersIn(field.value);

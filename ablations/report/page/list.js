@@ -62,7 +62,7 @@ page.listRuns = function (place, study, runs, query, keep) {
     page.select("Arm", [["", "any"], ...arms.map((arm) => [arm.name, arm.label])], chosen.arm, filter("arm")));
   const caption = "Runs, how they stand and where they ended; a diverged run counts as chance";
   place.replaceChildren(tools, counted, page.element("div", { class: "scroll", tabindex: 0, role: "region",
-    "aria-label": "Runs" }, page.element("table", {}, page.element("caption", {}, caption),
+    "aria-label": "Runs" }, page.element("table", {}, page.caption(caption),
     page.element("thead", {}, head), body)), more);
   page.onPrint = () => { chosen.all = true; fill(); };
   fill();

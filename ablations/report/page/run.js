@@ -38,23 +38,23 @@ page.settings = function (study, run) {
   for (const { path, place, value } of page.values(study, run, "config")) {
     const usual = study.common.values[place][0];
     const other = run.differs[place] === undefined ? "" : page.shown(usual);
-    body.append(page.element("tr", { class: other ? "other" : null }, page.element("th", { scope: "row" }, page.element("code", {}, path)),
-      page.element("td", { class: "long" }, page.element("code", {}, page.shown(value))),
-      page.element("td", {}, other ? page.element("code", {}, other) : "")));
+    body.append(page.element("tr", { class: other ? "other" : null }, page.element("th", { scope: "row" }, page.breakable(path)),
+      page.element("td", { class: "long" }, page.breakable(page.shown(value))),
+      page.element("td", {}, other ? page.breakable(other) : "")));
   }
   const field = page.element("input", { type: "search", oninput: () => {
     for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(field.value.toLowerCase());
   } });
   return [page.element("div", { class: "tools controls" }, page.element("label", {}, "Find a setting", field)),
     page.element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Configuration" },
-      page.element("table", {}, page.element("caption", {}, "The resolved configuration"),
+      page.element("table", {}, page.caption("The resolved configuration"),
         page.element("thead", {}, page.element("tr", {}, ...["setting", "value", "most runs of the study, where another"].map(
           (text) => page.element("th", { scope: "col" }, text)))), body))];
 };
 
 page.pairsTable = function (caption, heads, rows) {
   return page.element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, page.element(
-    "table", {}, page.element("caption", {}, caption),
+    "table", {}, page.caption(caption),
     page.element("thead", {}, page.element("tr", {}, ...heads.map((head) => page.element("th", { scope: "col" }, head)))),
     page.element("tbody", {}, ...rows.map(({ path, value }) => page.element("tr", {},
       page.element("th", { scope: "row" }, path), page.element("td", {}, page.shown(value)))))));
@@ -70,7 +70,8 @@ page.runCurves = function (place, study, run) {
   const figures = of.slice(0, 6).map((quantity) => {
     const plot = page.element("div", { class: "plot" });
     const figure = page.element("figure", {}, plot, page.element("figcaption", { class: "unseen" }, quantity.label));
-    const redraw = () => page.draw(plot, study, { runs: [run], arms: new Set(), quantity, axis: "step" }).then(() => { plot.dataset.drawn = "yes"; })
+    const redraw = () => page.draw(plot, study, {
+      runs: [run], arms: new Set(), layers: new Set(["runs"]), quantity, axis: "step" }).then(() => { plot.dataset.drawn = "yes"; })
       .catch((error) => plot.replaceChildren(page.element("p", { class: "note" }, `The chart could not be drawn: ${error}`)));
     return { figure, redraw };
   });

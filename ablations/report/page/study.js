@@ -13,8 +13,8 @@ page.drawCurves = function (place, study, query) {
     const runs = study.runs.filter((run) => run.status !== "missing" && chosen.arms.has(run.arm) &&
       chosen.shown.has(run.seed)); // what counts as missing is shown on the run's own page
     try {
-      const { arms, quantity, x: axis } = chosen;
-      const stride = await page.draw(plot, study, { runs, arms, quantity, axis });
+      const { arms, layers, quantity, x: axis } = chosen;
+      const stride = await page.draw(plot, study, { runs, arms, layers, quantity, axis });
       caption.textContent = page.captionOf(study, chosen, runs, stride);
       numbers.refill();
       plot.dataset.drawn = "yes";
@@ -23,19 +23,16 @@ page.drawCurves = function (place, study, query) {
     }
   };
   const changed = () => { page.keepChosen(study, chosen); return redraw(); };
-  const arms = page.element("fieldset", {}, page.element("legend", {}, "Arms"));
-  arms.append(page.element("div", { class: "choices" }, ...study.arms.map((arm, at) => page.tick(
-    arm.baseline ? `${arm.label} (baseline)` : arm.label, chosen.arms.has(at), (on) => {
-      if (on) chosen.arms.add(at); else chosen.arms.delete(at);
-      changed();
-    }, page.swatch(arm)))));
+  const arms = page.tickChoice("Arms", "arms", study.arms.map((arm, at) => [
+    at, arm.baseline ? `${arm.label} (baseline)` : arm.label, page.swatch(arm)]), chosen.arms, changed);
+  const layers = page.tickChoice("Shown", "layers", Object.entries(page.LAYERS), chosen.layers, changed);
   const axes = page.element("div", { class: "tools controls" },
     page.select("Curve", study.quantities.map((each) => [each.key, each.label]), chosen.quantity.key, (key) => {
       chosen.quantity = study.quantities.find((each) => each.key === key);
       changed();
     }),
     page.select("Over", [["step", "training steps"], ["epoch", "epochs"], ["time", "time in training steps"]],
-      chosen.x, (x) => { chosen.x = x; changed(); }));
+      chosen.x, (x) => { chosen.x = x; changed(); }), layers);
   place.replaceChildren(axes, page.element("div", { class: "chosen" }, arms, page.seedChoice(chosen, changed)),
     page.element("figure", {}, plot, caption), numbers);
   page.themed = [redraw];
@@ -44,18 +41,21 @@ page.drawCurves = function (place, study, query) {
 
 /** What the chart shows, of how many runs, and by which rules. */
 page.captionOf = function (study, chosen, runs, stride) {
-  const { quantity, x: axis } = chosen;
-  const drawn = runs.filter((run) => run.curves?.[quantity.key]).length;
+  const { layers, quantity, x: axis } = chosen;
+  const drawn = layers.has("runs") ? runs.filter((run) => run.curves?.[quantity.key]).length : 0;
   const bands = [...chosen.arms].map((at) => study.bands[at][quantity.key]).filter(Boolean);
   const told = [`${quantity.label}: ${page.number(drawn)} of ${page.number(study.runs.length)} runs` +
-    (bands.length ? ", thin" : "")];
+    (bands.length && layers.has("means") ? ", thin" : "")];
+  const counted = bands[0]?.runs === "results" ? "with a result" : "that completed";
   const all = chosen.seeds.every((seed) => chosen.shown.has(seed)) ? "" : ", also of those not drawn";
-  if (bands.length) {
-    const counted = bands[0].runs === "results" ? "with a result" : "that completed";
-    told.push(`thick, the mean of all runs of an arm ${counted}${all}` +
-      (page.X_AXES[axis].differs
-        ? ": each epoch's at the mean time of its runs, without a band, since no two runs share their times"
-        : "; shaded, its 95 % t interval at each epoch by itself"));
+  const mean = `the mean of all runs of an arm ${counted}${all}`;
+  const differs = page.X_AXES[axis].differs;
+  if (bands.length && layers.has("means")) {
+    told.push(`thick, ${mean}${differs ? ", each epoch's at the mean time of its runs" : ""}`);
+  }
+  if (bands.length && layers.has("bands")) {
+    told.push(differs ? "no band over time, since no two runs share their times"
+      : `shaded, the 95 % t interval of ${layers.has("means") ? "that mean" : mean}, at each epoch by itself`);
   }
   if (runs.some((run) => run.curves && ["diverged", "failed"].includes(run.status))) {
     told.push("a cross is where a run ended before its last epoch");

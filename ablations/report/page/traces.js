@@ -106,16 +106,16 @@ page.bandTrace = function (study, arm, band, { quantity, axis, color }) {
 };
 
 /** All traces of a chart, what is to be seen on top last. */
-page.traces = function (study, { runs, arms, quantity, axis, stride }, colors) {
+page.traces = function (study, { runs, arms, layers, quantity, axis, stride }, colors) {
   const bands = [], singles = [], means = [];
   study.arms.forEach((arm, at) => {
     const color = colors(`arm-${arm.color}`);
     const band = arms.has(at) ? study.bands[at][quantity.key] : undefined;
-    const mean = band && page.X_AXES[axis].ofBand(study, band);
-    const drawn = { quantity, axis, stride, color, thin: Boolean(mean) };
-    singles.push(...page.runTraces(study, arm, runs.filter((run) => run.arm === at), drawn));
-    if (mean) means.push(page.meanTrace(study, arm, band, drawn));
-    if (mean && !page.X_AXES[axis].differs) bands.push(page.bandTrace(study, arm, band, drawn));
+    const placed = band && page.X_AXES[axis].ofBand(study, band);
+    const drawn = { quantity, axis, stride, color, thin: Boolean(placed) && layers.has("means") };
+    if (layers.has("runs")) singles.push(...page.runTraces(study, arm, runs.filter((run) => run.arm === at), drawn));
+    if (placed && layers.has("means")) means.push(page.meanTrace(study, arm, band, drawn));
+    if (placed && layers.has("bands") && !page.X_AXES[axis].differs) bands.push(page.bandTrace(study, arm, band, drawn));
   });
   return [...bands, ...singles, ...means];
 };

@@ -9,7 +9,7 @@ page.foldedTable = function (summary, filled) {
     if (!details.open) return;
     const { caption, heads, rows } = filled();
     place.replaceChildren(page.element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-      page.element("table", {}, page.element("caption", {}, caption),
+      page.element("table", {}, page.caption(caption),
         page.element("thead", {}, page.element("tr", {}, ...heads.map((head) => page.element("th", { scope: "col" }, ...[head].flat())))),
         page.element("tbody", {}, ...rows.map((cells) => page.element("tr", {}, ...cells.map((cell, at) =>
           page.element(at ? "td" : "th", at ? { class: "value" } : { scope: "row" }, cell))))))));
@@ -27,14 +27,16 @@ page.curveValue = function (value, quantity) {
 page.meanValues = function (study, { arms, quantity }) {
   const shown = study.arms.map((arm, at) => ({ arm, band: arms.has(at) ? study.bands[at][quantity.key] : undefined }))
     .filter(({ band }) => band).map(({ arm, band }) => {
-      const { epochs, steps } = study.grids[band.grid];
-      return { arm, band, places: new Map(epochs.map((epoch, i) => [epoch, i])), steps };
+      const { epochs } = study.grids[band.grid];
+      return { arm, band, places: new Map(epochs.map((epoch, i) => [epoch, i])) };
     });
   const epochs = [...new Set(shown.flatMap(({ places }) => [...places.keys()]))].sort((a, b) => a - b);
-  const cell = ({ band, places }, epoch) => {
+  const cell = ({ arm, band, places }, epoch) => {
     const i = places.get(epoch);
     const text = (name) => page.curveValue(band[name][i], quantity);
-    return i === undefined || band.mean[i] === null ? "–" : `${text("mean")} [${text("low")}, ${text("high")}]`;
+    if (i === undefined || band.mean[i] === null) return "–";
+    return page.element("a", { href: page.link("runs", study.name, `${band.runs}/${arm.name}`) },
+      `${text("mean")} [${text("low")}, ${text("high")}]`);
   };
   const unit = quantity.percent ? ", %" : "";
   return {

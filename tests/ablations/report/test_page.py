@@ -137,7 +137,7 @@ def test_means_and_bands_are_those_of_the_statistics(open_page, made_up, written
         assert means[place] == pytest.approx(band.mean, rel=1e-4)
         assert bands[place] == pytest.approx([*band.high, *band.low[::-1]], rel=1e-4)
     caption = page.locator(".open figcaption").first
-    expect(caption).to_contain_text("its 95 % t interval at each epoch by itself")
+    expect(caption).to_contain_text("the 95 % t interval of that mean, at each epoch by itself")
     # They are of all runs, whatever single ones are drawn.
     page.locator(".open .seeds").get_by_label("1", exact=True).uncheck()
     expect(caption).to_contain_text("with a result, also of those not drawn")
@@ -154,7 +154,7 @@ def test_over_time_there_is_no_band(open_page, written: Path) -> None:
     assert len(traces(page, IS_BAND, "trace.x")) == 3
     page.get_by_label("Over").select_option("time")
     caption = page.locator(".open figcaption").first
-    expect(caption).to_contain_text("without a band, since no two runs share their times")
+    expect(caption).to_contain_text("No band over time, since no two runs share their times")
     assert traces(page, IS_BAND, "trace.x") == []
     (first, *_) = traces(page, IS_MEAN, "trace.x")
     assert first == sorted(first)
@@ -199,6 +199,8 @@ def test_what_a_chart_shows_is_there_as_numbers(open_page, written: Path) -> Non
     expect(numbers.locator("td").first).to_have_text(re.compile(r"^\d\d\.\d \[\d\d\.\d, \d\d\.\d\]$"))
     page.get_by_role("checkbox", name="a third").uncheck()
     expect(numbers.locator("thead th")).to_have_count(3)
+    numbers.locator("td a").first.click()
+    expect(page.locator("#title-set")).to_have_text("as it is: runs with a result")
     page = drawn(open_page(written, f"#/run/{COMPLETED}"))
     numbers = page.locator(".open .values")
     numbers.locator("summary").click()
@@ -415,7 +417,7 @@ def test_theme(open_page, written: Path) -> None:
     assert page.evaluate(axis) == "#e8eaed"
     page.get_by_role("button", name="Light theme").click()
     assert page.evaluate(ground) == "rgb(255, 255, 255)"
-    page.wait_for_function(f"{axis} === '#1b1f23'")
+    page.wait_for_function(f"() => {axis} === '#1b1f23'")
     page.reload()
     expect(page.get_by_role("button", name="Dark theme")).to_be_visible()  # it is kept
 
@@ -458,13 +460,67 @@ def test_print(open_page, written: Path) -> None:
     page = drawn(open_page(written, STUDY, theme="dark"))
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    page.wait_for_function("document.querySelector('.open .plot').layout.font.color === '#1b1f23'")
+    page.wait_for_function("() => document.querySelector('.open .plot').layout.font.color === '#1b1f23'")
     for hidden in (".top", "#theme", ".open .tools", ".open .choices input", ".open .seeds"):
         expect(page.locator(hidden).first).to_be_hidden()
     for heading in ("Claims", "Curves", "Table", "Confound audit", "Make it again", "Runs"):
         expect(page.locator(".open").get_by_role("heading", name=heading, exact=True)).to_be_visible()
     expect(page.locator(".open [data-list] tbody tr")).to_have_count(27)
     expect(page.locator(".open .plot")).to_be_visible()
+
+
+@pytest.mark.parametrize("address", [STUDY, f"#/run/{COMPLETED}"])
+def test_charts_fit_the_paper(open_page, written: Path, address: str) -> None:
+    page = drawn(open_page(written, address, width=1600))
+    page.set_viewport_size({"width": 700, "height": 1000})  # what an upright A4 has between its margins
+    page.emulate_media(media="print")
+    page.wait_for_function("() => document.querySelector('.open .plot').layout.width")
+    rights = page.evaluate(
+        """[...document.querySelectorAll('.open .plot .main-svg')]
+            .map((svg) => svg.getBoundingClientRect().right)"""
+    )
+    assert max(rights) <= 700
+    page.emulate_media(media="screen")
+    page.wait_for_function("() => !document.querySelector('.open .plot').layout.width")
+
+
+def test_bands_single_runs_and_means_switch(open_page, written: Path) -> None:
+    page = drawn(open_page(written, STUDY))
+    shown = page.locator(".open .layers")
+    caption = page.locator(".open figcaption").first
+    shown.get_by_label("95 % bands").uncheck()
+    expect(caption).not_to_contain_text("haded")
+    assert traces(page, IS_BAND, "trace.name") == []
+    assert page.evaluate("location.hash") == f"{STUDY}?show=runs,means"
+    shown.get_by_label("single runs").uncheck()
+    expect(caption).to_contain_text("0 of 27 runs")
+    assert len(traces(page, "true", "trace.name")) == 3
+    again = drawn(open_page(written, f"{STUDY}?show=bands"))
+    assert len(traces(again, "true", "trace.name")) == len(traces(again, IS_BAND, "trace.name")) == 3
+    expect(again.locator(".open .layers").get_by_label("means", exact=True)).not_to_be_checked()
+    expect(again.locator(".open figcaption").first).to_contain_text("Shaded, the 95 % t interval of the mean")
+
+
+def test_a_wide_band_does_not_flatten_the_curves(open_page, written: Path) -> None:
+    page = drawn(open_page(written, f"{STUDY}?arms=evil"))
+    low, high = page.evaluate("document.querySelector('.open .plot')._fullLayout.yaxis.range")
+    curves = [y for of_trace in traces(page, "trace.fill === undefined", "trace.y") for y in of_trace if y]
+    assert min(curves) - 0.1 * np.ptp(curves) < low < min(curves)
+    assert max(curves) < high < max(curves) + 0.1 * np.ptp(curves)
+    assert max(max(of_trace) for of_trace in traces(page, IS_BAND, "trace.y.slice(0, -1)")) > high
+
+
+def test_the_confounds_are_in_sight_on_a_laptop(open_page, written: Path) -> None:
+    page = drawn(open_page(written, STUDY, width=1280))
+    audit = page.locator(".open .scroll", has=page.locator("th", has_text="beyond the declared factor"))
+    assert audit.evaluate("(area) => area.scrollWidth <= area.clientWidth")
+
+
+def test_arms_of_the_configuration_differences_lead_to_their_runs(open_page, written: Path) -> None:
+    page = drawn(open_page(written, STUDY))
+    page.get_by_role("region", name="Settings in which the arms differ").locator("thead a").nth(1).click()
+    expect(page.locator("#title-set")).to_contain_text("every planned run")
+    expect(page.locator("#view-set tbody tr")).to_have_count(9)
 
 
 def test_without_scripts_claims_and_tables_are_there(browser, written: Path) -> None:
