@@ -10,7 +10,7 @@ page.runColumns = function (study) {
   return [
     { header: "run", text: (run) => run.id, cell: (run) => page.element("a", { href: page.link("run", run.id) },
       page.element("code", {}, run.id)) },
-    { header: "arm", text: (run) => study.arms[run.arm].label, cell: (run) => [page.swatch(study.arms[run.arm]),
+    { header: "arm", kind: "words", text: (run) => study.arms[run.arm].label, cell: (run) => [page.swatch(study.arms[run.arm]),
       ` ${study.arms[run.arm].label}`] },
     { header: "seed", text: (run) => `${run.seed}` },
     { header: "status", text: (run) => run.status, cell: (run) => [page.status(run)] },
@@ -38,8 +38,11 @@ page.listRuns = function (place, study, runs, query, keep) {
       found = keyed.map(([, run]) => run);
     }
     const shown = chosen.all ? found : found.slice(0, page.LISTED);
-    body.replaceChildren(...shown.map((run) => page.element("tr", {}, ...columns.map((column, at) => page.element(
-      at ? "td" : "th", at ? {} : { scope: "row" }, ...[column.cell ? column.cell(run) : column.text(run)].flat())))));
+    const cell = (run, column, at) => page.element(at ? "td" : "th",
+      at ? { class: column.kind ?? "value" } : { scope: "row" },
+      ...[column.cell ? column.cell(run) : column.text(run)].flat());
+    body.replaceChildren(...shown.map((run) => page.element("tr", {},
+      ...columns.map((column, at) => cell(run, column, at)))));
     counted.textContent = `${page.number(found.length)} of ${page.number(runs.length)} runs`;
     more.textContent = `Show all ${page.number(found.length)}`;
     more.hidden = shown.length === found.length;

@@ -11,9 +11,10 @@ page.X_AXES = {
     ofBand: (study, band) => band.seconds, differs: true }, // no two runs have the same seconds: no band
 };
 
-// Plotly reads some markup in texts; what stands in configurations is not to be read as such.
+// Plotly reads some markup in texts, and "%{x}" as a value; what stands in configurations is to be shown as it is.
 page.plain = function (text) {
-  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  const escaped = String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  return escaped.replaceAll("%{", "%\u2060{"); // a word joiner, which has no width
 };
 
 page.DASHES = ["solid", "dash", "dashdot", "dot"];

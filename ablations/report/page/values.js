@@ -8,11 +8,12 @@ page.foldedTable = function (summary, filled) {
   details.refill = () => {
     if (!details.open) return;
     const { caption, heads, rows } = filled();
+    const head = heads.map((text) => page.element("th", { scope: "col" }, ...[text].flat()));
+    const body = rows.map((cells) => page.element("tr", {}, ...cells.map((cell, at) =>
+      page.element(at ? "td" : "th", at ? { class: "value" } : { scope: "row" }, cell))));
     place.replaceChildren(page.element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-      page.element("table", {}, page.caption(caption),
-        page.element("thead", {}, page.element("tr", {}, ...heads.map((head) => page.element("th", { scope: "col" }, ...[head].flat())))),
-        page.element("tbody", {}, ...rows.map((cells) => page.element("tr", {}, ...cells.map((cell, at) =>
-          page.element(at ? "td" : "th", at ? { class: "value" } : { scope: "row" }, cell))))))));
+      page.element("table", {}, page.caption(caption), page.element("thead", {}, page.element("tr", {}, ...head)),
+        page.element("tbody", {}, ...body))));
   };
   return details;
 };

@@ -20,7 +20,7 @@ from ablations.studies.results import Arm, Study, StudyRun
 CHROMIUM = Path("/usr/bin/chromium")
 EVIL = "</script><img src=x onerror=alert(1)>"
 EPOCHS, STEPS = 4, 50
-ARMS = {"plain": "as it is", "evil": f"with {EVIL}", "third": "a third <b>arm</b>"}
+ARMS = {"plain": "as it is", "evil": f"with {EVIL}", "third": "a third <b>arm</b>, 5 %{x}"}
 
 SVG = """<?xml version="1.0"?>
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 20" width="40" height="20">

@@ -108,7 +108,7 @@ def test_hover_tells_arm_seed_step_and_value(open_page, written: Path) -> None:
     page.mouse.move(x - 30, y - 30)
     page.mouse.move(x, y, steps=4)
     hover = page.locator(".open .hoverlayer")
-    expect(hover).to_contain_text("a third <b>arm</b>")  # as it stands, not as markup
+    expect(hover).to_contain_text("a third <b>arm</b>, 5 %\u2060{x}")  # not read as markup, nor as a value
     expect(hover).to_contain_text("seed 3 (completed)")
     expect(hover).to_contain_text("step 150")
     expect(hover).to_contain_text(re.compile(r"validation top-1 \d\d\.\d+ %"))
