@@ -11,6 +11,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from ablations.runs.records import (
     RunDirectory,
     measured_diagnostics,
 )
+from ablations.sweeps.progress import RunProgress
 from ablations.terminal import command_line
 
 if TYPE_CHECKING:
@@ -74,7 +76,8 @@ def run(config: DictConfig) -> None:
             # Another process may have finished it while this one was on its way here.
             if held and directory.status() not in DONE:
                 directory.set_unreadable_aside()
-                record = train(configuration, directory, progress_bar=alone)
+                with RunProgress(configuration) if alone else nullcontext():
+                    record = train(configuration, directory)
     if record is None and directory.status() in DONE:
         record = directory.read()
     if alone:
@@ -98,7 +101,7 @@ def train_beside(configuration: RunConfiguration, directory: RunDirectory) -> No
     if directory.status() in DONE:  # torchrun and srun start every process
         return
     try:
-        record = train(configuration, directory, progress_bar=False, first=False)
+        record = train(configuration, directory, first=False)
     except KeyboardInterrupt:
         raise SystemExit(command_line.EXIT_INTERRUPTED) from None
     if record["status"] == FAILED:
@@ -106,15 +109,12 @@ def train_beside(configuration: RunConfiguration, directory: RunDirectory) -> No
         raise RunsFailed(f"process {rank} failed: {record['error'].strip().splitlines()[-1]}")
 
 
-def train(
-    configuration: RunConfiguration, directory: RunDirectory, *, progress_bar: bool, first: bool = True
-) -> dict[str, Any]:
+def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bool = True) -> dict[str, Any]:
     """Train and test from the last completed epoch on, and write the record; the caller holds the lock.
 
     Args:
         configuration: The run's.
         directory: Its directory.
-        progress_bar: Whether the terminal is this run's.
         first: Whether this is the first of its processes: the one that writes.
 
     Returns:
@@ -143,7 +143,6 @@ def train(
             configuration.resolved,
             callbacks=[recorder, *diagnostics],
             logger=logger,
-            progress_bar=progress_bar,
             folder=directory.path,
         )
         start_processes(trainer)

@@ -26,7 +26,7 @@ def framework_speed(configuration: RunConfiguration) -> float:
     directory = RunDirectory(configuration.results_dir, configuration.run_id)
     with directory.lock() as held:
         assert held
-        record = run.train(configuration, directory, progress_bar=False)
+        record = run.train(configuration, directory)
     assert record["status"] == "completed", record["error"]
     return record["steps_per_second"]
 

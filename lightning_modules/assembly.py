@@ -75,7 +75,6 @@ def make_trainer(
     *,
     callbacks: Sequence[Callback],
     logger: Logger | None,
-    progress_bar: bool,
     folder: Path,
 ) -> Trainer:
     """Make Lightning's trainer as every run uses it.
@@ -84,7 +83,6 @@ def make_trainer(
         config: The run's resolved configuration.
         callbacks: What listens, the record first of all; the recipe's averaging is added.
         logger: None logs nothing.
-        progress_bar: Whether the terminal is this run's.
         folder: Where Lightning would put what it writes by itself.
     """
     place, recipe = config["trainer"], config["recipe"]
@@ -107,7 +105,7 @@ def make_trainer(
         callbacks=[*callbacks, *added],
         num_sanity_val_steps=0,  # it would read validation before the first step for nothing
         deterministic="warn",  # what has no deterministic form on a GPU warns; the CPU has them all
-        enable_progress_bar=progress_bar,
+        enable_progress_bar=False,  # who started the run shows how it goes on
         enable_model_summary=False,
         default_root_dir=folder,
     )

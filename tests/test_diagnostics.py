@@ -41,7 +41,7 @@ def carried_out(configuration: RunConfiguration) -> dict[str, Any]:
     directory = directory_of(configuration)
     assert directory.status() == "missing"
     with directory.lock():
-        run.train(configuration, directory, progress_bar=False)
+        run.train(configuration, directory)
     assert directory.status() == "completed"
     record = directory.read()
     assert record is not None
@@ -88,7 +88,7 @@ def test_a_diverged_run_keeps_what_led_to_it(configure) -> None:
     diverging = configure("diagnostics=all", "recipe.optimizer.lr=1e30", "seed=1")
     directory = directory_of(diverging)
     with directory.lock():
-        record = run.train(diverging, directory, progress_bar=False)
+        record = run.train(diverging, directory)
     assert record["status"] == directory.status() == "diverged"
     steps = {row["step"] for row in directory.diagnostic_rows() or [] if row["diagnostic"] == "gradient_norm"}
     assert steps == set(range(1, record["diverged_at_step"] + 1))

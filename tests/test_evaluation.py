@@ -46,7 +46,7 @@ def carried_out(configuration: RunConfiguration) -> RunDirectory:
     check_run(configuration)
     directory = directory_of(configuration)
     with directory.lock():
-        run.train(configuration, directory, progress_bar=False)
+        run.train(configuration, directory)
     return directory
 
 

@@ -217,9 +217,7 @@ def _check_trainer(run: RunConfiguration) -> None:
 
     environment.quieten()
     config = run.resolved
-    make = partial(
-        make_trainer, config, callbacks=[], logger=None, progress_bar=False, folder=run.results_dir
-    )
+    make = partial(make_trainer, config, callbacks=[], logger=None, folder=run.results_dir)
     try:
         with warnings.catch_warnings(action="ignore"):  # the run itself warns
             trainer = explained("trainer", make)

@@ -1,6 +1,6 @@
-"""Shows how a sweep goes on: a live table in a terminal, a line per finished run elsewhere.
+"""Shows how runs go on: a live table in a terminal, elsewhere lines as they finish.
 
-It reads what the runs write, so it is the same for every launcher.
+It reads what the runs write, so it is the same for every launcher, and for `python run.py` without one.
 """
 
 import threading
@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ablations.runs.configuration import RunConfiguration
 from ablations.runs.records import DONE, FAILED, RUNNING
 from ablations.studies.planning import PlannedRun
 from ablations.sweeps.watch import RunWatch
@@ -65,7 +66,7 @@ class SweepProgress:
 
     def __enter__(self) -> Self:
         if self._open:
-            self.tell(f"{len(self._open)} of {self._total} runs are to be trained")
+            self._tell_start()
             if self._drawing:
                 self._draw(self._drawing)
         self._thread.start()
@@ -93,8 +94,14 @@ class SweepProgress:
         parts: list[RenderableType] = [table] if running else []
         if len(running) > rows:
             parts.append(Text(f"and {len(running) - rows} more running", "dim"))
-        statuses = self._done + Counter(watch.status for watch in self._open)
-        return Group(*parts, self._bar(), counts(statuses))
+        return Group(*parts, self._bar(), *self._standing())
+
+    def _tell_start(self) -> None:
+        self.tell(f"{len(self._open)} of {self._total} runs are to be trained")
+
+    def _standing(self) -> Sequence[Text]:
+        """How all runs stand."""
+        return [counts(self._done + Counter(watch.status for watch in self._open))]
 
     def _draw(self, drawing: Drawing) -> None:
         self._contexts.enter_context(drawing)
@@ -126,41 +133,76 @@ class SweepProgress:
                 self._done[watch.status] += 1
                 self._epochs_of_finished += watch.run.epochs
                 assert watch.record is not None
-                finished = f"[{self._done.total()}/{self._total}]"
-                left = self._time_left()
-                self._tell_outcome(finished, watch, watch.record, f", about {left} left" if left else "")
+                # A table says how much time is left.
+                self._tell_outcome(watch, watch.record, "" if self._live else self._about_left())
             elif (failed_at := _failed_at(watch)) != self._failures[watch.run.run_id]:
                 self._failures[watch.run.run_id] = failed_at
                 if watch.record is not None and failed_at is not None:
-                    self._tell_outcome(f"[{self._done.total()}/{self._total}]", watch, watch.record, "")
+                    self._tell_outcome(watch, watch.record)
         if self._live and self._drawing:
             self._drawing.measure()
             self._live.refresh()
 
-    def _tell_outcome(self, finished: str, watch: RunWatch, record: dict[str, Any], left: str) -> None:
+    def _tell_outcome(self, watch: RunWatch, record: dict[str, Any], left: str = "") -> None:
+        finished = f"[{self._done.total()}/{self._total}]"
         self.tell(f"{finished} {watch.run.arm} seed {watch.run.seed} {outcome(record)}{left}")
 
     def _bar(self) -> Table:
-        epochs, left = self._epochs_trained(), self._time_left()
+        epochs = self._epochs_trained()
         words = f"{epochs}/{self._epochs} epochs, {duration(time.monotonic() - self._start)} passed"
         line = Table.grid(padding=(0, 1))
         line.add_column()
         line.add_column(no_wrap=True, overflow="ellipsis")
         bar = ProgressBar(self._epochs, epochs, width=max(10, min(30, self.console.width - 60)))
-        line.add_row(bar, f"{words}, about {left} left" if left else words)
+        line.add_row(bar, words + self._about_left())
         return line
 
     def _epochs_trained(self) -> int:
         """Of the runs that were open at the start."""
         return self._epochs_of_finished + sum(watch.epochs for watch in self._open)
 
+    def _about_left(self) -> str:
+        left = self._time_left()
+        return f", about {left} left" if left else ""
+
     def _time_left(self) -> str:
         """From the epochs trained since the start; empty before the first."""
         epochs = self._epochs_trained()
+        # One that could not go on where it was has started over.
+        self._epochs_at_start = min(self._epochs_at_start, epochs)
         trained = epochs - self._epochs_at_start
         if trained <= 0 or epochs == self._epochs:
             return ""
         return duration((time.monotonic() - self._start) / trained * (self._epochs - epochs))
+
+
+class RunProgress(SweepProgress):
+    """The same for the one run of `python run.py`, which says itself how it ended.
+
+    Where there is no terminal it is a line per epoch.
+
+    Args:
+        configuration: The run's.
+    """
+
+    def __init__(self, configuration: RunConfiguration) -> None:
+        super().__init__([PlannedRun(configuration.arm_name, (), configuration, group="")])
+        self._epochs_told = self._epochs_at_start
+
+    def _tell_start(self) -> None:
+        pass
+
+    def _standing(self) -> Sequence[Text]:
+        return []
+
+    def _look(self) -> None:
+        super()._look()
+        if self._live is None and self._open and self._epochs_trained() != self._epochs_told:
+            self._epochs_told = self._epochs_trained()
+            self.tell(f"{self._open[0].state().line()}{self._about_left()}")
+
+    def _tell_outcome(self, watch: RunWatch, record: dict[str, Any], left: str = "") -> None:
+        pass
 
 
 def _failed_at(watch: RunWatch) -> str | None:

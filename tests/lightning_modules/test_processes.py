@@ -83,7 +83,6 @@ def fit(tmp_path, make_classifier, tiny_data):
             {"trainer": place, "recipe": recipe, "train": True},
             callbacks=[recorder, seen],
             logger=None,
-            progress_bar=False,
             folder=tmp_path,
         )
         start_processes(trainer)

@@ -18,7 +18,7 @@ from rich.console import Console
 from ablations.runs.records import RunDirectory
 from ablations.studies.planning import PlannedRun, plan_study
 from ablations.sweeps import progress as progress_module
-from ablations.sweeps.progress import SweepProgress
+from ablations.sweeps.progress import RunProgress, SweepProgress
 from ablations.sweeps.watch import RunWatch
 from ablations.terminal.screen import can_draw
 
@@ -132,6 +132,50 @@ def test_nothing_to_do_is_nothing_to_show(runs, write_run, capsys: pytest.Captur
     assert capsys.readouterr().out == ""
 
 
+def test_above_a_table_a_line_says_no_time_left(
+    runs, write_run, clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = SweepProgress(runs)
+    monkeypatch.setattr(progress, "_live", object())
+    clock.now += 60
+    write_run(runs[0].configuration)
+    progress._look()
+    line = capsys.readouterr().out
+    assert line == "[1/4] residual seed 0 completed: validation top-1 50.0%, test top-1 40.0%\n"
+
+
+def test_a_run_alone_is_a_line_per_epoch_from_where_it_goes_on(
+    runs, write_run, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configuration = runs[0].configuration
+    write_run(configuration, "running", epochs=2)  # interrupted
+    with RunProgress(configuration) as progress, runs[0].directory.lock():
+        progress._look()
+        assert capsys.readouterr().out == ""  # of what was done before
+        clock.now += 20
+        write_run(configuration, "running", epochs=3)
+        progress._look()
+        progress._look()
+        # One epoch in 20 s, 3 are left.
+        assert capsys.readouterr().out == (
+            "epoch 3/6, validation top-1 50.0%, 376 steps/s, about 1 min 00 s left\n"
+        )
+        write_run(configuration)
+    assert capsys.readouterr().out == ""  # run.py says how it ended
+
+
+def test_a_run_that_starts_over_has_an_estimate(runs, write_run, clock: Clock) -> None:
+    write_run(runs[0].configuration, "running", epochs=4)  # on another device
+    progress = RunProgress(runs[0].configuration)
+    with runs[0].directory.lock():
+        write_run(runs[0].configuration, "running", epochs=1)
+        progress._look()
+        clock.now += 10
+        write_run(runs[0].configuration, "running", epochs=2)
+        progress._look()
+        assert progress._time_left() == "40 s"
+
+
 def test_lines_are_neither_wrapped_nor_taken_for_markup(capsys: pytest.CaptureFixture[str]) -> None:
     line = f"[bold]records[/bold]: /a/[long]/{'path/' * 40}"
     SweepProgress([]).tell(line)
@@ -179,6 +223,18 @@ def test_rows_are_bounded_by_the_height_of_the_terminal(runs, write_run) -> None
     assert [line.split()[0] for line in lines[2:5]] == ["residual", "residual", "non_residual"]
     assert lines[5] == "and 1 more running"
     assert lines[-1] == "0 of 4 completed, 4 running"
+
+
+def test_a_run_alone_has_its_row_and_no_count_of_one(runs, write_run) -> None:
+    progress = RunProgress(runs[0].configuration)
+    write_run(runs[0].configuration, "running", epochs=2)
+    with runs[0].directory.lock():
+        progress._look()
+        lines = rendered(progress, 80)
+    assert lines[0].split() == ["arm", "seed", "epoch", "validation", "steps/s", "time", "left"]
+    assert lines[2].split()[:6] == ["default", "0", "2/6", "top-1", "50.0%", "376"]
+    assert re.fullmatch(r".* 2/6 epochs, \d+ s passed, about .* left", lines[3])
+    assert len(lines) == 4
 
 
 def test_epochs_of_before_a_run_started_over_do_not_count(runs, write_run) -> None:
