@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -84,7 +84,8 @@ class SweepProgress:
 
     def tell(self, line: str) -> None:
         """Print a line as it is, above the table where there is one."""
-        self.console.print(line, markup=False, soft_wrap=True)
+        with self._drawing.alone if self._drawing else nullcontext():
+            self.console.print(line, markup=False, soft_wrap=True)
 
     def view(self) -> RenderableType:
         """The table: a row per running run, as many as there is room for, and how all stand."""
@@ -113,7 +114,7 @@ class SweepProgress:
             redirect_stdout=False,  # `Drawing` sees to these, also in other processes
             redirect_stderr=False,
         )
-        self._contexts.enter_context(self._live)
+        self._contexts.enter_context(drawing.live(self._live))
         drawing.console.show_cursor(True)  # or it would be lost where this process is killed
         self._live.refresh()
 
@@ -140,8 +141,9 @@ class SweepProgress:
                 if watch.record is not None and failed_at is not None:
                     self._tell_outcome(watch, watch.record)
         if self._live and self._drawing:
-            self._drawing.measure()
-            self._live.refresh()
+            with self._drawing.alone:
+                self._drawing.measure()
+                self._live.refresh()
 
     def _tell_outcome(self, watch: RunWatch, record: dict[str, Any], left: str = "") -> None:
         finished = f"[{self._done.total()}/{self._total}]"

@@ -8,11 +8,13 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 OUTPUT_AND_ERROR = (1, 2)
@@ -85,11 +87,14 @@ class Drawing:
 
     Attributes:
         console: Draws in the terminal.
+        alone: Held by who draws or writes: rich's threads are not kept apart while a `Live` ends, and a line
+            that comes then would stand in what is being erased.
     """
 
     def __init__(self) -> None:
         self._terminal = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding)
         self.console = Console(file=self._terminal, highlight=False)
+        self.alone = threading.RLock()
         self._saved: dict[int, int] = {}
 
     def __enter__(self) -> Self:
@@ -122,5 +127,17 @@ class Drawing:
         size = os.get_terminal_size(self._terminal.fileno())
         self.console.size = (size.columns or 80, size.lines or 25)  # a terminal may not know
 
+    @contextmanager
+    def live(self, live: Live) -> Iterator[None]:
+        """A context in which something is drawn anew and anew, and then taken away."""
+        with self.alone:
+            live.start()
+        try:
+            yield
+        finally:
+            with self.alone:
+                live.stop()
+
     def _show(self, line: str) -> None:
-        self.console.print(Text.from_ansi(line), soft_wrap=True)
+        with self.alone:
+            self.console.print(Text.from_ansi(line), soft_wrap=True)

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from ablations.studies.planning import PlannedRun, plan_study
 from ablations.sweeps import progress as progress_module
 from ablations.sweeps.progress import RunProgress, SweepProgress
 from ablations.sweeps.watch import RunWatch
-from ablations.terminal.screen import can_draw
+from ablations.terminal.screen import Drawing, can_draw
 
 
 class Clock:
@@ -300,6 +301,29 @@ def test_a_terminal_is_drawn_in_whatever_others_write_and_left_clean(
     after = text[text.rindex("\x1b[?25h") :]
     assert "some_arm seed" not in after
     assert ("KeyboardInterrupt" in after) == interrupted  # on the terminal, not in the pipe
+
+
+def test_nobody_writes_while_the_drawing_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    free: list[bool] = []
+
+    def look() -> None:
+        free.append(drawing.alone.acquire(blocking=False))
+
+    def in_another_thread() -> None:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+
+    with os.fdopen(theirs, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        drawing = Drawing()
+    monkeypatch.undo()
+    with drawing.live(SimpleNamespace(start=in_another_thread, stop=in_another_thread)):
+        pass
+    drawing.console.file.close()
+    os.close(ours)
+    assert free == [False, False]
 
 
 def test_no_terminal_and_a_dumb_one_get_lines(monkeypatch: pytest.MonkeyPatch) -> None:
