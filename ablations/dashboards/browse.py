@@ -1,8 +1,9 @@
-"""The offline runs in the terminal: `wandb leet` on a folder of links whose names say study, arm and seed.
+"""The offline runs in the terminal: `wandb leet` on a folder of links whose names say arm, seed and study.
 
-leet lists folders by name, knows no groups and shows some thirty characters of a name. It takes a folder
+leet lists folders by name, knows no groups and cuts a name after some thirty characters. It takes a folder
 whose name begins with `run-`, and finds what W&B wrote by the end of the name, `run-YYYYMMDD_HHMMSS-ID`. So a
-link is `run-STUDY ARM sSEED offline-run-YYYYMMDD_HHMMSS-ID`: by name, the runs of an arm stand together.
+link is `run-ARM sSEED STUDY   offline-run-YYYYMMDD_HHMMSS-ID`: by name, the runs of an arm stand together,
+what tells them apart comes first, and spaces keep what a person has no use for behind the cut.
 """
 
 import os
@@ -21,16 +22,12 @@ from ablations.dashboards.links import (
 )
 from ablations.dashboards.place import Place
 from ablations.errors import UserError
+from ablations.runs.configuration import RunConfiguration
 from ablations.studies.results import Study, StudyRun
 
 LEET = (sys.executable, "-m", "wandb", "leet")
-SHOWN = 27
-"""Characters of a name that leet shows after `run-`, in a terminal of 120 columns and more."""
-SHORTEST = 3
-"""Characters that a study keeps."""
-
-OTHERS = "other"
-"""What runs are called that no study or sweep asked for."""
+SHOWN = 60
+"""Characters of a name that leet shows after `run-`, in the widest terminal: 27 at 100 columns, 47 at 160."""
 
 
 def link_runs(
@@ -72,39 +69,30 @@ def link_names(
     """The offline run per link's name."""
     names = names_of_runs(studies)
     many = with_others or len(studies) > 1
-    short = {study.name: shown_study(study) for study, _ in studies}
     links = {}
     for run in offline_runs(place.folder):
         if run.wandb_id in names:
             for study, arm, seed in names[run.wandb_id]:
-                text = f"{short[study]} {arm} s{seed}" if many else f"{arm} seed={seed}"
+                text = f"{arm} s{seed} {study}" if many else f"{arm} seed={seed}"
                 links[_link(text, run)] = run
         elif with_others:
             links[_link(_other(run, place.results_dir), run)] = run
     return links
 
 
-def shown_study(study: Study) -> str:
-    """A study's name, cut so that its longest arm and its seeds still show."""
-    seed = len(str(max(study.seeds, default=0)))
-    room = SHOWN - len("  s") - seed - max(len(arm.name) for arm in study.arms)
-    room = max(room, SHORTEST)
-    return study.name if len(study.name) <= room else study.name[: room - 1] + "…"
-
-
 def _other(run: OfflineRun, results_dir: Path) -> str:
     record = readable(directory_of(run.wandb_id, results_dir))
     if record is None:
-        return run.wandb_id if run.wandb_id.startswith("summary-") else f"{OTHERS} {run.wandb_id}"
+        return run.wandb_id
     logger = record["config"].get("logger") or {}
-    words = [str(logger[key]) for key in ("group", "job_type") if logger.get(key)]
-    return " ".join([*(words or [OTHERS, run.wandb_id]), f"s{record['seed']}"])
+    arm = logger.get("job_type") or RunConfiguration(record["config"], record["choices"]).arm_name
+    return " ".join([f"{arm} s{record['seed']}", *filter(None, [logger.get("group")])])
 
 
 def _link(text: str, run: OfflineRun) -> str:
     room = 250 - len(f"run- {run.folder.name}".encode())  # a name ends at 255 bytes
     text = re.sub(r"[/\0\s]+", " ", text).encode()[:room].decode(errors="ignore")
-    return f"run-{text} {run.folder.name}"
+    return f"run-{text:{min(SHOWN, room)}} {run.folder.name}"
 
 
 def require_terminal() -> None:

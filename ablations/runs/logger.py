@@ -12,16 +12,16 @@ def make_logger(configuration: RunConfiguration, record: Mapping[str, Any]) -> T
     options = configuration.resolved["logger"]
     if options["backend"] is None:
         return None
-    choices, arm = configuration.choices, configuration.arm_name
+    choices, arm = configuration.choices, options["job_type"] or configuration.arm_name
     return TolerantWandbLogger(
         mode=options["mode"],
         entity=options["entity"],
         project=options["project"],
         folder=options["dir"],
         run_id=record["wandb_run_id"],
-        name=f"{choices['model']} {arm} seed={configuration.seed}",
+        name=f"{arm} seed={configuration.seed}",  # what tells runs apart comes first: lists cut names
         group=options["group"],
-        job_type=options["job_type"] or arm,
+        job_type=arm,
         tags=[*(f"{group}={option}" for group, option in choices.items()), f"seed={configuration.seed}"],
         config=configuration.resolved,
     )
