@@ -5,7 +5,7 @@
 
 import sys
 
-from ablations.commands import COMMANDS, TABLES
+from ablations.commands import COMMANDS, TABLES, two_columns
 from ablations.terminal.command_line import exit_code_of
 
 
@@ -20,8 +20,7 @@ def main() -> int:
     name = next((word for word in arguments if word in COMMANDS), None)
     if name is not None:
         arguments.remove(name)
-    width = max(map(len, COMMANDS)) + 2
-    every = "\n".join(f"  {name:{width}}{command.help}" for name, command in COMMANDS.items())
+    every = two_columns({f"  {name}": command.help for name, command in COMMANDS.items()})
     command = COMMANDS[name or TABLES]
     epilog = f"\ncommands, each with a --help of its own:\n{every}\n" if name is None else ""
     parser = command.parser(name or TABLES, epilog)

@@ -7,6 +7,7 @@ parsed words. Imports stand in the functions, so that a command does not wait fo
 import argparse
 import os
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 TABLES = "tables"
 """The command that is meant where none is named."""
+
+HELP_WIDTH = 79
+"""Of a help's lines, for a terminal of 80 columns."""
 
 OVERRIDES_HELP = "as run.py takes them beside a study; results_dir=FOLDER reads other results"
 
@@ -68,19 +72,27 @@ class Command:
             name: Its name in `COMMANDS`.
             epilog: What its help says below the examples.
         """
-        width = max(map(len, self.examples)) + 2
-        examples = "\n".join(
-            f"  python -m ablations {words:{width}} {what}".rstrip() for words, what in self.examples.items()
-        )
+        called = {f"  python -m ablations {words}".rstrip(): what for words, what in self.examples.items()}
         parser = Parser(
             prog="python -m ablations" if name == TABLES else f"python -m ablations {name}",
-            description=self.help,
-            epilog=f"examples:\n{examples}\n{epilog}",
+            description=textwrap.fill(self.help, HELP_WIDTH),
+            epilog=f"examples:\n{two_columns(called)}\n{epilog}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.add_argument("words", nargs="*", metavar=self.words, help=OVERRIDES_HELP)
         self.add_options(parser)
         return parser
+
+
+def two_columns(lines: Mapping[str, str]) -> str:
+    """Words and beside them what they do; below them where the longest leaves no room."""
+    width = max(map(len, lines)) + 2
+    if width > HELP_WIDTH // 2:
+        return "\n".join(f"{words}\n      {what}" if what else words for words, what in lines.items())
+    return "\n".join(
+        textwrap.fill(f"{words:{width}}{what}", HELP_WIDTH, subsequent_indent=" " * width)
+        for words, what in lines.items()
+    )
 
 
 def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -465,7 +477,7 @@ COMMANDS: Mapping[str, Command] = {
         upload_runs,
     ),
     "browse": Command(
-        "W&B's offline runs in the terminal, named by study, arm and seed.",
+        "W&B's offline runs in the terminal, named by arm, seed and study.",
         STUDY_WORDS,
         {"browse": "every run", "browse residual": "the runs of one study"},
         browse_runs,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
+from rich.console import RenderableType
 
 from ablations.evidence.mechanism import measured_of, write_mechanism_tables
 from ablations.figures.factorial import write_factorial_figure
@@ -28,7 +28,7 @@ class Outputs:
 
     tables: list[Path]
     figures: list[Path]
-    shown: Table
+    shown: RenderableType
 
 
 def write_study(study: Study, runs: Sequence[StudyRun], results_dir: Path) -> Outputs:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 from hydra.utils import instantiate
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.errors import UserError
@@ -44,6 +44,7 @@ from ablations.sizes.training_step import (
 )
 from ablations.studies.planning import compose_runs, hydra_configuration
 from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
+from ablations.terminal.tables import Section, headed_table
 from lightning_modules.initialization import initialize
 from lightning_modules.validation import require_integer, require_one_of
 
@@ -367,7 +368,7 @@ def measure(
     ], batch_size
 
 
-def benchmark(words: Sequence[str]) -> tuple[Table, list[Path]]:
+def benchmark(words: Sequence[str]) -> tuple[RenderableType, list[Path]]:
     """Measure, and write the table.
 
     Args:
@@ -494,13 +495,21 @@ def _with_spread(row: pd.Series, name: str) -> str:
     return f"{middle} [{low}, {high}]"
 
 
-def _console_table(readable: pd.DataFrame, subtitle: str) -> Table:
-    table = Table(title=TITLE, caption=Text(subtitle), title_justify="left", caption_justify="left")
-    for header in readable.columns:
-        table.add_column(header.replace("paper: ", "paper:\n"), overflow="fold")
-    for row in readable.itertuples(index=False):
-        table.add_row(*map(Text, row))  # Text, because rich reads "[...]" as markup
-    return table
+def _console_table(readable: pd.DataFrame, subtitle: str) -> RenderableType:
+    """For a terminal of 80 columns: the paper's values stand in the heading, ranges below a median."""
+    of_network = ("network", "memory order", "precision")
+    of_paper = [name for name in readable.columns if name.startswith("paper: ")]
+    measured = [name for name in readable.columns if name not in (*of_network, *of_paper)]
+    sections = []
+    for _, row in readable.iterrows():
+        printed = [
+            f"{name.removeprefix('paper: ')} {row[name]}" for name in of_paper if row[name] != NO_VALUE
+        ]
+        words = ", ".join(row[name] for name in of_network)
+        words += f" (paper: {', '.join(printed)})" if printed else ""
+        sections.append(Section(Text(words, "bold"), [[row[name].replace(" [", "\n[") for name in measured]]))
+    headers = [name.replace(" to ", "\nto ").replace(", ", ",\n") for name in measured]
+    return headed_table(TITLE, headers, sections, subtitle)
 
 
 def _scale(options: Options, batch_size: int) -> str:

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.evidence.audit import Audit, audit_columns, audit_notes, audit_panel, audit_study
 from ablations.evidence.interaction import interaction_notes, interaction_panel, interaction_table
 from ablations.files import write_atomically
-from ablations.runs.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING
+from ablations.runs.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING, STATUSES
 from ablations.statistics.paired import (
     EXACT_PAIRS,
     RANDOM_FLIPS,
@@ -44,6 +43,8 @@ from ablations.studies.results import (
 )
 from ablations.table_files import NO_VALUE, csv_text, latex_page, markdown_page, provenance, write_table_files
 from ablations.tables.tuning import tuning_notes
+from ablations.terminal.run_tables import counts
+from ablations.terminal.tables import Section, headed_table
 
 SEEDS_NAMED = 20  # in a note; of a thousand it would fill pages
 COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
@@ -140,47 +141,41 @@ def study_subtitle(study: Study) -> str:
     return f"{study.scale}. {study.source}."
 
 
-def console_table(study: Study, runs: Sequence[StudyRun]) -> Table:
-    """The study's main numbers for a terminal of 100 columns."""
+def console_table(study: Study, runs: Sequence[StudyRun]) -> RenderableType:
+    """The study's main numbers for a terminal of 80 columns."""
     return _console_table(study, study_table(study, runs))
 
 
-def _console_table(study: Study, table: pd.DataFrame) -> Table:
+def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:
     readable = _readable(study, table)
     label, target = METRICS[study.metric].label, _target_header(study)
     columns = {
-        "completed / planned": "runs",
         f"validation {label}, %": f"val {label}\n%",
         f"test {label}, %": f"test {label}\n%",
         "difference validation, pp": "diff. val\npp",
         "difference test, pp": "diff. test\npp",
         target: target.replace(" to", "\nto").removesuffix(" (reached)"),
     }
-    columns |= {
-        f"paper, {METRICS[name].label}": f"paper\n{METRICS[name].label}" for name in _printed_metrics(study)
-    }
-    shown = Table(
-        title=Text(study.title),
-        caption=Text(study.scale),
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    shown.add_column("arm", overflow="fold")
-    for header in columns.values():
-        shown.add_column(header, no_wrap=True)
-    for _, row in readable.iterrows():
-        # Intervals and p on lines of their own; Text, because rich reads "[...]" as markup.
+    sections = []
+    for (_, row), (_, numbers) in zip(readable.iterrows(), table.iterrows(), strict=True):
+        # Intervals and p on lines of their own.
         cells = [re.sub(r" (?=\[|p [=<]|\()", "\n", row[name]) for name in columns]
-        if row["diverged"] not in ("0", NO_VALUE):
-            cells[0] += f"\n{row['diverged']} div."
-        arm = row["arm"]
-        if "compared with" in row and row["compared with"] != NO_VALUE:
-            arm += f"\n(to {row['compared with']})"
-        shown.add_row(*map(Text, [arm, *cells]), end_section=True)
-    return shown
+        planned = not pd.isna(numbers["n_planned"])  # not of the paper alone
+        sections.append(Section(_heading(study, row, numbers), [cells] if planned else []))
+    return headed_table(study.title, list(columns.values()), sections, study.scale)
+
+
+def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:
+    """An arm, what it is compared with where that is not the baseline, its runs, the paper's values."""
+    words = [row["arm"]]
+    if "compared with" in row and row["compared with"] != NO_VALUE:
+        words[0] += f" (to {row['compared with']})"
+    if not pd.isna(numbers["n_planned"]):
+        words.append(counts({status: numbers[f"n_{status}"] for status in STATUSES}).plain)
+    for name in _printed_metrics(study):
+        if (printed := row[f"paper, {METRICS[name].label}"]) != NO_VALUE:
+            words.append(f"paper's {METRICS[name].label} {printed}")
+    return Text.assemble((f"{words[0]}: ", "bold"), ", ".join(words[1:]))
 
 
 def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
@@ -197,7 +192,7 @@ def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
     return write_and_show(study, runs, folder)[0]
 
 
-def write_and_show(study: Study, runs: Sequence[StudyRun], folder: Path) -> tuple[list[Path], Table]:
+def write_and_show(study: Study, runs: Sequence[StudyRun], folder: Path) -> tuple[list[Path], RenderableType]:
     """`write_tables` and `console_table`, from one reading of the runs."""
     table, panels, notes = study_contents(study, runs)
     interaction = csv_text(interaction_table(study, outcomes(study, runs))) if study.design else None

@@ -6,30 +6,51 @@ provenance. A file of recorded verdicts is YAML, `id: verdict`, one claim a line
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.errors import UserError, VerdictsDiffer
 from ablations.evidence.benchmark_verdicts import SETTING
 from ablations.evidence.claims import BENCHMARK, LOWER, NO_DIFFERENCE, PARAMETERS, STEPS_PER_SECOND
 from ablations.evidence.contrasts import AREA, STEPS_TO_TARGET
-from ablations.evidence.verdicts import ALPHA, MIN_PAIRS, UNDECIDED, VERDICTS, Compared, Verdict
+from ablations.evidence.verdicts import (
+    ALPHA,
+    CONTRADICTED,
+    HOLDS,
+    MIN_PAIRS,
+    NOT_TESTABLE,
+    UNDECIDED,
+    VERDICTS,
+    Compared,
+    Verdict,
+)
 from ablations.files import write_atomically
 from ablations.runs.records import DONE, METRIC_LABELS
 from ablations.statistics.paired import EXACT_PAIRS
 from ablations.studies.results import Study, StudyRun
 from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
 from ablations.tables.study import one_decimal
+from ablations.terminal.tables import Section, headed_table
 
 TITLE = "Claims and verdicts"
 FILE_NAME = "verdicts"
+STYLES = {HOLDS: "green", CONTRADICTED: "red", UNDECIDED: "yellow", NOT_TESTABLE: "dim"}
+"""Colour of a verdict, beside the word that says it."""
+
+SHORT_LABELS = {"area under validation curve": "area under curve"}
+"""Quantities as a terminal has room for."""
+
+CONSOLE_NOTE = (
+    "difference: mean and corrected interval, in percentage points (pp); steps to target in % of the "
+    "planned steps, parameters and steps/second in % of the control's"
+)
 INTEGERS = ("n_pairs", "n_missing", "n_diverged", "seeds_needed")
 
 
@@ -138,31 +159,34 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def console_table(verdicts: Sequence[Verdict]) -> Table:
-    """The verdicts for a terminal, a line per comparison."""
-    table = Table(title=TITLE, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for header in ("claim", "verdict", "comparison", "difference", "n", "p (t)", "to decide"):
-        table.add_column(header, overflow="fold", justify="right" if header == "n" else "left")
-    for verdict in verdicts:
-        after = verdict.reason if not verdict.comparisons else to_decide(verdict)
-        for place, one in enumerate(verdict.comparisons or (None,)):
-            first = place == 0
-            table.add_row(
-                *map(
-                    Text,  # because rich reads "[...]" as markup
-                    (
-                        verdict.claim.id if first else "",
-                        verdict.verdict if first else "",
-                        f"{one.comparison.label}, {metric_label(one.comparison.metric)}" if one else NO_VALUE,
-                        difference(one) if one else NO_VALUE,
-                        str(one.n) if one else NO_VALUE,
-                        shown_p(one.p) if one else NO_VALUE,
-                        after if first else "",
-                    ),
-                ),
-                end_section=place == max(len(verdict.comparisons), 1) - 1,
-            )
-    return table
+def console_table(verdicts: Sequence[Verdict]) -> RenderableType:
+    """The verdicts for a terminal of 80 columns: a line per claim, and one per comparison below it."""
+    counted = Counter(verdict.verdict for verdict in verdicts)
+    words = {HOLDS: "hold"} if counted[HOLDS] != 1 else {}
+    parts = [Text(f"{counted[HOLDS]} of {len(verdicts)} {words.get(HOLDS, HOLDS)}", STYLES[HOLDS])]
+    others = [verdict for verdict in VERDICTS if verdict != HOLDS and counted[verdict]]
+    parts += [Text(f"{counted[verdict]} {verdict}", STYLES[verdict]) for verdict in others]
+    return headed_table(
+        Text.assemble("Claims: ", Text(", ").join(parts)),
+        ("claimed", "difference", "n", "between"),
+        [_section(verdict) for verdict in verdicts],
+        CONSOLE_NOTE if any(verdict.comparisons for verdict in verdicts) else "",
+    )
+
+
+def _section(verdict: Verdict) -> Section:
+    heading = Text.assemble((f"{verdict.claim.id}: ", "bold"), (verdict.verdict, STYLES[verdict.verdict]))
+    if (needed := to_decide(verdict)) != NO_VALUE:
+        heading.append(f"; to decide: {needed}")
+    rows = []
+    for one in verdict.comparisons:
+        label = metric_label(one.comparison.metric)
+        what = one.comparison.direction
+        if what == NO_DIFFERENCE:
+            what = f"within {100 * one.comparison.margin:g}"
+        seen = difference(one).removesuffix(" of the steps")
+        rows.append((f"{SHORT_LABELS.get(label, label)} {what}", seen, str(one.n), one.comparison.label))
+    return Section(heading, rows, verdict.reason)
 
 
 def metric_label(metric: str) -> str:

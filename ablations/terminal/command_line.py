@@ -32,7 +32,7 @@ from ablations.runs.records import (
 from ablations.terminal.run_tables import measured
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -74,7 +74,7 @@ def config_groups() -> str:
     for group in group_names():
         if group not in chosen_by_others:
             options = ", ".join(sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml")))
-            paragraphs.append(textwrap.fill(f"{group}: {options}", 100, subsequent_indent="    "))
+            paragraphs.append(textwrap.fill(f"{group}: {options}", 79, subsequent_indent="    "))
     return "\n".join(paragraphs)
 
 
@@ -178,7 +178,7 @@ def outcome(record: Mapping[str, Any]) -> str:
     return f"failed: {record['error'].strip().splitlines()[-1]}"
 
 
-def print_table(table: "Table") -> None:
+def print_table(table: "RenderableType") -> None:
     """Print a table, as wide as it is where the output is no terminal."""
     from rich.console import Console
 

@@ -244,7 +244,7 @@ def test_verdicts_of_one_study(call, judged, results_dir: Path, capsys: pytest.C
     assert call("verdicts", "residual") == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert re.search(r"residual-final +holds", shown.out)
+    assert re.search(r"^residual-final: holds$", shown.out, re.M)
     assert "order" not in shown.out
     name = "verdicts__study=residual"
     assert shown.out.splitlines()[-3:] == [
@@ -336,7 +336,7 @@ def test_verdicts_of_a_sweep_are_printed_and_not_written(
         assert GlobalHydra.instance().hydra is before
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert re.search(r"residual-final +holds", shown.out)
+    assert re.search(r"^residual-final: holds$", shown.out, re.M)
     assert not (results_dir / "tables").exists()
 
 
@@ -367,6 +367,7 @@ def test_help_has_examples_that_the_command_takes(
         command.main()
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
+    assert all(len(line) < 80 for line in shown.splitlines())
     examples = re.findall(r"^  python -m ablations(.*?)(?:  .*)?$", shown, re.M)
     assert len(examples) >= 1
     for example in examples:

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -101,6 +102,12 @@ def test_nothing_completed(residual_study: Study, make_run, tmp_path: Path) -> N
     assert "6 or more seeds in all" in page
 
 
+def shown(verdicts: list[Verdict], width: int) -> list[str]:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(console_table(verdicts))
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
 def test_what_it_takes_is_told(residual_study: Study, make_run) -> None:
     differences = (0.05, -0.05, 0.04, -0.04, 0.03, 0.01)
     runs = [
@@ -109,24 +116,38 @@ def test_what_it_takes_is_told(residual_study: Study, make_run) -> None:
         for arm in ("with", "without")
     ]
     (verdict,) = judge_study(CLAIMS[:1], residual_study, runs)
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(console_table([verdict, untestable(CLAIMS[-1])]))
-    text = console.export_text()
-    assert max(map(len, text.splitlines())) <= 100
-    shown = " ".join(text.split())
-    assert f"{verdict.seeds_needed} seeds in all" in shown
-    assert "undecided" in shown
-    assert "not testable" in shown
+    lines = shown([verdict, untestable(CLAIMS[-1])], 80)
+    assert lines[0] == "Claims: 0 of 2 hold, 1 undecided, 1 not testable"
+    (heading,) = (line for line in lines if line.startswith("final"))
+    assert heading.startswith(f"final: undecided; to decide: {verdict.seeds_needed} seeds in all")
+    assert lines[lines.index("never: not testable") + 1] == "  it takes 50 % more"
 
 
 def test_the_console_shows_every_comparison(verdicts: list[Verdict]) -> None:
-    console = Console(width=160, record=True, file=io.StringIO())
-    console.print(console_table(verdicts))
-    text = console.export_text()
-    assert text.count("with - without, ") == 4
-    order = [text.index(name) for name in ("final", "speed", "same", "never")]
-    assert order == sorted(order)
-    assert "% of the steps" in text
+    for width in (80, 160):
+        lines = shown(verdicts, width)
+        assert max(map(len, lines)) <= width
+        rows = [line for line in lines if line.endswith("with - without")]
+        assert [row[:28].strip() for row in rows] == [
+            "test top-1 higher",
+            "steps to target lower",
+            "area under curve higher",
+            "validation top-1 within 10",
+        ]
+        assert all(re.search(r" [+-][\d.]+ \[.*\] (pp|%) +6  with - without$", row) for row in rows)
+        assert len({row.index("with - ") for row in rows}) == 1  # in line
+        headings = [line.partition(":")[0] for line in lines if re.match(r"\w+: ", line)]
+        assert headings == ["Claims", "final", "speed", "same", "never", "difference"]
+
+
+def test_a_long_comparison_gives_way_and_nothing_else_does(verdicts: list[Verdict]) -> None:
+    one = verdicts[0].comparisons[0]
+    long = replace(one.comparison, contrast={"a_rather_long_arm": 1.0, "another_rather_long_arm": -1.0})
+    lines = shown([replace(verdicts[0], comparisons=(replace(one, comparison=long),))], 80)
+    assert max(map(len, lines)) <= 80
+    (row,) = (line for line in lines if "higher" in line)
+    assert row.endswith("a_rather_long_arm -")
+    assert lines[lines.index(row) + 1].strip() == "another_rather_long_arm"
 
 
 def test_recorded_verdicts_come_back(verdicts: list[Verdict], tmp_path: Path) -> None:
