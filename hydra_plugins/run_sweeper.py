@@ -13,6 +13,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from ablations.runs import environment
+
 
 @dataclass
 class RunSweeperConfig:
@@ -32,6 +34,7 @@ class RunSweeper(Sweeper):
         )
 
         if ray := getattr(self.launcher, "ray_cfg", None):
+            environment.quieten_ray()
             # hydra-ray-launcher sets it where nothing is set, and a cluster that exists refuses it.
             with open_dict(ray):
                 ray.init.setdefault("object_store_memory", None)

@@ -62,6 +62,22 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
+def quieten_ray() -> None:
+    """Silence what Ray says of a cluster that it starts on this machine for a sweep, and stops after it.
+
+    Where it connects to one that exists, it says to which; and it warns where that is open to anybody.
+    """
+    of_no_use = (
+        "Started a local Ray instance",
+        "Token authentication is enabled",
+        "Generated new authentication token",
+    )
+    for module in ("worker", "authentication.authentication_token_setup"):
+        logging.getLogger(f"ray._private.{module}").addFilter(
+            lambda record: not record.getMessage().startswith(of_no_use)
+        )
+
+
 def process() -> dict[str, Any]:
     """Who trains: host and process id."""
     return {"host": socket.gethostname(), "pid": os.getpid()}
