@@ -26,8 +26,8 @@ from ablations.runs.configuration import RunConfiguration
 from ablations.studies.results import Study, StudyRun
 
 LEET = (sys.executable, "-m", "wandb", "leet")
-SHOWN = 60
-"""Characters of a name that leet shows after `run-`, in the widest terminal: 27 at 100 columns, 47 at 160."""
+SHOWN = 27
+"""Characters of a name that leet shows after `run-`, at 100 columns and at 160."""
 
 
 def link_runs(

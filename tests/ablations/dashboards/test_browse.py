@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ablations.dashboards import browse, commands
-from ablations.dashboards.browse import link_names, link_runs
+from ablations.dashboards.browse import SHOWN, link_names, link_runs
 from tests.ablations.dashboards.conftest import WRITTEN
 
 LEETS_ID = re.compile(r"run-\d{8}_\d{6}-(.+)")
@@ -47,10 +47,10 @@ def test_shared_runs_stand_under_each_study(place, studies, offline):
 
 
 def test_what_tells_runs_apart_shows_where_leet_cuts(place, studies, offline):
-    cut = 27  # after "run-", at 100 columns
     for name in link_names(place, studies, with_others=True):
-        assert re.match(r"run-\w+ s\d+ ", name[: len("run-") + cut]), name
-        assert "off" not in name[: len("run-") + 47], name  # at 160
+        shown = name[len("run-") :][:SHOWN]
+        assert re.match(r"\w+ s\d+ ", shown), name
+        assert "offline" not in name[: len("run-") + SHOWN], name
 
 
 def test_runs_of_no_study_have_a_name(place, studies, offline, write_offline, configure, write_run):

@@ -3,7 +3,10 @@ by the real one to a server on this machine.
 """
 
 import fcntl
+import os
+import pickle
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +43,9 @@ for path in map(pathlib.Path, (word for word in sys.argv[2:] if os.path.isdir(wo
     if how == "exit":
         sys.exit("Error: something else")
     log.with_suffix(".wandb.synced").touch()
+    if how == "waits":
+        (folder / "begun").read_text()  # whoever writes there knows that this is under way
+        (folder / "go on").read_text()
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -115,6 +121,47 @@ def test_an_upload_that_was_interrupted_goes_on(place, stand_in, write_offline):
     assert waiting(place) == 1
     assert outcomes(sync(place)) == {"one": UPLOADED}
     assert not (folder / "run-one.wandb.uploading").exists()
+
+
+SYNC = """
+import pickle, sys
+from ablations.dashboards import sync as module
+module.WANDB = (sys.executable, sys.argv[1])
+module.sync(pickle.loads(sys.stdin.buffer.read()))
+"""
+
+
+def test_a_killed_upload_keeps_others_away_until_it_ends_and_is_done_again(place, stand_in, write_offline):
+    folder = write_offline("bad")
+    (stand_in / "how").write_text("waits")
+    for name in ("begun", "go on"):
+        os.mkfifo(stand_in / name)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SYNC, stand_in / "wandb.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[3],
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(pickle.dumps(place))
+    process.stdin.close()
+    (stand_in / "begun").write_text("")  # waits for a reader: the upload has begun
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    (stand_in / "how").unlink()
+    with pytest.raises(RunsFailed, match="another process is uploading"):
+        sync(place)  # the upload itself lives on
+    assert waiting(place) == 1  # marked, but nobody saw how it ended
+    with (stand_in / "go on").open("w"):
+        pass
+    with (place.own / "sync.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it has ended
+    assert outcomes(sync(place)) == {"bad": UPLOADED}
+    assert len(calls(stand_in)) == 2
+    assert not (folder / "run-bad.wandb.uploading").exists()
 
 
 def test_the_mark_of_an_interrupted_upload_is_there_while_it_runs(
