@@ -181,7 +181,8 @@ def _code() -> str:
     """Of what builds, counts and solves: its hash."""
     files = sorted((ROOT / "lightning_modules" / "networks").rglob("*.py"))
     files.append(ROOT / "lightning_modules" / "validation.py")
-    files += [ROOT / "ablations" / "sizes" / name for name in ("width.py", "quick_count.py", "network_cost.py")]
+    sizes = ROOT / "ablations" / "sizes"
+    files += [sizes / name for name in ("width.py", "quick_count.py", "network_cost.py")]
     digest = hashlib.sha256(f"torch {version('torch')}, torchvision {version('torchvision')}".encode())
     for file in files:
         digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
