@@ -93,7 +93,7 @@ def _ended(results_dir: Path) -> Iterator[RunDirectory]:
 
 def _files(directory: RunDirectory, results_dir: Path) -> Iterator[tuple[Path, bytes]]:
     record = json.loads(directory.record_path.read_bytes())
-    record["config"] = _without_place(record["config"], str(record["config"]["results_dir"]))
+    record["config"] = _without_place(record["config"], record["config"].get("results_dir", PLACE))
     yield directory.record_path, (json.dumps(record, indent=2) + "\n").encode()
     for path in (directory.history_path, directory.diagnostics_path):
         if path.exists():

@@ -15,6 +15,7 @@ import json
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,7 @@ class RunDirectory:
         except (OSError, UnicodeDecodeError) as error:
             raise UnreadableRecord(f"{path}: {error}") from error
         try:
-            record = json.loads(text)
+            record = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise UnreadableRecord(f"{path}: not JSON ({error})") from error
         _check(record, self.run_id, path)
@@ -315,7 +316,21 @@ def metric_label(name: str) -> str:
     return METRIC_LABELS.get(name, name)
 
 
-_NUMBER = (int, float)  # not int | float: checked four times a record, that takes five times as long
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+_NUMBER = (int, float)  # not int | float: checked many times a record, that takes five times as long
+_LARGEST = 1e300
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a finite number, also as a float: 1e999 is none, nor is a whole number of 400 digits."""
+    return isinstance(value, _NUMBER) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST
 
 
 def _check(record: object, run_id: str, path: Path) -> None:
@@ -333,11 +348,60 @@ def _check(record: object, run_id: str, path: Path) -> None:
     recipe = record["config"].get("recipe") if isinstance(record["config"], dict) else None
     if not isinstance(recipe, dict) or not isinstance(recipe.get("epochs"), int):
         raise UnreadableRecord(f"{path}: config without recipe.epochs")
-    metrics = record["metrics"] if isinstance(record["metrics"], dict) else {}
-    names = metric_names(metrics)
-    final = [metrics.get(f"{part}_{name}") for name in names for part in ("val", "test")]
-    measured = bool(names) and all(isinstance(value, _NUMBER) for value in final)
-    if record["status"] == COMPLETED and not measured:
-        raise UnreadableRecord(f"{path}: completed without metrics")
     if record["status"] == FAILED and not (isinstance(record["error"], str) and record["error"].strip()):
         raise UnreadableRecord(f"{path}: failed without an error")
+    if record["status"] == RUNNING and not _is_date(record["started"]):
+        raise UnreadableRecord(f"{path}: started {record['started']!r}")
+    if record["status"] in DONE and (unlike := next(_unlike_an_outcome(record), None)):
+        key, allowed = unlike
+        found = repr(record[key.partition(".")[0]])
+        raise UnreadableRecord(f"{path}: {record['status']} with {key} {found:.60}, must be {allowed}")
+
+
+def _unlike_an_outcome(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What tables, figures and verdicts read of a run with an outcome and could not.
+
+    Returns:
+        Key and what is allowed, of each.
+    """
+    metrics = record["metrics"] if isinstance(record["metrics"], dict) else {}
+    if record["status"] == COMPLETED:
+        names = metric_names(metrics)
+        final = [metrics.get(f"{part}_{name}") for name in names for part in ("val", "test")]
+        if not names or not all(map(_is_number, final)):
+            yield "metrics", "a number for validation and test each"
+        if planned_epochs(record["config"]) and not _is_number(record["steps_per_second"]):
+            yield "steps_per_second", "a number"
+    elif not _is_count(record["diverged_at_step"]):
+        yield "diverged_at_step", "a whole number"
+    for key in ("parameters", "multiply_adds", "depth"):
+        if not _is_count(record[key]):
+            yield key, "a whole number"
+    if not _is_number(record["wall_time_s"]):
+        yield "wall_time_s", "a number"
+    if not isinstance(record["finished"], str):
+        yield "finished", "a date and time"
+    dataset, device, git = record["config"].get("dataset"), record["device"], record["git"]
+    classes = dataset.get("num_classes") if isinstance(dataset, dict) else None
+    if not _is_count(classes) or classes == 0:
+        yield "config.dataset.num_classes", "a whole number of at least 1"
+    if (
+        not isinstance(device, dict)
+        or not {"type", "name"} <= device.keys()
+        or not (_is_count(device.get("threads")) and _is_count(device.get("processes", 1)))
+    ):
+        yield "device", "type, name and threads"
+    if not isinstance(record["versions"], dict):
+        yield "versions", "a version per package"
+    if not isinstance(record["choices"], dict):
+        yield "choices", "an option per config group"
+    if git is not None and not (isinstance(git, dict) and {"commit", "dirty"} <= git.keys()):
+        yield "git", "commit and dirty, or null"
+
+
+def _is_date(value: object) -> bool:
+    try:
+        datetime.fromisoformat(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True

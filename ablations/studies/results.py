@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ablations.runs.histories import History
+from ablations.errors import UserError
+from ablations.runs.histories import History, metric_names
 from ablations.runs.records import COMPLETED, DIVERGED, DONE, METRIC_LABELS
 
 
@@ -391,9 +392,16 @@ def final_value(record: Mapping[str, Any], part: str, metric: str) -> float:
         record: Of a completed or diverged run.
         part: "val" or "test".
         metric: Name in `METRICS`.
+
+    Raises:
+        UserError: It completed without that metric.
     """
     if record["status"] == COMPLETED:
-        return float(record["metrics"][f"{part}_{metric}"])
+        measured = record["metrics"]
+        if f"{part}_{metric}" not in measured:
+            names = ", ".join(metric_names(measured))
+            raise UserError(f"metric={metric}: run {record['run_id']} measured none; it has {names}")
+        return float(measured[f"{part}_{metric}"])
     return METRICS[metric].chance(record["config"]["dataset"]["num_classes"])
 
 
@@ -405,7 +413,7 @@ def _measured(run: StudyRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
     if run.status == DIVERGED:  # its last epoch may have a row without a validation
         return steps[np.isfinite(curve)], curve[np.isfinite(curve)]
     if curve.size == 0 or not np.isfinite(curve).all():
-        raise ValueError(f"{run.directory}: a completed run without a finite curve of val_{metric}")
+        raise UserError(f"{run.directory}: a completed run without a finite curve of val_{metric}")
     return steps, curve
 
 
@@ -421,7 +429,7 @@ def _outcome(
     cut_short = epochs < len(steps) and run.status == COMPLETED
     # Most runs share the array of their steps: see `History`.
     if cut_short or not (measured_at is steps or np.array_equal(measured_at, steps[:epochs])):
-        raise ValueError(f"{run.directory}: validated at other steps than the runs beside it")
+        raise UserError(f"{run.directory}: validated at other steps than the runs beside it")
     final = {}
     for name in metrics:
         for part in ("val", "test"):

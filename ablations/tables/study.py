@@ -17,6 +17,7 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
+from ablations.errors import UserError
 from ablations.evidence.audit import Audit, audit_columns, audit_notes, audit_panel, audit_study
 from ablations.evidence.interaction import interaction_notes, interaction_panel, interaction_table
 from ablations.files import write_atomically
@@ -279,7 +280,7 @@ def _size(arm: Arm, of_arm: Sequence[Outcome]) -> dict[str, Any]:
     for name in ("parameters", "multiply_adds", "depth"):
         found = {_record(outcome)[name] for outcome in of_arm if name in _record(outcome)}
         if len(found) > 1:
-            raise ValueError(f"arm={arm.name}: its runs differ in {name}: {sorted(found)}")
+            raise UserError(f"arm={arm.name}: its runs differ in {name}: {sorted(found)}")
         row[name] = found.pop() if found else pd.NA
     speeds = [_record(outcome)["steps_per_second"] for outcome in of_arm if not outcome.diverged]
     return row | {"steps_per_second_median": float(np.median(speeds)) if speeds else np.nan}

@@ -194,6 +194,19 @@ DAMAGE = {
     "metrics in words": lambda text, record: record | {"metrics": {"val_top1": "good", "test_top1": 0.5}},
     "no configuration": lambda text, record: record | {"config": None},
     "half a configuration": lambda text, record: record | {"config": {"recipe": {}}},
+    "a metric that is no number": lambda text, record: text.replace(
+        '"val_top1": 0.5', '"val_top1": NaN, "x": 0.5'
+    ),
+    "a metric too large": lambda text, record: record | {"metrics": {"val_top1": 0.5, "test_top1": 10**400}},
+    "no classes": lambda text, record: record | {"config": {**record["config"], "dataset": {}}},
+    "no speed": lambda text, record: record | {"steps_per_second": None},
+    "a size in words": lambda text, record: record | {"parameters": "many"},
+    "half a device": lambda text, record: record | {"device": {"type": "cpu"}},
+    "versions in words": lambda text, record: record | {"versions": "new"},
+    "half a commit": lambda text, record: record | {"git": {}},
+    "a time in words": lambda text, record: record | {"wall_time_s": "long"},
+    "diverged, without saying where": lambda text, record: record | {"status": "diverged"},
+    "running since when": lambda text, record: record | {"status": "running", "started": None},
     "failed, without saying why": lambda text, record: record | {"status": "failed", "error": None},
 }
 DAMAGE |= {f"without {key}": lambda text, record, key=key: without(key)(record) for key in SCHEMA}
@@ -458,7 +471,9 @@ def test_a_completed_record_has_any_tasks_metrics(directory: RunDirectory, confi
     write_run(configuration, metrics={"val_loss": 1.0, "val_map100": 0.5, "test_map100": 0.4})
     assert directory.read() is not None
     write_run(configuration, metrics={"val_loss": 1.0, "test_loss": 0.5})
-    with pytest.raises(UnreadableRecord, match="completed without metrics"):
+    with pytest.raises(
+        UnreadableRecord, match="completed with metrics .* must be a number for validation and test each"
+    ):
         directory.read()
 
 
