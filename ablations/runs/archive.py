@@ -6,9 +6,10 @@ checkpoint: the reference reproduction's is committed. A run that was unpacked i
 what is missing.
 """
 
+import errno
 import io
 import json
-import shutil
+import lzma
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -68,16 +69,25 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
         try:
             with tarfile.open(path, "r:xz") as archive:
                 archive.extractall(folder, filter="data")
-        except (OSError, EOFError, tarfile.TarError) as error:
+        except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
             raise UserError(f"{path}: no readable file of records ({error})") from error
         unpacked = Path(folder) / RUNS
         if not unpacked.is_dir() or not all((run / "record.json").is_file() for run in unpacked.iterdir()):
             raise UserError(f"{path}: no file of records; `python -m ablations pack` writes one")
-        new = [run for run in sorted(unpacked.iterdir()) if not (runs_dir / run.name).exists()]
-        there = len(list(unpacked.iterdir())) - len(new)
-        for run in new:
-            shutil.move(run, runs_dir / run.name)  # a rename: within one folder
-    return len(new), there
+        runs = sorted(unpacked.iterdir())
+        new = sum(_moved(run, runs_dir / run.name) for run in runs)
+    return new, len(runs) - new
+
+
+def _moved(run: Path, place: Path) -> bool:
+    """Rename a folder into its place, unless one is there, which another command may just have put."""
+    try:
+        run.rename(place)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    return True
 
 
 def _ended(results_dir: Path) -> Iterator[RunDirectory]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -75,6 +76,32 @@ def test_a_run_that_is_there_stays(runs, results_dir: Path) -> None:
     assert unpack(path, results_dir) == (0, 2)
     assert runs[0].directory.history_path.read_text(encoding="utf-8") == "mine"
     assert runs[0].directory.checkpoint_path.read_bytes() == b"weights"
+
+
+def test_two_commands_that_unpack_at_once_leave_one_of_each(runs, results_dir: Path, tmp_path: Path) -> None:
+    path, _ = pack(results_dir)
+    theirs = tmp_path / "theirs"
+    rename = Path.rename
+
+    def second_command_first(run: Path, place: Path) -> Path:
+        shutil.copytree(run, place)
+        return rename(run, place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", second_command_first)
+        assert unpack(path, theirs) == (0, 2)
+    assert sorted(folder.name for folder in theirs.iterdir()) == ["runs"]
+    assert not any(folder.is_dir() for folder in theirs.glob("runs/*/*"))
+
+
+def test_damage_in_the_middle_is_a_line(runs, results_dir: Path, tmp_path: Path) -> None:
+    path, _ = pack(results_dir)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"records\.tar\.xz: no readable file of records"):
+        unpack(path, tmp_path / "theirs")
+    assert not list((tmp_path / "theirs" / "runs").iterdir())
 
 
 def test_nothing_to_pack(results_dir: Path) -> None:
