@@ -43,6 +43,9 @@ OPTIONAL_CLAIM_KEYS = ("study", "comparisons", "not_testable")
 PAIR_KEYS = ("treatment", "control")
 COMPARISON_KEYS = ("metric", "direction", "margin")
 
+LARGEST_WEIGHT = 1000
+"""Of an arm in a contrast: a typing error else, or a number whose products overflow."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -154,7 +157,7 @@ def load_claims(folder: Path | None = None, studies: Mapping[str, Comparable] | 
 def _claim_nodes(file: Path, name: str) -> list[Any]:
     try:
         node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(node, dict) or set(node) != {"claims"} or not isinstance(node["claims"], list):
         raise UserError(f"{name}: must be one key, claims, with a list of claims")
@@ -204,6 +207,11 @@ def _comparison(node: Any, where: str, study: str, known: Comparable) -> Compari
         contrast = _weights(where, node["contrast"])
     else:
         _check_keys(where, node, (*PAIR_KEYS, *COMPARISON_KEYS), ())
+        for key in PAIR_KEYS:
+            if not isinstance(node[key], str):
+                raise UserError(
+                    f"{where}: {key}={node[key]}: must be an arm of study={study}: {', '.join(known.arms)}"
+                )
         if node["treatment"] == node["control"]:
             raise UserError(f"{where}: control={node['control']}: must be another arm than the treatment")
         contrast = {node["treatment"]: 1.0, node["control"]: -1.0}
@@ -227,11 +235,14 @@ def _comparison(node: Any, where: str, study: str, known: Comparable) -> Compari
 def _weights(where: str, node: Any) -> dict[str, float]:
     if (
         not isinstance(node, dict)
-        or not all(_is_number(weight) and weight != 0 for weight in node.values())
+        or not all(_is_number(weight) and 0 < abs(weight) <= LARGEST_WEIGHT for weight in node.values())
         or not node
         or abs(sum(node.values())) > 1e-9
     ):
-        raise UserError(f"{where}: contrast={node}: must be a weight other than 0 per arm, summing to 0")
+        raise UserError(
+            f"{where}: contrast={node}: must be a weight other than 0 per arm, summing to 0, of at most "
+            f"{LARGEST_WEIGHT}"
+        )
     return {str(arm): float(weight) for arm, weight in node.items()}
 
 

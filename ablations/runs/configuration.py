@@ -16,10 +16,12 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from ablations.errors import UserError
 from lightning_modules.data.checksums import filled_checksums
@@ -426,13 +428,25 @@ def group_names() -> list[str]:
 
 
 def load_yaml(path: Path) -> Any:
-    """The content of a file of conf as plain values, not to be changed; parsed again where it was written."""
+    """The content of a file of conf as plain values, not to be changed; parsed again where it was written.
+
+    Raises:
+        UserError: It cannot be read.
+    """
     return _load_yaml(path, path.stat().st_mtime_ns)
 
 
 @cache
 def _load_yaml(path: Path, written: int) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(path))
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except (
+        yaml.YAMLError,
+        OmegaConfBaseException,
+        UnicodeDecodeError,
+        OSError,
+    ) as error:  # OSError: of a number
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
 
 
 def is_group(key: str) -> bool:

@@ -54,6 +54,9 @@ AS_BASELINE = "baseline"
 LONGEST_SEEDS = 60
 """Characters that the seeds of a varied study take in the names of its files; more are a hash."""
 
+LARGEST_BUDGET = 1000
+"""Seeds per arm that seeds=auto may be given: the levels of all looks are solved before the first."""
+
 LISTED_SIZES = 3
 """Sizes of one network that are named one by one."""
 
@@ -109,9 +112,16 @@ def study_names(*, unasked: bool = False) -> list[str]:
     Args:
         unasked: Leave out those that are dealt with where they are named, and not as one of all.
     """
-    files = {file.stem: load_yaml(file) for file in CONFIG_DIR.joinpath("study").glob("*.yaml")}
+    files = {file.stem: load_yaml(file) for file in sorted(CONFIG_DIR.joinpath("study").glob("*.yaml"))}
+    for name, node in files.items():
+        if not isinstance(node, dict) or not _is_file_name(node.get("output")):
+            raise UserError(f"conf/study/{name}.yaml: output: must be the stem of its files' names")
     names = [name for name, node in files.items() if not (unasked and node.get("only_by_name"))]
     return sorted(names, key=lambda name: files[name]["output"])
+
+
+def _is_file_name(text: Any) -> bool:
+    return isinstance(text, str) and re.fullmatch(r"\w[\w.-]{0,99}", text) is not None
 
 
 def compose_runs(
@@ -281,7 +291,7 @@ def seed_budget(overrides: Sequence[str]) -> int | None:
     from ablations.statistics.sequential import FIRST_LOOK  # imports scipy: only where it is asked for
 
     try:
-        require_integer("seed_budget", budget, FIRST_LOOK)
+        require_integer("seed_budget", budget, FIRST_LOOK, LARGEST_BUDGET)
     except ValueError as error:
         raise UserError(str(error)) from error
     return int(budget)
@@ -349,16 +359,32 @@ def _check_study(name: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
     ]:
         if difference := (required ^ set(given)) - optional:
             raise UserError(f"{file}: {what} lacks or does not know {', '.join(sorted(difference))}")
-    names = [str(arm["name"]) for arm in arms]
+    texts = {key: node[key] for key in ("title", "source")}
+    texts |= {f"arm {arm['name']}: {key}": arm[key] for arm in arms for key in ("name", "label", "paper")}
+    for what, text in texts.items():
+        if not isinstance(text, str) or not (text or what.endswith("paper")):
+            raise UserError(f"{file}: {what}={text}: must be a text")
+    for row in (*arms, *paper_only):
+        if not isinstance(row.get("paper_values", {}), dict):
+            raise UserError(f"{file}: paper_values={row['paper_values']}: must name a value per metric")
+    for figure in figures:
+        if not isinstance(figure["arms"], list) or not _is_file_name(figure["output"]):
+            raise UserError(f"{file}: figure {figure['output']}: must have a list of arms, and a file's name")
+    names = [arm["name"] for arm in arms]
     if not all(isinstance(choices, dict) for choices in (node["base"], *(arm["choose"] for arm in arms))):
         raise UserError(f"{file}: base and choose: must name an option per config group")
     if not isinstance(node.get("only_by_name", False), bool):
         raise UserError(f"{file}: only_by_name={node['only_by_name']}: must be true or false")
     if node["name"] != name or len(set(names)) < len(names) or node["baseline"] not in names:
-        raise UserError(f"{file}: name={node['name']}, baseline={node['baseline']}, arms={names}")
+        raise UserError(
+            f"{file}: name={node['name']}, baseline={node['baseline']}, arms={names}: must be named as "
+            "the file, with one of its arms as baseline, each of a name of its own"
+        )
     for arm in arms:
         if arm.get("baseline", node["baseline"]) not in names or arm.get("baseline") == arm["name"]:
             raise UserError(f"{file}: arm {arm['name']}: baseline={arm['baseline']}: must be another arm")
+        if "seed" in arm["choose"]:
+            raise UserError(f"{file}: arm {arm['name']}: choose: seed: must be in seeds, which every arm has")
     matched = {arm["name"] for arm in arms if arm["choose"].get("match_parameters") == AS_BASELINE}
     for arm in arms:
         if arm["name"] in matched and arm.get("baseline", node["baseline"]) in matched:
@@ -375,7 +401,7 @@ def _check_study(name: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
     integers = {seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)}
     if not seeds or len(integers) < len(seeds):
         raise UserError(f"{file}: seeds={node['seeds']}: must be a list of different integers")
-    metrics = node["metrics"] if isinstance(node["metrics"], list) else []
+    metrics = [str(metric) for metric in node["metrics"]] if isinstance(node["metrics"], list) else []
     named = {*metrics, *(metric for row in (*arms, *paper_only) for metric in row.get("paper_values", {}))}
     if not metrics or not named <= METRICS.keys():
         raise UserError(f"{file}: metrics={node['metrics']}, paper_values: must be of {', '.join(METRICS)}")

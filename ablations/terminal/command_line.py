@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -102,6 +103,11 @@ def _exit_code(command: Callable[[], None], *, full_error: bool) -> int:
         if full_error:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except yaml.YAMLError as error:  # of a file that Hydra reads; it names the file and the line
+        if full_error:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USER_ERROR
     except RunsFailed as error:
         print(f"error: {error}", file=sys.stderr)

@@ -168,6 +168,7 @@ def test_a_bad_claim_is_a_line(claim: Any, line: str, tmp_path: Path) -> None:
     ("changes", "line"),
     [
         ({"treatment": "nope"}, "treatment=nope: must be an arm of study=residual: with, without, other"),
+        ({"treatment": ["with"]}, r"treatment=\['with'\]: must be an arm of study=residual"),
         ({"control": "nope"}, "control=nope: must be an arm of study=residual"),
         ({"control": "with"}, "control=with: must be another arm than the treatment"),
         ({"metric": "test_top5"}, "metric=test_top5: must be one of test_top1, area, steps_to_target"),
@@ -189,7 +190,15 @@ def test_a_bad_comparison_is_a_line(changes: dict, line: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "weights", [{}, "with", {"with": 1}, {"with": 1, "without": 0, "other": -1}, {"with": 1, "without": "-1"}]
+    "weights",
+    [
+        {},
+        "with",
+        {"with": 1e300, "without": -1e300},
+        {"with": 1},
+        {"with": 1, "without": 0, "other": -1},
+        {"with": 1, "without": "-1"},
+    ],
 )
 def test_bad_weights_are_a_line(weights: Any, tmp_path: Path) -> None:
     comparison = {"contrast": weights, "metric": "area", "direction": "higher", "margin": 0}
@@ -210,7 +219,7 @@ def test_the_benchmark_compares_two_networks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["claims: [", "claims:\n  a: 1\n", "- a\n", "other: []\n", "", "a: 1\na: 2\n"]
+    "text", ["claims: [", "claims:\n  a: 1\n", "- a\n", "other: []\n", "", "3", "a: 1\na: 2\n"]
 )
 def test_a_bad_file_is_a_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)

@@ -472,7 +472,7 @@ def test_a_completed_record_has_any_tasks_metrics(directory: RunDirectory, confi
     assert directory.read() is not None
     write_run(configuration, metrics={"val_loss": 1.0, "test_loss": 0.5})
     with pytest.raises(
-        UnreadableRecord, match="completed with metrics .* must be a number for validation and test each"
+        UnreadableRecord, match=r"completed with metrics .* must be a number for validation and test each"
     ):
         directory.read()
 

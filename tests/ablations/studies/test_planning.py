@@ -271,6 +271,11 @@ FIGURE = {"output": "f", "title": "t", "source": "s", "arms": ["residual"], "bas
 MALFORMED = {
     "unknown key": lambda node: node.update(colour="red"),
     "unknown key of an arm": lambda node: node["arms"][0].update(colour="red"),
+    "paper values in words": lambda node: node["arms"][0].update(paper_values="high"),
+    "a metric that is a list": lambda node: node.update(metrics=[["top1"]]),
+    "a label that is null": lambda node: node["arms"][0].update(label=None),
+    "a title that is a number": lambda node: node.update(title=3),
+    "an arm that chooses a seed": lambda node: node["arms"][0]["choose"].update(seed=4),
     "no arms": lambda node: node.update(arms=None),
     "arms that are names": lambda node: node.update(arms=["residual", "non_residual"]),
     "arms by name": lambda node: node.update(arms={"residual": {}}),
@@ -297,6 +302,7 @@ MALFORMED = {
     ),
     "figures by name": lambda node: node.update(figures={"figure09": {}}),
     "a figure without arms": lambda node: node.update(figures=[{**FIGURE, "arms": []}]),
+    "a figure whose arms are null": lambda node: node.update(figures=[{**FIGURE, "arms": None}]),
     "a figure of an unknown arm": lambda node: node.update(figures=[{**FIGURE, "arms": ["residual", "x"]}]),
     "a figure with an unknown key": lambda node: node.update(figures=[{**FIGURE, "colour": "red"}]),
     "a row of the paper without a label": lambda node: node.update(paper_only=[{"paper_values": {}}]),
@@ -548,3 +554,16 @@ def test_the_files_of_many_seeds_have_short_names() -> None:
     assert names[0].startswith("figure09_residual__seed=0-299.n300.")
     assert len({*names}) == 2
     assert all(len(name) < 100 for name in names)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "3", "- a\n", "name: [1", "name: bad\n\tx: 1", "\0", "name: bad\n", "output: 5\n", "output: ../x\n"],
+)
+def test_a_study_file_that_says_nothing_of_use_is_named_in_a_line(content, tmp_path, monkeypatch) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "bad.yaml").write_text(content)
+    monkeypatch.setattr("ablations.studies.planning.CONFIG_DIR", tmp_path)
+    with pytest.raises(UserError, match=r"study/bad\.yaml: (cannot be read|output: must be)") as raised:
+        study_names()
+    assert "\n" not in str(raised.value)

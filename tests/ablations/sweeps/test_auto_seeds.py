@@ -263,7 +263,11 @@ def test_the_budget(words: list[str], budget: int | None) -> None:
         (["study=residual", "seed_budget=9"], "seed_budget=9: only beside seeds=auto"),
         (
             ["study=residual", "seeds=auto", "seed_budget=5"],
-            "seed_budget=5: must be a whole number of at least 6",
+            "seed_budget=5: must be a whole number from 6 to 1000",
+        ),
+        (
+            ["study=residual", "seeds=auto", "seed_budget=99999999999"],
+            "seed_budget=99999999999: must be a whole number from 6 to 1000",
         ),
         (["study=residual", "seeds=auto", "seed_budget=6.5"], "seed_budget=6.5: must be a whole number"),
         (["study=residual", "seeds=auto", "seed_budget=7,8"], "seed_budget="),

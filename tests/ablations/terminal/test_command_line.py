@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
@@ -104,6 +105,7 @@ def raising(error: BaseException) -> Callable[[], None]:
     [
         (UserError("seed=-1: must be more"), 2, "error: seed=-1: must be more\n"),
         (RunsFailed("1 of 2 runs failed:\n  a"), 1, "error: 1 of 2 runs failed:\n  a\n"),
+        (yaml.YAMLError("not closed\n  in a.yaml, line 2"), 2, "error: not closed in a.yaml, line 2\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on where this one stopped\n"),
         (
             OSError(28, "No space left on device"),
