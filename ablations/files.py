@@ -30,8 +30,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:  # also KeyboardInterrupt
+    except BaseException as error:  # also KeyboardInterrupt
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk names no file, other errors the temporary one
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -67,9 +67,14 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
     runs_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=results_dir, prefix=".unpacked-") as folder:
         try:
-            with tarfile.open(path, "r:xz") as archive:
+            with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:xz") as archive:
                 archive.extractall(folder, filter="data")
-        except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
+        except OSError as error:
+            if error.filename == str(path) or error.errno is None:
+                raise UserError(f"{path}: no readable file of records ({error})") from error
+            error.filename = str(runs_dir)  # a full disk names no file
+            raise
+        except (EOFError, tarfile.TarError, lzma.LZMAError) as error:
             raise UserError(f"{path}: no readable file of records ({error})") from error
         unpacked = Path(folder) / RUNS
         if not unpacked.is_dir() or not all((run / "record.json").is_file() for run in unpacked.iterdir()):

@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -40,3 +41,14 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing(
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "table.md").write_text("old")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*/table\.md'$"):
+        write_atomically(tmp_path / "table.md", "new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("table.md", "old")]
