@@ -3,16 +3,18 @@
 `results/runs` is not in git: it has checkpoints. `results/records.tar.xz` has what tables, figures, verdicts
 and the report page read, record.json, metrics.csv and diagnostics.csv of each run that ended, and no
 checkpoint: the reference reproduction's is committed. A run that was unpacked is done, so a sweep trains only
-what is missing.
+what is missing. The trials of tunings are in it too: which runs are an arm's at its best follows from them.
 """
 
 import errno
 import io
 import json
 import lzma
+import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from ablations.runs.records import DONE, RunDirectory, UnreadableRecord
 
 FILE_NAME = "records.tar.xz"
 RUNS = "runs"
+TRIALS = "tuning"
 PLACE = "results"
 """In place of the results directory, which says where a run was and not what it was."""
 
@@ -42,10 +45,10 @@ def pack(results_dir: Path) -> tuple[Path, int]:
     with tarfile.open(fileobj=content, mode="w:xz", preset=9) as archive:
         for directory in _ended(results_dir):
             for path, data in _files(directory, results_dir):
-                entry = tarfile.TarInfo(f"{RUNS}/{directory.run_id}/{path.name}")
-                entry.size = len(data)
-                archive.addfile(entry, io.BytesIO(data))
+                _add(archive, f"{RUNS}/{directory.run_id}/{path.name}", data)
             runs += 1
+        for path in sorted((results_dir / TRIALS).glob("*.log")):
+            _add(archive, f"{TRIALS}/{path.name}", path.read_bytes())
     if not runs:
         raise UserError(f"results_dir={results_dir}: has no run that completed or diverged")
     path = results_dir / FILE_NAME
@@ -54,7 +57,7 @@ def pack(results_dir: Path) -> tuple[Path, int]:
 
 
 def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
-    """Put the records of a file where commands read them; a run that is there already stays as it is.
+    """Put the records of a file where commands read them; what is there already stays as it is.
 
     Returns:
         How many runs were new, and how many were there.
@@ -81,7 +84,17 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
             raise UserError(f"{path}: no file of records; `python -m ablations pack` writes one")
         runs = sorted(unpacked.iterdir())
         new = sum(_moved(run, runs_dir / run.name) for run in runs)
+        for trials in sorted((Path(folder) / TRIALS).glob("*.log")):
+            (results_dir / TRIALS).mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                os.link(trials, results_dir / TRIALS / trials.name)
     return new, len(runs) - new
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    archive.addfile(entry, io.BytesIO(data))
 
 
 def _moved(run: Path, place: Path) -> bool:

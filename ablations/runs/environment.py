@@ -98,14 +98,20 @@ def process_rank(devices: int) -> int:
 
 
 def cpu_name() -> str:
-    """The processor's name, as the system calls it."""
+    """The processor's name, as the system calls it, and where it says so its family, model and stepping.
+
+    A virtual machine calls several generations by one name, and a run is equal to the last bit on one alone.
+    """
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        first = ""
+    lines = (line.partition(":") for line in first.splitlines())
+    told = {key.strip(): value.strip() for key, _, value in lines}
+    name = told.get("model name") or platform.processor() or platform.machine()
+    of_it = {"family": "cpu family", "model": "model", "stepping": "stepping"}
+    generation = [f"{word} {told[key]}" for word, key in of_it.items() if told.get(key)]
+    return f"{name} ({', '.join(generation)})" if generation else name
 
 
 def device(torch_device: Any) -> dict[str, Any]:

@@ -79,6 +79,19 @@ def test_a_run_that_is_there_stays(runs, results_dir: Path) -> None:
     assert runs[0].directory.checkpoint_path.read_bytes() == b"weights"
 
 
+def test_trials_of_tunings_are_packed_and_those_that_are_there_stay(runs, results_dir, tmp_path) -> None:
+    (results_dir / "tuning").mkdir()
+    (results_dir / "tuning" / "a.log").write_text("theirs", encoding="utf-8")
+    (results_dir / "tuning" / "b.log").write_text("theirs", encoding="utf-8")
+    (results_dir / "tuning" / "a.lock").touch()
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "tuning").mkdir(parents=True)
+    (elsewhere / "tuning" / "b.log").write_text("mine", encoding="utf-8")
+    assert unpack(pack(results_dir)[0], elsewhere) == (2, 0)
+    kept = {path.name: path.read_text(encoding="utf-8") for path in (elsewhere / "tuning").iterdir()}
+    assert kept == {"a.log": "theirs", "b.log": "mine"}
+
+
 def test_two_commands_that_unpack_at_once_leave_one_of_each(runs, results_dir: Path, tmp_path: Path) -> None:
     path, _ = pack(results_dir)
     theirs = tmp_path / "theirs"

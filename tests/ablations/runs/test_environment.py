@@ -68,6 +68,15 @@ def test_process_and_device() -> None:
     assert device["name"]
 
 
+def test_a_processor_is_named_with_its_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual machines call several by one name."""
+    told = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: A B\nstepping\t: 1\n\nprocessor\t: 1\n"
+    monkeypatch.setattr(Path, "read_text", lambda self: told)
+    assert environment.cpu_name() == "A B (family 25, model 17, stepping 1)"
+    monkeypatch.setattr(Path, "read_text", lambda self: "processor\t: 0\nmodel name\t: A B\n")
+    assert environment.cpu_name() == "A B"
+
+
 def test_nothing_of_the_environment_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "a-secret-of-mine")
     found = [
