@@ -70,7 +70,7 @@ def test_process_and_device() -> None:
 
 def test_a_processor_is_named_with_its_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Virtual machines call several by one name."""
-    told = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: A B\nstepping\t: 1\n\nprocessor\t: 1\n"
+    told = "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: A B\nstepping\t: 1\n\nprocessor\t: 1\n"
     monkeypatch.setattr(Path, "read_text", lambda self: told)
     assert environment.cpu_name() == "A B (family 25, model 17, stepping 1)"
     monkeypatch.setattr(Path, "read_text", lambda self: "processor\t: 0\nmodel name\t: A B\n")
