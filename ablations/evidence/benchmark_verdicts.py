@@ -112,7 +112,7 @@ def _compared_size(comparison: Comparison, counts: Mapping[str, int]) -> Compare
     share = counts[treatment] / counts[control] - 1
     return Compared(
         comparison,
-        decide(comparison.direction, comparison.margin, share, share),
+        decide(comparison.direction, comparison.margin, share, share, share),
         share,
         share,
         share,
@@ -154,14 +154,14 @@ class _Speeds:
 
     def deciding_p(self, comparison: Comparison) -> float:
         """The level from which the range decides; 1 where it does not."""
-        _, low, high, rounds = self.range_of(comparison)
-        decided = decide(comparison.direction, comparison.margin, low, high) != UNDECIDED
+        middle, low, high, rounds = self.range_of(comparison)
+        decided = decide(comparison.direction, comparison.margin, low, middle, high) != UNDECIDED
         return smallest_sign_flip_p(rounds) if decided else 1.0
 
     def compared(self, comparison: Comparison, level: float) -> Compared:
         middle, low, high, rounds = self.range_of(comparison)
         confidence = smallest_sign_flip_p(rounds)
-        verdict = decide(comparison.direction, comparison.margin, low, high)
+        verdict = decide(comparison.direction, comparison.margin, low, middle, high)
         enough = math.ceil(math.log2(2 / level))
         reason, needed = "", None
         if verdict == UNDECIDED:

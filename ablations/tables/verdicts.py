@@ -257,11 +257,12 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
     testable = [study for study, _ in studies if any(v.claim.study == study.name for v in verdicts)]
     timed = any(v.claim.study == BENCHMARK for v in verdicts)
     notes = [
-        "Verdicts, by the interval of the mean difference and the claim's margin, the smallest difference "
-        "that matters: “higher” holds where the interval lies above zero and reaches the margin, and is "
-        "contradicted where it lies below the margin; “lower” is the mirror image; “within” holds where the "
-        "interval lies between minus margin and margin, and is contradicted where it lies outside. All else "
-        "is undecided. A claim holds where all of its comparisons do, and one contradicts it.",
+        "Verdicts, by the mean difference, its interval and the claim's margin, the smallest difference that "
+        "matters: “higher” holds where the mean is at least the margin and the interval lies above zero, and "
+        "is contradicted where the interval lies below the margin; “lower” is the mirror image; “within” "
+        "holds where the interval lies between minus margin and margin, and is contradicted where it lies "
+        "outside. All else is undecided. A claim holds where all of its comparisons do, and one contradicts "
+        "it.",
         "Differences are taken seed by seed over the seeds that all arms of a comparison have; at least "
         f"{MIN_PAIRS} for a verdict. Intervals are Student's t. Over all comparisons of a study, of all its "
         f"claims, the chance of a wrong decision is {100 * ALPHA:g} %: Holm's procedure, which gives each "
