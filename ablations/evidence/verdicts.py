@@ -76,8 +76,9 @@ class Compared:
         high: Its upper end.
         level: 1 - the interval's confidence, after Holm's correction.
         n: Pairs: seeds that all arms of the contrast have.
-        p: Of the t test that the difference is zero; for no_difference of the two one-sided t tests that it
-            is not within the margin. Not corrected; NaN where there is no interval.
+        p: Two-sided, of the t test that the difference is zero; for no_difference twice that of the two
+            one-sided t tests that it is not within the margin, because either has half of the level: it holds
+            where p is not above `level`. Not corrected; NaN where there is no interval.
         needed: Pairs at which the interval is expected to decide; None where it is decided, or where the
             runs do not say.
         reason: Why it is undecided, or what decided in place of the interval; "" otherwise.
@@ -274,10 +275,15 @@ def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
     mean = float(toward.mean())
     if comparison.direction == NO_DIFFERENCE:
         if abs(mean) < margin:  # the interval leaves out both margins, each with half of the level
-            return min(1.0, 2 * equivalence_p(toward, margin))
+            return _two_sided_equivalence_p(toward, margin)
         return t_p(toward, math.copysign(margin, mean))
     # A mean that matters can hold, which takes leaving out zero; any other can be contradicted.
     return t_p(toward, 0.0 if _matters(mean, margin) else margin)
+
+
+def _two_sided_equivalence_p(differences: np.ndarray, margin: float) -> float:
+    """Twice the p of the two one-sided tests: the level above which the interval lies within the margins."""
+    return min(1.0, 2 * equivalence_p(differences, margin))
 
 
 def _compared(comparison: Comparison, differences: np.ndarray, p: float, level: float) -> Compared:
@@ -312,7 +318,8 @@ def _compared(comparison: Comparison, differences: np.ndarray, p: float, level: 
             )
     t = math.nan
     if not equal:
-        t = equivalence_p(differences, margin) if direction == NO_DIFFERENCE else t_p(differences)
+        equivalence = direction == NO_DIFFERENCE
+        t = _two_sided_equivalence_p(differences, margin) if equivalence else t_p(differences)
     return Compared(
         comparison,
         verdict,

@@ -267,8 +267,9 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
         f"{MIN_PAIRS} for a verdict. Intervals are Student's t. Over all comparisons of a study, of all its "
         f"claims, the chance of a wrong decision is {100 * ALPHA:g} %: Holm's procedure, which gives each "
         "interval its confidence.",
-        "p (t): of the t test that the difference is zero; for “within”, of the two one-sided t tests (TOST) "
-        "that it is not within. p (sign-flip): that the differences are symmetric about zero, exact up to "
+        "p (t): two-sided, of the t test that the difference is zero; for “within”, twice the p of the two "
+        "one-sided t tests (TOST) that it is not within, so that it holds where p is not above 1 minus the "
+        "interval's confidence. p (sign-flip): that the differences are symmetric about zero, exact up to "
         f"{EXACT_PAIRS} pairs. Neither is corrected. Where all differences are equal there is no t interval: "
         "the exact sign-flip test decides, and nothing where all are zero.",
         "pp: percentage points. Steps to target: share of the planned steps until validation is at the "

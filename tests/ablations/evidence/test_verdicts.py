@@ -179,7 +179,19 @@ def test_equivalence_is_judged_by_two_one_sided_tests(residual_study: Study, pai
     (compared,) = judge_study([one], residual_study, pairs(differences))[0].comparisons
     upper = stats.ttest_1samp(differences, 0.01, alternative="less").pvalue
     lower = stats.ttest_1samp(differences, -0.01, alternative="greater").pvalue
-    assert compared.p == pytest.approx(max(upper, lower), rel=1e-6)
+    assert compared.p == pytest.approx(2 * max(upper, lower), rel=1e-6)
+
+
+def test_what_is_shown_of_equivalence_is_what_decides() -> None:
+    generator = np.random.default_rng(0)
+    seen = Counter[tuple[str, bool]]()
+    for _ in range(200):
+        differences = generator.normal(generator.choice([0.0, 0.004]), 0.008, 8)
+        (one,) = compare([comparison("no_difference", 0.01)], [differences])
+        assert (one.p <= one.level) == (one.verdict == "holds")
+        seen[one.verdict, 0.025 < one.p <= 0.1] += 1
+    assert seen["undecided", True] > 10  # where the p of one side would have held
+    assert seen["holds", True] > 10
 
 
 def test_holm_steps_through_the_comparisons_of_all_claims(residual_study: Study, pairs) -> None:
