@@ -150,6 +150,17 @@ def test_steps_per_second_are_those_of_the_median_pair(audit) -> None:
     assert found.changes["steps_per_second"] == pytest.approx((3 / 6 + 3 / 7) / 2 - 1)
 
 
+def test_one_slow_pair_does_not_move_the_steps_per_second(residual_study: Study, make_run) -> None:
+    runs = [make_run("with", seed, [0.8], config=configuration(), steps_per_second=10.0) for seed in range(3)]
+    speeds = (9.0, 5.0, 30.0)
+    runs += [
+        make_run("without", seed, [0.7], config=configuration(), steps_per_second=speed)
+        for seed, speed in enumerate(speeds)
+    ]
+    (found,) = audit_study(residual_study, outcomes(residual_study, runs))
+    assert found.changes["steps_per_second"] == pytest.approx(-0.1)  # of the median pair
+
+
 def test_another_network_comes_with_its_scaling_weight_decay_and_depth_but_not_with_its_size(audit) -> None:
     chosen = ({"model": "inception_v3"}, {"model": "xception"})
     network = {"model": {"_target_": "lightning_modules.networks.inception_v3.InceptionV3", "padding": 1}}
