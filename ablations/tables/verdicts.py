@@ -286,8 +286,9 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
         notes.append(
             "Claims about table 3 are shares of the control network's. Sizes are counted and have no "
             f"interval. Speeds are those of the benchmark's table ({SETTING[0]} memory, {SETTING[1]}): "
-            "median ratio of the rounds and their range, which is an interval of the median; n is the number "
-            "of rounds."
+            "median ratio of the rounds and an interval of it, from one round's ratio to another's, whatever "
+            f"the distribution, with {100 * ALPHA:g} % shared evenly by all comparisons of speed; n is the "
+            "number of rounds."
         )
     notes += [note for study in testable for note in study.notes]
     scales: dict[str, list[str]] = {}
