@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablations.runs.configuration import is_outside_identity
-from ablations.studies.results import Arm, Outcome, Study, baseline_first
+from ablations.studies.results import Arm, Outcome, Study, baseline_first, pair_by_seed
 from ablations.table_files import NO_VALUE, commit_name
 
 TOLERANCE = 0.01
@@ -188,12 +188,7 @@ def audit_lines(study: Study, audits: Sequence[Audit]) -> list[str]:
 
 
 def _audit(arm: Arm, other: Arm, of_arm: Sequence[Outcome], of_other: Sequence[Outcome]) -> Audit:
-    by_seed = {outcome.run.seed: outcome for outcome in of_other}
-    pairs = [
-        (_record(outcome), _record(by_seed[outcome.run.seed]))
-        for outcome in of_arm
-        if outcome.run.seed in by_seed
-    ]
+    pairs = [(_record(a), _record(b)) for a, b in pair_by_seed(of_arm, of_other)]
     declared: dict[str, list[int]] = {}
     undeclared: dict[str, list[int]] = {}
     before: Any = None
@@ -206,10 +201,10 @@ def _audit(arm: Arm, other: Arm, of_arm: Sequence[Outcome], of_other: Sequence[O
             for phrase in of_pair:
                 phrases.setdefault(phrase, []).append(a["seed"])
     not_declared = [_of_seeds(phrase, seeds, len(pairs)) for phrase, seeds in undeclared.items()]
-    seeds = {outcome.run.seed for outcome in of_arm}
-    if pairs and (lacking := by_seed.keys() - seeds):
+    seeds, seeds_of_other = ({outcome.run.seed for outcome in of_one} for of_one in (of_arm, of_other))
+    if pairs and (lacking := seeds_of_other - seeds):
         not_declared.append(f"no result of {_seeds(lacking)}")
-    if pairs and (alone := seeds - by_seed.keys()):
+    if pairs and (alone := seeds - seeds_of_other):
         not_declared.append(f"{_seeds(alone)} alone")
     speeds = [
         _change(a, b, "steps_per_second")

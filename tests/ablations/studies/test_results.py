@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ablations.studies.results import METRICS, Study, baseline_first, outcomes
+from ablations.studies.results import METRICS, Study, baseline_first, outcomes, pair_by_seed
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,16 @@ def test_a_diverged_run_is_as_long_as_the_runs_of_its_own_arm(residual_study: St
     by_arm = outcomes(residual_study, runs)
     assert by_arm["with"][1].curve.tolist() == [0.2, 0.1, 0.1, 0.1]
     assert by_arm["without"][1].curve.tolist() == [0.2, 0.1]
+
+
+def test_pairs_are_of_the_seeds_that_both_have(residual_study: Study, make_run) -> None:
+    runs = [make_run("with", seed, [0.5]) for seed in (3, 0, 1)]
+    runs += [make_run("without", seed, [0.5]) for seed in (2, 3)]
+    runs += [make_run("without", 1, status="diverged"), make_run("without", 0, status="failed")]
+    by_arm = outcomes(residual_study, runs)
+    pairs = pair_by_seed(by_arm["with"], by_arm["without"])
+    names = [(treated.run.run_id, control.run.run_id) for treated, control in pairs]
+    assert names == [("with-1", "without-1"), ("with-3", "without-3")]
 
 
 def test_only_diverged_runs(residual_study: Study, make_run) -> None:
