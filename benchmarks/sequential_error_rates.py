@@ -3,8 +3,9 @@
     python -m benchmarks.sequential_error_rates [--draws 40000] [--budget 20]
 
 Made-up paired differences are judged at every look as the sweep does. The claim is "higher", with a smallest
-difference that matters of 0.5 sd (of the paired differences): it holds where the interval lies above 0 and
-reaches the margin, is contradicted where it lies below the margin, and is undecided otherwise. "Holds" is
+difference that matters of 0.5 sd (of the paired differences): it holds where the mean is at least the margin
+and the interval above 0, is contradicted where the interval lies below the margin, and is undecided
+otherwise. "Holds" is
 wrong without an effect, "contradicted" with one of the margin or more; between them nothing is. "Missed"
 counts every interval of the whole schedule, also after the decision: how often any of them misses the
 truth, which is what 5 % bound; a verdict of this claim can be wrong on one side alone. Studies of several
@@ -103,8 +104,10 @@ def simulate(
             return stats.t.isf(level / 2, n - 1) * error
 
         missed |= (np.abs(mean - truth) > half(strictest[look])).any(axis=1)
-        # The smallest level at which a comparison is decided: it is seen to be above 0 or below the margin.
-        needed = 2 * stats.t.sf(np.maximum(mean, margin - mean) / error, n - 1)
+        # The smallest level at which a comparison is decided: seen to be above 0, of a mean that matters, or
+        # below the margin.
+        matters = mean >= margin
+        needed = 2 * stats.t.sf(np.where(matters, mean, margin - mean) / error, n - 1)
         needed[verdict != 0] = np.inf
         level_of = [levels(ALPHA / left)[look] for left in range(comparisons, 0, -1)]
         decided = (verdict != 0).sum(axis=1)
@@ -112,9 +115,8 @@ def simulate(
             row, best = np.arange(draws), needed.argmin(axis=1)
             level = np.array(level_of)[np.minimum(decided, comparisons - 1)]
             now = needed[row, best] <= level
-            row, best, level = row[now], best[now], level[now]
-            high = mean[row, best] + stats.t.isf(level / 2, n - 1) * error[row, best]
-            verdict[row, best] = np.where(high < margin, CONTRADICTED, HOLDS)
+            row, best = row[now], best[now]
+            verdict[row, best] = np.where(matters[row, best], HOLDS, CONTRADICTED)
             seeds[row, best] = planned
             needed[row, best] = np.inf
             decided[row] += 1

@@ -9,7 +9,8 @@ composed, so it holds for what was trained and not for what the files say today.
 - what lies under a group or key that `choose` sets differently;
 - a place that holds what such a node holds, in both: conf/model/xception.yaml hands `${residual}` on as
   `model.residual`. Only a place that is handed things can repeat one (`RANK`), or a setting of the recipe
-  that somebody changed would hide behind the network that it is handed to;
+  that somebody changed would hide behind the network that it is handed to; and outside of `model` a number
+  is repeated by its own name alone (`lr`, `max_lr`), or 4 epochs instead of 16 would hide behind 4 segments;
 - with another `model`: its scaling to the dataset, which lies under `model`, its weight decay, which is
   all that a recipe_model sets, and its depth;
 - `model.width` where an arm matches a size (`match_parameters`, `match_multiply_adds`), or where the
@@ -31,7 +32,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablations.runs.configuration import is_outside_identity
-from ablations.studies.results import Arm, Outcome, Study, baseline_first
+from ablations.studies.results import Arm, Outcome, Study, baseline_first, pair_by_seed
 from ablations.table_files import NO_VALUE, commit_name
 
 TOLERANCE = 0.01
@@ -187,12 +188,7 @@ def audit_lines(study: Study, audits: Sequence[Audit]) -> list[str]:
 
 
 def _audit(arm: Arm, other: Arm, of_arm: Sequence[Outcome], of_other: Sequence[Outcome]) -> Audit:
-    by_seed = {outcome.run.seed: outcome for outcome in of_other}
-    pairs = [
-        (_record(outcome), _record(by_seed[outcome.run.seed]))
-        for outcome in of_arm
-        if outcome.run.seed in by_seed
-    ]
+    pairs = [(_record(a), _record(b)) for a, b in pair_by_seed(of_arm, of_other)]
     declared: dict[str, list[int]] = {}
     undeclared: dict[str, list[int]] = {}
     before: Any = None
@@ -205,10 +201,10 @@ def _audit(arm: Arm, other: Arm, of_arm: Sequence[Outcome], of_other: Sequence[O
             for phrase in of_pair:
                 phrases.setdefault(phrase, []).append(a["seed"])
     not_declared = [_of_seeds(phrase, seeds, len(pairs)) for phrase, seeds in undeclared.items()]
-    seeds = {outcome.run.seed for outcome in of_arm}
-    if pairs and (lacking := by_seed.keys() - seeds):
+    seeds, seeds_of_other = ({outcome.run.seed for outcome in of_one} for of_one in (of_arm, of_other))
+    if pairs and (lacking := seeds_of_other - seeds):
         not_declared.append(f"no result of {_seeds(lacking)}")
-    if pairs and (alone := seeds - by_seed.keys()):
+    if pairs and (alone := seeds - seeds_of_other):
         not_declared.append(f"{_seeds(alone)} alone")
     speeds = [
         _change(a, b, "steps_per_second")
@@ -259,11 +255,11 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     ]
     if a["depth"] != b["depth"] and not network:
         undeclared.append(_instead("depth", a["depth"], b["depth"]))
-    contents = {key: list(_contents(_at(a["config"], key), _at(b["config"], key))) for key in keys}
+    held = [found for key in keys for found in _contents(key, _at(a["config"], key), _at(b["config"], key))]
     settings: list[Difference] = []
-    for found in _differences(a["config"], b["config"], [*keys, *implied, *STANDS_FOR], contents):
+    for found in _differences(a["config"], b["config"], [*keys, *implied, *STANDS_FOR], held):
         # What one setting hands on to another place is told once.
-        if not any(_may_repeat(found[0], earlier[0]) and found[1:] == earlier[1:] for earlier in settings):
+        if not any(_repeats(found, earlier) for earlier in settings):
             settings.append(found)
     undeclared += [_instead(*setting) for setting in settings]
     if a["data_fingerprint"] != b["data_fingerprint"] and "dataset" not in keys:
@@ -298,7 +294,7 @@ def _differences(
     a: Mapping[str, Any],
     b: Mapping[str, Any],
     declared: Sequence[str],
-    contents: Mapping[str, Sequence[tuple[Any, Any]]],
+    held: Sequence[Difference],
     above: str = "",
 ) -> Iterator[Difference]:
     """Where two configurations differ beyond what is declared, as deep as both have nodes.
@@ -307,7 +303,7 @@ def _differences(
         a: A node of the arm's.
         b: The same of the other's.
         declared: Paths that belong to the declared factor, with all below them.
-        contents: What the declared nodes hold, by their path.
+        held: What the declared nodes hold.
         above: Path of the node, with a dot behind it.
     """
     for key in sorted(a.keys() | b.keys(), key=lambda key: (RANK.get(key, 0) if not above else 0, key)):
@@ -316,36 +312,45 @@ def _differences(
             values[0] == values[1]
             or is_outside_identity(path)
             or any(_is_under(path, place) for place in declared)
-            or any(_may_repeat(path, source) and values in held for source, held in contents.items())
+            or any(_repeats((path, *values), source) for source in held)
         ):
             continue
         if isinstance(values[0], dict) and isinstance(values[1], dict):
-            yield from _differences(*values, declared, contents, f"{path}.")
+            yield from _differences(*values, declared, held, f"{path}.")
         else:
             yield path, *values
 
 
-def _contents(value: Any, value_of_other: Any) -> Iterator[tuple[Any, Any]]:
+def _contents(path: str, value: Any, value_of_other: Any) -> Iterator[Difference]:
     """What a node and everything below it hold where they differ.
 
     Below the node itself without what says too little to tell one setting from another: true, false, null.
     """
-    yield value, value_of_other
+    yield path, value, value_of_other
     if isinstance(value, dict) and isinstance(value_of_other, dict):
         for key in value.keys() & value_of_other.keys():
             below = value[key], value_of_other[key]
             if below[0] != below[1] and not any(part is None or isinstance(part, bool) for part in below):
-                yield from _contents(*below)
+                yield from _contents(f"{path}.{key}", *below)
 
 
 def _is_under(path: str, key: str) -> bool:
     return f"{path}.".startswith(f"{key}.")
 
 
-def _may_repeat(path: str, source: str) -> bool:
-    """Whether what stands at `source` is handed on to `path`."""
-    top, top_of_source = (key.partition(".")[0] for key in (path, source))
-    return top == top_of_source or RANK.get(top, 0) > RANK.get(top_of_source, 0)
+def _repeats(found: Difference, source: Difference) -> bool:
+    """Whether a difference is that of `source`, handed on."""
+    (path, *values), (path_of_source, *values_of_source) = found, source
+    if values != values_of_source:
+        return False
+    top, top_of_source = (place.partition(".")[0] for place in (path, path_of_source))
+    if top != top_of_source and RANK.get(top, 0) <= RANK.get(top_of_source, 0):
+        return False
+    if top == "model" or not any(part is None or isinstance(part, int | float) for part in values):
+        return True
+    # Two settings have the same two numbers by accident: a number is known by its name as well.
+    names = [place.rpartition(".")[2] for place in (path, path_of_source)]
+    return any(f"_{name}".endswith(f"_{other}") for name, other in (names, names[::-1]))
 
 
 def _at(config: Mapping[str, Any], path: str) -> Any:

@@ -417,10 +417,10 @@ def benchmark_table(measurements: Sequence[Measurement]) -> pd.DataFrame:
     """The numbers, one row per network, memory order and precision.
 
     Columns: model, memory_order, precision, parameters, multiply_adds (of one image); steps_per_second and
-    ratio (to the first network of the same order and precision) as _median, _min, _max over rounds;
-    peak_memory_bytes; paper_parameters, paper_steps_per_second, paper_ratio. What there is no number for,
-    and the ratio of the first network, is missing; so are the paper's where ours is another network: with
-    other classes, another axis or width.
+    ratio (to the first network of the same order and precision) as _median, _min, _max over rounds; ratios,
+    that of every round, a text; peak_memory_bytes; paper_parameters, paper_steps_per_second, paper_ratio.
+    What there is no number for, and the ratio of the first network, is missing; so are the paper's where
+    ours is another network: with other classes, another axis or width.
     """
     first = measurements[0].setting.model
     papers = {
@@ -441,6 +441,7 @@ def benchmark_table(measurements: Sequence[Measurement]) -> pd.DataFrame:
                 "multiply_adds": found.cost.multiply_adds,
                 **_spread("steps_per_second", found.speeds),
                 **_spread("ratio", () if is_first else found.ratios),
+                "ratios": None if is_first else " ".join(f"{ratio:.6g}" for ratio in found.ratios),
                 "peak_memory_bytes": found.peak_memory,
                 "paper_parameters": paper_parameters,
                 "paper_steps_per_second": paper_speed,

@@ -2,14 +2,16 @@
 
 Sizes are counted from the configuration as `python -m ablations benchmark` builds the networks; a count has
 no error, so that its interval is the count itself. Speeds are read from the table that this command wrote on
-the machine it ran on: the ratio of the two networks' steps/second in each round. The range of n rounds is an
-interval of the median ratio with confidence 1 - 2 / 2**n, whatever the distribution (Thompson, "On confidence
-ranges for the median", Annals of Mathematical Statistics 7, 1936): six rounds are the fewest for 95 %.
+the machine it ran on: the ratio of the two networks' steps/second in each round. Two of these, as far from
+the ends as the level allows, are an interval of the median ratio, whatever the distribution
+(`ablations.statistics.paired.median_interval_rank`): six rounds are the fewest for 95 %, and more narrow it.
+Each of m comparisons of speed is judged at alpha / m.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,12 @@ import pandas as pd
 
 from ablations.evidence.claims import BENCHMARK, PARAMETERS, Claim, Comparison
 from ablations.evidence.verdicts import ALPHA, UNDECIDED, Compared, Verdict, combine, decide, untestable
-from ablations.statistics.paired import holm_levels, smallest_sign_flip_p
+from ablations.statistics.paired import median_interval_level, median_interval_rank
 
 SETTING = ("channels-last", "float32")
 """Memory order and precision in which speeds are judged: those of the recipes, which every device has."""
 
-COLUMNS = {"model", "memory_order", "precision", "device_name", "batch_size", "rounds", "ratio_median"}
-COLUMNS |= {"ratio_min", "ratio_max"}
+COLUMNS = {"model", "memory_order", "precision", "device_name", "batch_size", "ratios"}
 
 
 def judge_benchmark(claims: Sequence[Claim], results_dir: Path, *, alpha: float = ALPHA) -> list[Verdict]:
@@ -46,15 +47,13 @@ def judge_benchmark(claims: Sequence[Claim], results_dir: Path, *, alpha: float 
     speeds = _Speeds(pd.read_csv(path)) if path.is_file() else None
     models = {arm for claim in own for c in claim.comparisons if c.metric == PARAMETERS for arm in c.contrast}
     counts = _parameters(sorted(models))
-    of_speed = [c for claim in own for c in claim.comparisons if c.metric != PARAMETERS]
-    levels = _levels(of_speed, speeds, alpha)
+    level = alpha / max(1, sum(c.metric != PARAMETERS for claim in own for c in claim.comparisons))
     verdicts = []
     for claim in own:
         if claim.not_testable is not None:
             verdicts.append(untestable(claim))
             continue
         timed = [c for c in claim.comparisons if c.metric != PARAMETERS]
-        of_claim = iter([next(levels) for _ in timed])
         if timed and (reason := _why_no_speed(timed, speeds)):
             verdicts.append(untestable(claim, reason=reason))
             continue
@@ -65,7 +64,7 @@ def judge_benchmark(claims: Sequence[Claim], results_dir: Path, *, alpha: float 
                 scales.append(f"{_networks()}, counted")
             else:
                 assert speeds is not None
-                compared.append(speeds.compared(comparison, next(of_claim)))
+                compared.append(speeds.compared(comparison, level))
                 scales.append(speeds.scale(comparison))
         verdict = combine([one.verdict for one in compared])
         needed = [one.needed for one in compared if one.verdict == UNDECIDED]
@@ -112,7 +111,7 @@ def _compared_size(comparison: Comparison, counts: Mapping[str, int]) -> Compare
     share = counts[treatment] / counts[control] - 1
     return Compared(
         comparison,
-        decide(comparison.direction, comparison.margin, share, share),
+        decide(comparison.direction, comparison.margin, share, share, share),
         share,
         share,
         share,
@@ -146,36 +145,27 @@ class _Speeds:
             f"{SETTING[1]}, on {row['device_name']}"
         )
 
-    def range_of(self, comparison: Comparison) -> tuple[float, float, float, int]:
-        """Median, minimum and maximum of the share, and the rounds."""
-        row: Any = self.rows.loc[_pair(comparison)[0]]
-        shares = [float(row[f"ratio_{part}"]) - 1 for part in ("median", "min", "max")]
-        return shares[0], shares[1], shares[2], int(row["rounds"])
-
-    def deciding_p(self, comparison: Comparison) -> float:
-        """The level from which the range decides; 1 where it does not."""
-        _, low, high, rounds = self.range_of(comparison)
-        decided = decide(comparison.direction, comparison.margin, low, high) != UNDECIDED
-        return smallest_sign_flip_p(rounds) if decided else 1.0
-
     def compared(self, comparison: Comparison, level: float) -> Compared:
-        middle, low, high, rounds = self.range_of(comparison)
-        confidence = smallest_sign_flip_p(rounds)
-        verdict = decide(comparison.direction, comparison.margin, low, high)
-        enough = math.ceil(math.log2(2 / level))
-        reason, needed = "", None
-        if verdict == UNDECIDED:
-            reason = "the range of the rounds does not decide"
-        elif confidence > level:
-            verdict, needed = UNDECIDED, enough
-            reason = f"{rounds} rounds, where a verdict takes {enough}"
+        row: Any = self.rows.loc[_pair(comparison)[0]]
+        shares = sorted(float(ratio) - 1 for ratio in str(row["ratios"]).split())
+        rounds, middle = len(shares), median(shares)
+        # Too few for an interval of that level: the range is shown.
+        rank = median_interval_rank(rounds, level)
+        low, high = shares[max(rank, 1) - 1], shares[-max(rank, 1)]
+        verdict, reason, needed = UNDECIDED, "", None
+        if rank == 0:
+            needed = math.ceil(math.log2(2 / level))
+            reason = f"{rounds} rounds, where a verdict takes {needed}"
+        else:
+            verdict = decide(comparison.direction, comparison.margin, low, middle, high)
+            reason = "the interval of the rounds does not decide" if verdict == UNDECIDED else ""
         return Compared(
             comparison,
             verdict,
             middle,
             low,
             high,
-            level=confidence,
+            level=median_interval_level(rounds, max(rank, 1)),
             n=rounds,
             p=math.nan,
             needed=needed,
@@ -192,10 +182,3 @@ def _why_no_speed(timed: Sequence[Comparison], speeds: _Speeds | None) -> str:
         named = ", ".join(dict.fromkeys(arm for comparison in timed for arm in comparison.contrast))
         return f"the table of the benchmark does not compare {named} over rounds: {measure}"
     return ""
-
-
-def _levels(of_speed: Sequence[Comparison], speeds: _Speeds | None, alpha: float) -> Iterator[float]:
-    """The level of each comparison of speed that the table has, after Holm's correction over all of them."""
-    ps = [speeds.deciding_p(c) if speeds is not None and speeds.has(c) else 1.0 for c in of_speed]
-    levels = holm_levels(ps, alpha) if ps else np.empty(0)
-    return iter([float(level) for level in levels])

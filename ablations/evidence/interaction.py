@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.statistics.paired import PairedEstimate, paired_difference, slopes
-from ablations.studies.results import METRICS, Design, Outcome, Study
+from ablations.studies.results import METRICS, Design, Outcome, Study, pair_by_seed
 from ablations.table_files import NO_VALUE
 
 SPLITS = {"val": "validation", "test": "test"}
@@ -105,11 +105,9 @@ def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[
 
 def _apart(of_arm: Sequence[Outcome], of_base: Sequence[Outcome], name: str) -> dict[int, float]:
     """Arm minus base in percentage points, by seed, of the seeds that both have."""
-    base = {outcome.run.seed: outcome.final[name] for outcome in of_base}
     return {
-        outcome.run.seed: 100 * (outcome.final[name] - base[outcome.run.seed])
-        for outcome in of_arm
-        if outcome.run.seed in base
+        outcome.run.seed: 100 * (outcome.final[name] - base.final[name])
+        for outcome, base in pair_by_seed(of_arm, of_base)
     }
 
 

@@ -348,8 +348,8 @@ def _page(study: Study, found: Sequence[Measured]) -> str:
             kinds = [kind for kind in (MAIN, BETWEEN) if measured.places(kind)]
             tables += [_of_modules(study, measured, moment, kind) for kind in kinds]
     notes.append(
-        "A cell: mean over the module's layers, then over seeds; shortcuts are left out. Every layer, with "
-        f"its interval, stands in {study.output}_mechanism.csv."
+        "A cell: mean over the module's layers, then over seeds, of what could be measured; shortcuts are "
+        f"left out. Every layer, with its interval, stands in {study.output}_mechanism.csv."
     )
     subtitle = f"{study.scale}. {study.source}. Columns: modules in order of execution, and the head."
     return markdown_page(f"{study.title}: measured mechanism", subtitle, tables, notes)
@@ -371,10 +371,12 @@ def _of_modules(study: Study, measured: Measured, moment: Moment, kind: str) -> 
             of_module = values[
                 :, [place for place in places if measured.layers[place].shown_module == module]
             ]
-            numbers = of_module[np.isfinite(of_module)]
+            # First over layers: a seed of which fewer layers could be measured weighs no less.
+            numbers = np.log10(of_module) if quantity.logarithmic else of_module
+            of_seeds = [seed[np.isfinite(seed)].mean() for seed in numbers if np.isfinite(seed).any()]
             cells[module] = NO_VALUE
-            if numbers.size:
-                mean = 10 ** np.log10(numbers).mean() if quantity.logarithmic else numbers.mean()
-                cells[module] = f"{mean:.3g}" if quantity.logarithmic else f"{mean:.1f}"
+            if of_seeds:
+                mean = float(np.mean(of_seeds))
+                cells[module] = f"{10**mean:.3g}" if quantity.logarithmic else f"{mean:.1f}"
         rows.append(cells)
     return pd.DataFrame(rows)

@@ -1,15 +1,20 @@
 """Whether claims hold, by the records of their studies: holds, contradicted, undecided, not testable.
 
 `judge_study` takes everything from `ablations.studies.results`, compares seed by seed
-(`ablations.evidence.contrasts`) and decides by an interval of the mean paired difference [low, high] and the
+(`ablations.evidence.contrasts`) and decides by the mean paired difference, its interval [low, high] and the
 claim's margin, the smallest difference that matters:
 
-    higher          holds where low > 0 and high >= margin; contradicted where high < margin
+    higher          holds where low > 0 and the mean >= margin; contradicted where high < margin
     lower           the mirror image
     no_difference   holds where the interval lies within (-margin, margin); contradicted where wholly outside
 
 and undecided otherwise. So a difference that is real and too small to matter contradicts "higher". A claim
 holds where all of its comparisons hold, and is contradicted where one of them is.
+
+The rule is monotone in the level: which of the two a comparison can become follows from its mean alone, and
+a wider interval (a stricter correction, the level of a look) only moves it towards undecided. Were it enough
+to hold that an interval lies above zero and reaches the margin, as it once was here, a wider one would turn
+"contradicted" into "holds".
 
 Several comparisons of a study are corrected: Holm's procedure steps through the levels alpha / (m - k) of its
 m comparisons, those of all its claims, from the one that is decided most clearly on; its interval has that
@@ -71,8 +76,9 @@ class Compared:
         high: Its upper end.
         level: 1 - the interval's confidence, after Holm's correction.
         n: Pairs: seeds that all arms of the contrast have.
-        p: Of the t test that the difference is zero; for no_difference of the two one-sided t tests that it
-            is not within the margin. Not corrected; NaN where there is no interval.
+        p: Two-sided, of the t test that the difference is zero; for no_difference twice that of the two
+            one-sided t tests that it is not within the margin, because either has half of the level: it holds
+            where p is not above `level`. Not corrected; NaN where there is no interval.
         needed: Pairs at which the interval is expected to decide; None where it is decided, or where the
             runs do not say.
         reason: Why it is undecided, or what decided in place of the interval; "" otherwise.
@@ -130,28 +136,35 @@ class Verdict:
     core_hours_needed: float | None = None
 
 
-def decide(direction: str, margin: float, low: float, high: float) -> str:
+def decide(direction: str, margin: float, low: float, estimate: float, high: float) -> str:
     """The rule of the module's docstring.
 
     Args:
         direction: higher, lower or no_difference.
         margin: The smallest difference that matters.
         low: The interval's lower end, in the margin's unit.
+        estimate: What the interval is of; it lies within.
         high: Its upper end.
 
     Returns:
         holds, contradicted or undecided.
     """
-    if direction == LOWER:
-        low, high = -high, -low
     if direction == NO_DIFFERENCE:
         if -margin < low and high < margin:
             return HOLDS
         return CONTRADICTED if low > margin or high < -margin else UNDECIDED
     assert direction in (HIGHER, LOWER)
-    if high < margin:
-        return CONTRADICTED
-    return HOLDS if low > 0 else UNDECIDED
+    if direction == LOWER:
+        low, estimate, high = -high, -estimate, -low
+    if _matters(estimate, margin):
+        return HOLDS if low > 0 else UNDECIDED
+    return CONTRADICTED if high < margin else UNDECIDED
+
+
+def _matters(toward: float, margin: float) -> bool:
+    """Whether a mean difference, taken in the claimed direction, is as large as the margin."""
+    # Accuracies count images, so that a mean can be the margin itself, but for rounding.
+    return toward >= margin or math.isclose(toward, margin, rel_tol=1e-9)
 
 
 def judge_study(
@@ -259,13 +272,18 @@ def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
     if constant(differences):
         return smallest_sign_flip_p(n)
     toward = -differences if comparison.direction == LOWER else differences
+    mean = float(toward.mean())
     if comparison.direction == NO_DIFFERENCE:
-        mean = float(toward.mean())
         if abs(mean) < margin:  # the interval leaves out both margins, each with half of the level
-            return min(1.0, 2 * equivalence_p(toward, margin))
+            return _two_sided_equivalence_p(toward, margin)
         return t_p(toward, math.copysign(margin, mean))
-    # Leaving out zero from above, or the margin from below; what the mean is on the other side of is nearer.
-    return min(t_p(toward, 0.0), t_p(toward, margin))
+    # A mean that matters can hold, which takes leaving out zero; any other can be contradicted.
+    return t_p(toward, 0.0 if _matters(mean, margin) else margin)
+
+
+def _two_sided_equivalence_p(differences: np.ndarray, margin: float) -> float:
+    """Twice the p of the two one-sided tests: the level above which the interval lies within the margins."""
+    return min(1.0, 2 * equivalence_p(differences, margin))
 
 
 def _compared(comparison: Comparison, differences: np.ndarray, p: float, level: float) -> Compared:
@@ -285,19 +303,23 @@ def _compared(comparison: Comparison, differences: np.ndarray, p: float, level: 
     elif equal and p > level:
         reason = f"all differences are equal, and {n} pairs are too few for the exact sign-flip test"
     elif equal:
-        verdict = decide(direction, margin, interval.mean, interval.mean)
+        verdict = decide(direction, margin, interval.mean, interval.mean, interval.mean)
         reason = "all differences are equal: by the exact sign-flip test"
     else:
-        verdict = decide(direction, margin, interval.low, interval.high)
-        if verdict == UNDECIDED:
+        verdict = decide(direction, margin, interval.low, interval.mean, interval.high)
+        if verdict == UNDECIDED and direction == NO_DIFFERENCE:
+            reason = "the interval reaches over a margin"
+        elif verdict == UNDECIDED:
+            toward = -interval.mean if direction == LOWER else interval.mean
             reason = (
-                "the interval reaches over a margin"
-                if direction == NO_DIFFERENCE
-                else "the interval reaches from no such difference to one that matters"
+                "the difference is as large as matters, and its interval reaches zero"
+                if _matters(toward, margin)
+                else "the difference is smaller than what matters, and its interval reaches that"
             )
     t = math.nan
     if not equal:
-        t = equivalence_p(differences, margin) if direction == NO_DIFFERENCE else t_p(differences)
+        equivalence = direction == NO_DIFFERENCE
+        t = _two_sided_equivalence_p(differences, margin) if equivalence else t_p(differences)
     return Compared(
         comparison,
         verdict,
@@ -322,9 +344,10 @@ def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> in
     margin, mean = comparison.margin, float(differences.mean())
     if comparison.direction == LOWER:
         mean = -mean
-    # To the nearer margin; else to zero below a mean above it, or to the margin above a mean below it.
-    equivalence = comparison.direction == NO_DIFFERENCE
-    distance = abs(abs(mean) - margin) if equivalence else max(mean, margin - mean)
+    if comparison.direction == NO_DIFFERENCE:
+        distance = abs(abs(mean) - margin)  # to the nearer one
+    else:
+        distance = mean if _matters(mean, margin) else margin - mean
     needed = needed_pairs(float(differences.std(ddof=1)), distance, level)
     return None if needed is None else max(MIN_PAIRS, needed)
 

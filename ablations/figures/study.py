@@ -27,8 +27,17 @@ from ablations.evidence.audit import audit_lines, audit_study
 from ablations.files import write_atomically
 from ablations.runs.records import COMPLETED
 from ablations.statistics.paired import mean_interval, seed_band
-from ablations.studies.results import METRICS, Arm, Outcome, Study, StudyRun, baseline_first, outcomes
-from ablations.tables.study import missing_notes, named_seeds, one_decimal, pair_by_seed
+from ablations.studies.results import (
+    METRICS,
+    Arm,
+    Outcome,
+    Study,
+    StudyRun,
+    baseline_first,
+    outcomes,
+    pair_by_seed,
+)
+from ablations.tables.study import missing_notes, named_seeds, one_decimal
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), the baseline black; dashes
 # and markers say the same again for grey paper.

@@ -20,9 +20,17 @@ from ablations.report.bands import arm_bands
 from ablations.report.runs import ABSENT, Grids, curves, flat_record, pool, quantities, run_entry
 from ablations.runs.configuration import is_outside_identity
 from ablations.runs.records import COMPLETED, DIVERGED, DONE, STATUSES
-from ablations.studies.results import METRICS, Outcome, Study, StudyRun, baseline_first, outcomes
+from ablations.studies.results import (
+    METRICS,
+    Outcome,
+    Study,
+    StudyRun,
+    baseline_first,
+    outcomes,
+    pair_by_seed,
+)
 from ablations.table_files import NO_VALUE, csv_text, latex_page, markdown_page
-from ablations.tables.study import pair_by_seed, study_contents, study_subtitle
+from ablations.tables.study import study_contents, study_subtitle
 
 RESULTS = "study/results"
 """The set of all runs of a study that have a result."""

@@ -385,6 +385,12 @@ def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]
     return by_arm
 
 
+def pair_by_seed(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """The outcomes (arm, baseline) of every seed that has both, by seed."""
+    of_seed = {outcome.run.seed: outcome for outcome in baseline}
+    return [(outcome, of_seed[outcome.run.seed]) for outcome in of_arm if outcome.run.seed in of_seed]
+
+
 def final_value(record: Mapping[str, Any], part: str, metric: str) -> float:
     """A metric of the final epoch as it is counted: chance where the run diverged.
 

@@ -41,6 +41,7 @@ from ablations.studies.results import (
     StudyRun,
     baseline_first,
     outcomes,
+    pair_by_seed,
 )
 from ablations.table_files import NO_VALUE, csv_text, latex_page, markdown_page, provenance, write_table_files
 from ablations.tables.tuning import tuning_notes
@@ -258,12 +259,6 @@ def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], metric:
         numbers = (estimate.mean, estimate.low, estimate.high, estimate.p)
         row |= dict(zip(columns, numbers, strict=True))
     return row
-
-
-def pair_by_seed(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """The outcomes (arm, baseline) of every seed that has both, by seed."""
-    of_seed = {outcome.run.seed: outcome for outcome in baseline}
-    return [(outcome, of_seed[outcome.run.seed]) for outcome in of_arm if outcome.run.seed in of_seed]
 
 
 def _course(of_arm: Sequence[Outcome], target: float) -> dict[str, Any]:

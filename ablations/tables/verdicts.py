@@ -257,17 +257,19 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
     testable = [study for study, _ in studies if any(v.claim.study == study.name for v in verdicts)]
     timed = any(v.claim.study == BENCHMARK for v in verdicts)
     notes = [
-        "Verdicts, by the interval of the mean difference and the claim's margin, the smallest difference "
-        "that matters: “higher” holds where the interval lies above zero and reaches the margin, and is "
-        "contradicted where it lies below the margin; “lower” is the mirror image; “within” holds where the "
-        "interval lies between minus margin and margin, and is contradicted where it lies outside. All else "
-        "is undecided. A claim holds where all of its comparisons do, and one contradicts it.",
+        "Verdicts, by the mean difference, its interval and the claim's margin, the smallest difference that "
+        "matters: “higher” holds where the mean is at least the margin and the interval lies above zero, and "
+        "is contradicted where the interval lies below the margin; “lower” is the mirror image; “within” "
+        "holds where the interval lies between minus margin and margin, and is contradicted where it lies "
+        "outside. All else is undecided. A claim holds where all of its comparisons do, and one contradicts "
+        "it.",
         "Differences are taken seed by seed over the seeds that all arms of a comparison have; at least "
         f"{MIN_PAIRS} for a verdict. Intervals are Student's t. Over all comparisons of a study, of all its "
         f"claims, the chance of a wrong decision is {100 * ALPHA:g} %: Holm's procedure, which gives each "
         "interval its confidence.",
-        "p (t): of the t test that the difference is zero; for “within”, of the two one-sided t tests (TOST) "
-        "that it is not within. p (sign-flip): that the differences are symmetric about zero, exact up to "
+        "p (t): two-sided, of the t test that the difference is zero; for “within”, twice the p of the two "
+        "one-sided t tests (TOST) that it is not within, so that it holds where p is not above 1 minus the "
+        "interval's confidence. p (sign-flip): that the differences are symmetric about zero, exact up to "
         f"{EXACT_PAIRS} pairs. Neither is corrected. Where all differences are equal there is no t interval: "
         "the exact sign-flip test decides, and nothing where all are zero.",
         "pp: percentage points. Steps to target: share of the planned steps until validation is at the "
@@ -284,8 +286,9 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
         notes.append(
             "Claims about table 3 are shares of the control network's. Sizes are counted and have no "
             f"interval. Speeds are those of the benchmark's table ({SETTING[0]} memory, {SETTING[1]}): "
-            "median ratio of the rounds and their range, which is an interval of the median; n is the number "
-            "of rounds."
+            "median ratio of the rounds and an interval of it, from one round's ratio to another's, whatever "
+            f"the distribution, with {100 * ALPHA:g} % shared evenly by all comparisons of speed; n is the "
+            "number of rounds."
         )
     notes += [note for study in testable for note in study.notes]
     scales: dict[str, list[str]] = {}

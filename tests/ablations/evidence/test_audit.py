@@ -60,15 +60,17 @@ def configuration(**changes: Any) -> dict[str, Any]:
 def audit(residual_study: Study, make_run) -> Callable[..., Audit]:
     """Audits one arm beside one other; `changes` is what the arm's records have in place of the other's.
 
-    `audit(choose, choose_of_other, config=configuration(), **changes)`.
+    `audit(choose, choose_of_other, config=configuration(), other=configuration(), **changes)`.
     """
 
-    def make(choose: dict[str, Any], of_other: dict[str, Any], **changes: Any) -> Audit:
+    def make(
+        choose: dict[str, Any], of_other: dict[str, Any], other: dict[str, Any] | None = None, **changes: Any
+    ) -> Audit:
         study = replace(
             residual_study,
             arms=(Arm("with", "the other", of_other, ""), Arm("without", "the arm", choose, "")),
         )
-        runs = [make_run("with", seed, [0.8], config=configuration()) for seed in (0, 1)]
+        runs = [make_run("with", seed, [0.8], config=other or configuration()) for seed in (0, 1)]
         runs += [
             make_run("without", seed, [0.7], **({"config": configuration()} | changes)) for seed in (0, 1)
         ]
@@ -148,6 +150,17 @@ def test_steps_per_second_are_those_of_the_median_pair(audit) -> None:
     assert found.changes["steps_per_second"] == pytest.approx((3 / 6 + 3 / 7) / 2 - 1)
 
 
+def test_one_slow_pair_does_not_move_the_steps_per_second(residual_study: Study, make_run) -> None:
+    runs = [make_run("with", seed, [0.8], config=configuration(), steps_per_second=10.0) for seed in range(3)]
+    speeds = (9.0, 5.0, 30.0)
+    runs += [
+        make_run("without", seed, [0.7], config=configuration(), steps_per_second=speed)
+        for seed, speed in enumerate(speeds)
+    ]
+    (found,) = audit_study(residual_study, outcomes(residual_study, runs))
+    assert found.changes["steps_per_second"] == pytest.approx(-0.1)  # of the median pair
+
+
 def test_another_network_comes_with_its_scaling_weight_decay_and_depth_but_not_with_its_size(audit) -> None:
     chosen = ({"model": "inception_v3"}, {"model": "xception"})
     network = {"model": {"_target_": "lightning_modules.networks.inception_v3.InceptionV3", "padding": 1}}
@@ -180,6 +193,24 @@ def test_a_single_setting_is_declared_with_what_repeats_it(audit) -> None:
     chosen = ({"+recipe.optimizer.lr": 0.05}, {"+recipe.optimizer.lr": 0.1})
     found = audit(*chosen, config=configuration(recipe__optimizer__lr=0.05))
     assert (found.declared, found.undeclared) == (("recipe.optimizer.lr 0.05 instead of 0.1",), ())
+
+
+def test_a_number_does_not_hide_behind_the_same_number_of_another_setting(audit) -> None:
+    """4 instead of 16: epochs beside declared segments, and beside a batch that is not declared either."""
+    chosen = {"segments": "channels_4"}, {"segments": "channels_16"}
+    sixteen = configuration(segments=PER_CHANNEL | {"channels_per_segment": 16}, recipe__epochs=16)
+    four = copy.deepcopy(sixteen)
+    for segments in (four["segments"], four["model"]["separable"]["segments"]):
+        segments["channels_per_segment"] = 4
+    assert audit(*chosen, sixteen, config=four).undeclared == ()
+    four["recipe"]["epochs"] = 4
+    assert audit(*chosen, sixteen, config=four).undeclared == ("recipe.epochs 4 instead of 16",)
+    sixteen["recipe"]["batch_size"], four["recipe"]["batch_size"] = 16, 4
+    sixteen["dataset"]["batch_size"], four["dataset"]["batch_size"] = 16, 4  # handed on
+    assert audit(*chosen, sixteen, config=four).undeclared == (
+        "recipe.batch_size 4 instead of 16",
+        "recipe.epochs 4 instead of 16",
+    )
 
 
 def test_a_width_that_matches_the_parameters_is_declared_and_multiply_adds_are_not(audit) -> None:

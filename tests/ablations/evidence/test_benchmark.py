@@ -186,7 +186,8 @@ def test_numbers_by_hand() -> None:
     assert list(first[names]) == [3.0, 2.0, 4.0]
     names = [f"ratio_{part}" for part in ("median", "min", "max")]
     assert list(second[names]) == [0.75, 0.5, 0.8]
-    assert first[[*names, "peak_memory_bytes", "paper_ratio"]].isna().all()
+    assert first[[*names, "ratios", "peak_memory_bytes", "paper_ratio"]].isna().all()
+    assert second["ratios"] == "0.5 0.75 0.8"
     assert (second["peak_memory_bytes"], second["paper_steps_per_second"]) == (2**30, 28)
     assert second["paper_ratio"] == pytest.approx(0.90, abs=0.005)
 

@@ -38,6 +38,24 @@ def test_the_papers_claims_are_all_there_in_its_order() -> None:
     assert [name for name in ids if name in papers] == papers
 
 
+def test_no_statement_says_how_much_or_more_than_its_comparisons_test() -> None:
+    claims = {claim.id: claim for claim in load_claims()}
+    tested = [claim.statement for claim in claims.values() if claim.comparisons]
+    assert not [text for text in tested for word in ("marginal", "clearly", "much better") if word in text]
+    depth = claims["activation-depth"].statement  # the comparisons are the interaction alone
+    assert "helps" not in depth
+    assert "harms" not in depth
+
+
+def test_the_controls_of_figure_9_are_compared_as_figure_9_is() -> None:
+    claims = {claim.id: claim for claim in load_claims()}
+    (final,) = claims["residual-final"].comparisons
+    for name, control in (("capacity", "non_residual_matched"), ("identity", "projections")):
+        (one,) = claims[f"residual-{name}"].comparisons
+        assert one.contrast == {"residual": 1.0, control: -1.0}
+        assert (one.metric, one.direction, one.margin) == (final.metric, final.direction, final.margin)
+
+
 def test_faster_is_both_quantities_against_every_arm() -> None:
     claims = {claim.id: claim for claim in load_claims()}
     judged = {(c.label, c.metric, c.direction) for c in claims["activation-speed"].comparisons}

@@ -165,6 +165,42 @@ def test_the_tables(residual_study: Study, make_run, measure, tmp_path: Path) ->
     assert all(measured.quantity.note in page for measured in found)
 
 
+@pytest.mark.parametrize(
+    ("diagnostic", "epoch", "step", "scale", "cell"),
+    [("dead_units", 1, 94, 0.01, "35.0"), ("gradient_norm", 1, 1, 1.0, "29.4")],
+    ids=["arithmetic", "geometric"],
+)
+def test_a_cell_is_a_mean_over_layers_and_then_over_seeds(
+    diagnostic: str,
+    epoch: int,
+    step: int,
+    scale: float,
+    cell: str,
+    residual_study: Study,
+    make_run,
+    measure,
+    tmp_path,
+) -> None:
+    """Of a seed without one of the layers as well: (10, 30) and (50, none)."""
+
+    def rows(*values: float) -> list[tuple[str, str, int, int, int, float]]:
+        layers = (f"middle_flow.0.body.separable{number}" for number in (1, 2))
+        return [
+            (diagnostic, layer, 4, epoch, step, scale * value)
+            for layer, value in zip(layers, values, strict=True)
+        ]
+
+    runs = [
+        measure(make_run("with", 0, [0.5, 0.6]), rows(10.0, 30.0)),
+        measure(make_run("with", 1, [0.5, 0.6]), rows(50.0, float("nan"))),
+    ]
+    paths = write_mechanism_tables(residual_study, measured_of(residual_study, runs), tmp_path)
+    lines = paths[1].read_text().splitlines()
+    row = next(line for line in lines if line.startswith("| with residual connections "))
+    # (20 + 50) / 2; sqrt(sqrt(10 * 30) * 50)
+    assert [text.strip() for text in row.split("|")[2:-1]] == ["2", cell]
+
+
 def test_every_diagnostic_of_the_repository_is_a_quantity() -> None:
     from ablations.runs.configuration import CONFIG_DIR
 

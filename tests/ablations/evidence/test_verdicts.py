@@ -26,30 +26,90 @@ CORE_HOURS = 90 / 3600
 
 
 @pytest.mark.parametrize(
-    ("direction", "low", "high", "verdict"),
+    ("direction", "low", "estimate", "high", "verdict"),
     [
-        ("higher", 0.001, 0.03, "holds"),
-        ("higher", 0.0, 0.03, "undecided"),
-        ("higher", 0.02, 0.03, "holds"),
-        ("higher", 0.001, 0.009, "contradicted"),  # real, and too small to matter
-        ("higher", 0.001, 0.01, "holds"),
-        ("higher", -0.01, 0.009, "contradicted"),
-        ("higher", -0.03, -0.02, "contradicted"),
-        ("higher", -0.03, 0.01, "undecided"),
-        ("lower", -0.03, -0.001, "holds"),
-        ("lower", -0.009, 0.01, "contradicted"),
-        ("lower", -0.01, 0.0, "undecided"),
-        ("lower", 0.02, 0.03, "contradicted"),
-        ("no_difference", -0.009, 0.009, "holds"),
-        ("no_difference", 0.001, 0.009, "holds"),
-        ("no_difference", -0.01, 0.009, "undecided"),
-        ("no_difference", 0.0, 0.02, "undecided"),
-        ("no_difference", 0.011, 0.02, "contradicted"),
-        ("no_difference", -0.02, -0.011, "contradicted"),
+        ("higher", 0.001, 0.015, 0.03, "holds"),
+        ("higher", 0.0, 0.015, 0.03, "undecided"),
+        ("higher", 0.02, 0.025, 0.03, "holds"),
+        ("higher", 0.001, 0.005, 0.009, "contradicted"),  # real, and too small to matter
+        ("higher", 0.001, 0.006, 0.011, "undecided"),  # real, and it is open whether it matters
+        ("higher", 0.001, 0.01, 0.019, "holds"),
+        ("higher", -0.01, 0.0, 0.009, "contradicted"),
+        ("higher", -0.03, -0.025, -0.02, "contradicted"),
+        ("higher", -0.03, -0.01, 0.01, "undecided"),
+        ("lower", -0.03, -0.015, -0.001, "holds"),
+        ("lower", -0.019, -0.01, -0.001, "holds"),
+        ("lower", -0.011, -0.006, -0.001, "undecided"),
+        ("lower", -0.009, 0.0, 0.01, "contradicted"),
+        ("lower", -0.03, -0.015, 0.0, "undecided"),
+        ("lower", 0.02, 0.025, 0.03, "contradicted"),
+        ("no_difference", -0.009, 0.0, 0.009, "holds"),
+        ("no_difference", 0.001, 0.005, 0.009, "holds"),
+        ("no_difference", -0.01, 0.0, 0.009, "undecided"),
+        ("no_difference", 0.0, 0.01, 0.02, "undecided"),
+        ("no_difference", 0.011, 0.015, 0.02, "contradicted"),
+        ("no_difference", -0.02, -0.015, -0.011, "contradicted"),
     ],
 )
-def test_the_rule(direction: str, low: float, high: float, verdict: str) -> None:
-    assert decide(direction, 0.01, low, high) == verdict
+def test_the_rule(direction: str, low: float, estimate: float, high: float, verdict: str) -> None:
+    assert decide(direction, 0.01, low, estimate, high) == verdict
+
+
+@pytest.mark.parametrize("direction", ["higher", "lower", "no_difference"])
+def test_a_wider_interval_only_moves_towards_undecided(direction: str) -> None:
+    """Whatever widens it: Holm's correction, the level of a look."""
+    generator = np.random.default_rng(0)
+    seen = Counter[tuple[str, str]]()
+    for _ in range(3000):
+        estimate = generator.uniform(-0.03, 0.03)
+        below, above = generator.exponential(0.01, 2)
+        wider = 1 + generator.exponential(0.5)
+        found = [
+            decide(direction, 0.01, estimate - below * width, estimate, estimate + above * width)
+            for width in (1.0, wider)
+        ]
+        assert found[1] in (found[0], "undecided")
+        seen[found[0], found[1]] += 1
+    decided = ("holds", "contradicted")
+    assert min(seen[verdict, after] for verdict in decided for after in (verdict, "undecided")) > 10
+
+
+def test_a_stricter_level_only_moves_towards_undecided() -> None:
+    """Families of runs at falling levels; what is in them is decided in every way."""
+    generator = np.random.default_rng(0)
+    directions = ("higher", "lower", "no_difference")
+    seen = Counter[tuple[str, str]]()
+    for _ in range(150):
+        family = [comparison(str(generator.choice(directions)), 0.01) for _ in range(3)]
+        means = generator.choice([-0.02, -0.008, -0.004, 0.004, 0.008, 0.02], 3)
+        differences = [generator.normal(mean, 0.006, 8) for mean in means]
+        before = [one.verdict for one in compare(family, differences, 0.4)]
+        for alpha in (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001):
+            now = [one.verdict for one in compare(family, differences, alpha)]
+            assert all(new in (old, "undecided") for old, new in zip(before, now, strict=True))
+            seen.update(zip(before, now, strict=True))
+            before = now
+    assert min(seen[verdict, "undecided"] for verdict in ("holds", "contradicted")) > 50
+
+
+def test_a_real_difference_below_the_margin_is_not_made_to_hold_by_a_correction() -> None:
+    small = 0.003 + 0.001 * np.array([-1.2, 1.2, -0.8, 0.8, -0.4, 0.4])
+    alone, corrected = (compare([comparison("higher", 0.0045)], [small], alpha)[0] for alpha in (0.05, 0.01))
+    assert (alone.verdict, corrected.verdict) == ("contradicted", "undecided")
+    assert corrected.low > 0  # and it reaches the margin
+    assert corrected.high > 0.0045
+    assert corrected.reason == "the difference is smaller than what matters, and its interval reaches that"
+    (mirrored,) = compare([comparison("lower", 0.0045)], [-small], 0.01)
+    assert (mirrored.verdict, mirrored.reason) == ("undecided", corrected.reason)
+
+
+def test_a_mean_that_is_the_margin_but_for_rounding_is_as_large_as_the_margin() -> None:
+    differences = np.array([0.001, 0.007, 0.002, 0.006, 0.003, 0.005])  # of mean 0.004
+    less = np.nextafter(0.004 / differences.mean(), 0) * differences
+    assert less.mean() < 0.004
+    for direction, sign in (("higher", 1), ("lower", -1)):
+        (one,) = compare([comparison(direction, 0.004)], [sign * less])
+        assert one.verdict == "holds"
 
 
 def test_a_claim_needs_all_of_its_comparisons() -> None:
@@ -119,7 +179,19 @@ def test_equivalence_is_judged_by_two_one_sided_tests(residual_study: Study, pai
     (compared,) = judge_study([one], residual_study, pairs(differences))[0].comparisons
     upper = stats.ttest_1samp(differences, 0.01, alternative="less").pvalue
     lower = stats.ttest_1samp(differences, -0.01, alternative="greater").pvalue
-    assert compared.p == pytest.approx(max(upper, lower), rel=1e-6)
+    assert compared.p == pytest.approx(2 * max(upper, lower), rel=1e-6)
+
+
+def test_what_is_shown_of_equivalence_is_what_decides() -> None:
+    generator = np.random.default_rng(0)
+    seen = Counter[tuple[str, bool]]()
+    for _ in range(200):
+        differences = generator.normal(generator.choice([0.0, 0.004]), 0.008, 8)
+        (one,) = compare([comparison("no_difference", 0.01)], [differences])
+        assert (one.p <= one.level) == (one.verdict == "holds")
+        seen[one.verdict, 0.025 < one.p <= 0.1] += 1
+    assert seen["undecided", True] > 10  # where the p of one side would have held
+    assert seen["holds", True] > 10
 
 
 def test_holm_steps_through_the_comparisons_of_all_claims(residual_study: Study, pairs) -> None:
@@ -167,7 +239,7 @@ def test_what_it_would_take_to_decide(residual_study: Study, pairs) -> None:
 
     assert half(needed) < distance <= half(needed - 1)
     assert verdict.core_hours_needed == pytest.approx(2 * (needed - 6) * CORE_HOURS)
-    assert verdict.reason == "the interval reaches from no such difference to one that matters"
+    assert verdict.reason == "the difference is smaller than what matters, and its interval reaches that"
     with_more = [mean + sd * z for z in stats.norm.ppf((np.arange(needed + 20) + 0.5) / (needed + 20))]
     assert judge_study([claim(comparison("higher", 0.04))], residual_study, pairs(with_more))[0].verdict == (
         "contradicted"

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
 
 from ablations.statistics.paired import (
     EXACT_PAIRS,
@@ -18,6 +20,8 @@ from ablations.statistics.paired import (
     expected_maximum,
     holm_levels,
     mean_interval,
+    median_interval_level,
+    median_interval_rank,
     needed_pairs,
     paired_difference,
     seed_band,
@@ -195,6 +199,32 @@ def test_equivalence_is_two_one_sided_tests(shift: float) -> None:
     assert equivalence_p(values, 1.0) == pytest.approx(max(lower, upper), rel=1e-9)
 
 
+@pytest.mark.parametrize("shift", [-1.3, -0.2, 0.0, 0.3, 1.5])
+@pytest.mark.parametrize("n", [6, 15])
+def test_equivalence_is_that_of_statsmodels(n: int, shift: float) -> None:
+    treated, control = np.random.default_rng(n).normal(0, 0.5, (2, n))
+    p, *_ = ttost_paired(treated + shift, control, -0.7, 0.7)
+    assert equivalence_p(treated + shift - control, 0.7) == pytest.approx(p, rel=1e-9)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.05, 0.025, 0.001])
+@pytest.mark.parametrize("n", [6, 7, 12, 25])
+def test_the_interval_of_a_median_is_scipys(n: int, level: float) -> None:
+    values = np.sort(np.random.default_rng(n).normal(size=n))
+    interval = stats.quantile_test(values).confidence_interval(1 - level)
+    rank = median_interval_rank(n, level)
+    assert (rank == 0) == bool(np.isnan([interval.low, interval.high]).any())
+    if rank:
+        assert (values[rank - 1], values[-rank]) == (interval.low, interval.high)
+        assert median_interval_level(n, rank) <= level < median_interval_level(n, rank + 1)
+
+
+def test_the_interval_of_a_median_by_hand() -> None:
+    assert [median_interval_rank(n, 0.05) for n in (1, 5, 6, 9, 12)] == [0, 0, 1, 2, 3]
+    assert median_interval_level(6, 1) == 2 / 64
+    assert median_interval_level(1, 1) == 1
+
+
 def test_no_t_test_without_spread() -> None:
     assert math.isnan(t_p([0.5, 0.5]))
     assert math.isnan(equivalence_p([0.5], 1.0))
@@ -212,6 +242,20 @@ def test_holm_by_hand() -> None:
     np.testing.assert_allclose(holm_levels([0.5, 0.03, 1], 0.05), [0.05 / 3] * 3)  # none
     np.testing.assert_allclose(holm_levels([0.05], 0.05), [0.05])
     np.testing.assert_allclose(holm_levels([0.001, 0.02], 0.05, lambda level: level / 5), [0.005, 0.01])
+
+
+def test_holm_rejects_what_statsmodels_rejects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Families of 1 to 9, of all sizes of p, some of them equal."""
+    monkeypatch.setattr("gc.collect", int)  # which it calls at every call, and which takes a while
+    generator = np.random.default_rng(1)
+    rejected = kept = 0
+    for _ in range(500):
+        p = np.round(generator.uniform(size=generator.integers(1, 10)) ** 4, 3)
+        alpha = generator.choice([0.01, 0.05, 0.2])
+        expected = multipletests(p, alpha, method="holm")[0]
+        np.testing.assert_array_equal(p <= holm_levels(p, alpha), expected)
+        rejected, kept = rejected + expected.sum(), kept + (~expected).sum()
+    assert min(rejected, kept) > 500
 
 
 def test_holm_keeps_its_level() -> None:

@@ -158,7 +158,8 @@ def rates(draw: Draw, *effects: float, levels=EXACT, pairs=PAIRS, **changes) -> 
 def test_without_an_effect_the_whole_schedule_misses_in_5_per_cent() -> None:
     found = rates(normal, 0.0)
     assert found.missed == pytest.approx(ALPHA, abs=NOISE)
-    assert found.wrong == pytest.approx(ALPHA / 2, abs=NOISE / math.sqrt(2))
+    # Not all that lies above 0 has a mean that matters, so that it is a little less than half.
+    assert 0.8 * ALPHA / 2 < found.wrong < ALPHA / 2 + NOISE / math.sqrt(2)
 
 
 def test_looking_without_a_method_and_the_levels_of_normal_statistics_miss_more() -> None:
@@ -177,9 +178,10 @@ def test_a_verdict_on_skewed_differences_is_wrong_in_5_per_cent_at_most(draw: Dr
 
 
 @pytest.mark.parametrize(
-    ("skewness", "by_looks", "of_six"), [(-1, (0.06, 0.075), (0.05, 0.065)), (-2, (0.13, 0.15), (0.1, 0.115))]
+    ("skewness", "by_looks", "of_six"),
+    [(-1, (0.047, 0.06), (0.043, 0.055)), (-2, (0.08, 0.09), (0.067, 0.08))],
 )
-def test_verdicts_on_strongly_skewed_differences_are_wrong_too_often_at_six_pairs_already(
+def test_verdicts_on_strongly_skewed_differences_are_wrong_too_often_and_most_of_it_at_six_pairs(
     skewness: int, by_looks: tuple[float, float], of_six: tuple[float, float]
 ) -> None:
     """Not what one would wish: `ablations.statistics.sequential` says so."""
@@ -215,6 +217,6 @@ def test_the_simulation_decides_by_the_rule_of_the_verdicts() -> None:
         mean, error = differences.mean(), stats.sem(differences)
         half = stats.t.isf(0.025, 5) * error
         found = simulate(differences[None, :, None], [effect], [6], lambda alpha: [alpha])
-        verdict = decide("higher", 0.5, mean - half, mean + half)
+        verdict = decide("higher", 0.5, mean - half, mean, mean + half)
         expected = {"holds": found.holds, "contradicted": found.contradicted, "undecided": found.undecided}
         assert [name for name, share in expected.items() if share] == [verdict]

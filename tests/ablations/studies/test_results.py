@@ -5,7 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ablations.studies.results import Study, baseline_first, outcomes
+from ablations.studies.results import METRICS, Study, baseline_first, outcomes, pair_by_seed
+
+
+@pytest.mark.parametrize(
+    ("metric", "classes", "chance"),
+    [("top1", 10, 0.1), ("top5", 1000, 0.005), ("top5", 10, 0.5), ("top5", 5, 1.0), ("top5", 3, 1.0)],
+)
+def test_chance(metric: str, classes: int, chance: float) -> None:
+    assert METRICS[metric].chance(classes) == chance
 
 
 def test_baseline_first_and_only_results(residual_study: Study, make_run) -> None:
@@ -42,6 +50,25 @@ def test_a_diverged_run_is_chance_from_where_it_ended(residual_study: Study, mak
     ]
     assert [outcome.measured for outcome in by_arm["without"]] == [1, 0]
     assert all(o.final == {"val_top1": 0.1, "test_top1": 0.1} for o in by_arm["without"])
+
+
+def test_a_diverged_run_is_as_long_as_the_runs_of_its_own_arm(residual_study: Study, make_run) -> None:
+    """Where the arms were trained for different numbers of epochs, whichever is the longer one."""
+    runs = [make_run("with", 0, [0.3, 0.6, 0.7, 0.8]), make_run("without", 0, [0.4, 0.5])]
+    runs += [make_run(arm, 1, [0.2], status="diverged") for arm in ("with", "without")]
+    by_arm = outcomes(residual_study, runs)
+    assert by_arm["with"][1].curve.tolist() == [0.2, 0.1, 0.1, 0.1]
+    assert by_arm["without"][1].curve.tolist() == [0.2, 0.1]
+
+
+def test_pairs_are_of_the_seeds_that_both_have(residual_study: Study, make_run) -> None:
+    runs = [make_run("with", seed, [0.5]) for seed in (3, 0, 1)]
+    runs += [make_run("without", seed, [0.5]) for seed in (2, 3)]
+    runs += [make_run("without", 1, status="diverged"), make_run("without", 0, status="failed")]
+    by_arm = outcomes(residual_study, runs)
+    pairs = pair_by_seed(by_arm["with"], by_arm["without"])
+    names = [(treated.run.run_id, control.run.run_id) for treated, control in pairs]
+    assert names == [("with-1", "without-1"), ("with-3", "without-3")]
 
 
 def test_only_diverged_runs(residual_study: Study, make_run) -> None:
