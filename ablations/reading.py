@@ -155,6 +155,3 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     part = "__study=" + ",".join(names) if names else ""
     verdicts = tuple(by_id[claim.id] for claim in asked)
     return Judged(verdicts, tuple(claims), tuple(studies), results_dir, part + changes)
-
-
-# The commands

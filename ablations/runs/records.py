@@ -49,7 +49,8 @@ SCHEMA = {
     "steps": "optimizer steps taken",
     "steps_per_second": "training steps over the time spent in them; null before the first epoch",
     "wall_time_s": "seconds from start to end, interruptions left out",
-    "device": "{type, name, threads} of a process, and the number of processes",
+    "device": "{type, name, threads} of a process, and the number of processes; a processor's name has its "
+    "family, model and stepping, because several generations may go by one name",
     "undecodable_images": "training images left out because they could not be decoded: all that were met, of "
     "a stream those of the last epoch; summed over processes",
     "versions": "version per package",

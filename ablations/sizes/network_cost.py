@@ -16,12 +16,14 @@ LAYERS = ("ConvolutionBackward", "AddmmBackward", "MmBackward")
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """Attributes:
-    parameters: Trainable parameters.
-    multiply_adds: Of the convolutions and linear layers, for one image.
-    depth: Convolutions and linear layers on the longest way from the image to the logits. A separable
-        convolution is two, its depthwise and its pointwise one: 71 in Xception, with the logistic
-        regression. VGG-16 has 16, ResNet-152 has 152.
+    """The size of a network.
+
+    Attributes:
+        parameters: Trainable parameters.
+        multiply_adds: Of the convolutions and linear layers, for one image.
+        depth: Convolutions and linear layers on the longest way from the image to the logits. A separable
+            convolution is two, its depthwise and its pointwise one: 71 in Xception, with the logistic
+            regression. VGG-16 has 16, ResNet-152 has 152.
     """
 
     parameters: int

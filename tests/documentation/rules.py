@@ -87,7 +87,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (rf"python run\.py .*({ELSEWHERE})", planned),
     (r"python run\.py( |$)", lambda place, words: place.run_py(words[2:])),
     (r"python -m ablations .*tuning=", planned),
-    (r"python -m ablations benchmark$", nothing),  # minutes; tests/ablations/test_benchmark.py runs it
+    (r"python -m ablations benchmark$", nothing),  # minutes; tests/ablations/evidence/test_benchmark.py does
     (r"python -m ablations( |$)", lambda place, words: place.ablations(words[3:])),
     (r"python -m benchmarks\.", module),
     (r"python -m pytest ", nothing),  # this is run by it
