@@ -16,7 +16,7 @@ from ablations import __main__ as command
 from ablations.errors import RunsFailed, UserError
 from ablations.evidence.claims import Claim, Comparison
 from ablations.statistics.sequential import looks, t_levels
-from ablations.studies.overrides import output_suffix, seed_budget
+from ablations.studies.overrides import output_suffix
 from ablations.studies.planned_run import PlannedRun
 from ablations.studies.planning import compose_runs, hydra_configuration, plan_study
 from ablations.studies.results import Arm, Study, StudyRun
@@ -232,20 +232,6 @@ def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
 
 
 # What is asked for
-
-
-@pytest.mark.parametrize(
-    ("words", "budget"),
-    [
-        ([], None),
-        (["seeds=null", "seed=0,1"], None),
-        (["seeds=auto"], 20),
-        (["seeds=auto", "seed_budget=6"], 6),
-        (["seeds='auto'", "recipe.epochs=2"], 20),
-    ],
-)
-def test_the_budget(words: list[str], budget: int | None) -> None:
-    assert seed_budget(words) == budget
 
 
 @pytest.mark.usefixtures("hydra")

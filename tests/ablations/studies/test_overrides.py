@@ -1,0 +1,70 @@
+"""What stands beside a study on the command line: what is refused, and what its files are named by."""
+
+import pytest
+
+from ablations.errors import UserError
+from ablations.studies.overrides import output_suffix, seed_budget, split_seed
+
+
+@pytest.mark.parametrize(
+    ("overrides", "suffix"),
+    [
+        ([], ""),
+        (["results_dir=elsewhere"], ""),
+        (["logger=none", "trainer.threads=2", "dataset.root=/data"], ""),
+        (["seed=0,1"], "__seed=0,1"),
+        (["seed=range(0,3)"], "__seed=0,1,2"),
+        (["recipe.epochs=12"], "__recipe.epochs=12"),
+        (["recipe.epochs=12", "seed=4", "logger=none"], "__recipe.epochs=12__seed=4"),
+        (["dataset='fashion_mnist'"], "__dataset=_fashion_mnist_"),
+        (["~dataset_model"], "__~dataset_model".replace("~", "_")),
+    ],
+)
+def test_a_varied_study_has_files_of_its_own(overrides: list[str], suffix: str) -> None:
+    assert output_suffix(overrides) == suffix
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("residual=false,true", "only the seed can take several values"),
+        ("recipe.epochs=1,2", "recipe.epochs=1,2: beside a study only the seed"),
+        ("recipe.epochs=range(1,3)", "only the seed can take several values"),
+        ("model=glob(*)", "only the seed can take several values"),
+        ("seed=0,1,0", "seed=0,1,0: a seed stands there twice"),
+        ("seed=[0,1]", "seed=.*: must be whole numbers"),
+        ("seed='0','1'", "seed=.*: must be whole numbers"),
+        ("seed=0,a", "seed=0,a: must be whole numbers"),
+        ("seed=0.5", "seed=0.5: must be whole numbers"),
+        ("seed=true", "seed=true: must be whole numbers"),
+        ("seed=null", "seed=null: must be whole numbers"),
+        ("seed=interval(0,1)", "seed=.*: must be whole numbers"),
+        ("seed=glob(*)", "seed=.*: must be whole numbers"),
+        ("~seed", "~seed: must be whole numbers"),
+    ],
+)
+def test_what_cannot_be_varied_beside_a_study(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        split_seed([override])
+    assert "\n" not in str(raised.value)
+
+
+def test_the_files_of_many_seeds_have_short_names() -> None:
+    suffixes = [output_suffix([f"seed=range({seeds})"]) for seeds in ("300", "0,600,2")]
+    assert suffixes[0].startswith("__seed=0-299.n300.")
+    assert len({*suffixes}) == 2
+    assert all(len(suffix) < 80 for suffix in suffixes)
+
+
+@pytest.mark.parametrize(
+    ("words", "budget"),
+    [
+        ([], None),
+        (["seeds=null", "seed=0,1"], None),
+        (["seeds=auto"], 20),
+        (["seeds=auto", "seed_budget=6"], 6),
+        (["seeds='auto'", "recipe.epochs=2"], 20),
+    ],
+)
+def test_the_budget_of_seeds(words: list[str], budget: int | None) -> None:
+    assert seed_budget(words) == budget
