@@ -1,8 +1,10 @@
 """What the tests of several packages share: a small network, small data."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -82,6 +84,24 @@ def paper_xception() -> Callable[..., Xception]:
 def small_xception() -> Callable[..., Xception]:
     """Makes a narrow Xception for small grey images of six classes, with some arguments changed."""
     return lambda **changes: xception(SMALL, changes)
+
+
+@pytest.fixture(scope="module")
+def isolated_wandb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The real W&B without an account, without settings of whoever runs the tests, without network."""
+    import wandb
+
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC"]:
+            patch.delenv(variable, raising=False)
+        patch.setenv("HOME", str(home))
+        for variable in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+            patch.setenv(variable, str(home / variable))
+        patch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the discard port: nobody answers
+        wandb.teardown()
+        yield wandb
+        wandb.teardown()
 
 
 class TinyImages(ImageDataModule):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ablations import __main__ as command
 from ablations.runs.configuration import RunConfiguration
 from ablations.runs.histories import History
 from ablations.runs.records import SCHEMA, SCHEMA_VERSION, RunDirectory
@@ -189,6 +191,18 @@ def hydra() -> Iterator[None]:
 def results_dir(tmp_path: Path) -> Path:
     """A folder of results that does not exist yet."""
     return tmp_path / "results"
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, results_dir: Path) -> Callable[..., int]:
+    """Calls `python -m ablations` on the test's results: `call("list", "residual")` returns the exit code."""
+
+    def run(*words: str) -> int:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", ["ablations", *words, f"results_dir={results_dir}"])
+        return command.main()
+
+    return run
 
 
 Configure = Callable[..., RunConfiguration]

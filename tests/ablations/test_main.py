@@ -20,18 +20,6 @@ from ablations.studies.study_file import study_names
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, results_dir: Path):
-    """Calls the command on the test's results: `call("list", "residual")` returns the exit code."""
-
-    def run(*words: str) -> int:
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        monkeypatch.setattr(sys, "argv", ["ablations", *words, f"results_dir={results_dir}"])
-        return command.main()
-
-    return run
-
-
-@pytest.fixture
 def runs(results_dir: Path) -> list[PlannedRun]:
     """The planned runs of the residual study."""
     with hydra_configuration():

@@ -4,7 +4,6 @@ import builtins
 import getpass
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -35,23 +34,6 @@ def make_logger(tmp_path):
         return TolerantWandbLogger(**({"folder": tmp_path / "logs"} | ARGUMENTS | changes))
 
     return make
-
-
-@pytest.fixture(scope="module")
-def isolated_wandb(tmp_path_factory):
-    """The real W&B without an account, without settings of whoever runs the tests, without network."""
-    wandb = pytest.importorskip("wandb")
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        for variable in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC"]:
-            patch.delenv(variable, raising=False)
-        patch.setenv("HOME", str(home))
-        for variable in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
-            patch.setenv(variable, str(home / variable))
-        patch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the discard port: nobody answers
-        wandb.teardown()
-        yield wandb
-        wandb.teardown()
 
 
 def records_of(folder: Path):

@@ -1,18 +1,17 @@
 """Records of two studies, W&B without an account, and a server on this machine in its place."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from ablations import __main__ as command
 from ablations.dashboards.place import Place, find_place
 from ablations.studies.planned_run import PlannedRun
 from ablations.studies.planning import hydra_configuration, plan_study
@@ -27,21 +26,8 @@ SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The real W&B without an account, without settings of whoever runs the tests, without network."""
-    import wandb
-
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        for variable in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC"]:
-            patch.delenv(variable, raising=False)
-        patch.setenv("HOME", str(home))
-        for variable in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
-            patch.setenv(variable, str(home / variable))
-        patch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # the discard port: nobody answers
-        wandb.teardown()
-        yield
-        wandb.teardown()
+def no_account(isolated_wandb: ModuleType) -> None:
+    """No test here asks a server but that of `server`."""
 
 
 @pytest.fixture
@@ -136,18 +122,6 @@ def offline(studies, write_offline) -> dict[str, Path]:
     """A folder per logged run of the studies, by W&B id."""
     ids = {run.record["wandb_run_id"] for _, runs in studies for run in runs if run.record}
     return {of_id: write_offline(of_id) for of_id in sorted(ids - {None})}
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, results_dir: Path) -> Callable[..., int]:
-    """Calls a command on the test's results: `call("wandb-sync")` returns the exit code."""
-
-    def run(*words: str) -> int:
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        monkeypatch.setattr(sys, "argv", ["ablations", *words, f"results_dir={results_dir}"])
-        return command.main()
-
-    return run
 
 
 def records_of(folder: Path) -> list[tuple[str, Any]]:

@@ -1,6 +1,5 @@
 """`python -m ablations benchmark`: its words, its order, its table, on networks of a few channels."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from ablations import __main__ as command
 from ablations.errors import UserError
 from ablations.evidence import benchmark as room
 from ablations.evidence.benchmark import (
@@ -203,16 +201,6 @@ def test_the_papers_numbers_stand_beside_its_networks_alone() -> None:
     assert table["paper_ratio"].isna().all()
 
 
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, results_dir: Path):
-    def run(*words: str) -> int:
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        monkeypatch.setattr(sys, "argv", ["ablations", "benchmark", *words, f"results_dir={results_dir}"])
-        return command.main()
-
-    return run
-
-
 TINY = ("batch_size=2", "image_size=32", "num_classes=7", "model.width=0.03", "model.stem_stride=1")
 
 
@@ -223,7 +211,7 @@ def test_the_command_measures_and_writes_the_table(
     # One process for all networks would do for the test; the fresh ones have a test of their own.
     monkeypatch.setattr(room, "peak_resident_memory", lambda prepare, threads: (prepare()(), 2**29)[1])
     words = ("models=mobilenet,xception", "steps=1", "rounds=2", "trainer.accelerator=cpu", *TINY)
-    assert call(*words) == 0
+    assert call("benchmark", *words) == 0
     shown = capsys.readouterr()
     assert shown.err.count("steps/second\n") == 2 * 2 * 2
     name = "table03_size_and_speed__models=mobilenet,xception__image_size=32__num_classes=7"
@@ -266,7 +254,7 @@ def test_the_command_measures_and_writes_the_table(
 def test_what_cannot_be_is_a_line(
     call, words: tuple[str, ...], line: str, results_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(*words) == 2
+    assert call("benchmark", *words) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith(line)
@@ -288,5 +276,5 @@ def test_a_batch_that_is_too_large_is_a_line(
         raise error
 
     monkeypatch.setattr(room, "peak_resident_memory", killed)
-    assert call("models=mobilenet,xception", "trainer.accelerator=cpu", *TINY) == 2
+    assert call("benchmark", "models=mobilenet,xception", "trainer.accelerator=cpu", *TINY) == 2
     assert capsys.readouterr().err == f"error: {line}\n"

@@ -1,7 +1,6 @@
 """seeds=auto on made-up records: looks, decisions, what is launched, and that a repeat changes nothing."""
 
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablations import __main__ as command
 from ablations.errors import RunsFailed, UserError
 from ablations.evidence.claims import Claim, Comparison
 from ablations.statistics.sequential import looks, t_levels
@@ -514,16 +512,6 @@ def test_several_studies_are_judged_each_by_itself(
 
 
 # What is read from the records
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, results_dir: Path) -> Callable[..., int]:
-    def run(*words: str) -> int:
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        monkeypatch.setattr(sys, "argv", ["ablations", *words, f"results_dir={results_dir}"])
-        return command.main()
-
-    return run
 
 
 def test_tables_and_verdicts_state_method_and_looks(
