@@ -80,6 +80,8 @@ class Quantity:
     value: Callable[[Row], float]
 
 
+LAST_EPOCH = Moment("last_epoch", "after the last epoch", lambda row, epochs: row["epoch"] == epochs)
+
 QUANTITIES = (
     Quantity(
         "dead_units",
@@ -90,7 +92,7 @@ QUANTITIES = (
         False,
         (
             Moment("first_epoch", "after the first epoch", lambda row, epochs: row["epoch"] == 1),
-            Moment("last_epoch", "after the last epoch", lambda row, epochs: row["epoch"] == epochs),
+            LAST_EPOCH,
         ),
         "Dead: a ReLU's channel that is zero everywhere, on the first validation images; a channel of "
         "another activation that hardly varies. These are two measures: compare ReLU with ELU with care.",
@@ -105,7 +107,7 @@ QUANTITIES = (
         False,
         (
             Moment("before_training", "before the first step", lambda row, epochs: row["epoch"] == 0),
-            Moment("last_epoch", "after the last epoch", lambda row, epochs: row["epoch"] == epochs),
+            LAST_EPOCH,
         ),
         "Effective rank: in how many directions the channels vary over positions and images, as a share of "
         "their number: 100 % where none follows from others.",

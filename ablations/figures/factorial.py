@@ -20,14 +20,13 @@ from ablations.evidence.audit import audit_lines, audit_study
 from ablations.evidence.interaction import SPLITS, Interaction, interactions, slope_text
 from ablations.figures.study import (
     HEADER,
-    LEFT,
     LINE,
     RIGHT,
     SMALL_CHARACTERS,
     WIDTH,
     Look,
     diverged_notes,
-    legend_line,
+    draw_legend,
     looks_of,
     save_figure,
     style,
@@ -105,18 +104,8 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
         write_nothing_completed(figure, footer + panels / 2)
         return figure
     lines = design.factor(design.lines)
-    figure.legend(
-        handles=[legend_line(looks[name], label) for name, label in lines.levels.items()],
-        title=lines.label,
-        loc="upper left",
-        bbox_to_anchor=(LEFT / WIDTH, 1 - (HEADER - 0.25 + LINE * len(subtitle)) / height),
-        borderaxespad=0,
-        borderpad=0,
-        frameon=False,
-        handlelength=4,
-        ncols=len(lines.levels),
-        alignment="left",
-    )
+    columns = len(lines.levels)
+    draw_legend(figure, looks, lines.levels, title=lines.label, subtitle=subtitle, columns=columns)
     shared: dict[str, list[Axes]] = {"accuracy": [], "interaction": []}
     shown: dict[str, list[float]] = {"accuracy": [], "interaction": []}
     for i, row in enumerate(rows):

@@ -23,14 +23,13 @@ from ablations.evidence.mechanism import BETWEEN, HEAD, MAIN, SHORTCUT, Measured
 from ablations.figures.factorial import looks_of_lines
 from ablations.figures.study import (
     HEADER,
-    LEFT,
     LINE,
     RIGHT,
     SMALL_CHARACTERS,
     WIDTH,
     Look,
+    draw_legend,
     drawn_seeds,
-    legend_line,
     looks_of,
     save_figure,
     subtitle_of,
@@ -118,18 +117,7 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
     height = header + len(rows) * one_row + footer
     figure = Figure(figsize=(WIDTH, height))
     write_texts(figure, f"{measured.quantity.title}, by depth", subtitle, notes)
-    figure.legend(
-        handles=[legend_line(looks[name], label) for name, label in labels.items()],
-        title=legend_title,
-        loc="upper left",
-        bbox_to_anchor=(LEFT / WIDTH, 1 - (HEADER - 0.25 + LINE * len(subtitle)) / height),
-        borderaxespad=0,
-        borderpad=0,
-        frameon=False,
-        handlelength=4,
-        ncols=legend_columns,
-        alignment="left",
-    )
+    draw_legend(figure, looks, labels, title=legend_title, subtitle=subtitle, columns=legend_columns)
     shown: dict[str, list[float]] = {kind: [] for kind in KINDS}
     drawn: dict[str, list[Axes]] = {kind: [] for kind in KINDS}
     for i, row in enumerate(rows):

@@ -422,6 +422,40 @@ def legend_line(look: Look, label: str) -> Line2D:
     )  # fmt: skip
 
 
+def draw_legend(
+    figure: Figure,
+    looks: Mapping[str, Look],
+    labels: Mapping[str, str],
+    *,
+    title: str | None,
+    subtitle: Sequence[str],
+    columns: int,
+) -> None:
+    """What each line is, below the subtitle.
+
+    Args:
+        figure: With its texts.
+        looks: By name of a line.
+        labels: By name, of the lines that are drawn.
+        title: What the lines are; None: that goes without saying.
+        subtitle: The lines of the figure's.
+        columns: Labels side by side.
+    """
+    below = HEADER - 0.25 + LINE * len(subtitle)
+    figure.legend(
+        handles=[legend_line(looks[name], label) for name, label in labels.items()],
+        title=title,
+        loc="upper left",
+        bbox_to_anchor=(LEFT / WIDTH, 1 - below / figure.get_figheight()),
+        borderaxespad=0,
+        borderpad=0,
+        frameon=False,
+        handlelength=4,
+        ncols=columns,
+        alignment="left",
+    )
+
+
 def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
     statuses = [run.status for run in runs if run.arm == arm.name]
     baseline = ", baseline" if arm.name == study.baseline else ""
