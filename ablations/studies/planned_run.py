@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from ablations.runs.configuration import (
-    RunConfiguration,
-)
+from ablations.runs.configuration import RunConfiguration
 from ablations.runs.records import RunDirectory, planned_epochs
 
 

@@ -1,4 +1,4 @@
-"""From a study's file to its planned runs, and from those to how they stand.
+"""From a study's file, and what is set beside it, to its planned runs.
 
 A study selects runs, it does not own them: a run that two studies plan is one run. What takes time is done
 once per arm, not once per run, so that 100,000 runs are planned in seconds.
@@ -79,39 +79,55 @@ def plan_study(
     assert tuning_option(overrides) is None, "ablations.sweeps.plan.plan_named plans what is tuned"
     suffix = output_suffix(overrides)
     seeds_override, overrides = split_seed(overrides)
-    with_study = [f"study={name}", *overrides]
-    config = compose(CONFIG_NAME, quote_option_names(with_study))
+    node = _node_of(name, overrides)
+    _require_free(name, node, overrides)
+    seeds = node["seeds"] if seeds_override is None else seeds_override
+    seeds = seeds if auto_seeds is None else auto_seeds
+    runs = _runs_of_arms(name, node, overrides, seeds)
+    return _study_of(name, node, seeds, suffix, runs), runs
+
+
+def _node_of(name: str, overrides: Sequence[str]) -> dict[Any, Any]:
+    """The study's file, checked, with what the user sets beside it."""
+    config = compose(CONFIG_NAME, quote_option_names([f"study={name}", *overrides]))
     if config.get("train") is False:
         raise UserError(f"train=false: study={name} compares how networks train; evaluate without a study")
     node = OmegaConf.to_container(config.study, resolve=True)
     assert isinstance(node, dict)
-    node = check_study(name, node)
-    set_by_user = {parsed.key_or_group for item in overrides if (parsed := parse_override(item))}
-    chosen_by_arms = {group for arm in node["arms"] for group in arm["choose"]}
-    sizes = _sizes_of_arms(node)
-    chosen_by_arms -= sizes
-    if clash := sorted(key for key in set_by_user if {key, key.partition(".")[0]} & chosen_by_arms):
-        raise UserError(f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set")
-    base = [f"{group}={option}" for group, option in node["base"].items()]
-    base = [item for item in base if item.partition("=")[0] not in set_by_user]
-    seeds = node["seeds"] if seeds_override is None else seeds_override
-    seeds = seeds if auto_seeds is None else auto_seeds
+    return check_study(name, node)
 
+
+def _require_free(name: str, node: Mapping[Any, Any], overrides: Sequence[str]) -> None:
+    """Refuse to set what the arms differ in."""
+    chosen_by_arms = {group for arm in node["arms"] for group in arm["choose"]} - _sizes_of_arms(node)
+    if clash := sorted(key for key in _set_by(overrides) if {key, key.partition(".")[0]} & chosen_by_arms):
+        raise UserError(f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set")
+
+
+def _set_by(overrides: Sequence[str]) -> set[str]:
+    return {parsed.key_or_group for item in overrides if (parsed := parse_override(item))}
+
+
+def _runs_of_arms(
+    name: str, node: Mapping[Any, Any], overrides: Sequence[str], seeds: Sequence[int]
+) -> list[PlannedRun]:
+    """Every arm with every seed; what the user sets goes before the study's base."""
+    base = [f"{key}={option}" for key, option in node["base"].items() if key not in _set_by(overrides)]
     runs, composer = [], Composer()
     for arm in node["arms"]:
         arm_overrides = _arm_overrides(node, arm, base, overrides)
         quoted = quote_option_names(arm_overrides)
         for configuration in compose_runs(arm_overrides, seeds, composer):
-            runs.append(
-                PlannedRun(
-                    arm=arm["name"],
-                    overrides=(*quoted, f"seed={configuration.seed}"),
-                    configuration=configuration,
-                    group=name,
-                )
-            )
+            own = (*quoted, f"seed={configuration.seed}")
+            runs.append(PlannedRun(arm["name"], own, configuration, group=name))
+    return runs
+
+
+def _study_of(
+    name: str, node: Mapping[Any, Any], seeds: Sequence[int], suffix: str, runs: Sequence[PlannedRun]
+) -> Study:
     resolved = {run.arm: run.configuration.resolved for run in runs}
-    study = Study(
+    return Study(
         name=name,
         title=node["title"],
         output=node["output"] + suffix,
@@ -130,7 +146,6 @@ def plan_study(
         notes=tuple(node.get("notes", ())),
         design=make_design(f"conf/study/{name}.yaml", node, resolved) if "factors" in node else None,
     )
-    return study, runs
 
 
 def _sizes_of_arms(node: Mapping[Any, Any]) -> set[str]:
@@ -164,9 +179,7 @@ def _arm_overrides(
             if key in choose:
                 choose[key] = item.partition("=")[2]
     if choose.get("match_parameters") == AS_BASELINE:
-        from ablations.sizes.network_cost import (
-            count_parameters,  # imports torch: only where it is to be counted
-        )
+        from ablations.sizes.network_cost import count_parameters  # imports torch: only where it is needed
 
         name = arm.get("baseline", node["baseline"])
         other = next(other for other in node["arms"] if other["name"] == name)

@@ -5,9 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ablations.runs.configuration import (
-    CONFIG_DIR,
-)
+from ablations.runs.configuration import CONFIG_DIR
 from ablations.studies.planned_run import PlannedRun
 
 LISTED_SIZES = 3

@@ -5,10 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablations.errors import UserError
-from ablations.runs.configuration import (
-    CONFIG_DIR,
-    load_yaml,
-)
+from ablations.runs.configuration import CONFIG_DIR, load_yaml
 from ablations.studies.factorial import with_arms
 from ablations.studies.results import METRICS
 
@@ -52,6 +49,16 @@ def check_study(name: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
     """
     file = f"conf/study/{name}.yaml"
     node = with_arms(file, node)
+    _check_keys(file, node)
+    _check_kinds(file, node)
+    _check_arms(file, name, node)
+    _check_figures(file, node)
+    _check_what_is_measured(file, node)
+    return node
+
+
+def _check_keys(file: str, node: Mapping[Any, Any]) -> None:
+    """Require the keys of the study and of its parts, and no other."""
     factorial = FACTORIAL_KEYS if "factors" in node else set()
     arms = node.get("arms")
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
@@ -68,6 +75,11 @@ def check_study(name: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
     ]:
         if difference := (required ^ set(given)) - optional:
             raise UserError(f"{file}: {what} lacks or does not know {', '.join(sorted(difference))}")
+
+
+def _check_kinds(file: str, node: Mapping[Any, Any]) -> None:
+    """Require texts where there are to be texts, and mappings, lists and switches likewise."""
+    arms, paper_only, notes = node["arms"], node.get("paper_only", []), node.get("notes", [])
     texts = {key: node[key] for key in ("title", "source")}
     texts |= {f"arm {arm['name']}: {key}": arm[key] for arm in arms for key in ("name", "label", "paper")}
     for what, text in texts.items():
@@ -76,14 +88,21 @@ def check_study(name: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
     for row in (*arms, *paper_only):
         if not isinstance(row.get("paper_values", {}), dict):
             raise UserError(f"{file}: paper_values={row['paper_values']}: must name a value per metric")
-    for figure in figures:
+    for figure in node.get("figures", []):
         if not isinstance(figure["arms"], list) or not _is_file_name(figure["output"]):
             raise UserError(f"{file}: figure {figure['output']}: must have a list of arms, and a file's name")
-    names = [arm["name"] for arm in arms]
     if not all(isinstance(choices, dict) for choices in (node["base"], *(arm["choose"] for arm in arms))):
         raise UserError(f"{file}: base and choose: must name an option per config group")
     if not isinstance(node.get("only_by_name", False), bool):
         raise UserError(f"{file}: only_by_name={node['only_by_name']}: must be true or false")
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise UserError(f"{file}: notes: must be a list of texts")
+
+
+def _check_arms(file: str, name: str, node: Mapping[Any, Any]) -> None:
+    """Require names that tell arms apart, and of each arm another one that it can be compared with."""
+    arms = node["arms"]
+    names = [arm["name"] for arm in arms]
     if node["name"] != name or len(set(names)) < len(names) or node["baseline"] not in names:
         raise UserError(
             f"{file}: name={node['name']}, baseline={node['baseline']}, arms={names}: must be named as "
@@ -101,22 +120,28 @@ def check_study(name: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
                 f"{file}: arm {arm['name']}: match_parameters={AS_BASELINE}: must be a number, "
                 "because the arm that it is compared with has none of its own"
             )
-    for figure in figures:
+
+
+def _check_figures(file: str, node: Mapping[Any, Any]) -> None:
+    """Require figures of arms that there are."""
+    names = [arm["name"] for arm in node["arms"]]
+    for figure in node.get("figures", []):
         if figure["baseline"] not in figure["arms"] or not set(figure["arms"]) <= set(names):
             raise UserError(
                 f"{file}: figure {figure['output']}: arms={figure['arms']}, arms of the study={names}"
             )
+
+
+def _check_what_is_measured(file: str, node: Mapping[Any, Any]) -> None:
+    """Require seeds, metrics and a target that runs can have."""
+    rows = (*node["arms"], *node.get("paper_only", []))
     seeds = node["seeds"] if isinstance(node["seeds"], list) else []
     integers = {seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)}
     if not seeds or len(integers) < len(seeds):
         raise UserError(f"{file}: seeds={node['seeds']}: must be a list of different integers")
     metrics = [str(metric) for metric in node["metrics"]] if isinstance(node["metrics"], list) else []
-    named = {*metrics, *(metric for row in (*arms, *paper_only) for metric in row.get("paper_values", {}))}
+    named = {*metrics, *(metric for row in rows for metric in row.get("paper_values", {}))}
     if not metrics or not named <= METRICS.keys():
         raise UserError(f"{file}: metrics={node['metrics']}, paper_values: must be of {', '.join(METRICS)}")
     if not isinstance(node["target"], int | float) or not 0 < node["target"] < 1:
         raise UserError(f"{file}: target={node['target']}: must lie between 0 and 1")
-    notes = node.get("notes", [])
-    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
-        raise UserError(f"{file}: notes: must be a list of texts")
-    return node
