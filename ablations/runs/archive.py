@@ -10,6 +10,7 @@ import errno
 import io
 import json
 import lzma
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ FILE_NAME = "records.tar.xz"
 RUNS = "runs"
 PLACE = "results"
 """In place of the results directory, which says where a run was and not what it was."""
+
+RECORD_FILE = re.compile(rf"{RUNS}/[0-9a-f]{{12}}/(record\.json|metrics\.csv|diagnostics\.csv)")
+"""The files that are packed, and the only ones that are unpacked: to load somebody else's checkpoint would be
+to run what it says, and a link is no record of its own."""
 
 
 def pack(results_dir: Path) -> tuple[Path, int]:
@@ -68,7 +73,7 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(dir=results_dir, prefix=".unpacked-") as folder:
         try:
             with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:xz") as archive:
-                archive.extractall(folder, filter="data")
+                archive.extractall(folder, filter=_only_records)
         except OSError as error:
             if error.filename == str(path) or error.errno is None:
                 raise UserError(f"{path}: no readable file of records ({error})") from error
@@ -82,6 +87,15 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
         runs = sorted(unpacked.iterdir())
         new = sum(_moved(run, runs_dir / run.name) for run in runs)
     return new, len(runs) - new
+
+
+def _only_records(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """A filter of tarfile: records as files, folders as far as they are needed, and an error for all else."""
+    if entry.isdir():
+        return None
+    if not entry.isreg() or not RECORD_FILE.fullmatch(entry.name):
+        raise tarfile.FilterError(f"{entry.name!r} is no record")
+    return tarfile.data_filter(entry, folder)
 
 
 def _moved(run: Path, place: Path) -> bool:
