@@ -146,7 +146,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, InterpolationResolutionError) and error.full_key:
         return f"{error.full_key}: {text[0]}"
     if isinstance(error, OverrideParseException):
-        return ": ".join(line for line in text if not line.startswith("See http"))
+        told = ": ".join(line for line in text if not line.startswith("See http"))
+        return told if error.override is None or error.override in told else f"{error.override}: {told}"
     return text[0] if text else type(error).__name__
 
 
