@@ -46,13 +46,13 @@ def main(task: Callable[[DictConfig], None]) -> int:
     Returns:
         0; 1 where runs failed; 2 where something the user chose cannot be; 130 where interrupted.
     """
-    stopped: list[UserError | RunsFailed] = []
+    stopped: list[UserError | RunsFailed | OSError] = []
 
     def guarded_task(config: DictConfig) -> None:
         # Hydra would print the overrides before it hands an error on; in a sweep it has to.
         try:
             task(config)
-        except (UserError, RunsFailed) as error:
+        except (UserError, RunsFailed, OSError) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             stopped.append(error)

@@ -176,6 +176,12 @@ def test_main_hands_the_composed_configuration_on(
     [
         (UserError("seed=-1: must be more"), 2, "error: seed=-1: must be more\n"),
         (RunsFailed("failed: disk full"), 1, "error: failed: disk full\n"),
+        (
+            OSError(28, "No space left on device", "record.json"),
+            1,
+            "error: [Errno 28] No space left on device: 'record.json'; "
+            "the same command goes on where this one stopped\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on where this one stopped\n"),
     ],
 )
