@@ -346,6 +346,8 @@ def record_verdicts(verdicts: Sequence[Verdict], path: Path) -> None:
     Raises:
         UserError: It cannot be written.
     """
+    if path.is_dir():
+        raise UserError(f"--record {path}: is a folder")
     lines = yaml.safe_dump({v.claim.id: v.verdict for v in verdicts}, sort_keys=False, allow_unicode=True)
     try:
         write_atomically(path, "# Verdicts of claims, for `python -m ablations verdicts --check`.\n" + lines)

@@ -196,3 +196,6 @@ def test_a_bad_file_of_verdicts_is_a_line(content: str | None, line: str, tmp_pa
 def test_a_folder_that_is_not_there(verdicts: list[Verdict], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--record .*: cannot be written"):
         record_verdicts(verdicts, tmp_path / "no" / "verdicts.yaml")
+    for folder in (tmp_path, Path(), Path("..")):
+        with pytest.raises(UserError, match=r"--record .*: is a folder"):
+            record_verdicts(verdicts, folder)
