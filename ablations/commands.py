@@ -12,18 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from ablations.errors import UserError, did_you_mean
 from ablations.files import check_results_dir
 from ablations.memory import without_collecting
-from ablations.studies.results import Study, StudyRun
-from ablations.terminal.command_line import explain, print_table
-
-if TYPE_CHECKING:
-    from ablations.evidence.claims import Claim
-    from ablations.evidence.verdicts import Verdict
-    from ablations.studies.planning import PlannedRun
+from ablations.reading import judge, load_studies, names_and_overrides, require_known, results_folder
+from ablations.terminal.command_line import explain, print_paths, print_table
 
 TABLES = "tables"
 """The command that is meant where none is named."""
@@ -96,156 +91,15 @@ def two_columns(lines: Mapping[str, str]) -> str:
     )
 
 
-def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Studies that are named, each once, and overrides."""
-    names = dict.fromkeys(word for word in words if "=" not in word)
-    return list(names), [word for word in words if "=" in word]
-
-
-def no_such_study(name: str, known: Sequence[str]) -> str:
-    """What to say of a word that is no study: a command comes to mind as well."""
-    near = did_you_mean(name, [*known, *COMMANDS])
-    return f"study={name}: no such study; there are: {', '.join(known)}{near}"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Claims and what the records say of them.
-
-    Attributes:
-        verdicts: In the order of the claims.
-        claims: All there are, also those that were not judged.
-        studies: Those that the verdicts are about, with their planned runs.
-        results_dir: Where the records are.
-        suffix: What tells files about these names and overrides from others: "" or "__study=residual".
-    """
-
-    verdicts: "tuple[Verdict, ...]"
-    claims: "tuple[Claim, ...]"
-    studies: tuple[tuple[Study, list[StudyRun]], ...]
-    results_dir: Path
-    suffix: str
-
-
-def results_folder(overrides: Sequence[str]) -> Path:
-    """Where the records are that these overrides name.
-
-    Raises:
-        UserError: It can not hold results.
-    """
-    from ablations.studies.planning import compose_runs, hydra_configuration
-
-    with hydra_configuration():
-        places = [word for word in overrides if word.partition("=")[0] == "results_dir"]
-        results_dir = compose_runs(places)[0].results_dir
-    check_results_dir(results_dir)
-    return results_dir
-
-
-def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[Study, list[StudyRun], Path]]:
-    """Plan studies and read how their runs stand; unreadable records are named on stderr.
-
-    Returns:
-        Study, planned runs and results directory, of every study but those that are to be named where
-        no name is given.
-
-    Raises:
-        UserError: A study does not exist.
-    """
-    from ablations.studies.planning import hydra_configuration, plan_study, seed_budget, standing, study_names
-    from ablations.sweeps.auto_seeds import follow_study
-
-    known = study_names()
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(no_such_study(unknown[0], known))
-    loaded = []
-    with hydra_configuration():
-        for name in names or study_names(unasked=True):
-            if seed_budget(overrides) is None:
-                study, planned = plan_study(name, overrides)
-                runs, problems = standing(planned, [study.metric])
-            else:
-                study, planned, runs, problems = follow_study(name, overrides)
-            if any(word.partition("=")[0] != "results_dir" for word in overrides):
-                _check_planned(planned)  # else nobody would have runs of it, and all would be missing
-            for problem in problems:
-                print(problem, file=sys.stderr)
-            loaded.append((study, runs, planned[0].configuration.results_dir))
-    return loaded
-
-
-def _check_planned(planned: "Sequence[PlannedRun]") -> None:
-    """Check the values that runs are planned with, as training does.
-
-    Raises:
-        UserError: A run cannot be as it is planned.
-    """
-    from ablations.runs.check import check_seed, check_values
-
-    for run in {run.seed: run for run in planned}.values():
-        check_seed(run.configuration)
-    for run in {run.arm: run for run in planned}.values():
-        check_values(run.configuration)
-
-
-def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
-    """Judge the claims about these studies by the records; every claim where no study is named.
-
-    Args:
-        names: Studies, or the benchmark of table 3.
-        overrides: As run.py takes them beside a study.
-
-    Raises:
-        UserError: A study does not exist; overrides beside the benchmark; the results can not be read.
-    """
-    from ablations.evidence.benchmark_verdicts import judge_benchmark
-    from ablations.evidence.claims import BENCHMARK, load_claims
-    from ablations.evidence.verdicts import judge_study, untestable
-    from ablations.studies.planning import output_suffix, seed_budget, study_names
-    from ablations.sweeps.auto_seeds import judge_by_looks
-
-    changes = output_suffix(overrides)
-    if changes and BENCHMARK in names:
-        raise UserError(f"{BENCHMARK}: its claims are about the networks as they are, so only results_dir=")
-    if unknown := [name for name in names if name not in (*study_names(), BENCHMARK)]:
-        raise UserError(no_such_study(unknown[0], [*study_names(), BENCHMARK]))
-    claims = load_claims()
-    asked = [
-        claim
-        for claim in claims
-        if (claim.study in names if names else not (changes and claim.study == BENCHMARK))
-    ]
-    of_studies = {claim.study for claim in asked} - {None, BENCHMARK}
-    chosen = [name for name in study_names() if name in of_studies]
-    loaded = load_studies(chosen, overrides) if chosen else []
-    studies = [(study, runs) for study, runs, _ in loaded]
-    results_dir = loaded[0][2] if loaded else results_folder(overrides)
-    check_results_dir(results_dir)
-    budget = seed_budget(overrides)
-    found = []
-    for study, runs in studies:
-        found += (
-            judge_study(asked, study, runs)
-            if budget is None
-            else judge_by_looks(asked, study, runs, budget).verdicts
-        )
-    found += judge_benchmark(asked, results_dir)
-    found += [untestable(claim) for claim in asked if claim.study is None]
-    by_id = {verdict.claim.id: verdict for verdict in found}
-    part = "__study=" + ",".join(names) if names else ""
-    verdicts = tuple(by_id[claim.id] for claim in asked)
-    return Judged(verdicts, tuple(claims), tuple(studies), results_dir, part + changes)
-
-
-# The commands
-
-
 @without_collecting()
 def reproduce_studies(parsed: argparse.Namespace) -> None:
     """Write tables and figures, print the tables and the paths."""
     from ablations.outputs import write_study
+    from ablations.studies.study_file import study_names
 
-    loaded = load_studies(*names_and_overrides(parsed.words))
+    names, overrides = names_and_overrides(parsed.words)
+    require_known(names, study_names(), others=COMMANDS)  # the command that is meant where none is named
+    loaded = load_studies(names, overrides)
     for _, _, results_dir in loaded:
         check_results_dir(results_dir)
     paths = []
@@ -354,7 +208,7 @@ def browse_runs(parsed: argparse.Namespace) -> None:
 def report_page(parsed: argparse.Namespace) -> None:
     """Write the report page and print its path."""
     from ablations.report.build import build_report, write_report
-    from ablations.studies.planning import study_names
+    from ablations.studies.study_file import study_names
 
     names, overrides = names_and_overrides(parsed.words)
     judged = judge(names, overrides)
@@ -399,12 +253,6 @@ def _places(words: Sequence[str]) -> list[str]:
     if others := [word for word in words if not word.startswith("results_dir=")]:
         raise UserError(f"{others[0]}: only results_dir=FOLDER can be given here")
     return list(words)
-
-
-def print_paths(paths: Sequence[Path]) -> None:
-    """Print what was written, a line each."""
-    for path in paths:
-        print(path)
 
 
 STUDY_WORDS = "STUDY | KEY=VALUE"

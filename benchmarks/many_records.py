@@ -35,7 +35,8 @@ from ablations.memory import without_collecting
 from ablations.runs import environment
 from ablations.runs.histories import HISTORY_COLUMNS
 from ablations.runs.records import COMPLETED, DIVERGED, SCHEMA, SCHEMA_VERSION
-from ablations.studies.planning import PlannedRun, hydra_configuration, plan_study
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import hydra_configuration, plan_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STUDY = "intermediate_activation"
@@ -124,7 +125,7 @@ def write(words: Sequence[str]) -> None:
 
 def plan(words: Sequence[str]) -> None:
     """Plan a sweep over the study."""
-    from ablations.sweeps.sweep import plan_sweep
+    from ablations.sweeps.plan import plan_sweep
 
     with hydra_configuration():
         plan_sweep([f"study={words[0]}", *words[1:]])
@@ -133,7 +134,7 @@ def plan(words: Sequence[str]) -> None:
 @without_collecting()
 def tables(words: Sequence[str]) -> None:
     """Do what `python -m ablations STUDY ...` does, without figures."""
-    from ablations.commands import load_studies
+    from ablations.reading import load_studies
     from ablations.tables.study import write_and_show
     from ablations.terminal.command_line import print_table
 

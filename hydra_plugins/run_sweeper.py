@@ -50,9 +50,10 @@ class RunSweeper(Sweeper):
         print_verdicts_of(arguments)
 
     def _sweep(self, arguments: list[str]) -> None:
-        from ablations.studies.planning import seed_budget
+        from ablations.studies.overrides import seed_budget
         from ablations.sweeps.auto_seeds import sweep_auto_seeds
-        from ablations.sweeps.sweep import plan_sweep, sweep
+        from ablations.sweeps.plan import plan_sweep
+        from ablations.sweeps.sweep import sweep
         from ablations.sweeps.tuning import tune_studies
 
         if seed_budget(arguments) is None:
@@ -65,7 +66,7 @@ class RunSweeper(Sweeper):
 def print_verdicts_of(arguments: list[str]) -> None:
     """Print what the records say of the claims about the studies of a sweep, where it is over studies."""
     from ablations.commands import print_verdicts
-    from ablations.sweeps.sweep import split_studies
+    from ablations.studies.overrides import split_studies
 
     studies, overrides = split_studies(arguments)
     if studies:

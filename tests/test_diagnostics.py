@@ -10,7 +10,9 @@ import run
 from ablations.runs.check import check_run
 from ablations.runs.configuration import RunConfiguration
 from ablations.runs.records import RunDirectory, measured_diagnostics
-from ablations.studies.planning import PlannedRun, compose_runs, hydra_configuration, standing
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import compose_runs, hydra_configuration
+from ablations.studies.standing import standing
 
 pytestmark = pytest.mark.slow
 

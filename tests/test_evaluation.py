@@ -13,8 +13,10 @@ from ablations.errors import UserError
 from ablations.runs.check import check_run
 from ablations.runs.configuration import RunConfiguration
 from ablations.runs.records import RunDirectory
-from ablations.studies.planning import PlannedRun, compose_runs, hydra_configuration, plan_study, standing
-from ablations.sweeps.sweep import plan_sweep
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import compose_runs, hydra_configuration, plan_study
+from ablations.studies.standing import standing
+from ablations.sweeps.plan import plan_sweep
 from ablations.terminal import command_line
 from lightning_modules.assembly import make_data_and_module
 

@@ -5,13 +5,14 @@ import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from ablations.commands import Judged, judge, load_studies, names_and_overrides, print_paths
 from ablations.dashboards.place import Place, find_place, sign_in
 from ablations.errors import RunsFailed, UserError
 from ablations.evidence.claims import BENCHMARK
 from ablations.files import write_atomically
-from ablations.studies.planning import study_names
+from ablations.reading import Judged, judge, load_studies, names_and_overrides
 from ablations.studies.results import Study, StudyRun
+from ablations.studies.study_file import study_names
+from ablations.terminal.command_line import print_paths
 
 Loaded = list[tuple[Study, Sequence[StudyRun]]]
 

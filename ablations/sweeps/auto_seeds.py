@@ -26,9 +26,12 @@ from ablations.evidence.claims import Claim, load_claims
 from ablations.evidence.verdicts import ALPHA, UNDECIDED, Compared, Verdict, combine, judge_study
 from ablations.runs.records import DONE, FAILED
 from ablations.statistics.sequential import looks, t_levels
-from ablations.studies.planning import PlannedRun, plan_study, seed_budget, standing
+from ablations.studies.overrides import seed_budget, split_studies
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import plan_study
 from ablations.studies.results import Study, StudyRun
-from ablations.sweeps.sweep import bring_to_outcome, check_missing, split_studies
+from ablations.studies.standing import standing
+from ablations.sweeps.sweep import bring_to_outcome, check_missing
 
 
 @dataclass(frozen=True)

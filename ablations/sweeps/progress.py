@@ -19,7 +19,7 @@ from rich.text import Text
 
 from ablations.runs.configuration import RunConfiguration
 from ablations.runs.records import DONE, FAILED, RUNNING
-from ablations.studies.planning import PlannedRun
+from ablations.studies.planned_run import PlannedRun
 from ablations.sweeps.watch import RunWatch
 from ablations.terminal.command_line import outcome
 from ablations.terminal.run_tables import counts, duration, run_table

@@ -1,142 +1,25 @@
-"""Many runs: plan them, check them, launch what is missing, tell how it ended.
+"""Many planned runs: check them, launch what is missing, tell how it ended.
 
-A sweep is a product of choices (`residual=true,false seed=0,1`) or the union of studies
-(`study=residual,intermediate_activation`). Runs that are recorded are left alone, and so are those
-that another process is training: the sweep waits for them and takes them over if that process dies.
+Runs that are recorded are left alone, and so are those that another process is training: the sweep waits for
+them and takes them over if that process dies.
 """
 
-import itertools
-import json
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from hydra.core.override_parser.types import ChoiceSweep
 from hydra.plugins.launcher import Launcher
 
-from ablations.errors import RunsFailed, UserError
-from ablations.runs.configuration import (
-    is_outside_identity,
-    lists_values,
-    option_name,
-    override_values,
-    parse_override,
-    quote_option_names,
-    quoted,
-)
+from ablations.errors import RunsFailed
+from ablations.runs.configuration import quoted
 from ablations.runs.records import COMPLETED, DONE, FAILED, RUNNING, UnreadableRecord
-from ablations.studies.planning import PlannedRun, compose_runs, plan_study
+from ablations.studies.planned_run import PlannedRun
 from ablations.sweeps.progress import SweepProgress
 from ablations.terminal.run_tables import counts
 
-WHOLE_NUMBER = re.compile("0|[1-9][0-9]*")
-
 WAIT_S = 2.0
 """Seconds between two looks at runs that another process is training."""
-
-
-def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
-    """The runs that a command asks for, each once; Hydra must be initialized.
-
-    Args:
-        arguments: As on the command line, sweeps included.
-
-    Raises:
-        UserError: A sweep that is none of choices, a study that cannot be varied that way, or two studies
-            that measure a run that they share with different settings.
-        HydraException: An option or key does not exist.
-    """
-    studies, others = split_studies(arguments)
-    if studies:
-        planned = [run for study in studies for run in plan_study(study, others)[1]]
-    else:
-        planned = _plan_product(others)
-    by_place: dict[Path, PlannedRun] = {}
-    for run in planned:
-        place = run.directory.path
-        by_place[place] = _measuring_both(by_place[place], run) if place in by_place else run
-    # Seed by seed, so that a sweep that is cut short leaves whole comparisons. What is no seed comes
-    # first; the check names it.
-    return sorted(by_place.values(), key=lambda run: run.seed if isinstance(run.seed, int) else -1)
-
-
-def split_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take the names of the studies out of the arguments of a sweep.
-
-    Raises:
-        UserError: A sweep over studies that does not name them.
-    """
-    studies: list[str] = []
-    others = []
-    for argument in arguments:
-        override = parse_override(argument)
-        if override is not None and override.key_or_group == "study":
-            if override.is_sweep_override() and not isinstance(override.value(), ChoiceSweep):
-                raise UserError(f"{argument}: give the studies' names, separated by commas")
-            studies = [option_name(value) for value in override_values(override)]
-        else:
-            others.append(argument)
-    return studies, others
-
-
-def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:
-    """A run that two studies share, with the diagnostics of both: it is trained once."""
-    own, asked = run.configuration.diagnostics, other.configuration.diagnostics
-    for name in own.keys() & asked.keys():
-        if own[name] != asked[name]:
-            raise UserError(
-                f"diagnostics.{name}: {run.group} and {other.group} share a run and measure it differently"
-            )
-    missing = {name: settings for name, settings in asked.items() if name not in own}
-    added = tuple(f"++diagnostics.{name}={_hydra_value(settings)}" for name, settings in missing.items())
-    configuration = run.configuration.with_diagnostics(missing) if missing else run.configuration
-    return replace(run, overrides=(*run.overrides, *added), configuration=configuration)
-
-
-def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
-    """Every combination of the values that the arguments list."""
-    axes: list[list[str]] = []
-    swept: list[str] = []
-    seeds: list[int] | None = None
-    several_seeds = sum(_sets_seed(argument) for argument in arguments) > 1
-    for argument in arguments:
-        override = parse_override(argument)
-        if override is None or not override.is_sweep_override():
-            axes.append([argument])
-            continue
-        if not lists_values(override):
-            raise UserError(f"{argument}: give the values themselves, separated by commas")
-        key = override.get_key_element()
-        if is_outside_identity(key) and key != "results_dir":
-            raise UserError(f"{argument}: {key} changes no outcome, so there is nothing to sweep over")
-        values = list(override.sweep_string_iterator())
-        if key == "seed" and not several_seeds and all(WHOLE_NUMBER.fullmatch(value) for value in values):
-            seeds = [int(value) for value in values]  # planned together: see `RunConfiguration.for_seeds`
-            continue
-        axes.append([f"{key}={value}" for value in values])
-        if key != "seed" and not is_outside_identity(key):
-            swept.append(f"{key}={','.join(value.strip(chr(39)) for value in values)}")
-    group = " ".join(swept) or "sweep"
-    keys = {item.partition("=")[0] for item in swept}
-    planned = []
-    for overrides in itertools.product(*axes):
-        configurations = compose_runs(overrides, seeds)
-        chosen = [item for item in overrides if item.partition("=")[0] in keys]
-        arm = " ".join(item.replace("'", "") for item in chosen) or configurations[0].arm_name
-        quoted = quote_option_names(overrides)
-        for configuration in configurations:
-            own = quoted if seeds is None else [*quoted, f"seed={configuration.seed}"]
-            planned.append(PlannedRun(arm, tuple(own), configuration, group))
-    return planned
-
-
-def _sets_seed(argument: str) -> bool:
-    override = parse_override(argument)
-    return override is not None and override.key_or_group == "seed"
 
 
 def sweep(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
@@ -262,15 +145,6 @@ def _logger_overrides(run: PlannedRun) -> list[str]:
     if run.configuration.resolved["logger"]["backend"] is None:
         return []
     return [f"++logger.group={quoted(run.group)}", f"++logger.job_type={quoted(run.arm)}"]
-
-
-def _hydra_value(value: Any) -> str:
-    """A plain value as on Hydra's command line."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_hydra_value(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_hydra_value, value)) + "]"
-    return quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _wait_for(runs: Sequence[PlannedRun]) -> list[PlannedRun]:

@@ -38,18 +38,12 @@ from ablations.runs.configuration import (
     quoted,
 )
 from ablations.runs.records import DONE, RunDirectory, UnreadableRecord, metric_label
-from ablations.studies.planning import (
-    PlannedRun,
-    compose_runs,
-    is_tuning,
-    output_suffix,
-    plan_study,
-    scale_of,
-    split_seed,
-    tuning_option,
-)
+from ablations.studies.overrides import is_tuning, output_suffix, split_seed, split_studies, tuning_option
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import compose_runs, plan_study
 from ablations.studies.results import Arm, Study, Trial, Tuning, final_value, shown_settings
-from ablations.sweeps.sweep import split_studies, sweep
+from ablations.studies.scale import scale_of
+from ablations.sweeps.sweep import sweep
 from lightning_modules.validation import require_integer
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ablations.runs.records import (
     UnreadableRecord,
     planned_epochs,
 )
-from ablations.studies.planning import PlannedRun
+from ablations.studies.planned_run import PlannedRun
 from ablations.studies.results import StudyRun
 from ablations.terminal.run_tables import (
     RunState,

@@ -4,7 +4,8 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -191,3 +192,9 @@ def print_table(table: "RenderableType") -> None:
 
     width = None if sys.stdout.isatty() else 160
     Console(highlight=False, width=width).print(table)
+
+
+def print_paths(paths: Sequence[Path]) -> None:
+    """Print what was written, a line each."""
+    for path in paths:
+        print(path)

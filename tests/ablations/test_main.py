@@ -11,9 +11,12 @@ from hydra.core.global_hydra import GlobalHydra
 
 from ablations import __main__ as command
 from ablations import commands
-from ablations.commands import COMMANDS, names_and_overrides, print_verdicts
+from ablations.commands import COMMANDS, print_verdicts
 from ablations.evidence.claims import load_claims
-from ablations.studies.planning import PlannedRun, hydra_configuration, plan_study, study_names
+from ablations.reading import names_and_overrides
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import hydra_configuration, plan_study
+from ablations.studies.study_file import study_names
 
 
 @pytest.fixture
@@ -415,7 +418,8 @@ def test_no_cycles_are_looked_for_while_records_are_held(call, monkeypatch, word
         seen.append(gc.isenabled())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ablations.commands.load_studies", interrupted)
+    for place in ("commands", "reading"):
+        monkeypatch.setattr(f"ablations.{place}.load_studies", interrupted)
     assert gc.isenabled()
     assert call(*words) == 130
     assert seen == [False]

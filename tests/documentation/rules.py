@@ -11,8 +11,9 @@ from hydra import compose
 from hydra.utils import get_class
 
 from ablations.runs.configuration import CONFIG_NAME, quote_option_names
-from ablations.studies.planning import hydra_configuration, plan_study, seed_budget
-from ablations.sweeps.sweep import plan_sweep, split_studies
+from ablations.studies.overrides import seed_budget, split_studies
+from ablations.studies.planning import hydra_configuration, plan_study
+from ablations.sweeps.plan import plan_sweep
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 

@@ -27,8 +27,9 @@ from ablations import __main__ as ablations_command
 from ablations.evidence.claims import load_claims
 from ablations.runs.configuration import CONFIG_DIR, default_option
 from ablations.sizes.network_cost import count_network
-from ablations.studies.planning import PlannedRun, compose_runs, hydra_configuration, plan_study
-from ablations.sweeps.sweep import plan_sweep
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import compose_runs, hydra_configuration, plan_study
+from ablations.sweeps.plan import plan_sweep
 from ablations.terminal import command_line
 from tests.documentation.blocks import Block
 

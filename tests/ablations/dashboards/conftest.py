@@ -14,8 +14,10 @@ import pytest
 
 from ablations import __main__ as command
 from ablations.dashboards.place import Place, find_place
-from ablations.studies.planning import PlannedRun, hydra_configuration, plan_study, standing
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import hydra_configuration, plan_study
 from ablations.studies.results import Study, StudyRun
+from ablations.studies.standing import standing
 from tests.ablations.dashboards.server import WandbServer, serve
 
 NAMES = ("residual", "intermediate_activation")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ablations.commands import Judged
 from ablations.dashboards import commands
 from ablations.dashboards.links import offline_runs
 from ablations.dashboards.summary import Summary, write_summary_run
 from ablations.errors import UserError
 from ablations.evidence.claims import load_claims
 from ablations.evidence.verdicts import judge_study
+from ablations.reading import Judged
 from tests.ablations.dashboards.conftest import only, records_of
 from tests.ablations.dashboards.server import ENTITY
 

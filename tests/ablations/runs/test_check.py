@@ -14,7 +14,8 @@ from ablations.errors import UserError
 from ablations.runs import check
 from ablations.runs.check import check_axes, check_run, check_seed
 from ablations.runs.configuration import RunConfiguration
-from ablations.sweeps.sweep import plan_sweep, sweep
+from ablations.sweeps.plan import plan_sweep
+from ablations.sweeps.sweep import sweep
 from lightning_modules.data.idx import format_idx
 
 

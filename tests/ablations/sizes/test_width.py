@@ -14,7 +14,7 @@ from ablations.sizes.network_cost import count_multiply_adds, count_network, cou
 from ablations.sizes.quick_count import QuickCount
 from ablations.sizes.width import _nearest, solve_width, solve_width_by_multiply_adds
 from ablations.studies.planning import compose_runs, plan_study
-from ablations.sweeps.sweep import plan_sweep
+from ablations.sweeps.plan import plan_sweep
 
 XCEPTION = 356_353
 """Of Xception at the embedded scale."""

@@ -15,17 +15,11 @@ from torch import nn
 from ablations.errors import UserError
 from ablations.runs.configuration import CONFIG_DIR, RunConfiguration, is_group
 from ablations.sizes.network_cost import count_network, count_parameters
-from ablations.studies.planning import (
-    ARM_KEYS,
-    STUDY_KEYS,
-    PlannedRun,
-    _check_study,
-    compose_runs,
-    plan_study,
-    standing,
-    study_names,
-)
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import compose_runs, plan_study
 from ablations.studies.results import Study
+from ablations.studies.standing import standing
+from ablations.studies.study_file import ARM_KEYS, STUDY_KEYS, check_study, study_names
 
 XCEPTION = 356_353
 """Parameters of Xception as the default configuration has it."""
@@ -264,7 +258,7 @@ def edited(name: str, edit) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_files_on_disk_are_accepted(name: str) -> None:
-    _check_study(name, edited(name, lambda node: None))
+    check_study(name, edited(name, lambda node: None))
 
 
 FIGURE = {"output": "f", "title": "t", "source": "s", "arms": ["residual"], "baseline": "residual"}
@@ -323,7 +317,7 @@ MALFORMED |= {f"arm without {key}": lambda node, key=key: node["arms"][1].pop(ke
 @pytest.mark.parametrize("kind", sorted(MALFORMED))
 def test_a_malformed_file_is_named_in_a_line(kind: str) -> None:
     with pytest.raises(UserError, match=r"^conf/study/residual\.yaml: ") as raised:
-        _check_study("residual", edited("residual", MALFORMED[kind]))
+        check_study("residual", edited("residual", MALFORMED[kind]))
     assert "\n" not in str(raised.value)
 
 
@@ -567,7 +561,7 @@ def test_the_files_of_many_seeds_have_short_names() -> None:
 def test_a_study_file_that_says_nothing_of_use_is_named_in_a_line(content, tmp_path, monkeypatch) -> None:
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "bad.yaml").write_text(content)
-    monkeypatch.setattr("ablations.studies.planning.CONFIG_DIR", tmp_path)
+    monkeypatch.setattr("ablations.studies.study_file.CONFIG_DIR", tmp_path)
     with pytest.raises(UserError, match=r"study/bad\.yaml: (cannot be read|output: must be)") as raised:
         study_names()
     assert "\n" not in str(raised.value)
@@ -577,6 +571,6 @@ def test_two_studies_that_write_the_same_files_are_refused(tmp_path, monkeypatch
     (tmp_path / "study").mkdir()
     for name in ("one", "other"):
         (tmp_path / "study" / f"{name}.yaml").write_text("output: figure\n")
-    monkeypatch.setattr("ablations.studies.planning.CONFIG_DIR", tmp_path)
+    monkeypatch.setattr("ablations.studies.study_file.CONFIG_DIR", tmp_path)
     with pytest.raises(UserError, match=r"study/other\.yaml: output=figure: conf/study/one\.yaml has it"):
         study_names()

@@ -16,19 +16,14 @@ from ablations import __main__ as command
 from ablations.errors import RunsFailed, UserError
 from ablations.evidence.claims import Claim, Comparison
 from ablations.statistics.sequential import looks, t_levels
-from ablations.studies.planning import (
-    PlannedRun,
-    compose_runs,
-    hydra_configuration,
-    output_suffix,
-    plan_study,
-    seed_budget,
-)
+from ablations.studies.overrides import output_suffix, seed_budget
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import compose_runs, hydra_configuration, plan_study
 from ablations.studies.results import Arm, Study, StudyRun
 from ablations.sweeps import auto_seeds
 from ablations.sweeps import sweep as sweep_module
 from ablations.sweeps.auto_seeds import follow_study, judge_by_looks, sweep_auto_seeds
-from ablations.sweeps.sweep import plan_sweep
+from ablations.sweeps.plan import plan_sweep
 from benchmarks.sequential_error_rates import simulate
 from hydra_plugins.run_sweeper import RunSweeper
 

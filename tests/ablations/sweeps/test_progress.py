@@ -17,7 +17,8 @@ import pytest
 from rich.console import Console
 
 from ablations.runs.records import RunDirectory
-from ablations.studies.planning import PlannedRun, plan_study
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import plan_study
 from ablations.sweeps import progress as progress_module
 from ablations.sweeps.progress import RunProgress, SweepProgress
 from ablations.sweeps.watch import RunWatch

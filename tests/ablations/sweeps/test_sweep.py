@@ -12,9 +12,12 @@ import pytest
 
 from ablations.errors import RunsFailed, UserError
 from ablations.runs.configuration import RunConfiguration, is_group
-from ablations.studies.planning import PlannedRun, compose_runs, plan_study
+from ablations.studies.planned_run import PlannedRun
+from ablations.studies.planning import compose_runs, plan_study
+from ablations.sweeps import plan as plan_module
 from ablations.sweeps import sweep as sweep_module
-from ablations.sweeps.sweep import plan_sweep, sweep
+from ablations.sweeps.plan import plan_sweep
+from ablations.sweeps.sweep import sweep
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -100,7 +103,7 @@ def test_a_run_that_two_ask_for_measures_what_both_ask_for(monkeypatch: pytest.M
         return PlannedRun("arm", overrides, configuration, "sweep")
 
     asked = [planned(), planned("diagnostics=dead_units"), planned("diagnostics=gradient_norm")]
-    monkeypatch.setattr(sweep_module, "_plan_product", lambda _: asked)
+    monkeypatch.setattr(plan_module, "_plan_product", lambda _: asked)
     (run,) = plan_sweep([])
     (everything,) = compose_runs(["diagnostics=all", "~diagnostics.effective_rank"])
     assert run.configuration.diagnostics == everything.diagnostics
@@ -401,7 +404,8 @@ ALL_DONE = """
 import sys
 from pathlib import Path
 from ablations.studies.planning import hydra_configuration
-from ablations.sweeps.sweep import plan_sweep, sweep
+from ablations.sweeps.plan import plan_sweep
+from ablations.sweeps.sweep import sweep
 with hydra_configuration():
     runs = plan_sweep(sys.argv[1:])
     sweep(runs, None)  # a launcher that is called would fail
@@ -432,7 +436,7 @@ def test_seeds_are_composed_together(monkeypatch: pytest.MonkeyPatch) -> None:
         composed.append(seeds)
         return compose_runs(overrides, seeds)
 
-    monkeypatch.setattr(sweep_module, "compose_runs", count)
+    monkeypatch.setattr(plan_module, "compose_runs", count)
     runs = plan_sweep(["residual='true','false'", "seed=range(200)"])
     assert len(runs) == 400
     assert composed == [list(range(200))] * 2

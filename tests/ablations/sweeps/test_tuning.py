@@ -20,12 +20,13 @@ from ablations.errors import RunsFailed, UserError
 from ablations.runs.configuration import RunConfiguration
 from ablations.runs.records import RunDirectory
 from ablations.studies import planning as studies_module
-from ablations.studies.planning import compose_runs, hydra_configuration, plan_study
+from ablations.studies.planning import compose_runs, hydra_configuration
 from ablations.studies.results import shown_settings
 from ablations.sweeps import sweep as sweep_module
 from ablations.sweeps import trials as trials_module
 from ablations.sweeps import tuning as tuning_module
-from ablations.sweeps.sweep import plan_sweep, sweep
+from ablations.sweeps.plan import plan_named, plan_sweep
+from ablations.sweeps.sweep import sweep
 from ablations.sweeps.tuning import plan_tuning, tune_studies
 
 ARMS = "tuning.arms=[residual,non_residual]"
@@ -38,7 +39,9 @@ def composed_once(overrides: tuple[str, ...], seeds: tuple[int, ...] | None) -> 
     return compose_runs(overrides, seeds)
 
 
-def remembered(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list[RunConfiguration]:
+def remembered(
+    overrides: Sequence[str], seeds: Sequence[int] | None = None, _: object = None
+) -> list[RunConfiguration]:
     """As `compose_runs`, which takes a fifth of a second: the same arms in every test's own results_dir."""
     folder = next(item for item in overrides if item.startswith("results_dir=")).partition("=")[2].strip("'")
     others = tuple(item for item in overrides if not item.startswith(("results_dir=", "++logger")))
@@ -141,7 +144,7 @@ def test_every_arm_has_the_same_trials_with_the_same_seeds_and_the_configured_fi
 
 def test_the_configured_trial_is_the_ordinary_run(launcher, others, results_dir: Path) -> None:
     tune_studies(["study=residual", *others], launcher)
-    _, runs = plan_study("residual", ["seed=100", f"results_dir={results_dir}"])
+    _, runs = plan_named("residual", ["seed=100", f"results_dir={results_dir}"])
     configured = {run.run_id for run in runs if run.arm in ("residual", "non_residual")}
     assert configured <= {configuration.run_id for configuration in launcher.trained}
 
@@ -183,7 +186,7 @@ def test_nothing_happens_without_tuning(launcher) -> None:
 
 def test_the_best_on_validation_is_trained_on_fresh_seeds(launcher, others) -> None:
     tune_studies(["study=residual", *others], launcher)
-    study, runs = plan_study("residual", others)
+    study, runs = plan_named("residual", others)
     tried = rates(launcher.trained, "true")
     best = {
         arm: max(tried, key=lambda rate: -abs(math.log10(rate / at)))
@@ -224,10 +227,10 @@ def test_the_sweep_behind_it_trains_what_was_planned(launcher, others) -> None:
 def test_seeds_beside_it_are_the_fresh_ones(launcher, others) -> None:
     tune_studies(["study=residual", *others, "seed=7,8"], launcher)
     assert {configuration.seed for configuration in launcher.trained} == {100}
-    study, _ = plan_study("residual", [*others, "seed=7,8"])
+    study, _ = plan_named("residual", [*others, "seed=7,8"])
     assert study.seeds == (7, 8)
     assert study.output.endswith("__seed=7,8")
-    assert plan_study("residual", others)[0].seeds[0] == 200  # the trials serve any fresh seeds
+    assert plan_named("residual", others)[0].seeds[0] == 200  # the trials serve any fresh seeds
 
 
 def test_a_diverged_trial_counts_as_chance(launcher, others) -> None:
@@ -237,7 +240,7 @@ def test_a_diverged_trial_counts_as_chance(launcher, others) -> None:
 
     launcher.status = status
     tune_studies(["study=residual", *others], launcher)
-    tuning = plan_study("residual", others)[0].tuning
+    tuning = plan_named("residual", others)[0].tuning
     for trials in tuning.trials.values():
         assert trials[0].value == 0.1  # of ten classes
         assert [trial.diverged for trial in trials] == [1, 0, 0, 0]
@@ -246,14 +249,14 @@ def test_a_diverged_trial_counts_as_chance(launcher, others) -> None:
 
 def test_the_value_of_a_trial_is_the_mean_over_its_seeds(launcher, others) -> None:
     tune_studies(["study=residual", *others, "tuning.seeds=[101,105]"], launcher)
-    tuning = plan_study("residual", [*others, "tuning.seeds=[101,105]"])[0].tuning
+    tuning = plan_named("residual", [*others, "tuning.seeds=[101,105]"])[0].tuning
     expected = 0.9 - 0.1 * math.log10(3) + 0.001 * (1 + 5) / 2
     assert tuning.trials["residual"][0].value == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_budget_is_counted_from_the_records(launcher, others) -> None:
     tune_studies(["study=residual", *others], launcher)
-    tuning = plan_study("residual", others)[0].tuning
+    tuning = plan_named("residual", others)[0].tuning
     assert tuning.recorded_runs == 8
     assert tuning.core_hours == pytest.approx(8 * 60.5 / 3600)  # of one thread each
     assert tuning.epochs == 6
@@ -270,7 +273,7 @@ def test_fewer_trials_are_the_first_ones(launcher, others) -> None:
     fewer[1] = "tuning.trials=2"
     assert not launcher.batches  # recorded, so not trained for another batch size
     full, part = (
-        plan_study("residual", choices)[0].tuning for choices in ([*others, "tuning.batch=4"], fewer)
+        plan_named("residual", choices)[0].tuning for choices in ([*others, "tuning.batch=4"], fewer)
     )
     assert part.trials == {arm: trials[:2] for arm, trials in full.trials.items()}
 
@@ -278,9 +281,9 @@ def test_fewer_trials_are_the_first_ones(launcher, others) -> None:
 def test_trials_of_other_settings_are_not_taken_for_these(launcher, others) -> None:
     tune_studies(["study=residual", *others], launcher)
     with pytest.raises(UserError, match="not finished: 0 of 8 trials"):
-        plan_study("residual", [*others, "tuning.space.learning_rate.distribution.high=2.0"])
+        plan_named("residual", [*others, "tuning.space.learning_rate.distribution.high=2.0"])
     with pytest.raises(UserError, match="not finished: 0 of 8 trials"):
-        plan_study("residual", [*others, "recipe.dropout=0.1"])
+        plan_named("residual", [*others, "recipe.dropout=0.1"])
 
 
 def test_figures_of_arms_that_are_not_tuned_are_left_out(launcher, results_dir: Path) -> None:
@@ -291,7 +294,7 @@ def test_figures_of_arms_that_are_not_tuned_are_left_out(launcher, results_dir: 
         metrics={"val_loss": 1.0, "val_map100": 0.5, "test_loss": 1.0, "test_map100": 0.5},
     )
     tune_studies(["study=jft_comparison", *choices], launcher)
-    study, _ = plan_study("jft_comparison", choices)
+    study, _ = plan_named("jft_comparison", choices)
     assert [figure.arms for figure in study.figures] == [("inception_v3", "xception")]
     assert study.figures[0].output.startswith("figure07_jft_no_fully_connected_layers__tuning=learning_rate")
 
@@ -399,7 +402,7 @@ def test_killed_at_any_write_of_the_storage(
     monkeypatch.setattr(trials_module, "JournalFileBackend", backend)
     tune_studies(["study=residual", *here], launcher)
     assert [configuration.run_id for configuration in launcher.trained] == expected
-    assert plan_study("residual", here)[0].tuning.recorded_runs == 6
+    assert plan_named("residual", here)[0].tuning.recorded_runs == 6
 
 
 def test_a_failed_trial_stops_the_tuning_and_is_tried_again(launcher, others) -> None:
@@ -409,7 +412,7 @@ def test_a_failed_trial_stops_the_tuning_and_is_tried_again(launcher, others) ->
     with pytest.raises(RunsFailed, match=r"1 of 8 runs failed:\n  non_residual learning_rate=0.1 seed 100: "):
         tune_studies(["study=residual", *others], launcher)
     with pytest.raises(UserError, match=r"not finished: 7 of 8 trials of study=residual have a result; "):
-        plan_study("residual", others)
+        plan_named("residual", others)
     launcher.batches.clear()
     launcher.status = lambda configuration: "completed"
     tune_studies(["study=residual", *others], launcher)
@@ -463,7 +466,7 @@ def test_another_commands_results_are_taken_over(launcher, others) -> None:
     tune_studies(["study=residual", *others], launcher)
     plan = plan_tuning("residual", others)
     assert [len(plan.storage.read(name)) for name in plan.storage_names.values()] == [4, 4]
-    assert plan_study("residual", others)[0].tuning.recorded_runs == 8
+    assert plan_named("residual", others)[0].tuning.recorded_runs == 8
 
 
 @pytest.mark.parametrize("content", [b"{\n{}\n", b'{"op_code": 77}\n', b"\xff\xfe\n\n", b"[]\n"])
@@ -473,7 +476,7 @@ def test_a_damaged_storage_is_a_line(content: bytes, launcher, others) -> None:
     path.write_bytes(content)
     for call in (
         lambda: tune_studies(["study=residual", *others], launcher),
-        lambda: plan_study("residual", others),
+        lambda: plan_named("residual", others),
     ):
         with pytest.raises(UserError) as raised:
             call()
@@ -576,7 +579,7 @@ def test_without_optuna_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPa
     with pytest.raises(
         UserError, match=r'^tuning=learning_rate: needs optuna: pip install -e "\.\[tuning\]"$'
     ):
-        plan_study("residual", ["tuning=learning_rate"])
+        plan_named("residual", ["tuning=learning_rate"])
 
 
 @pytest.mark.usefixtures("hydra")

@@ -1,0 +1,154 @@
+"""What stands beside a study on the command line: seeds, tuning, and what the study is varied by."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.types import ChoiceSweep
+
+from ablations.errors import UserError
+from ablations.runs.configuration import (
+    CONFIG_DIR,
+    CONFIG_NAME,
+    is_outside_identity,
+    lists_values,
+    load_yaml,
+    option_name,
+    override_values,
+    parse_override,
+)
+from lightning_modules.validation import require_integer
+
+AUTO_KEYS = ("seeds", "seed_budget")
+"""What asks for as many seeds as a study's verdicts need; no run is configured with it."""
+
+
+LONGEST_SEEDS = 60
+"""Characters that the seeds of a varied study take in the names of its files; more are a hash."""
+
+
+LARGEST_BUDGET = 1000
+"""Seeds per arm that seeds=auto may be given: the levels of all looks are solved before the first."""
+
+
+def split_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take the names of the studies out of the arguments of a sweep.
+
+    Raises:
+        UserError: A sweep over studies that does not name them.
+    """
+    studies: list[str] = []
+    others = []
+    for argument in arguments:
+        override = parse_override(argument)
+        if override is not None and override.key_or_group == "study":
+            if override.is_sweep_override() and not isinstance(override.value(), ChoiceSweep):
+                raise UserError(f"{argument}: give the studies' names, separated by commas")
+            studies = [option_name(value) for value in override_values(override)]
+        else:
+            others.append(argument)
+    return studies, others
+
+
+def seed_budget(overrides: Sequence[str]) -> int | None:
+    """The largest number of seeds per arm, where overrides ask for seeds=auto; None where they do not.
+
+    Raises:
+        UserError: A value that is not allowed, a budget without seeds=auto, or a seed beside it.
+    """
+    words: dict[str, tuple[str, Any]] = {}
+    for argument in overrides:
+        override = parse_override(argument)
+        if override is not None and override.key_or_group in ("seed", *AUTO_KEYS):
+            words[override.key_or_group] = argument, override.value()
+    word, seeds = words.get("seeds", ("", None))
+    if seeds not in ("auto", None):
+        raise UserError(f"{word}: must be auto or null; seeds of your own: seed=0,1,2")
+    word, budget = words.get("seed_budget", ("", _default_budget()))
+    if seeds is None:
+        if word:
+            raise UserError(f"{word}: only beside seeds=auto")
+        return None
+    if "seed" in words:
+        raise UserError(f"{words['seed'][0]}: seeds=auto chooses the seeds, so it cannot be set beside it")
+    if (tuning := tuning_option(overrides)) is not None:
+        raise UserError(f"tuning={tuning}: tuned arms meet on fresh seeds, so not beside seeds=auto")
+    from ablations.statistics.sequential import FIRST_LOOK  # imports scipy: only where it is asked for
+
+    try:
+        require_integer("seed_budget", budget, FIRST_LOOK, LARGEST_BUDGET)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return int(budget)
+
+
+def _default_budget() -> int:
+    return int(load_yaml(CONFIG_DIR / f"{CONFIG_NAME}.yaml")["seed_budget"])
+
+
+def tuning_option(overrides: Sequence[str]) -> str | None:
+    """The option of conf/tuning that a study's arms are to be tuned by; None where they are not.
+
+    Raises:
+        UserError: Several options.
+    """
+    for argument in overrides:
+        override = parse_override(argument)
+        if override is not None and override.key_or_group == "tuning" and not override.is_delete():
+            if override.is_sweep_override():
+                raise UserError(f"{argument}: beside a study only the seed can take several values")
+            return option_name(override.value())
+    return None
+
+
+def is_tuning(argument: str) -> bool:
+    """Whether an override chooses how arms are tuned, or sets a value of that."""
+    return argument.lstrip("+~").partition("=")[0].partition(".")[0] == "tuning"
+
+
+def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
+    """Take the seeds out of the overrides, and what asks for seeds=auto; refuse any other sweep.
+
+    Returns:
+        The seeds, None where none are set, and the other overrides.
+
+    Raises:
+        UserError: A seed that is none, one that stands there twice, or another sweep.
+    """
+    seeds: list[Any] | None = None
+    others = []
+    for argument in overrides:
+        override = parse_override(argument)
+        if override is not None and override.key_or_group == "seed":
+            seeds = list(override.sweep_iterator()) if lists_values(override) else [override.value()]
+            if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
+                raise UserError(f"{argument}: must be whole numbers, separated by commas")
+            if len(set(seeds)) < len(seeds):
+                raise UserError(f"{argument}: a seed stands there twice")
+        elif override is not None and override.key_or_group in AUTO_KEYS:
+            continue
+        elif override is not None and override.is_sweep_override():
+            raise UserError(f"{argument}: beside a study only the seed can take several values")
+        else:
+            others.append(argument)
+    return seeds, others
+
+
+def output_suffix(overrides: Sequence[str]) -> str:
+    """What the names of a study's files end with where it is planned with these overrides; "" for none.
+
+    Raises:
+        UserError: As `plan_study`, of the overrides alone.
+    """
+    seeds, others = split_seed(overrides)
+    changes = [item for item in others if is_tuning(item) or not is_outside_identity(item.partition("=")[0])]
+    if seeds is not None:
+        text = ",".join(map(str, seeds))
+        if len(text) > LONGEST_SEEDS:  # the name of a file ends at 255 characters
+            digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+            text = f"{min(seeds)}-{max(seeds)}.n{len(seeds)}.{digest}"
+        changes.append(f"seed={text}")
+    if (budget := seed_budget(overrides)) is not None:
+        changes += ["seeds=auto"] + ([f"seed_budget={budget}"] if budget != _default_budget() else [])
+    return "".join("__" + re.sub(r"[^\w=.,-]", "_", change) for change in changes)
