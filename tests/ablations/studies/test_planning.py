@@ -15,6 +15,7 @@ from torch import nn
 from ablations.errors import UserError
 from ablations.runs.configuration import CONFIG_DIR, RunConfiguration, is_group
 from ablations.sizes.network_cost import count_network, count_parameters
+from ablations.studies.overrides import output_suffix
 from ablations.studies.planned_run import PlannedRun
 from ablations.studies.planning import compose_runs, plan_study
 from ablations.studies.results import Study
@@ -544,6 +545,20 @@ def test_many_runs_share_what_they_have_in_common(results_dir, write_run) -> Non
     assert own is not None
     assert kept["config"] is planned[2].configuration.resolved
     assert own["config"]["logger"] is None  # as it was run, not as it is planned
+
+
+@pytest.mark.usefixtures("hydra")
+def test_the_files_of_many_changes_have_short_names() -> None:
+    def suffix(**changes: float) -> str:
+        return output_suffix(
+            [f"model.some_long_key_of_a_network_{key}={value}" for key, value in changes.items()]
+        )
+
+    assert suffix(a=1) == "__model.some_long_key_of_a_network_a=1"
+    many = [suffix(a=1, b=2, c=3, d=4, e=last) for last in (5, 6)]
+    assert many[0].startswith("__model.some_long_key_of_a_network_a=1__")
+    assert many[0] != many[1]
+    assert all(len(name) < 100 for name in many)
 
 
 @pytest.mark.usefixtures("hydra")
