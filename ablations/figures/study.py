@@ -65,7 +65,7 @@ AXIS_LABEL = 0.55
 LINE = 0.19
 CHARACTERS = 125  # that fit a line
 SMALL_CHARACTERS = 150  # of a note
-LEGEND_CHARACTERS = 110
+LEGEND_CHARACTERS = 78  # up to where the label of the right panel begins
 AXIS_CHARACTERS = 54  # of the right panel's label
 LABEL_CHARACTERS = 42  # of an arm's name in the right panel
 
@@ -327,10 +327,7 @@ def _draw_differences(
     for block, arm in enumerate(others):
         look = looks[arm.name]
         pairs = pair_by_seed(by_arm[arm.name], by_arm[study.baseline])
-        label = arm.label  # cut where two lines do not hold it: the legend has all of it
-        if len(label) > 2 * LABEL_CHARACTERS - 20:
-            label = f"{label[: 2 * LABEL_CHARACTERS - 20].rstrip()} …"
-        name = f"{label}, n = {len(pairs)}"
+        name = f"{_cut(arm.label)}, n = {len(pairs)}"
         fits = len(name) <= LABEL_CHARACTERS
         if not fits:  # two lines in the same height; the number stays in one piece
             name = textwrap.fill(
@@ -365,8 +362,14 @@ def _draw_differences(
     axes.xaxis.set_major_locator(MaxNLocator(6))
     label = {arm.name: arm.label for arm in study.arms}[study.baseline]
     axes.set_title("Difference, seed by seed: mean, 95 % interval", loc="left", fontsize=9.5)
-    difference = textwrap.fill(f"{METRICS[study.metric].label} minus “{label}”", AXIS_CHARACTERS)
+    difference = textwrap.fill(f"{METRICS[study.metric].label} minus “{_cut(label)}”", AXIS_CHARACTERS)
     axes.set_xlabel(f"{difference}\n(percentage points)")
+
+
+def _cut(label: str) -> str:
+    """As much of a label as two lines of the right panel hold; the legend has all of it."""
+    longest = 2 * LABEL_CHARACTERS - 20
+    return label if len(label) <= longest else f"{label[:longest].rstrip()} …"
 
 
 def _draw_row(
