@@ -24,9 +24,9 @@ AUTO_KEYS = ("seeds", "seed_budget")
 """What asks for as many seeds as a study's verdicts need; no run is configured with it."""
 
 
-LONGEST_SUFFIX = 140
-"""Bytes of what a varied study's files have behind the study's name, where a name ends at 255; of more the
-first half and a hash."""
+LONGEST_SUFFIX = 90
+"""Bytes of what a varied study's files have behind its name; of more half and a hash. With tuning two such
+meet, and the name of a file ends at 255."""
 
 LONGEST_SEEDS = 60
 """Characters that the seeds of a varied study take in the names of its files; more are a hash."""
