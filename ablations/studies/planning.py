@@ -108,6 +108,7 @@ def plan_study(
                     overrides=(*quoted, f"seed={configuration.seed}"),
                     configuration=configuration,
                     group=name,
+                    metrics=tuple(node["metrics"]),
                 )
             )
     resolved = {run.arm: run.configuration.resolved for run in runs}

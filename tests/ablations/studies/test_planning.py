@@ -15,6 +15,7 @@ from torch import nn
 from ablations.errors import UserError
 from ablations.runs.configuration import CONFIG_DIR, RunConfiguration, is_group
 from ablations.sizes.network_cost import count_network, count_parameters
+from ablations.studies.overrides import output_suffix
 from ablations.studies.planned_run import PlannedRun
 from ablations.studies.planning import compose_runs, plan_study
 from ablations.studies.results import Study
@@ -304,6 +305,10 @@ MALFORMED = {
     "a note that is a number": lambda node: node.update(notes=[1]),
     "a design without factors": lambda node: node.update(design={}),
     "factors beside arms": lambda node: node.update(factors={}),
+    "an option that is a list": lambda node: node["arms"][0]["choose"].update(residual=["true"]),
+    "an option that is a node": lambda node: node["base"].update(recipe={"epochs": 2}),
+    "two arms that choose the same": lambda node: node["arms"][2].update(choose={"residual": "false"}),
+    "two arms of which one says the default": lambda node: node["arms"][1].update(choose={}),
     "target of 0": lambda node: node.update(target=0),
 }
 MALFORMED |= {f"without {key}": lambda node, key=key: node.pop(key) for key in STUDY_KEYS}
@@ -543,6 +548,20 @@ def test_many_runs_share_what_they_have_in_common(results_dir, write_run) -> Non
 
 
 @pytest.mark.usefixtures("hydra")
+def test_the_files_of_many_changes_have_short_names() -> None:
+    def suffix(**changes: float) -> str:
+        return output_suffix(
+            [f"model.some_long_key_of_a_network_{key}={value}" for key, value in changes.items()]
+        )
+
+    assert suffix(a=1) == "__model.some_long_key_of_a_network_a=1"
+    many = [suffix(a=1, b=2, c=3, d=4, e=last) for last in (5, 6)]
+    assert many[0].startswith("__model.some_long_key_of_a_network_a=1__")
+    assert many[0] != many[1]
+    assert all(len(name) < 100 for name in many)
+
+
+@pytest.mark.usefixtures("hydra")
 def test_the_files_of_many_seeds_have_short_names() -> None:
     names = [plan_study("residual", [f"seed=range({seeds})"])[0].output for seeds in ("300", "0,600,2")]
     assert names[0].startswith("figure09_residual__seed=0-299.n300.")
@@ -561,3 +580,12 @@ def test_a_study_file_that_says_nothing_of_use_is_named_in_a_line(content, tmp_p
     with pytest.raises(UserError, match=r"study/bad\.yaml: (cannot be read|output: must be)") as raised:
         study_names()
     assert "\n" not in str(raised.value)
+
+
+def test_two_studies_that_write_the_same_files_are_refused(tmp_path, monkeypatch) -> None:
+    (tmp_path / "study").mkdir()
+    for name in ("one", "other"):
+        (tmp_path / "study" / f"{name}.yaml").write_text("output: figure\n")
+    monkeypatch.setattr("ablations.studies.study_file.CONFIG_DIR", tmp_path)
+    with pytest.raises(UserError, match=r"study/other\.yaml: output=figure: conf/study/one\.yaml has it"):
+        study_names()
