@@ -16,6 +16,7 @@ from ablations.studies.results import Study, StudyRun
 if TYPE_CHECKING:
     from ablations.evidence.claims import Claim
     from ablations.evidence.verdicts import Verdict
+    from ablations.studies.planned_run import PlannedRun
 
 
 def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -102,10 +103,26 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
                 runs, problems = standing(planned, [study.metric])
             else:
                 study, planned, runs, problems = follow_study(name, overrides)
+            if any(word.partition("=")[0] != "results_dir" for word in overrides):
+                _check_planned(planned)  # else nobody would have runs of it, and all would be missing
             for problem in problems:
                 print(problem, file=sys.stderr)
             loaded.append((study, runs, planned[0].configuration.results_dir))
     return loaded
+
+
+def _check_planned(planned: "Sequence[PlannedRun]") -> None:
+    """Check the values that runs are planned with, as training does.
+
+    Raises:
+        UserError: A run cannot be as it is planned.
+    """
+    from ablations.runs.check import check_seed, check_values
+
+    for run in {run.seed: run for run in planned}.values():
+        check_seed(run.configuration)
+    for run in {run.arm: run for run in planned}.values():
+        check_values(run.configuration)
 
 
 def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:

@@ -22,7 +22,8 @@ def markdown_page(title: str, subtitle: str, tables: Sequence[pd.DataFrame], not
         tables: Parts of the table, each as wide as a page; their cells are texts.
         notes: What a reader needs to know.
     """
-    listed = "\n".join(f"- {note}" for note in notes)
+    listed = "\n".join(f"- {_escape_markdown(note)}" for note in notes)
+    title, subtitle = _escape_markdown(title), _escape_markdown(subtitle)
     return "\n\n".join([f"# {title}", subtitle, markdown_tables(tables), listed]) + "\n"
 
 
@@ -128,8 +129,12 @@ def commit_name(git: Mapping[str, Any] | None) -> str:
     return str(git["commit"])[:10] + (" with uncommitted changes" if git["dirty"] else "")
 
 
+MARKDOWN = re.compile(r"[\\`*|]|<(?=[A-Za-z/!?])|(?<=\])\(|(?<=!)\[")
+"""What Markdown would take for code, emphasis, a cell's end, a tag, a link or an image."""
+
+
 def _escape_markdown(text: str) -> str:
-    return text.replace("|", "\\|")
+    return MARKDOWN.sub(r"\\\g<0>", text)
 
 
 LATEX_ESCAPES = {

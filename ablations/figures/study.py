@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from ablations.evidence.audit import audit_lines, audit_study
@@ -73,6 +74,8 @@ AXIS_LABEL = 0.55
 LINE = 0.19
 CHARACTERS = 125  # that fit a line
 SMALL_CHARACTERS = 150  # of a note
+LEGEND_CHARACTERS = 78  # up to where the label of the right panel begins
+AXIS_CHARACTERS = 54  # of the right panel's label
 LABEL_CHARACTERS = 42  # of an arm's name in the right panel
 
 SEEDS_DRAWN = 50
@@ -167,6 +170,9 @@ def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Pat
     contents = {}
     with style():
         figure = draw()
+        for text in figure.findobj(Text):
+            if "$" in text.get_text() and r"\mathdefault" not in text.get_text():  # of a logarithmic axis
+                text.set_parse_math(False)  # a label's $x$ is no formula
         # No date and no version of matplotlib in the files.
         for suffix, metadata in {".png": {"Software": None}, ".svg": {"Date": None}}.items():
             buffer = io.BytesIO()
@@ -196,7 +202,8 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     notes = [line for note in _notes(study, runs, by_arm) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
     panel = max(PANEL, BLOCK * (len(arms) - 1) + 0.3)
     footer = LINE * len(notes) + 0.15
-    below = AXIS_LABEL + LINE * len(arms) + 0.05 + footer
+    labels = [textwrap.fill(_legend_label(arm, study, runs), LEGEND_CHARACTERS) for arm in arms]
+    below = AXIS_LABEL + LINE * sum(label.count("\n") + 1 for label in labels) + 0.05 + footer
     above = HEADER + LINE * len(subtitle)
     height = above + panel + below
     figure = Figure(figsize=(WIDTH, height))
@@ -217,7 +224,7 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     _draw_curves(left, study, by_arm, looks)
     _draw_differences(right, study, by_arm, looks, inch=(len(arms) - 1) / panel)
-    handles = [legend_line(looks[arm.name], _legend_label(arm, study, runs)) for arm in arms]
+    handles = [legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)]
     left.legend(
         handles=handles,
         loc="upper left",
@@ -329,7 +336,7 @@ def _draw_differences(
     for block, arm in enumerate(others):
         look = looks[arm.name]
         pairs = pair_by_seed(by_arm[arm.name], by_arm[study.baseline])
-        name = f"{arm.label}, n = {len(pairs)}"
+        name = f"{_cut(arm.label)}, n = {len(pairs)}"
         fits = len(name) <= LABEL_CHARACTERS
         if not fits:  # two lines in the same height; the number stays in one piece
             name = textwrap.fill(
@@ -364,7 +371,14 @@ def _draw_differences(
     axes.xaxis.set_major_locator(MaxNLocator(6))
     label = {arm.name: arm.label for arm in study.arms}[study.baseline]
     axes.set_title("Difference, seed by seed: mean, 95 % interval", loc="left", fontsize=9.5)
-    axes.set_xlabel(f"{METRICS[study.metric].label} minus “{label}”\n(percentage points)")
+    difference = textwrap.fill(f"{METRICS[study.metric].label} minus “{_cut(label)}”", AXIS_CHARACTERS)
+    axes.set_xlabel(f"{difference}\n(percentage points)")
+
+
+def _cut(label: str) -> str:
+    """As much of a label as two lines of the right panel hold; the legend has all of it."""
+    longest = 2 * LABEL_CHARACTERS - 20
+    return label if len(label) <= longest else f"{label[:longest].rstrip()} …"
 
 
 def _draw_row(

@@ -11,6 +11,7 @@ import io
 import json
 import lzma
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,12 @@ RUNS = "runs"
 TRIALS = "tuning"
 PLACE = "results"
 """In place of the results directory, which says where a run was and not what it was."""
+
+RECORD_FILE = re.compile(
+    rf"{RUNS}/[0-9a-f]{{12}}/(record\.json|metrics\.csv|diagnostics\.csv)|{TRIALS}/[^/]+\.log"
+)
+"""The files that are packed, and the only ones that are unpacked: to load somebody else's checkpoint would be
+to run what it says, and a link is no record of its own."""
 
 
 def pack(results_dir: Path) -> tuple[Path, int]:
@@ -71,7 +78,7 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(dir=results_dir, prefix=".unpacked-") as folder:
         try:
             with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:xz") as archive:
-                archive.extractall(folder, filter="data")
+                archive.extractall(folder, filter=_only_records)
         except OSError as error:
             if error.filename == str(path) or error.errno is None:
                 raise UserError(f"{path}: no readable file of records ({error})") from error
@@ -95,6 +102,15 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     entry = tarfile.TarInfo(name)
     entry.size = len(data)
     archive.addfile(entry, io.BytesIO(data))
+
+
+def _only_records(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """A filter of tarfile: records as files, folders as far as they are needed, and an error for all else."""
+    if entry.isdir():
+        return None
+    if not entry.isreg() or not RECORD_FILE.fullmatch(entry.name):
+        raise tarfile.FilterError(f"{entry.name!r} is no record")
+    return tarfile.data_filter(entry, folder)
 
 
 def _moved(run: Path, place: Path) -> bool:

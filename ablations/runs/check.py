@@ -5,6 +5,7 @@ What needs no torch comes first, so that a wrong seed is told at once.
 
 import re
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -35,19 +36,35 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-t
 """Lightning's, but those of a library that is not installed."""
 
 
-def check_run(run: RunConfiguration) -> None:
+def check_run(run: RunConfiguration, metrics: Sequence[str] = ()) -> None:
     """Check all of a run that a user can get wrong.
+
+    Args:
+        run: The run.
+        metrics: What it is to be compared by, "top1".
+
+    Raises:
+        UserError: One line that names the key, the value and what is allowed.
+    """
+    check_results_dir(run.results_dir)
+    check_values(run)
+    try:
+        _check_parts(run, metrics)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def check_values(run: RunConfiguration) -> None:
+    """Check what can be seen without building a part of the run.
 
     Raises:
         UserError: One line that names the key, the value and what is allowed.
     """
     check_seed(run)
-    check_results_dir(run.results_dir)
     check_keys(run)
     check_axes(run)
     try:
         _check_values(run)
-        _check_parts(run)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -178,7 +195,7 @@ def _check_values(run: RunConfiguration) -> None:
         require_integer("logger.every_n_steps", logger.get("every_n_steps"), 1)
 
 
-def _check_parts(run: RunConfiguration) -> None:
+def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
     """Build everything that a run is made of; a part refuses the values it cannot take."""
     import torch
     from lightning.pytorch.accelerators import AcceleratorRegistry
@@ -204,7 +221,12 @@ def _check_parts(run: RunConfiguration) -> None:
     if (weights := config["weights"]) is not None:
         fit_weights(network, read_weights(weights), weights)
     _check_trainer(run)
-    explained("dataset.task", lambda: make_task(config))
+    measured = list(explained("dataset.task", lambda: make_task(config)).metrics["val"])
+    if unmeasured := [metric for metric in metrics if metric not in measured]:
+        raise ValueError(
+            f"dataset={run.choices.get('dataset')}: measures {', '.join(measured)} and not "
+            f"{', '.join(unmeasured)}, which the study compares"
+        )
     explained("dataset", lambda: make_data(config).prepare_data())
     explained("model", lambda: count_network(config))
 

@@ -134,9 +134,13 @@ class Recorder(Checkpoint):
     def _save_checkpoint(self, trainer: Trainer) -> None:
         place = self._directory.checkpoint_path
         beside = place.with_name(f".{place.name}.partial")
-        trainer.save_checkpoint(beside)  # every process takes part, the first one writes
-        if not trainer.is_global_zero:
-            return
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, place)
+        try:
+            trainer.save_checkpoint(beside)  # every process takes part, the first one writes
+            if not trainer.is_global_zero:
+                return
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, place)
+        except OSError as error:  # a full disk: the record that says so needs what room there is
+            beside.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(place)) from error

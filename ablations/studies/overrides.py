@@ -24,6 +24,10 @@ AUTO_KEYS = ("seeds", "seed_budget")
 """What asks for as many seeds as a study's verdicts need; no run is configured with it."""
 
 
+LONGEST_SUFFIX = 90
+"""Bytes of what a varied study's files have behind its name; of more half and a hash. With tuning two such
+meet, and the name of a file ends at 255."""
+
 LONGEST_SEEDS = 60
 """Characters that the seeds of a varied study take in the names of its files; more are a hash."""
 
@@ -151,4 +155,8 @@ def output_suffix(overrides: Sequence[str]) -> str:
         changes.append(f"seed={text}")
     if (budget := seed_budget(overrides)) is not None:
         changes += ["seeds=auto"] + ([f"seed_budget={budget}"] if budget != _default_budget() else [])
-    return "".join("__" + re.sub(r"[^\w=.,-]", "_", change) for change in changes)
+    suffix = "".join("__" + re.sub(r"[^\w=.,-]", "_", change) for change in changes)
+    if len(suffix.encode()) > LONGEST_SUFFIX:
+        digest = hashlib.sha256(suffix.encode()).hexdigest()[:12]
+        suffix = f"{suffix[: LONGEST_SUFFIX // 2]}__{digest}"
+    return suffix

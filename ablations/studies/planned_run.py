@@ -15,12 +15,14 @@ class PlannedRun:
         overrides: What makes its configuration, as on the command line.
         configuration: Its configuration.
         group: Name of the study or sweep that asks for it.
+        metrics: That the study compares; its dataset's task must measure them.
     """
 
     arm: str
     overrides: tuple[str, ...]
     configuration: RunConfiguration
     group: str
+    metrics: tuple[str, ...] = ()
 
     @property
     def run_id(self) -> str:

@@ -119,7 +119,7 @@ def _runs_of_arms(
         quoted = quote_option_names(arm_overrides)
         for configuration in compose_runs(arm_overrides, seeds, composer):
             own = (*quoted, f"seed={configuration.seed}")
-            runs.append(PlannedRun(arm["name"], own, configuration, group=name))
+            runs.append(PlannedRun(arm["name"], own, configuration, name, tuple(node["metrics"])))
     return runs
 
 

@@ -1,11 +1,11 @@
 """A study's file: which there are, and whether one can be what it says."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablations.errors import UserError
-from ablations.runs.configuration import CONFIG_DIR, load_yaml
+from ablations.runs.configuration import CONFIG_DIR, default_option, is_group, load_yaml, option_name
 from ablations.studies.factorial import with_arms
 from ablations.studies.results import METRICS
 
@@ -33,6 +33,12 @@ def study_names(*, unasked: bool = False) -> list[str]:
     for name, node in files.items():
         if not isinstance(node, dict) or not _is_file_name(node.get("output")):
             raise UserError(f"conf/study/{name}.yaml: output: must be the stem of its files' names")
+        other = next(other for other in files if files[other]["output"] == node["output"])
+        if other != name:
+            raise UserError(
+                f"conf/study/{name}.yaml: output={node['output']}: conf/study/{other}.yaml has it, and one "
+                "would overwrite the other's files"
+            )
     names = [name for name, node in files.items() if not (unasked and node.get("only_by_name"))]
     return sorted(names, key=lambda name: files[name]["output"])
 
@@ -113,6 +119,7 @@ def _check_arms(file: str, name: str, node: Mapping[Any, Any]) -> None:
             raise UserError(f"{file}: arm {arm['name']}: baseline={arm['baseline']}: must be another arm")
         if "seed" in arm["choose"]:
             raise UserError(f"{file}: arm {arm['name']}: choose: seed: must be in seeds, which every arm has")
+    _check_choices(file, node["base"], arms)
     matched = {arm["name"] for arm in arms if arm["choose"].get("match_parameters") == AS_BASELINE}
     for arm in arms:
         if arm["name"] in matched and arm.get("baseline", node["baseline"]) in matched:
@@ -120,6 +127,26 @@ def _check_arms(file: str, name: str, node: Mapping[Any, Any]) -> None:
                 f"{file}: arm {arm['name']}: match_parameters={AS_BASELINE}: must be a number, "
                 "because the arm that it is compared with has none of its own"
             )
+
+
+def _check_choices(file: str, base: Mapping[Any, Any], arms: Sequence[Mapping[Any, Any]]) -> None:
+    """Check what base and arms choose: an option per group, and not the same in two arms.
+
+    Raises:
+        UserError: A value that names no option of its group, or two arms that are the same runs.
+    """
+    named: dict[str, Mapping[Any, Any]] = {"base": base}
+    named |= {f"arm {arm['name']}: choose": arm["choose"] for arm in arms}
+    for where, choices in named.items():
+        for key, value in choices.items():
+            if is_group(str(key)) and isinstance(value, dict | list):
+                raise UserError(f"{file}: {where}: {key}={value}: must name an option of conf/{key}")
+    chosen: dict[frozenset[tuple[str, str]], str] = {}
+    for arm in arms:
+        options = {str(key): option_name(value) for key, value in {**base, **arm["choose"]}.items()}
+        varied = frozenset(item for item in options.items() if default_option(item[0]) != item[1])
+        if (other := chosen.setdefault(varied, arm["name"])) != arm["name"]:
+            raise UserError(f"{file}: arms {other} and {arm['name']}: choose the same, so they do not differ")
 
 
 def _check_figures(file: str, node: Mapping[Any, Any]) -> None:

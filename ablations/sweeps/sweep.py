@@ -65,7 +65,7 @@ def _check(runs: Sequence[PlannedRun]) -> None:
     for run in runs:
         check_seed(run.configuration)
         if (run.group, run.arm) not in checked:  # within an arm runs differ in the seed alone
-            check_run(run.configuration)
+            check_run(run.configuration, run.metrics)
             checked.add((run.group, run.arm))
 
 

@@ -119,6 +119,7 @@ class TuningPlan:
                 overrides=(*overrides, f"seed={configuration.seed}"),
                 configuration=configuration,
                 group=f"{self.study.name} tuning={self.option}",
+                metrics=self.study.metrics,
             )
             for configuration in compose_runs(overrides, seeds)
         ]
@@ -514,7 +515,7 @@ def _check_space(plan: TuningPlan) -> None:
         ends = [{parameter: end} for parameter in plan.space for end in extremes(plan.space[parameter])]
         for settings in [{}, *ends]:
             (run,) = plan.runs(arm, {**configured, **settings}, plan.seeds[:1], arm)
-            check_run(run.configuration)
+            check_run(run.configuration, run.metrics)
 
 
 def _fingerprint(run: PlannedRun, metric: str, node: Mapping[str, Any]) -> str:

@@ -349,6 +349,8 @@ def record_verdicts(verdicts: Sequence[Verdict], path: Path) -> None:
     Raises:
         UserError: It cannot be written.
     """
+    if path.is_dir():
+        raise UserError(f"--record {path}: is a folder")
     lines = yaml.safe_dump({v.claim.id: v.verdict for v in verdicts}, sort_keys=False, allow_unicode=True)
     try:
         write_atomically(path, "# Verdicts of claims, for `python -m ablations verdicts --check`.\n" + lines)
@@ -363,13 +365,17 @@ def read_recorded(path: Path) -> dict[str, str]:
         UserError: It cannot be read, or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content, node = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except OSError as error:
         raise UserError(f"--check {path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--check {path}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"--check {path}: must have a line `id: verdict` per claim")
+    ids = Counter(key.value for key, _ in node.value)
+    if (twice := ids.most_common(1)) and twice[0][1] > 1:
+        raise UserError(f"--check {path}: {twice[0][0]}: stands there twice")
     for claim, verdict in content.items():
         if verdict not in VERDICTS:
             raise UserError(f"--check {path}: {claim}={verdict}: must be one of {', '.join(VERDICTS)}")

@@ -47,13 +47,13 @@ def main(task: Callable[[DictConfig], None]) -> int:
     Returns:
         0; 1 where runs failed; 2 where something the user chose cannot be; 130 where interrupted.
     """
-    stopped: list[UserError | RunsFailed] = []
+    stopped: list[UserError | RunsFailed | OSError] = []
 
     def guarded_task(config: DictConfig) -> None:
         # Hydra would print the overrides before it hands an error on; in a sweep it has to.
         try:
             task(config)
-        except (UserError, RunsFailed) as error:
+        except (UserError, RunsFailed, OSError) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             stopped.append(error)
@@ -147,7 +147,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, InterpolationResolutionError) and error.full_key:
         return f"{error.full_key}: {text[0]}"
     if isinstance(error, OverrideParseException):
-        return ": ".join(line for line in text if not line.startswith("See http"))
+        told = ": ".join(line for line in text if not line.startswith("See http"))
+        return told if error.override is None or error.override in told else f"{error.override}: {told}"
     return text[0] if text else type(error).__name__
 
 

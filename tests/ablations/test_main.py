@@ -149,6 +149,10 @@ def test_an_error_names_the_nearest_word(
         (("residual", "recipe.epoch=3"), "error: recipe.epoch: no such key; there are: epochs, "),
         (("residual", "residual=true"), "error: residual: the arms of study=residual differ in it"),
         (("list", "seed=0,a"), "error: seed=0,a: must be whole numbers"),
+        (("list", "residual", "seed=-1"), "error: seed=-1: must be a whole number from 0"),
+        (("residual", "seed=4294967296"), "error: seed=4294967296: must be a whole number from 0"),
+        (("verdicts", "residual", "recipe.epochs=x"), "error: recipe.epochs=x: must be a whole number"),
+        (("list", "residual", "+foo=3"), "error: foo: no such key; there are: "),
         (("list", "model=resnet"), "error: model=resnet: no such option; there are: googlenet, "),
     ],
 )

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ablations.figures import study as figures
-from ablations.figures.study import draw_study, write_figure, write_figures
+from ablations.figures.study import draw_study, save_figure, write_figure, write_figures
 from ablations.studies.results import Study, StudyRun
 
 
@@ -244,3 +244,26 @@ def test_of_many_seeds_some_are_drawn_and_all_are_counted(
     assert "Single seeds: 4 of an arm are drawn, of up to 9; means, bands and intervals are of all." in texts(
         figure
     )
+
+
+def test_a_label_is_no_formula(residual_study: Study, make_runs, tmp_path: Path) -> None:
+    arms = tuple(replace(arm, label=r"$\frac$ of $x") for arm in residual_study.arms)
+    study = replace(residual_study, arms=arms, title="$x^2$")
+    figure = draw_study(study, make_runs(study))
+    save_figure(lambda: figure, tmp_path, "figure")  # the first is no formula that can be parsed
+    labelled = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+    assert len(labelled) >= 5
+    assert not any(text.get_parse_math() for text in labelled)
+
+
+def test_long_labels_stay_on_the_figure(residual_study: Study, make_runs) -> None:
+    arms = tuple(replace(arm, label="a label of many words " * 8) for arm in residual_study.arms)
+    study = replace(residual_study, arms=arms)
+    figure = draw_study(study, make_runs(study))
+    figure.draw_without_rendering()
+    width, height = figure.bbox.width, figure.bbox.height
+    for text in figure.findobj(Text):
+        if "many words" in text.get_text():
+            box = text.get_window_extent()
+            assert 0 <= box.x0 < box.x1 <= width, text.get_text()
+            assert 0 <= box.y0 < box.y1 <= height, text.get_text()

@@ -124,21 +124,53 @@ def test_nothing_to_pack(results_dir: Path) -> None:
     assert not (results_dir / FILE_NAME).exists()
 
 
-def made(path: Path, name: str) -> Path:
+RUN = "runs/0123456789ab"
+
+
+def made(path: Path, name: str, link: str | None = None, kind: bytes = tarfile.SYMTYPE) -> Path:
+    """An archive with a record and a file or link of that name."""
     with tarfile.open(path, "w:xz") as archive:
-        entry = tarfile.TarInfo(name)
-        entry.size = 1
-        archive.addfile(entry, io.BytesIO(b"x"))
+        record, entry = tarfile.TarInfo(f"{RUN}/record.json"), tarfile.TarInfo(name)
+        record.size = 1
+        archive.addfile(record, io.BytesIO(b"x"))
+        if link is None:
+            entry.size = 1
+            archive.addfile(entry, io.BytesIO(b"x"))
+        else:
+            entry.type, entry.linkname = kind, link
+            archive.addfile(entry)
     return path
 
 
-@pytest.mark.parametrize("name", ["../outside", "runs/abc/other.txt", "other.txt"])
+# A checkpoint is loaded with what it says to call; a folder in place of the lock keeps the run from training.
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../outside", "/absolute", "runs/abc/record.json", "other.txt", f"{RUN}/other.txt"),
+        *(f"{RUN}/checkpoint.ckpt", f"{RUN}/lock", f"{RUN}/lock/x", f"{RUN}/a/../record.json"),
+    ],
+)
 def test_another_file_is_refused(name: str, tmp_path: Path) -> None:
     path = made(tmp_path / "file.tar.xz", name)
     with pytest.raises(UserError, match="file of records"):
         unpack(path, tmp_path / "results")
     assert list((tmp_path / "results").rglob("*")) == [tmp_path / "results" / "runs"]
     assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize(
+    ("link", "kind"),
+    [
+        ("/etc/hostname", tarfile.SYMTYPE),
+        ("record.json", tarfile.SYMTYPE),
+        ("runs/0123456789ab/record.json", tarfile.LNKTYPE),
+    ],
+)
+def test_a_link_is_refused(link: str, kind: bytes, tmp_path: Path) -> None:
+    path = made(tmp_path / "file.tar.xz", f"{RUN}/metrics.csv", link, kind)
+    with pytest.raises(UserError, match=r"metrics\.csv' is no record"):
+        unpack(path, tmp_path / "results")
+    assert list((tmp_path / "results").rglob("*")) == [tmp_path / "results" / "runs"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no archive"])

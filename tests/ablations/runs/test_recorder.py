@@ -1,6 +1,7 @@
 """metrics.csv and checkpoint.ckpt after every epoch, without a training loop."""
 
 import copy
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,6 +91,24 @@ def test_a_row_per_epoch_that_reads_back_to_the_last_bit(
     last = trainer.recorder.rows[-1]
     for name in METRICS:
         assert torch.equal(torch.tensor(last[name]), trainer.callback_metrics[name])
+    assert sorted(path.name for path in directory.path.iterdir()) == ["checkpoint.ckpt", "metrics.csv"]
+
+
+def test_a_full_disk_is_told_with_the_checkpoint_and_leaves_no_part_of_it(
+    trainer: FakeTrainer, directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.train_epoch()
+    before = directory.checkpoint_path.read_bytes()
+
+    def fill(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")  # Lightning's names no file
+
+    monkeypatch.setattr(trainer, "save_checkpoint", fill)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/checkpoint\.ckpt'"):
+        trainer.train_epoch()
+    assert directory.checkpoint_path.read_bytes() == before
+    assert directory.epochs_done() == 1
     assert sorted(path.name for path in directory.path.iterdir()) == ["checkpoint.ckpt", "metrics.csv"]
 
 

@@ -49,6 +49,19 @@ def test_what_cannot_be_varied_beside_a_study(override: str, message: str) -> No
     assert "\n" not in str(raised.value)
 
 
+def test_the_files_of_many_changes_have_short_names() -> None:
+    def suffix(**changes: float) -> str:
+        return output_suffix(
+            [f"model.some_long_key_of_a_network_{key}={value}" for key, value in changes.items()]
+        )
+
+    assert suffix(a=1) == "__model.some_long_key_of_a_network_a=1"
+    many = [suffix(a=1, b=2, c=3, d=4, e=last) for last in (5, 6)]
+    assert many[0].startswith("__model.some_long_key_of_a_network_a=1__")
+    assert many[0] != many[1]
+    assert all(len(name) < 100 for name in many)
+
+
 def test_the_files_of_many_seeds_have_short_names() -> None:
     suffixes = [output_suffix([f"seed=range({seeds})"]) for seeds in ("300", "0,600,2")]
     assert suffixes[0].startswith("__seed=0-299.n300.")

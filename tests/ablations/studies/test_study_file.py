@@ -74,6 +74,10 @@ MALFORMED = {
     "a note that is a number": lambda node: node.update(notes=[1]),
     "a design without factors": lambda node: node.update(design={}),
     "factors beside arms": lambda node: node.update(factors={}),
+    "an option that is a list": lambda node: node["arms"][0]["choose"].update(residual=["true"]),
+    "an option that is a node": lambda node: node["base"].update(recipe={"epochs": 2}),
+    "two arms that choose the same": lambda node: node["arms"][2].update(choose={"residual": "false"}),
+    "two arms of which one says the default": lambda node: node["arms"][1].update(choose={}),
     "target of 0": lambda node: node.update(target=0),
 }
 MALFORMED |= {f"without {key}": lambda node, key=key: node.pop(key) for key in STUDY_KEYS}
@@ -98,3 +102,12 @@ def test_a_study_file_that_says_nothing_of_use_is_named_in_a_line(content, tmp_p
     with pytest.raises(UserError, match=r"study/bad\.yaml: (cannot be read|output: must be)") as raised:
         study_names()
     assert "\n" not in str(raised.value)
+
+
+def test_two_studies_that_write_the_same_files_are_refused(tmp_path, monkeypatch) -> None:
+    (tmp_path / "study").mkdir()
+    for name in ("one", "other"):
+        (tmp_path / "study" / f"{name}.yaml").write_text("output: figure\n")
+    monkeypatch.setattr("ablations.studies.study_file.CONFIG_DIR", tmp_path)
+    with pytest.raises(UserError, match=r"study/other\.yaml: output=figure: conf/study/one\.yaml has it"):
+        study_names()

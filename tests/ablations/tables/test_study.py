@@ -218,6 +218,16 @@ def test_nothing_completed(residual_study: Study, make_run, tmp_path: Path) -> N
     assert "0 / 1" in markdown.read_text()
 
 
+def test_markdown_of_a_label_is_text(residual_study: Study, mixed_runs) -> None:
+    label = r"<script>x</script> *a* `b` c|d \e [f](g) ![h] p < 0.05"
+    arms = tuple(replace(arm, label=label) for arm in residual_study.arms)
+    source = markdown_table(replace(residual_study, arms=arms, title="<b>"), mixed_runs)
+    escaped = r"\<script>x\</script> \*a\* \`b\` c\|d \\e [f]\(g) !\[h] p < 0.05"
+    assert escaped in source
+    assert source.startswith(r"# \<b>")
+    assert not re.search(r"(?<!\\)<[a-z/]", source)
+
+
 def test_latex_is_balanced_and_escaped(residual_study: Study, mixed_runs) -> None:
     arms = tuple(replace(arm, label=r"[50 % & more_of {it} #1 ~ ^ \ $") for arm in residual_study.arms)
     source = latex_table(replace(residual_study, arms=arms), mixed_runs)

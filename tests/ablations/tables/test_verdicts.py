@@ -180,6 +180,7 @@ def test_what_differs_is_a_line_each(verdicts: list[Verdict]) -> None:
         ("final: [", "cannot be read: while parsing"),
         ("- final", "must have a line `id: verdict` per claim"),
         ("", "must have a line `id: verdict` per claim"),
+        ("final: holds\nfinal: contradicted", "final: stands there twice"),
         ("final: true", "final=True: must be one of holds, contradicted, undecided, not testable"),
     ],
 )
@@ -195,3 +196,6 @@ def test_a_bad_file_of_verdicts_is_a_line(content: str | None, line: str, tmp_pa
 def test_a_folder_that_is_not_there(verdicts: list[Verdict], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--record .*: cannot be written"):
         record_verdicts(verdicts, tmp_path / "no" / "verdicts.yaml")
+    for folder in (tmp_path, Path(), Path("..")):
+        with pytest.raises(UserError, match=r"--record .*: is a folder"):
+            record_verdicts(verdicts, folder)

@@ -57,7 +57,8 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         (["seed.x=1"], "seed.x: no such key"),
         (["logger=none", "logger.mode=online"], "logger.mode: no such key; there are: backend"),
         (["resid@x=true"], "Override resid@x=true looks like a config group override, but config group "),
-        (["seed={"], "no viable alternative at input '{'"),
+        (["seed={"], "seed={: no viable alternative at input '{'"),
+        (["recipe.optimizer.lr=[1"], "recipe.optimizer.lr=[1: no viable alternative at input '[1'"),
         (["recipe.epochs"], "Error parsing override 'recipe.epochs': missing EQUAL at '<EOF>'"),
         (["+seed=1"], "Could not append to config. An item is already at 'seed'."),
         (["~nothing"], "Could not delete from config. 'nothing' does not exist."),
@@ -175,6 +176,12 @@ def test_main_hands_the_composed_configuration_on(
     [
         (UserError("seed=-1: must be more"), 2, "error: seed=-1: must be more\n"),
         (RunsFailed("failed: disk full"), 1, "error: failed: disk full\n"),
+        (
+            OSError(28, "No space left on device", "record.json"),
+            1,
+            "error: [Errno 28] No space left on device: 'record.json'; "
+            "the same command goes on where this one stopped\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on where this one stopped\n"),
     ],
 )
