@@ -3,6 +3,7 @@
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from ablations.errors import UserError
@@ -35,6 +36,27 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         if isinstance(error, OSError):  # a full disk names no file, other errors the temporary one
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def write_forms(folder: Path, name: str, contents: Mapping[str, str | bytes]) -> list[Path]:
+    """Write one thing in its forms, each whole or not at all.
+
+    Args:
+        folder: Where they go; made where it is not there.
+        name: Of the files, without a suffix.
+        contents: By suffix, ".csv".
+
+    Returns:
+        The paths, in the order of `contents`.
+
+    Raises:
+        OSError: As `write_atomically`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}{suffix}" for suffix in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_atomically(path, content)
+    return paths
 
 
 def check_results_dir(results_dir: Path) -> None:

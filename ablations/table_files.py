@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ablations.files import write_atomically
+from ablations.files import write_forms
 
 NO_VALUE = "–"
 """What stands in a cell that has no number."""
@@ -75,18 +75,7 @@ def write_table_files(folder: Path, name: str, *, csv: pd.DataFrame, markdown: s
     Raises:
         OSError: The folder cannot be written.
     """
-    contents = {
-        ".csv": csv_text(csv),
-        ".md": markdown,
-        ".tex": latex,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for suffix, content in contents.items():
-        path = folder / f"{name}{suffix}"
-        write_atomically(path, content)
-        paths.append(path)
-    return paths
+    return write_forms(folder, name, {".csv": csv_text(csv), ".md": markdown, ".tex": latex})
 
 
 def csv_text(table: pd.DataFrame) -> str:

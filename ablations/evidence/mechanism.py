@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablations.files import write_atomically
+from ablations.files import write_forms
 from ablations.runs.records import DONE, RunDirectory, measured_diagnostics, planned_epochs
 from ablations.statistics.paired import Estimate, mean_interval
 from ablations.studies.results import Study, StudyRun, baseline_first
@@ -308,11 +308,8 @@ def write_mechanism_tables(study: Study, found: Sequence[Measured], folder: Path
     """
     if not found:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{study.output}_mechanism{suffix}" for suffix in (".csv", ".md")]
-    write_atomically(paths[0], csv_text(mechanism_table(study, found)))
-    write_atomically(paths[1], _page(study, found))
-    return paths
+    contents = {".csv": csv_text(mechanism_table(study, found)), ".md": _page(study, found)}
+    return write_forms(folder, f"{study.output}_mechanism", contents)
 
 
 def mechanism_table(study: Study, found: Sequence[Measured]) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from ablations.evidence.audit import audit_lines, audit_study
-from ablations.files import write_atomically
+from ablations.files import write_forms
 from ablations.runs.records import COMPLETED
 from ablations.statistics.paired import mean_interval, seed_band
 from ablations.studies.results import (
@@ -178,13 +178,7 @@ def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Pat
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix[1:], dpi=200, metadata=metadata)
             contents[suffix] = buffer.getvalue()
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for suffix, content in contents.items():
-        path = folder / f"{name}{suffix}"
-        write_atomically(path, content)
-        paths.append(path)
-    return paths
+    return write_forms(folder, name, contents)
 
 
 @contextmanager

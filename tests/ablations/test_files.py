@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.files import write_atomically
+from ablations.files import write_atomically, write_forms
 
 
 def test_text_and_bytes_as_they_are(tmp_path: Path) -> None:
@@ -52,3 +52,10 @@ def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match=r"No space left on device: .*/table\.md'$"):
         write_atomically(tmp_path / "table.md", "new")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("table.md", "old")]
+
+
+def test_a_thing_in_several_forms(tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "here"
+    paths = write_forms(folder, "seeds=0.5", {".md": "text", ".png": b"\x00"})
+    assert paths == [folder / "seeds=0.5.md", folder / "seeds=0.5.png"]
+    assert [path.read_bytes() for path in paths] == [b"text", b"\x00"]
