@@ -277,7 +277,7 @@ def test_sort_a_table(open_page, written: Path) -> None:
     ("form", "begins"),
     [
         ("CSV", "arm,label,n_completed"),
-        ("Markdown", "# Made up & <i>odd</i>"),
+        ("Markdown", "# Made up & \\<i>odd\\</i>"),
         ("LaTeX", "% needs \\usepackage"),
     ],
 )
