@@ -138,7 +138,7 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     from ablations.evidence.benchmark_verdicts import judge_benchmark
     from ablations.evidence.claims import BENCHMARK, load_claims
     from ablations.evidence.verdicts import judge_study, untestable
-    from ablations.studies.overrides import output_suffix, seed_budget
+    from ablations.studies.overrides import output_suffix, seed_budget, studies_suffix
     from ablations.studies.study_file import study_names
     from ablations.sweeps.auto_seeds import judge_by_looks
 
@@ -169,6 +169,5 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     found += judge_benchmark(asked, results_dir)
     found += [untestable(claim) for claim in asked if claim.study is None]
     by_id = {verdict.claim.id: verdict for verdict in found}
-    part = "__study=" + ",".join(names) if names else ""
     verdicts = tuple(by_id[claim.id] for claim in asked)
-    return Judged(verdicts, tuple(claims), tuple(studies), results_dir, part + changes)
+    return Judged(verdicts, tuple(claims), tuple(studies), results_dir, studies_suffix(names) + changes)

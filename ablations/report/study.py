@@ -88,7 +88,7 @@ def study_section(
             for run in runs
             if run.run_id in problems
         ],
-        "panels": _panels(study, panels, audits),
+        "panels": _panels(study, panels),
         "audit": _panel("Each arm beside the one that it is compared with", audit_rows(audits), _of(audits)),
         "audit_note": RULE if any(audit.undeclared for audit in audits) else NOTHING,
         "audited": any(audit.n_pairs for audit in audits),
@@ -282,7 +282,7 @@ def _chance(study: Study, runs: Sequence[StudyRun]) -> dict[str, float]:
     return {f"val_{name}": METRICS[name].chance(min(classes)) for name in study.metrics} if classes else {}
 
 
-def _panels(study: Study, panels: Sequence[pd.DataFrame], audits: Sequence[Audit]) -> list[dict[str, Any]]:
+def _panels(study: Study, panels: Sequence[pd.DataFrame]) -> list[dict[str, Any]]:
     """The tables but for the audit, which has a place of its own."""
     shown = panels[: 3 if study.design else 2]
     arms = [arm.name for arm in baseline_first(study)]

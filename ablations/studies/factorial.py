@@ -51,7 +51,8 @@ def with_arms(file: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
     factors, design, paper = node["factors"], node.get("design", {}), node.get("paper", {})
     _check_factors(file, factors)
     _check_keys(file, "design", design, DESIGN_KEYS)
-    if len({design["x"], design["lines"]} & set(factors)) < 2:
+    # By lists: what a file has in place of a name may be no key.
+    if design["x"] == design["lines"] or any(design[key] not in list(factors) for key in ("x", "lines")):
         raise UserError(
             f"{file}: design: x={design['x']}, lines={design['lines']}: must be two of {', '.join(factors)}"
         )
@@ -60,7 +61,7 @@ def with_arms(file: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
         for levels in product(*(factor["levels"] for factor in factors.values()))
     }
     baseline = node.get("baseline")
-    if baseline not in levels_of:
+    if baseline not in list(levels_of):
         raise UserError(f"{file}: baseline={baseline}: must be one of {', '.join(levels_of)}")
     if not isinstance(paper, dict) or (unknown := sorted(set(paper) - set(levels_of))):
         raise UserError(f"{file}: paper: must say what the paper says of arms by name, not {paper}")
@@ -96,6 +97,10 @@ def _check_factors(file: str, factors: Any) -> None:
             if not isinstance(level, str) or not isinstance(given["choose"], dict):
                 raise UserError(
                     f"{file}: factor {name}: level {level}: must be a name, and choose an option per group"
+                )
+            if not isinstance(given["label"], str):
+                raise UserError(
+                    f"{file}: factor {name}: level {level}: label={given['label']}: must be a text"
                 )
     chosen = [
         {key for level in factor["levels"].values() for key in level["choose"]} for factor in factors.values()

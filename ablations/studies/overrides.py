@@ -28,6 +28,9 @@ LONGEST_SUFFIX = 90
 """Bytes of what a varied study's files have behind its name; of more half and a hash. With tuning two such
 meet, and the name of a file ends at 255."""
 
+LONGEST_STUDIES = 120
+"""Bytes that the names of studies take in the name of a file about several; of more half and a hash."""
+
 LONGEST_SEEDS = 60
 """Characters that the seeds of a varied study take in the names of its files; more are a hash."""
 
@@ -155,8 +158,16 @@ def output_suffix(overrides: Sequence[str]) -> str:
         changes.append(f"seed={text}")
     if (budget := seed_budget(overrides)) is not None:
         changes += ["seeds=auto"] + ([f"seed_budget={budget}"] if budget != _default_budget() else [])
-    suffix = "".join("__" + re.sub(r"[^\w=.,-]", "_", change) for change in changes)
-    if len(suffix.encode()) > LONGEST_SUFFIX:
-        digest = hashlib.sha256(suffix.encode()).hexdigest()[:12]
-        suffix = f"{suffix[: LONGEST_SUFFIX // 2]}__{digest}"
-    return suffix
+    return _shortened("".join("__" + re.sub(r"[^\w=.,-]", "_", change) for change in changes), LONGEST_SUFFIX)
+
+
+def studies_suffix(names: Sequence[str]) -> str:
+    """What the names of files about some studies end with; "" where none is named."""
+    return _shortened("__study=" + ",".join(names), LONGEST_STUDIES) if names else ""
+
+
+def _shortened(text: str, longest: int) -> str:
+    """A part of a file's name; where it has more bytes, half of these and a hash."""
+    if len(text.encode()) <= longest:
+        return text
+    return f"{text[: longest // 2]}__{hashlib.sha256(text.encode()).hexdigest()[:12]}"

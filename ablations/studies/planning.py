@@ -59,20 +59,18 @@ def compose_runs(
 def plan_study(
     name: str, overrides: Sequence[str] = (), *, auto_seeds: Sequence[int] | None = None
 ) -> tuple[Study, list[PlannedRun]]:
-    """The runs of a study: every arm with every seed; with `tuning=NAME` among the overrides every arm at
-    its best settings with every fresh seed (see `ablations.sweeps.tuning`).
+    """The runs of a study as its file has it: every arm with every seed.
 
     Args:
         name: Of the file in conf/study.
-        overrides: What the user sets beside it. They go before the study's base; a list of seeds
-            replaces the study's.
+        overrides: What the user sets beside it, without tuning (`ablations.sweeps.plan.plan_named`). They go
+            before the study's base; a list of seeds replaces the study's.
         auto_seeds: The seeds of a look, where the overrides ask for seeds=auto
             (`ablations.sweeps.auto_seeds`).
 
     Raises:
         UserError: An override sets what the arms differ in, or sweeps over anything but the seed;
-            the study's file has unknown or missing keys; nothing would be trained; the arms are to be
-            tuned and trials are missing.
+            the study's file has unknown or missing keys; nothing would be trained.
         HydraException: An option or key does not exist.
     """
     assert (auto_seeds is None) == (seed_budget(overrides) is None)

@@ -80,7 +80,9 @@ def _check_keys(file: str, node: Mapping[Any, Any]) -> None:
         *((f"paper_only {row.get('label')}", row, PAPER_ROW_KEYS, set()) for row in paper_only),
     ]:
         if difference := (required ^ set(given)) - optional:
-            raise UserError(f"{file}: {what} lacks or does not know {', '.join(sorted(difference))}")
+            raise UserError(
+                f"{file}: {what} lacks or does not know {', '.join(sorted(map(str, difference)))}"
+            )
 
 
 def _check_kinds(file: str, node: Mapping[Any, Any]) -> None:
@@ -95,7 +97,8 @@ def _check_kinds(file: str, node: Mapping[Any, Any]) -> None:
         if not isinstance(row.get("paper_values", {}), dict):
             raise UserError(f"{file}: paper_values={row['paper_values']}: must name a value per metric")
     for figure in node.get("figures", []):
-        if not isinstance(figure["arms"], list) or not _is_file_name(figure["output"]):
+        named = isinstance(figure["arms"], list) and all(isinstance(arm, str) for arm in figure["arms"])
+        if not named or not _is_file_name(figure["output"]):
             raise UserError(f"{file}: figure {figure['output']}: must have a list of arms, and a file's name")
     if not all(isinstance(choices, dict) for choices in (node["base"], *(arm["choose"] for arm in arms))):
         raise UserError(f"{file}: base and choose: must name an option per config group")

@@ -3,7 +3,7 @@
 import pytest
 
 from ablations.errors import UserError
-from ablations.studies.overrides import output_suffix, seed_budget, split_seed
+from ablations.studies.overrides import output_suffix, seed_budget, split_seed, studies_suffix
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,15 @@ def test_the_files_of_many_seeds_have_short_names() -> None:
     assert suffixes[0].startswith("__seed=0-299.n300.")
     assert len({*suffixes}) == 2
     assert all(len(suffix) < 80 for suffix in suffixes)
+
+
+def test_the_files_about_many_studies_have_short_names() -> None:
+    assert studies_suffix([]) == ""
+    assert studies_suffix(["residual", "spectrum"]) == "__study=residual,spectrum"
+    many = [studies_suffix([f"study_{number}" for number in range(count)]) for count in (30, 31)]
+    assert many[0].startswith("__study=study_0,study_1,")
+    assert many[0] != many[1]
+    assert all(len(suffix) <= 120 for suffix in many)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ FIGURE = {"output": "f", "title": "t", "source": "s", "arms": ["residual"], "bas
 MALFORMED = {
     "unknown key": lambda node: node.update(colour="red"),
     "unknown key of an arm": lambda node: node["arms"][0].update(colour="red"),
+    "keys that are a number and a word": lambda node: node.update({1: "red", "colour": "red"}),
     "paper values in words": lambda node: node["arms"][0].update(paper_values="high"),
     "a metric that is a list": lambda node: node.update(metrics=[["top1"]]),
     "a label that is null": lambda node: node["arms"][0].update(label=None),
@@ -67,6 +68,9 @@ MALFORMED = {
     "figures by name": lambda node: node.update(figures={"figure09": {}}),
     "a figure without arms": lambda node: node.update(figures=[{**FIGURE, "arms": []}]),
     "a figure whose arms are null": lambda node: node.update(figures=[{**FIGURE, "arms": None}]),
+    "a figure of an arm that is a list": lambda node: node.update(
+        figures=[{**FIGURE, "arms": [["residual"]]}]
+    ),
     "a figure of an unknown arm": lambda node: node.update(figures=[{**FIGURE, "arms": ["residual", "x"]}]),
     "a figure with an unknown key": lambda node: node.update(figures=[{**FIGURE, "colour": "red"}]),
     "a row of the paper without a label": lambda node: node.update(paper_only=[{"paper_values": {}}]),
