@@ -10,7 +10,7 @@ as the quantity is. What no study here can show is a claim too, with the reason 
 `parameters` and `steps_per_second` as shares of the control's (`ablations.evidence.benchmark_verdicts`).
 """
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,7 +247,8 @@ def _weights(where: str, node: Any) -> dict[str, float]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max  # also of an integer that no float can be
 
 
 def _check_keys(

@@ -74,7 +74,7 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
         OSError: The results directory cannot be written; no run is left half there.
     """
     runs_dir = results_dir / RUNS
-    runs_dir.mkdir(parents=True, exist_ok=True)
+    results_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=results_dir, prefix=".unpacked-") as folder:
         try:
             with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:xz") as archive:
@@ -89,6 +89,7 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
         unpacked = Path(folder) / RUNS
         if not unpacked.is_dir() or not all((run / "record.json").is_file() for run in unpacked.iterdir()):
             raise UserError(f"{path}: no file of records; `python -m ablations pack` writes one")
+        runs_dir.mkdir(exist_ok=True)
         runs = sorted(unpacked.iterdir())
         new = sum(_moved(run, runs_dir / run.name) for run in runs)
         for trials in sorted((Path(folder) / TRIALS).glob("*.log")):

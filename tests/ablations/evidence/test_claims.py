@@ -196,6 +196,7 @@ def test_a_bad_claim_is_a_line(claim: Any, line: str, tmp_path: Path) -> None:
         ({"margin": "1 %"}, "margin=1 %: must be a number from 0"),
         ({"margin": True}, "margin=True: must be a number"),
         ({"margin": float("nan")}, "margin=nan: must be a number"),
+        ({"margin": 10**400}, "margin=1000*: must be a number"),
         ({"margin": 0, "direction": "no_difference"}, "margin=0: must be a number above 0"),
         ({"size": 1}, "size: no such key; there are: treatment, control, metric, direction, margin"),
         ({"contrast": {"with": 1, "without": -1}}, "treatment: no such key; there are: contrast, metric"),
