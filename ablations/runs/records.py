@@ -401,8 +401,10 @@ def _unlike_an_outcome(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _is_date(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
     try:
-        datetime.fromisoformat(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        datetime.fromisoformat(value)
+    except ValueError:
         return False
     return True
