@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from ablations.errors import RunsFailed, UserError
 from ablations.runs import environment
-from ablations.runs.configuration import CONFIG_DIR, RunConfiguration
+from ablations.runs.configuration import CONFIG_DIR, RunConfiguration, as_json
 from ablations.runs.records import (
     COMPLETED,
     DIVERGED,
@@ -199,12 +199,13 @@ def fit_and_test(
         Validation metrics of the final epoch or of the weights, and test metrics.
 
     Raises:
+        ValueError: A metric is not a finite number.
         KeyboardInterrupt: Interrupted; Lightning would exit.
         SystemExit: Ended by SIGTERM, with 143 as shells have it; Lightning would exit with 0.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from ablations.runs.recorder import number
+    from ablations.runs.recorder import number, require_finite
     from lightning_modules.assembly import make_data_and_module
     from lightning_modules.processes import SIGTERM_EXIT
 
@@ -225,7 +226,9 @@ def fit_and_test(
         if interrupted.code == SIGTERM_EXIT:  # one of several processes
             raise
         raise KeyboardInterrupt from interrupted
-    return validation | {key: number(value) for key, value in trainer.callback_metrics.items()}
+    metrics = validation | {key: number(value) for key, value in trainer.callback_metrics.items()}
+    require_finite(metrics)
+    return metrics
 
 
 def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> dict[str, Any]:
@@ -245,7 +248,7 @@ def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> di
         "started": previous["started"] if previous else now(),
         "choices": dict(configuration.choices),
         "seed": configuration.seed,
-        "config": dict(configuration.resolved),
+        "config": as_json(configuration.resolved),
         "data_fingerprint": configuration.data_fingerprint,
         "versions": environment.versions(),
         "git": environment.git_state(),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from torchmetrics import MeanMetric
 
 import run
 from ablations.errors import UserError
@@ -19,6 +20,7 @@ from ablations.studies.standing import standing
 from ablations.sweeps.plan import plan_sweep
 from ablations.terminal import command_line
 from lightning_modules.assembly import make_data_and_module
+from lightning_modules.tasks import SingleLabel
 
 pytestmark = pytest.mark.slow
 
@@ -260,3 +262,37 @@ def test_the_command_evaluates_once(
     top1 = json.loads(before)["metrics"]["val_top1"]
     assert f"completed: validation top-1 {top1:.1%}" in capsys.readouterr().out
     assert directory.record_path.read_text() == before
+
+
+class NothingToMeasure(MeanMetric):
+    """A metric of one's own without a value in the test."""
+
+    def update(self, *_: object) -> None:
+        super().update(float("nan"))
+
+
+class WithoutTestMetric(SingleLabel):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.metrics["test"]["top1"] = self.test_top1 = NothingToMeasure(nan_strategy="ignore")
+
+
+@pytest.mark.filterwarnings("ignore:Encountered `nan` values", "ignore:No samples to concatenate")
+def test_a_metric_that_is_no_number_ends_in_a_failed_record(configure) -> None:
+    """Not in one that says `running` for ever."""
+    configuration = configure(f"dataset.task._target_={__name__}.WithoutTestMetric", "seed=5")
+    record = carried_out(configuration).read()
+    assert record is not None
+    assert (record["status"], record["metrics"]) == ("failed", None)
+    assert "test_top1=nan" in record["error"].splitlines()[-1]
+    assert directory_of(configuration).status() == "failed"
+
+
+def test_an_infinite_setting_of_a_layer_is_trained_with_and_recorded(configure) -> None:
+    hardtanh = "++intermediate_activation={_target_:torch.nn.Hardtanh,_partial_:true,min_val:0,max_val:inf}"
+    configuration = configure("intermediate_activation=relu", hardtanh)
+    record = carried_out(configuration).read()
+    assert record is not None
+    assert record["status"] == "completed"
+    assert record["config"]["intermediate_activation"]["max_val"] == ".inf"
+    assert RunConfiguration(record["config"], record["choices"]).run_id == record["run_id"]

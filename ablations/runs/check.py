@@ -214,6 +214,9 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
         optimizer = explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
         explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=steps))
         explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._NormBase):
+            require_number(f"model: {type(module).__name__}.eps", module.eps, 0)
     for diagnostic in explained("diagnostics", lambda: make_diagnostics(config)):
         diagnostic.require_layers(network)
         if diagnostic.of_training and not config["train"]:

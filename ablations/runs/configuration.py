@@ -9,6 +9,7 @@ user's own tables are taken from the files when the configuration is resolved (s
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,6 +90,9 @@ NAMES_OTHER_VALUES = re.compile(r"(?:[^$]|\$(?!\{)|\$\{[\w.]+\})*")
 
 SEED_PLACE = "the place of a seed"
 
+LARGEST_INTEGER = 10**300
+"""Whole numbers up to it are also floats, which is what a record's reader may turn them into."""
+
 
 @dataclass(frozen=True)
 class RunConfiguration:
@@ -115,7 +119,8 @@ class RunConfiguration:
 
         Raises:
             UserError: A key is deleted that every run has, results_dir is no folder's name, no width
-                gives the size that is to be matched, or the weights cannot be used.
+                gives the size that is to be matched, the weights cannot be used, or a value is one
+                that no run can have (not a number, or infinite outside the network).
         """
         config = config.copy()
         with open_dict(config):
@@ -147,6 +152,7 @@ class RunConfiguration:
         }
         if resolved["weights"] is not None:
             _follow_weights(resolved, overrides)
+        _require_storable(resolved)
         return cls(resolved={str(key): value for key, value in resolved.items()}, choices=own)
 
     @classmethod
@@ -197,7 +203,7 @@ class RunConfiguration:
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         """What of the configuration can change the outcome."""
-        identity = json.loads(json.dumps(self.resolved))
+        identity = json.loads(json.dumps(as_json(self.resolved)))
         for key in NOT_IDENTITY:
             *parents, last = key.split(".")
             node = identity
@@ -305,6 +311,40 @@ def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed:
     for key, *below in places:
         copy[key] = _with_seed(copy[key], [tuple(below)], seed) if below else seed
     return copy
+
+
+def as_json(value: Any) -> Any:
+    """The same value for a JSON file: infinity, for which JSON has no word, is written as in YAML, ".inf"."""
+    if isinstance(value, Mapping):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_json(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        return ".inf" if value > 0 else "-.inf"
+    return value
+
+
+def _require_storable(node: Any, key: str = "") -> None:
+    """Require values that a record can hold. A part of the network may have an infinite setting, such as
+    Hardtanh's max_val; a rate, a share or a size cannot be infinite.
+
+    Raises:
+        UserError: Another value.
+    """
+    if isinstance(node, dict):
+        for name, item in node.items():
+            _require_storable(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for number, item in enumerate(node):
+            _require_storable(item, f"{key}[{number}]")
+    elif isinstance(node, float) and not math.isfinite(node):
+        group = key.partition(".")[0]
+        if math.isnan(node) or (group in NOT_AXES and group != "model"):
+            raise UserError(f"{key}={node}: must be a finite number")
+    elif isinstance(node, int) and abs(node) > LARGEST_INTEGER:
+        raise UserError(f"{key}: this whole number is too large; it must be at most 1e300")
+    elif not isinstance(node, str | int | float | None):
+        raise UserError(f"{key}: {type(node).__name__} cannot be stored; use a number, a text or a boolean")
 
 
 def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:

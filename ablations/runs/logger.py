@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ablations.runs.configuration import RunConfiguration
+from ablations.runs.configuration import RunConfiguration, as_json
 from lightning_modules.wandb_logging import TolerantWandbLogger
 
 
@@ -23,7 +23,7 @@ def make_logger(configuration: RunConfiguration, record: Mapping[str, Any]) -> T
         group=options["group"],
         job_type=arm,
         tags=[*(f"{group}={option}" for group, option in choices.items()), f"seed={configuration.seed}"],
-        config=configuration.resolved,
+        config=as_json(configuration.resolved),
     )
 
 

@@ -2,9 +2,10 @@
 
 import csv
 import io
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,17 @@ from lightning_modules.diagnostics import COLUMNS, Diagnostic
 def number(value: Tensor) -> float:
     """A float32 as the shortest decimal that reads back to it: 0.765, not 0.7649999856948853."""
     return float(str(np.float32(value.item())))
+
+
+def require_finite(measured: Mapping[str, float]) -> None:
+    """Require numbers that a record can hold and a study can compare.
+
+    Raises:
+        ValueError: One is not finite: its metric had nothing to measure, or is wrong.
+    """
+    for name, value in measured.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name}={value}: a metric must be a finite number; check data and metric")
 
 
 class Recorder(Checkpoint):
@@ -78,6 +90,7 @@ class Recorder(Checkpoint):
             row |= {name: number(value) for name, value in metrics.items() if name.startswith(f"{part}_")}
         row |= {"learning_rate": number(metrics["learning_rate"])}
         row |= {"seconds": self._steps_end - self._epoch_start}
+        require_finite(row)
         assert not self.rows or list(row) == list(self.rows[0]), "every epoch measures the same"
         self.rows.append(row)
         # Images in memory cannot fail to decode, so their data does not count.

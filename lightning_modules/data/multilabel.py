@@ -166,7 +166,23 @@ class MultiLabelImages(ImageFilesDataModule):
             )
             parts["train"] = train.part(self.num_classes, trained_on)
             parts["validation"] = train.part(self.num_classes, held_out)
+        for part in ("validation", "test"):
+            self._require_ranked(part, parts[part])
         return {part: parts[part] for part in PARTS}, listing
+
+    def _require_ranked(self, part: str, images: FilePart) -> None:
+        """Require an image that MAP can be measured on: one with a label of positive weight.
+
+        Raises:
+            ValueError: There is none.
+        """
+        assert isinstance(images.labels, MultiHot)
+        weights = self.class_weights
+        if weights is not None and not weights[images.labels.classes].any():
+            raise ValueError(
+                f"{self._key(CLASS_WEIGHTS)}: every label of the {part} images has weight 0, so there is "
+                "nothing to rank; give one of their classes a weight above 0"
+            )
 
     def _key(self, key: str) -> str:
         return f"dataset.files.{key}={self.files[key]}"
@@ -194,6 +210,8 @@ class MultiLabelImages(ImageFilesDataModule):
             raise ValueError(f"{key}: class {row['class']}: weight {row['weight']!s:.40}: must be 0 or more")
         if not weights.any():
             raise ValueError(f"{key}: every weight is 0")
+        if weights.sum(dtype=np.float64) > np.finfo(np.float32).max:
+            raise ValueError(f"{key}: the weights are too large to be added; divide them by their sum")
         self.class_weights = torch.from_numpy(weights)
         return pd.Index(table["class"])
 

@@ -61,7 +61,7 @@ def test_what_is_right_passes_and_nothing_is_written(
         ("recipe.channels_last=maybe", "recipe.channels_last=maybe: must be true or false"),
         ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1: must be a number of at least 0"),
         ("recipe.optimizer.lr=high", "recipe.optimizer.lr=high: must be a number of at least 0"),
-        ("recipe.optimizer.lr=nan", "recipe.optimizer.lr=nan: must be a number of at least 0"),
+        ("model.norm.eps=inf", "model: BatchNorm2d.eps=inf: must be a number of at least 0"),
         ("recipe.optimizer.momentum=-1", "recipe: Invalid momentum value: -1"),
         ("recipe.scheduler.pct_start=2", "recipe: Expected float between 0 and 1 pct_start, but got 2"),
         ("recipe.optimizer._target_=torch.optim.Sgd", "torch.optim.Sgd"),

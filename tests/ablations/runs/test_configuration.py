@@ -1,6 +1,8 @@
 """What a user typed becomes a run, and a run an identity."""
 
 import copy
+import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,7 @@ from omegaconf import OmegaConf
 from ablations.errors import UserError
 from ablations.runs.configuration import (
     RunConfiguration,
+    as_json,
     is_outside_identity,
     lists_values,
     override_values,
@@ -348,3 +351,52 @@ def test_what_is_no_override(argument: str) -> None:
 def test_a_value_without_a_key_is_refused() -> None:
     with pytest.raises(UserError, match=r"^=true: no key before the =$"):
         quote_option_names(["=true"])
+
+
+HARDTANH = (
+    "intermediate_activation._target_=torch.nn.Hardtanh",
+    "+intermediate_activation.min_val=-inf",
+    "+intermediate_activation.max_val=inf",
+)
+
+
+def test_an_infinite_setting_of_the_network_is_stored_and_names_the_same_run(configure) -> None:
+    run = configure(*HARDTANH)
+    stored = json.loads(json.dumps(as_json(run.resolved), allow_nan=False))
+    assert run.resolved["model"]["separable"]["intermediate_activation"]["max_val"] == math.inf
+    assert stored["model"]["separable"]["intermediate_activation"]["max_val"] == ".inf"
+    assert stored["intermediate_activation"]["min_val"] == "-.inf"
+    assert RunConfiguration(stored, run.choices).run_id == run.run_id
+    assert run.run_id != configure(*HARDTANH[:-1], "+intermediate_activation.max_val=1").run_id
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("recipe.optimizer.lr=nan", "recipe.optimizer.lr=nan"),
+        ("recipe.optimizer.weight_decay=nan", "recipe.optimizer.weight_decay=nan"),
+        ("recipe.optimizer.weight_decay=inf", "recipe.optimizer.weight_decay=inf"),
+        ("recipe.optimizer.weight_decay=1e999", "recipe.optimizer.weight_decay=inf"),
+        ("recipe.optimizer.momentum=-inf", "recipe.optimizer.momentum=-inf"),
+        ("+recipe.optimizer.betas=[0.9,nan]", "recipe.optimizer.betas[1]=nan"),
+        ("recipe.scheduler.max_lr=inf", "recipe.scheduler.max_lr=inf"),
+        ("dataset.crop_padding=inf", "dataset.crop_padding=inf"),
+        ("logger.every_n_steps=inf", "logger.every_n_steps=inf"),
+        ("+diagnostics.x.epsilon=inf", "diagnostics.x.epsilon=inf"),
+        ("model.norm.eps=nan", "model.norm.eps=nan"),
+        ("+intermediate_activation.max_val=nan", "intermediate_activation.max_val=nan"),
+        (f"recipe.optimizer.lr=1{'0' * 400}", "recipe.optimizer.lr"),
+    ],
+)
+def test_what_no_record_can_hold_is_refused_in_a_line(configure, override: str, key: str) -> None:
+    with pytest.raises(UserError) as raised:
+        configure(override)
+    assert key in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_value_of_a_type_that_json_lacks_is_refused(configure) -> None:
+    config = OmegaConf.create(configure().resolved)
+    config.recipe.optimizer.lr = b"0.1"
+    with pytest.raises(UserError, match=r"^recipe\.optimizer\.lr: bytes"):
+        RunConfiguration.from_composed(config, {})

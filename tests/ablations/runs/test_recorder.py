@@ -94,6 +94,19 @@ def test_a_row_per_epoch_that_reads_back_to_the_last_bit(
     assert sorted(path.name for path in directory.path.iterdir()) == ["checkpoint.ckpt", "metrics.csv"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_epoch_with_a_metric_that_is_no_number_fails(
+    trainer: FakeTrainer, directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    """A row with it would be read as damaged, and the run would be trained again at every request."""
+    trainer.train_epoch()
+    before = directory.history_path.read_bytes()
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.full((len(METRICS),), value))
+    with pytest.raises(ValueError, match="train_loss"):
+        trainer.train_epoch()
+    assert directory.history_path.read_bytes() == before
+
+
 def test_a_full_disk_is_told_with_the_checkpoint_and_leaves_no_part_of_it(
     trainer: FakeTrainer, directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -308,6 +308,24 @@ def test_missing_images_and_columns_are_named(make, folder):
         make({"train": "columns.csv"})
 
 
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_what_is_evaluated_has_something_to_rank(make, folder, part):
+    """NA weighs nothing, so of images with no other label there is no average precision."""
+    Image.new("RGB", (8, 6)).save(folder / "c.png")
+    write_csv(folder / "only_na.csv", ["c.png,NA"])
+    changes = {"validation_images": 0} if part == "validation" else {}
+    with pytest.raises(ValueError, match=f"every label of the {part} images has weight 0"):
+        make({part: "only_na.csv"}, **changes)
+    write_csv(folder / "only_na.csv", ["c.png,NA cat"])
+    assert make({part: "only_na.csv"}, **changes)
+
+
+def test_weights_that_add_to_no_number_are_refused(make, folder):
+    write_csv(folder / "large.csv", ["cat,3e38", "dog,3e38", "NA,1"], "class,weight")
+    with pytest.raises(ValueError, match=r"large\.csv: the weights are too large"):
+        make({"class_weights": "large.csv"})
+
+
 def test_a_changed_table_is_refused(make):
     files = SETTINGS["files"]
     with pytest.raises(ValueError, match=r"^dataset\.checksums\.test=sha256:0: .*changed or another file"):
