@@ -1,7 +1,7 @@
 # make reproduce-figures   install, train what is missing, write tables, figures, verdicts and the report page
 # make reproduce-all       the same for every study, and table 3
 # make report              the report page of what there is: results/report/index.html
-# make dashboards          W&B: write report and summary run; wandb-sync uploads, browse looks at runs here
+# make dashboards          the results as a run of W&B; wandb-sync uploads all runs, browse shows them in the terminal
 # make test                install, run every test
 # make docs                the documentation as a site, docs/_build/index.html
 PYTHON ?= python3
@@ -37,17 +37,17 @@ figures: .venv/installed
 report: .venv/installed
 	@$(BIN)/python -m ablations report
 
-# W&B: its report and summary run, written here; ARGS="logger.mode=online" saves them there.
+# Tables, figures and report page as a run of W&B, offline; ARGS="logger.mode=online" sends it.
 dashboards: .venv/installed-dashboards
 	@$(BIN)/python -m ablations dashboards $(ARGS)
 
-# Upload W&B's offline runs, each once.
+# Upload W&B's offline runs that are not uploaded yet.
 wandb-sync: .venv/installed
-	@$(BIN)/python -m ablations wandb-sync $(ARGS)
+	@$(BIN)/wandb sync $(ARGS) results/wandb $(wildcard results/wandb/dashboards*/wandb)
 
-# Look at W&B's offline runs in the terminal; ARGS=residual: at those of one study.
+# Look at W&B's offline runs in the terminal.
 browse: .venv/installed
-	@$(BIN)/python -m ablations browse $(ARGS)
+	@$(BIN)/wandb leet $(ARGS) results/wandb
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -6,19 +6,25 @@ parsed words. Imports stand in the functions, so that a command does not wait fo
 
 import argparse
 import os
+import re
 import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ablations.errors import UserError, did_you_mean
 from ablations.files import check_results_dir
 from ablations.memory import without_collecting
 from ablations.reading import judge, load_studies, names_and_overrides, require_known, results_folder
 from ablations.terminal.command_line import explain, print_paths, print_table
+
+if TYPE_CHECKING:
+    from ablations.reading import Judged
+    from ablations.studies.results import Study, StudyRun
 
 TABLES = "tables"
 """The command that is meant where none is named."""
@@ -183,43 +189,57 @@ def benchmark_networks(parsed: argparse.Namespace) -> None:
     print_paths(paths)
 
 
-def build_dashboards(parsed: argparse.Namespace) -> None:
-    """Write W&B's report and summary run; see `ablations.dashboards`."""
-    from ablations.dashboards import commands
+@without_collecting()
+def publish_results(parsed: argparse.Namespace) -> None:
+    """Log tables, figures and report page as a W&B run and print where it is; online it is sent.
 
-    commands.build_dashboards(parsed)
+    Raises:
+        UserError: Nothing is logged, or W&B refused something.
+    """
+    if find_spec("wandb_workspaces") is None:
+        raise UserError("wandb_workspaces is not installed: pip install 'xception-ablations[dashboards]'")
+    from ablations.dashboards import Destination, publish
+    from ablations.studies.planning import compose_runs, hydra_configuration
 
-
-def upload_runs(parsed: argparse.Namespace) -> None:
-    """Upload offline runs to W&B; see `ablations.dashboards`."""
-    from ablations.dashboards import commands
-
-    commands.upload_runs(parsed)
-
-
-def browse_runs(parsed: argparse.Namespace) -> None:
-    """Look at offline runs in the terminal; see `ablations.dashboards`."""
-    from ablations.dashboards import commands
-
-    commands.browse_runs(parsed)
+    judged, studies, overrides = _judged_studies(parsed.words)
+    places = [word for word in overrides if re.match(r"\+*(results_dir|logger)\b", word)]
+    with hydra_configuration():
+        logger = compose_runs(places)[0].resolved["logger"]
+    if logger["backend"] is None:
+        raise UserError("logger=none: nothing is logged to W&B; leave it out")
+    folder = Path(logger["dir"]) / "wandb" / f"dashboards{judged.suffix}"
+    destination = Destination(logger["project"], logger["entity"], logger["mode"] == "online", folder)
+    print_paths([publish(judged, studies, overrides, destination)])
+    if not destination.online:
+        print("not sent: `make wandb-sync` uploads it, and logger.mode=online saves a W&B report too")
 
 
 @without_collecting()
 def report_page(parsed: argparse.Namespace) -> None:
     """Write the report page and print its path."""
     from ablations.report.build import build_report, write_report
+
+    judged, studies, overrides = _judged_studies(parsed.words)
+    page = build_report(judged, studies, overrides)
+    print_paths([write_report(page, judged.results_dir / "report", judged.suffix)])
+
+
+def _judged_studies(
+    words: Sequence[str],
+) -> "tuple[Judged, list[tuple[Study, Sequence[StudyRun]]], Sequence[str]]":
+    """The verdicts; the studies, also those that no claim is about; the overrides."""
     from ablations.studies.study_file import study_names
 
-    names, overrides = names_and_overrides(parsed.words)
+    names, overrides = names_and_overrides(words)
     judged = judge(names, overrides)
-    have = {study.name: (study, runs) for study, runs in judged.studies}
+    have: dict[str, tuple[Study, Sequence[StudyRun]]] = {
+        study.name: (study, runs) for study, runs in judged.studies
+    }
     wanted = [name for name in names or study_names(unasked=True) if name in study_names()]
     if others := [name for name in wanted if name not in have]:
         have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
     check_results_dir(judged.results_dir)
-    studies = [have[name] for name in study_names() if name in have]
-    page = build_report(judged, studies, overrides)
-    print_paths([write_report(page, judged.results_dir / "report", judged.suffix)])
+    return judged, [have[name] for name in study_names() if name in have], overrides
 
 
 def pack_records(parsed: argparse.Namespace) -> None:
@@ -325,26 +345,14 @@ COMMANDS: Mapping[str, Command] = {
         benchmark_networks,
     ),
     "dashboards": Command(
-        "W&B's report and summary run of the project: curves by arm, verdicts, figures, tables, records.",
+        "Tables, figures and report page as a run on W&B; online also a W&B report with curves by arm.",
         STUDY_WORDS,
         {
             "dashboards": "written to results/wandb, nothing is sent",
             "dashboards residual": "about one study",
-            "dashboards logger.mode=online": "save the report on the server and print its address",
-            "dashboards logger.mode=online logger.entity=TEAM": "in the project of a team",
+            "dashboards logger.mode=online": "sent to the account's project",
+            "dashboards logger.mode=online logger.entity=TEAM": "sent to the project of a team",
         },
-        build_dashboards,
-    ),
-    "wandb-sync": Command(
-        "Upload W&B's offline runs, each once; what failed or was interrupted is tried again.",
-        "KEY=VALUE",
-        {"wandb-sync": "", "wandb-sync logger.entity=TEAM": "to the projects of a team"},
-        upload_runs,
-    ),
-    "browse": Command(
-        "W&B's offline runs in the terminal, named by arm, seed and study.",
-        STUDY_WORDS,
-        {"browse": "every run", "browse residual": "the runs of one study"},
-        browse_runs,
+        publish_results,
     ),
 }

@@ -20,15 +20,13 @@ class WandbServer:
         url: Where it listens.
         asked: Per request of GraphQL its operation and variables, in order.
         files: Content per path that was uploaded.
-        streamed: Per W&B run id the bodies of its file stream.
-        refuses: Operations, and paths' last parts, that are answered with an error.
+        refuses: Operations that are answered with an error.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.asked: list[tuple[str, Mapping[str, Any]]] = []
         self.files: dict[str, bytes] = {}
-        self.streamed: dict[str, list[Any]] = {}
         self.refuses: set[str] = set()
 
     def variables(self, operation: str) -> list[Mapping[str, Any]]:
@@ -119,7 +117,7 @@ def viewer() -> Mapping[str, Any]:
 
 
 @contextmanager
-def serve(port: int = 0) -> Iterator[WandbServer]:
+def serve() -> Iterator[WandbServer]:
     """Serve until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -141,12 +139,8 @@ def serve(port: int = 0) -> Iterator[WandbServer]:
                 refused = operation in server.refuses or data is None
                 error = {"errors": [{"message": f"{operation} refused"}], "data": None}
                 self.reply(403 if refused else 200, error if refused else {"data": data})
-            elif last in server.refuses:
-                self.reply(403, {"error": "refused"})
             else:
-                if last == "file_stream":
-                    server.streamed.setdefault(self.path.split("/")[-2], []).append(json.loads(body))
-                elif self.command == "PUT":
+                if self.command == "PUT":
                     server.files[self.path] = body
                 self.reply(200, {})
 
@@ -164,7 +158,7 @@ def serve(port: int = 0) -> Iterator[WandbServer]:
         def handle_error(self, *_: Any) -> None:
             """A client that was ended half way is no error of the server's."""
 
-    listening = Quiet(("127.0.0.1", port), Handler)
+    listening = Quiet(("127.0.0.1", 0), Handler)
     server = WandbServer(f"http://127.0.0.1:{listening.server_port}")
     thread = threading.Thread(target=listening.serve_forever, daemon=True)
     thread.start()
