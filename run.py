@@ -34,6 +34,7 @@ from ablations.runs.records import (
     RunDirectory,
     measured_diagnostics,
 )
+from ablations.studies.overrides import key_of
 from ablations.sweeps.progress import RunProgress
 from ablations.terminal import command_line
 
@@ -86,7 +87,8 @@ def run(config: DictConfig) -> None:
 
 def run_apart(overrides: Sequence[str]) -> None:
     """Run a run of several processes as a command of its own, which Lightning repeats to start them."""
-    command = [sys.executable, str(CONFIG_DIR.parent / "run.py"), *overrides]
+    last = {key_of(override): override for override in overrides}  # a command takes a key once
+    command = [sys.executable, str(CONFIG_DIR.parent / "run.py"), *last.values()]
     own = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # the sweep's
     subprocess.run(command, stdout=subprocess.DEVNULL, env=own, check=False)  # how it went is in its record
 

@@ -6,6 +6,7 @@
 import sys
 
 from ablations.commands import COMMANDS, TABLES, two_columns
+from ablations.studies.overrides import check_arguments
 from ablations.terminal.command_line import exit_code_of
 
 
@@ -24,7 +25,13 @@ def main() -> int:
     command = COMMANDS[name or TABLES]
     epilog = f"\ncommands, each with a --help of its own:\n{every}\n" if name is None else ""
     parser = command.parser(name or TABLES, epilog)
-    return exit_code_of(lambda: command.run(parser.parse_intermixed_args(arguments)))
+
+    def run() -> None:
+        parsed = parser.parse_intermixed_args(arguments)
+        check_arguments([*(word.partition("=")[0] for word in arguments if word[:1] == "-"), *parsed.words])
+        command.run(parsed)
+
+    return exit_code_of(run)
 
 
 if __name__ == "__main__":

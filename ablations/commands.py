@@ -86,6 +86,10 @@ class Command:
         return parser
 
 
+def _file(name: str) -> Path:
+    return Path(os.path.expanduser(name))  # a shell leaves --file=~/x as it is
+
+
 def two_columns(lines: Mapping[str, str]) -> str:
     """Words and beside them what they do; below them where the longest leaves no room."""
     width = max(map(len, lines)) + 2
@@ -175,9 +179,11 @@ def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
 
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     """What `verdicts` takes beside words."""
-    parser.add_argument("--check", type=Path, metavar="FILE", help="exit with 1 where a verdict differs")
+    parser.add_argument("--check", type=_file, metavar="FILE", help="exit with 1 where a verdict differs")
     parser.add_argument("--quiet", action="store_true", help="write the files and print their paths alone")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="write the verdicts as YAML, id: verdict")
+    parser.add_argument(
+        "--record", type=_file, metavar="FILE", help="write the verdicts as YAML, id: verdict"
+    )
 
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
@@ -261,7 +267,7 @@ def unpack_records(parsed: argparse.Namespace) -> None:
 
 def add_unpack_options(parser: argparse.ArgumentParser) -> None:
     """What `unpack` takes beside words."""
-    parser.add_argument("--file", type=Path, help="of records; results/records.tar.xz where none is named")
+    parser.add_argument("--file", type=_file, help="of records; results/records.tar.xz where none is named")
 
 
 def _places(words: Sequence[str]) -> list[str]:

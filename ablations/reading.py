@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 
 def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Studies that are named, each once, and overrides."""
-    names = dict.fromkeys(word for word in words if "=" not in word)
-    return list(names), [word for word in words if "=" in word]
+    """Studies that are named, and overrides."""
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
 
 
 def require_known(names: Sequence[str], known: Sequence[str], others: Collection[str] = ()) -> None:

@@ -18,6 +18,7 @@ Files are data here: nothing in them is executed, PyTorch's are read with `weigh
 
 import hashlib
 import io
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -200,7 +201,7 @@ NOT_WEIGHTS = object()
 def _existing(path: object) -> Path:
     if not isinstance(path, str) or not path:
         raise WeightsError(f"weights={path}: must be a file; as a number it is written ./1")
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if not file.is_file():
         raise WeightsError(f"weights={path}: {'is a folder' if file.is_dir() else 'no such file'}")
     return file

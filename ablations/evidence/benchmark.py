@@ -32,7 +32,15 @@ from ablations.errors import UserError
 from ablations.files import check_results_dir
 from ablations.runs import environment
 from ablations.runs.check import check_keys, explained
-from ablations.runs.configuration import RunConfiguration, is_group, is_outside_identity, parse_override
+from ablations.runs.configuration import (
+    RunConfiguration,
+    home_expanded,
+    is_group,
+    is_outside_identity,
+    option_name,
+    parse_override,
+    parsed,
+)
 from ablations.sizes.network_cost import NetworkCost, count_network
 from ablations.sizes.training_step import (
     STEPS_TO_PEAK,
@@ -116,12 +124,10 @@ def parse_options(words: Sequence[str]) -> Options:
             raise UserError(f"{word}: no option of benchmark; there are: {', '.join(allowed)}")
         if key not in own:
             overrides.append(word)
-        elif key in given:
-            raise UserError(f"{word}: {key} stands there twice")
         elif key == "models":
             given[key] = tuple(value.split(","))
         elif key == "results_dir":
-            given[key] = Path(value)
+            given[key] = Path(home_expanded(key, option_name(parsed(word).value())))
         else:
             automatic = key == "batch_size" and value == AUTO
             given[key] = None if automatic else _whole_number(key, value)

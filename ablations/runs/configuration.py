@@ -10,6 +10,7 @@ user's own tables are taken from the files when the configuration is resolved (s
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +19,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from antlr4 import CommonTokenStream, InputStream
+from hydra._internal.grammar.functions import Functions
+from hydra.core.override_parser.overrides_parser import create_functions
+from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, ValueType
 from hydra.errors import HydraException
+from hydra.grammar.gen.OverrideLexer import OverrideLexer
+from hydra.grammar.gen.OverrideParser import OverrideParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -55,6 +61,12 @@ ends, not what it ends with.
 Several processes change it where each has BN statistics or dropout draws of its own, or where the dataset
 says that they change the order of its images: then their number is part of the identity.
 """
+
+PLACES = ("results_dir", "logger.dir")
+"""Folders that a run writes to; `~` is expanded before other keys take them over."""
+
+DATA_PLACES = ("dataset.root", "dataset.files")
+"""Where the data is: its content stands for it in the identity, so a sweep may be over several places."""
 
 NOT_OF_A_RUN = ("study", "tuning")
 """Groups that say which runs there are to be, so that no run has chosen of them."""
@@ -125,6 +137,10 @@ class RunConfiguration:
         config = config.copy()
         with open_dict(config):
             config.pop("hydra", None)
+        for key in PLACES:
+            place = OmegaConf.select(config, key)
+            if isinstance(place, str) and place.startswith("~"):
+                OmegaConf.update(config, key, home_expanded(key, place))
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(resolved, dict)
         _refuse_study_keys(resolved, overrides)
@@ -448,6 +464,11 @@ def _canonical(value: Any) -> Any:
     return value
 
 
+def is_place_of_data(key: str) -> bool:
+    """Whether a key says where the data is."""
+    return any(f"{key.lstrip('+~')}.".startswith(f"{place}.") for place in DATA_PLACES)
+
+
 def is_outside_identity(key: str) -> bool:
     """Whether a key, or the group or node it lies in, is left out of the identity."""
     key = key.lstrip("+~")
@@ -494,21 +515,83 @@ def is_group(key: str) -> bool:
     return bool(key) and key not in NOT_GROUPS and (CONFIG_DIR / key).is_dir()
 
 
-@lru_cache(maxsize=4096)  # the arms of a study share most arguments, and each is asked about several times
 def parse_override(argument: str) -> Override | None:
-    """Hydra's parse of one argument, or None where it is none (a flag, a syntax error)."""
-    if argument.startswith("-"):
-        return None
+    """The parse of one argument, or None where it is none (a flag, a syntax error).
+
+    An option of a group is the text that was typed, where Hydra would make `1e-3` or `true` another type.
+
+    Raises:
+        UserError: A key is given twice within the argument.
+    """
     try:
-        return OverridesParser.create().parse_override(argument)
+        return None if argument.startswith("-") else parsed(argument)
     except HydraException:
         return None
 
 
+def parsed(argument: str) -> Override:
+    """As `parse_override`, of what is KEY=VALUE or ~KEY.
+
+    Raises:
+        HydraException: It is not.
+        UserError: As `parse_override`.
+    """
+    return _parse(argument, is_group(re.split("[@=]", argument.lstrip("+~"), maxsplit=1)[0]))
+
+
+@lru_cache(maxsize=4096)  # the arms of a study share most arguments, and each is asked about several times
+def _parse(argument: str, as_text: bool) -> Override:
+    listener = HydraErrorListener()
+    lexer = OverrideLexer(InputStream(argument))
+    parser = OverrideParser(CommonTokenStream(lexer))
+    for recognizer in (lexer, parser):
+        recognizer.removeErrorListeners()
+        recognizer.addErrorListener(listener)
+    override: Override = _Visitor(create_functions(), as_text).visit(parser.override())
+    override.input_line = argument
+    override.validate()
+    return override
+
+
+class _Visitor(HydraOverrideVisitor):
+    """Hydra's, which would keep the last of equal keys and the type that a text looks like."""
+
+    def __init__(self, functions: Functions, as_text: bool) -> None:
+        super().__init__(functions)
+        self.as_text = as_text
+
+    def visitPrimitive(self, ctx: Any) -> Any:  # noqa: N802
+        value = super().visitPrimitive(ctx)
+        if not self.as_text or isinstance(value, str | QuotedString):
+            return value
+        text = ctx.getText().strip()
+        return text if isinstance(value, int | float) and not isinstance(value, bool) else text.lower()
+
+    def visitFunction(self, ctx: Any) -> Any:  # noqa: N802
+        if self.as_text and not ctx.getText().startswith("choice("):  # range(1,3) takes numbers
+            return _Visitor(self.functions, as_text=False).visitFunction(ctx)
+        return super().visitFunction(ctx)
+
+    def visitDictContainer(self, ctx: Any) -> Any:  # noqa: N802
+        keys = [pair.dictKey().getText().strip() for pair in ctx.dictKeyValuePair()]
+        if repeated := [key for i, key in enumerate(keys) if key in keys[:i]]:
+            raise UserError(f"{ctx.getText()}: {repeated[0]} is given twice")
+        return super().visitDictContainer(ctx)
+
+
 def override_values(override: Override) -> list[Any]:
-    """What an override sets, or the values that it sweeps over."""
+    """What an override sets, or the values that it sweeps over.
+
+    Raises:
+        UserError: A value that is swept over is there twice.
+    """
     value = override.value()
-    return value.list if isinstance(value, ChoiceSweep) else [value]
+    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    plain = [item.text if isinstance(item, QuotedString) else item for item in values]
+    for i, item in enumerate(plain):
+        if any(item == other and isinstance(item, bool) == isinstance(other, bool) for other in plain[:i]):
+            raise UserError(f"{override.input_line}: {option_name(item)} is given twice")
+    return values
 
 
 def lists_values(override: Override) -> bool:
@@ -523,6 +606,17 @@ def option_name(value: Any) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def home_expanded(key: str, folder: str) -> str:
+    """A folder's name with `~` as the home directory.
+
+    Raises:
+        UserError: There is no such user.
+    """
+    if (expanded := os.path.expanduser(folder)).startswith("~"):
+        raise UserError(f"{key}={folder}: there is no such user; a folder of that name is ./{folder}")
+    return expanded
 
 
 def quoted(text: str) -> str:
@@ -554,7 +648,8 @@ def _quote_option_name(argument: str) -> str:
     values = override_values(override)
     if any(isinstance(value, list) for value in values):
         raise UserError(f"{argument}: takes one option, or with -m several: {override.key_or_group}=A,B")
-    if not any(isinstance(value, bool | int | float | None) for value in values):
+    typed = override_values(_parse(argument, as_text=False))
+    if not any(isinstance(value, bool | int | float | None) for value in typed):
         return argument
-    names = ",".join(f"'{option_name(value)}'" for value in values)
+    names = ",".join(quoted(option_name(value)) for value in values)
     return f"{argument.partition('=')[0]}={names}"

@@ -2,10 +2,12 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep
+from hydra.errors import HydraException
 
 from ablations.errors import UserError
 from ablations.runs.configuration import (
@@ -17,6 +19,7 @@ from ablations.runs.configuration import (
     option_name,
     override_values,
     parse_override,
+    parsed,
 )
 from lightning_modules.validation import require_integer
 
@@ -35,8 +38,75 @@ LONGEST_SEEDS = 60
 """Characters that the seeds of a varied study take in the names of its files; more are a hash."""
 
 
+NEEDS_QUOTES = re.compile(r"[^\w/\-\\+.$%*@?|:, ]", re.ASCII)
+"""A character that Hydra takes in quotes alone."""
+
+GIVEN_BY_LIGHTNING = ("hydra.run.dir", "hydra.job.name", "hydra.output_subdir")
+"""Keys that Lightning adds to the command when it starts the other processes of a run."""
+
 LARGEST_BUDGET = 1000
 """Seeds per arm that seeds=auto may be given: the levels of all looks are solved before the first."""
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Check what was typed behind a command, before any of it is used.
+
+    Args:
+        arguments: Flags, names and KEY=VALUE.
+
+    Raises:
+        UserError: What is given twice, a value that swept over is there twice, or a character that must be
+            quoted.
+    """
+    sweeps = not {"-m", "--multirun"}.isdisjoint(arguments)
+    given: dict[tuple[str, bool], str] = {}
+    for argument in arguments:
+        key = key_of(argument, sweeps=sweeps)
+        what = key, "=" in argument or argument.startswith("~")  # a study may be named as a group is
+        if what in given and key not in GIVEN_BY_LIGHTNING:
+            message = f"{given[what]} {argument}: {key} is given twice; give it once"
+            if what[1] and not argument.startswith("-"):
+                message += f", several values with -m as {key}=A,B, a pattern with braces as "
+                message += f"'{key}=\"A-{{0..1}}\"'"
+            raise UserError(message)
+        given[what] = argument
+
+
+def key_of(argument: str, *, sweeps: bool = False) -> str:
+    """What an argument sets: the key of KEY=VALUE, or a flag or name as it is.
+
+    Args:
+        argument: As typed.
+        sweeps: Whether commas separate values.
+
+    Raises:
+        UserError: It cannot be parsed, or has a value twice.
+    """
+    key, equals, value = argument.partition("=")
+    if argument.startswith("-") or not (equals or argument.startswith("~")):
+        return key
+    try:
+        override = parsed(argument)
+    except HydraException as error:
+        told = _how_to_quote(key, value, sweeps) if key else "no key before the ="
+        raise UserError(f"{argument}: {told or ' '.join(str(error).split())}") from error
+    override_values(override)
+    return override.get_key_element().lstrip("+~")
+
+
+def _how_to_quote(key: str, value: str, sweeps: bool) -> str:
+    """Which character is wrong and, where quotes help, the form that works; "" where that is not why."""
+    if wrong := re.search(r"[^\w.@/+~:-]", key, re.ASCII):
+        return f"{wrong[0]} cannot be in a key"
+    parts = value.split(",") if sweeps else [value]
+    works = f"{key}=" + ",".join(map(_in_quotes, parts))
+    if not (found := NEEDS_QUOTES.search(value)) or parse_override(works) is None:
+        return ""
+    return f"{found[0]} must be in quotes; in a shell: {shlex.quote(works)}"
+
+
+def _in_quotes(text: str) -> str:
+    return text if parse_override(f"x={text}") else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def split_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -121,18 +191,17 @@ def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
         The seeds, None where none are set, and the other overrides.
 
     Raises:
-        UserError: A seed that is none, one that stands there twice, or another sweep.
+        UserError: A seed that is none, one that is given twice, or another sweep.
     """
     seeds: list[Any] | None = None
     others = []
     for argument in overrides:
         override = parse_override(argument)
         if override is not None and override.key_or_group == "seed":
+            override_values(override)
             seeds = list(override.sweep_iterator()) if lists_values(override) else [override.value()]
             if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
                 raise UserError(f"{argument}: must be whole numbers, separated by commas")
-            if len(set(seeds)) < len(seeds):
-                raise UserError(f"{argument}: a seed stands there twice")
         elif override is not None and override.key_or_group in AUTO_KEYS:
             continue
         elif override is not None and override.is_sweep_override():

@@ -15,7 +15,9 @@ from typing import Any
 from ablations.errors import UserError
 from ablations.runs.configuration import (
     is_outside_identity,
+    is_place_of_data,
     lists_values,
+    override_values,
     parse_override,
     quote_option_names,
     quoted,
@@ -94,14 +96,15 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
         if not lists_values(override):
             raise UserError(f"{argument}: give the values themselves, separated by commas")
         key = override.get_key_element()
-        if is_outside_identity(key) and key != "results_dir":
+        override_values(override)
+        if is_outside_identity(key) and not (key == "results_dir" or is_place_of_data(key)):
             raise UserError(f"{argument}: {key} changes no outcome, so there is nothing to sweep over")
         values = list(override.sweep_string_iterator())
         if key == "seed" and not several_seeds and all(WHOLE_NUMBER.fullmatch(value) for value in values):
             seeds = [int(value) for value in values]  # planned together: see `RunConfiguration.for_seeds`
             continue
         axes.append([f"{key}={value}" for value in values])
-        if key != "seed" and not is_outside_identity(key):
+        if key not in ("seed", "results_dir"):
             swept.append(f"{key}={','.join(value.strip(chr(39)) for value in values)}")
     group = " ".join(swept) or "sweep"
     keys = {item.partition("=")[0] for item in swept}

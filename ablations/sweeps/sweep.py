@@ -4,10 +4,10 @@ Runs that are recorded are left alone, and so are those that another process is 
 them and takes them over if that process dies.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra.plugins.launcher import Launcher
 
@@ -137,7 +137,7 @@ def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> s
 def _absolute_weights(run: PlannedRun) -> list[str]:
     """The file of the weights from any folder, where there is one."""
     weights = run.configuration.resolved["weights"]
-    return [] if weights is None else [f"weights={quoted(str(Path(weights).expanduser().absolute()))}"]
+    return [] if weights is None else [f"weights={quoted(os.path.abspath(os.path.expanduser(weights)))}"]
 
 
 def _logger_overrides(run: PlannedRun) -> list[str]:

@@ -31,6 +31,7 @@ from ablations.runs.records import (
     UnreadableRecord,
     metric_names,
 )
+from ablations.studies.overrides import check_arguments
 from ablations.terminal.run_tables import measured
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def main(task: Callable[[DictConfig], None]) -> int:
             stopped.append(error)
 
     def call_hydra() -> None:
+        check_arguments([word for word in sys.argv[1:] if re.match("-|~|.*=", word, re.DOTALL)])
         sys.argv[1:] = quote_option_names(sys.argv[1:])
         OmegaConf.register_new_resolver("config_groups", config_groups, replace=True)  # for --help
         decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)

@@ -221,7 +221,7 @@ class ImageFilesDataModule(LightningDataModule):
         )
         require_number("dataset.max_undecodable_share", max_undecodable_share, 0, below=1)
         require_integer("dataset.num_workers", num_workers, 0)
-        self.root = Path(root).expanduser()
+        self.root = Path(os.path.expanduser(root))
         self.key = f"dataset.root={root}"
         self.files = dict(files)
         self.checksums = dict(checksums)

@@ -345,7 +345,7 @@ class ImageDataModule(LightningDataModule):
         require_draws_and_batches(split_seed, seed, batch_size, eval_batch_size)
 
         self.key = f"dataset.root={'null' if root is None else root}"
-        self.root = self.package_folder if root is None else Path(root).expanduser()
+        self.root = self.package_folder if root is None else Path(os.path.expanduser(root))
         self.download = download
         self.checksums = dict(checksums)
         self.num_classes = num_classes

@@ -149,6 +149,11 @@ def test_an_error_names_the_nearest_word(
         (("residual", "recipe.epoch=3"), "error: recipe.epoch: no such key; there are: epochs, "),
         (("residual", "residual=true"), "error: residual: the arms of study=residual differ in it"),
         (("list", "seed=0,a"), "error: seed=0,a: must be whole numbers"),
+        (("list", "residual", "seed=0,0"), "error: seed=0,0: 0 is given twice"),
+        (("list", "residual", "residual"), "error: residual residual: residual is given twice"),
+        (("benchmark", "steps=2", "steps=3"), "error: steps=2 steps=3: steps is given twice"),
+        (("unpack", "--file=a", "--file=b"), "error: --file --file: --file is given twice"),
+        (("list", "weights=a=b.ckpt"), "error: weights=a=b.ckpt: = must be in quotes"),
         (("list", "residual", "seed=-1"), "error: seed=-1: must be a whole number from 0"),
         (("residual", "seed=4294967296"), "error: seed=4294967296: must be a whole number from 0"),
         (("verdicts", "residual", "recipe.epochs=x"), "error: recipe.epochs=x: must be a whole number"),
@@ -347,7 +352,7 @@ def test_what_keeps_verdicts_from_being_judged_is_a_line(
 
 
 def test_words_in_any_order() -> None:
-    words = ["residual", "--check", "a.yaml", "seed=0,1", "benchmark", "--record", "b.yaml", "residual"]
+    words = ["residual", "--check", "a.yaml", "seed=0,1", "benchmark", "--record", "b.yaml"]
     parsed = COMMANDS["verdicts"].parser("verdicts").parse_intermixed_args(words)
     assert names_and_overrides(parsed.words) == (["residual", "benchmark"], ["seed=0,1"])
     assert (parsed.check, parsed.record) == (Path("a.yaml"), Path("b.yaml"))

@@ -66,11 +66,6 @@ def test_a_bad_word_is_a_line(word: str, line: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_a_word_stands_there_once() -> None:
-    with pytest.raises(UserError, match=r"^steps=3: steps stands there twice$"):
-        parse_options(["steps=2", "steps=3"])
-
-
 def test_another_question_has_another_file() -> None:
     assert Options().file_name == "table03_size_and_speed"
     same = parse_options(["steps=9", "rounds=9", "batch_size=2", "trainer.threads=2", "image_size=299"])

@@ -35,6 +35,8 @@ from ablations.runs.configuration import (
         ("residual=null", "residual='null'"),  # no option: told with those that exist
         ("dataset=10", "dataset='10'"),
         ("study=1.5", "study='1.5'"),
+        ("segments=1e-3,0.50,'007'", "segments='1e-3','0.50','007'"),  # the files' names, not numbers
+        ("segments=choice(1_0,0x)", "segments='1_0','0x'"),
     ],
 )
 def test_options_that_hydra_takes_for_another_type_are_quoted(typed: str, quoted: str) -> None:
@@ -316,6 +318,15 @@ def test_what_every_run_has_cannot_be_deleted(configure, key: str) -> None:
     del node[last]
     with pytest.raises(UserError, match=f"^{key}: "):
         RunConfiguration.from_composed(OmegaConf.create(resolved), run.choices)
+
+
+def test_the_home_directory_is_meant_by_a_tilde(configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    run = configure("results_dir='~/mine'")
+    assert str(run.results_dir) == run.resolved["logger"]["dir"] == "/home/somebody/mine"
+    assert configure("logger.dir='~/logs'").resolved["logger"]["dir"] == "/home/somebody/logs"
+    with pytest.raises(UserError, match=r"^results_dir=~nobody-has-this-name/a: there is no such user"):
+        configure("results_dir='~nobody-has-this-name/a'")
 
 
 @pytest.mark.parametrize("value", ["5", "null", "[a]"])

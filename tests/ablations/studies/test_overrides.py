@@ -1,9 +1,19 @@
 """What stands beside a study on the command line: what is refused, and what its files are named by."""
 
+import re
+import shlex
+
 import pytest
 
 from ablations.errors import UserError
-from ablations.studies.overrides import output_suffix, seed_budget, split_seed, studies_suffix
+from ablations.runs.configuration import override_values, parse_override
+from ablations.studies.overrides import (
+    check_arguments,
+    output_suffix,
+    seed_budget,
+    split_seed,
+    studies_suffix,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +41,7 @@ def test_a_varied_study_has_files_of_its_own(overrides: list[str], suffix: str) 
         ("recipe.epochs=1,2", "recipe.epochs=1,2: beside a study only the seed"),
         ("recipe.epochs=range(1,3)", "only the seed can take several values"),
         ("model=glob(*)", "only the seed can take several values"),
-        ("seed=0,1,0", "seed=0,1,0: a seed stands there twice"),
+        ("seed=0,1,0", "seed=0,1,0: 0 is given twice"),
         ("seed=[0,1]", "seed=.*: must be whole numbers"),
         ("seed='0','1'", "seed=.*: must be whole numbers"),
         ("seed=0,a", "seed=0,a: must be whole numbers"),
@@ -90,3 +100,59 @@ def test_the_files_about_many_studies_have_short_names() -> None:
 )
 def test_the_budget_of_seeds(words: list[str], budget: int | None) -> None:
     assert seed_budget(words) == budget
+
+
+@pytest.mark.parametrize(
+    ("arguments", "repeated"),
+    [
+        (["dataset.shards.test=test-0.tar", "dataset.shards.test=test-1.tar"], "dataset.shards.test"),
+        (["dataset.shards={train:a,train:b}"], "train"),
+        (["residual=true", "seed=0", "residual=true"], "residual"),
+        (["+x=1", "++x=1"], "x"),
+        (["residual", "residual"], "residual"),
+        (["--file=a", "--file=a"], "--file"),
+        (["-m", "residual=true,'true'"], "true"),
+        (["-m", "study=residual,residual"], "residual"),
+        (["-m", "seed=choice(0,0)"], "0"),
+        (["-m", "model.width=0.1,0.10"], "0.1"),
+        (["-m", "segments=1e-3,1e-3"], "1e-3"),
+    ],
+)
+def test_what_is_given_twice_is_refused(arguments: list[str], repeated: str) -> None:
+    with pytest.raises(UserError, match=f": {re.escape(repeated)} is given twice"):
+        check_arguments(arguments)
+
+
+def test_a_study_may_be_named_as_a_group_is_and_numbers_that_look_alike_are_options_of_their_own() -> None:
+    check_arguments(["residual", "residual=true", "-m", "segments=1e-3,0.001", "model.width=1,true"])
+
+
+@pytest.mark.parametrize("sweeps", [False, True])
+@pytest.mark.parametrize(
+    ("key", "value", "wrong"),
+    [
+        ("results_dir", "für_wen", "ü"),
+        ("results_dir", "a#b", "#"),
+        ("results_dir", "a&b", "&"),
+        ("results_dir", "結果", "結"),
+        ("results_dir", "it's", "'"),
+        ("results_dir", 'a"b\\', '"'),
+        ("results_dir", "~/mine", "~"),
+        ("weights", "runs/epoch=5-step=100.ckpt", "="),
+        ("dataset.shards.test", "test-{0000..0001}.tar", "{"),
+    ],
+)
+def test_a_character_that_must_be_quoted_is_named_with_the_form_that_works(
+    key: str, value: str, wrong: str, sweeps: bool
+) -> None:
+    values = f"{value},plain" if sweeps else value
+    flags = ["-m"] if sweeps else []
+    with pytest.raises(UserError) as refusal:
+        check_arguments([*flags, f"{key}={values}"])
+    start, _, form = str(refusal.value).partition(" must be in quotes; in a shell: ")
+    assert start == f"{key}={values}: {wrong}"
+    (works,) = shlex.split(form)
+    check_arguments([*flags, works])
+    override = parse_override(works)
+    assert override is not None
+    assert [str(getattr(item, "text", item)) for item in override_values(override)] == values.split(",")
