@@ -19,14 +19,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from antlr4 import CommonTokenStream, InputStream
 from hydra._internal.grammar.functions import Functions
-from hydra.core.override_parser.overrides_parser import create_functions
+from hydra.core.override_parser.overrides_parser import (
+    CommonTokenStream,
+    InputStream,
+    OverrideLexer,
+    OverrideParser,
+    create_functions,
+)
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, ValueType
 from hydra.errors import HydraException
-from hydra.grammar.gen.OverrideLexer import OverrideLexer
-from hydra.grammar.gen.OverrideParser import OverrideParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 

@@ -1,33 +1,66 @@
-"""Checksums of what a dataset is described by: tables, lists of images. Light: hashlib only.
+r"""Checksums of a dataset's contents: tables, images, shards. Light: pandas at most.
 
-A dataset whose files nobody could know beforehand (a user's tables) names them in `dataset.files` and has
-null in `dataset.checksums` under the same key. When a run is resolved, null becomes the file's SHA-256, so
-a table that was changed makes another run. Images are not read for it: they are far too many. Their names
-are listed instead (`images`: class folders, `shards`: tar files), which is done once in a process.
+A dataset whose files nobody could know beforehand (a user's) has null in `dataset.checksums`. When a run
+is resolved, null becomes the SHA-256 of the contents: of a table the file's own (`dataset.files`), of
+`images` and `shards` that of what `sha256sum` prints:
+
+    cd ROOT; find train val -name '*.JPEG' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
+
+So no run takes the results of other contents, whatever they are called and wherever they are.
+
+Cost: every file is read once, several at a time: 140 GB for ImageNet. What was read is kept by path, inode,
+size and times of change in the user's cache folder; then each file is asked for these alone, which takes
+some ten seconds for 1.28 million files on a local disk. Where the cache cannot be written, each process
+reads anew.
+Shards that are streamed are not read: their addresses stand for them.
 """
 
-import functools
 import hashlib
+import logging
 import os
+import sqlite3
 import stat
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+log = logging.getLogger(__name__)
 
 CHECKSUM = r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}"
 
 MISSING = "missing"
 """Stands for the checksum of a file that cannot be read; loading then says why."""
 
+IMAGES = "images"
+SHARDS = "shards"
+"""Keys of `dataset.checksums` that stand for many files."""
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 CLASS_FOLDERS = ("train", "val")
 """Below the root; each has a folder per class."""
 
+GROUP_BYTES = 64 * 2**20
+"""Files are kept in groups of so many bytes, 2,200 for ImageNet; a change of one costs reading its group."""
+
+TOLD_BYTES = 4 * 2**30
+"""From so many bytes on, that they are read is told."""
+
+UNSETTLED_NS = 2 * 10**9
+"""A file changed so shortly before it is read may change again without another time: it is not kept."""
+
+AT_ONCE = 2**16
+"""Files that are asked for before the next are: the answers are held in memory."""
+
+THREADS = min(32, 4 * (os.cpu_count() or 1))
+
 
 def filled_checksums(dataset: Mapping[str, Any]) -> Any:
-    """The `checksums` of a resolved dataset node, each null replaced by that of its file or listing.
+    """The `checksums` of a resolved dataset node, each null replaced by that of its contents.
 
     Null stays where no file is named. What is no mapping is returned as it is: the dataset refuses it.
     """
@@ -38,25 +71,56 @@ def filled_checksums(dataset: Mapping[str, Any]) -> Any:
     filled = dict(checksums)
     for key in (key for key, checksum in checksums.items() if checksum is None):
         try:
-            if key == "images":
-                filled[key] = _images_checksum(root)
-            elif key == "shards" and isinstance(patterns := dataset.get(key), Mapping):
-                filled[key] = shards_checksum(root, patterns)
-            elif isinstance(files, Mapping):
-                filled[key] = _checksum(root, files.get(key))
+            if key == IMAGES:
+                asked = [dataset.get(name) for name in ("root", "files", "image_paths", "image_column")]
+                filled[key] = _for_a_while(repr(asked), partial(images_checksum, root, dataset))
+            elif key == SHARDS and isinstance(patterns := dataset.get(key), Mapping):
+                filled[key] = _for_a_while(repr((root, patterns)), partial(shards_checksum, root, patterns))
+            elif isinstance(files, Mapping) and (name := files.get(key)) is not None:
+                filled[key] = file_checksum(file_path(root, str(name)))
         except (OSError, ImportError, ValueError):
             filled[key] = MISSING
     return filled
 
 
-@functools.cache
-def _images_checksum(root: str) -> str:
-    return names_checksum(
-        f"{part}/{folder}/{entry.name}"
-        for part in CLASS_FOLDERS
-        for folder in folders_in(Path(root).expanduser() / part)
-        for entry in images_in(Path(root).expanduser() / part / folder)
-    )
+_answers: dict[str, tuple[float, str]] = {}
+
+
+def _for_a_while(question: str, find: Callable[[], str]) -> str:
+    """An answer that took over a second counts for a minute: the arms of a study ask for it one by one.
+
+    Loading asks anew, so no run trains on other contents.
+    """
+    until, answer = _answers.get(question, (0.0, ""))
+    if (start := time.monotonic()) >= until:
+        answer = find()
+        _answers[question] = (start + 60 if time.monotonic() - start > 1 else 0.0, answer)
+    return answer
+
+
+def images_checksum(root: str | os.PathLike[str], dataset: Mapping[str, Any]) -> str:
+    """`sha256:...` of the images of a dataset: those that its tables list, else those in class folders.
+
+    Args:
+        root: Folder of the images.
+        dataset: Its settings; with `image_paths` and `image_column` tables list the images.
+
+    Raises:
+        OSError: A folder or an image cannot be read.
+        ValueError: A table cannot be read.
+    """
+    if isinstance(patterns := dataset.get("image_paths"), Mapping):
+        from lightning_modules.data.tables import listed_images  # imports pandas
+
+        names = listed_images(root, dataset["files"], patterns, str(dataset.get("image_column")))
+    else:
+        names = [
+            f"{part}/{folder}/{entry.name}"
+            for part in CLASS_FOLDERS
+            for folder in folders_in(file_path(root, part))
+            for entry in images_in(file_path(root, f"{part}/{folder}"))
+        ]
+    return contents_checksum(file_path(root, ""), names)
 
 
 def folders_in(folder: Path) -> list[str]:
@@ -80,29 +144,18 @@ def images_in(folder: Path) -> list[os.DirEntry[str]]:
     return sorted(images, key=lambda entry: entry.name)
 
 
-def names_checksum(names: Iterable[str]) -> str:
-    """`sha256:...` of names, in their order."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(os.fsencode(name) + b"\n")
-    return "sha256:" + digest.hexdigest()
-
-
 def shards_checksum(root: str, patterns: Mapping[str, str]) -> str:
-    """`sha256:...` of the names of all shards, and of the sizes of those that are files.
-
-    Sizes of test shards are left out: a test image that cannot be decoded may be replaced.
+    """`sha256:...` of the contents of all shards; where they are streamed, of their addresses.
 
     Raises:
         ImportError: the package braceexpand is not installed.
         OSError: there is no such shard.
         ValueError: a pattern cannot be expanded.
     """
-    return names_checksum(
-        f"{part}/{name}\0{'' if part == 'test' or is_address(root) else os.stat(address(root, name)).st_size}"
-        for part, pattern in sorted(patterns.items())
-        for name in expanded(pattern)
-    )
+    names = [name for _, pattern in sorted(patterns.items()) for name in expanded(pattern)]
+    if is_address(root):
+        return _named(hashlib.sha256("".join(f"{address(root, name)}\n" for name in names).encode()).digest())
+    return contents_checksum(file_path(root, ""), names)
 
 
 def is_address(root: str) -> bool:
@@ -127,33 +180,162 @@ def expanded(pattern: str) -> list[str]:
     return [name for part in pattern.split("::") for name in braceexpand(part)]
 
 
-def _checksum(root: object, name: object) -> str | None:
-    if name is None:
-        return None
-    try:
-        return file_checksum(file_path(str(root), str(name)))
-    except OSError:
-        return MISSING
-
-
 def file_path(root: str | os.PathLike[str], name: str) -> Path:
     """Where a file of `dataset.files` is: relative to the dataset's root, unless absolute."""
-    return Path(root).expanduser() / Path(name).expanduser()
+    return Path(os.path.expanduser(root)) / os.path.expanduser(name)
 
 
 def file_checksum(path: Path) -> str:
-    """`sha256:...` of a file's content; a process reads it once, unless its size or time changes.
+    """`sha256:...` of a file's content.
 
     Raises:
         OSError: it cannot be read, or is no file.
     """
-    status = path.stat()
+    (digest,) = _digests(path.parent, [path.name])
+    return _named(digest)
+
+
+def contents_checksum(root: Path, names: Iterable[str]) -> str:
+    """`sha256:...` of the lines that `sha256sum` prints of some files, sorted by the bytes of their names.
+
+    Raises:
+        OSError: one of them cannot be read, or is no file.
+    """
+    ordered = sorted(set(names), key=os.fsencode)
+    lines = hashlib.sha256()
+    for name, digest in zip(ordered, _digests(root, ordered), strict=True):
+        lines.update(digest.hex().encode() + b"  " + os.fsencode(name) + b"\n")
+    return _named(lines.digest())
+
+
+def _named(digest: bytes) -> str:
+    return "sha256:" + digest.hex()
+
+
+_Version = tuple[int, int, int, int]
+_File = tuple[str, _Version]
+"""A name and what tells the file's versions apart."""
+
+
+def _digests(root: Path, names: Sequence[str]) -> Iterator[bytes]:
+    """The SHA-256 of each file, read where it is not kept."""
+    folder = os.path.abspath(root)
+    found: dict[bytes, bytes] = {}
+    wanted: dict[bytes, list[_File]] = {}
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        with closing(_Kept()) as kept:
+            for group in _groups(_files(folder, names, pool)):
+                key = _key(folder, group)
+                if (digests := kept.get(key, len(group))) is None:
+                    wanted[key], digests = group, b""
+                found[key] = digests
+            size = sum(version[1] for group in wanted.values() for _, version in group)
+            if size >= TOLD_BYTES:
+                log.warning("%s: %.0f GB are read once, to tell them from other contents", folder, size / 1e9)
+            for key, (digests, settled) in zip(
+                wanted, pool.map(partial(_read, folder), wanted.values()), strict=True
+            ):
+                found[key] = digests
+                if settled:
+                    kept.put(key, digests)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for digests in found.values():
+        yield from (digests[start : start + 32] for start in range(0, len(digests), 32))
+
+
+def _files(folder: str, names: Sequence[str], pool: ThreadPoolExecutor) -> Iterator[_File]:
+    """The files with their versions; asked for side by side, as a network's disk takes long to answer."""
+    for start in range(0, len(names), AT_ONCE):
+        chunks = [names[i : i + 256] for i in range(start, min(start + AT_ONCE, len(names)), 256)]
+        for chunk, versions in zip(chunks, pool.map(partial(_versions, folder), chunks), strict=True):
+            yield from zip(chunk, versions, strict=True)
+
+
+def _versions(folder: str, names: Sequence[str]) -> list[_Version]:
+    return [_version(os.stat(path), path) for path in (os.path.join(folder, name) for name in names)]
+
+
+def _version(status: os.stat_result, path: str) -> _Version:
     if not stat.S_ISREG(status.st_mode):
         raise FileNotFoundError(f"{path} is no file")
-    return _checksum_of_version(path.absolute(), status.st_size, status.st_mtime_ns)
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-@functools.lru_cache
-def _checksum_of_version(path: Path, size: int, time_ns: int) -> str:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+def _groups(files: Iterable[_File]) -> Iterator[list[_File]]:
+    """Neighbours, up to some size. A name in 256 ends a group, so that an added file moves few others."""
+    group: list[_File] = []
+    size = 0
+    for name, version in files:
+        group.append((name, version))
+        size += version[1]
+        if size >= GROUP_BYTES or hashlib.sha256(os.fsencode(name)).digest()[0] == 0:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _key(folder: str, group: Sequence[_File]) -> bytes:
+    """What tells a group of files and their versions from others."""
+    digest = hashlib.sha256(os.fsencode(folder))
+    for name, version in group:
+        digest.update(b"\n%s\0%d %d %d %d" % (os.fsencode(name), *version))
+    return digest.digest()
+
+
+def _read(folder: str, group: Sequence[_File]) -> tuple[bytes, bool]:
+    """The SHA-256 of each file, and whether they belong to the versions that were found, for good."""
+    digests, settled, start = [], True, time.time_ns()
+    for name, version in group:
+        path = os.path.join(folder, name)
+        with open(path, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").digest())
+            settled &= _version(os.fstat(file.fileno()), path) == version
+        settled &= max(version[2:]) < start - UNSETTLED_NS
+    return b"".join(digests), settled
+
+
+class _Kept:
+    """What was read: in a file of the user's cache folder, or in the process where that cannot be written."""
+
+    in_process: ClassVar[dict[bytes, bytes]] = {}
+
+    def __init__(self) -> None:
+        folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        path = Path(folder, "xception_ablations", "contents.sqlite")
+        self.connection: sqlite3.Connection | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.connection = sqlite3.connect(path, timeout=10, isolation_level=None)
+            self.connection.execute(
+                "CREATE TABLE IF NOT EXISTS contents (key BLOB PRIMARY KEY, digests BLOB)"
+            )
+        except (OSError, sqlite3.Error) as error:
+            log.info("%s: %s; files are read by each process anew", path, error)
+
+    def get(self, key: bytes, files: int) -> bytes | None:
+        """The digests of a group of so many files."""
+        digests = self.in_process.get(key)
+        if digests is None and self.connection is not None:
+            try:
+                rows = self.connection.execute(
+                    "SELECT digests FROM contents WHERE key = ?", (key,)
+                ).fetchall()
+            except sqlite3.Error:  # damaged, or busy for long
+                rows = []
+            digests = rows[0][0] if rows else None
+        return digests if isinstance(digests, bytes) and len(digests) == 32 * files else None
+
+    def put(self, key: bytes, digests: bytes) -> None:
+        try:
+            if self.connection is None:
+                raise sqlite3.OperationalError("no file")
+            self.connection.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (key, digests))
+        except sqlite3.Error:
+            self.in_process[key] = digests
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()

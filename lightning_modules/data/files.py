@@ -10,16 +10,13 @@ An image that cannot be decoded:
                   and beyond `max_undecodable_share` of the training images the run stops
     evaluation    the run stops: a metric of other images would be another metric
 
-Images are identified by their names or tables, not by their content. Of those for training and validation
-`listing` (paths and sizes) is kept in checkpoints, and a run goes on with the same listing only. A test image
-may be replaced under its name, so one that cannot be decoded does not cost the training before it.
+Images are identified by their content (`checksums`), which is verified when a run begins or goes on.
 """
 
-import hashlib
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -30,7 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_modules.data.checksums import MISSING, file_checksum, file_path
+from lightning_modules.data.checksums import (
+    IMAGES,
+    MISSING,
+    file_checksum,
+    file_path,
+    images_checksum,
+)
 from lightning_modules.data.decoding import Crops, UndecodableImage, decode_rgb
 from lightning_modules.data.images import (
     Batch,
@@ -117,8 +120,7 @@ class ImageFiles(Batches):
         except UndecodableImage as error:
             raise UndecodableImages(
                 f"dataset.root={self.root}: {self.path(position)} cannot be decoded ({error}); an image that "
-                "is evaluated must be: replace it under its name, and the same command goes on after the "
-                "last completed epoch"
+                "is evaluated must be; with another image it is another run"
             ) from None
 
     def _trained(self, position: int, uniforms: Tensor) -> tuple[Tensor, int]:
@@ -154,7 +156,8 @@ class ImageFilesDataModule(LightningDataModule):
     Args:
         root: Folder of the images.
         files: Lists and tables that belong to the dataset, relative to `root`; None: there is none.
-        checksums: Of each of `files`, as they were when the run was resolved; None is not verified.
+        checksums: Of each of `files` and of the `images`, as they were when the run was resolved; None is not
+            verified.
         num_classes: Labels are 0 to num_classes - 1.
         channels: Of an image as it is served: 3.
         image_size: Height and width of an image as it is served, in pixels.
@@ -171,7 +174,6 @@ class ImageFilesDataModule(LightningDataModule):
 
     Attributes:
         parts: Train, validation and test, after `setup`.
-        listing: SHA-256 of the paths and sizes of training and validation images, after `setup`.
 
     Raises:
         ValueError: An argument has the wrong type or is out of range.
@@ -179,8 +181,6 @@ class ImageFilesDataModule(LightningDataModule):
 
     file_keys: ClassVar[tuple[str, ...]]
     """What `files` names."""
-    listing_keys: ClassVar[tuple[str, ...]] = ()
-    """What `checksums` has beside the files; whoever lists the images verifies it."""
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ class ImageFilesDataModule(LightningDataModule):
         super().__init__()
         if not isinstance(root, str | os.PathLike):
             raise ValueError(f"dataset.root={root}: must be a folder")
-        named = (*self.file_keys, *self.listing_keys)
+        named = (*self.file_keys, IMAGES)
         for name, node, keys in (("files", files, self.file_keys), ("checksums", checksums, named)):
             if not isinstance(node, Mapping) or set(node) != set(keys):
                 raise ValueError(f"dataset.{name}={node}: must have {', '.join(keys)}, maybe null")
@@ -233,11 +233,15 @@ class ImageFilesDataModule(LightningDataModule):
         self.max_undecodable_share = max_undecodable_share
         self.num_workers = num_workers
         self.parts: dict[str, ImageFiles] = {}
-        self.listing = ""
+
+    @property
+    def tables(self) -> Mapping[str, Any]:
+        """What tells which images are listed, where they are not all that class folders hold."""
+        return {}
 
     @abstractmethod
-    def read(self) -> tuple[dict[str, FilePart], str]:
-        """Train, validation and test, and the listing.
+    def read(self) -> dict[str, FilePart]:
+        """Train, validation and test.
 
         Raises:
             ValueError: one line: the key, what is wrong, what is allowed.
@@ -252,7 +256,7 @@ class ImageFilesDataModule(LightningDataModule):
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Verifies the tables, lists the images and splits, once. Reads no image.
+        """Lists the images, splits them and verifies the checksums, once.
 
         Raises:
             ValueError: one line: the key, what is wrong, what is allowed.
@@ -266,7 +270,8 @@ class ImageFilesDataModule(LightningDataModule):
         for key, name in self.files.items():
             if name is not None:
                 self._verify(key, name)
-        parts, self.listing = self.read()
+        parts = self.read()
+        self._verify_images()
         training_images = len(parts["train"].names)
         if self.batch_size > training_images:
             raise ValueError(
@@ -298,6 +303,19 @@ class ImageFilesDataModule(LightningDataModule):
                 f"dataset.checksums.{key}={expected}: {path} has {actual}; {since}, so start the run anew"
             )
 
+    def _verify_images(self) -> None:
+        if (expected := self.checksums[IMAGES]) is None:
+            return
+        try:
+            actual = images_checksum(self.root, self.tables)
+        except OSError as error:
+            raise ValueError(f"{self.key}: {error}") from None
+        if actual != expected:
+            raise ValueError(
+                f"dataset.checksums.{IMAGES}={expected}: the images in {self.root} have {actual}; they are "
+                "others, or changed while the run was prepared: start it anew"
+            )
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch."""
         part = self.parts["train"]
@@ -318,22 +336,10 @@ class ImageFilesDataModule(LightningDataModule):
         return int(self.parts["train"].undecodable.sum())
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: which images were read, and which of them could not be decoded."""
-        return {
-            "listing": self.listing,
-            "undecodable": self.parts["train"].undecodable.nonzero().flatten().tolist(),
-        }
+        """What a checkpoint keeps: which of the training images could not be decoded."""
+        return {"undecodable": self.parts["train"].undecodable.nonzero().flatten().tolist()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """
-        Raises:
-            ValueError: the images are not those that the checkpoint was trained on.
-        """
-        if state_dict["listing"] != self.listing:
-            raise ValueError(
-                f"{self.key}: paths or sizes of training or validation images changed since the checkpoint "
-                "that the run goes on from; restore them, or remove the run's folder to start it over"
-            )
         self.parts["train"].undecodable[state_dict["undecodable"]] = True
 
 
@@ -371,12 +377,3 @@ def checked_crops(
 def as_names(names: Iterable[str]) -> NDArray[np.bytes_]:
     """Relative paths as `FilePart` holds them."""
     return np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
-
-
-def listing_of(names: Sequence[NDArray[np.bytes_]], sizes: Sequence[NDArray[np.int64]]) -> str:
-    """The SHA-256 of paths and sizes, whatever the order in which a file system lists them."""
-    digest = hashlib.sha256()
-    every_name, every_size = np.concatenate(names), np.concatenate(sizes)
-    for position in np.argsort(every_name, kind="stable"):
-        digest.update(b"%s\0%d\n" % (every_name[position], every_size[position]))
-    return "sha256:" + digest.hexdigest()

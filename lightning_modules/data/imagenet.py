@@ -22,20 +22,17 @@ from lightning_modules.data.checksums import (
     IMAGE_SUFFIXES,
     folders_in,
     images_in,
-    names_checksum,
 )
-from lightning_modules.data.files import FilePart, ImageFilesDataModule, as_names, listing_of
+from lightning_modules.data.files import FilePart, ImageFilesDataModule, as_names
 from lightning_modules.data.images import require_equally_many_of_each_class, split_per_class
 
 BLACKLIST = "blacklist"
-IMAGES = "images"
 
 
 class Folders(NamedTuple):
-    """Images in one folder per class: paths (N,), sizes in bytes (N,), labels (N,), the classes' names."""
+    """Images in one folder per class: paths (N,), labels (N,), the classes' names."""
 
     names: NDArray[np.bytes_]
-    sizes: NDArray[np.int64]
     labels: NDArray[np.int64]
     classes: list[str]
 
@@ -53,7 +50,6 @@ class ImageNet(ImageFilesDataModule):
     """
 
     file_keys: ClassVar = (BLACKLIST,)
-    listing_keys: ClassVar = (IMAGES,)
 
     def __init__(self, *, validation_images: int, **settings: Any) -> None:
         super().__init__(**settings)
@@ -61,7 +57,7 @@ class ImageNet(ImageFilesDataModule):
         require_equally_many_of_each_class(validation_images, self.num_classes)
         self.validation_images = validation_images
 
-    def read(self) -> tuple[dict[str, FilePart], str]:
+    def read(self) -> dict[str, FilePart]:
         train, test = (self._list(part) for part in CLASS_FOLDERS)
         if train.classes != test.classes:
             other = sorted(set(train.classes) ^ set(test.classes))[0]
@@ -73,17 +69,10 @@ class ImageNet(ImageFilesDataModule):
         if not len(evaluated):
             raise ValueError(f"dataset.files.blacklist={self.files[BLACKLIST]}: leaves no image of val")
         chosen = {"train": (train, kept), "validation": (train, held_out), "test": (test, evaluated)}
-        images = names_checksum(os.fsdecode(name) for part in (train, test) for name in part.names.tolist())
-        if (expected := self.checksums[IMAGES]) not in (None, images):
-            raise ValueError(
-                f"dataset.checksums.{IMAGES}={expected}: the names of the images in {self.root} have "
-                f"{images}; it is another folder, or they changed while the run was prepared: start it anew"
-            )
-        parts = {
+        return {
             name: FilePart(folders.names[positions], torch.from_numpy(folders.labels[positions]))
             for name, (folders, positions) in chosen.items()
         }
-        return parts, listing_of([train.names], [train.sizes])
 
     def _list(self, part: str) -> Folders:
         folder = self.root / part
@@ -94,15 +83,14 @@ class ImageNet(ImageFilesDataModule):
                 f"{self.key}: {folder}: {state}, must be {self.num_classes} (dataset.num_classes); put the "
                 "images of ILSVRC 2012 there as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
             )
-        names, sizes, labels = [], [], []
+        names, labels = [], []
         for label, wnid in enumerate(classes):
             images = images_in(folder / wnid)
             if not images:
                 raise ValueError(f"{self.key}: {folder / wnid}: no images ({', '.join(IMAGE_SUFFIXES)})")
             names += [f"{part}/{wnid}/{image.name}" for image in images]
-            sizes += [image.stat().st_size for image in images]
             labels += [label] * len(images)
-        return Folders(as_names(names), np.array(sizes), np.array(labels), classes)
+        return Folders(as_names(names), np.array(labels), classes)
 
     def _blacklisted(self, test: Folders) -> list[int]:
         """Positions of the images of `val` that are not evaluated."""

@@ -32,7 +32,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from lightning_modules.data.checksums import address, expanded, is_address, shards_checksum
+from lightning_modules.data.checksums import SHARDS, address, expanded, is_address, shards_checksum
 from lightning_modules.data.decoding import Crops, UndecodableImage, decode_rgb
 from lightning_modules.data.files import UndecodableImages, checked_crops, require_few_undecodable
 from lightning_modules.data.images import (
@@ -48,8 +48,6 @@ from lightning_modules.validation import require_integer, require_number, requir
 PARTS = ("train", "validation", "test")
 IMAGES = ("jpg", "jpeg", "png", "webp")
 LABEL = "cls"
-SHARDS = "shards"
-
 log = logging.getLogger(__name__)
 
 
@@ -457,8 +455,8 @@ class ImageNetShards(LightningDataModule):
         actual = shards_checksum(self.root, self.patterns)
         if self.checksum not in (None, actual):
             raise ValueError(
-                f"dataset.checksums.{SHARDS}={self.checksum}: names or sizes of the shards in {self.root} "
-                f"have {actual}; they are others, or changed while the run was prepared: start it anew"
+                f"dataset.checksums.{SHARDS}={self.checksum}: the shards in {self.root} have "
+                f"{actual}; they are others, or changed while the run was prepared: start it anew"
             )
         self.shards = {
             part: [address(self.root, name) for name in of_part] for part, of_part in names.items()

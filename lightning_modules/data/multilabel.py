@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.data.files import FilePart, ImageFilesDataModule, as_names, listing_of
+from lightning_modules.data.files import FilePart, ImageFilesDataModule, as_names
 from lightning_modules.data.images import frozen_permutation
+from lightning_modules.data.tables import read_table
 from lightning_modules.validation import require_boolean, require_integer, require_one_of
 
 PARTS = ("train", "validation", "test")
@@ -142,15 +143,18 @@ class MultiLabelImages(ImageFilesDataModule):
         self.ignore_other_labels = ignore_other_labels
         self.class_weights: Tensor | None = None
 
-    def read(self) -> tuple[dict[str, FilePart], str]:
+    @property
+    def tables(self) -> Mapping[str, Any]:
+        return {"files": self.files, "image_paths": self.image_paths, "image_column": self.image_column}
+
+    def read(self) -> dict[str, FilePart]:
         classes = self._read_classes()
         tables = {part: self._read(part, classes) for part in PARTS if self.files[part] is not None}
         for first, second in itertools.combinations(tables, 2):
             if len(shared := np.intersect1d(tables[first].names, tables[second].names)):
                 raise ValueError(f"{self._key(second)}: {os.fsdecode(shared[0])} is in {first} as well")
-        sizes = {part: self._sizes(part, table) for part, table in tables.items()}
-        kept = [part for part in tables if part != "test"]
-        listing = listing_of([tables[part].names for part in kept], [sizes[part] for part in kept])
+        for part, table in tables.items():
+            self._require_images(part, table)
         parts = {part: table.part(self.num_classes) for part, table in tables.items()}
         if "validation" not in parts:
             train = tables["train"]
@@ -168,7 +172,7 @@ class MultiLabelImages(ImageFilesDataModule):
             parts["validation"] = train.part(self.num_classes, held_out)
         for part in ("validation", "test"):
             self._require_ranked(part, parts[part])
-        return {part: parts[part] for part in PARTS}, listing
+        return {part: parts[part] for part in PARTS}
 
     def _require_ranked(self, part: str, images: FilePart) -> None:
         """Require an image that MAP can be measured on: one with a label of positive weight.
@@ -248,60 +252,33 @@ class MultiLabelImages(ImageFilesDataModule):
         names = as_names(self.image_paths[part].replace("{}", entry) for entry in entries)
         return Table(names, starts, pairs % self.num_classes)
 
-    def _sizes(self, part: str, table: Table) -> NDArray[np.int64]:
-        """Sizes of the images in bytes; a folder is listed once, as asking for each file takes long.
+    def _require_images(self, part: str, table: Table) -> None:
+        """Require that every image exists; a folder is listed once, as asking for each file takes long.
 
         Raises:
             ValueError: an image does not exist.
         """
-        by_folder: dict[str, list[int]] = defaultdict(list)
-        paths = [os.path.split(os.fsdecode(name)) for name in table.names]
-        for position, (folder, _) in enumerate(paths):
-            by_folder[folder].append(position)
-        sizes = np.full(len(table), -1)
-        for folder, positions in by_folder.items():
-            found = _sizes_in(self.root / folder, {paths[position][1] for position in positions})
-            sizes[positions] = [found.get(paths[position][1], -1) for position in positions]
-        if missing := [os.fsdecode(name) for name in table.names[sizes < 0]]:
+        by_folder: dict[str, list[str]] = defaultdict(list)
+        for name in map(os.fsdecode, table.names):
+            by_folder[os.path.dirname(name)].append(name)
+        missing = []
+        for folder, names in by_folder.items():
+            there = _files_in(self.root / folder)
+            missing += [name for name in names if os.path.basename(name) not in there]
+        if missing:
             raise ValueError(
                 f"{self._key(part)}: {self.root} has not {_some(missing, 'images that it lists')} "
                 f"(dataset.root, dataset.image_paths.{part})"
             )
-        return sizes
 
 
-def _sizes_in(folder: Path, wanted: set[str]) -> dict[str, int]:
+def _files_in(folder: Path) -> set[str]:
     if not folder.is_dir():
-        return {}
+        return set()
     with os.scandir(folder) as entries:
-        return {e.name: e.stat().st_size for e in entries if e.name in wanted and e.is_file()}
+        return {entry.name for entry in entries if entry.is_file()}
 
 
 def _some(items: list[str], of_what: str) -> str:
     """The first and how many there are beside it, e.g. "a.jpg and 2 more images"."""
     return items[0] if len(items) == 1 else f"{items[0]} and {len(items) - 1} more {of_what}"
-
-
-def read_table(key: str, path: Path, columns: list[str]) -> pd.DataFrame:
-    """Columns of a CSV or Parquet file; those of a CSV are text, as it stands there.
-
-    Args:
-        key: How an error begins.
-        path: Ends in .parquet, or is a CSV file with a header, maybe compressed.
-        columns: What to read.
-
-    Raises:
-        ValueError: the file is no table, lacks a column, or needs a library that is not installed.
-    """
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path, columns=columns).reset_index(drop=True)
-        header = pd.read_csv(path, nrows=0)
-        if missing := [column for column in columns if column not in header]:
-            raise ValueError(f"no column {missing[0]}; there are: {', '.join(map(str, header))}")
-        # Nothing stands for a missing value: a class may be called NA.
-        return pd.read_csv(path, usecols=columns, dtype=str, keep_default_na=False)
-    except ImportError:
-        raise ValueError(f"{key}: needs pyarrow: pip install 'xception-ablations[parquet]'") from None
-    except (OSError, ValueError, UnicodeError) as error:  # those of pandas and pyarrow are ValueErrors
-        raise ValueError(f"{key}: {path}: {' '.join(str(error).split())}") from None

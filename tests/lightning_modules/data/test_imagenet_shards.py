@@ -231,7 +231,7 @@ def test_shards_at_an_address_are_not_looked_for(make):
             "dataset.shards.test=train-3.tar: train-3.tar",
         ),
         ({"checksums": {"a": None}}, "dataset.checksums={'a': None}: must have shards"),
-        ({"checksums": {"shards": "sha256:0"}}, "dataset.checksums.shards=sha256:0: names or sizes"),
+        ({"checksums": {"shards": "sha256:0"}}, "dataset.checksums.shards=sha256:0: the shards"),
         ({"processes_change_order": False}, "dataset.processes_change_order=False: must be one of True"),
         ({"train_images": 15}, "dataset.train_images=15: the training shards hold more images"),
         ({"train_images": 24}, "dataset.train_images=24: the training shards hold fewer images"),

@@ -2,12 +2,12 @@
 
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
+from lightning_modules.data.checksums import images_checksum
 from lightning_modules.data.multilabel import MultiLabelImages
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
@@ -77,7 +77,7 @@ def make(folder):
 
     def make(files=None, **changes):
         files = SETTINGS["files"] | (files or {})
-        settings = SETTINGS | {"root": folder, "checksums": dict.fromkeys(files)} | changes
+        settings = SETTINGS | {"root": folder, "checksums": dict.fromkeys([*files, "images"])} | changes
         data = MultiLabelImages(**(settings | {"files": files}))
         data.prepare_data()
         return data
@@ -212,12 +212,13 @@ def test_the_replacement_of_an_undecodable_image_brings_its_labels(make, folder)
     assert sorted(labels.tolist()) == sorted(shown)
 
 
-def test_the_listing_is_that_of_paths_and_sizes(make, folder):
-    listing = make().listing
-    assert make(split_seed=1).listing == listing
-    noise = np.random.default_rng(0).integers(256, size=(20, 20, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "a/0.png")
-    assert make().listing != listing
+def test_other_images_than_those_that_name_the_run_are_refused(make, folder):
+    tables = dict.fromkeys(SETTINGS["files"])
+    images = images_checksum(folder, make().tables)
+    make(checksums=tables | {"images": images})
+    Image.new("RGB", (20, 20)).save(folder / "a/0.png")
+    with pytest.raises(ValueError, match=r"^dataset.checksums.images=.*they are others, or changed"):
+        make(checksums=tables | {"images": images})
 
 
 BAD_TABLES = {
@@ -329,4 +330,4 @@ def test_weights_that_add_to_no_number_are_refused(make, folder):
 def test_a_changed_table_is_refused(make):
     files = SETTINGS["files"]
     with pytest.raises(ValueError, match=r"^dataset\.checksums\.test=sha256:0: .*changed or another file"):
-        make(checksums=dict.fromkeys(files) | {"test": "sha256:0"})
+        make(checksums=dict.fromkeys([*files, "images"]) | {"test": "sha256:0"})
