@@ -51,7 +51,6 @@ def test_a_product_of_choices() -> None:
             [[f"+recipe.optimizer.nesterov={n}"] for n in (True, False)],
         ),
         ([], [[]]),
-        (["seed=1,+1"], [["seed=1"]]),  # each run once
     ],
 )
 def test_every_combination_is_planned_once(arguments: list[str], overrides: list[list[str]]) -> None:
