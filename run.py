@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ablations.errors import RunsFailed, UserError
+from ablations.errors import RunsFailed, UserError, first_cause
 from ablations.runs import environment
 from ablations.runs.configuration import CONFIG_DIR, RunConfiguration, as_json
 from ablations.runs.records import (
@@ -108,7 +108,7 @@ def train_beside(configuration: RunConfiguration, directory: RunDirectory) -> No
         raise SystemExit(command_line.EXIT_INTERRUPTED) from None
     if record["status"] == FAILED:
         rank = environment.process_rank(configuration.devices)
-        raise RunsFailed(f"process {rank} failed: {record['error'].strip().splitlines()[-1]}")
+        raise RunsFailed(f"process {rank} failed: {first_cause(record['error'])}")
 
 
 def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bool = True) -> dict[str, Any]:

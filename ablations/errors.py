@@ -41,6 +41,12 @@ def explained(what: str, build: Callable[[], Built]) -> Built:
         raise ValueError(text if re.match(r"[\w.]+=", text) else f"{what}: {text}") from error
 
 
+def first_cause(traceback: str) -> str:
+    """The last line of a traceback's first exception: others arose while that one was handled."""
+    first, *_ = traceback.split("\nDuring handling of the above exception, another exception occurred:\n")
+    return first.strip().splitlines()[-1]
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """What to say of a word that nobody knows: "; did you mean residual?", or "" where none is near."""
     near = get_close_matches(word, list(known), n=1)

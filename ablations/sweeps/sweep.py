@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from hydra.plugins.launcher import Launcher
 
-from ablations.errors import RunsFailed
+from ablations.errors import RunsFailed, first_cause
 from ablations.runs.configuration import quoted
 from ablations.runs.records import COMPLETED, DONE, FAILED, RUNNING, UnreadableRecord
 from ablations.studies.planned_run import PlannedRun
@@ -166,7 +166,7 @@ def _failure(run: PlannedRun) -> tuple[str, str] | None:
         return None
     if record is None or record["status"] != FAILED:
         return None
-    return record["finished"], record["error"].strip().splitlines()[-1]
+    return record["finished"], first_cause(record["error"])
 
 
 def _records_folder(runs: Sequence[PlannedRun]) -> str:

@@ -21,7 +21,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from ablations.errors import RunsFailed, UserError, VerdictsDiffer, did_you_mean
+from ablations.errors import RunsFailed, UserError, VerdictsDiffer, did_you_mean, first_cause
 from ablations.runs.configuration import CONFIG_DIR, CONFIG_NAME, group_names, quote_option_names
 from ablations.runs.records import (
     COMPLETED,
@@ -172,8 +172,7 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None) -> Non
             who = "another process"
         raise RunsFailed(f"run {directory.run_id} is being trained by {who}; nothing was done")
     if record["status"] == FAILED:
-        last_line = record["error"].strip().splitlines()[-1]
-        raise RunsFailed(f"failed: {last_line}; record: {directory.record_path}")
+        raise RunsFailed(f"failed: {first_cause(record['error'])}; record: {directory.record_path}")
     print(f"{outcome(record)}\nrecord: {directory.record_path}")
 
 
@@ -185,7 +184,7 @@ def outcome(record: Mapping[str, Any]) -> str:
         return f"completed: validation {validation}, test {test}"
     if record["status"] == DIVERGED:
         return f"diverged: the loss was not finite after step {record['diverged_at_step']}"
-    return f"failed: {record['error'].strip().splitlines()[-1]}"
+    return f"failed: {first_cause(record['error'])}"
 
 
 def print_table(table: "RenderableType") -> None:

@@ -22,6 +22,7 @@ import tempfile
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -573,6 +574,8 @@ def make_loader(
         batch_size=None,
         sampler=selections,
         num_workers=num_workers,
+        # Python's default here. In a worker of joblib the start method is joblib's own, in which none starts.
+        multiprocessing_context=get_all_start_methods()[0] if num_workers else None,
         persistent_workers=num_workers > 0 and selections is not None,
         pin_memory=num_workers > 0 and torch.cuda.is_available(),
         generator=torch.Generator(),

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -257,6 +258,21 @@ def test_report_of_every_outcome(
     with pytest.raises(RunsFailed) as raised:
         report_run(directory, record)
     assert str(raised.value) == f"failed: OSError: disk full; record: {directory.record_path}"
+
+
+def test_a_failure_is_named_by_its_first_cause(configuration: RunConfiguration, write_run) -> None:
+    try:
+        try:
+            raise OSError("no worker\nstarts")
+        except OSError as cause:
+            try:
+                raise ValueError("a batch cannot be read") from cause
+            finally:
+                raise RuntimeError("during teardown")
+    except RuntimeError:
+        error = traceback.format_exc()
+    record = write_run(configuration, "failed", error=error).read()
+    assert outcome(record) == "failed: ValueError: a batch cannot be read"
 
 
 def test_outcome_shows_the_main_metric_of_the_run(configuration: RunConfiguration, write_run) -> None:
