@@ -4,6 +4,7 @@ Loss and metrics are the task's, which comes with the data (tasks.py). The paper
 4.3; what stands in a recipe arrives here as arguments.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lightning_modules.initialization import initialize
-from lightning_modules.processes import agree_on_buffers, mean_over_processes
+from lightning_modules.processes import agree_on_buffers, mean_over_processes, several
 from lightning_modules.seeding import derive_seed
 from lightning_modules.tasks import Task
 
@@ -71,7 +72,11 @@ class Classifier(LightningModule):
         self._optimizer = optimizer
         self._scheduler = scheduler
         self.task = task
-        self.train_loss = MeanMetric()
+        # Weighted by images, over all processes; not a number where one loss is none. (With "disable"
+        # torchmetrics ignores the weights.)
+        self.losses = {part: MeanMetric(nan_strategy=math.nan) for part in task.metrics}
+        for part, loss in self.losses.items():
+            self.add_module(f"{part}_loss", loss)  # so that it moves with the network
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)  # Lightning declares it nowhere
@@ -97,25 +102,27 @@ class Classifier(LightningModule):
         global_loss = mean_over_processes(loss.detach())
         if not torch.isfinite(global_loss):
             raise TrainingDiverged(self.global_step, global_loss.item())
-        self.train_loss.update(loss.detach(), weight=len(labels))
+        self.losses["train"].update(loss.detach(), weight=len(labels))
         for metric in self.task.metrics["train"].values():
             metric.update(logits, labels)
         self._learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         # Straight to the logger: Lightning's own bookkeeping of values per step costs more than the
         # bookkeeping of an epoch does, and every step pays for it.
-        if self.logger is not None and self.global_step % self._log_every_n_steps == 0:
+        if self.global_step % self._log_every_n_steps == 0 and (self.logger is not None or several()):
             values = {"train/loss": global_loss.item()}
             for name, value in self.task.of_batch(logits, labels).items():
-                values[f"train/{name}"] = value.item()
+                values[f"train/{name}"] = mean_over_processes(value).item()
             values["learning_rate"] = self._learning_rate
-            self.logger.log_metrics(values, step=self.global_step)
+            if self.logger is not None:  # the first process's alone
+                self.logger.log_metrics(values, step=self.global_step)
         return loss
 
     def on_train_epoch_end(self) -> None:
-        metrics = {"loss": self.train_loss, **self.task.metrics["train"]}
+        metrics = {"loss": self.losses["train"], **self.task.metrics["train"]}
         values = {f"train_{name}": metric.compute() for name, metric in metrics.items()}
         values["learning_rate"] = self._learning_rate
-        self.log_dict(values, sync_dist=True)  # equal in all processes already; without it Lightning warns
+        # Equal in all processes already, so the largest is the value; without `sync_dist` Lightning warns.
+        self.log_dict(values, sync_dist=True, reduce_fx="max")
         for metric in metrics.values():
             metric.reset()
 
@@ -148,7 +155,8 @@ class Classifier(LightningModule):
         loss = self.task.loss(logits, labels)
         self._without_images.zero_()
         self._not_finite = torch.where(loss.isfinite(), self._not_finite, loss)
-        self.log(f"{part}_loss", loss, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        self.losses[part].update(loss, weight=len(labels))
+        self.log(f"{part}_loss", self.losses[part], on_epoch=True)
         for name, metric in self.task.metrics[part].items():
             metric.update(logits, labels)
             self.log(f"{part}_{name}", metric, on_epoch=True)

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers.logger import DummyLogger
 from torch import multiprocessing, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -18,7 +19,7 @@ from lightning_modules.data.images import EpochSampler, sequential_selections
 from lightning_modules.processes import agree_on_buffers, mean_over_processes, start_processes
 
 BATCH_SIZE = 12
-"""Of all processes: a multiple of 1, 2, 3. Two steps an epoch, 6 of 30 images are dropped."""
+"""Of all processes: a multiple of 1, 2, 3, 4. Two steps an epoch, 6 of 30 images are dropped."""
 
 
 def test_together_processes_have_the_batches_of_one():
@@ -64,6 +65,17 @@ class Seen(Callback):
         self.kept["test"].append(batch)
 
 
+class Logged(DummyLogger):
+    """Keeps what each step logs."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def log_metrics(self, metrics, step=None):
+        self.kept += [metrics] if "train/loss" in metrics else []
+
+
 @pytest.fixture
 def fit(tmp_path, make_classifier, tiny_data):
     """Fits and tests in processes that are forks of this one; returns what each kept."""
@@ -78,11 +90,11 @@ def fit(tmp_path, make_classifier, tiny_data):
         if processes > 1:
             place |= {"devices": processes, "num_nodes": 1, "strategy": "ddp", "sync_batchnorm": False}
         recipe = {"epochs": epochs, "precision": "32-true", "averaging": averaging}
-        seen, recorder = Seen(), Recorder(directory)
+        seen, recorder, logger = Seen(), Recorder(directory), Logged()
         trainer = make_trainer(
             {"trainer": place, "recipe": recipe, "train": True},
             callbacks=[recorder, seen],
-            logger=None,
+            logger=None if process else logger,  # as in a run
             folder=tmp_path,
         )
         start_processes(trainer)
@@ -95,7 +107,7 @@ def fit(tmp_path, make_classifier, tiny_data):
             outcome["test"] = trainer.test(module, data, verbose=False)[0]
         except TrainingDiverged as divergence:
             outcome["diverged"] = divergence.step
-        outcome |= {"seen": seen.kept, "rows": recorder.rows, "steps": recorder.steps}
+        outcome |= {"seen": seen.kept, "logged": logger.kept, "rows": recorder.rows, "steps": recorder.steps}
         outcome["planned"] = trainer.estimated_stepping_batches if not outcome["diverged"] else None
         torch.save(outcome, tmp_path / f"{name}-{process}.pt")
 
@@ -141,11 +153,16 @@ def without_time(rows):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "averaging", [None, {"_target_": "lightning_modules.averaging.PolyakAveraging", "decay": 0.5}]
+    ("processes", "averaging"),
+    [
+        (3, None),
+        (3, {"_target_": "lightning_modules.averaging.PolyakAveraging", "decay": 0.5}),
+        (4, None),  # which the 18 test images are not a multiple of
+    ],
 )
-def test_processes_give_the_metrics_of_one(fit, averaging):
+def test_processes_give_the_metrics_of_one(fit, processes, averaging):
     (one,) = fit(1, "one", averaging=averaging, changes=group_norm)
-    several = fit(3, "several", averaging=averaging, changes=group_norm)
+    several = fit(processes, "several", averaging=averaging, changes=group_norm)
     for step, (images, labels) in enumerate(one["seen"]["training"]):
         shares = [process["seen"]["training"][step] for process in several]
         assert torch.equal(torch.cat([share[0] for share in shares]), images)
@@ -155,7 +172,10 @@ def test_processes_give_the_metrics_of_one(fit, averaging):
         assert without_time(process["rows"]) == expected
         assert process["test"] == pytest.approx(one["test"], rel=1e-4)
         assert process["steps"] == process["planned"] == one["steps"] == one["planned"] == 4
-    # 12 and 18 images over 3 processes in batches of at most 4; two epochs are validated.
+    # Of all processes' images, not of the first one's.
+    assert several[0]["logged"] == [pytest.approx(step, rel=1e-4) for step in one["logged"]]
+    assert len(one["logged"]) == 4
+    # 12 and 18 images in batches of at most 4; two epochs are validated.
     for part, images in (("validation", 2 * 12), ("test", 18)):
         assert sum(len(labels) for process in several for _, labels in process["seen"][part]) == images
 
