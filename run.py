@@ -129,7 +129,7 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
     from ablations.sizes.network_cost import count_network
     from lightning_modules.assembly import make_diagnostics, make_trainer
     from lightning_modules.classifier import TrainingDiverged
-    from lightning_modules.processes import end_processes, start_processes
+    from lightning_modules.processes import end_at_sigterm, end_processes, start_processes
 
     environment.quieten()
     trainer = None
@@ -147,6 +147,8 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
             logger=logger,
             folder=directory.path,
         )
+        if configuration.processes > 1:
+            end_at_sigterm(trainer)
         start_processes(trainer)
         torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning sets them anew
         device = environment.device(trainer.strategy.root_device)

@@ -5,15 +5,20 @@ agree on (a loss that is not finite, BN's running averages) is agreed on here. W
 does anything.
 """
 
+import os
 import signal
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor, distributed, nn
 
 SIGTERM_EXIT = 128 + signal.SIGTERM
+GRACE_S = 10.0
+"""Seconds that a process has at SIGTERM to close what it has open."""
 
 
 def several() -> bool:
@@ -33,22 +38,39 @@ def start_processes(trainer: Trainer) -> None:
 class EndAtSigterm(Callback):
     """Ends this process at SIGTERM with 143, as shells have it, without waiting for the others.
 
-    Lightning's own handler exchanges a message with the others, in the middle of whatever they exchange just
-    then, so that they may wait for each other for ever.
-
-    Python calls a handler between two of its own instructions only. A process that waits for the others in
-    an exchange ends when that returns or fails, so where one of them is stuck only SIGKILL ends it.
+    Lightning's own handler, which it puts before ours when it begins, exchanges a message with the others, in
+    the middle of whatever they exchange just then, so that they may wait for each other for ever.
     """
 
-    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        signal.signal(signal.SIGTERM, self._end)  # Lightning puts back what was there before it began
+    def _take(self, *_: Any) -> None:
+        signal.signal(signal.SIGTERM, _end)  # Lightning puts back what was there before it began
 
-    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
-        signal.signal(signal.SIGTERM, self._end)
+    on_train_start = on_validation_start = on_test_start = _take
 
-    @staticmethod
-    def _end(*_: Any) -> None:
-        raise SystemExit(SIGTERM_EXIT)
+
+def end_at_sigterm(trainer: Trainer) -> None:
+    """End this process and those that it started at SIGTERM, from now on; call it before `start_processes`.
+
+    Python calls a handler between two of its own instructions only, which a process that waits for the others
+    may never come to. So a thread hears of the signal as well, and ends what has not ended after `GRACE_S`.
+    """
+    hear, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.signal(signal.SIGTERM, _end)
+    signal.set_wakeup_fd(tell)
+
+    def watch() -> None:
+        while signal.SIGTERM not in os.read(hear, 1):
+            pass
+        time.sleep(GRACE_S)
+        end_processes(trainer)
+        os._exit(SIGTERM_EXIT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _end(*_: Any) -> None:
+    raise SystemExit(SIGTERM_EXIT)
 
 
 def end_processes(trainer: Trainer) -> None:

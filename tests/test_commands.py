@@ -5,6 +5,7 @@ as they stand. The tests of this file run in order: later commands find what ear
 """
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -307,14 +308,20 @@ def test_two_processes_train_one_run_also_in_a_sweep(checkout, tmp_path):
 
 
 @pytest.mark.usefixtures("heard_interrupts")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_all_processes_of_a_run_and_it_can_go_on(checkout, tmp_path, number, code):
+@pytest.mark.parametrize(
+    ("number", "code", "stuck"),
+    [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, False), (signal.SIGTERM, 143, True)],
+)
+def test_a_signal_ends_all_processes_of_a_run_and_it_can_go_on(checkout, tmp_path, number, code, stuck):
     line = [sys.executable, "run.py", *PROCESSES.split(), "recipe.epochs=40", f"results_dir={tmp_path}"]
     process = subprocess.Popen(
         line, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     while process.poll() is None and not list(tmp_path.glob("runs/*/metrics.csv")):
         wait_at_most(process, 0.05)
+    if stuck:  # the first process waits for the other, which never answers
+        (other,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(other), signal.SIGSTOP)
     process.send_signal(number)
     # The pipes stay open as long as one of the processes lives.
     _, errors = process.communicate(timeout=60)
