@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor, distributed, nn
 
@@ -42,7 +42,7 @@ class EndAtSigterm(Callback):
     the middle of whatever they exchange just then, so that they may wait for each other for ever.
     """
 
-    def _take(self, *_: Any) -> None:
+    def _take(self, trainer: Trainer, pl_module: LightningModule) -> None:
         signal.signal(signal.SIGTERM, _end)  # Lightning puts back what was there before it began
 
     on_train_start = on_validation_start = on_test_start = _take

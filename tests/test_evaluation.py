@@ -106,6 +106,15 @@ def test_how_an_evaluation_stands_among_planned_runs(evaluated: RunConfiguration
     assert len(entry.history) == 0
 
 
+def test_what_only_training_needs_does_not_stop_an_evaluation(
+    configure, trained: RunDirectory, evaluated: RunConfiguration
+) -> None:
+    settings = ("intermediate_activation=relu", "train=false", f"weights='{trained.checkpoint_path}'")
+    larger = configure(*settings, "recipe.batch_size=5000")  # than the training part
+    assert carried_out(larger).read()["metrics"] == directory_of(evaluated).read()["metrics"]
+    check_run(configure(*settings, "trainer=ddp", "trainer.accelerator=cpu", "recipe.batch_size=63"))
+
+
 def test_weights_are_evaluated_as_they_are_whatever_the_recipe_averages(
     configure, trained: RunDirectory
 ) -> None:

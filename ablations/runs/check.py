@@ -175,7 +175,7 @@ def _check_values(run: RunConfiguration) -> None:
         raise ValueError(f"weights_sha256={config['weights_sha256']}: of what? weights=FILE is missing")
     require_integer("recipe.epochs", recipe["epochs"], 1)
     require_integer("recipe.batch_size", recipe["batch_size"], 1)
-    if recipe["batch_size"] % run.processes:
+    if config["train"] and recipe["batch_size"] % run.processes:
         raise ValueError(
             f"recipe.batch_size={recipe['batch_size']}: must be a multiple of {run.processes}, the number of "
             "processes (trainer.devices times trainer.num_nodes)"
@@ -230,8 +230,22 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
             f"dataset={run.choices.get('dataset')}: measures {', '.join(measured)} and not "
             f"{', '.join(unmeasured)}, which the study compares"
         )
-    explained("dataset", lambda: make_data(config).prepare_data())
+    explained("dataset", lambda: _check_data(make_data(config), train=config["train"]))
     explained("model", lambda: count_network(config))
+
+
+def _check_data(data: Any, *, train: bool) -> None:
+    """Prepare a data module; tell what lies in its folders and is not read."""
+    data.prepare_data()
+    if train:
+        with warnings.catch_warnings(action="ignore"):  # the run itself warns
+            data.train_dataloader()  # refuses a batch that is larger than the training part
+    if unread := getattr(data, "unread", None):
+        some = ", ".join(unread[:3]) + (", ..." if len(unread) > 3 else "")
+        warnings.warn(
+            f"{data.key}: {len(unread)} entries are no images in a class's folder and not read ({some})",
+            stacklevel=2,
+        )
 
 
 def _check_trainer(run: RunConfiguration) -> None:

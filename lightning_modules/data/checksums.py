@@ -39,7 +39,8 @@ IMAGES = "images"
 SHARDS = "shards"
 """Keys of `dataset.checksums` that stand for many files."""
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+"""Of the images that are read, in capitals or not; torchvision's ImageFolder reads the same."""
 
 CLASS_FOLDERS = ("train", "val")
 """Below the root; each has a folder per class."""
@@ -124,13 +125,12 @@ def images_checksum(root: str | os.PathLike[str], dataset: Mapping[str, Any]) ->
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the class folders in a folder, sorted.
+    """The names of the class folders in a folder, sorted; hidden ones are none.
 
     Raises:
         OSError: it cannot be listed.
     """
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    return [entry.name for entry in visible(folder) if entry.is_dir()]
 
 
 def images_in(folder: Path) -> list[os.DirEntry[str]]:
@@ -139,9 +139,27 @@ def images_in(folder: Path) -> list[os.DirEntry[str]]:
     Raises:
         OSError: it cannot be listed.
     """
+    return [entry for entry in visible(folder) if is_image(entry)]
+
+
+def is_image(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file that is read as an image."""
+    return entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file()
+
+
+def visible(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, sorted by name, without hidden entries such as macOS's ._img.jpg.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
     with os.scandir(folder) as entries:
-        images = [e for e in entries if e.name.lower().endswith(IMAGE_SUFFIXES) and e.is_file()]
-    return sorted(images, key=lambda entry: entry.name)
+        return sorted((e for e in entries if not is_hidden(e.name)), key=lambda entry: entry.name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, by its name."""
+    return name.startswith(".")
 
 
 def shards_checksum(root: str, patterns: Mapping[str, str]) -> str:

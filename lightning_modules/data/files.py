@@ -272,12 +272,6 @@ class ImageFilesDataModule(LightningDataModule):
                 self._verify(key, name)
         parts = self.read()
         self._verify_images()
-        training_images = len(parts["train"].names)
-        if self.batch_size > training_images:
-            raise ValueError(
-                f"recipe.batch_size={self.batch_size}: must be from 1 to {training_images}, the number of "
-                "training images"
-            )
         self.parts = {
             name: ImageFiles(self.root, part, self.crops, self.max_undecodable_share)
             for name, part in parts.items()
@@ -317,7 +311,11 @@ class ImageFilesDataModule(LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch."""
+        """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch.
+
+        Raises:
+            ValueError: a batch is larger than the part.
+        """
         part = self.parts["train"]
         return train_loader(self, part, self.batch_size, self.seed, num_workers=self.num_workers)
 

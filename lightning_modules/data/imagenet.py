@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from lightning_modules.data.checksums import (
     CLASS_FOLDERS,
     IMAGE_SUFFIXES,
-    folders_in,
-    images_in,
+    is_image,
+    visible,
 )
 from lightning_modules.data.files import FilePart, ImageFilesDataModule, as_names
 from lightning_modules.data.images import require_equally_many_of_each_class, split_per_class
@@ -45,6 +45,10 @@ class ImageNet(ImageFilesDataModule):
         **settings: As `ImageFilesDataModule` has them; `files` may name a blacklist of `val`: one image a
             line, its number (ILSVRC2012_val_000NNNNN.JPEG, from 1) or its file's name.
 
+    Attributes:
+        unread: After `setup`, what else lies in the folders, relative to the root: other files, folders in
+            a class's folder, links that lead nowhere. Hidden entries do not count.
+
     Raises:
         ValueError: An argument has the wrong type or is out of range.
     """
@@ -56,6 +60,7 @@ class ImageNet(ImageFilesDataModule):
         # Before a million files are listed.
         require_equally_many_of_each_class(validation_images, self.num_classes)
         self.validation_images = validation_images
+        self.unread: list[str] = []
 
     def read(self) -> dict[str, FilePart]:
         train, test = (self._list(part) for part in CLASS_FOLDERS)
@@ -76,18 +81,22 @@ class ImageNet(ImageFilesDataModule):
 
     def _list(self, part: str) -> Folders:
         folder = self.root / part
-        classes = folders_in(folder) if folder.is_dir() else []
+        entries = visible(folder) if folder.is_dir() else []
+        classes = [entry.name for entry in entries if entry.is_dir()]
         if len(classes) != self.num_classes:
             state = f"{len(classes)} class folders" if folder.is_dir() else "no such folder"
             raise ValueError(
                 f"{self.key}: {folder}: {state}, must be {self.num_classes} (dataset.num_classes); put the "
                 "images of ILSVRC 2012 there as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
             )
+        self.unread += [f"{part}/{entry.name}" for entry in entries if not entry.is_dir()]
         names, labels = [], []
         for label, wnid in enumerate(classes):
-            images = images_in(folder / wnid)
+            entries = visible(folder / wnid)
+            images = [entry for entry in entries if is_image(entry)]
             if not images:
                 raise ValueError(f"{self.key}: {folder / wnid}: no images ({', '.join(IMAGE_SUFFIXES)})")
+            self.unread += [f"{part}/{wnid}/{entry.name}" for entry in entries if not is_image(entry)]
             names += [f"{part}/{wnid}/{image.name}" for image in images]
             labels += [label] * len(images)
         return Folders(as_names(names), np.array(labels), classes)

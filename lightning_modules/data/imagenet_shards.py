@@ -1,8 +1,9 @@
 """ImageNet, or images of one label each, streamed from tar files ("shards") as WebDataset has them.
 
 For clusters where a million small files are slow. A shard holds, one after the other, an image
-(KEY.jpg, .jpeg, .png or .webp) and its class's index as text (KEY.cls). Validation and test have shards of
-their own: who writes the shards holds them out of ILSVRC's `train` (section "Protocol" of `imagenet`).
+(KEY.jpg or another of `IMAGE_SUFFIXES`) and its class's index as text (KEY.cls). Validation and test have
+shards of their own: who writes the shards holds them out of ILSVRC's `train` (section "Protocol" of
+`imagenet`).
 
 Every training image is shown once per epoch, but for the rest that fills no batch. Shards are dealt out to
 processes (of distributed training) and, within one, to `streams` workers; each mixes its shards in an order
@@ -32,13 +33,22 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from lightning_modules.data.checksums import SHARDS, address, expanded, is_address, shards_checksum
+from lightning_modules.data.checksums import (
+    IMAGE_SUFFIXES,
+    SHARDS,
+    address,
+    expanded,
+    is_address,
+    is_hidden,
+    shards_checksum,
+)
 from lightning_modules.data.decoding import Crops, UndecodableImage, decode_rgb
 from lightning_modules.data.files import UndecodableImages, checked_crops, require_few_undecodable
 from lightning_modules.data.images import (
     UNIFORMS_PER_IMAGE,
     Batch,
     make_loader,
+    require_a_batch,
     require_draws_and_batches,
 )
 from lightning_modules.processes import process_of, require_for_each_process
@@ -46,7 +56,7 @@ from lightning_modules.seeding import derive_seed, generator
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
 PARTS = ("train", "validation", "test")
-IMAGES = ("jpg", "jpeg", "png", "webp")
+IMAGES = tuple(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
 LABEL = "cls"
 log = logging.getLogger(__name__)
 
@@ -94,7 +104,8 @@ class ShardStream(IterableDataset[Batch]):
         consumer, consumers = self._consumer()
         for shard in self.shards[consumer::consumers]:
             with gopen(shard) as stream:  # webdataset's own opener leaves closing to the garbage collector
-                yield from group_by_keys(tar_file_expander([{"url": shard, "stream": stream}]))
+                files = tar_file_expander([{"url": shard, "stream": stream}], select_files=_is_visible)
+                yield from group_by_keys(files)
 
     def squares(self) -> Iterator[tuple[Tensor, int]]:
         """The images as they are shown, uint8 (3, S, S), and their labels.
@@ -380,11 +391,6 @@ class ImageNetShards(LightningDataModule):
         require_integer("dataset.num_classes", num_classes, 1)
         require_draws_and_batches(0, seed, batch_size, eval_batch_size)
         require_integer("dataset.train_images", train_images, 1)
-        if batch_size > train_images:
-            raise ValueError(
-                f"recipe.batch_size={batch_size}: must be from 1 to {train_images}, the number of training "
-                "images"
-            )
         require_integer("dataset.shuffle_buffer", shuffle_buffer, 1)
         require_integer("dataset.streams", streams, 0)
         require_number("dataset.max_undecodable_share", max_undecodable_share, 0, below=1)
@@ -463,7 +469,12 @@ class ImageNetShards(LightningDataModule):
         }
 
     def train_dataloader(self) -> TrainingShards:
-        """Mixed, augmented batches. Outside Lightning: call `set_epoch` every epoch."""
+        """Mixed, augmented batches. Outside Lightning: call `set_epoch` every epoch.
+
+        Raises:
+            ValueError: a batch is larger than the part.
+        """
+        require_a_batch(self.batch_size, self.train_images)
         rank, processes = process_of(self)
         self._training = TrainingShards(
             self.shards["train"],
@@ -502,6 +513,10 @@ class ImageNetShards(LightningDataModule):
             processes=processes,
         )
         return make_loader(stream, None, num_workers=self.streams)
+
+
+def _is_visible(name: str) -> bool:
+    return not is_hidden(os.path.basename(name))
 
 
 def _name(sample: Mapping[str, Any]) -> str:

@@ -222,6 +222,18 @@ def require_draws_and_batches(
     require_integer("seed", seed, 0, MAX_SEED)
 
 
+def require_a_batch(batch_size: int, images: int) -> None:
+    """Require that the training images fill a batch. Who trains nothing needs none.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if batch_size > images:
+        raise ValueError(
+            f"recipe.batch_size={batch_size}: must be from 1 to {images}, the number of training images"
+        )
+
+
 def require_equally_many_of_each_class(validation_images: int, num_classes: int) -> None:
     """Require a number of images that can be held out of the training part.
 
@@ -412,11 +424,6 @@ class ImageDataModule(LightningDataModule):
 
     def _load(self) -> None:
         parts = self.make_parts(*self.decode(self._read_verified()))
-        if self.batch_size > len(parts["train"].images):
-            raise ValueError(
-                f"recipe.batch_size={self.batch_size}: must be from 1 to {len(parts['train'].images)}, the "
-                "number of training images"
-            )
         self.parts = {
             name: ImageBatches(part, horizontal_flip=self.horizontal_flip, crop_padding=self.crop_padding)
             for name, part in parts.items()
@@ -434,7 +441,11 @@ class ImageDataModule(LightningDataModule):
         return {"train": kept, "validation": held_out, "test": test}
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch."""
+        """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch.
+
+        Raises:
+            ValueError: a batch is larger than the part.
+        """
         return train_loader(self, self.parts["train"], self.batch_size, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -535,7 +546,11 @@ def train_loader(
         batch_size: Images of a batch, of all processes together.
         seed: The run's.
         num_workers: Processes that decode.
+
+    Raises:
+        ValueError: A batch is larger than the part.
     """
+    require_a_batch(batch_size, len(part))
     process, processes = process_of(data)
     sampler = EpochSampler(len(part), batch_size, seed, process=process, processes=processes)
     return make_loader(part, sampler, num_workers=num_workers)

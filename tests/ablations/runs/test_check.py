@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from ablations.errors import UserError
 from ablations.runs import check
@@ -333,3 +334,21 @@ def test_an_option_that_takes_keys_from_another_is_left_to_itself(
         check.check_keys(run)
     OmegaConf.save(OmegaConf.create({"defaults": ["long"], "epochs": 1}), file)
     check.check_keys(run)
+
+
+def test_what_is_not_read_of_class_folders_is_named_and_counted(configure, tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for wnid in ("a", "b"):
+            folder = tmp_path / part / wnid
+            folder.mkdir(parents=True)
+            for number in range(3):
+                Image.new("RGB", (8, 8)).save(folder / f"{number}.png")
+    data = ("dataset=imagenet", f"dataset.root='{tmp_path}'", "dataset.num_classes=2")
+    run = configure(*data, "dataset.validation_images=2", "recipe=embedded", "recipe.batch_size=4")
+    check_run(run)
+    (tmp_path / "train" / "a" / "._0.png").touch()
+    check_run(run)
+    (tmp_path / "train" / "a" / "0.heic").touch()
+    (tmp_path / "val" / "b" / "more").mkdir()
+    with pytest.warns(UserWarning, match=r"^dataset.root=.*: 2 .*\(train/a/0.heic, val/b/more\)$"):
+        check_run(run)

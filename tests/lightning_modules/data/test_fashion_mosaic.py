@@ -157,7 +157,6 @@ def test_shrinking_is_the_rounded_mean():
         ({"train_mosaics": 0}, "dataset.train_mosaics=0: must be"),
         ({"validation_mosaics": 0}, "dataset.validation_mosaics=0: must be"),
         ({"test_mosaics": 0.5}, "dataset.test_mosaics=0.5: must be"),
-        ({"train_mosaics": 63}, "recipe.batch_size=64: must be from 1 to 63, the number of training images"),
         ({"image_size": 30}, "dataset.image_size=30: must be 4 times a divisor of 28, the size of a garment"),
         ({"image_size": 24}, "dataset.image_size=24: must be 4 times a divisor of 28"),
         ({"image_size": 2}, "dataset.image_size=2: must be 4 times a divisor of 28"),

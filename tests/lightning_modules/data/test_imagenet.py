@@ -200,6 +200,43 @@ def test_other_images_than_those_that_name_the_run_are_refused(make, folder, par
         make(checksums=images)
 
 
+def test_what_is_no_image_in_its_class_folder_is_named_and_hidden_files_are_not_there(make, folder):
+    before = images_checksum(folder, {})
+    train, val = folder / "train" / CLASSES[0], folder / "val" / CLASSES[1]
+    for path in (train / "._x.JPEG", val / ".DS_Store", folder / "train" / "._.JPEG"):
+        path.write_bytes(b"Mac OS X")
+    (train / ".hidden").mkdir()
+    data = make()
+    assert data.unread == []
+    assert images_checksum(folder, {}) == before
+    (train / "more").mkdir()
+    (train / "lost.jpg").symlink_to(folder / "nowhere.jpg")
+    (train / "notes.txt").touch()
+    (val / "x.heic").touch()
+    (folder / "train" / "x.jpg").touch()
+    data = make()
+    of_class = [f"train/{CLASSES[0]}/{name}" for name in ("lost.jpg", "more", "notes.txt")]
+    assert data.unread == ["train/x.jpg", *of_class, f"val/{CLASSES[1]}/x.heic"]
+    assert images_checksum(folder, {}) == before
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "PNG", "webp", "bmp", "tif", "TIFF", "ppm"])
+def test_images_of_every_usual_format_are_read(make, folder, suffix):
+    size = len(make().parts["test"])
+    Image.new("RGB", (10, 10), "red").save(folder / "val" / CLASSES[0] / f"zz.{suffix}")
+    images, labels = zip(*make().test_dataloader(), strict=True)
+    assert len(torch.cat(labels)) == size + 1
+    assert torch.cat(labels)[2] == 0
+    assert torch.cat(images)[2].mean(dim=(1, 2)) == pytest.approx([1, -1, -1], abs=0.05)
+
+
+def test_weights_may_be_evaluated_with_fewer_training_images_than_a_batch(make):
+    data = make(batch_size=16)
+    assert len(labels_of(data.test_dataloader())) == 6
+    with pytest.raises(ValueError, match=r"^recipe.batch_size=16: must be from 1 to 15"):
+        data.train_dataloader()
+
+
 @pytest.mark.slow
 def test_lightning_sees_the_same_epochs_resumed_or_not(make, tmp_path):
     assert_epochs_are_the_same_resumed_or_not(make, tmp_path)
@@ -263,7 +300,6 @@ def test_a_folder_that_is_not_imagenet_is_told_in_one_line(make, folder, change,
         ),
         ({"validation_images": 7}, "dataset.validation_images=7: must be a multiple of 3"),
         ({"validation_images": 21}, "dataset.validation_images=21: must be below 21"),
-        ({"batch_size": 16}, "recipe.batch_size=16: must be from 1 to 15"),
         ({"channels": 1}, "dataset.channels=1: must be 3"),
         ({"image_size": 0}, "dataset.image_size=0: must be"),
         ({"min_crop_area": 0}, "dataset.min_crop_area=0: must be"),

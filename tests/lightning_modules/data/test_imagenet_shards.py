@@ -248,6 +248,14 @@ def test_bad_input_is_one_clear_line(make, changes, message):
     assert "\n" not in str(error.value)
 
 
+def test_hidden_files_are_not_there(make, folder):
+    before = labels_of(make().test_dataloader())
+    with tarfile.open(folder / "test-0.tar", "a") as tar:
+        for name in ("._0001.jpg", "folder/._0001.jpg", ".DS_Store"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+    assert labels_of(make().test_dataloader()) == before
+
+
 def test_a_sample_without_label_is_refused(make, folder):
     with tarfile.open(folder / "test-0.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("0001.jpg"), io.BytesIO(b""))
