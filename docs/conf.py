@@ -1,16 +1,19 @@
 """Sphinx: the documentation as a site, `make docs`.
 
-The reference is made from the code as the site is built: `config_reference.py` from the comments of conf/,
-`record_reference.py` from ablations/runs/records.py, the Python API from docstrings (`docstrings.py`). It
-lies in reference/generated, which git ignores.
+The reference is made as the site is built, from docstrings and from the files in conf/. It is written to
+reference/generated, which git ignores.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 import numpy.typing
+from sphinx.application import Sphinx
 
 HERE = Path(__file__).resolve().parent
+CONF = HERE.parent / "conf"
+sys.path.insert(0, str(HERE.parent))
 
 
 class ArrayLike:
@@ -18,21 +21,22 @@ class ArrayLike:
 
 
 numpy.typing.ArrayLike = ArrayLike  # type: ignore[misc, assignment]
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-import api_reference  # noqa: E402
-import config_reference  # noqa: E402
-import docstrings  # noqa: E402
-import record_reference  # noqa: E402
-from sphinx.application import Sphinx  # noqa: E402
 
 project = "Xception ablations"
 author = "the Xception ablations authors"
 copyright = f"2026, {author}"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["_build"]
+templates_path = ["_templates"]
 
-myst_enable_extensions = ["deflist"]
+default_role = "code"  # names in docstrings are in single backticks
+smartquotes = False
 myst_heading_anchors = 3
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Source"]
@@ -41,7 +45,6 @@ autodoc_inherit_docstrings = False  # of Lightning and torch, in their markup
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_default_options = {"members": True}
 add_module_names = False
 python_use_unqualified_type_names = True
 
@@ -60,15 +63,21 @@ html_css_files = ["site.css"]
 html_copy_source = False
 
 
-def generate(app: Sphinx) -> None:
-    """Write the pages that are made from the code."""
-    folder = HERE / "reference" / "generated"
-    config_reference.write_pages(HERE.parent / "conf", folder / "config")
-    record_reference.write_page(folder)
-    api_reference.write_pages(folder / "api")
+def write_configuration_pages(app: Sphinx) -> None:
+    """Write a page per folder of conf/ that shows each of its files."""
+    pages = HERE / "reference" / "generated" / "conf"
+    shutil.rmtree(pages, ignore_errors=True)
+    pages.mkdir(parents=True)
+    for file in sorted(CONF.rglob("*.yaml")):
+        folder, name = file.parent.relative_to(CONF), file.relative_to(CONF).with_suffix("")
+        page = pages / f"{'-'.join(folder.parts) or 'config'}.md"
+        with page.open("a", encoding="utf-8") as text:
+            if text.tell() == 0 and folder.parts:
+                text.write(f"# {folder}\n")
+            heading = f"## {file.stem}" if folder.parts else f"# {name}"
+            text.write(f"\n{heading}\n\n```{{literalinclude}} /../conf/{name}.yaml\n:language: yaml\n```\n")
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
-    app.connect("builder-inited", generate)
-    app.connect("autodoc-process-docstring", docstrings.process, priority=1)  # before napoleon
+    app.connect("builder-inited", write_configuration_pages, priority=1)

@@ -2,7 +2,7 @@
 
 The paper: "Polyak averaging was used at inference time" for all models (section 4.3), without the decay.
 Here, as in TensorFlow's published training code of Inception V3: an exponential moving average of weights
-and of BN's running statistics after every step, which forgets faster in the first steps:
+and of BN's running statistics after every step, which forgets faster in the first steps::
 
     average = d * average + (1 - d) * weights,  d = min(decay, (1 + steps) / (10 + steps))
 

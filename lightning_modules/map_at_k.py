@@ -19,7 +19,7 @@ class MeanAveragePrecisionAtK(Metric):
 
     The classes of an image are ranked by their score, equal scores by the class's number, the lower
     one first. With r = 1, 2, ..., min(k, C) the ranks, c(r) the class at rank r, y its label (0 or 1)
-    and w its weight:
+    and w its weight::
 
         precision(r) = (y_c(1) + ... + y_c(r)) / r
         AP = sum over r of w_c(r) y_c(r) precision(r)  /  sum of the k largest w_c y_c

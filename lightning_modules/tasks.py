@@ -1,6 +1,6 @@
 """What is learned and measured: one label an image, or several.
 
-A dataset names its task (conf/dataset/*.yaml). ImageNet has one label an image and is measured by
+A dataset names its task (files in conf/dataset). ImageNet has one label an image and is measured by
 top-1 and top-5 accuracy (table 1); JFT has several, and FastEval14k is measured by MAP@100 with class
 weights (table 2).
 """

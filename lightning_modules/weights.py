@@ -1,17 +1,19 @@
 """Weights of another origin for a network of ours, to evaluate it or to start its training from them.
 
-| of | file | BN epsilon | max pools | pixels |
-|---|---|---|---|---|
-| Xception, the author's Keras network | `.h5`, `.weights.h5`, `.keras` | 1e-3 | "same" | [-1, 1] |
-| Xception, timm's `legacy_xception` | safetensors, PyTorch | 1e-5 | symmetric | [-1, 1] |
-| Inception V3, torchvision's `inception_v3` | safetensors, PyTorch | 1e-3 | none padded | [-1, 1] |
-| a run of ours, any network | `checkpoint.ckpt` | the run's | the run's | [-1, 1] |
+====================================  ==================================  ==========  ===========
+of                                    file                                BN epsilon  max pools
+====================================  ==================================  ==========  ===========
+Xception, the author's Keras network  `.h5`, `.weights.h5`, `.keras`      1e-3        "same"
+Xception, timm's `legacy_xception`    safetensors, PyTorch                1e-5        symmetric
+torchvision's `inception_v3`          safetensors, PyTorch                1e-3        none padded
+a run of ours, any network            `checkpoint.ckpt`                   the run's   the run's
+====================================  ==================================  ==========  ===========
 
 A network computes what its source computes only with the source's constants: `inspect_weights` says which,
 and the configuration of a run takes them over. All of them expect the pixels that our data modules give,
-x / 127.5 - 1: keras.applications' `preprocess_input(mode="tf")` is that, timm's mean and standard deviation
-of 0.5 come to it, and torchvision's published weights have `transform_input=True`, which takes ImageNet's
-mean and deviation back out: ((x/255 - m) / s) * (s / 0.5) + (m - 0.5) / 0.5 = x / 127.5 - 1.
+x / 127.5 - 1, in [-1, 1]: keras.applications' `preprocess_input(mode="tf")` is that, timm's mean and
+standard deviation of 0.5 come to it, and torchvision's published weights have `transform_input=True`, which
+takes ImageNet's mean and deviation back out: ((x/255 - m) / s) * (s / 0.5) + (m - 0.5) / 0.5 = x / 127.5 - 1.
 
 Files are data here: nothing in them is executed, PyTorch's are read with `weights_only`.
 """

@@ -1,5 +1,7 @@
 """Table 3: size and speed of Xception beside Inception V3's, measured on this device.
 
+::
+
     python -m ablations benchmark
     python -m ablations benchmark batch_size=8 image_size=299 steps=5 rounds=3
     python -m ablations benchmark models=inception_v3,xception fully_connected=two trainer.threads=2

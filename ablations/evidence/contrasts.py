@@ -1,6 +1,6 @@
 """What arms are compared in: per-seed values of a quantity, and of contrasts between arms.
 
-A quantity is one number per run, a fraction:
+A quantity is one number per run, a fraction::
 
     val_METRIC, test_METRIC   the final value of a metric of the study
     area                      the mean height of the validation curve of its first metric

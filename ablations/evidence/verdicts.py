@@ -2,7 +2,7 @@
 
 `judge_study` takes everything from `ablations.studies.results`, compares seed by seed
 (`ablations.evidence.contrasts`) and decides by the mean paired difference, its interval [low, high] and the
-claim's margin, the smallest difference that matters:
+claim's margin, the smallest difference that matters::
 
     higher          holds where low > 0 and the mean >= margin; contradicted where high < margin
     lower           the mirror image

@@ -38,7 +38,7 @@ def arm_bands(
         grids: Takes the epochs and steps.
 
     Returns:
-        Per arm and column: n; runs, the kind of the arm's set of runs that count ("results" or "completed");
+        Per arm and column n; runs, the kind of the arm's set of runs that count ("results" or "completed");
         grid; mean, low and high, in the unit of the column, None where a run has no finite value; and, where
         a run completed, seconds, their mean time in training steps.
 

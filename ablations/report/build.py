@@ -1,5 +1,7 @@
 """Writes the report page: one file that needs nothing else, from studies, runs and verdicts.
 
+::
+
     page/index.html    the page: a section per study, written here, so that it can be read without a script
     page/*.css, *.js   its looks, and what draws charts, lists runs, sorts, filters and copies
     library/           the chart library as it is published: plotly.js, the bundle of basic charts
@@ -164,7 +166,7 @@ def read_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[d
     """The study's figures that were drawn, those named by the study first, then those beside them.
 
     Returns:
-        name, title, source (a data: address) and outdated (whether a record is younger) of each.
+        name, title, source (a data address) and outdated (whether a record is younger) of each.
     """
     youngest = max((_modified(run.directory / "record.json") for run in runs), default=0.0)
     titles = {figure.output: figure.title for figure in study.figures} or {study.output: study.title}

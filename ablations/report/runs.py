@@ -95,8 +95,8 @@ def pool(records: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dic
         records: By path; an empty one has nothing, and counts for nothing.
 
     Returns:
-        `{"paths": [...], "values": [[...], ...]}`, the most common value of each path first; and per record
-        the place of its value by the place of the path, of those paths where it is not the first.
+        The entries `paths` and `values`, the most common value of each path first; and per record the
+        place of its value by the place of the path, of those paths where it is not the first.
     """
     there = [record for record in records if record]
     paths = list(dict.fromkeys(path for record in there for path in record))

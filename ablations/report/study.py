@@ -180,7 +180,7 @@ def configuration_differences(study: Study, runs: Sequence[StudyRun]) -> dict[st
     arms: the seed.
 
     Returns:
-        arms (places of those that have a record) and rows: path, and the values per arm, a list of texts.
+        arms (places of those that have a record) and rows (path, and the values per arm, a list of texts).
     """
     arms = [arm.name for arm in baseline_first(study)]
     recorded = [run for run in runs if run.record is not None]

@@ -63,7 +63,7 @@ def metric_names(names: Iterable[str]) -> list[str]:
     """Metrics of a run's task, the main one first, from its columns or the keys of its final metrics.
 
     Returns:
-        E.g. `["top1", "top5"]`: what validation measured beside the loss.
+        E.g. `["top1", "top5"]`, what validation measured beside the loss.
     """
     return [name.removeprefix("val_") for name in names if name.startswith("val_") and name != "val_loss"]
 

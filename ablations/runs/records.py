@@ -1,5 +1,7 @@
 """What happened: one directory per run, `results/runs/<run_id>/`, the only source of truth.
 
+::
+
     record.json       what was run, on what, and how it ended; its keys are listed at `SCHEMA`
     metrics.csv       one row per epoch trained; `ablations.runs.histories` reads it
     diagnostics.csv   what was measured of the layers, where the run's diagnostics ask for it; its columns are

@@ -51,7 +51,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Mean and two-sided t interval: mean -+ t(n - 1) s / sqrt(n).
 
     It assumes a normal distribution. Simulated, a 95 % interval holds the true mean (`python -m
-    benchmarks.coverage`):
+    benchmarks.coverage`)::
 
         distribution                                      n = 6     n = 10
         normal, or the difference of two gamma, shape 4   95 %      95 %
@@ -69,7 +69,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
         confidence: Between 0 and 1.
 
     Returns:
-        The estimate, in the unit of `values`. The interval is NaN for n = 1, and for equal values:
+        The estimate, in the unit of `values`. The interval is NaN for n = 1, and for equal values, because
         seeds that agree by accident (all at chance, say) do not show that there is no variance.
 
     Raises:

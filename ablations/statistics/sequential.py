@@ -89,7 +89,7 @@ def t_levels(pairs: Sequence[int], alpha: float, spending: Spending = pocock_spe
         spending: How.
 
     Returns:
-        One per look, in (0, alpha]: 1 minus the confidence of the look's interval.
+        One per look, in (0, alpha], which is 1 minus the confidence of the look's interval.
 
     Raises:
         ValueError: Pairs that do not rise from 2 or more, or alpha outside of (0, 1).

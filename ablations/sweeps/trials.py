@@ -1,5 +1,7 @@
 """The trials of a tuning, kept by Optuna: drawn once, told once, whoever asks and however often.
 
+::
+
     results/tuning/<study><suffix>.log    Optuna's journal, one study of Optuna per arm
     results/tuning/<study><suffix>.lock   held while trials are drawn or told, and released when the process
                                           dies

@@ -1,5 +1,7 @@
 """Draws the embedded part of Fashion-MNIST from the four original IDX files.
 
+::
+
     python -m lightning_modules.data.embed_fashion_mnist SOURCE_FOLDER [DESTINATION]
 
 SOURCE_FOLDER holds the originals, for instance /usr/share/datasets/fashion-mnist of Debian's

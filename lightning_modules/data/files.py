@@ -4,7 +4,7 @@ Split, order and augmentation are those of the datasets in memory (`images`): dr
 the sampler and carried to a worker with the positions of a batch, so that what an image gets depends on
 neither the number of workers nor on what ran before.
 
-An image that cannot be decoded:
+An image that cannot be decoded::
 
     training      the next image of the part takes its place, with its draws; it is named once and counted,
                   and beyond `max_undecodable_share` of the training images the run stops

@@ -9,6 +9,8 @@ Every training image is shown once per epoch, but for the rest that fills no bat
 processes (of distributed training) and, within one, to `streams` workers; each mixes its shards in an order
 drawn per epoch and its images in a buffer.
 
+::
+
     the augmentation of an image    depends on (seed, epoch, its key)
     the order of the batches        depends on (seed, epoch, streams, number of processes): resuming, or
                                     running again, gives the same batches

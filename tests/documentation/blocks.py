@@ -17,9 +17,6 @@ PAGES = sorted(
     if not {"generated", "_build"} & set(page.relative_to(REPOSITORY).parts)
 )
 
-OF_SPHINX = ("{toctree}", "{include}")
-"""Directives: the build of the site runs them."""
-
 FENCE = re.compile(r"(?P<indent>\s*)(?P<ticks>`{3,})(?P<language>\S*)")
 NAMED_FILE = re.compile(r"`((?:conf|lightning_modules)/[\w/]+\.(?:yaml|py))`")
 
@@ -42,9 +39,9 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """The blocks of a page, in its order, without Sphinx's directives."""
+    """The blocks of a page, in its order, without Sphinx's directives, which the build of the site runs."""
     return [
-        block for block in parse(page.read_text(encoding="utf-8"), page) if block.language not in OF_SPHINX
+        block for block in parse(page.read_text(encoding="utf-8"), page) if not block.language.startswith("{")
     ]
 
 
