@@ -2,7 +2,7 @@ r"""Checksums of a dataset's contents: tables, images, shards. Light: pandas at 
 
 A dataset whose files nobody could know beforehand (a user's) has null in `dataset.checksums`. When a run
 is resolved, null becomes the SHA-256 of the contents: of a table the file's own (`dataset.files`), of
-`images` and `shards` that of what `sha256sum` prints:
+`images` and `shards` that of what `sha256sum` prints::
 
     cd ROOT; find train val -name '*.JPEG' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
 
