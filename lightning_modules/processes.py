@@ -10,11 +10,13 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor, distributed, nn
+
+Value = TypeVar("Value")
 
 SIGTERM_EXIT = 128 + signal.SIGTERM
 GRACE_S = 10.0
@@ -111,6 +113,15 @@ def mean_over_processes(value: Tensor) -> Tensor:
     total = value.detach().clone()
     distributed.all_reduce(total)
     return total / distributed.get_world_size()
+
+
+def of_each_process(value: Value) -> list[Value]:
+    """A value of each process, such as a list or a number. Every process must call this."""
+    if not several():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def agree_on_buffers(network: nn.Module) -> None:

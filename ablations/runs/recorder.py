@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
@@ -95,8 +94,8 @@ class Recorder(Checkpoint):
         self.rows.append(row)
         # Images in memory cannot fail to decode, so their data does not count.
         data = getattr(trainer, "datamodule", None)
-        met = torch.tensor(getattr(data, "undecodable_images", 0), device=module.device)
-        self.undecodable_images = int(trainer.strategy.reduce(met, reduce_op="sum"))
+        if count := getattr(data, "count_undecodable", None):
+            self.undecodable_images = count()
         self._save_checkpoint(trainer)
         if trainer.is_global_zero:
             self.write_history()

@@ -54,7 +54,7 @@ SCHEMA = {
     "device": "{type, name, threads} of a process, and the number of processes; a processor's name has its "
     "family, model and stepping, because several generations may go by one name",
     "undecodable_images": "training images left out because they could not be decoded: all that were met, of "
-    "a stream those of the last epoch; summed over processes",
+    "a stream those of the last epoch; those of all processes, each once",
     "versions": "version per package",
     "git": "{commit, dirty} of the code; null outside a checkout",
     "wandb_run_id": "null where nothing was logged",

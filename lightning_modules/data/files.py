@@ -43,7 +43,7 @@ from lightning_modules.data.images import (
     require_draws_and_batches,
     train_loader,
 )
-from lightning_modules.processes import require_for_each_process
+from lightning_modules.processes import of_each_process, require_for_each_process
 from lightning_modules.validation import require_boolean, require_integer, require_number
 
 log = logging.getLogger(__name__)
@@ -328,13 +328,18 @@ class ImageFilesDataModule(LightningDataModule):
     def _eval_dataloader(self, part: ImageFiles) -> DataLoader[Batch]:
         return eval_loader(self, part, self.eval_batch_size, num_workers=self.num_workers)
 
-    @property
-    def undecodable_images(self) -> int:
-        """Training images that could not be decoded so far, as far as this process met them."""
-        return int(self.parts["train"].undecodable.sum())
+    def count_undecodable(self) -> int:
+        """Training images that could not be decoded so far, each once. Every process must call this.
+
+        From then on each process, and its checkpoint, knows of those that the others met.
+        """
+        undecodable = self.parts["train"].undecodable
+        for positions in of_each_process(self.state_dict()["undecodable"]):
+            undecodable[positions] = True
+        return int(undecodable.sum())
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: which of the training images could not be decoded."""
+        """What a checkpoint keeps: which images could not be decoded."""
         return {"undecodable": self.parts["train"].undecodable.nonzero().flatten().tolist()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ from lightning_modules.data.images import (
     require_a_batch,
     require_draws_and_batches,
 )
-from lightning_modules.processes import process_of, require_for_each_process
+from lightning_modules.processes import of_each_process, process_of, require_for_each_process
 from lightning_modules.seeding import derive_seed, generator
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
@@ -493,10 +493,9 @@ class ImageNetShards(LightningDataModule):
         )
         return self._training
 
-    @property
-    def undecodable_images(self) -> int:
-        """Training images that this process could not decode in its last epoch."""
-        return 0 if self._training is None else int(self._training.undecodable.sum())
+    def count_undecodable(self) -> int:
+        """Training images of the last epoch that could not be decoded. Every process must call this."""
+        return sum(of_each_process(0 if self._training is None else int(self._training.undecodable.sum())))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._eval_dataloader("validation")

@@ -28,12 +28,6 @@ class FakeTrainer:
         self.callback_metrics: dict[str, torch.Tensor] = {}
         self.saved: list[dict[str, Any]] = []
         self.datamodule = SimpleNamespace()
-        self.strategy = SimpleNamespace(reduce=self.over_processes)
-
-    @staticmethod
-    def over_processes(value: torch.Tensor, reduce_op: str) -> torch.Tensor:
-        """As of two processes that found the same."""
-        return value * {"sum": 2, "mean": 1}[reduce_op]
 
     def save_checkpoint(self, path: Path) -> None:
         self.saved.append(copy.deepcopy(self.recorder.state_dict()))
@@ -219,12 +213,12 @@ def test_what_every_run_has_is_not_missing(
         trainer.train_epoch()
 
 
-def test_undecodable_images_are_counted_over_processes_and_kept_in_the_checkpoint(
+def test_undecodable_images_are_counted_and_kept_in_the_checkpoint(
     trainer: FakeTrainer, directory: RunDirectory
 ) -> None:
     trainer.train_epoch()
     assert trainer.recorder.undecodable_images == 0  # images in memory
-    trainer.datamodule.undecodable_images = 3
+    trainer.datamodule.count_undecodable = lambda: 6
     trainer.train_epoch()
     assert trainer.recorder.undecodable_images == 6
     resumed = Recorder(directory)

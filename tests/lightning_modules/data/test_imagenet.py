@@ -1,12 +1,14 @@
 """ImageNet's folders, tiny: split, draws, workers, blacklist, what is damaged, bad input."""
 
 import logging
+import os
 import re
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import distributed, multiprocessing
 
 from lightning_modules.data.checksums import images_checksum
 from lightning_modules.data.imagenet import ImageNet
@@ -155,7 +157,7 @@ def test_an_undecodable_training_image_is_replaced_named_once_and_counted(make, 
     assert not torch.equal(shown[row], images[row])
     list(loader)
     assert data.parts["train"].undecodable.nonzero().flatten().tolist() == [bad]
-    assert data.undecodable_images == 1
+    assert data.count_undecodable() == 1
     if num_workers == 0:
         assert caplog.text.count(f"{path} cannot be decoded") == 1
     state = data.state_dict()
@@ -163,6 +165,23 @@ def test_an_undecodable_training_image_is_replaced_named_once_and_counted(make, 
     resumed = make()
     resumed.load_state_dict(state)
     assert resumed.parts["train"].undecodable.sum() == 1
+
+
+@pytest.mark.slow
+def test_an_undecodable_image_that_two_processes_meet_counts_once(make, tmp_path):
+    def count(process, port):
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        distributed.init_process_group("gloo", rank=process, world_size=2)
+        data = make()
+        data.load_state_dict({"undecodable": [1]})  # both go on from a checkpoint
+        data.parts["train"].undecodable[[2, 3 + process]] = True
+        torch.save([data.count_undecodable(), data.state_dict()], tmp_path / f"{process}.pt")
+        distributed.destroy_process_group()
+
+    port = 20_000 + os.getpid() % 20_000
+    multiprocessing.start_processes(count, (port,), nprocs=2, start_method="fork")
+    for process in range(2):
+        assert torch.load(tmp_path / f"{process}.pt") == [4, {"undecodable": [1, 2, 3, 4]}]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

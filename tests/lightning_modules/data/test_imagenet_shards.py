@@ -183,12 +183,12 @@ def test_an_undecodable_training_image_gives_its_place_away(make, folder, bad, s
     for number, start in enumerate((0, 6, 12, 18)):
         write_shard(folder / f"train-{number}.tar", range(start, min(start + 6, 22)), damaged=[bad])
     data = make(batch_size=2, streams=streams)
-    assert data.undecodable_images == 0
+    assert data.count_undecodable() == 0
     for epoch in (0, 1):  # counted in each epoch anew
         labels = labels_of(batches_of(data, epoch))
         assert set(labels) == set(range(22)) - {bad}
         assert len(labels) == 22
-        assert data.undecodable_images == 1
+        assert data.count_undecodable() == 1
     if not streams:
         assert re.search(rf"train-{bad // 6}.tar: {bad:04d} cannot be decoded", caplog.text)
 
