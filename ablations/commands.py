@@ -16,11 +16,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ablations.errors import UserError, did_you_mean
+from ablations.errors import UserError
 from ablations.files import check_results_dir
 from ablations.memory import without_collecting
 from ablations.reading import judge, load_studies, names_and_overrides, require_known, results_folder
-from ablations.terminal.command_line import explain, print_paths, print_table
+from ablations.terminal.command_line import explain, print_paths, print_table, refuse_words
 
 if TYPE_CHECKING:
     from ablations.reading import Judged
@@ -44,9 +44,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: Always.
         """
-        options = [option for action in self._actions for option in action.option_strings]
-        unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
-        raise UserError(f"{message}{did_you_mean(unknown, options)}; {self.prog} --help says what there is")
+        refuse_words(self, message)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,15 @@ def require_number(
         raise ValueError(f"{key}={value}: must be {allowed}")
 
 
+def require_width(width: object) -> None:
+    """Require a factor of a network's channels: above 0, and not so large that building it takes minutes.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    require_number("model.width", width, 0, 2048, open_below=True)
+
+
 def require_one_of(key: str, value: object, allowed: tuple[object, ...]) -> None:
     """Require one of the allowed values.
 

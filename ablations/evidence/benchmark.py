@@ -43,7 +43,7 @@ from ablations.runs.configuration import (
     parse_override,
     parsed,
 )
-from ablations.sizes.network_cost import NetworkCost, count_network
+from ablations.sizes.network_cost import NetworkCost, count_network, without_memory
 from ablations.sizes.training_step import (
     STEPS_TO_PEAK,
     Noise,
@@ -393,7 +393,7 @@ def benchmark(words: Sequence[str]) -> tuple[RenderableType, list[Path]]:
     configurations = compose_networks(options)
     try:
         resolved = {model: run.resolved for model, run in configurations.items()}
-        with torch.device("meta"):
+        with without_memory():
             for config in resolved.values():
                 explained("model", partial(instantiate, config["model"]))
         costs = {model: count_network(config) for model, config in resolved.items()}

@@ -22,8 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablations.errors import UserError
 from ablations.evidence.contrasts import quantities
-from ablations.runs.configuration import CONFIG_DIR, load_yaml
-from ablations.studies.factorial import with_arms
+from ablations.runs.configuration import CONFIG_DIR, check_aliases, load_yaml
+from ablations.studies.study_file import check_study
 
 HIGHER = "higher"
 LOWER = "lower"
@@ -117,7 +117,7 @@ def comparable_studies() -> dict[str, Comparable]:
     """Arms and quantities of every study in conf/study, and of the benchmark."""
     found = {}
     for file in sorted((CONFIG_DIR / "study").glob("*.yaml")):
-        study = with_arms(f"conf/study/{file.name}", load_yaml(file))
+        study = check_study(file.stem, load_yaml(file))
         arms = tuple(arm["name"] for arm in study["arms"])
         found[file.stem] = Comparable(arms, tuple(quantities(study["metrics"])))
     models = tuple(sorted(file.stem for file in (CONFIG_DIR / "model").glob("*.yaml")))
@@ -155,6 +155,7 @@ def load_claims(folder: Path | None = None, studies: Mapping[str, Comparable] | 
 
 
 def _claim_nodes(file: Path, name: str) -> list[Any]:
+    check_aliases(file)
     try:
         node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
@@ -31,6 +31,12 @@ from lightning_modules.validation import (
     require_number,
     require_one_of,
 )
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_THREADS = 1024
+"""More is a typing error, which would end the process."""
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 """Lightning's, but those of a library that is not installed."""
@@ -189,7 +195,7 @@ def _check_values(run: RunConfiguration) -> None:
     momentum = recipe.get("norm_momentum", 1)
     if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum <= 1:
         raise ValueError(f"recipe.norm_momentum={momentum}: must be a number above 0 and at most 1")
-    require_integer("trainer.threads", config["trainer"].get("threads"), 1)
+    require_integer("trainer.threads", config["trainer"].get("threads"), 1, MOST_THREADS)
     if logger.get("backend") is not None:
         require_one_of("logger.mode", logger.get("mode"), ("offline", "online"))
         require_integer("logger.every_n_steps", logger.get("every_n_steps"), 1)
@@ -200,7 +206,7 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
     import torch
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
-    from ablations.sizes.network_cost import count_network
+    from ablations.sizes.network_cost import count_network, training_memory, without_memory
     from lightning_modules.assembly import make_data, make_diagnostics, make_task
     from lightning_modules.weights import fit_weights, read_weights
 
@@ -209,7 +215,7 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
     require_one_of("trainer.accelerator", config["trainer"].get("accelerator"), accelerators)
     recipe = config["recipe"]
     steps = recipe["epochs"] * 100
-    with torch.device("meta"):
+    with without_memory():
         network = explained("model", lambda: instantiate(config["model"]))
         optimizer = explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
         explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=steps))
@@ -223,7 +229,10 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
             raise ValueError(f"diagnostics.{diagnostic.name}: measures training steps, train=false has none")
     if (weights := config["weights"]) is not None:
         fit_weights(network, read_weights(weights), weights)
-    _check_trainer(run)
+    device = _check_trainer(run)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    what = f"model: {parameters:.4g} parameters" + (", to be trained" if config["train"] else "")
+    _require_memory(what, training_memory(network, config) * _processes_sharing(run, device), device)
     measured = list(explained("dataset.task", lambda: make_task(config)).metrics["val"])
     if unmeasured := [metric for metric in metrics if metric not in measured]:
         raise ValueError(
@@ -231,6 +240,9 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
             f"{', '.join(unmeasured)}, which the study compares"
         )
     explained("dataset", lambda: _check_data(make_data(config), train=config["train"]))
+    size, batch = config["dataset"]["image_size"], recipe["batch_size"] if config["train"] else 1
+    images = 4 * batch * config["dataset"]["channels"] * size**2  # as 32-bit numbers
+    _require_memory(f"dataset.image_size={size}: a batch of {batch} images", images, device)
     explained("model", lambda: count_network(config))
 
 
@@ -248,8 +260,25 @@ def _check_data(data: Any, *, train: bool) -> None:
         )
 
 
-def _check_trainer(run: RunConfiguration) -> None:
-    """Make the trainer: it refuses devices that there are not, and processes that a cluster has not."""
+def _processes_sharing(run: RunConfiguration, device: "torch.device") -> int:
+    """Processes that share the memory of one device."""
+    return run.devices if device.type == "cpu" else 1
+
+
+def _require_memory(what: str, needed: int, device: "torch.device") -> None:
+    available = environment.memory(device)
+    if needed > available:
+        raise ValueError(
+            f"{what}, need {needed / 2**30:.4g} GiB at least; {device.type} has {available / 2**30:.4g} GiB"
+        )
+
+
+def _check_trainer(run: RunConfiguration) -> "torch.device":
+    """Make the trainer: it refuses devices that there are not, and processes that a cluster has not.
+
+    Returns:
+        The device of the first process.
+    """
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from lightning_modules.assembly import make_trainer
@@ -270,3 +299,4 @@ def _check_trainer(run: RunConfiguration) -> None:
         raise ValueError(f"recipe.precision={precision}: this device has {trainer.precision} instead")
     if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type != "cuda":
         raise ValueError("trainer.sync_batchnorm=True: must be false where the device is no GPU")
+    return trainer.strategy.root_device

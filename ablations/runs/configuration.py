@@ -8,12 +8,14 @@ user's own tables are taken from the files when the configuration is resolved (s
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +30,7 @@ from hydra.core.override_parser.overrides_parser import (
     create_functions,
 )
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
-from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, ValueType
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -107,6 +109,12 @@ SEED_PLACE = "the place of a seed"
 
 LARGEST_INTEGER = 10**300
 """Whole numbers up to it are also floats, which is what a record's reader may turn them into."""
+
+LARGEST_PLAN = 100_000
+"""Runs of one study or sweep: planned in seconds, in 1.4 GB."""
+
+LARGEST_FILE = 100_000
+"""Nodes of a YAML file whose aliases stand for what they name, which a few lines can make billions of."""
 
 
 @dataclass(frozen=True)
@@ -497,7 +505,46 @@ def load_yaml(path: Path) -> Any:
     Raises:
         UserError: It cannot be read.
     """
+    check_aliases(path)
     return _load_yaml(path, path.stat().st_mtime_ns)
+
+
+def check_aliases(path: Path) -> None:
+    """Check that a YAML file, or each in a folder and below it, is not huge where its aliases are expanded.
+
+    Hydra and OmegaConf expand them, and so does a message that shows a value; this reads the files before.
+
+    Raises:
+        UserError: One is.
+    """
+    for file in path.rglob("*.yaml") if path.is_dir() else (path,):
+        if file.is_file():
+            _check_aliases(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _check_aliases(file: Path, written: int) -> None:
+    content = file.read_bytes()
+    if re.search(rb"(^|[\s\[{,:-])\*[^\s*]", content) is None:  # as nearly all: not worth parsing
+        return
+    sizes: dict[int, float] = {}
+
+    def size(node: yaml.Node) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # in case it holds itself
+            below = node.value if isinstance(node, yaml.CollectionNode) else ()
+            parts = itertools.chain(*(part if isinstance(part, tuple) else (part,) for part in below))
+            sizes[id(node)] = 1 + sum(map(size, parts))
+        return sizes[id(node)]
+
+    try:
+        node = yaml.compose(content, yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return  # whoever uses it says what is wrong with it
+    if node is not None and (nodes := size(node)) > LARGEST_FILE:
+        raise UserError(
+            f"{file}: {nodes:.4g} values where its aliases (*name) are expanded; {LARGEST_FILE} are allowed"
+        )
 
 
 @cache
@@ -586,9 +633,11 @@ def override_values(override: Override) -> list[Any]:
     """What an override sets, or the values that it sweeps over.
 
     Raises:
-        UserError: A value that is swept over is there twice.
+        UserError: A value that is swept over is there twice, or a range is none or too long.
     """
     value = override.value()
+    if isinstance(value, RangeSweep):
+        _check_range(value, str(override.input_line))
     values = value.list if isinstance(value, ChoiceSweep) else [value]
     plain = [item.text if isinstance(item, QuotedString) else item for item in values]
     for i, item in enumerate(plain):
@@ -600,6 +649,30 @@ def override_values(override: Override) -> list[Any]:
 def lists_values(override: Override) -> bool:
     """Whether it sweeps over values that stand there, not over glob(...) or interval(...)."""
     return override.is_discrete_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP
+
+
+def _check_range(swept: RangeSweep, argument: str) -> None:
+    """Check that a range has an end, before its values are listed."""
+    assert swept.start is not None
+    assert swept.stop is not None
+    bounds = (swept.start, swept.stop, swept.step)
+    # An integer that no float can be is finite.
+    if not swept.step or not all(isinstance(number, int) or math.isfinite(number) for number in bounds):
+        raise UserError(f"{argument}: must be range(start, stop, step), finite, step other than 0")
+    number = math.ceil((Fraction(swept.stop) - Fraction(swept.start)) / Fraction(swept.step))
+    if number < 1:
+        raise UserError(f"{argument}: has no values: stop is not beyond start")
+    require_few_runs(argument, number)
+
+
+def require_few_runs(what: str, number: int) -> None:
+    """Require that planning ends in seconds and fits in memory, before anything is planned.
+
+    Raises:
+        UserError: There would be more than `LARGEST_PLAN` runs.
+    """
+    if number > LARGEST_PLAN:
+        raise UserError(f"{what}: {number} runs; at most {LARGEST_PLAN} can be planned at once: divide them")
 
 
 def option_name(value: Any) -> str:
@@ -637,7 +710,7 @@ def quote_option_names(arguments: Sequence[str]) -> list[str]:
         The arguments, e.g. `residual='true','false'` for `residual=true,false`.
 
     Raises:
-        UserError: An argument gives a group a list.
+        UserError: An argument gives a group a list; as `override_values`.
     """
     return [_quote_option_name(argument) for argument in arguments]
 
@@ -646,9 +719,11 @@ def _quote_option_name(argument: str) -> str:
     if argument.startswith("="):
         raise UserError(f"{argument}: no key before the =")
     override = parse_override(argument)
-    if override is None or override.is_delete() or not is_group(override.key_or_group):
+    if override is None:
         return argument
     values = override_values(override)
+    if override.is_delete() or not is_group(override.key_or_group):
+        return argument
     if any(isinstance(value, list) for value in values):
         raise UserError(f"{argument}: takes one option, or with -m several: {override.key_or_group}=A,B")
     typed = override_values(_parse(argument, as_text=False))

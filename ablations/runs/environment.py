@@ -128,3 +128,20 @@ def device(torch_device: Any) -> dict[str, Any]:
         "name": torch.cuda.get_device_name(torch_device) if on_gpu else cpu_name(),
         "threads": torch.get_num_threads(),
     }
+
+
+def memory(torch_device: Any) -> int:
+    """Bytes of memory that a device has; of a CPU as much as this machine, or its container, may use.
+
+    Args:
+        torch_device: A `torch.device`.
+    """
+    import torch
+
+    if torch_device.type == "cuda":
+        return torch.cuda.get_device_properties(torch_device).total_memory
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # another system, or "max": no limit
+        return machine

@@ -1,6 +1,8 @@
 """What a network costs: parameters, multiply-adds of one image and depth, counted without computing it."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +10,15 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 from torch.autograd.graph import Node
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 LAYERS = ("ConvolutionBackward", "AddmmBackward", "MmBackward")
 """Names of the gradient of a convolution and of a linear layer with and without bias; a number follows."""
+
+
+MOST_TENSORS = 5000
+"""Tensors of parameters; a thousand layers with BN have some 3,000. More take minutes to build and count."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +38,60 @@ class NetworkCost:
     depth: int
 
 
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Networks built here have shapes and no values; one that would take minutes even so is refused.
+
+    Raises:
+        ValueError: More than `MOST_TENSORS` tensors of parameters, in a network or in several together.
+    """
+    made = itertools.count(1)
+
+    def count(*_: object) -> None:
+        if next(made) > MOST_TENSORS:
+            raise ValueError(
+                f"more than {MOST_TENSORS} tensors of parameters, the most that a network can have: "
+                "fewer layers are needed"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        hook.remove()
+
+
+def training_memory(network: nn.Module, config: Mapping[str, Any]) -> int:
+    """Bytes that a network takes at least, from its shapes: values, and what training adds to them.
+
+    Training adds gradients, what the optimizer keeps per parameter, and an average where the recipe has one.
+
+    Args:
+        network: It may be without memory.
+        config: The run's resolved configuration.
+    """
+    values = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    if not config["train"]:
+        return values
+    probe = nn.Parameter(torch.zeros(1))
+    probe.grad = torch.zeros(1)
+    optimizer = instantiate(config["recipe"]["optimizer"])([probe])
+    with suppress(Exception):  # one that needs more than gradients: as if it kept nothing
+        optimizer.step()
+    kept = optimizer.state[probe].values()
+    states = sum(isinstance(state, torch.Tensor) and state.shape == probe.shape for state in kept)
+    trained = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
+    return values * (1 if config["recipe"]["averaging"] is None else 2) + trained * (1 + states)
+
+
 def count_parameters(model: Mapping[str, Any]) -> int:
     """Trainable parameters of a network.
 
     Args:
         model: Its node of a resolved configuration.
     """
-    with torch.device("meta"):
+    with without_memory():
         return _trainable(instantiate(model))
 
 
@@ -74,7 +128,7 @@ def count_network(config: Mapping[str, Any]) -> NetworkCost:
 
 def _counted(model: Mapping[str, Any], channels: int, image_size: int) -> tuple[nn.Module, int, torch.Tensor]:
     """A network without memory, its multiply-adds for one image, and that image's logits."""
-    with torch.device("meta"):
+    with without_memory():
         network = instantiate(model).eval()
         # Its gradient goes all the way back, whatever is frozen: the depth is read from that way.
         image = torch.empty(1, channels, image_size, image_size, requires_grad=True)

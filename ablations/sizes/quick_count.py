@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ablations.sizes.network_cost import without_memory
+
 PLAIN = (int, float, str, bool, type(None))
 """What arguments of parts are that are told from each other by value."""
 
@@ -39,7 +41,7 @@ class QuickCount:
         self._network = Part(get_object(model["_target_"]), arguments, self._watch)
 
     def __call__(self, width: float) -> int:
-        with torch.device("meta"), _WithoutValues():
+        with without_memory(), _WithoutValues():
             network = self._network.made(width=width)
         if self._image is None:
             return _parameters(network)

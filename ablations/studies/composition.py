@@ -15,6 +15,7 @@ from hydra import compose
 from hydra.core.override_parser.types import Override, OverrideType, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
+from ablations.errors import refused_by_hydra
 from ablations.runs.configuration import (
     CONFIG_DIR,
     CONFIG_NAME,
@@ -35,7 +36,8 @@ def composed_by_hydra(overrides: Sequence[str]) -> Composed:
     Args:
         overrides: As on the command line, without sweeps.
     """
-    config = compose(CONFIG_NAME, quote_option_names(overrides), return_hydra_config=True)
+    with refused_by_hydra():
+        config = compose(CONFIG_NAME, quote_option_names(overrides), return_hydra_config=True)
     return config, config.hydra.runtime.choices, config.hydra.overrides.task
 
 

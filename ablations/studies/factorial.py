@@ -16,6 +16,7 @@ from typing import Any
 from hydra.utils import instantiate
 
 from ablations.errors import UserError, explained
+from ablations.runs.configuration import require_few_runs
 from ablations.studies.results import Design, Factor
 from lightning_modules.validation import require_integer
 
@@ -56,6 +57,7 @@ def with_arms(file: str, node: Mapping[Any, Any]) -> dict[Any, Any]:
         raise UserError(
             f"{file}: design: x={design['x']}, lines={design['lines']}: must be two of {', '.join(factors)}"
         )
+    require_few_runs(f"{file}: factors", math.prod(len(factor["levels"]) for factor in factors.values()))
     levels_of = {
         "_".join(levels): dict(zip(factors, levels, strict=True))
         for levels in product(*(factor["levels"] for factor in factors.values()))

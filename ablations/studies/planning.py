@@ -12,14 +12,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from ablations.errors import UserError, explained
+from ablations.errors import UserError, explained, refused_by_hydra
 from ablations.runs.configuration import (
     CONFIG_DIR,
     CONFIG_NAME,
     MATCHED_SIZES,
     RunConfiguration,
+    check_aliases,
     parse_override,
     quote_option_names,
+    require_few_runs,
 )
 from ablations.studies.composition import Composer, composed_by_hydra
 from ablations.studies.factorial import make_design
@@ -33,6 +35,7 @@ from ablations.studies.study_file import AS_BASELINE, check_study
 @contextmanager
 def hydra_configuration() -> Iterator[None]:
     """Make Hydra compose from this project's configuration; then it is as it was before."""
+    check_aliases(CONFIG_DIR)
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -81,13 +84,15 @@ def plan_study(
     _require_free(name, node, overrides)
     seeds = node["seeds"] if seeds_override is None else seeds_override
     seeds = seeds if auto_seeds is None else auto_seeds
+    require_few_runs(f"study={name}", len(node["arms"]) * len(seeds))
     runs = _runs_of_arms(name, node, overrides, seeds)
     return _study_of(name, node, seeds, suffix, runs), runs
 
 
 def _node_of(name: str, overrides: Sequence[str]) -> dict[Any, Any]:
     """The study's file, checked, with what the user sets beside it."""
-    config = compose(CONFIG_NAME, quote_option_names([f"study={name}", *overrides]))
+    with refused_by_hydra():
+        config = compose(CONFIG_NAME, quote_option_names([f"study={name}", *overrides]))
     if config.get("train") is False:
         raise UserError(f"train=false: study={name} compares how networks train; evaluate without a study")
     node = OmegaConf.to_container(config.study, resolve=True)

@@ -6,6 +6,7 @@ A sweep is a product of choices (`residual=true,false seed=0,1`) or the union of
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,11 +22,15 @@ from ablations.runs.configuration import (
     parse_override,
     quote_option_names,
     quoted,
+    require_few_runs,
 )
 from ablations.studies.overrides import split_studies, tuning_option
 from ablations.studies.planned_run import PlannedRun
 from ablations.studies.planning import compose_runs, plan_study
 from ablations.studies.results import Study
+
+LARGEST_PRODUCT = 1000
+"""Configurations of a sweep over choices, seeds left out: composing one takes a tenth of a second."""
 
 WHOLE_NUMBER = re.compile("0|[1-9][0-9]*")
 
@@ -108,6 +113,13 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
             swept.append(f"{key}={','.join(value.strip(chr(39)) for value in values)}")
     group = " ".join(swept) or "sweep"
     keys = {item.partition("=")[0] for item in swept}
+    combinations, named = math.prod(map(len, axes)), " x ".join(sorted(keys))
+    if combinations > LARGEST_PRODUCT:
+        raise UserError(
+            f"{named}: {combinations} combinations; at most {LARGEST_PRODUCT} can be planned at once, "
+            "each with many seeds: divide them"
+        )
+    require_few_runs(named, combinations * (1 if seeds is None else len(seeds)))
     planned = []
     for overrides in itertools.product(*axes):
         configurations = compose_runs(overrides, seeds)

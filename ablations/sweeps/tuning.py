@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 
     from ablations.sweeps.trials import DrawnTrial, TrialStorage
 
+MOST_TRIALS = 10_000
+"""Of an arm; drawing takes longer with each."""
+
 TUNING_KEYS = {"arms", "trials", "batch", "seeds", "fresh_seeds", "space", "sampler"}
 PARAMETER_KEYS = {"key", "distribution"}
 BUDGET_KEYS = ("seed", "recipe.epochs", "recipe.batch_size")
@@ -388,7 +391,7 @@ def _check_tuning(option: str, node: Any) -> None:
     file = f"conf/tuning/{option}.yaml"
     if difference := TUNING_KEYS ^ set(node):
         raise UserError(f"{file}: lacks or does not know {', '.join(sorted(difference))}")
-    _user_error(file, lambda: require_integer("tuning.trials", node["trials"], 2))
+    _user_error(file, lambda: require_integer("tuning.trials", node["trials"], 2, MOST_TRIALS))
     _user_error(file, lambda: require_integer("tuning.batch", node["batch"], 1))
     for key in ("seeds", "fresh_seeds"):
         seeds = node[key] if isinstance(node[key], list) else []

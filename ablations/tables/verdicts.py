@@ -32,6 +32,7 @@ from ablations.evidence.verdicts import (
     Verdict,
 )
 from ablations.files import write_atomically
+from ablations.runs.configuration import check_aliases
 from ablations.runs.records import DONE, METRIC_LABELS
 from ablations.statistics.paired import EXACT_PAIRS
 from ablations.studies.results import Study, StudyRun
@@ -364,6 +365,7 @@ def read_recorded(path: Path) -> dict[str, str]:
     Raises:
         UserError: It cannot be read, or holds something else.
     """
+    check_aliases(path)
     try:
         text = path.read_text(encoding="utf-8")
         content, node = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)

@@ -4,12 +4,15 @@ import os
 import re
 import sys
 import textwrap
+from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 import yaml
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -21,8 +24,21 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from ablations.errors import RunsFailed, UserError, VerdictsDiffer, did_you_mean, first_cause
-from ablations.runs.configuration import CONFIG_DIR, CONFIG_NAME, group_names, quote_option_names
+from ablations.errors import (
+    RunsFailed,
+    UserError,
+    VerdictsDiffer,
+    did_you_mean,
+    first_cause,
+    refused_by_hydra,
+)
+from ablations.runs.configuration import (
+    CONFIG_DIR,
+    CONFIG_NAME,
+    check_aliases,
+    group_names,
+    quote_option_names,
+)
 from ablations.runs.records import (
     COMPLETED,
     DIVERGED,
@@ -62,13 +78,33 @@ def main(task: Callable[[DictConfig], None]) -> int:
     def call_hydra() -> None:
         check_arguments([word for word in sys.argv[1:] if re.match("-|~|.*=", word, re.DOTALL)])
         sys.argv[1:] = quote_option_names(sys.argv[1:])
+        parser = get_args_parser()
+        parser.error = partial(refuse_words, parser)  # type: ignore[method-assign]
+        parsed = parser.parse_args()
+        if parsed.experimental_rerun is not None:  # Hydra would unpickle the file, which can run code
+            raise UserError("--experimental-rerun: not supported; type the command again, with its overrides")
+        for folder in [CONFIG_DIR, *([Path(parsed.config_dir)] if parsed.config_dir else [])]:
+            check_aliases(folder)
         OmegaConf.register_new_resolver("config_groups", config_groups, replace=True)  # for --help
         decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
-        decorate(guarded_task)()
+        run = decorate(guarded_task)
+        with refused_by_hydra("ablations.", "hydra_plugins.run_sweeper"):
+            run()
         if stopped:
             raise stopped[0]
 
     return exit_code_of(call_hydra)
+
+
+def refuse_words(parser: ArgumentParser, message: str) -> NoReturn:
+    """What a parser of options does in place of printing its usage: its error is a line, as all errors are.
+
+    Raises:
+        UserError: Always.
+    """
+    options = [option for action in parser._actions for option in action.option_strings]
+    unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
+    raise UserError(f"{message}{did_you_mean(unknown, options)}; {parser.prog} --help says what there is")
 
 
 def config_groups() -> str:
@@ -133,6 +169,7 @@ def explain(error: BaseException) -> str:
     """One line for an error of what the user chose, with what is allowed where that is known."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
+        group = group or "--config-name"
         options = ", ".join(sorted(error.options or ()))
         known = f"; there are: {options}{did_you_mean(option, error.options or ())}" if options else ""
         return f"{group}={option}: no such option{known}"

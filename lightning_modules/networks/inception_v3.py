@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from lightning_modules.networks.blocks import Norm
 from lightning_modules.networks.head import FullyConnected, Head
-from lightning_modules.validation import require_integer, require_number, require_one_of
+from lightning_modules.validation import require_integer, require_number, require_one_of, require_width
 
 Kernel = tuple[int, int]
 """Height and width of a convolution's window."""
@@ -315,7 +315,7 @@ class InceptionV3(nn.Module):
         super().__init__()
         require_integer("model.num_classes", num_classes, 1)
         require_integer("model.in_channels", in_channels, 1)
-        require_number("model.width", width, 0, open_below=True)
+        require_width(width)
         require_one_of("model.stem_stride", stem_stride, (1, 2))
         require_one_of("model.padding", padding, (0, 1))
         is_list = isinstance(pool_branch_channels, Sequence) and not isinstance(pool_branch_channels, str)

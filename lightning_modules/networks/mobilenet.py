@@ -15,7 +15,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from lightning_modules.networks.blocks import Norm
-from lightning_modules.validation import require_integer, require_number, require_one_of
+from lightning_modules.validation import require_integer, require_number, require_one_of, require_width
 
 MODULES = (
     *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
@@ -90,7 +90,7 @@ class MobileNet(nn.Module):
         super().__init__()
         require_integer("model.num_classes", num_classes, 1)
         require_integer("model.in_channels", in_channels, 1)
-        require_number("model.width", width, 0, open_below=True)
+        require_width(width)
         require_one_of("model.stem_stride", stem_stride, (1, 2))
         require_number("model.dropout", dropout, 0, 1)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lightning_modules.networks.blocks import Norm, SeparableConv
 from lightning_modules.networks.head import FullyConnected, Head
-from lightning_modules.validation import require_integer, require_number
+from lightning_modules.validation import require_integer, require_number, require_width
 
 STAGES = (
     (64, 64),
@@ -65,7 +65,7 @@ class SeparableVGG(nn.Module):
         super().__init__()
         require_integer("model.num_classes", num_classes, 1)
         require_integer("model.in_channels", in_channels, 1)
-        require_number("model.width", width, 0, open_below=True)
+        require_width(width)
         require_number("model.dropout", dropout, 0, 1)
 
         features = in_channels

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lightning_modules.networks.blocks import ConvNorm, Norm, Pool, SeparableConv, Shortcut
 from lightning_modules.networks.head import FullyConnected, Head
-from lightning_modules.validation import require_integer, require_number, require_one_of
+from lightning_modules.validation import require_integer, require_number, require_one_of, require_width
 
 
 class XceptionModule(nn.Module):
@@ -98,7 +98,7 @@ class Xception(nn.Module):
         super().__init__()
         require_integer("model.num_classes", num_classes, 1)
         require_integer("model.in_channels", in_channels, 1)
-        require_number("model.width", width, 0, open_below=True)
+        require_width(width)
         require_one_of("model.stem_stride", stem_stride, (1, 2))
         require_integer("model.middle_modules", middle_modules, 0)
         require_number("model.dropout", dropout, 0, 1)

@@ -247,3 +247,16 @@ def test_a_bad_file_is_a_line(text: str, tmp_path: Path) -> None:
     ) as raised:
         load_claims(tmp_path, STUDIES)
     assert "\n" not in str(raised.value)
+
+
+def test_a_study_that_claims_cannot_be_about_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "study").mkdir()
+    text = (
+        (CONFIG_DIR / "study/residual.yaml").read_text().replace("- name: residual\n", "- paper_values: {}\n")
+    )
+    (tmp_path / "study" / "residual.yaml").write_text(text)
+    monkeypatch.setattr("ablations.evidence.claims.CONFIG_DIR", tmp_path)
+    with pytest.raises(UserError, match=r"^conf/study/residual\.yaml: arm None lacks or does not know name"):
+        load_claims(tmp_path / "claims")

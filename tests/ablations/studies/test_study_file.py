@@ -1,13 +1,14 @@
 """A study's file: which there are, in which order, and what one is refused for."""
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError
-from ablations.runs.configuration import CONFIG_DIR
+from ablations.runs.configuration import CONFIG_DIR, check_aliases
 from ablations.studies.study_file import ARM_KEYS, STUDY_KEYS, check_study, study_names
 
 STUDIES = sorted(path.stem for path in (CONFIG_DIR / "study").glob("*.yaml"))
@@ -38,6 +39,7 @@ MALFORMED = {
     "keys that are a number and a word": lambda node: node.update({1: "red", "colour": "red"}),
     "paper values in words": lambda node: node["arms"][0].update(paper_values="high"),
     "a metric that is a list": lambda node: node.update(metrics=[["top1"]]),
+    "an arm without a name": lambda node: node["arms"][0].pop("name"),
     "a label that is null": lambda node: node["arms"][0].update(label=None),
     "a title that is a number": lambda node: node.update(title=3),
     "an arm that chooses a seed": lambda node: node["arms"][0]["choose"].update(seed=4),
@@ -115,3 +117,33 @@ def test_two_studies_that_write_the_same_files_are_refused(tmp_path, monkeypatch
     monkeypatch.setattr("ablations.studies.study_file.CONFIG_DIR", tmp_path)
     with pytest.raises(UserError, match=r"study/other\.yaml: output=figure: conf/study/one\.yaml has it"):
         study_names()
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{below}'] * 8)}]\n"
+    for below, name in itertools.pairwise("abcdefghijkl")
+)
+
+
+@pytest.mark.parametrize("content", [BOMB, "output: &a [*a]\n"])
+def test_aliases_that_stand_for_very_much_are_refused(content: str, tmp_path, monkeypatch) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "bad.yaml").write_text(content)
+    monkeypatch.setattr("ablations.studies.study_file.CONFIG_DIR", tmp_path)
+    with pytest.raises(UserError, match=r"study/bad\.yaml: .* values where its aliases"):
+        study_names()
+    with pytest.raises(UserError, match=r"study/bad\.yaml: .* values where its aliases"):
+        check_aliases(tmp_path)
+
+
+def test_a_few_aliases_are_as_good_as_what_they_stand_for(tmp_path) -> None:
+    (tmp_path / "good.yaml").write_text("a: &a [1, 2]\nb: *a\nc: [*a, *a]\n")
+    check_aliases(tmp_path)
+
+
+def test_factors_with_too_many_combinations_are_refused_before_these_are_listed() -> None:
+    level = {"label": "l", "choose": {}}
+    factors = {f"f{i}": {"label": "l", "levels": {f"{i}{j}": level for j in range(10)}} for i in range(12)}
+    node = {"factors": factors, "design": {"x": "f0", "lines": "f1", "axis": "a", "position": {}}}
+    with pytest.raises(UserError, match="factors: 1000000000000 runs; at most"):
+        check_study("many", node)

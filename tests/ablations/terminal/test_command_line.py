@@ -216,6 +216,24 @@ def test_main_words_the_errors_of_a_run(
             "study=nope: no such option; there are: inception_comparison, intermediate_activation, ",
         ),
         (["-m", "seed=0,1", "recipe.epoch=1"], "recipe.epoch: no such key; there are: epochs, "),
+        (["hydra/launcher=2"], ""),
+        (["hydra/sweeper=-inf"], ""),
+        (["hydra/hydra_logging=1"], ""),
+        (["--resolve"], "Hydra refuses what was typed: The --resolve flag can only be used in conjunction"),
+        (["-m", "--cfg", "job"], "Hydra refuses what was typed: Only one of --run, --multirun, --cfg"),
+        (["-sc"], "Hydra refuses what was typed: Expecting one subcommand from ['install', "),
+        (["-sc", "install=nope"], "Hydra refuses what was typed: No completion plugin for 'nope' found"),
+        (["--experimental-rerun", "nope"], "--experimental-rerun: not supported"),
+        (["--cfg", "nope"], "argument --cfg/-c: invalid choice: 'nope'"),
+        (["--multirum"], "unrecognized arguments: --multirum; did you mean --multirun?"),
+        (["-cn", "nope"], "--config-name=nope: no such option"),
+        (["hydra.run.dir=/proc/nope"], "Hydra refuses what was typed: FileNotFoundError"),
+        (["-m", "seed=range(1,2,0)"], "seed=range(1,2,0): must be range(start, stop, step), finite"),
+        (["-m", "seed=range(0,inf)"], "seed=range(0,inf): must be range(start, stop, step), finite"),
+        (["-m", "seed=range(5,0)"], "seed=range(5,0): has no values"),
+        (["-m", "model.width=range(0,1e9,1e-9)"], "model.width=range(0,1e9,1e-9): 99999999999999"),
+        (["-m", "study=residual", "seed=range(50000)"], "study=residual: 200000 runs; at most 100000"),
+        (["-m", "model.width=range(0.1,0.2,1e-5)", "seed=0,1"], "model.width: 10000 combinations; at most"),
     ],
 )
 def test_main_refuses_before_the_task(
@@ -235,6 +253,17 @@ def test_main_refuses_before_the_task(
     assert shown.err.startswith(f"error: {line}")
     assert shown.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_in_a_task_or_a_sweep_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def task(config: DictConfig) -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        call(monkeypatch, task, "seed=1")
+    monkeypatch.setattr("ablations.sweeps.plan.plan_sweep", task)
+    with pytest.raises(KeyError, match="a bug"):
+        call(monkeypatch, task, "-m", "seed=1,2")
 
 
 # How a run ended
