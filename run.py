@@ -133,7 +133,7 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
 
     environment.quieten()
     trainer = None
-    configuration = configuration.with_diagnostics(directory.measured())  # or an earlier command's were lost
+    configuration = configuration.with_measured(directory)  # or an earlier command's were lost
     record = begin_record(configuration, directory)
     diagnostics = make_diagnostics(configuration.resolved)
     recorder = Recorder(directory, diagnostics)
@@ -216,7 +216,7 @@ def fit_and_test(
     datamodule, module = make_data_and_module(configuration.resolved)
     try:
         if configuration.resolved["train"]:
-            trainer.fit(module, datamodule, ckpt_path=checkpoint)
+            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)  # it runs no code
             validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
         else:
             trainer.validate(module, datamodule, verbose=False)

@@ -39,7 +39,8 @@ def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule
         log_every_n_steps=config["logger"].get("every_n_steps", 1),
     )
     if config["weights"] is not None:  # in place of the values that the seed gave
-        load_weights(module.network, config["weights"], config["weights_sha256"])
+        new_head = config.get("new_head", False)
+        load_weights(module.network, config["weights"], config["weights_sha256"], new_head=new_head)
     # A checkpoint says which network its weights are of, for whoever uses it as `weights`.
     module.save_hyperparameters({"model": config["model"]}, logger=False)
     return make_data(config), module

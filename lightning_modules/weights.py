@@ -9,31 +9,40 @@ torchvision's `inception_v3`          safetensors, PyTorch                1e-3  
 a run of ours, any network            `checkpoint.ckpt`                   the run's   the run's
 ====================================  ==================================  ==========  ===========
 
+PyTorch's files may have the weights below a key (`STATES`), with a prefix (`module.`, `_orig_mod.`, `model.`)
+and in the form of older ports: two-dimensional pointwise weights, a classifier called `last_linear`.
+
 A network computes what its source computes only with the source's constants: `inspect_weights` says which,
 and the configuration of a run takes them over. All of them expect the pixels that our data modules give,
 x / 127.5 - 1, in [-1, 1]: keras.applications' `preprocess_input(mode="tf")` is that, timm's mean and
 standard deviation of 0.5 come to it, and torchvision's published weights have `transform_input=True`, which
 takes ImageNet's mean and deviation back out: ((x/255 - m) / s) * (s / 0.5) + (m - 0.5) / 0.5 = x / 127.5 - 1.
 
-Files are data here: nothing in them is executed, PyTorch's are read with `weights_only`.
+Files are data here. PyTorch's are read with `weights_only`; what a network takes over from a file is a number
+or chosen from `POOLS`. Nothing else of a file reaches the configuration, where a `_target_` would be called.
 """
 
+import argparse
 import hashlib
 import io
+import math
 import os
+import pickle
 import re
+import textwrap
+import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.inception_v3 import torchvision_name
-from lightning_modules.weights_keras import KerasLayers, read_keras
+from lightning_modules.weights_keras import KerasLayer, KerasLayers, read_keras
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK"
@@ -42,12 +51,34 @@ PICKLE = b"\x80"
 NO_OUTCOME = r"num_classes|in_channels|dropout|(.*\.)?(intermediate_)?norm\.momentum|norm_momentum"
 """Keys of a network's configuration that change nothing where it is evaluated, or that its weights show."""
 
-FOLLOWED = ("norm.eps", "pool")
-"""Keys of a network's configuration that follow the source of its weights."""
+POOLS: Mapping[str, Mapping[str, Any]] = {
+    "same": {"_target_": "lightning_modules.networks.blocks.SameMaxPool2d", "_partial_": True},
+    "symmetric": {
+        "_target_": "torch.nn.MaxPool2d",
+        "_partial_": True,
+        "kernel_size": 3,
+        "stride": 2,
+        "padding": 1,
+    },
+}
+"""The max pools that a network can take over from its weights."""
+
+STATES = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
+"""Where training scripts keep the weights in their checkpoints. The average first, as timm loads it."""
+
+SAVE_INSTEAD = "save the weights alone: torch.save(network.state_dict(), FILE)"
 
 
 class WeightsError(ValueError):
     """A weights file that cannot be used: one line that begins with `weights=PATH`."""
+
+    def __init__(self, message: str) -> None:
+        # Names in a file may hold what a terminal obeys.
+        super().__init__("".join(c if c.isprintable() else "?" for c in message))
+
+
+class _Unusable(ValueError):
+    """Why a file cannot be used, without its path."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +131,14 @@ def _inspect(path: str, *_: int) -> Source:
     return Source(weights.sha256, weights.follows, weights.requires)
 
 
-def load_weights(network: nn.Module, path: str, sha256: str) -> None:
+def load_weights(network: nn.Module, path: str, sha256: str, *, new_head: bool = False) -> None:
     """Set every parameter and every running statistic of a network in place.
+
+    Args:
+        network: The network.
+        path: As the user named the file.
+        sha256: Of the file's content.
+        new_head: Whether the head keeps the values that it has.
 
     Raises:
         WeightsError: As `read_weights` and `fit_weights`, or the file is not the one of that hash any more.
@@ -109,55 +146,74 @@ def load_weights(network: nn.Module, path: str, sha256: str) -> None:
     weights = read_weights(path)
     if weights.sha256 != sha256:
         raise WeightsError(f"weights={path}: has changed; its SHA-256 was {sha256}")
-    network.load_state_dict(fit_weights(network, weights, path), strict=False)
+    network.load_state_dict(fit_weights(network, weights, path, new_head=new_head), strict=False)
 
 
-def fit_weights(network: nn.Module, weights: Weights, path: str) -> dict[str, Tensor]:
+def fit_weights(
+    network: nn.Module, weights: Weights, path: str, *, new_head: bool = False
+) -> dict[str, Tensor]:
     """The weights by the names of a network, all of them in its shapes.
 
     Args:
         network: May be on the device "meta".
         weights: As `read_weights` gives them.
         path: As the user named the file.
+        new_head: Whether to leave out the head: the last linear layer, and fully connected layers before it.
 
     Raises:
         WeightsError: They are another network's, or of another width, number of classes or channels.
     """
     own = _without_counters(network.state_dict())
     values = _without_counters(weights.named(own))
+    first = next(name for name, value in own.items() if value.ndim > 1)
+    last = [name for name, value in own.items() if value.ndim == 2][-1]
+    module = last.rpartition(".")[0]
+    head = "head." if module.startswith("head.") else f"{module}."
+    if new_head:
+        own, values = _without_head(own, head), _without_head(values, head)
+    elif values.keys() == _without_head(own, head).keys():
+        raise WeightsError(
+            f"weights={path}: without {last}; new_head=true starts the head from the seed and trains it"
+        )
     if different := [*sorted(own.keys() - values.keys()), *sorted(values.keys() - own.keys())]:
         side = "without" if different[0] in own else "with"
         more = f" and {len(different) - 1} more differences" if len(different) > 1 else ""
+        source = str(weights.requires.get("_target_", "")).rpartition(".")[2]
+        named = f"{source}, " if source not in ("", type(network).__name__) else ""
         raise WeightsError(
-            f"weights={path}: of another network than {type(network).__name__} as configured: "
-            f"{side} {different[0]}{more}"
+            f"weights={path}: of {named}another network than {type(network).__name__} as configured: "
+            f"{side} {different[0]}{more}",
         )
-    first = next(name for name, value in own.items() if value.ndim > 1)
-    last = [name for name, value in own.items() if value.ndim == 2][-1]
 
     def expected(name: str) -> torch.Size:
         """The shape, but for what the data decides."""
         shape = list(own[name].shape)
         if name == first and values[name].ndim == len(shape):
             shape[1] = values[name].shape[1]
-        if name.rpartition(".")[0] == last.rpartition(".")[0] and values[name].ndim == len(shape):
+        if name.rpartition(".")[0] == module and values[name].ndim == len(shape):
             shape[0] = values[name].shape[0]
         return torch.Size(shape)
 
-    for name, value in own.items():
-        if values[name].shape != expected(name):
+    for name in own:
+        value = values[name]
+        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
             raise WeightsError(
-                f"weights={path}: of another width: {name} is {_by(values[name].shape)} there and "
-                f"{_by(value.shape)} in the network as configured (model.width)"
+                f"weights={path}: {name} holds no plain floating-point numbers; {SAVE_INSTEAD}"
             )
-    channels, classes = values[first].shape[1], values[last].shape[0]
+        if value.shape != expected(name):
+            raise WeightsError(
+                f"weights={path}: of another width: {name} is {_by(value.shape)} there and "
+                f"{_by(own[name].shape)} in the network as configured (model.width)",
+            )
+    channels = values[first].shape[1]
     if channels != own[first].shape[1]:
         raise WeightsError(
             f"weights={path}: for images of {channels} channels, but dataset.channels={own[first].shape[1]}"
         )
-    if classes != own[last].shape[0]:
+    if not new_head and (classes := values[last].shape[0]) != own[last].shape[0]:
         raise WeightsError(
-            f"weights={path}: of {classes} classes, but dataset.num_classes={own[last].shape[0]}"
+            f"weights={path}: of {classes} classes, but dataset.num_classes={own[last].shape[0]}; "
+            "new_head=true keeps the rest, starts the head from the seed and trains it",
         )
     return values
 
@@ -175,22 +231,30 @@ def read_weights(path: str) -> Weights:
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         tensors = _decode(content)
+        weights = None if tensors is NOT_WEIGHTS else _recognize(tensors, sha256)
     except ImportError as error:
         raise WeightsError(f'weights={path}: needs {error.name}; pip install -e ".[weights]"') from error
+    except _Unusable as error:
+        raise WeightsError(f"weights={path}: {error}") from error
     except Exception as error:  # whatever the libraries raise
-        first = next(iter(str(error).splitlines()), "")[:120]
+        first = textwrap.shorten(next(iter(str(error).splitlines()), ""), 120, placeholder=" ...")
         why = f"{type(error).__name__}: {first}" if first else type(error).__name__
-        raise WeightsError(f"weights={path}: damaged, or more than weights ({why})") from error
+        reason = f"damaged, or more than weights ({why})"
+        if isinstance(error, pickle.UnpicklingError):  # its text says how to run what is in the file
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
+            reason = (
+                f"holds {found[1] if found else 'more than weights'}, which could run code; {SAVE_INSTEAD}"
+            )
+        raise WeightsError(f"weights={path}: {reason}") from error
     if tensors is NOT_WEIGHTS:
         raise WeightsError(
             f"weights={path}: no weights file; must be Keras' (.h5, .weights.h5, .keras), safetensors, "
-            "PyTorch's, or the checkpoint.ckpt of a run"
+            "PyTorch's, or the checkpoint.ckpt of a run",
         )
-    weights = _recognize(tensors, sha256)
     if weights is None:
         raise WeightsError(
             f"weights={path}: of another network; known are Xception of Keras and of timm "
-            "(legacy_xception), Inception V3 of torchvision, and the checkpoint.ckpt of a run"
+            "(legacy_xception), Inception V3 of torchvision, and the checkpoint.ckpt of a run",
         )
     return weights
 
@@ -219,10 +283,15 @@ def _decode(content: bytes) -> Any:
                 raise ValueError(f"wrong checksum of {damaged}")
             if "model.weights.h5" in archive.namelist():
                 return read_keras(archive.read("model.weights.h5"))
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise _Unusable(f"holds TorchScript, which is code; {SAVE_INSTEAD}")
             if not any(name.endswith("data.pkl") for name in archive.namelist()):
                 return NOT_WEIGHTS
     if content.startswith((ZIP, PICKLE)):
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        # timm's checkpoints have the arguments of their training; a Namespace only holds values.
+        # What old pickles are warned of is no matter: a file is read or refused.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if content[8:9] == b"{":  # behind the header's length
         import safetensors.torch
 
@@ -237,51 +306,88 @@ def _recognize(found: Any, sha256: str) -> Weights | None:
     if isinstance(found, KerasLayers):
         if (values := _from_keras(found)) is None:
             return None
-        follows = {
-            "norm.eps": 1e-3,  # as the author's code has it
-            "pool": {"_target_": "lightning_modules.networks.blocks.SameMaxPool2d", "_partial_": True},
-        }
+        follows = {"norm.eps": 1e-3, "pool": POOLS["same"]}  # as the author's code has it
         return Weights(sha256, lambda _: values, follows, XCEPTION_IS)
     if not isinstance(found, Mapping):
         return None
-    state: Mapping[str, Tensor] = found.get("state_dict", found)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    states = [state for state in (*map(found.get, STATES), found) if _holds_tensors(state)]
+    if not states:
         return None
-    if "pytorch-lightning_version" in found:
-        return _from_checkpoint(found, state, sha256)
-    if "block1.rep.0.conv1.weight" in state:
+    if "pytorch-lightning_version" in found and (weights := _from_checkpoint(found, states[0], sha256)):
+        return weights
+    if (state := _below_prefix(states[0], "block1.rep.0.conv1.weight")) is not None:
         names = {_timm_name(name): name for name in _xception_names()}
-        renamed = {names.get(name, name): value for name, value in state.items()}
-        follows = {
-            "norm.eps": 1e-5,  # PyTorch's default, which timm leaves
-            "pool": {
-                "_target_": "torch.nn.MaxPool2d",
-                "_partial_": True,
-                "kernel_size": 3,
-                "stride": 2,
-                "padding": 1,
-            },
+        renamed = {
+            names.get(name, name): value[..., None, None] if _is_flat_pointwise(name, value) else value
+            for name, value in state.items()
         }
+        follows = {"norm.eps": 1e-5, "pool": POOLS["symmetric"]}  # PyTorch's default, which timm leaves
         return Weights(sha256, lambda _: renamed, follows, XCEPTION_IS)
-    if "Mixed_5b.branch1x1.conv.weight" in state:
-        return Weights(sha256, lambda own: _from_torchvision(state, own), {"norm.eps": 1e-3}, INCEPTION_V3_IS)
+    if (state := _below_prefix(states[0], "Mixed_5b.branch1x1.conv.weight")) is not None:
+        of_torchvision = state
+        return Weights(
+            sha256, lambda own: _from_torchvision(of_torchvision, own), {"norm.eps": 1e-3}, INCEPTION_V3_IS
+        )
     return None
 
 
+def _holds_tensors(state: object) -> TypeGuard[Mapping[str, Tensor]]:
+    return (
+        isinstance(state, Mapping)
+        and len(state) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+    )
+
+
+def _below_prefix(state: Mapping[str, Tensor], known: str) -> dict[str, Tensor] | None:
+    """The values of the one module that has a value of this name, without its prefix; None where none has.
+
+    A prefix is what wrappers add: `module.`, `_orig_mod.`, `model.`.
+    """
+    prefixes = [name.removesuffix(known) for name in state if f".{name}".endswith(f".{known}")]
+    if not prefixes:
+        return None
+    if len(prefixes) > 1:
+        raise _Unusable(f"has the network {len(prefixes)} times ({', '.join(prefixes)}); {SAVE_INSTEAD}")
+    (prefix,) = prefixes
+    below = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    # The classifier's name in older ports.
+    return {re.sub(r"^last_linear\.", "fc.", name): value for name, value in below.items()}
+
+
+def _is_flat_pointwise(name: str, value: Tensor) -> bool:
+    """Whether a 1x1 convolution's weight is (C_out, C_in), as older ports have it."""
+    return value.ndim == 2 and name.endswith(".pointwise.weight")
+
+
 XCEPTION_IS = {
+    "_target_": "lightning_modules.networks.xception.Xception",
+    "width": 1,
+    "middle_modules": 8,
     "stem_stride": 2,
+    "separable._target_": "lightning_modules.networks.separable.SeparableConvNorm",
+    "separable.operation_order._target_": "lightning_modules.networks.separable.depthwise_first",
     "separable.intermediate_norm._target_": "torch.nn.Identity",
     "separable.intermediate_activation._target_": "torch.nn.Identity",
+    "residual._target_": "lightning_modules.networks.blocks.LinearShortcut",
+    "norm._target_": "torch.nn.BatchNorm2d",
 }
-"""What of the published Xception its values do not show."""
+"""The published Xception, but for what its values show alone."""
 
 INCEPTION_V3_IS = {
+    "_target_": "lightning_modules.networks.inception_v3.InceptionV3",
+    "width": 1,
+    "pool_branch_channels": [32, 64, 64],
+    "last_double_7x7_channels": 192,
     "stem_stride": 2,
     "padding": 0,
+    "convolution._target_": "lightning_modules.networks.inception_v3.ConvNormReLU",
+    "average_pool._target_": "torch.nn.AvgPool2d",
     "average_pool.count_include_pad": True,
     "last_reduction_pool._target_": "torch.nn.MaxPool2d",
+    "norm._target_": "torch.nn.BatchNorm2d",
 }
-"""What of torchvision's Inception V3 its values do not show."""
+"""Torchvision's Inception V3, but for what its values show alone."""
 
 
 def _from_checkpoint(
@@ -294,14 +400,22 @@ def _from_checkpoint(
     model = hyper_parameters.get("model") if isinstance(hyper_parameters, Mapping) else None
     if not values or not isinstance(model, Mapping):
         return None
-    flat = dict(_flattened(model))
-    follows = {key: _at(model, key) for key in FOLLOWED if _at(model, key) is not None}
+    flat = flattened(model)
+    for key, value in flat.items():
+        if not all(isinstance(item, PLAIN) for item in (value if isinstance(value, list) else [value])):
+            raise _Unusable(f"damaged: {key} of its network is a {type(value).__name__}")
+    follows: dict[str, Any] = {}
+    if (eps := flat.get("norm.eps")) is not None:
+        if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 <= eps < math.inf:
+            raise _Unusable(f"damaged: norm.eps of its network is {shown(eps)}")
+        follows["norm.eps"] = eps
+    if (pool := model.get("pool")) in POOLS.values():  # one that is not known is only compared
+        follows["pool"] = next(known for known in POOLS.values() if known == pool)
     requires = {
-        key: value
-        for key, value in flat.items()
-        if not re.fullmatch(NO_OUTCOME, key)
-        and not any(f"{key}.".startswith(f"{other}.") for other in follows)
+        key: value for key, value in flat.items() if not re.fullmatch(NO_OUTCOME, key) and key not in follows
     }
+    if "pool" in follows:
+        requires = {key: value for key, value in requires.items() if not key.startswith("pool.")}
     return Weights(sha256, lambda _: values, follows, requires)
 
 
@@ -355,28 +469,67 @@ def _xception_names() -> Iterator[str]:
 
 
 def _from_keras(layers: KerasLayers) -> dict[str, Tensor] | None:
-    """Xception's values by our names, mapped by order and kind, because names may be automatic."""
+    """Xception's values by our names; without a head where the file has none, or another than Xception's."""
     expected = list(_xception_layers())
-    convolutions = [layer for layer, kind in expected if kind == "conv"]
-    separable = [layer for layer, kind in expected if kind == "separable"]
-    counts = (len(convolutions), len(separable), len(expected), 1)
-    if tuple(map(len, layers)) != counts:
+    convolutions = _placed([layer for layer, kind in expected if kind == "conv"], layers.convolutions)
+    separable = _placed([layer for layer, kind in expected if kind == "separable"], layers.separable)
+    norms = _placed([layer for layer, _ in expected], layers.norms, "_bn")
+    if convolutions is None or separable is None or norms is None:
         return None
 
     def tensor(array: Any, *order: int) -> Tensor:
         return torch.from_numpy(array).permute(order).contiguous()
 
     values = {}
-    for layer, (kernel,) in zip(convolutions, layers.convolutions, strict=True):
+    for layer, (kernel,) in convolutions.items():
         values[f"{layer}.conv.weight"] = tensor(kernel, 3, 2, 0, 1)
-    for layer, (depthwise, pointwise) in zip(separable, layers.separable, strict=True):
+    for layer, (depthwise, pointwise) in separable.items():
         values[f"{layer}.depthwise.weight"] = tensor(depthwise, 2, 3, 0, 1)
         values[f"{layer}.pointwise.weight"] = tensor(pointwise, 3, 2, 0, 1)
-    for (layer, _), arrays in zip(expected, layers.norms, strict=True):
+    for layer, arrays in norms.items():
         for name, array in zip(NORM_VALUES, arrays, strict=True):
             values[f"{layer}.norm.{name}"] = tensor(array, 0)
-    ((kernel, bias),) = layers.dense
-    return values | {"head.logits.weight": tensor(kernel, 1, 0), "head.logits.bias": tensor(bias, 0)}
+    if len(layers.dense) == 1:
+        kernel, bias = layers.dense[0].arrays
+        values |= {"head.logits.weight": tensor(kernel, 1, 0), "head.logits.bias": tensor(bias, 0)}
+    return values
+
+
+def _placed(
+    expected: Sequence[str], found: Sequence[KerasLayer], suffix: str = ""
+) -> dict[str, list[Any]] | None:
+    """Keras' arrays by our layers of one kind; None where these are not Xception's layers.
+
+    By name where Keras' Xception has named them: within a nested network trained layers come before frozen
+    ones. By order where all names are automatic. The projections' names are always automatic.
+    """
+    named = {f"{name}{suffix}": layer for layer in expected if (name := _keras_name(layer)) is not None}
+    if not any(layer.name in named for layer in found):
+        placed = list(zip(expected, found, strict=False))
+    else:
+        automatic = sorted((layer for layer in found if layer.name not in named), key=_automatic_number)
+        rest = [layer for layer in expected if layer not in named.values()]
+        placed = [(named[layer.name], layer) for layer in found if layer.name in named]
+        placed += zip(rest, automatic, strict=False)
+    if not len(expected) == len(found) == len(dict(placed)):
+        return None
+    return {ours: layer.arrays for ours, layer in placed}
+
+
+def _automatic_number(layer: KerasLayer) -> int:
+    """Of `conv2d_3`; `conv2d` is the first."""
+    number = layer.name.rpartition("_")[2]
+    return int(number) if number.isdigit() else 0
+
+
+def _keras_name(layer: str) -> str | None:
+    """The name in Keras' Xception of a convolution; None of a projection, which has no fixed one."""
+    flow, module, *_ = layer.split(".")
+    if ".shortcut." in layer:
+        return None
+    first = {"stem": 1, "entry_flow": 2, "middle_flow": 5, "exit_flow": 14}[flow]
+    block = 13 if module == "module" else first + (int(module) if module.isdigit() else 0)
+    return f"block{block}_{'conv' if flow == 'stem' else 'sepconv'}{layer[-1]}"
 
 
 def _timm_name(name: str) -> str:
@@ -411,18 +564,26 @@ def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
 
 
-def _flattened(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _without_head(state: Mapping[str, Tensor], head: str) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if not name.startswith(head)}
+
+
+PLAIN = (str, int, float, type(None))
+
+
+def flattened(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by dotted key."""
+    flat: dict[str, Any] = {}
     for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+        flat |= (
+            flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        )
+    return flat
 
 
-def _at(node: Any, key: str) -> Any:
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
+def shown(value: object) -> str:
+    """A value of a file in a message: short, and nothing that a terminal obeys."""
+    return textwrap.shorten("".join(filter(str.isprintable, str(value))), 80, placeholder=" ...")
 
 
 def _by(shape: torch.Size) -> str:

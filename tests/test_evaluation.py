@@ -193,7 +193,7 @@ def test_another_network_is_not_evaluated(
     ("overrides", "message"),
     [
         (("dataset=cifar10",), "for images of 1 channels, but dataset.channels=3"),
-        (("dataset.num_classes=7",), "of 10 classes, but dataset.num_classes=7"),
+        (("dataset.num_classes=7",), "of 10 classes, but dataset.num_classes=7; new_head=true"),
         (("model.width=0.05",), "of another width: stem.conv1.conv.weight is 1x1x3x3 there and 2x1x3x3 in"),
         (
             ("model.middle_modules=1",),

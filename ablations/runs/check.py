@@ -24,6 +24,7 @@ from ablations.runs.configuration import (
     RunConfiguration,
     default_option,
 )
+from ablations.runs.records import RunDirectory
 from lightning_modules.seeding import MAX_SEED
 from lightning_modules.validation import (
     require_boolean,
@@ -54,6 +55,7 @@ def check_run(run: RunConfiguration, metrics: Sequence[str] = ()) -> None:
     """
     check_results_dir(run.results_dir)
     check_values(run)
+    run.with_measured(RunDirectory(run.results_dir, run.run_id))
     try:
         _check_parts(run, metrics)
     except ValueError as error:
@@ -179,6 +181,9 @@ def _check_values(run: RunConfiguration) -> None:
         raise ValueError("train=False: needs weights=FILE to evaluate")
     if config["weights"] is None and config["weights_sha256"] is not None:
         raise ValueError(f"weights_sha256={config['weights_sha256']}: of what? weights=FILE is missing")
+    require_boolean("new_head", new_head := config.get("new_head", False))
+    if new_head and (config["weights"] is None or not config["train"]):
+        raise ValueError("new_head=True: needs weights=FILE to keep the rest of, and train=true")
     require_integer("recipe.epochs", recipe["epochs"], 1)
     require_integer("recipe.batch_size", recipe["batch_size"], 1)
     if config["train"] and recipe["batch_size"] % run.processes:
@@ -228,7 +233,7 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
         if diagnostic.of_training and not config["train"]:
             raise ValueError(f"diagnostics.{diagnostic.name}: measures training steps, train=false has none")
     if (weights := config["weights"]) is not None:
-        fit_weights(network, read_weights(weights), weights)
+        fit_weights(network, read_weights(weights), weights, new_head=config.get("new_head", False))
     device = _check_trainer(run)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     what = f"model: {parameters:.4g} parameters" + (", to be trained" if config["train"] else "")

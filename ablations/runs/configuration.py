@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
+from hydra import compose
 from hydra._internal.grammar.functions import Functions
 from hydra.core.override_parser.overrides_parser import (
     CommonTokenStream,
@@ -36,8 +37,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ablations.errors import UserError
+from ablations.runs.records import RunDirectory
 from lightning_modules.data.checksums import filled_checksums
 from lightning_modules.validation import require_boolean, require_integer
+
+if TYPE_CHECKING:
+    from lightning_modules.weights import Source
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
 CONFIG_NAME = "config"
@@ -155,6 +160,8 @@ class RunConfiguration:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(resolved, dict)
         _refuse_study_keys(resolved, overrides)
+        if resolved.get("new_head") is False:  # as if there were no such key: older records have none
+            del resolved["new_head"]
         for key in REQUIRED:
             node = resolved
             for part in key.split("."):
@@ -178,7 +185,7 @@ class RunConfiguration:
             if option is not None and not group.startswith("hydra/") and group not in NOT_OF_A_RUN
         }
         if resolved["weights"] is not None:
-            _follow_weights(resolved, overrides)
+            _follow_weights(resolved, overrides, own)
         _require_storable(resolved)
         return cls(resolved={str(key): value for key, value in resolved.items()}, choices=own)
 
@@ -285,9 +292,49 @@ class RunConfiguration:
         """The same run, which measures these as well; where it has one already, its own settings stay."""
         return replace(self, resolved={**self.resolved, "diagnostics": {**diagnostics, **self.diagnostics}})
 
+    def with_measured(self, directory: RunDirectory) -> Self:
+        """The same run, which measures as well what its record says that it measured.
+
+        A record is data, and what measures is called by its `_target_`: only what a file in conf/diagnostics
+        has is taken over, with other plain settings.
+
+        Raises:
+            UserError: The record names something else.
+        """
+        added = {name: node for name, node in directory.measured().items() if name not in self.diagnostics}
+        for name, node in added.items():
+            if not any(_has_settings(node, known.get(name)) for known in _diagnostics()):
+                raise UserError(
+                    f"{directory.record_path}: diagnostics.{name} is none of conf/diagnostics; "
+                    "choose it with diagnostics=..., or remove the record"
+                )
+        return self.with_diagnostics(added)
+
     @property
     def results_dir(self) -> Path:
         return _path(self.resolved["results_dir"])
+
+
+def _diagnostics() -> Iterator[Mapping[str, Any]]:
+    """What each file of conf/diagnostics has, by name."""
+    for file in sorted((CONFIG_DIR / "diagnostics").glob("*.yaml")):
+        yield load_yaml(file)
+
+
+def _has_settings(node: Any, known: Any) -> bool:
+    """Whether two nodes differ in plain settings at most, none of which is evaluated where they are built."""
+    if isinstance(known, dict):
+        return isinstance(node, dict) and all(
+            node.get(key) == known.get(key)
+            if str(key).startswith("_")
+            else key in node.keys() & known.keys() and _has_settings(node[key], known[key])
+            for key in node.keys() | known.keys()
+        )
+    values = node if isinstance(node, list) else [node]
+    return all(
+        value is None or isinstance(value, int | float) or (isinstance(value, str) and "$" not in value)
+        for value in values
+    )
 
 
 _path = cache(Path)
@@ -384,17 +431,18 @@ def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> No
         raise UserError(f"seed_budget={budget}: only beside seeds=auto: -m study=NAME seeds=auto")
 
 
-def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
+def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices: Mapping[str, str]) -> None:
     """Take over the hash of the weights, and the constants of the network that they come from.
 
     Args:
         resolved: Of the run; changed in place.
         overrides: What the configuration was composed with: what was set there is not overruled.
+        choices: Option per group.
 
     Raises:
         UserError: The weights cannot be used, or something else was set.
     """
-    from lightning_modules.weights import WeightsError, inspect_weights  # imports torch
+    from lightning_modules.weights import WeightsError, inspect_weights, shown  # imports torch
 
     path, expected = resolved["weights"], resolved["weights_sha256"]
     try:
@@ -413,15 +461,42 @@ def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
         if not isinstance(node, dict) or last not in node:
             continue  # another network's weights, which the check refuses
         if node[last] != value and any(f"{set_key}.".startswith(f"model.{key}.") for set_key in set_by_user):
-            raise UserError(f"model.{key}={node[last]}: the network of weights={path} has {value}")
-        node[last] = value
+            raise UserError(f"model.{key}={node[last]}: the network of weights={path} has {shown(value)}")
+        node[last] = dict(value) if isinstance(value, Mapping) else value
     if resolved["train"] is False:
-        for key, value in source.requires.items():
-            node = resolved["model"]
-            for part in key.split("."):
-                node = node.get(part) if isinstance(node, dict) else None
-            if node != value:
-                raise UserError(f"model.{key}={node}: the network of weights={path} has {value}")
+        _require_network(resolved["model"], source, path, choices["model"])
+
+
+def _require_network(model: Mapping[str, Any], source: "Source", path: str, option: str) -> None:
+    """Require that a network is the one that weights belong to, in all that its values do not show.
+
+    A key that the weights' source does not know, of a factor that was added since, must be as by default.
+
+    Raises:
+        UserError: It is another network.
+    """
+    from lightning_modules.weights import NO_OUTCOME, flattened, shown  # imports torch
+
+    found = flattened(model)
+    for key, value in source.requires.items():
+        if found.get(key) != value:
+            raise UserError(f"model.{key}={found.get(key)}: the network of weights={path} has {shown(value)}")
+    known = (*source.requires, *source.follows)
+    added = [
+        key
+        for key in found
+        if not re.fullmatch(NO_OUTCOME, key) and not any(f"{key}.".startswith(f"{one}.") for one in known)
+    ]
+    if added:
+        composed = compose(CONFIG_NAME, [f"model={quoted(option)}"])
+        default: Any = OmegaConf.to_container(composed.model, resolve=True)
+        as_by_default = flattened(default)
+        for key in added:
+            if key not in as_by_default or found[key] != as_by_default[key]:
+                raise UserError(
+                    f"model.{key}={found[key]}: the network of weights={path} has not; "
+                    f"must be {as_by_default.get(key, 'left out')}"
+                )
 
 
 def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:

@@ -64,6 +64,7 @@ def _check(runs: Sequence[PlannedRun]) -> None:
     checked = set()
     for run in runs:
         check_seed(run.configuration)
+        run.configuration.with_measured(run.directory)
         if (run.group, run.arm) not in checked:  # within an arm runs differ in the seed alone
             check_run(run.configuration, run.metrics)
             checked.add((run.group, run.arm))

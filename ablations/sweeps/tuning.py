@@ -114,6 +114,14 @@ class TuningPlan:
         self, arm: str, settings: Mapping[str, Any], seeds: Sequence[int], name: str
     ) -> list[PlannedRun]:
         """The runs of an arm with these settings, one per seed; they go by `name`."""
+        from ablations.sweeps.trials import contains
+
+        for parameter, value in settings.items():  # of a file, which may be anybody's
+            if parameter not in self.space or not contains(self.space[parameter], value):
+                raise UserError(
+                    f"{self.storage_path}: damaged: {parameter}={value} is not in tuning.space; where it is "
+                    "removed the same command draws its trials anew and trains none whose runs are recorded"
+                )
         set_here = [f"{self.keys[parameter]}={_as_typed(value)}" for parameter, value in settings.items()]
         overrides = [*self.overrides[arm], *set_here]
         return [
@@ -431,6 +439,11 @@ def _sampler(node: Mapping[str, Any], place: int) -> "BaseSampler":
 
     if not isinstance(node, dict) or "_target_" not in node:
         raise UserError(f"tuning.sampler={node}: must have _target_, a sampler of optuna.samplers, and seed")
+    if "CmaEsSampler" in str(node):
+        raise UserError(
+            "tuning.sampler: CmaEsSampler keeps a pickle in the file of trials, which could run code; "
+            "TPESampler and GPSampler learn as well"
+        )
     seed = node.get("seed")
     _user_error("tuning.sampler", lambda: require_integer("tuning.sampler.seed", seed, 0, 2**31))
     sampler = _user_error(

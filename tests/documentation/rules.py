@@ -17,7 +17,7 @@ from ablations.sweeps.plan import plan_sweep
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 
-ELSEWHERE = "hydra/launcher=|trainer=ddp|=imagenet|tuning=|seeds=auto|mode=online|match_[a-z_]+=|train=false"
+ELSEWHERE = "hydra/launcher=|trainer=ddp|=imagenet|tuning=|seeds=auto|mode=online|match_[a-z_]+=|weights="
 """What needs a cluster, GPUs, ImageNet, weights, an account or an hour: it is planned, not run."""
 
 
@@ -33,8 +33,8 @@ def planned(workspace: Workspace, words: Sequence[str]) -> None:
         single = [word for word in words if not re.match(r"(study|seeds?)=|.*=[^\[]*,", word)]
         config = compose(CONFIG_NAME, quote_option_names(single), return_hydra_config=True)
         assert get_class(config.hydra.launcher._target_)
-        if "train=false" in words:  # needs the file of weights
-            assert config.weights
+        if config.weights is not None:  # needs the file
+            assert config.weights == "xception.h5"
         elif seed_budget(of_runs) is None:
             assert plan_sweep(of_runs)
         else:

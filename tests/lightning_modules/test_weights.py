@@ -6,7 +6,9 @@ at their start (0 and 1) a wrong order of them would not show.
 
 import os
 import pickle
+import re
 import warnings
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,15 +26,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ablations.errors import UserError
+from ablations.runs.check import check_values
 from ablations.runs.configuration import RunConfiguration
 from ablations.studies.planning import compose_runs, hydra_configuration
+from lightning_modules.assembly import make_data_and_module
 from lightning_modules.data.images import ImageBatches, Part, Selection
 from lightning_modules.initialization import initialize
 from lightning_modules.weights import (
-    FOLLOWED,
     XCEPTION_IS,
     WeightsError,
     fit_weights,
+    flattened,
     inspect_weights,
     load_weights,
     read_weights,
@@ -298,6 +302,85 @@ def test_timms_constants_matter(timm_network: TorchNetwork, from_timm: nn.Module
     assert difference(129) > TOLERANCE
 
 
+def older_port(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As https://github.com/Cadene/pretrained-models.pytorch has published Xception."""
+    return {
+        name.replace("fc.", "last_linear."): value[:, :, 0, 0] if ".pointwise." in name else value
+        for name, value in state.items()
+    }
+
+
+def with_prefix(prefix: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    return lambda state: {f"{prefix}{name}": value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "saved_as",
+    [
+        with_prefix("module."),
+        with_prefix("_orig_mod."),
+        with_prefix("module._orig_mod."),
+        lambda state: {"model": state, "epoch": 3},
+        lambda state: {"model": with_prefix("_orig_mod.module.")(state)},
+        lambda state: {
+            "state_dict": state,
+            "args": Namespace(lr=0.1, model="legacy_xception"),
+            "metric": 0.79,
+        },
+        lambda state: {"state_dict": {n: v + 1 for n, v in state.items()}, "state_dict_ema": state},
+        lambda state: {
+            "pytorch-lightning_version": "2.6",
+            "hyper_parameters": {"lr": 0.1},
+            "state_dict": with_prefix("model.")(state) | {"loss.weight": torch.ones(3)},
+        },
+        older_port,
+    ],
+    ids=["module", "compiled", "both", "model", "all", "timm", "average", "Lightning", "older port"],
+)
+def test_weights_as_training_scripts_save_them(
+    timm_network: TorchNetwork, from_timm: nn.Module, tmp_path: Path, saved_as: Callable[..., Any]
+) -> None:
+    torch.save(saved_as(timm_network.network.state_dict()), tmp_path / "file")
+    assert equal_values(imported(tmp_path / "file"), from_timm)
+
+
+def test_two_networks_in_one_file(timm_network: TorchNetwork, tmp_path: Path) -> None:
+    state = timm_network.network.state_dict()
+    torch.save(with_prefix("a.")(state) | with_prefix("b.")(state), tmp_path / "file")
+    assert refusal(str(tmp_path / "file")).startswith(
+        "has the network 2 times (a., b.); save the weights alone"
+    )
+
+
+def test_torchscript_is_not_loaded(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "file", "w") as archive:
+        archive.writestr("x/constants.pkl", b"")
+        archive.writestr("x/data.pkl", b"")
+    assert refusal(str(tmp_path / "file")).startswith(
+        "holds TorchScript, which is code; save the weights alone"
+    )
+
+
+def test_a_whole_network_is_not_unpickled(timm_network: TorchNetwork, tmp_path: Path) -> None:
+    torch.save(timm_network.network, tmp_path / "file")
+    line = refusal(str(tmp_path / "file"))
+    assert line.startswith("holds timm.models.xception.Xception, which could run code")
+    assert line.endswith("save the weights alone: torch.save(network.state_dict(), FILE)")
+    assert line.isprintable()
+
+
+def test_values_that_are_no_numbers_of_a_network(timm_network: TorchNetwork, tmp_path: Path) -> None:
+    state = timm_network.network.state_dict()
+    for value in (
+        state["fc.bias"].to(torch.int64),
+        state["fc.bias"].to_sparse(),
+        state["fc.bias"].to("meta"),
+    ):
+        torch.save(state | {"fc.bias": value}, tmp_path / "file")
+        with pytest.raises(WeightsError, match=r"head\.logits\.bias holds no plain floating-point numbers"):
+            imported(tmp_path / "file")
+
+
 # torchvision
 
 
@@ -350,6 +433,18 @@ def test_what_was_set_on_purpose_is_not_overruled(timm_network: TorchNetwork) ->
             "intermediate_activation=relu",
             r"^model\.separable\.intermediate_activation\._target_=torch\.nn\.ReLU: ",
         ),
+        (
+            "residual=projections",
+            r"^model\.residual\._target_=.*projections_without_identities: .*LinearShortcut$",
+        ),
+        (
+            "operation_order=pointwise_first",
+            r"^model\.separable\.operation_order\._target_=.*depthwise_first$",
+        ),
+        ("model.norm._target_=torch.nn.SyncBatchNorm", r"^model\.norm\._target_=torch\.nn\.SyncBatchNorm: "),
+        ("model.width=0.5", r"^model\.width=0\.5: the network of weights=.* has 1$"),
+        ("+model.norm.affine=true", r"^model\.norm\.affine=True: .* must be left out$"),
+        ("segments=four", r"^model\.separable\.segments\._target_=.*: .* must be lightning_modules"),
     ],
 )
 def test_another_network_may_be_trained_from_weights_but_not_evaluated(
@@ -359,8 +454,7 @@ def test_another_network_may_be_trained_from_weights_but_not_evaluated(
     assert configured(file, override).resolved["model"]["norm"]["eps"] == 1e-5
     config = configured(file, "train=false").resolved
     assert config["train"] is False
-    keys = {*XCEPTION_IS, *FOLLOWED}
-    assert all(key.partition(".")[0] in config["model"] for key in keys), "each is a key of the network"
+    assert flattened(config["model"]).keys() >= XCEPTION_IS.keys(), "each is a key of the network"
     with pytest.raises(UserError, match=message):
         configured(file, override, "train=false")
 
@@ -461,7 +555,10 @@ def test_code_in_a_file_is_not_executed(tmp_path: Path) -> None:
     torch.save({"fc.weight": trap}, tmp_path / "archive")
     torch.save({"fc.weight": trap}, tmp_path / "old", _use_new_zipfile_serialization=False)
     for name in ("plain", "archive", "old"):
-        assert refusal(str(tmp_path / name)).startswith("damaged, or more than weights (")
+        line = refusal(str(tmp_path / name))
+        assert re.match(
+            "holds (posix.mkdir|more than weights), which could run code; save the weights alone", line
+        )
     assert not trap.folder.exists()
     pickle.loads((tmp_path / "plain").read_bytes())
     assert trap.folder.exists()  # it would have been
@@ -502,19 +599,128 @@ def test_of_no_known_network(small_file: Path, tmp_path: Path) -> None:
     assert refusal(str(tmp_path / "empty.h5")).startswith("of another network")
 
 
-def test_without_the_classifier(keras_network: KerasNetwork, tmp_path: Path) -> None:
-    """As `include_top=False` saves it."""
-    with ZipFile(keras_network.files["Keras 3, model"]) as archive:
-        (tmp_path / "x.h5").write_bytes(archive.read("model.weights.h5"))
-    with h5py.File(tmp_path / "x.h5", "a") as file:
-        del file["layers/dense"]
-    assert refusal(str(tmp_path / "x.h5")).startswith("of another network")
+# The body alone
+
+
+def body_of(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in network.state_dict().items() if not name.startswith("head.")}
+
+
+def with_new_head(path: Path, *overrides: str) -> tuple[nn.Module, nn.Module]:
+    """The network of a run as it starts, and as it starts without weights."""
+
+    def start(*more: str) -> nn.Module:
+        with hydra_configuration():
+            (run,) = compose_runs(["~dataset_model", "dataset.channels=3", "seed=7", *overrides, *more])
+        return make_data_and_module(run.resolved)[1].network
+
+    return start(f"weights='{path}'", "new_head=true"), start()
+
+
+def check_new_head(path: Path, source: nn.Module, *overrides: str) -> None:
+    network, fresh = with_new_head(path, *overrides)
+    expected = body_of(source)
+    for name, value in network.state_dict().items():
+        if "num_batches" not in name:
+            from_source = expected[name] if name in expected else fresh.state_dict()[name]
+            assert torch.equal(value, from_source), name
+
+
+@pytest.mark.parametrize("overrides", [["dataset.num_classes=7"], ["fully_connected=two"], []])
+def test_a_new_head_starts_from_the_seed(
+    timm_network: TorchNetwork, from_timm: nn.Module, overrides: list[str]
+) -> None:
+    check_new_head(timm_network.files["safetensors"], from_timm, *overrides)
+
+
+def test_a_new_head_of_inception(torchvision_network: TorchNetwork, from_torchvision: nn.Module) -> None:
+    check_new_head(torchvision_network.files["safetensors"], from_torchvision, "model=inception_v3")
+
+
+def test_weights_without_a_head(timm_network: TorchNetwork, from_timm: nn.Module, tmp_path: Path) -> None:
+    state = timm_network.network.state_dict()
+    torch.save(
+        {name: value for name, value in state.items() if not name.startswith("fc.")}, tmp_path / "file"
+    )
+    with pytest.raises(
+        WeightsError, match=r"without head\.logits\.weight; new_head=true starts the head from the"
+    ):
+        imported(tmp_path / "file")
+    check_new_head(tmp_path / "file", from_timm)
+
+
+@pytest.fixture(scope="module")
+def nested_files(keras_network: KerasNetwork, tmp_path_factory) -> dict[str, Path]:
+    """Keras' Xception without its top, alone and as a layer of another network, whole and partly frozen."""
+    import keras
+
+    folder = tmp_path_factory.mktemp("nested")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        top = keras_network.network
+        pooled = next(layer for layer in top.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D))
+        body = keras.Model(top.input, pooled.input, name="xception")
+        head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(64), keras.layers.Dense(5)]
+        nested = keras.Sequential([keras.Input((None, None, 3)), body, *head])
+        files = {name: folder / name for name in ("notop.weights.h5", "notop.h5", "nested.weights.h5")}
+        files |= {name: folder / name for name in ("nested.keras", "nested.h5", "frozen.h5", "partly.h5")}
+        for name in ("notop.weights.h5", "notop.h5"):
+            (body.save if name == "notop.h5" else body.save_weights)(files[name])
+        nested.save_weights(files["nested.weights.h5"])
+        nested.save(files["nested.keras"])
+        nested.save(files["nested.h5"])
+        for layer in body.layers[:60]:
+            layer.trainable = False
+        nested.save(files["partly.h5"])
+        body.trainable = False
+        nested.save(files["frozen.h5"])
+        body.trainable = True
+    return files
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("notop.weights.h5", "notop.h5", "nested.weights.h5"),
+        *("nested.keras", "nested.h5", "frozen.h5", "partly.h5"),
+    ],
+)
+def test_kerass_body(nested_files: dict[str, Path], from_keras: nn.Module, name: str) -> None:
+    check_new_head(nested_files[name], from_keras)
+    with pytest.raises(WeightsError, match=r"without head\.logits\.weight; new_head=true"):
+        imported(nested_files[name])
+
+
+def test_a_new_head_is_another_run_and_none_is_as_before(timm_network: TorchNetwork) -> None:
+    file = timm_network.files["safetensors"]
+    run, new = configured(file), configured(file, "new_head=true")
+    assert new.run_id != run.run_id
+    assert new.resolved["new_head"] is True  # and so the record says
+    assert configured(file, "~new_head").run_id == configured(file, "new_head=false").run_id == run.run_id
+
+
+@pytest.mark.parametrize("value", ["1", "no", "null"])
+def test_a_new_head_is_a_boolean(timm_network: TorchNetwork, value: str) -> None:
+    with pytest.raises(UserError, match=r"^new_head=\w+: must be true or false$"):
+        check_values(configured(timm_network.files["safetensors"], f"new_head={value}"))
+
+
+def test_a_new_head_is_trained(timm_network: TorchNetwork) -> None:
+    with pytest.raises(UserError, match=r"^new_head=True: needs weights=FILE .*, and train=true$"):
+        check_values(configured(timm_network.files["safetensors"], "new_head=true", "train=false"))
+    with hydra_configuration():
+        (run,) = compose_runs(["new_head=true"])
+    with pytest.raises(UserError, match=r"^new_head=True: needs weights=FILE"):
+        check_values(run)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_classes": 10}, f"of {CLASSES} classes, but dataset.num_classes=10"),
+        (
+            {"num_classes": 10},
+            f"of {CLASSES} classes, but dataset.num_classes=10; new_head=true keeps the rest",
+        ),
         ({"in_channels": 1}, "for images of 3 channels, but dataset.channels=1"),
         ({"width": 0.5}, "of another width: stem.conv1.conv.weight is 32x3x3x3 there and 16x3x3x3 in"),
         ({"width": 0.125, "num_classes": 10, "in_channels": 1}, "of another width: "),
@@ -549,5 +755,8 @@ def test_of_the_other_network(
         "timm": (timm_network, "model=inception_v3"),
     }[network]
     path = source.files["safetensors"]
-    with pytest.raises(WeightsError, match="of another network than"):
+    name = {"torchvision": "InceptionV3", "timm": "Xception"}[network]
+    with pytest.raises(WeightsError, match=f"of {name}, another network than"):
         imported(path, model)
+    with pytest.raises(UserError, match=rf"^model\._target_=.*: the network of weights=.* has .*\.{name}$"):
+        configured(path, model, "train=false")
