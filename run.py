@@ -64,6 +64,7 @@ def run(config: DictConfig) -> None:
     directory = RunDirectory(configuration.results_dir, configuration.run_id, configuration.diagnostics)
     if configuration.processes > 1 and not alone:
         return run_apart(hydra_config.overrides.task)
+    environment.check_launcher(configuration.processes)
     if configuration.processes > 1 and environment.process_rank(configuration.devices) > 0:
         return train_beside(configuration, directory)
     if alone and directory.status() not in DONE:
@@ -79,10 +80,11 @@ def run(config: DictConfig) -> None:
                 directory.set_unreadable_aside()
                 with RunProgress(configuration) if alone else nullcontext():
                     record = train(configuration, directory)
-    if record is None and directory.status() in DONE:
+    trained = record is not None
+    if not trained and directory.status() in DONE:
         record = directory.read()
     if alone:
-        command_line.report_run(directory, record)
+        command_line.report_run(directory, record, trained=trained)
 
 
 def run_apart(overrides: Sequence[str]) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_modules.classifier import Classifier
 from lightning_modules.diagnostics import Diagnostic, require_diagnostics
@@ -88,11 +90,18 @@ def make_trainer(
     """
     place, recipe = config["trainer"], config["recipe"]
     added: list[Callback] = []
+    plugins: list[LightningEnvironment] = []
     if recipe["averaging"] is not None and config["train"]:  # weights are evaluated as they are
         added.append(instantiate(recipe["averaging"]))
     if place.get("devices", 1) * place.get("num_nodes", 1) > 1:
         added.append(EndAtSigterm())
+    else:
+        # Alone, whatever a scheduler's variables say that were left in the shell (RANK, SLURM_NTASKS): with a
+        # rank above 0 Lightning would neither warn nor log, with several tasks it would refuse to start.
+        rank_zero_only.rank = 0
+        plugins.append(LightningEnvironment())
     return Trainer(
+        plugins=plugins,
         accelerator=place["accelerator"],
         devices=place.get("devices", 1),
         num_nodes=place.get("num_nodes", 1),

@@ -103,7 +103,7 @@ def test_a_done_run_is_not_trained_again(checkout):
     content, changed = before.read_bytes(), before.stat().st_mtime_ns
     result = type_command(checkout, "python run.py")
     assert result.returncode == 0
-    assert "epoch" not in result.stdout
+    assert result.stdout.startswith("already completed on ")
     assert (before.read_bytes(), before.stat().st_mtime_ns) == (content, changed)
 
 
@@ -305,6 +305,35 @@ def test_two_processes_train_one_run_also_in_a_sweep(checkout, tmp_path):
     assert result.stderr == ""
     assert "1 of 2 runs are to be trained" in result.stdout
     assert "2 of 2 runs done" in result.stdout
+
+
+def test_variables_that_a_scheduler_left_in_the_shell_change_nothing(checkout, tmp_path, monkeypatch):
+    left = {
+        "RANK": 1,
+        "WORLD_SIZE": 2,
+        "LOCAL_RANK": 1,
+        "SLURM_JOB_ID": 1,
+        "SLURM_PROCID": 1,
+        "SLURM_NTASKS": 4,
+    }
+    for name, value in left.items():
+        monkeypatch.setenv(name, str(value))
+    result = type_command(checkout, f"python run.py trainer.accelerator=cpu results_dir={tmp_path}")
+    assert (result.returncode, result.stderr) == (0, "")
+    (logged,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(logged)]
+    shown = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout
+    assert any("val_top1" in line for line in shown.splitlines() if json.loads(line)["type"] == "history")
+
+
+def test_torchrun_without_a_strategy_says_what_to_add(checkout, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "run.py"]
+    result = subprocess.run(
+        [*command, f"results_dir={tmp_path / 'results'}"], cwd=checkout, capture_output=True, text=True
+    )
+    assert result.returncode != 0
+    assert "error: torchrun started 2 processes and the run has one: add trainer=ddp" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("heard_interrupts")

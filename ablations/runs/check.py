@@ -53,6 +53,7 @@ def check_run(run: RunConfiguration, metrics: Sequence[str] = ()) -> None:
     Raises:
         UserError: One line that names the key, the value and what is allowed.
     """
+    environment.check_launcher(run.processes)
     check_results_dir(run.results_dir)
     check_values(run)
     run.with_measured(RunDirectory(run.results_dir, run.run_id))

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ablations.errors import UserError
+
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "wandb", "numpy")
 
 
@@ -27,21 +29,25 @@ def versions() -> dict[str, str]:
 def git_state() -> dict[str, Any] | None:
     """Commit of the checkout this code stands in and whether code or configuration differ from it.
 
-    Results are left out: a reproduction rewrites the committed ones while it goes on.
+    Results are left out: a reproduction rewrites the committed ones while it goes on. A checkout that git
+    cannot read is told in a warning, because records without a commit cannot be compared.
     """
     folder = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ("git", "-C", str(folder), *arguments), capture_output=True, text=True, check=True
-        ).stdout.strip()
+        # A checkout of another user, as in a container, is as safe as this code, which runs from it already.
+        command = ("git", "-c", "safe.directory=*", "-C", str(folder), *arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return {
             "commit": git("rev-parse", "HEAD"),
             "dirty": bool(git("status", "--porcelain", "--", ".", ":!results")),
         }
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError) as error:
+        if (folder / ".git").exists():
+            told = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+            warnings.warn(f"the record has no git commit: {told[0]}", stacklevel=2)
         return None
 
 
@@ -95,6 +101,30 @@ def process_rank(devices: int) -> int:
         return int(os.environ["SLURM_PROCID"])  # srun
     # Lightning has started this process, or nobody, and then the other machines are told by the user.
     return int(os.environ.get("NODE_RANK", 0)) * devices + int(os.environ.get("LOCAL_RANK", 0))
+
+
+def check_launcher(processes: int) -> None:
+    """Check that whoever started this process started as many as the run has.
+
+    Args:
+        processes: Of the run.
+
+    Raises:
+        UserError: torchrun started several processes for a run of one, or a variable of a launcher was left
+            in the shell, so that the run would wait for processes that nobody starts.
+    """
+    started = os.environ.get("WORLD_SIZE")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        if processes == 1 and started not in (None, "1"):
+            raise UserError(
+                f"torchrun started {started} processes and the run has one: add trainer=ddp "
+                f"trainer.devices={os.environ.get('LOCAL_WORLD_SIZE', started)}, or start it without torchrun"
+            )
+    elif processes > 1 and "LOCAL_RANK" in os.environ and started != str(processes):
+        raise UserError(
+            f"LOCAL_RANK={os.environ['LOCAL_RANK']} is set in this shell, so the run would wait for "
+            "processes that nobody starts: unset LOCAL_RANK"
+        )
 
 
 def cpu_name() -> str:

@@ -51,6 +51,7 @@ def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
     statuses = Counter(run.directory.status() for run in runs)
     done = sum(statuses[status] for status in DONE)
     how = "" if statuses[COMPLETED] == len(runs) else f" ({counts(statuses).plain})"
+    how += "" if todo else "; nothing trained"
     progress.tell(f"{done} of {len(runs)} runs done{how}; records: {_records_folder(runs)}")
     if failed:
         lines = [f"{len(failed)} of {len(runs)} runs failed:"]

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -191,12 +192,13 @@ def explain(error: BaseException) -> str:
     return text[0] if text else type(error).__name__
 
 
-def report_run(directory: RunDirectory, record: Mapping[str, Any] | None) -> None:
+def report_run(directory: RunDirectory, record: Mapping[str, Any] | None, *, trained: bool = True) -> None:
     """Print how a run ended and where its record is.
 
     Args:
         directory: The run's directory.
         record: None where another process holds the run.
+        trained: Whether this command trained it; else it had ended before.
 
     Raises:
         RunsFailed: The run failed, or another process is training it.
@@ -210,7 +212,13 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None) -> Non
         raise RunsFailed(f"run {directory.run_id} is being trained by {who}; nothing was done")
     if record["status"] == FAILED:
         raise RunsFailed(f"failed: {first_cause(record['error'])}; record: {directory.record_path}")
-    print(f"{outcome(record)}\nrecord: {directory.record_path}")
+    told = outcome(record)
+    if not trained:
+        status, _, result = told.partition(": ")
+        ended, device = datetime.fromisoformat(record["finished"]), record["device"]
+        place = "CPU" if device["type"] == "cpu" else device["name"]
+        told = f"already {status} on {ended.day} {ended:%b %Y} on {place}; nothing trained: {result}"
+    print(f"{told}\nrecord: {directory.record_path}")
 
 
 def outcome(record: Mapping[str, Any]) -> str:

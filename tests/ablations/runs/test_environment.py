@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ablations.errors import UserError
 from ablations.runs import environment
 
 
@@ -56,9 +57,54 @@ def test_git_state_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.Monkey
     assert environment.git_state() is None
 
 
-def test_git_state_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("checkout")
+def test_a_checkout_without_git_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert environment.git_state() is None
+    with pytest.warns(UserWarning, match=r"^the record has no git commit: .+$"):
+        assert environment.git_state() is None
+
+
+def test_a_damaged_checkout_is_told(checkout: Path) -> None:
+    (checkout / ".git" / "HEAD").unlink()
+    with pytest.warns(UserWarning, match=r"^the record has no git commit: .+$"):
+        assert environment.git_state() is None
+
+
+def test_git_state_of_a_checkout_of_another_user(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = git(checkout, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert environment.git_state() == {"commit": commit, "dirty": False}
+
+
+@pytest.mark.parametrize(
+    ("processes", "variables", "told"),
+    [
+        (1, {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "SLURM_NTASKS": "4"}, None),  # left over
+        (1, {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
+        (2, {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, None),
+        (2, {"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, None),  # started by Lightning
+        (2, {"RANK": "1", "SLURM_PROCID": "1"}, None),
+        (
+            1,
+            {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+            "trainer=ddp trainer.devices=2",
+        ),
+        (2, {"LOCAL_RANK": "1"}, "unset LOCAL_RANK"),
+        (2, {"LOCAL_RANK": "0", "WORLD_SIZE": "4"}, "unset LOCAL_RANK"),
+    ],
+)
+def test_variables_of_a_launcher(
+    monkeypatch: pytest.MonkeyPatch, processes: int, variables: dict[str, str], told: str | None
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if told is None:
+        environment.check_launcher(processes)
+    else:
+        with pytest.raises(UserError, match=told):
+            environment.check_launcher(processes)
 
 
 def test_process_and_device() -> None:

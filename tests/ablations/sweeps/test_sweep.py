@@ -310,6 +310,6 @@ def test_a_sweep_that_is_done_imports_nothing_heavy(results_dir: Path, write_run
         [sys.executable, "-c", ALL_DONE, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert answer.stdout.splitlines() == [
-        f"8 of 8 runs done; records: {results_dir}/runs",
+        f"8 of 8 runs done; nothing trained; records: {results_dir}/runs",
         "[]",
     ]

@@ -304,6 +304,24 @@ def test_a_failure_is_named_by_its_first_cause(configuration: RunConfiguration, 
     assert outcome(record) == "failed: ValueError: a batch cannot be read"
 
 
+@pytest.mark.parametrize("status", ["completed", "diverged"])
+def test_a_run_that_had_ended_before_is_not_reported_as_just_trained(
+    configuration: RunConfiguration, write_run, capsys: pytest.CaptureFixture[str], status: str
+) -> None:
+    """It may be of another device than the one that was asked for."""
+    directory = write_run(configuration, status)
+    gpu = {"type": "cuda", "name": "NVIDIA H200", "threads": 1}
+    for device, name in ((None, "CPU"), (gpu, "NVIDIA H200")):
+        record = directory.read()
+        assert record is not None
+        record |= {"device": device or record["device"], "finished": "2026-11-07T23:10:00+00:00"}
+        report_run(directory, record, trained=False)
+        first, second = capsys.readouterr().out.splitlines()
+        result = outcome(record).partition(": ")[2]
+        assert first == f"already {status} on 7 Nov 2026 on {name}; nothing trained: {result}"
+        assert second == f"record: {directory.record_path}"
+
+
 def test_outcome_shows_the_main_metric_of_the_run(configuration: RunConfiguration, write_run) -> None:
     metrics = {"val_loss": 1.0, "val_map100": 0.5, "test_loss": 1.0, "test_map100": 0.4}
     record = write_run(configuration, metrics=metrics).read()
