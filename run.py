@@ -239,11 +239,13 @@ def fit_and_test(
 
 def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> dict[str, Any]:
     """The record as it stands when training begins; an interrupted run keeps its first start."""
+    from ablations.runs.logger import is_logged
+
     previous = directory.read() if directory.checkpoint() else None
     if measured_diagnostics(previous) != configuration.diagnostics:
         previous = None  # it starts over, to measure them from the first step on
     wandb_run_id = previous["wandb_run_id"] if previous else None
-    if wandb_run_id is None and configuration.resolved["logger"]["backend"] == "wandb":
+    if wandb_run_id is None and is_logged(configuration.resolved["logger"]):
         # Not the run_id alone: the same run may be trained in two results directories.
         wandb_run_id = f"{configuration.run_id}-{secrets.token_hex(4)}"
     return dict.fromkeys(SCHEMA) | {

@@ -11,13 +11,13 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ablations.errors import UserError
-from ablations.files import check_results_dir
+from ablations.files import check_writable
 from ablations.memory import without_collecting
 from ablations.reading import judge, load_studies, names_and_overrides, require_known, results_folder
 from ablations.terminal.command_line import explain, print_paths, print_table, refuse_words
@@ -108,11 +108,10 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
     names, overrides = names_and_overrides(parsed.words)
     require_known(names, study_names(), others=COMMANDS)  # the command that is meant where none is named
     loaded = load_studies(names, overrides)
-    for _, _, results_dir in loaded:
-        check_results_dir(results_dir)
+    folders = [output_folder(parsed, results_dir, "tables", "figures") for _, _, results_dir in loaded]
     paths = []
-    for study, runs, results_dir in loaded:
-        written = write_study(study, runs, results_dir)
+    for (study, runs, _), folder in zip(loaded, folders, strict=True):
+        written = write_study(study, runs, folder)
         paths += written.tables + written.figures
         print_table(written.shown)
     print_paths(paths)
@@ -147,7 +146,7 @@ def judge_claims(parsed: argparse.Namespace) -> None:
 
     recorded = verdict_tables.read_recorded(parsed.check) if parsed.check else {}
     judged = judge(*names_and_overrides(parsed.words))
-    verdicts, folder = judged.verdicts, judged.results_dir / "tables"
+    verdicts, folder = judged.verdicts, output_folder(parsed, judged.results_dir, "tables") / "tables"
     paths = verdict_tables.write_verdicts(verdicts, judged.studies, folder, judged.suffix)
     if not parsed.quiet:
         print_table(verdict_tables.console_table(verdicts))
@@ -177,6 +176,7 @@ def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
 
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     """What `verdicts` takes beside words."""
+    add_output_option(parser)
     parser.add_argument("--check", type=_file, metavar="FILE", help="exit with 1 where a verdict differs")
     parser.add_argument("--quiet", action="store_true", help="write the files and print their paths alone")
     parser.add_argument(
@@ -203,6 +203,7 @@ def publish_results(parsed: argparse.Namespace) -> None:
     if find_spec("wandb_workspaces") is None:
         raise UserError("wandb_workspaces is not installed: pip install 'xception-ablations[dashboards]'")
     from ablations.dashboards import Destination, publish
+    from ablations.runs.check import check_logger
     from ablations.studies.planning import compose_runs, hydra_configuration
 
     judged, studies, overrides = _judged_studies(parsed.words)
@@ -211,7 +212,13 @@ def publish_results(parsed: argparse.Namespace) -> None:
         logger = compose_runs(places)[0].resolved["logger"]
     if logger["backend"] is None:
         raise UserError("logger=none: nothing is logged to W&B; leave it out")
-    folder = Path(logger["dir"]) / "wandb" / f"dashboards{judged.suffix}"
+    try:
+        check_logger(logger, modes=("offline", "online"))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    name = f"dashboards{judged.suffix}"
+    check_writable(f"logger.dir={logger['dir']}", Path(logger["dir"]), [f"wandb/{name}"])
+    folder = Path(logger["dir"]) / "wandb" / name
     destination = Destination(logger["project"], logger["entity"], logger["mode"] == "online", folder)
     print_paths([publish(judged, studies, overrides, destination)])
     if not destination.online:
@@ -224,8 +231,11 @@ def report_page(parsed: argparse.Namespace) -> None:
     from ablations.report.build import build_report, write_report
 
     judged, studies, overrides = _judged_studies(parsed.words)
+    folder = output_folder(parsed, judged.results_dir, "report")
+    if (folder / "figures").is_dir():  # of tables that were written there
+        judged = replace(judged, results_dir=folder)
     page = build_report(judged, studies, overrides)
-    print_paths([write_report(page, judged.results_dir / "report", judged.suffix)])
+    print_paths([write_report(page, folder / "report", judged.suffix)])
 
 
 def _judged_studies(
@@ -242,7 +252,6 @@ def _judged_studies(
     wanted = [name for name in names or study_names(unasked=True) if name in study_names()]
     if others := [name for name in wanted if name not in have]:
         have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
-    check_results_dir(judged.results_dir)
     return judged, [have[name] for name in study_names() if name in have], overrides
 
 
@@ -250,7 +259,8 @@ def pack_records(parsed: argparse.Namespace) -> None:
     """Write the records of the runs that ended into one file and print its path."""
     from ablations.runs.archive import pack
 
-    path, runs = pack(results_folder(_places(parsed.words)))
+    results_dir = results_folder(_places(parsed.words))
+    path, runs = pack(results_dir, output_folder(parsed, results_dir, ""))
     print(f"{path}: {runs} runs")
 
 
@@ -259,8 +269,35 @@ def unpack_records(parsed: argparse.Namespace) -> None:
     from ablations.runs.archive import FILE_NAME, unpack
 
     results_dir = results_folder(_places(parsed.words))
+    check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
     new, there = unpack(parsed.file or results_dir / FILE_NAME, results_dir)
     print(f"{results_dir / 'runs'}: {new} runs unpacked, {there} there already")
+
+
+def output_folder(parsed: argparse.Namespace, results_dir: Path, *within: str) -> Path:
+    """Where a command writes: the folder of --output, or that of the results.
+
+    Args:
+        parsed: The command's words.
+        results_dir: Where the records are.
+        within: The folders in it that the command writes.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    if parsed.output is not None:
+        check_writable(f"--output {parsed.output}", parsed.output, within)
+        return parsed.output
+    instead = "; --output FOLDER writes elsewhere"
+    check_writable(f"results_dir={results_dir}", results_dir, within, instead)
+    return results_dir
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    """The folder that is written, where it is another than the results' own."""
+    parser.add_argument(
+        "--output", type=_file, metavar="FOLDER", help="write here, not where the results are"
+    )
 
 
 def add_unpack_options(parser: argparse.ArgumentParser) -> None:
@@ -293,6 +330,7 @@ COMMANDS: Mapping[str, Command] = {
             "residual seeds=auto": "of one that got as many seeds as its verdicts need",
         },
         reproduce_studies,
+        add_output_option,
     ),
     "list": Command(
         "Every planned run of the studies and how it stands.",
@@ -322,12 +360,14 @@ COMMANDS: Mapping[str, Command] = {
             "report residual recipe.epochs=12": "of a study that was varied on the command line",
         },
         report_page,
+        add_output_option,
     ),
     "pack": Command(
         "The records of all runs that ended in one file, results/records.tar.xz, without checkpoints.",
         "results_dir=FOLDER",
         {"pack": "of the runs in results/runs"},
         pack_records,
+        add_output_option,
     ),
     "unpack": Command(
         "The records of such a file put where commands read them; runs that are there stay.",

@@ -3,10 +3,13 @@
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ablations.errors import UserError
+
+ROOM_FOR_FILE = 256
+"""Bytes of a path that are kept for the name of a file in a folder."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -59,17 +62,35 @@ def write_forms(folder: Path, name: str, contents: Mapping[str, str | bytes]) ->
     return paths
 
 
-def check_results_dir(results_dir: Path) -> None:
-    """Check that files can be written there, leaving nothing behind.
+def check_writable(what: str, folder: Path, within: Iterable[str], instead: str = "") -> None:
+    """Check that files can be written in folders, there or still to be made. Leaves nothing behind.
+
+    Args:
+        what: What the user chose, "results_dir=results".
+        folder: The folder that it names.
+        within: The folders in it that are to be written.
+        instead: What else the user can do, added to the error.
 
     Raises:
-        UserError: They cannot.
+        UserError: A place is a file, has too long a name, or must not be written.
     """
-    existing = results_dir.absolute()
-    while not existing.exists() and existing != existing.parent:
+    for name in within:
+        if reason := _why_not_writable((folder / name).absolute()):
+            raise UserError(f"{what}: cannot be written ({reason}){instead}")
+
+
+def _why_not_writable(folder: Path) -> str | None:
+    existing = folder
+    while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
+    if not existing.is_dir():
+        return f"{existing} is not a folder"
+    longest = max(len(os.fsencode(part)) for part in folder.parts)
+    length = len(os.fsencode(folder)) + ROOM_FOR_FILE
     try:
+        if longest > os.pathconf(existing, "PC_NAME_MAX") or length > os.pathconf(existing, "PC_PATH_MAX"):
+            return "File name too long"
         with tempfile.TemporaryFile(dir=existing):
-            pass
+            return None
     except OSError as error:
-        raise UserError(f"results_dir={results_dir}: cannot be written ({error.strerror})") from error
+        return f"{existing}: {error.strerror}"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.errors import UserError, did_you_mean
-from ablations.files import check_results_dir
 from ablations.studies.results import Study, StudyRun
 
 if TYPE_CHECKING:
@@ -61,18 +60,12 @@ class Judged:
 
 
 def results_folder(overrides: Sequence[str]) -> Path:
-    """Where the records are that these overrides name.
-
-    Raises:
-        UserError: It can not hold results.
-    """
+    """Where the records are that these overrides name."""
     from ablations.studies.planning import compose_runs, hydra_configuration
 
     with hydra_configuration():
         places = [word for word in overrides if word.partition("=")[0] == "results_dir"]
-        results_dir = compose_runs(places)[0].results_dir
-    check_results_dir(results_dir)
-    return results_dir
+        return compose_runs(places)[0].results_dir
 
 
 def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[Study, list[StudyRun], Path]]:
@@ -156,7 +149,6 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     loaded = load_studies(chosen, overrides) if chosen else []
     studies = [(study, runs) for study, runs, _ in loaded]
     results_dir = loaded[0][2] if loaded else results_folder(overrides)
-    check_results_dir(results_dir)
     budget = seed_budget(overrides)
     found = []
     for study, runs in studies:

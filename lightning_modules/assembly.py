@@ -90,7 +90,7 @@ def make_trainer(
     """
     place, recipe = config["trainer"], config["recipe"]
     added: list[Callback] = []
-    plugins: list[LightningEnvironment] = []
+    cluster = None
     if recipe["averaging"] is not None and config["train"]:  # weights are evaluated as they are
         added.append(instantiate(recipe["averaging"]))
     if place.get("devices", 1) * place.get("num_nodes", 1) > 1:
@@ -98,10 +98,10 @@ def make_trainer(
     else:
         # Alone, whatever a scheduler's variables say that were left in the shell (RANK, SLURM_NTASKS): with a
         # rank above 0 Lightning would neither warn nor log, with several tasks it would refuse to start.
-        rank_zero_only.rank = 0
-        plugins.append(LightningEnvironment())
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
+        cluster = LightningEnvironment()
     return Trainer(
-        plugins=plugins,
+        plugins=cluster,
         accelerator=place["accelerator"],
         devices=place.get("devices", 1),
         num_nodes=place.get("num_nodes", 1),

@@ -31,7 +31,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.errors import UserError
-from ablations.files import check_results_dir
+from ablations.files import check_writable
 from ablations.runs import environment
 from ablations.runs.check import check_keys, explained
 from ablations.runs.configuration import (
@@ -389,7 +389,7 @@ def benchmark(words: Sequence[str]) -> tuple[RenderableType, list[Path]]:
         UserError: Something that the user chose cannot be.
     """
     options = parse_options(words)
-    check_results_dir(options.results_dir)
+    check_writable(f"results_dir={options.results_dir}", options.results_dir, ["tables"])
     configurations = compose_networks(options)
     try:
         resolved = {model: run.resolved for model, run in configurations.items()}

@@ -36,10 +36,14 @@ RECORD_FILE = re.compile(
 to run what it says, and a link is no record of its own."""
 
 
-def pack(results_dir: Path) -> tuple[Path, int]:
-    """Write the records of the completed and diverged runs into `results_dir/records.tar.xz`.
+def pack(results_dir: Path, folder: Path | None = None) -> tuple[Path, int]:
+    """Write the records of the completed and diverged runs into `records.tar.xz`.
 
     The same records give the same bytes.
+
+    Args:
+        results_dir: Where the records are.
+        folder: Where the file goes; None: `results_dir`.
 
     Returns:
         The file, and how many runs it has.
@@ -58,7 +62,8 @@ def pack(results_dir: Path) -> tuple[Path, int]:
             _add(archive, f"{TRIALS}/{path.name}", path.read_bytes())
     if not runs:
         raise UserError(f"results_dir={results_dir}: has no run that completed or diverged")
-    path = results_dir / FILE_NAME
+    path = (folder or results_dir) / FILE_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.getvalue())
     return path, runs
 

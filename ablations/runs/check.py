@@ -3,9 +3,10 @@
 What needs no torch comes first, so that a wrong seed is told at once.
 """
 
+import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError, did_you_mean, explained
-from ablations.files import check_results_dir
+from ablations.files import check_writable
 from ablations.runs import environment
 from ablations.runs.configuration import (
     CONFIG_DIR,
@@ -54,7 +55,8 @@ def check_run(run: RunConfiguration, metrics: Sequence[str] = ()) -> None:
         UserError: One line that names the key, the value and what is allowed.
     """
     environment.check_launcher(run.processes)
-    check_results_dir(run.results_dir)
+    places = (f"runs/{run.run_id}", "tables", "figures")  # tables are written once all is trained
+    check_writable(f"results_dir={run.results_dir}", run.results_dir, places)
     check_values(run)
     run.with_measured(RunDirectory(run.results_dir, run.run_id))
     try:
@@ -203,8 +205,32 @@ def _check_values(run: RunConfiguration) -> None:
         raise ValueError(f"recipe.norm_momentum={momentum}: must be a number above 0 and at most 1")
     require_integer("trainer.threads", config["trainer"].get("threads"), 1, MOST_THREADS)
     if logger.get("backend") is not None:
-        require_one_of("logger.mode", logger.get("mode"), ("offline", "online"))
-        require_integer("logger.every_n_steps", logger.get("every_n_steps"), 1)
+        check_logger(logger)
+
+
+def check_logger(
+    logger: Mapping[str, Any], modes: tuple[str, ...] = ("offline", "online", "disabled")
+) -> None:
+    """Check the settings of a logger that is not none.
+
+    Args:
+        logger: The configuration's `logger`.
+        modes: Those that are allowed.
+
+    Raises:
+        ValueError: One line that names the key or W&B's variable, the value and what is allowed.
+    """
+    mode = logger.get("mode")
+    key = "WANDB_MODE" if os.environ.get("WANDB_MODE") == mode else "logger.mode"
+    require_one_of(key, mode, modes)
+    for name in ("project", "entity", "dir", "group", "job_type"):
+        value = logger.get(name)
+        if not isinstance(value, str) and not (value is None and name not in ("project", "dir")):
+            raise ValueError(
+                f"logger.{name}={value}: must be a text; a number is a text in quotes: "
+                f"\"logger.{name}='...'\""
+            )
+    require_integer("logger.every_n_steps", logger.get("every_n_steps"), 1)
 
 
 def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:

@@ -107,8 +107,8 @@ REQUIRED = (
 """Keys that every run needs, so that no override may delete them."""
 
 
-NAMES_OTHER_VALUES = re.compile(r"(?:[^$]|\$(?!\{)|\$\{[\w.]+\})*")
-"""A text whose interpolations only name other values: `${dataset.channels}`; none calls or is nested."""
+NAMES_OTHER_VALUES = re.compile(r"(?:[^$]|\$(?!\{)|\$\{[\w.]+\}|\$\{oc\.env:\w+,(?:[\w.-]+|\$\{[\w.]+\})\})*")
+"""A text whose interpolations only name other values, `${dataset.channels}`, or the environment."""
 
 SEED_PLACE = "the place of a seed"
 

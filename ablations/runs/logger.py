@@ -1,5 +1,6 @@
 """What Weights & Biases is told of a run: its name, group and tags, and what stands beside its name."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,10 +8,16 @@ from ablations.runs.configuration import RunConfiguration, as_json
 from lightning_modules.wandb_logging import TolerantWandbLogger
 
 
+def is_logged(options: Mapping[str, Any]) -> bool:
+    """Whether a run with these settings of the logger is logged to W&B."""
+    switched_off = os.environ.get("WANDB_DISABLED", "").lower() not in ("", "0", "false", "no")
+    return options["backend"] is not None and options.get("mode") != "disabled" and not switched_off
+
+
 def make_logger(configuration: RunConfiguration, record: Mapping[str, Any]) -> TolerantWandbLogger | None:
-    """The logger of a run; None with `logger=none`."""
+    """The logger of a run; None where nothing is logged."""
     options = configuration.resolved["logger"]
-    if options["backend"] is None:
+    if not is_logged(options):
         return None
     choices, arm = configuration.choices, options["job_type"] or configuration.arm_name
     return TolerantWandbLogger(

@@ -14,6 +14,7 @@ Every file is written beside its place and renamed into it. Reading never change
 
 import csv
 import json
+import os
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sized
 from contextlib import contextmanager
@@ -138,7 +139,7 @@ class RunDirectory:
 
     def is_locked(self) -> bool:
         """Whether a living process holds the run."""
-        if not self._lock_path.exists():
+        if not os.path.exists(self._lock_path):  # Path.exists raises where a name is too long
             return False
         try:
             with FileLock(self._lock_path, timeout=0):

@@ -30,6 +30,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ablations.errors import RunsFailed, UserError, explained
+from ablations.files import check_writable
 from ablations.runs.configuration import (
     CONFIG_NAME,
     is_outside_identity,
@@ -224,7 +225,10 @@ def tune_studies(arguments: Sequence[str], launcher: Launcher) -> None:
         return
     if not names:
         raise UserError(f"tuning={option}: tunes the arms of a study: add study=NAME")
-    for plan in [plan_tuning(name, others) for name in names]:
+    plans = [plan_tuning(name, others) for name in names]
+    for plan in plans:
+        check_writable(f"results_dir={plan.results_dir}", plan.results_dir, ["tuning"])
+    for plan in plans:
         tune(plan, launcher)
 
 

@@ -1,9 +1,13 @@
 """What the user sees of a command: arguments as typed, errors in one line, how a run ended."""
 
+import codecs
+import errno
+import io
 import os
 import re
 import sys
 import textwrap
+import unicodedata
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -57,6 +61,18 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+IN_PLAIN_CHARACTERS = "ablations.in_plain_characters"
+"""Name of the error handler of standard output and error."""
+
+PLAIN = {"–": "-", "−": "-", "─": "-", "×": "x", "“": '"', "”": '"', "’": "'", "⁄": "/"}
+"""Characters of tables in ASCII; a minus above all, whose loss would change a number."""
+
+OF_THE_PLACE = (
+    *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
+)
+"""Errors that stay until the user chooses another place."""
 
 
 def main(task: Callable[[DictConfig], None]) -> int:
@@ -119,8 +135,25 @@ def config_groups() -> str:
     return "\n".join(paragraphs)
 
 
+def _in_plain_characters(error: UnicodeError) -> tuple[str | bytes, int]:
+    """A codec's error handler: what the output cannot show is shown by the nearest that it can."""
+    assert isinstance(error, UnicodeEncodeError)
+    character, following = error.object[error.start], error.start + 1
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a file's name that is no text
+        return bytes([ord(character) - 0xDC00]), following
+    parts = unicodedata.normalize("NFKD", character)
+    plain = "".join(PLAIN.get(part, part) for part in parts if not unicodedata.combining(part))
+    return plain if plain.isascii() else "?", following
+
+
+codecs.register_error(IN_PLAIN_CHARACTERS, _in_plain_characters)
+
+
 def exit_code_of(command: Callable[[], None]) -> int:
     """Call a command; word its errors. HYDRA_FULL_ERROR=1 shows their tracebacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=IN_PLAIN_CHARACTERS)
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     try:
@@ -158,7 +191,8 @@ def _exit_code(command: Callable[[], None], *, full_error: bool) -> int:
     except OSError as error:  # a full or failing disk
         if full_error:
             raise
-        print(f"error: {error}; the same command goes on where this one stopped", file=sys.stderr)
+        goes_on = "" if error.errno in OF_THE_PLACE else "; the same command goes on where this one stopped"
+        print(f"error: {error}{goes_on}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)

@@ -91,7 +91,9 @@ class Drawing:
     """
 
     def __init__(self) -> None:
-        self._terminal = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding)
+        self._terminal = os.fdopen(
+            os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors
+        )
         self.console = Console(file=self._terminal, highlight=False)
         self.alone = threading.RLock()
         self._saved: dict[int, int] = {}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.files import write_atomically, write_forms
+from ablations.errors import UserError
+from ablations.files import check_writable, write_atomically, write_forms
 
 
 def test_text_and_bytes_as_they_are(tmp_path: Path) -> None:
@@ -59,3 +60,29 @@ def test_a_thing_in_several_forms(tmp_path: Path) -> None:
     paths = write_forms(folder, "seeds=0.5", {".md": "text", ".png": b"\x00"})
     assert paths == [folder / "seeds=0.5.md", folder / "seeds=0.5.png"]
     assert [path.read_bytes() for path in paths] == [b"text", b"\x00"]
+
+
+def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    check_writable("results_dir=x", tmp_path / "new" / "below", ["runs/0", "tables"])
+    check_writable("results_dir=x", tmp_path, ["link", "disk/new", ""])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["disk", "link"]
+
+
+@pytest.mark.parametrize(
+    "place", ["file", "file/below", "dangling", "x" * 300, f"new/{'x' * 300}", "x/" * 2000]
+)
+def test_a_place_that_cannot_be_written_is_told_in_a_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    for folder, within in ((tmp_path / place, "runs"), (tmp_path, place)):
+        with pytest.raises(UserError, match=r"^results_dir=x: cannot be written \(.+\); or so$"):
+            check_writable("results_dir=x", folder, ["fine", within], "; or so")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_nobody_may_write_in() -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        check_writable("results_dir=/proc", Path("/proc"), ["runs"])

@@ -178,6 +178,36 @@ def test_results_that_cannot_be_written(call, results_dir: Path, capsys: pytest.
     assert shown.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [((), "tables"), ((), "figures"), (("verdicts",), "tables"), (("report",), "report")],
+)
+def test_what_cannot_be_written_with_the_results_can_be_written_elsewhere(
+    call,
+    runs,
+    write_run,
+    results_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+    place: str,
+) -> None:
+    write_run(runs[0].configuration)
+    (results_dir / place).write_text("a file")
+    assert call(*command, "residual") == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: results_dir={results_dir}: cannot be written")
+    assert "--output" in shown
+    assert shown.count("\n") == 1
+    elsewhere = tmp_path / "elsewhere"
+    assert call(*command, "residual", "--output", str(elsewhere)) == 0
+    assert list((elsewhere / place).iterdir())
+    assert sorted(path.name for path in results_dir.iterdir()) == sorted([place, "runs"])
+    assert str(elsewhere / place) in capsys.readouterr().out
+    assert call(*command, "residual", "--output", str(results_dir / place)) == 2
+    assert capsys.readouterr().err.startswith(f"error: --output {results_dir / place}: cannot be written")
+
+
 def test_reproduce_writes_tables_and_figures_from_what_there_is(
     call, runs, write_run, results_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

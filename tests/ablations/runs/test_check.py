@@ -279,6 +279,16 @@ def test_results_that_cannot_be_written(configure, tmp_path: Path, place: str) -
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.parametrize("place", ["runs", "tables", "figures"])
+def test_a_file_in_place_of_a_folder_of_results_is_told_before_training(
+    configure, results_dir: Path, place: str
+) -> None:
+    results_dir.mkdir()
+    (results_dir / place).write_text("mine")
+    with pytest.raises(UserError, match=f"^results_dir={results_dir}: cannot be written"):
+        check_run(configure())
+
+
 @pytest.fixture
 def small_images(tmp_path: Path) -> dict[str, Any]:
     """Changes of a configuration that make its data 40 images of 4x4 pixels."""

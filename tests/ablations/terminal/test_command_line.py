@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -375,3 +376,24 @@ def test_a_command_leaves_the_environment_as_it_was(
     assert exit_code_of(command) == 2
     assert (seen, os.environ.get("HYDRA_FULL_ERROR")) == (["1"], value)
     assert capsys.readouterr().err == "error: no\n"
+
+
+PRINTS = """
+import sys
+from ablations.terminal.command_line import exit_code_of
+sys.exit(exit_code_of(lambda: print("−0.5 – 1 × 2 “é” ⅓ 漢", "a\\udcffb")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", b'-0.5 - 1 x 2 "e" 1/3 ? a\xffb\n'),
+        ("latin-1", b'-0.5 - 1 \xd7 2 "\xe9" 1/3 ? a\xffb\n'),
+        ("utf-8", "−0.5 – 1 × 2 “é” ⅓ 漢 a".encode() + b"\xffb\n"),
+    ],
+)
+def test_an_output_that_lacks_a_character_gets_the_nearest(encoding: str, shown: bytes) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    result = subprocess.run([sys.executable, "-c", PRINTS], env=environment, capture_output=True)
+    assert (result.returncode, result.stderr, result.stdout) == (0, b"", shown)
