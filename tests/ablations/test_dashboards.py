@@ -175,7 +175,7 @@ def test_the_command_says_where_the_run_is(call, results_dir, capfd):
     ("words", "message"),
     [
         (["logger=none"], "logger=none: nothing is logged to W&B; leave it out"),
-        (["logger.mode=sideways"], "logger.mode=sideways: must be one of offline, online"),
+        (["logger.mode=sideways"], "logger.mode=sideways: must be one of offline, online, disabled"),
         (
             ["logger.mode=online"],
             "logger.mode=online: no W&B account is configured; type `wandb login` first",
