@@ -21,8 +21,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ablations.errors import RunsFailed, UserError, first_cause
-from ablations.runs import environment
-from ablations.runs.configuration import CONFIG_DIR, RunConfiguration, as_json
 from ablations.runs.records import (
     COMPLETED,
     DIVERGED,
@@ -34,14 +32,15 @@ from ablations.runs.records import (
     RunDirectory,
     measured_diagnostics,
 )
-from ablations.studies.overrides import key_of
-from ablations.sweeps.progress import RunProgress
-from ablations.terminal import command_line
+from experiments import command_line, environment
+from experiments.configuration import CONFIG_DIR, RunConfiguration, as_json
+from experiments.overrides import key_of
+from experiments.progress import RunProgress
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-    from ablations.runs.recorder import Recorder
+    from experiments.recorder import Recorder
 
 
 def run(config: DictConfig) -> None:
@@ -68,7 +67,7 @@ def run(config: DictConfig) -> None:
     if configuration.processes > 1 and environment.process_rank(configuration.devices) > 0:
         return train_beside(configuration, directory)
     if alone and directory.status() not in DONE:
-        from ablations.runs.check import check_run
+        from experiments.check import check_run
 
         check_run(configuration)  # a sweep has checked all of its runs before the first
 
@@ -126,9 +125,9 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
     """
     import torch
 
-    from ablations.runs.logger import make_logger, summary
-    from ablations.runs.recorder import Recorder
-    from ablations.sizes.network_cost import count_network
+    from experiments.logger import make_logger, summary
+    from experiments.recorder import Recorder
+    from experiments.sizes.network_cost import count_network
     from lightning_modules.assembly import make_diagnostics, make_trainer
     from lightning_modules.classifier import TrainingDiverged
     from lightning_modules.processes import end_at_sigterm, end_processes, start_processes
@@ -211,7 +210,7 @@ def fit_and_test(
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from ablations.runs.recorder import number, require_finite
+    from experiments.recorder import number, require_finite
     from lightning_modules.assembly import make_data_and_module
     from lightning_modules.processes import SIGTERM_EXIT
 
@@ -239,7 +238,7 @@ def fit_and_test(
 
 def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> dict[str, Any]:
     """The record as it stands when training begins; an interrupted run keeps its first start."""
-    from ablations.runs.logger import is_logged
+    from experiments.logger import is_logged
 
     previous = directory.read() if directory.checkpoint() else None
     if measured_diagnostics(previous) != configuration.diagnostics:

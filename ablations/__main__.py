@@ -5,9 +5,9 @@
 
 import sys
 
-from ablations.commands import COMMANDS, TABLES, two_columns
-from ablations.studies.overrides import check_arguments
-from ablations.terminal.command_line import exit_code_of
+from ablations.cli.commands import COMMANDS, TABLES, two_columns
+from experiments.command_line import exit_code_of
+from experiments.overrides import check_arguments
 
 
 def main() -> int:

@@ -18,8 +18,8 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from ablations.sizes.training_step import Noise, Step, make_step, peak_resident_memory
-from ablations.studies.planning import compose_runs, hydra_configuration
+from experiments.planning import compose_runs, hydra_configuration
+from experiments.sizes.training_step import Noise, Step, make_step, peak_resident_memory
 
 TIMMS = {"xception": "legacy_xception", "inception_v3": "inception_v3"}
 """Our option, and timm's network without auxiliary tower."""

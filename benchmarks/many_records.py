@@ -32,11 +32,11 @@ from pathlib import Path
 import numpy as np
 
 from ablations.memory import without_collecting
-from ablations.runs import environment
 from ablations.runs.histories import HISTORY_COLUMNS
 from ablations.runs.records import COMPLETED, DIVERGED, SCHEMA, SCHEMA_VERSION
-from ablations.studies.planned_run import PlannedRun
-from ablations.studies.planning import hydra_configuration, plan_study
+from experiments import environment
+from experiments.planned_run import PlannedRun
+from experiments.planning import hydra_configuration, plan_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STUDY = "intermediate_activation"
@@ -54,7 +54,7 @@ def overrides(seeds: int, results_dir: Path) -> list[str]:
 
 def write_results(seeds: int, results_dir: Path) -> None:
     """Write a run per arm and seed."""
-    from ablations.sizes.network_cost import count_network  # imports torch, which no command below needs
+    from experiments.sizes.network_cost import count_network  # imports torch, which no command below needs
 
     with hydra_configuration():
         _, runs = plan_study(STUDY, overrides(seeds, results_dir))
@@ -125,7 +125,7 @@ def write(words: Sequence[str]) -> None:
 
 def plan(words: Sequence[str]) -> None:
     """Plan a sweep over the study."""
-    from ablations.sweeps.plan import plan_sweep
+    from experiments.plan import plan_sweep
 
     with hydra_configuration():
         plan_sweep([f"study={words[0]}", *words[1:]])
@@ -134,9 +134,9 @@ def plan(words: Sequence[str]) -> None:
 @without_collecting()
 def tables(words: Sequence[str]) -> None:
     """Do what `python -m ablations STUDY ...` does, without figures."""
-    from ablations.reading import load_studies
+    from ablations.cli.reading import load_studies
     from ablations.tables.study import write_and_show
-    from ablations.terminal.command_line import print_table
+    from experiments.command_line import print_table
 
     for study, runs, results_dir in load_studies(words[:1], words[1:]):
         _, shown = write_and_show(study, runs, results_dir / "tables")

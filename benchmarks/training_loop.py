@@ -15,9 +15,9 @@ import time
 import torch
 
 import run
-from ablations.runs.configuration import RunConfiguration
 from ablations.runs.records import RunDirectory
-from ablations.studies.planning import compose_runs, hydra_configuration
+from experiments.configuration import RunConfiguration
+from experiments.planning import compose_runs, hydra_configuration
 from lightning_modules.assembly import make_data_and_module
 
 

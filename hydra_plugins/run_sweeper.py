@@ -1,4 +1,4 @@
-"""`hydra/sweeper=runs`: Hydra's way into `ablations.sweeps.sweep`.
+"""`hydra/sweeper=runs`: Hydra's way into `experiments.sweep`.
 
 Hydra loads sweepers from the namespace package hydra_plugins alone; this file is all there is of ours.
 """
@@ -13,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from ablations.runs import environment
+from experiments import environment
 
 
 @dataclass
@@ -50,11 +50,11 @@ class RunSweeper(Sweeper):
         print_verdicts_of(arguments)
 
     def _sweep(self, arguments: list[str]) -> None:
-        from ablations.studies.overrides import seed_budget
-        from ablations.sweeps.auto_seeds import sweep_auto_seeds
-        from ablations.sweeps.plan import plan_sweep
-        from ablations.sweeps.sweep import sweep
-        from ablations.sweeps.tuning import tune_studies
+        from experiments.auto_seeds import sweep_auto_seeds
+        from experiments.overrides import seed_budget
+        from experiments.plan import plan_sweep
+        from experiments.sweep import sweep
+        from experiments.tuning import tune_studies
 
         if seed_budget(arguments) is None:
             tune_studies(arguments, self.launcher)
@@ -65,8 +65,8 @@ class RunSweeper(Sweeper):
 
 def print_verdicts_of(arguments: list[str]) -> None:
     """Print what the records say of the claims about the studies of a sweep, where it is over studies."""
-    from ablations.commands import print_verdicts
-    from ablations.studies.overrides import split_studies
+    from ablations.cli.commands import print_verdicts
+    from experiments.overrides import split_studies
 
     studies, overrides = split_studies(arguments)
     if studies:

@@ -1,7 +1,11 @@
 """What the tests of several packages share: a small network, small data."""
 
+import csv
+import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +19,23 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from ablations.runs import environment
+from ablations import __main__ as command
+from ablations.runs.histories import History
+from ablations.runs.records import SCHEMA, SCHEMA_VERSION, RunDirectory
+from ablations.studies.results import (
+    Arm,
+    Design,
+    Factor,
+    PaperRow,
+    Study,
+    StudyFigure,
+    StudyRun,
+    Trial,
+    Tuning,
+)
+from experiments import environment
+from experiments.configuration import RunConfiguration
+from experiments.planning import compose_runs, hydra_configuration
 from lightning_modules.classifier import Classifier
 from lightning_modules.data.images import ImageDataModule, Part
 from lightning_modules.networks.blocks import LinearShortcut, SameMaxPool2d
@@ -199,3 +219,366 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         )
 
     return make
+
+
+STEPS_PER_EPOCH = 94
+
+COLUMNS = (
+    *("epoch", "step", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5"),
+    *("learning_rate", "seconds"),
+)
+"""Of metrics.csv where images have one label."""
+
+
+@pytest.fixture
+def residual_study() -> Study:
+    """Two arms, the baseline second, so that "baseline first" is a change of order."""
+    return Study(
+        name="residual",
+        title="Residual connections",
+        output="figure09_residual",
+        source="Chollet 2016, section 4.6, figure 9",
+        arms=(
+            Arm("without", "without residual connections", {"residual": "false"}, "ends lower"),
+            Arm("with", "with residual connections", {"residual": "true"}, "ends higher"),
+        ),
+        baseline="with",
+        seeds=(0, 1, 2, 3, 4, 5),
+        metrics=("top1",),
+        target=0.8,
+        scale="Xception at width 0.125 on fashion_mnist_embedded (28x28, 10 classes), 6 epochs",
+    )
+
+
+@pytest.fixture
+def activation_study() -> Study:
+    """Three arms."""
+    return Study(
+        name="intermediate_activation",
+        title="Intermediate activation",
+        output="figure10_intermediate_activation",
+        source="Chollet 2016, section 4.7, figure 10",
+        arms=(
+            Arm("none", "no intermediate activation", {"intermediate_activation": "none"}, "highest"),
+            Arm("relu", "intermediate ReLU", {"intermediate_activation": "relu"}, "below none"),
+            Arm("elu", "intermediate ELU", {"intermediate_activation": "elu"}, "below none"),
+        ),
+        baseline="none",
+        seeds=(0, 1, 2, 3, 4, 5),
+        metrics=("top1",),
+        target=0.8,
+        scale="Xception at width 0.125 on fashion_mnist_embedded (28x28, 10 classes), 6 epochs",
+    )
+
+
+@pytest.fixture
+def factorial_study() -> Study:
+    """Two factors, three by two arms: at 1, 4 and 16 channels, without and with ReLU."""
+    positions = {"one": 1.0, "four": 4.0, "all": 16.0}
+    lines = {"none": "none", "relu": "ReLU"}
+    levels = {f"{x}_{line}": {"depth": x, "act": line} for x in positions for line in lines}
+    return Study(
+        name="some_spectrum",
+        title="Some spectrum",
+        output="section_spectrum",
+        source="Chollet 2016, section 4.7",
+        arms=tuple(Arm(name, f"{of['depth']}, {lines[of['act']]}", of, "") for name, of in levels.items()),
+        baseline="one_none",
+        seeds=(0, 1),
+        metrics=("top1",),
+        target=0.8,
+        scale="Xception on fashion_mnist_embedded",
+        design=Design(
+            factors=(
+                Factor("depth", "depth", {x: x for x in positions}, {"all": "every one"}),
+                Factor("act", "activation", lines),
+            ),
+            x="depth",
+            lines="act",
+            axis="channels per segment",
+            levels=levels,
+            positions={name: positions[of["depth"]] for name, of in levels.items()},
+        ),
+    )
+
+
+MakeRun = Callable[..., StudyRun]
+
+
+@pytest.fixture
+def make_run() -> MakeRun:
+    """Builds one run: `make_run(arm, seed, curve, test_top1, status="completed", **record)`.
+
+    `curve` is validation top-1 at the end of each epoch; its last value is the final one.
+    """
+
+    def make(
+        arm: str,
+        seed: int,
+        curve: Sequence[float] = (),
+        test_top1: float = 0.5,
+        status: str = "completed",
+        **changes: object,
+    ) -> StudyRun:
+        run_id = f"{arm}-{seed}"
+        directory = Path("results/runs") / run_id
+        if status not in ("completed", "diverged"):
+            return StudyRun(arm, seed, run_id, directory, status, None, None)
+        record: dict[str, object] = {
+            "status": status,
+            "seed": seed,
+            "config": {"dataset": {"num_classes": 10}},
+            "data_fingerprint": "sha256:0",
+            "parameters": 340_000,
+            "multiply_adds": 7_000_000,
+            "depth": 71,
+            "wall_time_s": 90.0,
+            "device": {"name": "Some CPU", "type": "cpu", "threads": 1},
+            "versions": {"python": "3.11.2", "torch": "2.9.0"},
+            "git": {"commit": "0123456789abcdef", "dirty": False},
+            "finished": "2026-01-02T03:04:05+00:00",
+        }
+        if status == "completed":
+            record["metrics"] = {"val_top1": curve[-1], "test_top1": test_top1}
+            record["steps_per_second"] = 6.0 + seed
+        else:
+            record["diverged_at_step"] = STEPS_PER_EPOCH * len(curve) + 7
+        epochs = np.arange(1, len(curve) + 1)
+        columns = {"epoch": epochs, "step": STEPS_PER_EPOCH * epochs, "val_top1": curve}
+        history = History({name: np.array(column, float) for name, column in columns.items()})
+        return StudyRun(arm, seed, run_id, directory, status, record | changes, history)
+
+    return make
+
+
+@pytest.fixture
+def make_runs(make_run: MakeRun) -> Callable[[Study], list[StudyRun]]:
+    """Builds a completed run per arm and seed, with curves that look like training."""
+
+    def make(study: Study) -> list[StudyRun]:
+        generator = np.random.default_rng(1)
+        runs = []
+        for seed in study.seeds:
+            luck = generator.normal(0, 0.006)  # what the arms of one seed share
+            for place, arm in enumerate(study.arms):
+                late = arm.name in ("without", "elu")
+                end = 0.885 - 0.03 * place - 0.07 * (arm.name == "without") + luck
+                start = (0.12 if late else 0.55) - 0.03 * place + generator.normal(0, 0.02)
+                epochs = np.arange(6)
+                curve = end - (end - start) * np.exp(-(0.6 if late else 0.9) * epochs)
+                curve = curve + generator.normal(0, 0.012 if late else 0.006, 6)
+                runs.append(make_run(arm.name, seed, curve, curve[-1] - 0.01))
+        return runs
+
+    return make
+
+
+@pytest.fixture
+def hydra() -> Iterator[None]:
+    """Hydra composes from this project's configuration."""
+    with hydra_configuration():
+        yield
+
+
+@pytest.fixture
+def results_dir(tmp_path: Path) -> Path:
+    """A folder of results that does not exist yet."""
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, results_dir: Path) -> Callable[..., int]:
+    """Calls `python -m ablations` on the test's results: `call("list", "residual")` returns the exit code."""
+
+    def run(*words: str) -> int:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", ["ablations", *words, f"results_dir={results_dir}"])
+        return command.main()
+
+    return run
+
+
+Configure = Callable[..., RunConfiguration]
+
+
+@pytest.fixture
+def configure(hydra: None, results_dir: Path) -> Configure:
+    """Composes one run as the command line does: `configure("residual=false", "seed=1")`."""
+
+    def make(*overrides: str) -> RunConfiguration:
+        (configuration,) = compose_runs([f"results_dir={results_dir}", *overrides])
+        return configuration
+
+    return make
+
+
+@pytest.fixture
+def configuration(results_dir: Path) -> RunConfiguration:
+    """The little of a run's configuration that a record needs, without Hydra."""
+    resolved = {
+        "seed": 3,
+        "results_dir": str(results_dir),
+        "dataset": {"checksums": {"images": "sha256:0"}, "num_classes": 10, "image_size": 28},
+        "recipe": {"epochs": 2},
+    }
+    return RunConfiguration(resolved, {"model": "xception", "residual": "true"})
+
+
+WriteRun = Callable[..., RunDirectory]
+
+
+@pytest.fixture
+def write_run() -> WriteRun:
+    """Writes a run as run.py does: `write_run(configuration, status, epochs=None, **record)`.
+
+    `epochs` rows of metrics.csv: all of them where the run is completed, else none.
+    """
+
+    def write(
+        configuration: RunConfiguration, status: str = "completed", epochs: int | None = None, **changes: Any
+    ) -> RunDirectory:
+        directory = RunDirectory(configuration.results_dir, configuration.run_id)
+        directory.path.mkdir(parents=True, exist_ok=True)
+        completed = status == "completed"
+        device = {"type": "cpu", "name": "Some CPU", "threads": 1}
+        if epochs is None:
+            epochs = configuration.resolved["recipe"]["epochs"] if completed else 0
+        top1 = 0.5 + 0.01 * configuration.seed
+        metrics = {"val_loss": 0.7, "val_top1": top1, "val_top5": 0.9}
+        metrics |= {"test_loss": 0.8, "test_top1": top1 - 0.1, "test_top5": 0.8}
+        record = dict.fromkeys(SCHEMA) | {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": configuration.run_id,
+            "status": status,
+            "process": {"host": "somewhere", "pid": 12345},
+            "started": "2026-01-02T03:04:05+00:00",
+            "finished": None if status == "running" else "2026-01-02T03:05:05+00:00",
+            "choices": dict(configuration.choices),
+            "seed": configuration.seed,
+            "config": json.loads(json.dumps(configuration.resolved)),
+            "data_fingerprint": configuration.data_fingerprint,
+            "metrics": metrics if completed else None,
+            "parameters": 340_000,
+            "multiply_adds": 7_000_000,
+            "depth": 71,
+            "steps": 94 * epochs,
+            "steps_per_second": 6.5 if epochs else None,
+            "wall_time_s": 60.5,
+            "undecodable_images": 0,
+            "device": device if status in ("completed", "diverged") else None,
+            "versions": {"python": "3.11.2", "torch": "2.9.0"},
+            "git": {"commit": "0123456789abcdef", "dirty": False},
+            "diverged_at_step": 17 if status == "diverged" else None,
+            "error": "Traceback\n  somewhere\nOSError: disk full\n" if status == "failed" else None,
+        }
+        if epochs:
+            with directory.history_path.open("w", newline="", encoding="utf-8") as file:
+                rows = csv.DictWriter(file, COLUMNS, restval=0.25, lineterminator="\n")
+                rows.writeheader()
+                for epoch in range(1, epochs + 1):
+                    late = epochs - epoch
+                    rows.writerow({"epoch": epoch, "step": 94 * epoch, "val_top1": top1 - 0.05 * late})
+        if configuration.diagnostics:
+            header = "diagnostic,layer,depth,channels,epoch,step,value\n"
+            directory.diagnostics_path.write_text(header, encoding="utf-8")
+        directory.write(record | changes)
+        return directory
+
+    return write
+
+
+@pytest.fixture
+def jft_study() -> Study:
+    """Four arms in two pairs, a metric that is no accuracy, values and a row of the paper, two figures."""
+    fc = {"fully_connected": "two"}
+    return Study(
+        name="jft_comparison",
+        title="Multi-label",
+        output="table02_jft",
+        source="Chollet 2016, table 2",
+        arms=(
+            Arm("inception", "Inception V3", {"model": "inception_v3"}, "lowest", {"map100": 6.36}),
+            Arm("xception", "Xception", {"model": "xception"}, "higher", {"map100": 6.7}),
+            Arm("inception_fc", "Inception V3, FC", {"model": "inception_v3", **fc}, "", {"map100": 6.5}),
+            Arm("xception_fc", "Xception, FC", {"model": "xception", **fc}, "", {}, baseline="inception_fc"),
+        ),
+        baseline="inception",
+        seeds=(0, 1),
+        metrics=("map100", "top5"),
+        target=0.6,
+        scale="mosaics",
+        figures=(
+            StudyFigure("figure07", "No FC", "figure 7", ("inception", "xception"), "inception"),
+            StudyFigure("figure08", "FC", "figure 8", ("inception_fc", "xception_fc"), "inception_fc"),
+        ),
+        paper_only=(PaperRow("VGG-16", {"map100": 5.0}),),
+    )
+
+
+@pytest.fixture
+def jft_runs(jft_study: Study, make_run: MakeRun) -> list[StudyRun]:
+    """Final MAP@100 of an arm and seed: 0.50 + 0.05 * place of the arm + 0.01 * seed; test 0.1 lower."""
+    runs = []
+    for place, arm in enumerate(jft_study.arms):
+        for seed in jft_study.seeds:
+            final = 0.50 + 0.05 * place + 0.01 * seed
+            run = make_run(arm.name, seed, [0.3, final])
+            assert run.record is not None
+            assert run.history is not None
+            metrics = {"val_map100": final, "test_map100": final - 0.1, "val_top5": 0.9, "test_top5": 0.8}
+            history = History({**run.history.columns, "val_map100": run.history["val_top1"]})
+            runs.append(replace(run, record={**run.record, "metrics": metrics}, history=history))
+    return runs
+
+
+@pytest.fixture
+def tuned_study(residual_study: Study) -> Study:
+    """Two arms with four trials of two seeds each: best at trial 3, and as configured; one run diverged."""
+    rates = (0.1, 0.034, 0.3, 0.9)
+    values = {"with": (0.85, 0.82, 0.87, 0.5), "without": (0.7, 0.6, 0.65, 0.3)}
+
+    def trial(arm: str, place: int) -> Trial:
+        runs = (f"{arm}-{place}-100", f"{arm}-{place}-101")
+        return Trial({"learning_rate": rates[place]}, values[arm][place], runs, int(place == 3))
+
+    return replace(
+        residual_study,
+        output="figure09_residual__tuning=learning_rate",
+        tuning=Tuning(
+            option="learning_rate",
+            keys={"learning_rate": "recipe.optimizer.lr"},
+            space={"learning_rate": "log-uniform from 0.01 to 1"},
+            logarithmic=("learning_rate",),
+            sampler="RandomSampler",
+            independent=True,
+            seeds=(100, 101),
+            epochs=6,
+            labels={arm.name: arm.label for arm in residual_study.arms},
+            trials={arm: tuple(trial(arm, place) for place in range(4)) for arm in values},
+            core_hours=0.234,
+            recorded_runs=16,
+        ),
+    )
+
+
+Measure = Callable[..., StudyRun]
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> Measure:
+    """Gives a run a directory with what it measured: `measure(run, rows)`, rows (diagnostic, layer, channels,
+    epoch, step, value); the depth is left 1. Two epochs are planned.
+    """
+
+    def write(run: StudyRun, rows: Sequence[tuple[str, str, int, int, int, float]]) -> StudyRun:
+        directory = tmp_path / "results" / "runs" / run.run_id
+        directory.mkdir(parents=True, exist_ok=True)
+        lines = ["diagnostic,layer,depth,channels,epoch,step,value"]
+        lines += [",".join(map(str, (row[0], row[1], 1, *row[2:]))) for row in rows]
+        (directory / "diagnostics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        assert run.record is not None
+        asked = {row[0]: {} for row in rows}
+        config = {**run.record["config"], "recipe": {"epochs": 2}, "diagnostics": asked}
+        return replace(run, directory=directory, record={**run.record, "config": config})
+
+    return write

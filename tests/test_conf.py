@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ablations.errors import UserError
-from ablations.runs.check import check_run
-from ablations.runs.configuration import CONFIG_DIR, NOT_GROUPS, RunConfiguration, is_group
-from ablations.studies.planning import compose_runs, hydra_configuration, plan_study
+from experiments.check import check_run
+from experiments.configuration import CONFIG_DIR, NOT_GROUPS, RunConfiguration, is_group
+from experiments.planning import compose_runs, hydra_configuration, plan_study
 from lightning_modules.assembly import make_task
 from lightning_modules.initialization import initialize
 from lightning_modules.networks.separable import SeparableConvNorm

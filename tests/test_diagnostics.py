@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 import run
-from ablations.runs.check import check_run
-from ablations.runs.configuration import RunConfiguration
 from ablations.runs.records import RunDirectory, measured_diagnostics
-from ablations.studies.planned_run import PlannedRun
-from ablations.studies.planning import compose_runs, hydra_configuration
-from ablations.studies.standing import standing
+from experiments.check import check_run
+from experiments.configuration import RunConfiguration
+from experiments.planned_run import PlannedRun
+from experiments.planning import compose_runs, hydra_configuration
+from experiments.standing import standing
 
 pytestmark = pytest.mark.slow
 

@@ -11,14 +11,14 @@ from torchmetrics import MeanMetric
 
 import run
 from ablations.errors import UserError
-from ablations.runs.check import check_run
-from ablations.runs.configuration import RunConfiguration
 from ablations.runs.records import RunDirectory
-from ablations.studies.planned_run import PlannedRun
-from ablations.studies.planning import compose_runs, hydra_configuration, plan_study
-from ablations.studies.standing import standing
-from ablations.sweeps.plan import plan_sweep
-from ablations.terminal import command_line
+from experiments import command_line
+from experiments.check import check_run
+from experiments.configuration import RunConfiguration
+from experiments.plan import plan_sweep
+from experiments.planned_run import PlannedRun
+from experiments.planning import compose_runs, hydra_configuration, plan_study
+from experiments.standing import standing
 from lightning_modules.assembly import make_data_and_module
 from lightning_modules.tasks import SingleLabel
 

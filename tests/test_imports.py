@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ablations.runs.configuration import CONFIG_DIR
+from experiments.configuration import CONFIG_DIR
 
 ROOT = CONFIG_DIR.parent
 HEAVY = ("torch", "lightning", "torchmetrics", "torchvision", "pandas", "matplotlib", "wandb", "scipy")
@@ -30,11 +30,11 @@ def test_import_contracts_hold():
     "module",
     [
         "run",
-        "ablations.terminal.command_line",
-        "ablations.runs.configuration",
+        "experiments.command_line",
+        "experiments.configuration",
         "ablations.runs.records",
-        "ablations.studies.planning",
-        "ablations.sweeps.sweep",
+        "experiments.planning",
+        "experiments.sweep",
         "hydra_plugins.run_sweeper",
     ],
 )

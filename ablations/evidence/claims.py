@@ -7,7 +7,7 @@ must hold. A comparison is a contrast between arms of one study, one quantity
 as the quantity is. What no study here can show is a claim too, with the reason in place of the comparisons.
 
 `study: benchmark` is table 3: its arms are options of conf/model at the paper's scale, compared in
-`parameters` and `steps_per_second` as shares of the control's (`ablations.evidence.benchmark_verdicts`).
+`parameters` and `steps_per_second` as shares of the control's (`experiments.benchmark_verdicts`).
 """
 
 import sys
@@ -22,8 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablations.errors import UserError
 from ablations.evidence.contrasts import quantities
-from ablations.runs.configuration import CONFIG_DIR, check_aliases, load_yaml
-from ablations.studies.study_file import check_study
+from experiments.configuration import CONFIG_DIR, check_aliases, load_yaml
+from experiments.study_file import check_study
 
 HIGHER = "higher"
 LOWER = "lower"

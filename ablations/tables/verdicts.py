@@ -17,7 +17,6 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.errors import UserError, VerdictsDiffer
-from ablations.evidence.benchmark_verdicts import SETTING
 from ablations.evidence.claims import BENCHMARK, LOWER, NO_DIFFERENCE, PARAMETERS, STEPS_PER_SECOND
 from ablations.evidence.contrasts import AREA, STEPS_TO_TARGET
 from ablations.evidence.verdicts import (
@@ -32,13 +31,14 @@ from ablations.evidence.verdicts import (
     Verdict,
 )
 from ablations.files import write_atomically
-from ablations.runs.configuration import check_aliases
 from ablations.runs.records import DONE, METRIC_LABELS
 from ablations.statistics.paired import EXACT_PAIRS
 from ablations.studies.results import Study, StudyRun
 from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
 from ablations.tables.study import one_decimal
 from ablations.terminal.tables import Section, headed_table
+from experiments.benchmark_verdicts import SETTING
+from experiments.configuration import check_aliases
 
 TITLE = "Claims and verdicts"
 FILE_NAME = "verdicts"

@@ -16,11 +16,11 @@ from hydra.utils import instantiate
 import run
 from ablations.errors import UserError
 from ablations.runs.archive import unpack
-from ablations.runs.check import check_run
-from ablations.runs.configuration import RunConfiguration, load_yaml
 from ablations.runs.records import RunDirectory
-from ablations.studies.planning import compose_runs, hydra_configuration
-from ablations.sweeps.tuning import plan_tuning
+from experiments.check import check_run
+from experiments.configuration import RunConfiguration, load_yaml
+from experiments.planning import compose_runs, hydra_configuration
+from experiments.tuning import plan_tuning
 from lightning_modules.assembly import make_data_and_module
 
 TINY = ("model.width=0.02", "model.stem_stride=2", "model.middle_modules=0", "recipe.epochs=1", "logger=none")
@@ -203,7 +203,7 @@ def test_what_a_record_measured_with_other_settings_is_measured_again(configure,
 def test_the_configuration_in_records(
     call, write_run, trap: Trap, results_dir: Path, words: list[str]
 ) -> None:
-    from ablations.studies.planning import plan_study
+    from experiments.planning import plan_study
 
     with hydra_configuration():
         _, planned = plan_study("residual", [f"results_dir={results_dir}"])

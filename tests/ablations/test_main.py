@@ -10,13 +10,13 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from ablations import __main__ as command
-from ablations import commands
-from ablations.commands import COMMANDS, print_verdicts
+from ablations.cli import commands
+from ablations.cli.commands import COMMANDS, print_verdicts
+from ablations.cli.reading import names_and_overrides
 from ablations.evidence.claims import load_claims
-from ablations.reading import names_and_overrides
-from ablations.studies.planned_run import PlannedRun
-from ablations.studies.planning import hydra_configuration, plan_study
-from ablations.studies.study_file import study_names
+from experiments.planned_run import PlannedRun
+from experiments.planning import hydra_configuration, plan_study
+from experiments.study_file import study_names
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from hydra import compose
 from hydra.utils import get_class
 
-from ablations.runs.configuration import CONFIG_NAME, quote_option_names
-from ablations.studies.overrides import seed_budget, split_studies
-from ablations.studies.planning import hydra_configuration, plan_study
-from ablations.sweeps.plan import plan_sweep
+from experiments.configuration import CONFIG_NAME, quote_option_names
+from experiments.overrides import seed_budget, split_studies
+from experiments.plan import plan_sweep
+from experiments.planning import hydra_configuration, plan_study
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 
@@ -87,7 +87,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (rf"python run\.py .*({ELSEWHERE})", planned),
     (r"python run\.py( |$)", lambda place, words: place.run_py(words[2:])),
     (r"python -m ablations .*tuning=", planned),
-    (r"python -m ablations benchmark$", nothing),  # minutes; tests/ablations/evidence/test_benchmark.py does
+    (r"python -m ablations benchmark$", nothing),  # minutes; tests/experiments/test_benchmark.py does
     (r"python -m ablations( |$)", lambda place, words: place.ablations(words[3:])),
     (r"python -m benchmarks\.", module),
     (r"python -m pytest ", nothing),  # this is run by it

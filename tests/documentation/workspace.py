@@ -25,12 +25,12 @@ import lightning_modules.networks
 import run
 from ablations import __main__ as ablations_command
 from ablations.evidence.claims import load_claims
-from ablations.runs.configuration import CONFIG_DIR, default_option
-from ablations.sizes.network_cost import count_network
-from ablations.studies.planned_run import PlannedRun
-from ablations.studies.planning import compose_runs, hydra_configuration, plan_study
-from ablations.sweeps.plan import plan_sweep
-from ablations.terminal import command_line
+from experiments import command_line
+from experiments.configuration import CONFIG_DIR, default_option
+from experiments.plan import plan_sweep
+from experiments.planned_run import PlannedRun
+from experiments.planning import compose_runs, hydra_configuration, plan_study
+from experiments.sizes.network_cost import count_network
 from tests.documentation.blocks import Block
 
 EXTENSIBLE = (lightning_modules.data, lightning_modules.networks)

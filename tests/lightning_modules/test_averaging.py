@@ -4,8 +4,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from ablations.runs.recorder import Recorder
 from ablations.runs.records import RunDirectory
+from experiments.recorder import Recorder
 from lightning_modules.averaging import PolyakAveraging
 
 STEPS = 9

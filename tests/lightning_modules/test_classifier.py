@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
-from ablations.runs.recorder import Recorder
 from ablations.runs.records import RunDirectory
+from experiments.recorder import Recorder
 from lightning_modules.classifier import TrainingDiverged
 from lightning_modules.tasks import SingleLabel
 

@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from ablations.runs.recorder import Recorder
 from ablations.runs.records import RunDirectory
+from experiments.recorder import Recorder
 from lightning_modules.averaging import PolyakAveraging
 from lightning_modules.diagnostics import (
     COLUMNS,

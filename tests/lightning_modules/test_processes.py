@@ -10,9 +10,9 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from torch import multiprocessing, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ablations.runs import environment
-from ablations.runs.recorder import Recorder
 from ablations.runs.records import RunDirectory
+from experiments import environment
+from experiments.recorder import Recorder
 from lightning_modules.assembly import make_trainer
 from lightning_modules.classifier import TrainingDiverged
 from lightning_modules.data.images import EpochSampler, sequential_selections

@@ -26,9 +26,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ablations.errors import UserError
-from ablations.runs.check import check_values
-from ablations.runs.configuration import RunConfiguration
-from ablations.studies.planning import compose_runs, hydra_configuration
+from experiments.check import check_values
+from experiments.configuration import RunConfiguration
+from experiments.planning import compose_runs, hydra_configuration
 from lightning_modules.assembly import make_data_and_module
 from lightning_modules.data.images import ImageBatches, Part, Selection
 from lightning_modules.initialization import initialize

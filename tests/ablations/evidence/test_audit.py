@@ -16,9 +16,9 @@ from ablations.evidence.audit import (
     audit_panel,
     audit_study,
 )
-from ablations.studies.planning import compose_runs
 from ablations.studies.results import Arm, Study, StudyRun, outcomes
 from ablations.tables.study import latex_table, markdown_table, study_table
+from experiments.planning import compose_runs
 
 TRUE = {"_target_": "lightning_modules.networks.blocks.LinearShortcut", "_partial_": True}
 FALSE = {"_target_": "lightning_modules.networks.blocks.no_shortcut", "_partial_": True}

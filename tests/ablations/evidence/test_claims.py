@@ -8,7 +8,7 @@ import yaml
 
 from ablations.errors import UserError
 from ablations.evidence.claims import Comparable, Comparison, comparable_studies, load_claims
-from ablations.runs.configuration import CONFIG_DIR
+from experiments.configuration import CONFIG_DIR
 
 STUDIES = {
     "residual": Comparable(("with", "without", "other"), ("test_top1", "area", "steps_to_target")),

@@ -202,7 +202,7 @@ def test_a_cell_is_a_mean_over_layers_and_then_over_seeds(
 
 
 def test_every_diagnostic_of_the_repository_is_a_quantity() -> None:
-    from ablations.runs.configuration import CONFIG_DIR
+    from experiments.configuration import CONFIG_DIR
 
     options = {path.stem for path in (CONFIG_DIR / "diagnostics").glob("*.yaml")} - {"all", "none"}
     assert {quantity.name for quantity in QUANTITIES} == options

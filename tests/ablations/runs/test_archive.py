@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from ablations.cli.reading import load_studies
 from ablations.errors import UserError
-from ablations.reading import load_studies
 from ablations.runs.archive import FILE_NAME, pack, unpack
 from ablations.runs.records import COMPLETED, DIVERGED, MISSING
-from ablations.studies.planned_run import PlannedRun
-from ablations.studies.planning import hydra_configuration, plan_study
+from experiments.planned_run import PlannedRun
+from experiments.planning import hydra_configuration, plan_study
 
 
 @pytest.fixture

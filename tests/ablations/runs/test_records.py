@@ -15,7 +15,6 @@ from zipfile import ZipFile
 import pytest
 from filelock import FileLock
 
-from ablations.runs.configuration import RunConfiguration
 from ablations.runs.records import (
     SCHEMA,
     STATUSES,
@@ -24,6 +23,7 @@ from ablations.runs.records import (
     metric_label,
     metric_names,
 )
+from experiments.configuration import RunConfiguration
 
 COLUMNS = "epoch,step,train_loss,train_top1,val_loss,val_top1,val_top5,learning_rate,seconds"
 HEADER = COLUMNS.encode() + b"\n"
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys
 from pathlib import Path
-from ablations.runs.configuration import RunConfiguration
+from experiments.configuration import RunConfiguration
 from ablations.runs.records import RunDirectory
 with RunDirectory(Path(sys.argv[1]), sys.argv[2]).lock() as held:
     print(held, flush=True)

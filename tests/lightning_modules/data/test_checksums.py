@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ablations.runs.configuration import NOT_IDENTITY
-from ablations.studies.planning import compose_runs, hydra_configuration
-from ablations.sweeps.plan import plan_sweep
+from experiments.configuration import NOT_IDENTITY
+from experiments.plan import plan_sweep
+from experiments.planning import compose_runs, hydra_configuration
 from lightning_modules.data import checksums
 
 

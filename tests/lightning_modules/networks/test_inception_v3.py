@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from ablations.sizes.network_cost import count_network
+from experiments.sizes.network_cost import count_network
 from lightning_modules.initialization import initialize
 from lightning_modules.networks.head import no_fully_connected
 from lightning_modules.networks.inception_v3 import (

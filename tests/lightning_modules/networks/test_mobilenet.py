@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ablations.sizes.network_cost import count_network
+from experiments.sizes.network_cost import count_network
 from lightning_modules.initialization import initialize
 from lightning_modules.networks.mobilenet import MobileNet, MobileNetModule, SameConv3x3
 

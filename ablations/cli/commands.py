@@ -1,0 +1,402 @@
+"""What `python -m ablations COMMAND` can do: its commands, each with its words, help and examples.
+
+A command reads studies and records and writes what people look at; none trains a run. `Command.run` gets the
+parsed words. Imports stand in the functions, so that a command does not wait for what only another one needs.
+"""
+
+import argparse
+import os
+import re
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ablations.cli.reading import judge, load_studies, names_and_overrides, require_known, results_folder
+from ablations.errors import UserError
+from ablations.files import check_writable
+from ablations.memory import without_collecting
+from experiments.command_line import explain, print_paths, print_table, refuse_words
+
+if TYPE_CHECKING:
+    from ablations.cli.reading import Judged
+    from ablations.studies.results import Study, StudyRun
+
+TABLES = "tables"
+"""The command that is meant where none is named."""
+
+HELP_WIDTH = 79
+"""Of a help's lines, for a terminal of 80 columns."""
+
+OVERRIDES_HELP = "as run.py takes them beside a study; results_dir=FOLDER reads other results"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are a line, as all errors are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the words.
+
+        Raises:
+            UserError: Always.
+        """
+        refuse_words(self, message)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        help: What it does, a line.
+        words: What stands for its words in the usage, "STUDY | KEY=VALUE".
+        examples: Per example, what follows `python -m ablations` and what it does.
+        run: Does it.
+        add_options: Adds what it takes beside words to its parser.
+    """
+
+    help: str
+    words: str
+    examples: Mapping[str, str]
+    run: Callable[[argparse.Namespace], None]
+    add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+    def parser(self, name: str, epilog: str = "") -> argparse.ArgumentParser:
+        """Its parser, which gives `words` and what `add_options` adds.
+
+        Args:
+            name: Its name in `COMMANDS`.
+            epilog: What its help says below the examples.
+        """
+        called = {f"  python -m ablations {words}".rstrip(): what for words, what in self.examples.items()}
+        parser = Parser(
+            prog="python -m ablations" if name == TABLES else f"python -m ablations {name}",
+            description=textwrap.fill(self.help, HELP_WIDTH),
+            epilog=f"examples:\n{two_columns(called)}\n{epilog}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("words", nargs="*", metavar=self.words, help=OVERRIDES_HELP)
+        self.add_options(parser)
+        return parser
+
+
+def _file(name: str) -> Path:
+    return Path(os.path.expanduser(name))  # a shell leaves --file=~/x as it is
+
+
+def two_columns(lines: Mapping[str, str]) -> str:
+    """Words and beside them what they do; below them where the longest leaves no room."""
+    width = max(map(len, lines)) + 2
+    if width > HELP_WIDTH // 2:
+        return "\n".join(f"{words}\n      {what}" if what else words for words, what in lines.items())
+    return "\n".join(
+        textwrap.fill(f"{words:{width}}{what}", HELP_WIDTH, subsequent_indent=" " * width)
+        for words, what in lines.items()
+    )
+
+
+@without_collecting()
+def reproduce_studies(parsed: argparse.Namespace) -> None:
+    """Write tables and figures, print the tables and the paths."""
+    from ablations.outputs import write_study
+    from experiments.study_file import study_names
+
+    names, overrides = names_and_overrides(parsed.words)
+    require_known(names, study_names(), others=COMMANDS)  # the command that is meant where none is named
+    loaded = load_studies(names, overrides)
+    folders = [output_folder(parsed, results_dir, "tables", "figures") for _, _, results_dir in loaded]
+    paths = []
+    for (study, runs, _), folder in zip(loaded, folders, strict=True):
+        written = write_study(study, runs, folder)
+        paths += written.tables + written.figures
+        print_table(written.shown)
+    print_paths(paths)
+
+
+@without_collecting()
+def list_studies(parsed: argparse.Namespace) -> None:
+    """Print every planned run and how it stands."""
+    from rich.text import Text
+
+    from ablations.runs.records import RUNNING
+    from ablations.terminal.run_tables import COLUMNS, counts, run_table
+    from experiments.watch import state_of
+
+    for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
+        statuses = Counter(run.status for run in runs)
+        columns = [name for name in COLUMNS if name != "time left" or statuses[RUNNING]]
+        title = Text.assemble(f"{study.name}: ", counts(statuses))
+        print_table(run_table(map(state_of, runs), columns, title))
+        print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json\n")
+
+
+@without_collecting()
+def judge_claims(parsed: argparse.Namespace) -> None:
+    """Judge claims, write and print the table and the paths; compare with recorded verdicts where asked.
+
+    Raises:
+        UserError: Something that the user chose cannot be.
+        VerdictsDiffer: A verdict is not the recorded one.
+    """
+    from ablations.tables import verdicts as verdict_tables
+
+    recorded = verdict_tables.read_recorded(parsed.check) if parsed.check else {}
+    judged = judge(*names_and_overrides(parsed.words))
+    verdicts, folder = judged.verdicts, output_folder(parsed, judged.results_dir, "tables") / "tables"
+    paths = verdict_tables.write_verdicts(verdicts, judged.studies, folder, judged.suffix)
+    if not parsed.quiet:
+        print_table(verdict_tables.console_table(verdicts))
+    print_paths(paths)
+    if parsed.record:
+        verdict_tables.record_verdicts(verdicts, parsed.record)
+    if parsed.check:
+        others = {claim.id for claim in judged.claims} - {verdict.claim.id for verdict in verdicts}
+        verdict_tables.compare_with_recorded(verdicts, recorded, sorted(others))
+
+
+def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
+    """Print the verdicts on the claims about these studies, where there are any, and write nothing.
+
+    Whatever keeps them from being judged is told in a line, because what comes before counts without them.
+    """
+    from ablations.tables.verdicts import console_table
+
+    try:
+        verdicts = judge(names, overrides).verdicts
+        if verdicts:
+            print()
+            print_table(console_table(verdicts))
+    except Exception as error:
+        print(f"no verdicts: {type(error).__name__}: {explain(error)}", file=sys.stderr)
+
+
+def add_verdict_options(parser: argparse.ArgumentParser) -> None:
+    """What `verdicts` takes beside words."""
+    add_output_option(parser)
+    parser.add_argument("--check", type=_file, metavar="FILE", help="exit with 1 where a verdict differs")
+    parser.add_argument("--quiet", action="store_true", help="write the files and print their paths alone")
+    parser.add_argument(
+        "--record", type=_file, metavar="FILE", help="write the verdicts as YAML, id: verdict"
+    )
+
+
+def benchmark_networks(parsed: argparse.Namespace) -> None:
+    """Measure size and speed of the networks, print the table and the paths."""
+    from experiments.benchmark import benchmark
+
+    table, paths = benchmark(parsed.words)
+    print_table(table)
+    print_paths(paths)
+
+
+@without_collecting()
+def publish_results(parsed: argparse.Namespace) -> None:
+    """Log tables, figures and report page as a W&B run and print where it is; online it is sent.
+
+    Raises:
+        UserError: Nothing is logged, or W&B refused something.
+    """
+    if find_spec("wandb_workspaces") is None:
+        raise UserError("wandb_workspaces is not installed: pip install 'xception-ablations[dashboards]'")
+    from ablations.cli.dashboards import Destination, publish
+    from experiments.check import check_logger
+    from experiments.planning import compose_runs, hydra_configuration
+
+    judged, studies, overrides = _judged_studies(parsed.words)
+    places = [word for word in overrides if re.match(r"\+*(results_dir|logger)\b", word)]
+    with hydra_configuration():
+        logger = compose_runs(places)[0].resolved["logger"]
+    if logger["backend"] is None:
+        raise UserError("logger=none: nothing is logged to W&B; leave it out")
+    try:
+        check_logger(logger, modes=("offline", "online"))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    name = f"dashboards{judged.suffix}"
+    check_writable(f"logger.dir={logger['dir']}", Path(logger["dir"]), [f"wandb/{name}"])
+    folder = Path(logger["dir"]) / "wandb" / name
+    destination = Destination(logger["project"], logger["entity"], logger["mode"] == "online", folder)
+    print_paths([publish(judged, studies, overrides, destination)])
+    if not destination.online:
+        print("not sent: `make wandb-sync` uploads it, and logger.mode=online saves a W&B report too")
+
+
+@without_collecting()
+def report_page(parsed: argparse.Namespace) -> None:
+    """Write the report page and print its path."""
+    from ablations.report.build import build_report, write_report
+
+    judged, studies, overrides = _judged_studies(parsed.words)
+    folder = output_folder(parsed, judged.results_dir, "report")
+    if (folder / "figures").is_dir():  # of tables that were written there
+        judged = replace(judged, results_dir=folder)
+    page = build_report(judged, studies, overrides)
+    print_paths([write_report(page, folder / "report", judged.suffix)])
+
+
+def _judged_studies(
+    words: Sequence[str],
+) -> "tuple[Judged, list[tuple[Study, Sequence[StudyRun]]], Sequence[str]]":
+    """The verdicts; the studies, also those that no claim is about; the overrides."""
+    from experiments.study_file import study_names
+
+    names, overrides = names_and_overrides(words)
+    judged = judge(names, overrides)
+    have: dict[str, tuple[Study, Sequence[StudyRun]]] = {
+        study.name: (study, runs) for study, runs in judged.studies
+    }
+    wanted = [name for name in names or study_names(unasked=True) if name in study_names()]
+    if others := [name for name in wanted if name not in have]:
+        have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
+    return judged, [have[name] for name in study_names() if name in have], overrides
+
+
+def pack_records(parsed: argparse.Namespace) -> None:
+    """Write the records of the runs that ended into one file and print its path."""
+    from ablations.runs.archive import pack
+
+    results_dir = results_folder(_places(parsed.words))
+    path, runs = pack(results_dir, output_folder(parsed, results_dir, ""))
+    print(f"{path}: {runs} runs")
+
+
+def unpack_records(parsed: argparse.Namespace) -> None:
+    """Put the records of a file where commands read them."""
+    from ablations.runs.archive import FILE_NAME, unpack
+
+    results_dir = results_folder(_places(parsed.words))
+    check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
+    new, there = unpack(parsed.file or results_dir / FILE_NAME, results_dir)
+    print(f"{results_dir / 'runs'}: {new} runs unpacked, {there} there already")
+
+
+def output_folder(parsed: argparse.Namespace, results_dir: Path, *within: str) -> Path:
+    """Where a command writes: the folder of --output, or that of the results.
+
+    Args:
+        parsed: The command's words.
+        results_dir: Where the records are.
+        within: The folders in it that the command writes.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    if parsed.output is not None:
+        check_writable(f"--output {parsed.output}", parsed.output, within)
+        return parsed.output
+    instead = "; --output FOLDER writes elsewhere"
+    check_writable(f"results_dir={results_dir}", results_dir, within, instead)
+    return results_dir
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    """The folder that is written, where it is another than the results' own."""
+    parser.add_argument(
+        "--output", type=_file, metavar="FOLDER", help="write here, not where the results are"
+    )
+
+
+def add_unpack_options(parser: argparse.ArgumentParser) -> None:
+    """What `unpack` takes beside words."""
+    parser.add_argument("--file", type=_file, help="of records; results/records.tar.xz where none is named")
+
+
+def _places(words: Sequence[str]) -> list[str]:
+    """The words where only results_dir=FOLDER is meant.
+
+    Raises:
+        UserError: There is another one.
+    """
+    if others := [word for word in words if not word.startswith("results_dir=")]:
+        raise UserError(f"{others[0]}: only results_dir=FOLDER can be given here")
+    return list(words)
+
+
+STUDY_WORDS = "STUDY | KEY=VALUE"
+
+COMMANDS: Mapping[str, Command] = {
+    TABLES: Command(
+        "Tables and figures of studies from the records.",
+        STUDY_WORDS,
+        {
+            "": "of every study, but those to be named",
+            "residual": "of one study",
+            "residual recipe.epochs=12 seed=0,1,2": "of a study that was varied on the command line",
+            "residual tuning=learning_rate": "of a study whose arms were tuned, with every trial",
+            "residual seeds=auto": "of one that got as many seeds as its verdicts need",
+        },
+        reproduce_studies,
+        add_output_option,
+    ),
+    "list": Command(
+        "Every planned run of the studies and how it stands.",
+        STUDY_WORDS,
+        {"list": "of every study, but those to be named", "list residual": "of one study"},
+        list_studies,
+    ),
+    "verdicts": Command(
+        "Whether the claims of conf/claims hold, by the records.",
+        "STUDY | benchmark | KEY=VALUE",
+        {
+            "verdicts": "every claim",
+            "verdicts residual": "the claims about one study",
+            "verdicts residual recipe.epochs=12": "the same about a study that was varied",
+            "verdicts residual --record verdicts.yaml": "write them down",
+            "verdicts residual --check verdicts.yaml": "exit with 1 where one differs from those",
+        },
+        judge_claims,
+        add_verdict_options,
+    ),
+    "report": Command(
+        "The report page: verdicts, curves, tables and runs in one file that opens from disk.",
+        STUDY_WORDS,
+        {
+            "report": "of every study, but those to be named",
+            "report residual": "of one study, in a file of its own",
+            "report residual recipe.epochs=12": "of a study that was varied on the command line",
+        },
+        report_page,
+        add_output_option,
+    ),
+    "pack": Command(
+        "The records of all runs that ended in one file, results/records.tar.xz, without checkpoints.",
+        "results_dir=FOLDER",
+        {"pack": "of the runs in results/runs"},
+        pack_records,
+        add_output_option,
+    ),
+    "unpack": Command(
+        "The records of such a file put where commands read them; runs that are there stay.",
+        "results_dir=FOLDER",
+        {
+            "unpack": "those that are committed: judge what was not trained here",
+            "unpack --file records.tar.xz results_dir=theirs": "those that somebody else published",
+        },
+        unpack_records,
+        add_unpack_options,
+    ),
+    "benchmark": Command(
+        "Table 3: size and speed of the networks, measured on this device.",
+        "KEY=VALUE",
+        {
+            "benchmark": "",
+            "benchmark batch_size=8 image_size=299 steps=5 rounds=3": "a shorter one",
+        },
+        benchmark_networks,
+    ),
+    "dashboards": Command(
+        "Tables, figures and report page as a run on W&B; online also a W&B report with curves by arm.",
+        STUDY_WORDS,
+        {
+            "dashboards": "written to results/wandb, nothing is sent",
+            "dashboards residual": "about one study",
+            "dashboards logger.mode=online": "sent to the account's project",
+            "dashboards logger.mode=online logger.entity=TEAM": "sent to the project of a team",
+        },
+        publish_results,
+    ),
+}

@@ -1,0 +1,274 @@
+"""The user's results on Weights & Biases: a run with tables, figures and report page, and a W&B report.
+
+Everything is written anew from the records into one folder inside W&B's own folder, and nowhere else. Offline
+nothing is sent: `wandb sync` uploads the run later. Online the run is sent at once, and the W&B report is
+saved: per study the curves by arm, the verdicts, the figures and the table. Its curves need the training runs
+on the server; `wandb sync` uploads those too. Nothing here is read back.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import wandb
+import wandb_workspaces.expr as expr
+import wandb_workspaces.reports.v2 as wr
+
+from ablations.cli.reading import Judged
+from ablations.errors import UserError
+from ablations.evidence.verdicts import Verdict
+from ablations.figures.study import looks_of
+from ablations.files import write_atomically
+from ablations.outputs import write_study
+from ablations.report.build import build_report, write_report
+from ablations.studies.results import METRICS, Study, StudyRun, baseline_first
+from ablations.table_files import markdown_tables
+from ablations.tables.study import markdown_table
+from ablations.tables.verdicts import verdict_panels, write_verdicts
+
+Studies = Sequence[tuple[Study, Sequence[StudyRun]]]
+
+STEP = "trainer/global_step"
+"""The x-axis of a run's curves; see `lightning_modules.wandb_logging`."""
+
+CURVES = {
+    "val_loss": "validation loss",
+    "train_loss": "training loss of an epoch",
+    "train/loss": "training loss of a step",
+    "learning_rate": "learning rate",
+}
+"""What every run logs next to the metrics of its study, with its title."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the results go.
+
+    Attributes:
+        project: W&B project; made if it does not exist.
+        entity: Who owns the project; None: the account's default.
+        online: Whether to send anything.
+        folder: Everything is written here; what an earlier call wrote is replaced.
+    """
+
+    project: str
+    entity: str | None
+    online: bool
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files of one call.
+
+    Attributes:
+        tables: CSV, Markdown and LaTeX.
+        figures: PNG, SVG and the like, by study.
+        report: The report page.
+    """
+
+    tables: Sequence[Path]
+    figures: Mapping[str, Sequence[Path]]
+    report: Path
+
+    def figure_keys(self, study: str) -> Mapping[str, Path]:
+        """The PNG files of a study by the keys they are logged under."""
+        return {f"figures/{path.stem}": path for path in self.figures[study] if path.suffix == ".png"}
+
+    def table_keys(self) -> Mapping[str, Path]:
+        """The CSV files by the keys they are logged under."""
+        return {f"tables/{path.stem}": path for path in self.tables if path.suffix == ".csv"}
+
+
+def publish(judged: Judged, studies: Studies, overrides: Sequence[str], destination: Destination) -> Path:
+    """Write the results, log them as one W&B run and, online, save the W&B report.
+
+    Args:
+        judged: Claims and their verdicts.
+        studies: Each has a section, with its planned runs.
+        overrides: What the studies were varied by on the command line.
+        destination: Where the results go.
+
+    Returns:
+        The folder that holds the W&B run.
+
+    Raises:
+        UserError: There is no account, or W&B refused something: one line.
+        ValueError: As `ablations.studies.results.outcomes`.
+        OSError: The folder cannot be written.
+    """
+    if destination.online:
+        with _failing_in_one_line():
+            if not wandb.login(prompt=False):
+                raise UserError("logger.mode=online: no W&B account is configured; type `wandb login` first")
+    written = write_results(judged, studies, overrides, destination.folder)
+    with _failing_in_one_line():
+        run = log_run(written, judged.suffix, destination)
+    if destination.online:
+        report = make_report(judged, studies, written, run.id, run.project, run.entity)
+        with _failing_in_one_line():
+            _save(report, destination.folder / "saved_report.json")
+    return Path(run.dir).parent
+
+
+@contextmanager
+def _failing_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # W&B raises exceptions of many libraries
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"W&B failed: {line}") from error
+
+
+def write_results(judged: Judged, studies: Studies, overrides: Sequence[str], folder: Path) -> Written:
+    """Write tables, figures and report page, all from the records as they are now.
+
+    Raises:
+        ValueError: As `ablations.studies.results.outcomes`.
+        OSError: The folder cannot be written.
+    """
+    for name in ("tables", "figures", "report", "wandb", "artifacts"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    tables = list(write_verdicts(judged.verdicts, studies, folder / "tables", judged.suffix))
+    figures = {}
+    for study, runs in studies:
+        outputs = write_study(study, runs, folder)
+        tables += outputs.tables
+        figures[study.name] = outputs.figures
+    page = build_report(replace(judged, results_dir=folder), studies, overrides)
+    return Written(tables, figures, write_report(page, folder / "report", judged.suffix))
+
+
+def log_run(written: Written, suffix: str, destination: Destination) -> wandb.Run:
+    """Log tables, figures and report page as one W&B run, which is ended.
+
+    Raises:
+        Exception: Whatever W&B raises.
+    """
+    media: dict[str, Any] = {"report": wandb.Html(written.report, inject=False)}
+    for study in written.figures:
+        for key, path in written.figure_keys(study).items():
+            media[key] = wandb.Image(str(path), caption=path.stem)
+    for key, path in written.table_keys().items():
+        frame = pd.read_csv(path).astype(object)
+        frame = frame.where(frame.notna(), None)
+        data: list[Any] = frame.to_numpy().tolist()
+        media[key] = wandb.Table(columns=list(frame.columns), data=data, allow_mixed_types=True)
+    files = wandb.Artifact("results" + re.sub(r"[^\w.-]+", "-", suffix)[:100], type="results")
+    for path in (*written.tables, *(path for of in written.figures.values() for path in of), written.report):
+        name = str(path.relative_to(destination.folder))
+        files.add_file(str(path), name=name, skip_cache=True, policy="immutable")
+    # W&B would put copies of artifacts into the user's home.
+    with (
+        _environment("WANDB_DATA_DIR", str((destination.folder / "artifacts").absolute())),
+        wandb.init(
+            mode="online" if destination.online else "offline",
+            project=destination.project,
+            entity=destination.entity,
+            dir=str(destination.folder),
+            name="results" + suffix.replace("__", " "),
+            group="results",
+            job_type="results",
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_code=True),
+        ) as run,
+    ):
+        run.log(media)
+        run.log_artifact(files)
+    return run
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def make_report(
+    judged: Judged, studies: Studies, written: Written, run_id: str, project: str, entity: str
+) -> wr.Report:
+    """The W&B report; nothing is sent.
+
+    Args:
+        judged: Claims and their verdicts.
+        studies: Each has a section, with its planned runs.
+        written: The files that the W&B run holds.
+        run_id: W&B's id of that run.
+        project: W&B project.
+        entity: Who owns it.
+    """
+    blocks: list[Any] = [
+        wr.TableOfContents(),
+        wr.H1("Claims and verdicts"),
+        wr.MarkdownBlock(_verdicts(judged.verdicts)),
+    ]
+    results = wr.Runset(name="results", filters=expr.And(expr.Metric("ID").isin([run_id])))
+    for study, runs in studies:
+        blocks += [wr.H1(study.title), wr.P(f"{study.source}. {study.scale}."), wr.H2("Curves by arm")]
+        blocks.append(_curves(study, runs))
+        if own := [verdict for verdict in judged.verdicts if verdict.claim.study == study.name]:
+            blocks += [wr.H2("Verdicts"), wr.MarkdownBlock(_verdicts(own))]
+        if figures := written.figure_keys(study.name):
+            panels: list[Any] = [wr.MediaBrowser(media_keys=[key], num_columns=1) for key in figures]
+            blocks += [wr.H2("Figures"), wr.PanelGrid([results], hide_run_sets=True, panels=panels)]
+        table = markdown_table(study, runs).partition("\n\n")[2]  # without its heading
+        blocks += [wr.H2("Table"), wr.MarkdownBlock(table)]
+    title = (f"{project}: results" + judged.suffix.replace("__", " "))[:128]  # W&B takes no more
+    return wr.Report(project=project, entity=entity, title=title, blocks=blocks, width="fluid")
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> str:
+    return markdown_tables(verdict_panels(verdicts)) or "No claim."
+
+
+def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
+    """An arm is the set of runs that its records name, whichever study trained them first."""
+    looks = looks_of([arm.name for arm in baseline_first(study)])
+    runsets = []
+    colors: dict[Any, Any] = {}  # wandb-workspaces wants a wider type than it documents
+    for arm in baseline_first(study):
+        records = [run.record for run in runs if run.arm == arm.name and run.record is not None]
+        logged = [record for record in records if record["wandb_run_id"]]
+        if logged:
+            name = arm.label + (" (baseline)" if arm.name == study.baseline else "")
+            ids = expr.Metric("ID").isin([str(record["wandb_run_id"]) for record in logged])
+            runsets.append(wr.Runset(name=name, filters=expr.And(ids), groupby=["JobType"]))
+            for job_type in {str(record["config"]["logger"]["job_type"]) for record in logged}:
+                key = wr.RunsetGroupKey(wr.Metric("JobType"), job_type)
+                colors[wr.RunsetGroup(name, (key,))] = looks[arm.name].color
+    over_seeds: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
+    curves = {f"val_{name}": f"validation {METRICS[name].label}" for name in study.metrics} | CURVES
+    panels: list[Any] = [
+        wr.LinePlot(title=title, x=STEP, y=[key], title_x="training steps", **over_seeds)
+        for key, title in curves.items()
+    ]
+    panels += [
+        wr.BarPlot(
+            title=f"test {METRICS[name].label}", metrics=[wr.SummaryMetric(f"test_{name}")], **over_seeds
+        )
+        for name in study.metrics
+    ]
+    return wr.PanelGrid(runsets=runsets, panels=panels, custom_run_colors=colors)
+
+
+def _save(report: wr.Report, remembered: Path) -> None:
+    """Save the report on the server: the same one at each call; W&B prints its address."""
+    known: dict[str, str] = json.loads(remembered.read_text(encoding="utf-8")) if remembered.exists() else {}
+    place = f"{wandb.setup().settings.base_url}/{report.entity}/{report.project}"
+    report.id = known.get(place, "")
+    report.save()
+    write_atomically(remembered, json.dumps(known | {place: report.id}, indent=2) + "\n")

@@ -1,0 +1,164 @@
+"""What a command's words ask for, read from the records: studies with their runs, claims with their verdicts.
+
+Imports stand in the functions, so that a command does not wait for what only another one needs.
+"""
+
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.errors import UserError, did_you_mean
+from ablations.studies.results import Study, StudyRun
+
+if TYPE_CHECKING:
+    from ablations.evidence.claims import Claim
+    from ablations.evidence.verdicts import Verdict
+    from experiments.planned_run import PlannedRun
+
+
+def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Studies that are named, and overrides."""
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+def require_known(names: Sequence[str], known: Sequence[str], others: Collection[str] = ()) -> None:
+    """Require that each name is one of those known.
+
+    Args:
+        names: As typed.
+        known: The studies, or what else can stand there.
+        others: Words that may have been meant as well.
+
+    Raises:
+        UserError: One is not.
+    """
+    for name in names:
+        if name not in known:
+            near = did_you_mean(name, [*known, *others])
+            raise UserError(f"study={name}: no such study; there are: {', '.join(known)}{near}")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Claims and what the records say of them.
+
+    Attributes:
+        verdicts: In the order of the claims.
+        claims: All there are, also those that were not judged.
+        studies: Those that the verdicts are about, with their planned runs.
+        results_dir: Where the records are.
+        suffix: What tells files about these names and overrides from others: "" or "__study=residual".
+    """
+
+    verdicts: "tuple[Verdict, ...]"
+    claims: "tuple[Claim, ...]"
+    studies: tuple[tuple[Study, list[StudyRun]], ...]
+    results_dir: Path
+    suffix: str
+
+
+def results_folder(overrides: Sequence[str]) -> Path:
+    """Where the records are that these overrides name."""
+    from experiments.planning import compose_runs, hydra_configuration
+
+    with hydra_configuration():
+        places = [word for word in overrides if word.partition("=")[0] == "results_dir"]
+        return compose_runs(places)[0].results_dir
+
+
+def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[Study, list[StudyRun], Path]]:
+    """Plan studies and read how their runs stand; unreadable records are named on stderr.
+
+    Returns:
+        Study, planned runs and results directory, of every study but those that are to be named where
+        no name is given.
+
+    Raises:
+        UserError: A study does not exist.
+    """
+    from experiments.auto_seeds import follow_study
+    from experiments.overrides import seed_budget
+    from experiments.plan import plan_named
+    from experiments.planning import hydra_configuration
+    from experiments.standing import standing
+    from experiments.study_file import study_names
+
+    known = study_names()
+    require_known(names, known)
+    loaded = []
+    with hydra_configuration():
+        for name in names or study_names(unasked=True):
+            if seed_budget(overrides) is None:
+                study, planned = plan_named(name, overrides)
+                runs, problems = standing(planned, [study.metric])
+            else:
+                study, planned, runs, problems = follow_study(name, overrides)
+            if any(word.partition("=")[0] != "results_dir" for word in overrides):
+                _check_planned(planned)  # else nobody would have runs of it, and all would be missing
+            for problem in problems:
+                print(problem, file=sys.stderr)
+            loaded.append((study, runs, planned[0].configuration.results_dir))
+    return loaded
+
+
+def _check_planned(planned: "Sequence[PlannedRun]") -> None:
+    """Check the values that runs are planned with, as training does.
+
+    Raises:
+        UserError: A run cannot be as it is planned.
+    """
+    from experiments.check import check_seed, check_values
+
+    for run in {run.seed: run for run in planned}.values():
+        check_seed(run.configuration)
+    for run in {run.arm: run for run in planned}.values():
+        check_values(run.configuration)
+
+
+def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
+    """Judge the claims about these studies by the records; every claim where no study is named.
+
+    Args:
+        names: Studies, or the benchmark of table 3.
+        overrides: As run.py takes them beside a study.
+
+    Raises:
+        UserError: A study does not exist; overrides beside the benchmark; the results can not be read.
+    """
+    from ablations.evidence.claims import BENCHMARK, load_claims
+    from ablations.evidence.verdicts import judge_study, untestable
+    from experiments.auto_seeds import judge_by_looks
+    from experiments.benchmark_verdicts import judge_benchmark
+    from experiments.overrides import output_suffix, seed_budget, studies_suffix
+    from experiments.study_file import study_names
+
+    changes = output_suffix(overrides)
+    if changes and BENCHMARK in names:
+        raise UserError(f"{BENCHMARK}: its claims are about the networks as they are, so only results_dir=")
+    require_known(names, [*study_names(), BENCHMARK])
+    claims = load_claims()
+    asked = [
+        claim
+        for claim in claims
+        if (claim.study in names if names else not (changes and claim.study == BENCHMARK))
+    ]
+    of_studies = {claim.study for claim in asked} - {None, BENCHMARK}
+    chosen = [name for name in study_names() if name in of_studies]
+    loaded = load_studies(chosen, overrides) if chosen else []
+    studies = [(study, runs) for study, runs, _ in loaded]
+    results_dir = loaded[0][2] if loaded else results_folder(overrides)
+    budget = seed_budget(overrides)
+    found = []
+    for study, runs in studies:
+        found += (
+            judge_study(asked, study, runs)
+            if budget is None
+            else judge_by_looks(asked, study, runs, budget).verdicts
+        )
+    found += judge_benchmark(asked, results_dir)
+    found += [untestable(claim) for claim in asked if claim.study is None]
+    by_id = {verdict.claim.id: verdict for verdict in found}
+    verdicts = tuple(by_id[claim.id] for claim in asked)
+    return Judged(verdicts, tuple(claims), tuple(studies), results_dir, studies_suffix(names) + changes)

@@ -1,0 +1,334 @@
+"""Checks a run before anything of it is written: its sizes, its data, where its results go.
+
+What needs no torch comes first, so that a wrong seed is told at once.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from ablations.errors import UserError, did_you_mean, explained
+from ablations.files import check_writable
+from ablations.runs.records import RunDirectory
+from experiments import environment
+from experiments.configuration import (
+    CONFIG_DIR,
+    CONFIG_NAME,
+    NOT_AXES,
+    NOT_GROUPS,
+    RunConfiguration,
+    default_option,
+)
+from lightning_modules.seeding import MAX_SEED
+from lightning_modules.validation import (
+    require_boolean,
+    require_integer,
+    require_number,
+    require_one_of,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_THREADS = 1024
+"""More is a typing error, which would end the process."""
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+"""Lightning's, but those of a library that is not installed."""
+
+
+def check_run(run: RunConfiguration, metrics: Sequence[str] = ()) -> None:
+    """Check all of a run that a user can get wrong.
+
+    Args:
+        run: The run.
+        metrics: What it is to be compared by, "top1".
+
+    Raises:
+        UserError: One line that names the key, the value and what is allowed.
+    """
+    environment.check_launcher(run.processes)
+    places = (f"runs/{run.run_id}", "tables", "figures")  # tables are written once all is trained
+    check_writable(f"results_dir={run.results_dir}", run.results_dir, places)
+    check_values(run)
+    run.with_measured(RunDirectory(run.results_dir, run.run_id))
+    try:
+        _check_parts(run, metrics)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def check_values(run: RunConfiguration) -> None:
+    """Check what can be seen without building a part of the run.
+
+    Raises:
+        UserError: One line that names the key, the value and what is allowed.
+    """
+    check_seed(run)
+    check_keys(run)
+    check_axes(run)
+    try:
+        _check_values(run)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def check_seed(run: RunConfiguration) -> None:
+    """Check the seed: all that runs of one arm differ in.
+
+    Raises:
+        UserError: It is out of range.
+    """
+    try:
+        require_integer("seed", run.seed, 0, MAX_SEED)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def check_keys(run: RunConfiguration) -> None:
+    """Check that no key was added (`+key=value`) that nothing reads: it would be ignored.
+
+    Nodes with a `_target_` are left to what they name, which refuses what it does not know.
+
+    Raises:
+        UserError: A key that nothing reads.
+    """
+    check_optional(run, "dataset_model", "dataset")
+    check_optional(run, "recipe_model", "recipe")
+    top = {*OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml"), *run.choices}
+    top -= {"defaults", "hydra", *NOT_GROUPS}
+    nodes = {"": (run.resolved, top)}
+    for group, option in run.choices.items():
+        node = run.resolved.get(group)
+        file = CONFIG_DIR / group / f"{option}.yaml"
+        if isinstance(node, dict) and "_target_" not in node and file.is_file():
+            known = set(OmegaConf.load(file))
+            if "defaults" not in known:  # else it takes keys from other options
+                nodes[group] = (node, known)
+    for path, (node, known) in nodes.items():
+        if unknown := sorted(node.keys() - known):
+            key = f"{path}.{unknown[0]}".lstrip(".")
+            raise UserError(
+                f"{key}: no such key; there are: {', '.join(sorted(known))}{did_you_mean(key, known)}"
+            )
+
+
+def check_optional(run: RunConfiguration, group: str, first: str) -> None:
+    """Check that an option of `group` exists where it was chosen by name: Hydra lets pass what does not.
+
+    Args:
+        run: The run.
+        group: Optional; by default `<option of first>_<model>`, which needs not exist.
+        first: The group that the default is named after beside the model.
+
+    Raises:
+        UserError: It does not exist.
+    """
+    option = run.choices.get(group)
+    if option is not None and option != f"{run.choices.get(first)}_{run.choices.get('model')}":
+        options = GlobalHydra.instance().config_loader().get_group_options(group)
+        if option not in options:
+            known = f"{', '.join(options)}{did_you_mean(str(option), options)}"
+            raise UserError(f"{group}={option}: no such option; there are: {known}")
+
+
+def check_axes(run: RunConfiguration) -> None:
+    """Check that the network reads every axis that is not as by default: it would be ignored.
+
+    An axis of networks is a group that some file in conf/model interpolates.
+
+    Raises:
+        UserError: An axis was chosen that the run's network does not have.
+    """
+    model = run.choices.get("model")
+    files = {file.stem: file for file in (CONFIG_DIR / "model").glob("*.yaml")}
+    if model not in files:
+        return  # an option of another configuration directory
+    axes = {name: _groups_read_by(name) - set(NOT_AXES) for name in files}
+    for group in sorted(set().union(*axes.values()) - axes[model]):
+        option, default = run.choices.get(group), default_option(group)
+        file = CONFIG_DIR / group / f"{default}.yaml"
+        node = OmegaConf.load(file) if file.is_file() else None
+        as_by_default = OmegaConf.to_container(OmegaConf.create({**run.resolved, group: node}), resolve=True)
+        assert isinstance(as_by_default, dict)
+        if group in run.resolved and run.resolved[group] != as_by_default[group]:
+            chosen = group if option == default else f"{group}={option}"
+            having = ", ".join(sorted(name for name in axes if group in axes[name]))
+            raise UserError(
+                f"{chosen}: model={model} would ignore it, so {group} can only be as by default, {default}; "
+                f"it is an axis of: {having}"
+            )
+
+
+def _groups_read_by(model: str) -> set[str]:
+    """What a model's file, or one that it takes keys from, interpolates: the first word of `${a.b}`."""
+    node: Any = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "model" / f"{model}.yaml"))
+    bases = [name for name in node.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    read = set(re.findall(r"\$\{(\w+)[.}]", str(node)))
+    return read.union(*map(_groups_read_by, bases))
+
+
+def _check_values(run: RunConfiguration) -> None:
+    """Check values that no part refuses before it trains."""
+    config = run.resolved
+    recipe, logger = config["recipe"], config["logger"]
+    require_boolean("train", config["train"])
+    if not config["train"] and config["weights"] is None:
+        raise ValueError("train=False: needs weights=FILE to evaluate")
+    if config["weights"] is None and config["weights_sha256"] is not None:
+        raise ValueError(f"weights_sha256={config['weights_sha256']}: of what? weights=FILE is missing")
+    require_boolean("new_head", new_head := config.get("new_head", False))
+    if new_head and (config["weights"] is None or not config["train"]):
+        raise ValueError("new_head=True: needs weights=FILE to keep the rest of, and train=true")
+    require_integer("recipe.epochs", recipe["epochs"], 1)
+    require_integer("recipe.batch_size", recipe["batch_size"], 1)
+    if config["train"] and recipe["batch_size"] % run.processes:
+        raise ValueError(
+            f"recipe.batch_size={recipe['batch_size']}: must be a multiple of {run.processes}, the number of "
+            "processes (trainer.devices times trainer.num_nodes)"
+        )
+    require_one_of("recipe.precision", recipe["precision"], PRECISIONS)
+    if run.processes > 1:
+        require_one_of("trainer.strategy", config["trainer"].get("strategy"), ("ddp",))
+    require_boolean("recipe.channels_last", recipe.get("channels_last"))
+    if "lr" in recipe["optimizer"]:
+        require_number("recipe.optimizer.lr", recipe["optimizer"]["lr"], 0)
+    momentum = recipe.get("norm_momentum", 1)
+    if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum <= 1:
+        raise ValueError(f"recipe.norm_momentum={momentum}: must be a number above 0 and at most 1")
+    require_integer("trainer.threads", config["trainer"].get("threads"), 1, MOST_THREADS)
+    if logger.get("backend") is not None:
+        check_logger(logger)
+
+
+def check_logger(
+    logger: Mapping[str, Any], modes: tuple[str, ...] = ("offline", "online", "disabled")
+) -> None:
+    """Check the settings of a logger that is not none.
+
+    Args:
+        logger: The configuration's `logger`.
+        modes: Those that are allowed.
+
+    Raises:
+        ValueError: One line that names the key or W&B's variable, the value and what is allowed.
+    """
+    mode = logger.get("mode")
+    key = "WANDB_MODE" if os.environ.get("WANDB_MODE") == mode else "logger.mode"
+    require_one_of(key, mode, modes)
+    for name in ("project", "entity", "dir", "group", "job_type"):
+        value = logger.get(name)
+        if not isinstance(value, str) and not (value is None and name not in ("project", "dir")):
+            raise ValueError(
+                f"logger.{name}={value}: must be a text; a number is a text in quotes: "
+                f"\"logger.{name}='...'\""
+            )
+    require_integer("logger.every_n_steps", logger.get("every_n_steps"), 1)
+
+
+def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
+    """Build everything that a run is made of; a part refuses the values it cannot take."""
+    import torch
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+
+    from experiments.sizes.network_cost import count_network, training_memory, without_memory
+    from lightning_modules.assembly import make_data, make_diagnostics, make_task
+    from lightning_modules.weights import fit_weights, read_weights
+
+    config = run.resolved
+    accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
+    require_one_of("trainer.accelerator", config["trainer"].get("accelerator"), accelerators)
+    recipe = config["recipe"]
+    steps = recipe["epochs"] * 100
+    with without_memory():
+        network = explained("model", lambda: instantiate(config["model"]))
+        optimizer = explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
+        explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=steps))
+        explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._NormBase):
+            require_number(f"model: {type(module).__name__}.eps", module.eps, 0)
+    for diagnostic in explained("diagnostics", lambda: make_diagnostics(config)):
+        diagnostic.require_layers(network)
+        if diagnostic.of_training and not config["train"]:
+            raise ValueError(f"diagnostics.{diagnostic.name}: measures training steps, train=false has none")
+    if (weights := config["weights"]) is not None:
+        fit_weights(network, read_weights(weights), weights, new_head=config.get("new_head", False))
+    device = _check_trainer(run)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    what = f"model: {parameters:.4g} parameters" + (", to be trained" if config["train"] else "")
+    _require_memory(what, training_memory(network, config) * _processes_sharing(run, device), device)
+    measured = list(explained("dataset.task", lambda: make_task(config)).metrics["val"])
+    if unmeasured := [metric for metric in metrics if metric not in measured]:
+        raise ValueError(
+            f"dataset={run.choices.get('dataset')}: measures {', '.join(measured)} and not "
+            f"{', '.join(unmeasured)}, which the study compares"
+        )
+    explained("dataset", lambda: _check_data(make_data(config), train=config["train"]))
+    size, batch = config["dataset"]["image_size"], recipe["batch_size"] if config["train"] else 1
+    images = 4 * batch * config["dataset"]["channels"] * size**2  # as 32-bit numbers
+    _require_memory(f"dataset.image_size={size}: a batch of {batch} images", images, device)
+    explained("model", lambda: count_network(config))
+
+
+def _check_data(data: Any, *, train: bool) -> None:
+    """Prepare a data module; tell what lies in its folders and is not read."""
+    data.prepare_data()
+    if train:
+        with warnings.catch_warnings(action="ignore"):  # the run itself warns
+            data.train_dataloader()  # refuses a batch that is larger than the training part
+    if unread := getattr(data, "unread", None):
+        some = ", ".join(unread[:3]) + (", ..." if len(unread) > 3 else "")
+        warnings.warn(
+            f"{data.key}: {len(unread)} entries are no images in a class's folder and not read ({some})",
+            stacklevel=2,
+        )
+
+
+def _processes_sharing(run: RunConfiguration, device: "torch.device") -> int:
+    """Processes that share the memory of one device."""
+    return run.devices if device.type == "cpu" else 1
+
+
+def _require_memory(what: str, needed: int, device: "torch.device") -> None:
+    available = environment.memory(device)
+    if needed > available:
+        raise ValueError(
+            f"{what}, need {needed / 2**30:.4g} GiB at least; {device.type} has {available / 2**30:.4g} GiB"
+        )
+
+
+def _check_trainer(run: RunConfiguration) -> "torch.device":
+    """Make the trainer: it refuses devices that there are not, and processes that a cluster has not.
+
+    Returns:
+        The device of the first process.
+    """
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from lightning_modules.assembly import make_trainer
+
+    environment.quieten()
+    config = run.resolved
+    make = partial(make_trainer, config, callbacks=[], logger=None, folder=run.results_dir)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # the run itself warns
+            trainer = explained("trainer", make)
+        if run.processes > 1:
+            strategy: Any = trainer.strategy  # one of several processes, which has a cluster
+            strategy.cluster_environment.validate_settings(run.devices, trainer.num_nodes)
+    except (MisconfigurationException, RuntimeError) as error:
+        raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
+    precision = config["recipe"]["precision"]
+    if trainer.precision != precision:  # Lightning takes another where the device has not this one
+        raise ValueError(f"recipe.precision={precision}: this device has {trainer.precision} instead")
+    if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type != "cuda":
+        raise ValueError("trainer.sync_batchnorm=True: must be false where the device is no GPU")
+    return trainer.strategy.root_device

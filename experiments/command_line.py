@@ -1,0 +1,280 @@
+"""What the user sees of a command: arguments as typed, errors in one line, how a run ended."""
+
+import codecs
+import errno
+import io
+import os
+import re
+import sys
+import textwrap
+import unicodedata
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import hydra
+import yaml
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
+
+from ablations.errors import (
+    RunsFailed,
+    UserError,
+    VerdictsDiffer,
+    did_you_mean,
+    first_cause,
+    refused_by_hydra,
+)
+from ablations.runs.records import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    RunDirectory,
+    UnreadableRecord,
+    metric_names,
+)
+from ablations.terminal.run_tables import measured
+from experiments.configuration import (
+    CONFIG_DIR,
+    CONFIG_NAME,
+    check_aliases,
+    group_names,
+    quote_option_names,
+)
+from experiments.overrides import check_arguments
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+IN_PLAIN_CHARACTERS = "ablations.in_plain_characters"
+"""Name of the error handler of standard output and error."""
+
+PLAIN = {"–": "-", "−": "-", "─": "-", "×": "x", "“": '"', "”": '"', "’": "'", "⁄": "/"}
+"""Characters of tables in ASCII; a minus above all, whose loss would change a number."""
+
+OF_THE_PLACE = (
+    *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
+)
+"""Errors that stay until the user chooses another place."""
+
+
+def main(task: Callable[[DictConfig], None]) -> int:
+    """Run a task with Hydra on `sys.argv`.
+
+    Returns:
+        0; 1 where runs failed; 2 where something the user chose cannot be; 130 where interrupted.
+    """
+    stopped: list[UserError | RunsFailed | OSError] = []
+
+    def guarded_task(config: DictConfig) -> None:
+        # Hydra would print the overrides before it hands an error on; in a sweep it has to.
+        try:
+            task(config)
+        except (UserError, RunsFailed, OSError) as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            stopped.append(error)
+
+    def call_hydra() -> None:
+        check_arguments([word for word in sys.argv[1:] if re.match("-|~|.*=", word, re.DOTALL)])
+        sys.argv[1:] = quote_option_names(sys.argv[1:])
+        parser = get_args_parser()
+        parser.error = partial(refuse_words, parser)  # type: ignore[method-assign]
+        parsed = parser.parse_args()
+        if parsed.experimental_rerun is not None:  # Hydra would unpickle the file, which can run code
+            raise UserError("--experimental-rerun: not supported; type the command again, with its overrides")
+        for folder in [CONFIG_DIR, *([Path(parsed.config_dir)] if parsed.config_dir else [])]:
+            check_aliases(folder)
+        OmegaConf.register_new_resolver("config_groups", config_groups, replace=True)  # for --help
+        decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
+        run = decorate(guarded_task)
+        with refused_by_hydra("ablations.", "hydra_plugins.run_sweeper"):
+            run()
+        if stopped:
+            raise stopped[0]
+
+    return exit_code_of(call_hydra)
+
+
+def refuse_words(parser: ArgumentParser, message: str) -> NoReturn:
+    """What a parser of options does in place of printing its usage: its error is a line, as all errors are.
+
+    Raises:
+        UserError: Always.
+    """
+    options = [option for action in parser._actions for option in action.option_strings]
+    unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
+    raise UserError(f"{message}{did_you_mean(unknown, options)}; {parser.prog} --help says what there is")
+
+
+def config_groups() -> str:
+    """What can be chosen, a group per paragraph: "residual: false, true"."""
+    chosen_by_others = ("dataset_model", "recipe_model")  # by their names' two halves
+    paragraphs = []
+    for group in group_names():
+        if group not in chosen_by_others:
+            options = ", ".join(sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml")))
+            paragraphs.append(textwrap.fill(f"{group}: {options}", 79, subsequent_indent="    "))
+    return "\n".join(paragraphs)
+
+
+def _in_plain_characters(error: UnicodeError) -> tuple[str | bytes, int]:
+    """A codec's error handler: what the output cannot show is shown by the nearest that it can."""
+    assert isinstance(error, UnicodeEncodeError)
+    character, following = error.object[error.start], error.start + 1
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a file's name that is no text
+        return bytes([ord(character) - 0xDC00]), following
+    parts = unicodedata.normalize("NFKD", character)
+    plain = "".join(PLAIN.get(part, part) for part in parts if not unicodedata.combining(part))
+    return plain if plain.isascii() else "?", following
+
+
+codecs.register_error(IN_PLAIN_CHARACTERS, _in_plain_characters)
+
+
+def exit_code_of(command: Callable[[], None]) -> int:
+    """Call a command; word its errors. HYDRA_FULL_ERROR=1 shows their tracebacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=IN_PLAIN_CHARACTERS)
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    try:
+        return _exit_code(command, full_error=before == "1")
+    finally:  # who calls from Python goes on with the environment that was there
+        if before is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _exit_code(command: Callable[[], None], *, full_error: bool) -> int:
+    try:
+        command()
+        sys.stdout.flush()  # here, not at the end of the process, where nobody would hear of it
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if full_error:
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except yaml.YAMLError as error:  # of a file that Hydra reads; it names the file and the line
+        if full_error:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except RunsFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except VerdictsDiffer as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:  # a full or failing disk
+        if full_error:
+            raise
+        goes_on = "" if error.errno in OF_THE_PLACE else "; the same command goes on where this one stopped"
+        print(f"error: {error}{goes_on}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error of what the user chose, with what is allowed where that is known."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        group = group or "--config-name"
+        options = ", ".join(sorted(error.options or ()))
+        known = f"; there are: {options}{did_you_mean(option, error.options or ())}" if options else ""
+        return f"{group}={option}: no such option{known}"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        cause = cause.__cause__
+    if cause is not None and isinstance(cause.parent_node, DictConfig):
+        keys = [str(key) for key in cause.parent_node if key != "hydra"]
+        known = f"; there are: {', '.join(keys)}{did_you_mean(str(cause.key), keys)}" if keys else ""
+        return f"{cause.full_key}: no such key{known}"
+    text = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):
+        return f"{text[0]} Groups: {', '.join(group_names())}"
+    if isinstance(error, InterpolationResolutionError) and error.full_key:
+        return f"{error.full_key}: {text[0]}"
+    if isinstance(error, OverrideParseException):
+        told = ": ".join(line for line in text if not line.startswith("See http"))
+        return told if error.override is None or error.override in told else f"{error.override}: {told}"
+    return text[0] if text else type(error).__name__
+
+
+def report_run(directory: RunDirectory, record: Mapping[str, Any] | None, *, trained: bool = True) -> None:
+    """Print how a run ended and where its record is.
+
+    Args:
+        directory: The run's directory.
+        record: None where another process holds the run.
+        trained: Whether this command trained it; else it had ended before.
+
+    Raises:
+        RunsFailed: The run failed, or another process is training it.
+    """
+    if record is None:
+        try:
+            owner = (directory.read() or {})["process"]
+            who = f"process {owner['pid']} on {owner['host']}"
+        except (UnreadableRecord, KeyError, TypeError):  # it has not written its record yet
+            who = "another process"
+        raise RunsFailed(f"run {directory.run_id} is being trained by {who}; nothing was done")
+    if record["status"] == FAILED:
+        raise RunsFailed(f"failed: {first_cause(record['error'])}; record: {directory.record_path}")
+    told = outcome(record)
+    if not trained:
+        status, _, result = told.partition(": ")
+        ended, device = datetime.fromisoformat(record["finished"]), record["device"]
+        place = "CPU" if device["type"] == "cpu" else device["name"]
+        told = f"already {status} on {ended.day} {ended:%b %Y} on {place}; nothing trained: {result}"
+    print(f"{told}\nrecord: {directory.record_path}")
+
+
+def outcome(record: Mapping[str, Any]) -> str:
+    """How a run ended, in a line."""
+    if record["status"] == COMPLETED:
+        name, metrics = metric_names(record["metrics"])[0], record["metrics"]
+        validation, test = (measured(name, metrics[f"{part}_{name}"]) for part in ("val", "test"))
+        return f"completed: validation {validation}, test {test}"
+    if record["status"] == DIVERGED:
+        return f"diverged: the loss was not finite after step {record['diverged_at_step']}"
+    return f"failed: {first_cause(record['error'])}"
+
+
+def print_table(table: "RenderableType") -> None:
+    """Print a table, as wide as it is where the output is no terminal."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 160
+    Console(highlight=False, width=width).print(table)
+
+
+def print_paths(paths: Sequence[Path]) -> None:
+    """Print what was written, a line each."""
+    for path in paths:
+        print(path)

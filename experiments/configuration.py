@@ -1,0 +1,808 @@
+"""From what a user typed to a run's configuration and identity. Light: imports neither torch nor pandas.
+
+A run is its resolved configuration without what cannot change its outcome. The hash of that is its
+`run_id` and names its directory, so the same run is never trained twice, whoever asks for it. The
+data's checksums are part of the configuration, and thus of the identity; loading verifies them. Those of a
+user's own tables are taken from the files when the configuration is resolved (see
+`lightning_modules.data.checksums`).
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import yaml
+from hydra import compose
+from hydra._internal.grammar.functions import Functions
+from hydra.core.override_parser.overrides_parser import (
+    CommonTokenStream,
+    InputStream,
+    OverrideLexer,
+    OverrideParser,
+    create_functions,
+)
+from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep, ValueType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from ablations.errors import UserError
+from ablations.runs.records import RunDirectory
+from lightning_modules.data.checksums import filled_checksums
+from lightning_modules.validation import require_boolean, require_integer
+
+if TYPE_CHECKING:
+    from lightning_modules.weights import Source
+
+CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
+CONFIG_NAME = "config"
+
+NOT_IDENTITY = (
+    "results_dir",
+    "logger",
+    "trainer",
+    "study",
+    "seeds",
+    "seed_budget",
+    "diagnostics",
+    "tuning",
+    "dataset.root",
+    "dataset.download",
+    "dataset.files",
+    "dataset.num_workers",
+    "dataset.max_undecodable_share",
+)
+"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record), diagnostics,
+and how many runs a study has.
+
+Of `dataset.files` the checksums are part of it; how many images may be undecodable decides whether a run
+ends, not what it ends with.
+
+Several processes change it where each has BN statistics or dropout draws of its own, or where the dataset
+says that they change the order of its images: then their number is part of the identity.
+"""
+
+PLACES = ("results_dir", "logger.dir")
+"""Folders that a run writes to; `~` is expanded before other keys take them over."""
+
+DATA_PLACES = ("dataset.root", "dataset.files")
+"""Where the data is: its content stands for it in the identity, so a sweep may be over several places."""
+
+NOT_OF_A_RUN = ("study", "tuning")
+"""Groups that say which runs there are to be, so that no run has chosen of them."""
+
+NOT_AXES = (
+    *("model", "dataset", "dataset_model", "recipe", "recipe_model"),
+    *("trainer", "logger", "diagnostics"),
+    *NOT_OF_A_RUN,
+)
+"""Groups that say what is trained, on what, how and where, and what is measured beside; every other group is
+an axis of an ablation."""
+
+NOT_GROUPS = ("claims",)
+"""Folders of conf/ that are no config groups: nothing of a run is chosen from them."""
+
+MATCHED_SIZES = ("match_parameters", "match_multiply_adds")
+"""Keys that ask for a size of the network: its width is solved, and they are no part of the configuration."""
+
+REQUIRED = (
+    *("seed", "train", "weights", "weights_sha256"),
+    "results_dir",
+    *(f"dataset.{key}" for key in ("checksums", "num_classes", "channels", "image_size", "task")),
+    *(f"recipe.{key}" for key in ("epochs", "batch_size", "channels_last", "precision", "averaging")),
+    *(f"recipe.{key}" for key in ("weight_init", "optimizer", "scheduler")),
+    *("trainer.accelerator", "trainer.threads"),
+    *("model._target_", "dataset._target_", "logger.backend"),
+)
+"""Keys that every run needs, so that no override may delete them."""
+
+
+NAMES_OTHER_VALUES = re.compile(r"(?:[^$]|\$(?!\{)|\$\{[\w.]+\}|\$\{oc\.env:\w+,(?:[\w.-]+|\$\{[\w.]+\})\})*")
+"""A text whose interpolations only name other values, `${dataset.channels}`, or the environment."""
+
+SEED_PLACE = "the place of a seed"
+
+LARGEST_INTEGER = 10**300
+"""Whole numbers up to it are also floats, which is what a record's reader may turn them into."""
+
+LARGEST_PLAN = 100_000
+"""Runs of one study or sweep: planned in seconds, in 1.4 GB."""
+
+LARGEST_FILE = 100_000
+"""Nodes of a YAML file whose aliases stand for what they name, which a few lines can make billions of."""
+
+
+@dataclass(frozen=True)
+class RunConfiguration:
+    """One run as it is configured.
+
+    Attributes:
+        resolved: The whole configuration as plain values, without Hydra's own.
+        choices: The option's name per config group, e.g. `{"model": "xception", ...}`.
+    """
+
+    resolved: Mapping[str, Any]
+    choices: Mapping[str, str]
+
+    @classmethod
+    def from_composed(
+        cls, config: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str] = ()
+    ) -> Self:
+        """Resolve a composed configuration, and solve the width where a size is to be matched.
+
+        Args:
+            config: As composed; a `hydra` node is left out.
+            choices: Hydra's `runtime.choices`.
+            overrides: Hydra's `overrides.task`: what the configuration was composed with.
+
+        Raises:
+            UserError: A key is deleted that every run has, results_dir is no folder's name, no width
+                gives the size that is to be matched, the weights cannot be used, or a value is one
+                that no run can have (not a number, or infinite outside the network).
+        """
+        config = config.copy()
+        with open_dict(config):
+            config.pop("hydra", None)
+        for key in PLACES:
+            place = OmegaConf.select(config, key)
+            if isinstance(place, str) and place.startswith("~"):
+                OmegaConf.update(config, key, home_expanded(key, place))
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        assert isinstance(resolved, dict)
+        _refuse_study_keys(resolved, overrides)
+        if resolved.get("new_head") is False:  # as if there were no such key: older records have none
+            del resolved["new_head"]
+        for key in REQUIRED:
+            node = resolved
+            for part in key.split("."):
+                if not isinstance(node, dict) or part not in node:
+                    raise UserError(f"{key}: every run has it, so it cannot be deleted")
+                node = node[part]
+        resolved["dataset"]["checksums"] = filled_checksums(resolved["dataset"])
+        if not isinstance(folder := resolved["results_dir"], str) or not folder:
+            raise UserError(f"results_dir={folder}: must be a folder; as a number it is written ./2026")
+        try:
+            for key in {"devices", "num_nodes"} & resolved["trainer"].keys():
+                require_integer(f"trainer.{key}", resolved["trainer"][key], 1)
+            if "strategy" in resolved["trainer"]:
+                require_boolean("trainer.sync_batchnorm", resolved["trainer"].get("sync_batchnorm"))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        _match_size(resolved, overrides)
+        own = {
+            group: option
+            for group, option in choices.items()
+            if option is not None and not group.startswith("hydra/") and group not in NOT_OF_A_RUN
+        }
+        if resolved["weights"] is not None:
+            _follow_weights(resolved, overrides, own)
+        _require_storable(resolved)
+        return cls(resolved={str(key): value for key, value in resolved.items()}, choices=own)
+
+    @classmethod
+    def for_seeds(
+        cls,
+        config: DictConfig,
+        choices: Mapping[str, str | None],
+        overrides: Sequence[str],
+        seeds: Sequence[Any],
+    ) -> list["RunConfiguration"]:
+        """`from_composed` for each of many seeds, in little more than the time of two.
+
+        Resolving takes some 20 ms. Where interpolations only name other values, all that depends on the
+        seed is the seed itself or has it in its text, so two runs of different seeds differ in it. If
+        what they differ in are keys named `seed`, as `dataset.seed: ${seed}`, each further run is a copy
+        of the first with another seed in these places. Else each run is resolved for itself.
+
+        Args:
+            config: As composed; its seed is changed.
+            choices: See `from_composed`.
+            overrides: See `from_composed`.
+            seeds: One run each.
+
+        Raises:
+            UserError: As `from_composed`.
+        """
+
+        def resolve(seed: Any) -> "RunConfiguration":
+            with open_dict(config):
+                config.seed = seed
+            return cls.from_composed(config, choices, overrides)
+
+        resolved = [resolve(seed) for seed in seeds[:2]]
+        places = None
+        if all(type(seed) is int for seed in seeds) and len(set(seeds[:2])) == 2 and _only_names(config):
+            places = _seed_places(resolved[0].resolved, resolved[1].resolved)
+        if places is None:
+            return resolved + [resolve(seed) for seed in seeds[2:]]
+        first = resolved[0]
+        template = cls(_with_seed(first.resolved, places, SEED_PLACE), first.choices)
+        text = _canonical_text(template.identity).split(json.dumps(SEED_PLACE))
+        for seed in seeds[2:]:
+            run = cls(_with_seed(first.resolved, places, seed), first.choices)
+            run.__dict__["run_id"] = _hash(str(seed).join(text))  # where cached_property keeps it
+            resolved.append(run)
+        return resolved
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """What of the configuration can change the outcome."""
+        identity = json.loads(json.dumps(as_json(self.resolved)))
+        for key in NOT_IDENTITY:
+            *parents, last = key.split(".")
+            node = identity
+            for parent in parents:
+                node = node.get(parent, {})
+            node.pop(last, None)
+        identity.pop("weights", None)  # weights_sha256 stands for it, wherever the file lies
+        own_statistics = self.processes > 1 and not self.resolved["trainer"].get("sync_batchnorm")
+        dropout, order = identity["recipe"].get("dropout"), identity["dataset"].get("processes_change_order")
+        if self.processes > 1 and (own_statistics or dropout or order):
+            identity["processes"] = self.processes
+        return identity
+
+    @cached_property
+    def run_id(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the identity."""
+        return _hash(_canonical_text(self.identity))
+
+    @property
+    def data_fingerprint(self) -> str:
+        """SHA-256 of the checksums of the data's files."""
+        checksums = json.dumps(self.resolved["dataset"]["checksums"], sort_keys=True)
+        return "sha256:" + hashlib.sha256(checksums.encode()).hexdigest()
+
+    @property
+    def arm_name(self) -> str:
+        """The axes that are not as by default, e.g. "residual=false"; "default" where all are."""
+        varied = [group for group in sorted(self.choices) if group not in NOT_AXES]
+        chosen = [group for group in varied if self.choices[group] != default_option(group)]
+        return " ".join(f"{group}={self.choices[group]}" for group in chosen) or "default"
+
+    @property
+    def seed(self) -> int:
+        return self.resolved["seed"]
+
+    @property
+    def devices(self) -> int:
+        """Processes per machine, one device each."""
+        return self.resolved.get("trainer", {}).get("devices", 1)
+
+    @property
+    def processes(self) -> int:
+        """Processes that train the run together."""
+        return self.devices * self.resolved.get("trainer", {}).get("num_nodes", 1)
+
+    @property
+    def diagnostics(self) -> Mapping[str, Any]:
+        """What is measured beside the metrics: settings by name. It changes no outcome."""
+        return self.resolved.get("diagnostics") or {}
+
+    def with_diagnostics(self, diagnostics: Mapping[str, Any]) -> Self:
+        """The same run, which measures these as well; where it has one already, its own settings stay."""
+        return replace(self, resolved={**self.resolved, "diagnostics": {**diagnostics, **self.diagnostics}})
+
+    def with_measured(self, directory: RunDirectory) -> Self:
+        """The same run, which measures as well what its record says that it measured.
+
+        A record is data, and what measures is called by its `_target_`: only what a file in conf/diagnostics
+        has is taken over, with other plain settings.
+
+        Raises:
+            UserError: The record names something else.
+        """
+        added = {name: node for name, node in directory.measured().items() if name not in self.diagnostics}
+        for name, node in added.items():
+            if not any(_has_settings(node, known.get(name)) for known in _diagnostics()):
+                raise UserError(
+                    f"{directory.record_path}: diagnostics.{name} is none of conf/diagnostics; "
+                    "choose it with diagnostics=..., or remove the record"
+                )
+        return self.with_diagnostics(added)
+
+    @property
+    def results_dir(self) -> Path:
+        return _path(self.resolved["results_dir"])
+
+
+def _diagnostics() -> Iterator[Mapping[str, Any]]:
+    """What each file of conf/diagnostics has, by name."""
+    for file in sorted((CONFIG_DIR / "diagnostics").glob("*.yaml")):
+        yield load_yaml(file)
+
+
+def _has_settings(node: Any, known: Any) -> bool:
+    """Whether two nodes differ in plain settings at most, none of which is evaluated where they are built."""
+    if isinstance(known, dict):
+        return isinstance(node, dict) and all(
+            node.get(key) == known.get(key)
+            if str(key).startswith("_")
+            else key in node.keys() & known.keys() and _has_settings(node[key], known[key])
+            for key in node.keys() | known.keys()
+        )
+    values = node if isinstance(node, list) else [node]
+    return all(
+        value is None or isinstance(value, int | float) or (isinstance(value, str) and "$" not in value)
+        for value in values
+    )
+
+
+_path = cache(Path)
+"""One object for the thousands of runs of a study."""
+
+
+def _only_names(node: Any) -> bool:
+    """Whether all interpolations of a composed configuration, Hydra's own left out, only name others."""
+    if isinstance(node, DictConfig):
+        raw = OmegaConf.to_container(node, resolve=False)
+        assert isinstance(raw, dict)
+        return _only_names({key: value for key, value in raw.items() if key != "hydra"})
+    if isinstance(node, dict):
+        return all(_only_names(value) for value in node.values())
+    if isinstance(node, list):
+        return all(_only_names(value) for value in node)
+    return not isinstance(node, str) or NAMES_OTHER_VALUES.fullmatch(node) is not None
+
+
+def _seed_places(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, ...]] | None:
+    """Where two resolved configurations hold their seeds; None where they differ in anything else.
+
+    A key of another name that takes the seed may be read when a run is resolved (`trainer.devices`), and so
+    may any key of the network, whose width is solved.
+    """
+    places = []
+    for path, values in _differences(one, other):
+        if path[-1:] != ("seed",) or path[0] == "model" or values != (one["seed"], other["seed"]):
+            return None
+        places.append(path)
+    return places
+
+
+def _differences(
+    one: Any, other: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], tuple[Any, Any]]]:
+    """The values in which two containers differ, each with its place; lists count as one value."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        for key in one:
+            yield from _differences(one[key], other[key], (*path, key))
+    elif one != other:
+        yield path, (one, other)
+
+
+def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed: Any) -> dict[str, Any]:
+    """A copy with a seed in the places named; what holds none is shared, not copied."""
+    copy = dict(node)
+    for key, *below in places:
+        copy[key] = _with_seed(copy[key], [tuple(below)], seed) if below else seed
+    return copy
+
+
+def as_json(value: Any) -> Any:
+    """The same value for a JSON file: infinity, for which JSON has no word, is written as in YAML, ".inf"."""
+    if isinstance(value, Mapping):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_json(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        return ".inf" if value > 0 else "-.inf"
+    return value
+
+
+def _require_storable(node: Any, key: str = "") -> None:
+    """Require values that a record can hold. A part of the network may have an infinite setting, such as
+    Hardtanh's max_val; a rate, a share or a size cannot be infinite.
+
+    Raises:
+        UserError: Another value.
+    """
+    if isinstance(node, dict):
+        for name, item in node.items():
+            _require_storable(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for number, item in enumerate(node):
+            _require_storable(item, f"{key}[{number}]")
+    elif isinstance(node, float) and not math.isfinite(node):
+        group = key.partition(".")[0]
+        if math.isnan(node) or (group in NOT_AXES and group != "model"):
+            raise UserError(f"{key}={node}: must be a finite number")
+    elif isinstance(node, int) and abs(node) > LARGEST_INTEGER:
+        raise UserError(f"{key}: this whole number is too large; it must be at most 1e300")
+    elif not isinstance(node, str | int | float | None):
+        raise UserError(f"{key}: {type(node).__name__} cannot be stored; use a number, a text or a boolean")
+
+
+def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
+    """Leave out what says how many seeds a study has, which a run cannot be asked for."""
+    seeds, budget = resolved.pop("seeds", None), resolved.pop("seed_budget", None)
+    keys = {override.key_or_group for item in overrides if (override := parse_override(item))}
+    if seeds is not None:
+        raise UserError(f"seeds={seeds}: only beside a study: -m study=NAME seeds=auto")
+    if "seed_budget" in keys:
+        raise UserError(f"seed_budget={budget}: only beside seeds=auto: -m study=NAME seeds=auto")
+
+
+def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices: Mapping[str, str]) -> None:
+    """Take over the hash of the weights, and the constants of the network that they come from.
+
+    Args:
+        resolved: Of the run; changed in place.
+        overrides: What the configuration was composed with: what was set there is not overruled.
+        choices: Option per group.
+
+    Raises:
+        UserError: The weights cannot be used, or something else was set.
+    """
+    from lightning_modules.weights import WeightsError, inspect_weights, shown  # imports torch
+
+    path, expected = resolved["weights"], resolved["weights_sha256"]
+    try:
+        source = inspect_weights(path)
+    except WeightsError as error:
+        raise UserError(str(error)) from error
+    if expected not in (None, source.sha256):
+        raise UserError(f"weights_sha256={expected}: weights={path} has {source.sha256}")
+    resolved["weights_sha256"] = source.sha256
+    set_by_user = [override.key_or_group for item in overrides if (override := parse_override(item))]
+    for key, value in source.follows.items():
+        *parents, last = key.split(".")
+        node = resolved["model"]
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node:
+            continue  # another network's weights, which the check refuses
+        if node[last] != value and any(f"{set_key}.".startswith(f"model.{key}.") for set_key in set_by_user):
+            raise UserError(f"model.{key}={node[last]}: the network of weights={path} has {shown(value)}")
+        node[last] = dict(value) if isinstance(value, Mapping) else value
+    if resolved["train"] is False:
+        _require_network(resolved["model"], source, path, choices["model"])
+
+
+def _require_network(model: Mapping[str, Any], source: "Source", path: str, option: str) -> None:
+    """Require that a network is the one that weights belong to, in all that its values do not show.
+
+    A key that the weights' source does not know, of a factor that was added since, must be as by default.
+
+    Raises:
+        UserError: It is another network.
+    """
+    from lightning_modules.weights import NO_OUTCOME, flattened, shown  # imports torch
+
+    found = flattened(model)
+    for key, value in source.requires.items():
+        if found.get(key) != value:
+            raise UserError(f"model.{key}={found.get(key)}: the network of weights={path} has {shown(value)}")
+    known = (*source.requires, *source.follows)
+    added = [
+        key
+        for key in found
+        if not re.fullmatch(NO_OUTCOME, key) and not any(f"{key}.".startswith(f"{one}.") for one in known)
+    ]
+    if added:
+        composed = compose(CONFIG_NAME, [f"model={quoted(option)}"])
+        default: Any = OmegaConf.to_container(composed.model, resolve=True)
+        as_by_default = flattened(default)
+        for key in added:
+            if key not in as_by_default or found[key] != as_by_default[key]:
+                raise UserError(
+                    f"model.{key}={found[key]}: the network of weights={path} has not; "
+                    f"must be {as_by_default.get(key, 'left out')}"
+                )
+
+
+def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
+    """Set the model's width so that it has the parameters or the multiply-adds that are wanted."""
+    wanted = {key: resolved.pop(key, None) for key in MATCHED_SIZES}
+    wanted = {key: number for key, number in wanted.items() if number is not None}
+    if not wanted:
+        return
+    asked = ", ".join(f"{key}={number}" for key, number in wanted.items())
+    if len(wanted) > 1:
+        raise UserError(f"{asked}: one width cannot match both; set one of them to null")
+    keys = [override.key_or_group for item in overrides if (override := parse_override(item))]
+    if "model.width" in keys:
+        raise UserError(f"model.width: {asked} solves it, so it cannot be set beside it")
+    from experiments.sizes.width import (  # imports torch: only where needed
+        solve_width,
+        solve_width_by_multiply_adds,
+    )
+
+    model, dataset = resolved["model"], resolved["dataset"]
+    try:
+        if "match_parameters" in wanted:
+            model["width"] = solve_width(model, wanted["match_parameters"])
+        else:
+            model["width"] = solve_width_by_multiply_adds(
+                model,
+                wanted["match_multiply_adds"],
+                channels=dataset["channels"],
+                image_size=dataset["image_size"],
+            )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _canonical_text(identity: Mapping[str, Any]) -> str:
+    return json.dumps(_canonical(identity), sort_keys=True, separators=(",", ":"))
+
+
+def _canonical(value: Any) -> Any:
+    """`1.0` and `1` are one value, whichever way it was typed."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def is_place_of_data(key: str) -> bool:
+    """Whether a key says where the data is."""
+    return any(f"{key.lstrip('+~')}.".startswith(f"{place}.") for place in DATA_PLACES)
+
+
+def is_outside_identity(key: str) -> bool:
+    """Whether a key, or the group or node it lies in, is left out of the identity."""
+    key = key.lstrip("+~")
+    return any(key == outside or key.startswith(f"{outside}.") for outside in (*NOT_IDENTITY, "hydra"))
+
+
+@cache
+def default_option(group: str) -> str | None:
+    """The option of a group that conf/config.yaml lists."""
+    defaults = OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml").defaults
+    return next((entry[group] for entry in defaults if not isinstance(entry, str) and group in entry), None)
+
+
+def group_names() -> list[str]:
+    """The config groups of this project, Hydra's own left out."""
+    folders = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
+    return [name for name in folders if name not in (*NOT_GROUPS, "hydra")]
+
+
+def load_yaml(path: Path) -> Any:
+    """The content of a file of conf as plain values, not to be changed; parsed again where it was written.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    check_aliases(path)
+    return _load_yaml(path, path.stat().st_mtime_ns)
+
+
+def check_aliases(path: Path) -> None:
+    """Check that a YAML file, or each in a folder and below it, is not huge where its aliases are expanded.
+
+    Hydra and OmegaConf expand them, and so does a message that shows a value; this reads the files before.
+
+    Raises:
+        UserError: One is.
+    """
+    for file in path.rglob("*.yaml") if path.is_dir() else (path,):
+        if file.is_file():
+            _check_aliases(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _check_aliases(file: Path, written: int) -> None:
+    content = file.read_bytes()
+    if re.search(rb"(^|[\s\[{,:-])\*[^\s*]", content) is None:  # as nearly all: not worth parsing
+        return
+    sizes: dict[int, float] = {}
+
+    def size(node: yaml.Node) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # in case it holds itself
+            below = node.value if isinstance(node, yaml.CollectionNode) else ()
+            parts = itertools.chain(*(part if isinstance(part, tuple) else (part,) for part in below))
+            sizes[id(node)] = 1 + sum(map(size, parts))
+        return sizes[id(node)]
+
+    try:
+        node = yaml.compose(content, yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return  # whoever uses it says what is wrong with it
+    if node is not None and (nodes := size(node)) > LARGEST_FILE:
+        raise UserError(
+            f"{file}: {nodes:.4g} values where its aliases (*name) are expanded; {LARGEST_FILE} are allowed"
+        )
+
+
+@cache
+def _load_yaml(path: Path, written: int) -> Any:
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except (
+        yaml.YAMLError,
+        OmegaConfBaseException,
+        UnicodeDecodeError,
+        OSError,
+    ) as error:  # OSError: of a number
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+def is_group(key: str) -> bool:
+    """Whether `key` names a config group of this project."""
+    return bool(key) and key not in NOT_GROUPS and (CONFIG_DIR / key).is_dir()
+
+
+def parse_override(argument: str) -> Override | None:
+    """The parse of one argument, or None where it is none (a flag, a syntax error).
+
+    An option of a group is the text that was typed, where Hydra would make `1e-3` or `true` another type.
+
+    Raises:
+        UserError: A key is given twice within the argument.
+    """
+    try:
+        return None if argument.startswith("-") else parsed(argument)
+    except HydraException:
+        return None
+
+
+def parsed(argument: str) -> Override:
+    """As `parse_override`, of what is KEY=VALUE or ~KEY.
+
+    Raises:
+        HydraException: It is not.
+        UserError: As `parse_override`.
+    """
+    return _parse(argument, is_group(re.split("[@=]", argument.lstrip("+~"), maxsplit=1)[0]))
+
+
+@lru_cache(maxsize=4096)  # the arms of a study share most arguments, and each is asked about several times
+def _parse(argument: str, as_text: bool) -> Override:
+    listener = HydraErrorListener()
+    lexer = OverrideLexer(InputStream(argument))
+    parser = OverrideParser(CommonTokenStream(lexer))
+    for recognizer in (lexer, parser):
+        recognizer.removeErrorListeners()
+        recognizer.addErrorListener(listener)
+    override: Override = _Visitor(create_functions(), as_text).visit(parser.override())
+    override.input_line = argument
+    override.validate()
+    return override
+
+
+class _Visitor(HydraOverrideVisitor):
+    """Hydra's, which would keep the last of equal keys and the type that a text looks like."""
+
+    def __init__(self, functions: Functions, as_text: bool) -> None:
+        super().__init__(functions)
+        self.as_text = as_text
+
+    def visitPrimitive(self, ctx: Any) -> Any:  # noqa: N802
+        value = super().visitPrimitive(ctx)
+        if not self.as_text or isinstance(value, str | QuotedString):
+            return value
+        text = ctx.getText().strip()
+        return text if isinstance(value, int | float) and not isinstance(value, bool) else text.lower()
+
+    def visitFunction(self, ctx: Any) -> Any:  # noqa: N802
+        if self.as_text and not ctx.getText().startswith("choice("):  # range(1,3) takes numbers
+            return _Visitor(self.functions, as_text=False).visitFunction(ctx)
+        return super().visitFunction(ctx)
+
+    def visitDictContainer(self, ctx: Any) -> Any:  # noqa: N802
+        keys = [pair.dictKey().getText().strip() for pair in ctx.dictKeyValuePair()]
+        if repeated := [key for i, key in enumerate(keys) if key in keys[:i]]:
+            raise UserError(f"{ctx.getText()}: {repeated[0]} is given twice")
+        return super().visitDictContainer(ctx)
+
+
+def override_values(override: Override) -> list[Any]:
+    """What an override sets, or the values that it sweeps over.
+
+    Raises:
+        UserError: A value that is swept over is there twice, or a range is none or too long.
+    """
+    value = override.value()
+    if isinstance(value, RangeSweep):
+        _check_range(value, str(override.input_line))
+    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    plain = [item.text if isinstance(item, QuotedString) else item for item in values]
+    for i, item in enumerate(plain):
+        if any(item == other and isinstance(item, bool) == isinstance(other, bool) for other in plain[:i]):
+            raise UserError(f"{override.input_line}: {option_name(item)} is given twice")
+    return values
+
+
+def lists_values(override: Override) -> bool:
+    """Whether it sweeps over values that stand there, not over glob(...) or interval(...)."""
+    return override.is_discrete_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP
+
+
+def _check_range(swept: RangeSweep, argument: str) -> None:
+    """Check that a range has an end, before its values are listed."""
+    assert swept.start is not None
+    assert swept.stop is not None
+    bounds = (swept.start, swept.stop, swept.step)
+    # An integer that no float can be is finite.
+    if not swept.step or not all(isinstance(number, int) or math.isfinite(number) for number in bounds):
+        raise UserError(f"{argument}: must be range(start, stop, step), finite, step other than 0")
+    number = math.ceil((Fraction(swept.stop) - Fraction(swept.start)) / Fraction(swept.step))
+    if number < 1:
+        raise UserError(f"{argument}: has no values: stop is not beyond start")
+    require_few_runs(argument, number)
+
+
+def require_few_runs(what: str, number: int) -> None:
+    """Require that planning ends in seconds and fits in memory, before anything is planned.
+
+    Raises:
+        UserError: There would be more than `LARGEST_PLAN` runs.
+    """
+    if number > LARGEST_PLAN:
+        raise UserError(f"{what}: {number} runs; at most {LARGEST_PLAN} can be planned at once: divide them")
+
+
+def option_name(value: Any) -> str:
+    """An option of a group as its file is named, e.g. "true"."""
+    if isinstance(value, QuotedString):
+        return value.text
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def home_expanded(key: str, folder: str) -> str:
+    """A folder's name with `~` as the home directory.
+
+    Raises:
+        UserError: There is no such user.
+    """
+    if (expanded := os.path.expanduser(folder)).startswith("~"):
+        raise UserError(f"{key}={folder}: there is no such user; a folder of that name is ./{folder}")
+    return expanded
+
+
+def quoted(text: str) -> str:
+    """Text as a value on Hydra's command line."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def quote_option_names(arguments: Sequence[str]) -> list[str]:
+    """Quote options of a group that Hydra would take for another type.
+
+    Hydra 1.3 reads `residual=true` as a boolean and refuses it for a config group. Every argument
+    of any other kind is returned as it is.
+
+    Returns:
+        The arguments, e.g. `residual='true','false'` for `residual=true,false`.
+
+    Raises:
+        UserError: An argument gives a group a list; as `override_values`.
+    """
+    return [_quote_option_name(argument) for argument in arguments]
+
+
+def _quote_option_name(argument: str) -> str:
+    if argument.startswith("="):
+        raise UserError(f"{argument}: no key before the =")
+    override = parse_override(argument)
+    if override is None:
+        return argument
+    values = override_values(override)
+    if override.is_delete() or not is_group(override.key_or_group):
+        return argument
+    if any(isinstance(value, list) for value in values):
+        raise UserError(f"{argument}: takes one option, or with -m several: {override.key_or_group}=A,B")
+    typed = override_values(_parse(argument, as_text=False))
+    if not any(isinstance(value, bool | int | float | None) for value in typed):
+        return argument
+    names = ",".join(quoted(option_name(value)) for value in values)
+    return f"{argument.partition('=')[0]}={names}"

@@ -1,0 +1,146 @@
+"""From what a command asks for to its planned runs.
+
+A sweep is a product of choices (`residual=true,false seed=0,1`) or the union of studies
+(`study=residual,intermediate_activation`), each as its file has it or with every arm tuned.
+"""
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import UserError
+from ablations.studies.results import Study
+from experiments.configuration import (
+    is_outside_identity,
+    is_place_of_data,
+    lists_values,
+    override_values,
+    parse_override,
+    quote_option_names,
+    quoted,
+    require_few_runs,
+)
+from experiments.overrides import split_studies, tuning_option
+from experiments.planned_run import PlannedRun
+from experiments.planning import compose_runs, plan_study
+
+LARGEST_PRODUCT = 1000
+"""Configurations of a sweep over choices, seeds left out: composing one takes a tenth of a second."""
+
+WHOLE_NUMBER = re.compile("0|[1-9][0-9]*")
+
+
+def plan_named(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[PlannedRun]]:
+    """A study and its runs: as its file has it, or with `tuning=NAME` beside it each arm at its best.
+
+    Raises:
+        UserError: As `plan_study` or `experiments.tuning.plan_tuned_study`.
+    """
+    if tuning_option(overrides) is None:
+        return plan_study(name, overrides)
+    from experiments.tuning import plan_tuned_study  # which few commands need
+
+    return plan_tuned_study(name, overrides)
+
+
+def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
+    """The runs that a command asks for, each once; Hydra must be initialized.
+
+    Args:
+        arguments: As on the command line, sweeps included.
+
+    Raises:
+        UserError: A sweep that is none of choices, a study that cannot be varied that way, or two studies
+            that measure a run that they share with different settings.
+        HydraException: An option or key does not exist.
+    """
+    studies, others = split_studies(arguments)
+    if studies:
+        planned = [run for study in studies for run in plan_named(study, others)[1]]
+    else:
+        planned = _plan_product(others)
+    by_place: dict[Path, PlannedRun] = {}
+    for run in planned:
+        place = run.directory.path
+        by_place[place] = _measuring_both(by_place[place], run) if place in by_place else run
+    # Seed by seed, so that a sweep that is cut short leaves whole comparisons. What is no seed comes
+    # first; the check names it.
+    return sorted(by_place.values(), key=lambda run: run.seed if isinstance(run.seed, int) else -1)
+
+
+def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:
+    """A run that two studies share, with the diagnostics of both: it is trained once."""
+    own, asked = run.configuration.diagnostics, other.configuration.diagnostics
+    for name in own.keys() & asked.keys():
+        if own[name] != asked[name]:
+            raise UserError(
+                f"diagnostics.{name}: {run.group} and {other.group} share a run and measure it differently"
+            )
+    missing = {name: settings for name, settings in asked.items() if name not in own}
+    added = tuple(f"++diagnostics.{name}={_hydra_value(settings)}" for name, settings in missing.items())
+    configuration = run.configuration.with_diagnostics(missing) if missing else run.configuration
+    return replace(run, overrides=(*run.overrides, *added), configuration=configuration)
+
+
+def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
+    """Every combination of the values that the arguments list."""
+    axes: list[list[str]] = []
+    swept: list[str] = []
+    seeds: list[int] | None = None
+    several_seeds = sum(_sets_seed(argument) for argument in arguments) > 1
+    for argument in arguments:
+        override = parse_override(argument)
+        if override is None or not override.is_sweep_override():
+            axes.append([argument])
+            continue
+        if not lists_values(override):
+            raise UserError(f"{argument}: give the values themselves, separated by commas")
+        key = override.get_key_element()
+        override_values(override)
+        if is_outside_identity(key) and not (key == "results_dir" or is_place_of_data(key)):
+            raise UserError(f"{argument}: {key} changes no outcome, so there is nothing to sweep over")
+        values = list(override.sweep_string_iterator())
+        if key == "seed" and not several_seeds and all(WHOLE_NUMBER.fullmatch(value) for value in values):
+            seeds = [int(value) for value in values]  # planned together: see `RunConfiguration.for_seeds`
+            continue
+        axes.append([f"{key}={value}" for value in values])
+        if key not in ("seed", "results_dir"):
+            swept.append(f"{key}={','.join(value.strip(chr(39)) for value in values)}")
+    group = " ".join(swept) or "sweep"
+    keys = {item.partition("=")[0] for item in swept}
+    combinations, named = math.prod(map(len, axes)), " x ".join(sorted(keys))
+    if combinations > LARGEST_PRODUCT:
+        raise UserError(
+            f"{named}: {combinations} combinations; at most {LARGEST_PRODUCT} can be planned at once, "
+            "each with many seeds: divide them"
+        )
+    require_few_runs(named, combinations * (1 if seeds is None else len(seeds)))
+    planned = []
+    for overrides in itertools.product(*axes):
+        configurations = compose_runs(overrides, seeds)
+        chosen = [item for item in overrides if item.partition("=")[0] in keys]
+        arm = " ".join(item.replace("'", "") for item in chosen) or configurations[0].arm_name
+        quoted = quote_option_names(overrides)
+        for configuration in configurations:
+            own = quoted if seeds is None else [*quoted, f"seed={configuration.seed}"]
+            planned.append(PlannedRun(arm, tuple(own), configuration, group))
+    return planned
+
+
+def _sets_seed(argument: str) -> bool:
+    override = parse_override(argument)
+    return override is not None and override.key_or_group == "seed"
+
+
+def _hydra_value(value: Any) -> str:
+    """A plain value as on Hydra's command line."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_hydra_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_hydra_value, value)) + "]"
+    return quoted(value) if isinstance(value, str) else json.dumps(value)

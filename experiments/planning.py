@@ -1,0 +1,196 @@
+"""From a study's file, and what is set beside it, to its planned runs.
+
+A study selects runs, it does not own them: a run that two studies plan is one run. What takes time is done
+once per arm, not once per run, so that 100,000 runs are planned in seconds.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from ablations.errors import UserError, explained, refused_by_hydra
+from ablations.studies.results import Arm, PaperRow, Study, StudyFigure
+from experiments.composition import Composer, composed_by_hydra
+from experiments.configuration import (
+    CONFIG_DIR,
+    CONFIG_NAME,
+    MATCHED_SIZES,
+    RunConfiguration,
+    check_aliases,
+    parse_override,
+    quote_option_names,
+    require_few_runs,
+)
+from experiments.factorial import make_design
+from experiments.overrides import output_suffix, seed_budget, split_seed, tuning_option
+from experiments.planned_run import PlannedRun
+from experiments.scale import scale_of
+from experiments.study_file import AS_BASELINE, check_study
+
+
+@contextmanager
+def hydra_configuration() -> Iterator[None]:
+    """Make Hydra compose from this project's configuration; then it is as it was before."""
+    check_aliases(CONFIG_DIR)
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), job_name="ablations", version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def compose_runs(
+    overrides: Sequence[str], seeds: Iterable[int] | None = None, composer: Composer | None = None
+) -> list[RunConfiguration]:
+    """Compose once for all seeds; Hydra must be initialized.
+
+    Args:
+        overrides: As on the command line, without sweeps.
+        seeds: One run each; None: the one seed that the configuration has.
+        composer: Of others that share choices with these; None: Hydra composes them.
+    """
+    config, choices, task = composer.compose(overrides) if composer else composed_by_hydra(overrides)
+    return RunConfiguration.for_seeds(config, choices, task, [config.seed] if seeds is None else list(seeds))
+
+
+def plan_study(
+    name: str, overrides: Sequence[str] = (), *, auto_seeds: Sequence[int] | None = None
+) -> tuple[Study, list[PlannedRun]]:
+    """The runs of a study as its file has it: every arm with every seed.
+
+    Args:
+        name: Of the file in conf/study.
+        overrides: What the user sets beside it, without tuning (`experiments.plan.plan_named`). They go
+            before the study's base; a list of seeds replaces the study's.
+        auto_seeds: The seeds of a look, where the overrides ask for seeds=auto
+            (`experiments.auto_seeds`).
+
+    Raises:
+        UserError: An override sets what the arms differ in, or sweeps over anything but the seed;
+            the study's file has unknown or missing keys; nothing would be trained.
+        HydraException: An option or key does not exist.
+    """
+    assert (auto_seeds is None) == (seed_budget(overrides) is None)
+    assert tuning_option(overrides) is None, "experiments.plan.plan_named plans what is tuned"
+    suffix = output_suffix(overrides)
+    seeds_override, overrides = split_seed(overrides)
+    node = _node_of(name, overrides)
+    _require_free(name, node, overrides)
+    seeds = node["seeds"] if seeds_override is None else seeds_override
+    seeds = seeds if auto_seeds is None else auto_seeds
+    require_few_runs(f"study={name}", len(node["arms"]) * len(seeds))
+    runs = _runs_of_arms(name, node, overrides, seeds)
+    return _study_of(name, node, seeds, suffix, runs), runs
+
+
+def _node_of(name: str, overrides: Sequence[str]) -> dict[Any, Any]:
+    """The study's file, checked, with what the user sets beside it."""
+    with refused_by_hydra():
+        config = compose(CONFIG_NAME, quote_option_names([f"study={name}", *overrides]))
+    if config.get("train") is False:
+        raise UserError(f"train=false: study={name} compares how networks train; evaluate without a study")
+    node = OmegaConf.to_container(config.study, resolve=True)
+    assert isinstance(node, dict)
+    return check_study(name, node)
+
+
+def _require_free(name: str, node: Mapping[Any, Any], overrides: Sequence[str]) -> None:
+    """Refuse to set what the arms differ in."""
+    chosen_by_arms = {group for arm in node["arms"] for group in arm["choose"]} - _sizes_of_arms(node)
+    if clash := sorted(key for key in _set_by(overrides) if {key, key.partition(".")[0]} & chosen_by_arms):
+        raise UserError(f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set")
+
+
+def _set_by(overrides: Sequence[str]) -> set[str]:
+    return {parsed.key_or_group for item in overrides if (parsed := parse_override(item))}
+
+
+def _runs_of_arms(
+    name: str, node: Mapping[Any, Any], overrides: Sequence[str], seeds: Sequence[int]
+) -> list[PlannedRun]:
+    """Every arm with every seed; what the user sets goes before the study's base."""
+    base = [f"{key}={option}" for key, option in node["base"].items() if key not in _set_by(overrides)]
+    runs, composer = [], Composer()
+    for arm in node["arms"]:
+        arm_overrides = _arm_overrides(node, arm, base, overrides)
+        quoted = quote_option_names(arm_overrides)
+        for configuration in compose_runs(arm_overrides, seeds, composer):
+            own = (*quoted, f"seed={configuration.seed}")
+            runs.append(PlannedRun(arm["name"], own, configuration, name, tuple(node["metrics"])))
+    return runs
+
+
+def _study_of(
+    name: str, node: Mapping[Any, Any], seeds: Sequence[int], suffix: str, runs: Sequence[PlannedRun]
+) -> Study:
+    resolved = {run.arm: run.configuration.resolved for run in runs}
+    return Study(
+        name=name,
+        title=node["title"],
+        output=node["output"] + suffix,
+        source=node["source"],
+        arms=tuple(Arm(**arm) for arm in node["arms"]),
+        baseline=node["baseline"],
+        seeds=tuple(seeds),
+        metrics=tuple(node["metrics"]),
+        target=node["target"],
+        scale=scale_of(runs),
+        figures=tuple(
+            StudyFigure(**figure | {"output": figure["output"] + suffix, "arms": tuple(figure["arms"])})
+            for figure in node.get("figures", ())
+        ),
+        paper_only=tuple(PaperRow(**row) for row in node.get("paper_only", ())),
+        notes=tuple(node.get("notes", ())),
+        design=make_design(f"conf/study/{name}.yaml", node, resolved) if "factors" in node else None,
+    )
+
+
+def _sizes_of_arms(node: Mapping[Any, Any]) -> set[str]:
+    """The sizes that arms are matched to as numbers: the user may set another number in their place."""
+    chosen = [arm["choose"] for arm in node["arms"]]
+    return {
+        key
+        for key in MATCHED_SIZES
+        if any(key in choose for choose in chosen)
+        and not any(choose.get(key) == AS_BASELINE for choose in chosen)
+    }
+
+
+def _arm_overrides(
+    node: Mapping[Any, Any], arm: Mapping[Any, Any], base: Sequence[str], overrides: Sequence[str]
+) -> list[str]:
+    """What composes an arm, but for the seed.
+
+    Where the arm has as many parameters as the one that it is compared with, the number is counted for what
+    the user set beside the study: another dataset has another number. A width set there is that arm's. A size
+    that the user set stands in place of the arm's number, and is no business of an arm that has none.
+
+    Raises:
+        UserError: The network that is to be counted cannot be built.
+    """
+    choose = dict(arm["choose"])
+    for item in overrides:
+        key = item.partition("=")[0]
+        if key in _sizes_of_arms(node):
+            overrides = [other for other in overrides if other != item]
+            if key in choose:
+                choose[key] = item.partition("=")[2]
+    if choose.get("match_parameters") == AS_BASELINE:
+        from experiments.sizes.network_cost import count_parameters  # imports torch: only where it is needed
+
+        name = arm.get("baseline", node["baseline"])
+        other = next(other for other in node["arms"] if other["name"] == name)
+        (counted,) = compose_runs(_arm_overrides(node, other, base, overrides))
+        model = counted.resolved["model"]
+        try:
+            choose["match_parameters"] = explained("model", lambda: count_parameters(model))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        overrides = [item for item in overrides if not item.lstrip("+").startswith("model.width=")]
+    return [*base, *(f"{key}={value}" for key, value in choose.items()), *overrides]

@@ -1,0 +1,59 @@
+"""At which scale a study's runs are: a verdict is about that one."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments.configuration import CONFIG_DIR
+from experiments.planned_run import PlannedRun
+
+LISTED_SIZES = 3
+"""Sizes of one network that are named one by one."""
+
+
+def scale_of(runs: Sequence[PlannedRun]) -> str:
+    """One line: which networks, in what they differ from the paper's, on which data, for how long."""
+    networks: dict[str, dict[Any, dict[str, Any]]] = {}
+    for run in {run.arm: run for run in runs}.values():  # runs of an arm have one network
+        option = run.configuration.choices["model"]
+        changed = _scaling(option, run.configuration.resolved["model"])
+        networks.setdefault(option, {})[tuple(changed.items())] = changed
+    described = [
+        text for option, scalings in networks.items() for text in _describe(option, scalings.values())
+    ]
+    configuration = runs[0].configuration
+    dataset = configuration.resolved["dataset"]
+    size = dataset["image_size"]
+    return (
+        f"{', '.join(described)} on {configuration.choices['dataset']} "
+        f"({size}x{size} pixels, {dataset['num_classes']} classes), {runs[0].epochs} epochs"
+    )
+
+
+def _describe(option: str, scalings: Collection[Mapping[str, Any]]) -> list[str]:
+    """A network at each of its sizes, or above `LISTED_SIZES` at once: "xception (width 0.04 to 0.13)"."""
+    if len(scalings) > LISTED_SIZES:
+        values: dict[str, list[Any]] = {}
+        for scaling in scalings:
+            for key, value in scaling.items():
+                values.setdefault(key, []).append(value)
+        ranges = {key: sorted({min(found), max(found)}) for key, found in values.items()}
+        scalings = [{key: " to ".join(f"{value:g}" for value in ends) for key, ends in ranges.items()}]
+    else:
+        scalings = [{key: f"{value:g}" for key, value in scaling.items()} for scaling in scalings]
+    texts = [
+        ", ".join(f"{key.replace('_', ' ')} {text}" for key, text in scaling.items()) for scaling in scalings
+    ]
+    return [f"{option} ({text or 'full size'})" for text in texts]
+
+
+def _scaling(option: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes of a network that differ from those in its file, e.g. `{"width": 0.125}`."""
+    file = CONFIG_DIR / "model" / f"{option}.yaml"
+    full_size: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
+    return {
+        key: model[key]
+        for key, value in full_size.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and model.get(key, value) != value
+    }

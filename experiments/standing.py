@@ -1,0 +1,42 @@
+"""How planned runs stand, read from their records."""
+
+from collections.abc import Collection, Sequence
+
+from ablations.memory import without_collecting
+from ablations.runs.records import COMPLETED, UnreadableRecord
+from ablations.studies.results import StudyRun
+from experiments.planned_run import PlannedRun
+
+
+@without_collecting()
+def standing(
+    runs: Sequence[PlannedRun], metrics: Collection[str] | None = None
+) -> tuple[list[StudyRun], list[str]]:
+    """How planned runs stand, read from their records.
+
+    Args:
+        runs: What is planned.
+        metrics: Those that histories are to have; None: all there are.
+
+    Returns:
+        One entry per planned run, and a line per record that cannot be used and counts as missing.
+    """
+    entries, problems = [], []
+    for run in runs:
+        directory = run.directory
+        record, history = None, None
+        try:
+            record = directory.read()
+        except UnreadableRecord as error:
+            problems.append(f"unreadable record, counted as missing: {error}")
+        if record is not None:
+            history = directory.validation_history(metrics)
+            if record["config"] == run.configuration.resolved:
+                # Most of a record's memory; planned configurations share all but their seeds.
+                record["config"] = run.configuration.resolved
+        status = directory.status_of(record, history)
+        if record is not None and record["status"] == COMPLETED != status:
+            problems.append(directory.why_missing(record, history))
+            history = None
+        entries.append(StudyRun(run.arm, run.seed, run.run_id, directory.path, status, record, history))
+    return entries, problems

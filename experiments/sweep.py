@@ -1,0 +1,175 @@
+"""Many planned runs: check them, launch what is missing, tell how it ended.
+
+Runs that are recorded are left alone, and so are those that another process is training: the sweep waits for
+them and takes them over if that process dies.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from hydra.plugins.launcher import Launcher
+
+from ablations.errors import RunsFailed, first_cause
+from ablations.runs.records import COMPLETED, DONE, FAILED, RUNNING, UnreadableRecord
+from ablations.terminal.run_tables import counts
+from experiments.configuration import quoted
+from experiments.planned_run import PlannedRun
+from experiments.progress import SweepProgress
+
+WAIT_S = 2.0
+"""Seconds between two looks at runs that another process is training."""
+
+
+def sweep(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
+    """Check the runs that are missing, bring every run to an outcome, then tell what failed.
+
+    Raises:
+        UserError: A run cannot be as it is configured; nothing was written.
+        RunsFailed: Runs failed or were lost, each named with its directory.
+    """
+    check_missing(runs)
+    bring_to_outcome(runs, launcher)
+
+
+def check_missing(runs: Sequence[PlannedRun]) -> None:
+    """Check the runs that have no outcome yet.
+
+    Raises:
+        UserError: A run cannot be as it is configured.
+    """
+    if todo := [run for run in runs if run.directory.status() not in DONE]:
+        _check(todo)
+
+
+def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
+    """As `sweep`, for runs that were checked."""
+    todo = [run for run in runs if run.directory.status() not in DONE]
+    with SweepProgress(runs) as progress:
+        failed = _launch_all(todo, launcher)
+    statuses = Counter(run.directory.status() for run in runs)
+    done = sum(statuses[status] for status in DONE)
+    how = "" if statuses[COMPLETED] == len(runs) else f" ({counts(statuses).plain})"
+    how += "" if todo else "; nothing trained"
+    progress.tell(f"{done} of {len(runs)} runs done{how}; records: {_records_folder(runs)}")
+    if failed:
+        lines = [f"{len(failed)} of {len(runs)} runs failed:"]
+        lines += [f"  {run.arm} seed {run.seed}: {reason} ({run.directory.path})" for run, reason in failed]
+        raise RunsFailed("\n".join(lines))
+
+
+def _check(runs: Sequence[PlannedRun]) -> None:
+    from experiments.check import check_run, check_seed  # imports torch: only where runs are missing
+
+    checked = set()
+    for run in runs:
+        check_seed(run.configuration)
+        run.configuration.with_measured(run.directory)
+        if (run.group, run.arm) not in checked:  # within an arm runs differ in the seed alone
+            check_run(run.configuration, run.metrics)
+            checked.add((run.group, run.arm))
+
+
+def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[PlannedRun, str]]:
+    """Launch until every run has an outcome, failed here, or was lost twice.
+
+    A process that dies (killed, out of memory) may take other runs with it: joblib's pool dies with one
+    of its processes, Ray and Slurm stop telling at the first. Runs that had not started are launched
+    again together, the others one by one, so that only the run that kills its process is given up.
+
+    Returns:
+        The failed runs, with the reason.
+    """
+    failed: list[tuple[PlannedRun, str]] = []
+    suspects: list[PlannedRun] = []
+    queue = list(runs)
+    earlier_failures = {run.run_id: _failure(run) for run in runs}
+    job = 0
+    while queue or suspects:
+        batch, alone = (queue, False) if queue else (suspects[:1], True)
+        error = _launch(batch, launcher, job)
+        job += len(batch)
+        queue, suspects = [], suspects[1:] if alone else suspects
+        busy, not_started = [], []
+        for run in batch:
+            status, failure = run.directory.status(), _failure(run)
+            if status in DONE:
+                continue
+            if status == RUNNING:
+                busy.append(run)
+            elif failure is not None and failure != earlier_failures[run.run_id]:
+                failed.append((run, failure[1]))
+            elif alone:
+                failed.append((run, error or "its process ended without an outcome"))
+            elif run.directory.path.exists():
+                suspects.append(run)
+            else:
+                not_started.append(run)
+        # Where none of a batch has started, its launcher cannot start any.
+        (queue if len(not_started) < len(batch) else suspects).extend(not_started)
+        queue += _wait_for(busy)
+    return failed
+
+
+def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> str | None:
+    """Launch runs, side by side if each is one process; returns what went wrong outside of them."""
+    overrides = [
+        [
+            *run.overrides,
+            *_absolute_weights(run),
+            f"results_dir={quoted(str(run.configuration.results_dir.absolute()))}",  # from any folder
+            *_logger_overrides(run),
+        ]
+        for run in runs
+    ]
+    # A run of several processes has the machine to itself.
+    several = any(run.configuration.processes > 1 for run in runs)
+    batches = [[job] for job in overrides] if several else [overrides]
+    try:
+        for batch in batches:
+            for job in launcher.launch(batch, initial_job_idx=first_job):
+                _ = job.return_value
+            first_job += len(batch)
+    except Exception as error:  # whatever a launcher raises when a process dies
+        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return None
+
+
+def _absolute_weights(run: PlannedRun) -> list[str]:
+    """The file of the weights from any folder, where there is one."""
+    weights = run.configuration.resolved["weights"]
+    return [] if weights is None else [f"weights={quoted(os.path.abspath(os.path.expanduser(weights)))}"]
+
+
+def _logger_overrides(run: PlannedRun) -> list[str]:
+    """What groups the sweep's runs where they are logged."""
+    if run.configuration.resolved["logger"]["backend"] is None:
+        return []
+    return [f"++logger.group={quoted(run.group)}", f"++logger.job_type={quoted(run.arm)}"]
+
+
+def _wait_for(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Wait until no other process trains any of the runs; returns those left without an outcome."""
+    left = []
+    for run in runs:
+        while (status := run.directory.status()) == RUNNING:
+            time.sleep(WAIT_S)
+        if status not in DONE:
+            left.append(run)
+    return left
+
+
+def _failure(run: PlannedRun) -> tuple[str, str] | None:
+    """When a run failed, and why; None where no failure is recorded."""
+    try:
+        record = run.directory.read()
+    except UnreadableRecord:
+        return None
+    if record is None or record["status"] != FAILED:
+        return None
+    return record["finished"], first_cause(record["error"])
+
+
+def _records_folder(runs: Sequence[PlannedRun]) -> str:
+    return str(runs[0].directory.path.parent)

@@ -1,0 +1,546 @@
+"""Equal tuning: every arm of a study gets the same search, then meets the others at its best.
+
+The paper trains the network without residual connections with the settings of the one with them, and says
+itself that this "may be uncharitable" (section 4.6). `python run.py -m study=residual tuning=learning_rate`
+answers it:
+
+1. Every arm has the same number of trials with the same seeds over the same space (`conf/tuning`). The
+   first trial of each is the configured settings, so that tuning is never worse on validation for want of
+   trying them; a sampler that does not learn draws the same settings for every arm.
+2. Each arm's best is the trial with the highest validation value. Test is not looked at.
+3. Each arm is trained with its best settings on fresh seeds that no trial had. That is the tuned study: it
+   has the arms of the study, by the same names, and tables, figures and verdicts of its own.
+
+A trial is a run for each seed, an ordinary one with a record of its own; what is recorded is never trained
+again. `seed=0,1` beside it replaces the fresh seeds, not those of the trials.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose
+from hydra.plugins.launcher import Launcher
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from ablations.errors import RunsFailed, UserError, explained
+from ablations.files import check_writable
+from ablations.runs.records import DONE, RunDirectory, UnreadableRecord, metric_label
+from ablations.studies.results import Arm, Study, Trial, Tuning, final_value, shown_settings
+from experiments.configuration import (
+    CONFIG_NAME,
+    is_outside_identity,
+    option_name,
+    quote_option_names,
+    quoted,
+)
+from experiments.overrides import is_tuning, output_suffix, split_seed, split_studies, tuning_option
+from experiments.planned_run import PlannedRun
+from experiments.planning import compose_runs, plan_study
+from experiments.scale import scale_of
+from experiments.sweep import sweep
+from lightning_modules.validation import require_integer
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+
+    from experiments.trials import DrawnTrial, TrialStorage
+
+MOST_TRIALS = 10_000
+"""Of an arm; drawing takes longer with each."""
+
+TUNING_KEYS = {"arms", "trials", "batch", "seeds", "fresh_seeds", "space", "sampler"}
+PARAMETER_KEYS = {"key", "distribution"}
+BUDGET_KEYS = ("seed", "recipe.epochs", "recipe.batch_size")
+"""What no trial may choose: then budgets would not be equal, or seeds not paired."""
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """What a tuning is to do.
+
+    Attributes:
+        study: The study with the configured settings, of the arms that are tuned.
+        option: Name of the file in conf/tuning.
+        overrides: Per arm, what composes it with the configured settings, but for the seed.
+        configured: Per arm, the configured value of each parameter.
+        keys: Per parameter, the key that it sets.
+        space: Distribution per parameter.
+        trials: Of each arm, the configured settings among them.
+        batch: Trials of each arm that are drawn before the next look at results.
+        seeds: Of each trial.
+        fresh_seeds: Of the runs at the best settings.
+        sampler: Node that builds the sampler.
+        storage_names: Per arm, the name of its trials in the storage: of the arm and of all that their
+            results depend on, so that trials of other settings are never taken for these.
+        storage_path: Where the trials are kept.
+        results_dir: Of all runs.
+        suffix: What the files of the tuned study have behind those of the study.
+    """
+
+    study: Study
+    option: str
+    overrides: Mapping[str, tuple[str, ...]]
+    configured: Mapping[str, Mapping[str, Any]]
+    keys: Mapping[str, str]
+    space: Mapping[str, "BaseDistribution"]
+    trials: int
+    batch: int
+    seeds: tuple[int, ...]
+    fresh_seeds: tuple[int, ...]
+    sampler: Mapping[str, Any]
+    storage_names: Mapping[str, str]
+    storage_path: Path
+    results_dir: Path
+    suffix: str
+
+    @cached_property
+    def storage(self) -> "TrialStorage":
+        from experiments.trials import TrialStorage
+
+        return TrialStorage(self.storage_path)
+
+    def sampler_of(self, place: int) -> "BaseSampler":
+        """What draws the trial of that place: a fresh sampler, so that whoever draws it draws the same."""
+        return _sampler(self.sampler, place)
+
+    def runs(
+        self, arm: str, settings: Mapping[str, Any], seeds: Sequence[int], name: str
+    ) -> list[PlannedRun]:
+        """The runs of an arm with these settings, one per seed; they go by `name`."""
+        from experiments.trials import contains
+
+        for parameter, value in settings.items():  # of a file, which may be anybody's
+            if parameter not in self.space or not contains(self.space[parameter], value):
+                raise UserError(
+                    f"{self.storage_path}: damaged: {parameter}={value} is not in tuning.space; where it is "
+                    "removed the same command draws its trials anew and trains none whose runs are recorded"
+                )
+        set_here = [f"{self.keys[parameter]}={_as_typed(value)}" for parameter, value in settings.items()]
+        overrides = [*self.overrides[arm], *set_here]
+        return [
+            PlannedRun(
+                arm=name,
+                overrides=(*overrides, f"seed={configuration.seed}"),
+                configuration=configuration,
+                group=f"{self.study.name} tuning={self.option}",
+                metrics=self.study.metrics,
+            )
+            for configuration in compose_runs(overrides, seeds)
+        ]
+
+    def trial_runs(self, arm: str, settings: Mapping[str, Any]) -> list[PlannedRun]:
+        """The runs of a trial; each trial has a name of its own where runs are told and logged."""
+        name = " ".join([arm, *(f"{parameter}={value}" for parameter, value in settings.items())])
+        return self.runs(arm, settings, self.seeds, name)
+
+
+def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
+    """What `overrides`, `tuning=NAME` among them, ask for; Hydra must be initialized.
+
+    Args:
+        name: Of the study.
+        overrides: What the user sets beside it.
+
+    Raises:
+        UserError: Optuna is not installed, a value of the option cannot be, the space names a key that an
+            arm does not have or is to keep, or trials and fresh seeds share a seed.
+        HydraException: An option or key does not exist.
+    """
+    option = tuning_option(overrides)
+    assert option is not None, "only called where arms are to be tuned"
+    fresh_seeds, others = split_seed(overrides)
+    seed_override = [] if fresh_seeds is None else ["seed=" + ",".join(map(str, fresh_seeds))]
+    of_tuning = [item for item in others if is_tuning(item)]
+    others = [item for item in others if not is_tuning(item)]
+    composed = compose(CONFIG_NAME, quote_option_names([f"study={name}", *others, *of_tuning]))
+    node: Any = OmegaConf.to_container(composed.tuning, resolve=True)
+    _check_tuning(option, node)
+    space = _space(option, node)
+    _sampler(node["sampler"], 0)
+    if fresh_seeds is not None:
+        node["fresh_seeds"] = fresh_seeds
+    if clash := sorted(set(node["seeds"]) & set(node["fresh_seeds"])):
+        raise UserError(
+            f"seed={clash[0]}: trials have it, tuning.seeds={node['seeds']}; those at the best settings, of "
+            f"{node['fresh_seeds']}, must be fresh"
+        )
+
+    study, runs = plan_study(name, others)
+    arms = _tuned_arms(study, node["arms"])
+    first_runs = {arm: next(run for run in runs if run.arm == arm) for arm in arms}
+    keys = {parameter: item["key"] for parameter, item in node["space"].items()}
+    _check_keys(study, keys)
+    configured = {
+        arm: {
+            parameter: _configured(run, parameter, keys[parameter], space[parameter]) for parameter in space
+        }
+        for arm, run in first_runs.items()
+    }
+    results_dir = runs[0].configuration.results_dir
+    # The storage's name says what a person chose; what exactly is in the names within.
+    file_name = f"{name}{output_suffix([*others, f'tuning={option}'])}.log"
+    return TuningPlan(
+        study=_part_of(study, arms, [run for run in runs if run.arm in arms]),
+        option=option,
+        overrides={arm: run.overrides[:-1] for arm, run in first_runs.items()},
+        configured=configured,
+        keys=keys,
+        space=space,
+        trials=node["trials"],
+        batch=node["batch"],
+        seeds=tuple(node["seeds"]),
+        fresh_seeds=tuple(node["fresh_seeds"]),
+        sampler=node["sampler"],
+        storage_names={
+            arm: f"{arm} {_fingerprint(run, study.metric, node)}" for arm, run in first_runs.items()
+        },
+        storage_path=results_dir / "tuning" / file_name,
+        results_dir=results_dir,
+        suffix=output_suffix([*of_tuning, *seed_override]),
+    )
+
+
+def tune_studies(arguments: Sequence[str], launcher: Launcher) -> None:
+    """Bring every trial of the studies that a sweep asks for to a result, where it asks for tuning.
+
+    Args:
+        arguments: Of the sweep, as on the command line.
+        launcher: What runs are launched with.
+
+    Raises:
+        UserError: As `plan_tuning`, no study is named, or a trial cannot be as it is configured.
+        RunsFailed: Runs of a trial failed; the same command tries them again.
+    """
+    names, others = split_studies(arguments)
+    option = tuning_option(others)
+    if option is None:
+        return
+    if not names:
+        raise UserError(f"tuning={option}: tunes the arms of a study: add study=NAME")
+    plans = [plan_tuning(name, others) for name in names]
+    for plan in plans:
+        check_writable(f"results_dir={plan.results_dir}", plan.results_dir, ["tuning"])
+    for plan in plans:
+        tune(plan, launcher)
+
+
+def tune(plan: TuningPlan, launcher: Launcher) -> None:
+    """Bring every trial of every arm to a result; see `tune_studies`."""
+    if not any(plan.storage.read(name) for name in plan.storage_names.values()):
+        _check_space(plan)  # before anything is written
+    print(f"{plan.study.name}, tuning={plan.option}: {plan.trials} trials of each arm in {plan.storage_path}")
+    for first in range(0, plan.trials, plan.batch):
+        drawn = plan.storage.draw(
+            list(plan.storage_names.values()),
+            min(first + plan.batch, plan.trials),
+            plan.space,
+            {plan.storage_names[arm]: settings for arm, settings in plan.configured.items()},
+            plan.sampler_of,
+        )
+        _run_trials(plan, {arm: drawn[name] for arm, name in plan.storage_names.items()}, launcher)
+    tuning, label = _tuning(plan, _results(plan)), metric_label(plan.study.metric)
+    for arm, trials in tuning.trials.items():
+        best, configured = trials[tuning.best(arm)], trials[0]
+        beside = f"as configured, {shown_settings(configured.settings)}: {configured.value:.1%}"
+        print(
+            f"{arm}: best of {plan.trials} trials: {shown_settings(best.settings)}, validation {label} "
+            f"{best.value:.1%}; {'as configured' if best is configured else beside}"
+        )
+
+
+def _run_trials(plan: TuningPlan, drawn: Mapping[str, Sequence["DrawnTrial"]], launcher: Launcher) -> None:
+    """Run the drawn trials of all arms that have no result, in one launch, and keep their results."""
+    pending = [
+        (arm, place, plan.trial_runs(arm, trial.settings))
+        for place, of_place in enumerate(zip(*drawn.values(), strict=True))
+        for arm, trial in zip(drawn, of_place, strict=True)
+        if trial.value is None
+    ]
+    by_directory = {run.directory.path: run for _, _, runs in pending for run in runs}
+    failure: RunsFailed | None = None
+    if any(run.directory.status() not in DONE for run in by_directory.values()):
+        try:
+            sweep(list(by_directory.values()), launcher)
+        except RunsFailed as error:
+            failure = error
+    for arm, place, runs in pending:
+        records = [_outcome_record(run.directory) for run in runs]
+        values = [final_value(record, "val", plan.study.metric) for record in records if record is not None]
+        if len(values) == len(runs):
+            mean = sum(values) / len(values)
+            plan.storage.tell(plan.storage_names[arm], place, mean, [run.run_id for run in runs])
+    if failure is not None:
+        raise failure
+
+
+def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
+    """The tuned study: every arm at its best settings with every fresh seed.
+
+    Args:
+        name: Of the study.
+        overrides: As `plan_tuning`.
+
+    Returns:
+        A study whose arms have the names of the study's, and labels that say their settings; its runs.
+
+    Raises:
+        UserError: As `plan_tuning`, or trials have no result yet.
+    """
+    plan = plan_tuning(name, overrides)
+    trials = _results(plan)
+    done, planned = sum(map(len, trials.values())), plan.trials * len(trials)
+    if done < planned:
+        raise UserError(
+            f"tuning={plan.option}: not finished: {done} of {planned} trials of study={name} have a result; "
+            "python run.py -m with the same study and choices goes on"
+        )
+    tuning = _tuning(plan, trials)
+    settings = {arm: of_arm[tuning.best(arm)].settings for arm, of_arm in tuning.trials.items()}
+    runs = [run for arm in settings for run in plan.runs(arm, settings[arm], plan.fresh_seeds, arm)]
+    study = plan.study
+    tuned = replace(
+        study,
+        title=f"{study.title}, each arm tuned",
+        output=study.output + plan.suffix,
+        arms=tuple(_with_settings(arm, plan.keys, settings[arm.name]) for arm in study.arms),
+        seeds=plan.fresh_seeds,
+        scale=f"{study.scale}; settings of each arm: its best of {plan.trials} trials on validation",
+        figures=tuple(
+            replace(figure, title=f"{figure.title}, each arm tuned", output=figure.output + plan.suffix)
+            for figure in study.figures
+        ),
+        tuning=tuning,
+    )
+    return tuned, runs
+
+
+def _with_settings(arm: Arm, keys: Mapping[str, str], settings: Mapping[str, Any]) -> Arm:
+    """The arm with its settings in its label, and among what it is declared to differ from others in."""
+    chosen = {keys[parameter]: value for parameter, value in settings.items()}
+    return replace(arm, label=f"{arm.label}, {shown_settings(settings)}", choose={**arm.choose, **chosen})
+
+
+def _results(plan: TuningPlan) -> dict[str, list["DrawnTrial"]]:
+    """Per arm, its trials of the budget that have a result."""
+    return {
+        arm: [trial for trial in plan.storage.read(name)[: plan.trials] if trial.value is not None]
+        for arm, name in plan.storage_names.items()
+    }
+
+
+def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> Tuning:
+    from ablations.evidence.verdicts import core_hours  # imports scipy
+    from experiments.trials import described, is_independent
+
+    records: dict[str, Mapping[str, Any]] = {}
+    for of_arm in trials.values():
+        for run_id in (run_id for trial in of_arm for run_id in trial.runs):
+            if (record := _outcome_record(RunDirectory(plan.results_dir, run_id))) is not None:
+                records[run_id] = record
+
+    def with_runs(trial: "DrawnTrial") -> Trial:
+        assert trial.value is not None, "only called with results"
+        statuses = [records[run_id]["status"] for run_id in trial.runs if run_id in records]
+        return Trial(trial.settings, trial.value, trial.runs, statuses.count("diverged"))
+
+    sampler = plan.sampler_of(0)
+    return Tuning(
+        option=plan.option,
+        keys=plan.keys,
+        space={parameter: described(distribution) for parameter, distribution in plan.space.items()},
+        logarithmic=tuple(
+            parameter for parameter, distribution in plan.space.items() if getattr(distribution, "log", False)
+        ),
+        sampler=type(sampler).__name__,
+        independent=is_independent(sampler),
+        seeds=plan.seeds,
+        epochs=plan.runs(plan.study.baseline, {}, plan.seeds[:1], "")[0].epochs,
+        labels={arm.name: arm.label for arm in plan.study.arms},
+        trials={arm: tuple(map(with_runs, of_arm)) for arm, of_arm in trials.items()},
+        core_hours=sum(map(core_hours, records.values())),
+        recorded_runs=len(records),
+    )
+
+
+def _outcome_record(directory: RunDirectory) -> dict[str, Any] | None:
+    """The record of a run that has an outcome."""
+    try:
+        record = directory.read()
+    except UnreadableRecord:
+        return None
+    return record if record is not None and record["status"] in DONE else None
+
+
+def _as_typed(value: Any) -> str:
+    """A value as on Hydra's command line."""
+    return quoted(value) if isinstance(value, str) else option_name(value)
+
+
+# What a user can get wrong
+
+
+def _require_optuna(option: str) -> None:
+    if find_spec("optuna") is None:
+        raise UserError(f'tuning={option}: needs optuna: pip install -e ".[tuning]"')
+
+
+def _user_error(what: str, build: Callable[[], Any]) -> Any:
+    try:
+        return explained(what, build)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _check_tuning(option: str, node: Any) -> None:
+    file = f"conf/tuning/{option}.yaml"
+    if difference := TUNING_KEYS ^ set(node):
+        raise UserError(f"{file}: lacks or does not know {', '.join(sorted(difference))}")
+    _user_error(file, lambda: require_integer("tuning.trials", node["trials"], 2, MOST_TRIALS))
+    _user_error(file, lambda: require_integer("tuning.batch", node["batch"], 1))
+    for key in ("seeds", "fresh_seeds"):
+        seeds = node[key] if isinstance(node[key], list) else []
+        integers = {seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)}
+        if not seeds or len(integers) < len(seeds):
+            raise UserError(f"tuning.{key}={node[key]}: must be a list of different whole numbers")
+    space = node["space"]
+    if not isinstance(space, dict) or not space:
+        raise UserError(f"tuning.space={space}: must name a parameter, with {' and '.join(PARAMETER_KEYS)}")
+    for parameter, item in space.items():
+        if not isinstance(item, dict) or item.keys() != PARAMETER_KEYS or not isinstance(item["key"], str):
+            raise UserError(
+                f"tuning.space.{parameter}={item}: must have {' and '.join(sorted(PARAMETER_KEYS))}"
+            )
+
+
+def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"]:
+    """Distribution per parameter."""
+    _require_optuna(option)
+    from optuna.distributions import BaseDistribution
+
+    space = {}
+    for parameter, item in node["space"].items():
+        key = f"tuning.space.{parameter}.distribution"
+        build = partial(instantiate, item["distribution"], _convert_="all")
+        distribution = _user_error(key, build)
+        if not isinstance(distribution, BaseDistribution):
+            raise UserError(f"{key}={item['distribution']}: must be a distribution of optuna.distributions")
+        if distribution.single():
+            raise UserError(f"{key}={item['distribution']}: holds one value, so there is nothing to try")
+        space[parameter] = distribution
+    return space
+
+
+def _sampler(node: Mapping[str, Any], place: int) -> "BaseSampler":
+    from optuna.samplers import BaseSampler
+
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise UserError(f"tuning.sampler={node}: must have _target_, a sampler of optuna.samplers, and seed")
+    if "CmaEsSampler" in str(node):
+        raise UserError(
+            "tuning.sampler: CmaEsSampler keeps a pickle in the file of trials, which could run code; "
+            "TPESampler and GPSampler learn as well"
+        )
+    seed = node.get("seed")
+    _user_error("tuning.sampler", lambda: require_integer("tuning.sampler.seed", seed, 0, 2**31))
+    sampler = _user_error(
+        "tuning.sampler", lambda: instantiate({**node, "seed": node["seed"] + place}, _convert_="all")
+    )
+    if not isinstance(sampler, BaseSampler):
+        raise UserError(f"tuning.sampler._target_={node['_target_']}: must be a sampler of optuna.samplers")
+    return sampler
+
+
+def _tuned_arms(study: Study, chosen: Any) -> list[str]:
+    """Names of the arms that are tuned, in the study's order."""
+    names = [arm.name for arm in study.arms]
+    if chosen is None:
+        return names
+    if not isinstance(chosen, list) or not set(chosen) <= set(names) or len(set(chosen)) < len(chosen):
+        raise UserError(f"tuning.arms={chosen}: must be null, for all, or a list of: {', '.join(names)}")
+    for arm in study.arms:
+        needed = {study.baseline, study.compared_with(arm) or study.baseline}
+        if arm.name in (*chosen, study.baseline) and not needed <= set(chosen):
+            missing = ", ".join(sorted(needed - set(chosen)))
+            raise UserError(
+                f"tuning.arms={chosen}: arms are compared with {missing}, so it must be among them"
+            )
+    return [name for name in names if name in chosen]
+
+
+def _part_of(study: Study, arms: Sequence[str], runs: Sequence[PlannedRun]) -> Study:
+    """The study of some of its arms, with the figures that need no other; a design is left only whole."""
+    return replace(
+        study,
+        arms=tuple(arm for arm in study.arms if arm.name in arms),
+        scale=scale_of(runs),
+        design=study.design if len(arms) == len(study.arms) else None,
+        figures=tuple(figure for figure in study.figures if set(figure.arms) <= set(arms)),
+    )
+
+
+def _check_keys(study: Study, keys: Mapping[str, str]) -> None:
+    chosen_by_arms = {group for arm in study.arms for group in arm.choose}
+    for parameter, key in keys.items():
+        where = f"tuning.space.{parameter}.key={key}"
+        if key in BUDGET_KEYS:
+            raise UserError(f"{where}: is the same for every trial, so it cannot be tuned")
+        if key.partition(".")[0] in chosen_by_arms:
+            raise UserError(f"{where}: the arms of study={study.name} differ in it, so it cannot be tuned")
+        if is_outside_identity(key):
+            raise UserError(f"{where}: changes no outcome, so there is nothing to tune")
+        if sum(key == other for other in keys.values()) > 1:
+            raise UserError(f"{where}: two parameters set it")
+
+
+def _configured(run: PlannedRun, parameter: str, key: str, distribution: "BaseDistribution") -> Any:
+    """The configured value of a parameter, which the first trial has."""
+    from experiments.trials import contains, described
+
+    where = f"tuning.space.{parameter}.key={key}"
+    node: Any = run.configuration.resolved
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            raise UserError(f"{where}: arm={run.arm} has no such key")
+        node = node[part]
+    if isinstance(node, dict | list):
+        raise UserError(f"{where}: must be a single value, not {', '.join(map(str, node))}")
+    if not contains(distribution, node):
+        raise UserError(
+            f"{where}: the configured value of arm={run.arm}, {node}, must lie in the space, "
+            f"{described(distribution)}"
+        )
+    return node
+
+
+def _check_space(plan: TuningPlan) -> None:
+    """Check every seed, and every arm as configured and at both ends of each parameter.
+
+    Raises:
+        UserError: A run cannot be as it would be configured.
+    """
+    from experiments.check import check_run, check_seed  # imports torch: only where trials are missing
+    from experiments.trials import extremes
+
+    for arm, configured in plan.configured.items():
+        for run in plan.runs(arm, configured, [*plan.seeds, *plan.fresh_seeds], arm):
+            check_seed(run.configuration)
+        ends = [{parameter: end} for parameter in plan.space for end in extremes(plan.space[parameter])]
+        for settings in [{}, *ends]:
+            (run,) = plan.runs(arm, {**configured, **settings}, plan.seeds[:1], arm)
+            check_run(run.configuration, run.metrics)
+
+
+def _fingerprint(run: PlannedRun, metric: str, node: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of all that the trials of an arm depend on."""
+    identity = {key: value for key, value in run.configuration.identity.items() if key != "seed"}
+    search = {key: node[key] for key in ("space", "sampler", "seeds", "batch")}
+    text = json.dumps([identity, metric, search], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

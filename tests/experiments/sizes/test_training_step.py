@@ -1,0 +1,90 @@
+"""A training step on noise: it trains, in the order and precision asked for; memory of a fresh process."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from experiments.sizes import training_step
+from experiments.sizes.training_step import Noise, make_step, peak_resident_memory, steps_per_second
+
+CPU = torch.device("cpu")
+NOISE = Noise(batch_size=4, channels=3, image_size=6, num_classes=5)
+SGD = partial(torch.optim.SGD, lr=0.1)
+
+
+class Watched(nn.Module):
+    """Keeps what it was given and what it computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.logits = nn.Linear(4, 5)
+        self.calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.logits(self.conv(images).mean((2, 3)))
+        self.calls.append((images, logits))
+        return logits
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_step_trains_every_parameter(channels_last: bool, bf16: bool) -> None:
+    network = Watched().eval()
+    step = make_step(network, SGD, NOISE, device=CPU, channels_last=channels_last, bf16=bf16)
+    before = [p.detach().clone() for p in network.parameters()]
+    step()
+    assert network.training
+    assert all(not torch.equal(p, old) for p, old in zip(network.parameters(), before, strict=True))
+    images, logits = network.calls[0]
+    assert images.shape == (4, 3, 6, 6)
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    assert images.is_contiguous(memory_format=order)
+    assert network.conv.weight.is_contiguous(memory_format=order)
+    assert logits.dtype == (torch.bfloat16 if bf16 else torch.float32)
+
+
+def test_steps_follow_the_gradient() -> None:
+    """The gradient of a step is its own, not the sum over steps."""
+    network = Watched()
+    step = make_step(network, SGD, NOISE, device=CPU, channels_last=False, bf16=False)
+    step()
+    gradient = network.logits.bias.grad.clone()
+    moved_from = network.logits.bias.detach().clone()
+    step()
+    torch.testing.assert_close(network.logits.bias, moved_from - 0.1 * network.logits.bias.grad)
+    assert network.logits.bias.grad.norm() < 1.5 * gradient.norm()
+
+
+def test_speed_is_of_the_counted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    durations = iter([100.0, 2.0, 3.0])
+
+    def step() -> None:
+        clock[0] += next(durations)
+
+    monkeypatch.setattr(training_step.time, "perf_counter", lambda: clock[0])
+    assert steps_per_second(step, 2, CPU) == pytest.approx(2 / 5)
+
+
+def hold(megabytes: int):
+    """A step whose memory is known; at the top of the module, as a fresh process gets it by name."""
+    kept = []
+    return lambda: kept.append(torch.ones(megabytes * 2**18))
+
+
+@pytest.mark.slow
+def test_peak_memory_is_what_the_steps_hold() -> None:
+    # An allocation of this process must not count.
+    here = torch.ones(300 * 2**18)
+    peak = peak_resident_memory(partial(hold, 60), threads=1)
+    assert peak is not None
+    assert peak / 2**20 == pytest.approx(2 * 60, abs=25)
+    assert here.sum() > 0
+
+
+def test_memory_of_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(training_step, "Path", lambda _: tmp_path / "missing")
+    assert training_step._highest_resident_memory() is None

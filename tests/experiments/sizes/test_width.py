@@ -1,0 +1,355 @@
+"""The width that gives a wanted number of parameters: nearest, within 1 %, or refused in a line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from ablations.errors import UserError
+from experiments.plan import plan_sweep
+from experiments.planning import compose_runs, plan_study
+from experiments.sizes import width as width_module
+from experiments.sizes.network_cost import count_multiply_adds, count_network, count_parameters
+from experiments.sizes.quick_count import QuickCount
+from experiments.sizes.width import _nearest, solve_width, solve_width_by_multiply_adds
+
+XCEPTION = 356_353
+"""Of Xception at the embedded scale."""
+
+
+class Ladder(nn.Linear):
+    """100 * width inputs, one output each: as many parameters."""
+
+    def __init__(self, width: float) -> None:
+        super().__init__(round(100 * width), 1, bias=False)
+
+
+class Convolutions(nn.Sequential):
+    """A pointwise convolution to 10 * width channels, and one from these to as many."""
+
+    def __init__(self, width: float) -> None:
+        channels = round(10 * width)
+        super().__init__(nn.Conv2d(3, channels, 1), nn.Conv2d(channels, channels, 1))
+
+
+class Square(nn.Module):
+    """Two layers that share their steps with none: (round(7 w) + 1)^2 + round(11 w) parameters."""
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        channels = round(7 * width) + 1
+        self.first = nn.Linear(channels, channels, bias=False)
+        self.second = nn.Linear(max(1, round(11 * width)), 1, bias=False)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Nothing solved before, and nothing left behind."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    width_module._solve.cache_clear()
+    return tmp_path / "cache" / "xception_ablations" / "widths"
+
+
+@pytest.fixture(autouse=True)
+def networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for network in (Ladder, Square, Convolutions):
+        monkeypatch.setattr(nn, network.__name__, network, raising=False)
+
+
+def ladder(width: float) -> dict[str, object]:
+    return {"_target_": "torch.nn.Ladder", "width": width}
+
+
+@pytest.mark.parametrize("start", [0.5, 20, 1000])
+@pytest.mark.parametrize("wanted", [100, 273, 99_999])
+def test_an_exact_number_is_found_from_anywhere(wanted: int, start: float) -> None:
+    solved = solve_width(ladder(start), wanted)
+    assert count_parameters(ladder(solved)) == wanted
+    assert solved == pytest.approx(wanted / 100, abs=0.0051)
+
+
+def test_a_width_that_gives_the_number_already_stays() -> None:
+    assert solve_width(ladder(2.7312), 273) == 2.7312
+    assert solve_width(ladder(2.73), 273) == 2.73
+
+
+def counts_of_square() -> set[int]:
+    """All that there are, of widths to 20."""
+    widths = [n / 1000 for n in range(1, 20_000)]
+    return {(round(7 * width) + 1) ** 2 + max(1, round(11 * width)) for width in widths}
+
+
+@pytest.mark.parametrize("wanted", [430, 515, 614, 773])
+def test_the_nearest_of_all_steps_is_found(wanted: int) -> None:
+    square = {"_target_": "torch.nn.Square", "width": 1}
+    nearest = min(abs(count - wanted) for count in counts_of_square())
+    assert nearest <= 0.01 * wanted
+    assert abs(count_parameters(square | {"width": solve_width(square, wanted)}) - wanted) == nearest
+
+
+def test_what_no_width_gives_is_told_with_what_is_nearest() -> None:
+    square = {"_target_": "torch.nn.Square", "width": 1}
+    with pytest.raises(
+        ValueError,
+        match=r"^match_parameters=590: no width gives so many within 1 %; "
+        r"torch\.nn\.Square has 564 at width [\d.]+ and 611 at width [\d.]+$",  # 23^2 + 35, 24^2 + 35
+    ):
+        solve_width(square, 590)
+    with pytest.raises(ValueError, match=r"^match_parameters=1000000000: .* at width 1024 and "):
+        solve_width(square, 10**9)
+
+
+@pytest.mark.parametrize("wanted", [0, -1, 1.5, True, "many"])
+def test_what_is_no_number_of_parameters(wanted: object) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^match_parameters={wanted}: must be a whole number of at least 1$"
+    ):
+        solve_width(ladder(1), wanted)
+
+
+def test_a_network_without_width() -> None:
+    with pytest.raises(ValueError, match=r"^match_parameters=5: torch\.nn\.Linear has no width"):
+        solve_width({"_target_": "torch.nn.Linear", "in_features": 5, "out_features": 1}, 5)
+
+
+def test_the_width_is_solved_for_multiply_adds() -> None:
+    convolutions = {"_target_": "torch.nn.Convolutions", "width": 1}
+    width = solve_width_by_multiply_adds(convolutions, 91_000, channels=3, image_size=4)
+    # 16 pixels, from 3 to n and from n to n channels: 16 (3 n + n^2) is 88,768 of 73 and 91,168 of 74.
+    assert round(10 * width) == 74
+    network = convolutions | {"width": width}
+    assert count_multiply_adds(network, channels=3, image_size=4) == 91_168
+
+
+@pytest.mark.parametrize("wanted", [0, 1.5, True, "many"])
+def test_a_number_of_multiply_adds_is_a_whole_number(wanted: object) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^match_multiply_adds={wanted}: must be a whole number of at least 1$"
+    ):
+        solve_width_by_multiply_adds(ladder(1), wanted, channels=1, image_size=4)  # type: ignore[arg-type]
+
+
+class Twice(nn.Sequential):
+    """One layer that stands there twice: its 10 * width parameters are there once."""
+
+    def __init__(self, width: float) -> None:
+        layer = nn.Linear(round(10 * width), 1, bias=False)
+        super().__init__(layer, layer)
+
+
+def test_a_network_that_quick_counts_are_wrong_on_is_solved_with_its_own_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nn, "Twice", Twice, raising=False)
+    assert QuickCount({"_target_": "torch.nn.Twice", "width": 1}, None)(5.0) == 100
+    assert solve_width({"_target_": "torch.nn.Twice", "width": 1}, 50) == pytest.approx(5, abs=0.0501)
+
+
+@pytest.mark.parametrize("wanted", [31, 515, 90_000])
+def test_quick_counts_find_what_the_networks_own_numbers_find(wanted: int) -> None:
+    square = {"_target_": "torch.nn.Square", "width": 1}
+
+    def own(width: float) -> int:
+        return count_parameters(square | {"width": width})
+
+    assert solve_width(square, wanted) == _nearest("match_parameters", square, wanted, own)
+
+
+def test_the_networks_own_numbers_are_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    monkeypatch.setattr(
+        width_module, "count_parameters", lambda model: counted.append(model) or count_parameters(model)
+    )
+    solve_width({"_target_": "torch.nn.Square", "width": 1}, 515)
+    assert len(counted) == 1
+
+
+def test_arms_that_differ_in_their_activation_are_solved_once(cache: Path, configure) -> None:
+    models = [
+        configure(f"intermediate_activation={activation}", "segments=channels_4").resolved["model"]
+        for activation in ("none", "relu", "elu")
+    ]
+    assert len({solve_width(model, XCEPTION) for model in models}) == 1
+    assert len(list(cache.iterdir())) == 1
+
+
+WIDTHS = {
+    ("pointwise_first", "per_channel"): (0.12432, 0.12432),
+    ("pointwise_first", "channels_2"): (0.11962, 0.11608),
+    ("pointwise_first", "channels_4"): (0.11057, 0.10233),
+    ("pointwise_first", "channels_8"): (0.0941, 0.08173),
+    ("pointwise_first", "channels_16"): (0.07211, 0.05892),
+    ("pointwise_first", "three"): (0.06387, 0.06525),
+    ("pointwise_first", "one"): (0.04052, 0.04151),
+    ("depthwise_first", "per_channel"): (0.125, 0.12695),
+    ("depthwise_first", "channels_2"): (0.1202, 0.11882),
+    ("depthwise_first", "channels_4"): (0.11195, 0.10646),
+    ("depthwise_first", "channels_8"): (0.09684, 0.08723),
+    ("depthwise_first", "channels_16"): (0.07618, 0.06641),
+    ("depthwise_first", "three"): (0.06885, 0.07129),
+    ("depthwise_first", "one"): (0.04459, 0.04601),
+}
+"""By equal parameters and by equal multiply-adds, as solved with the networks' own numbers alone: runs are
+named by their width, so another solution would be another run."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("order", "segments"), WIDTHS)
+def test_the_widths_along_the_spectrum_are_those_of_the_recorded_runs(
+    configure, order: str, segments: str
+) -> None:
+    model = configure(f"operation_order={order}", f"segments={segments}").resolved["model"]
+    by_parameters = solve_width(model, XCEPTION)
+    by_multiply_adds = solve_width_by_multiply_adds(model, 3_910_000, channels=1, image_size=28)
+    assert (by_parameters, by_multiply_adds) == WIDTHS[order, segments]
+
+
+def test_the_width_of_the_arm_without_shortcuts_is_that_of_the_recorded_runs(configure) -> None:
+    assert solve_width(configure("residual=false").resolved["model"], XCEPTION) == 0.12843
+
+
+def test_a_solved_width_is_kept_and_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = {"_target_": "torch.nn.Ladder", "width": 1}
+    solved = solve_width(node, 273)
+    (kept,) = cache.iterdir()
+    assert float(kept.read_text()) == solved
+    width_module._solve.cache_clear()
+    monkeypatch.setattr(width_module, "count_parameters", lambda model: 1 / 0)
+    assert solve_width(node, 273) == solved
+
+
+def test_a_damaged_file_of_the_cache_is_solved_anew(cache: Path) -> None:
+    solved = solve_width(ladder(1), 273)
+    (kept,) = cache.iterdir()
+    kept.write_text("")
+    width_module._solve.cache_clear()
+    assert solve_width(ladder(1), 273) == solved
+    assert float(kept.read_text()) == solved
+
+
+def test_other_code_has_other_solutions(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    solve_width(ladder(1), 273)
+    width_module._solve.cache_clear()
+    monkeypatch.setattr(width_module, "_code", lambda: "changed")
+    solve_width(ladder(1), 273)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_network_of_unknown_code_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "Ladder", Ladder, raising=False)
+    solve_width({"_target_": "os.Ladder", "width": 1}, 273)
+    assert not cache.exists()
+
+
+def test_a_home_that_cannot_be_written_is_no_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert count_parameters(ladder(solve_width(ladder(1), 273))) == 273
+
+
+# As a user asks for it
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("segments=three", "operation_order=pointwise_first"),
+        ("segments=channels_4",),
+        ("model=inception_v3",),
+        ("model=mobilenet", "dataset=cifar10"),
+    ],
+)
+def test_a_network_is_matched_within_one_per_cent(configure, overrides: tuple[str, ...]) -> None:
+    run = configure(*overrides, f"match_parameters={XCEPTION}")
+    assert count_parameters(run.resolved["model"]) == pytest.approx(XCEPTION, rel=0.01)
+    # The true width is the run's, however it came about.
+    assert configure(*overrides, f"model.width={run.resolved['model']['width']}").run_id == run.run_id
+    assert "match_parameters" not in run.resolved
+
+
+def test_a_network_of_that_size_is_the_run_that_it_is_without(configure) -> None:
+    run = configure(f"match_parameters={XCEPTION}")
+    assert run.resolved == configure().resolved
+    assert run.run_id == configure().run_id
+
+
+def test_a_width_beside_it_is_refused(configure) -> None:
+    for override in ("model.width=0.1", "++model.width=0.1"):
+        with pytest.raises(UserError, match=r"^model\.width: match_parameters=356353 solves it"):
+            configure(override, f"match_parameters={XCEPTION}")
+    configure("model.width=0.1", "match_parameters=null")
+
+
+def test_multiply_adds_are_matched_within_one_per_cent(configure) -> None:
+    run = configure("segments=channels_16", "match_multiply_adds=3945000")
+    assert count_network(run.resolved).multiply_adds == pytest.approx(3_945_000, rel=0.01)
+    assert not {"match_parameters", "match_multiply_adds"} & run.resolved.keys()
+    assert configure("match_multiply_adds=3840375").run_id == configure().run_id
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["match_multiply_adds=9", "model=vgg16"], "match_multiply_adds=9: .*vgg16 has no width"),
+        (
+            ["match_multiply_adds=9", "match_parameters=5"],
+            "match_parameters=5, match_multiply_adds=9: one width cannot match both; set one of them to null",
+        ),
+        (["match_multiply_adds=9", "model.width=1"], "model.width: match_multiply_adds=9 solves it"),
+        (["match_parameters=many"], "match_parameters=many: must be a whole number of at least 1"),
+        (["match_parameters=100"], "match_parameters=100: no width gives so many within 1 %"),
+        (["match_parameters=5", "model=vgg16"], "match_parameters=5: .*vgg16 has no width"),
+        (["match_parameters=9999", "model.stem_stride=3"], "model.stem_stride=3: must be one of 1, 2"),
+        (["match_parameters=9999", "+model.depth=3"], "model: .*unexpected keyword argument 'depth'"),
+    ],
+)
+def test_what_cannot_be_matched_is_told_in_a_line(configure, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}") as raised:
+        configure(*overrides)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_sweep_is_matched_and_solves_each_width_once(monkeypatch: pytest.MonkeyPatch, results_dir) -> None:
+    built = []
+    monkeypatch.setattr(
+        width_module, "count_parameters", lambda model: built.append(0) or count_parameters(model)
+    )
+    others = ["seed=0,1,2", f"match_parameters={XCEPTION}", f"results_dir={results_dir}"]
+    runs = plan_sweep(["segments=per_channel,one", *others])
+    assert len({run.run_id for run in runs}) == 6
+    for run in runs:
+        assert count_parameters(run.configuration.resolved["model"]) == pytest.approx(XCEPTION, rel=0.01)
+        (composed,) = compose_runs(run.overrides)  # as the process that trains it does
+        assert composed.run_id == run.run_id
+    assert len({run.configuration.resolved["model"]["width"] for run in runs}) == 2
+    assert len(built) < 20
+
+
+@pytest.mark.usefixtures("hydra")
+def test_several_sizes_are_several_runs() -> None:
+    runs = plan_sweep([f"match_parameters={XCEPTION},100000"])
+    assert [run.arm for run in runs] == [f"match_parameters={XCEPTION}", "match_parameters=100000"]
+    assert len({run.run_id for run in runs}) == 2
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_study_can_be_matched() -> None:
+    study, runs = plan_study("operation_order", ["match_parameters=100000", "seed=0"])
+    for run in runs:
+        assert count_parameters(run.configuration.resolved["model"]) == pytest.approx(100_000, rel=0.01)
+    assert study.output.endswith("__match_parameters=100000__seed=0")
+
+
+def test_torch_is_imported_where_a_width_is_solved_alone() -> None:
+    code = (
+        "import sys; from experiments.planning import compose_runs, hydra_configuration\n"
+        "with hydra_configuration(): compose_runs(sys.argv[1:])\n"
+        "print('torch' in sys.modules)"
+    )
+    for arguments, imported in (([], "False"), ([f"match_parameters={XCEPTION}"], "True")):
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert result.stdout.strip() == imported, result.stderr

@@ -1,0 +1,369 @@
+"""What a user can get wrong is told in a line, before anything is written."""
+
+import copy
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from ablations.errors import UserError
+from experiments import check
+from experiments.check import check_axes, check_run, check_seed
+from experiments.configuration import RunConfiguration
+from experiments.plan import plan_sweep
+from experiments.sweep import sweep
+from lightning_modules.data.idx import format_idx
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("residual=false", "intermediate_activation=elu", "logger=none", "seed=4294967295"),
+        ("dataset_model=cifar10_xception",),  # another dataset's scaling, by its name
+        ("~dataset_model", "recipe.norm_momentum=1", "recipe.optimizer.lr=0"),
+        ("dataset=fashion_mosaic",),
+        ("+recipe.optimizer.nesterov=true", "trainer.accelerator=cpu", "logger.mode=online"),
+        ("recipe.optimizer._target_=torch.optim.AdamW", "~recipe.optimizer.momentum"),
+        ("trainer=ddp", "trainer.accelerator=cpu"),
+        ("recipe=embedded_polyak", "recipe_model=jft_inception_v3"),  # another recipe's, by its name
+        ("recipe=imagenet",),
+    ],
+)
+def test_what_is_right_passes_and_nothing_is_written(
+    configure, results_dir: Path, overrides: tuple[str, ...]
+) -> None:
+    check_run(configure(*overrides))
+    assert not results_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295"),
+        ("seed=4294967296", "seed=4294967296: must be a whole number from 0 to 4294967295"),
+        ("seed=1.5", "seed=1.5: must be a whole number from 0"),
+        ("seed=one", "seed=one: must be a whole number from 0"),
+        ("seed=true", "seed=True: must be a whole number from 0"),
+        ("seed=[0,1]", "seed=[0, 1]: must be a whole number from 0"),
+        ("recipe.epochs=0", "recipe.epochs=0: must be a whole number of at least 1"),
+        ("recipe.epochs=2.5", "recipe.epochs=2.5: must be a whole number of at least 1"),
+        ("recipe.batch_size=0", "recipe.batch_size=0: must be a whole number of at least 1"),
+        ("recipe.batch_size=4001", "recipe.batch_size=4001: must be from 1 to 4000"),
+        ("recipe.dropout=1", "dropout=1: must be a number of at least 0 and below 1"),
+        ("recipe.norm_momentum=7", "recipe.norm_momentum=7: must be a number above 0 and at most 1"),
+        ("recipe.norm_momentum=0", "recipe.norm_momentum=0: must be a number above 0 and at most 1"),
+        ("recipe.norm_momentum=slow", "recipe.norm_momentum=slow: must be a number above 0"),
+        ("recipe.channels_last=maybe", "recipe.channels_last=maybe: must be true or false"),
+        ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1: must be a number of at least 0"),
+        ("recipe.optimizer.lr=high", "recipe.optimizer.lr=high: must be a number of at least 0"),
+        ("model.norm.eps=inf", "model: BatchNorm2d.eps=inf: must be a number of at least 0"),
+        ("recipe.optimizer.momentum=-1", "recipe: Invalid momentum value: -1"),
+        ("recipe.scheduler.pct_start=2", "recipe: Expected float between 0 and 1 pct_start, but got 2"),
+        ("recipe.optimizer._target_=torch.optim.Sgd", "torch.optim.Sgd"),
+        ("recipe.weight_init._target_=torch.nn.init.eye_", "recipe.weight_init: "),
+        ("model.width=0", "model.width=0: must be a number above 0"),
+        ("model.width=wide", "model.width=wide: must be a number above 0"),
+        ("model.width=1e9", "model.width=1000000000.0: must be a number above 0"),
+        ("model.middle_modules=1000000", "model: more than 5000 tensors of parameters"),
+        ("dataset.num_classes=1000000000", "need 2872 GiB at least; cpu has"),
+        ("spatial_kernel.kernel_size=100001", "GiB at least; cpu has"),
+        ("trainer.accelerator=tpu", "trainer"),
+        ("trainer.threads=1000000000", "trainer.threads=1000000000: must be a whole number from 1 to"),
+        ("model.stem_stride=3", "model.stem_stride=3: must be one of 1, 2"),
+        ("model.middle_modules=-1", "model.middle_modules=-1: must be a whole number of at least 0"),
+        ("model.norm.eps=small", "model: "),
+        ("~model.width", "'width'"),
+        ("trainer.threads=0", "trainer.threads=0: must be a whole number from 1 to"),
+        ("trainer.accelerator=gpus", "trainer.accelerator=gpus: must be one of auto, gpu, "),
+        ("logger.mode=silent", "logger.mode=silent: must be one of offline, online"),
+        ("logger.every_n_steps=0", "logger.every_n_steps=0: must be a whole number of at least 1"),
+        ("dataset.validation_images=5000", "dataset.validation_images=5000: must be below 5000"),
+        ("dataset.num_classes=5", "dataset.num_classes=5: the training labels go from 0 to 9"),
+        ("dataset.image_size=32", "dataset.image_size=32: the training images are 1 x 28 x 28"),
+        ("dataset.root=/no/such/folder", "dataset.root=/no/such/folder: missing train-images-idx3-ubyte"),
+        ("dataset.download=true", "dataset.download=true: needs a dataset.root"),
+        ("recipe_model=small", "recipe_model=small: no such option; there are: embedded_inception_v3, "),
+        ("recipe.precision=half", "recipe.precision=half: must be one of 32-true, bf16-mixed, "),
+        ("recipe.precision=32", "recipe.precision=32: must be one of 32-true, "),
+        ("dataset_model=small", "dataset_model=small: no such option; there are: cifar10_googlenet, "),
+        ("+momentum=0.9", "momentum: no such key; there are: dataset, "),
+        ("+claims=paper", "claims: no such key; there are: dataset, "),
+        ("+recipe.momentum=0.9", "recipe.momentum: no such key; there are: averaging, batch_size, "),
+        ("+logger.x=1", "logger.x: no such key; there are: backend, "),
+        ("+trainer.devices=2", "trainer.devices: no such key; there are: accelerator, threads"),
+        ("+recipe.optimizer.x=1", "recipe: SGD.__init__() got an unexpected keyword argument 'x'"),
+        ("+model.depth=3", "model: Xception.__init__() got an unexpected keyword argument 'depth'"),
+        ("+dataset.x=1", "dataset: "),
+        ("+dataset.task.x=1", "dataset.task: SingleLabel.__init__() got an unexpected keyword argument 'x'"),
+        ("dataset.task._target_=lightning_modules.tasks.Labels", "dataset.task: "),
+        ("segments.channels_per_segment=0", "segments.channels_per_segment=0: must be a whole number of at"),
+        ("spatial_kernel.kernel_size=2", "spatial_kernel.kernel_size=2: must be odd"),
+        ("+operation_order.x=1", "model: depthwise_first() got an unexpected keyword argument 'x'"),
+        ("+diagnostics.x=1", "diagnostics.x: no such key; there are: "),
+        ("+residual.x=1", "model: LinearShortcut.__init__() got an unexpected keyword argument 'x'"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line_and_nothing_is_written(
+    configure, results_dir: Path, override: str, message: str
+) -> None:
+    run = configure(override)
+    with pytest.raises(UserError) as raised:
+        check_run(run)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not results_dir.exists()
+
+
+AXES = ["intermediate_activation=relu", "intermediate_norm=batch_norm", "operation_order=pointwise_first"]
+AXES += ["residual=false", "segments=three", "spatial_kernel=spatially_separable"]
+
+
+@pytest.mark.parametrize("model", ["inception_v3_table3", "vgg16"])
+@pytest.mark.parametrize("axis", AXES)
+def test_an_axis_that_the_network_does_not_have_is_refused(configure, axis: str, model: str) -> None:
+    group, _, option = axis.partition("=")
+    with pytest.raises(UserError) as raised:
+        check_axes(configure(f"model={model}", axis))
+    assert str(raised.value).startswith(f"{group}={option}: model={model} would ignore it, ")
+    assert "xception" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_xception_has_every_axis(configure) -> None:
+    check_axes(configure(*AXES))
+
+
+@pytest.mark.parametrize("model", ["inception_v3_table3", "vgg16", "xception"])
+def test_every_axis_as_by_default_goes_with_every_network(configure, model: str) -> None:
+    check_axes(configure(f"model={model}", "residual=true", "segments=per_channel", "recipe.norm_momentum=1"))
+
+
+def test_a_key_of_an_axis_that_the_network_does_not_have_is_refused(configure) -> None:
+    with pytest.raises(UserError, match=r"^segments: model=inception_v3 would ignore it, .* per_channel; "):
+        check_axes(configure("model=inception_v3", "segments.channels_per_segment=4"))
+    check_axes(configure("model=inception_v3", "~segments"))  # nothing is asked for
+
+
+def test_an_axis_is_read_through_the_file_that_a_model_takes_its_keys_from(
+    configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(check.CONFIG_DIR, tmp_path / "conf")
+    monkeypatch.setattr(check, "CONFIG_DIR", tmp_path / "conf")
+    run = configure("segments=three")
+    narrow = RunConfiguration(run.resolved, {**run.choices, "model": "narrow"})
+    check_axes(narrow)  # no file: an option of another configuration directory
+    file = tmp_path / "conf" / "model" / "narrow.yaml"
+    file.write_text("# ${segments}\nwidth: 0.5\n")  # a comment reads nothing
+    with pytest.raises(UserError, match=r"^segments=three: model=narrow would ignore it"):
+        check_axes(narrow)
+    file.write_text("defaults:\n  - xception\n  - _self_\nwidth: 0.5\n")
+    check_axes(narrow)
+
+
+def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, results_dir: Path) -> None:
+    arguments = ["model=xception,inception_v3", "residual='true','false'", f"results_dir={results_dir}"]
+    launcher = None  # nothing is launched
+    with pytest.raises(UserError, match=r"^residual=false: model=inception_v3 would ignore it"):
+        sweep(plan_sweep(arguments), launcher)
+    assert not results_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("recipe=embedded_polyak", "recipe.averaging.decay=1"),
+            "recipe.averaging.decay=1: must be a number of at least 0 and below 1",
+        ),
+        (
+            ("recipe=imagenet", "recipe.scheduler.factor=0"),
+            "recipe.scheduler.factor=0: must be a number above 0",
+        ),
+        (
+            ("recipe=jft", "recipe.scheduler.every_images=0"),
+            "recipe.scheduler.every_images=0: must be a whole",
+        ),
+        (
+            ("trainer.accelerator=cpu", "recipe.precision=16-mixed"),
+            "recipe.precision=16-mixed: this device has bf16-mixed instead",
+        ),
+        (
+            ("trainer=ddp", "trainer.devices=3", "trainer.accelerator=cpu"),
+            "recipe.batch_size=64: must be a multiple of 3, the number of processes",
+        ),
+        (
+            ("trainer=ddp", "trainer.sync_batchnorm=true", "trainer.accelerator=cpu"),
+            "trainer.sync_batchnorm=True: must be false where the device is no GPU",
+        ),
+        (
+            ("diagnostics=dead_units", "diagnostics.dead_units.images=0"),
+            "diagnostics.dead_units.images=0: must be a whole number of at least 1",
+        ),
+        (
+            ("diagnostics=all", "diagnostics.dead_units.tolerance=1"),
+            "diagnostics.dead_units.tolerance=1: must be a number of at least 0 and below 1",
+        ),
+        (
+            ("diagnostics=effective_rank", "diagnostics.effective_rank.positions=511"),
+            "diagnostics.effective_rank.positions=511: must be a whole number of at least 512",
+        ),
+        (
+            ("diagnostics=all", "diagnostics.gradient_norm.steps=[0]"),
+            "diagnostics.gradient_norm.steps=0: must be a whole number of at least 1",
+        ),
+        (
+            ("diagnostics=all", "diagnostics.gradient_norm.steps=3"),
+            "diagnostics.gradient_norm.steps=3: must be a list of whole numbers",
+        ),
+        (
+            ("diagnostics=all", "+diagnostics.dead_units.x=1"),
+            "diagnostics: DeadUnits.__init__() got an unexpected keyword argument 'x'",
+        ),
+        (("diagnostics=all", "+diagnostics.x=1"), "diagnostics.x=int: must be a diagnostic"),
+        (
+            ("diagnostics=all", "diagnostics.effective_rank=${diagnostics.gradient_norm}"),
+            "diagnostics.effective_rank=GradientNorm: must be named gradient_norm",
+        ),
+        (
+            ("model=googlenet", "diagnostics=dead_units"),
+            "diagnostics.dead_units: GoogLeNet has no module that it measures",
+        ),
+        (("trainer=ddp", "trainer.strategy=fsdp"), "trainer.strategy=fsdp: must be one of ddp"),
+        (("trainer=ddp", "+trainer.x=1"), "trainer.x: no such key; there are: accelerator, devices, "),
+    ],
+)
+def test_several_choices_that_are_wrong_together(
+    configure, results_dir: Path, overrides: tuple[str, ...], message: str
+) -> None:
+    run = configure(*overrides)
+    with pytest.raises(UserError) as raised:
+        check_run(run)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+    assert not results_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "allowed"),
+    [
+        ("trainer.devices=0", "a whole number of at least 1"),
+        ("trainer.devices=two", "a whole number of at least 1"),
+        ("trainer.num_nodes=1.5", "a whole number of at least 1"),
+        ("trainer.sync_batchnorm=1", "true or false"),
+    ],
+)
+def test_what_decides_on_the_identity_is_refused_at_once(configure, override: str, allowed: str) -> None:
+    with pytest.raises(UserError, match=f"^{override}: must be {allowed}"):
+        configure("trainer=ddp", override)
+
+
+def test_the_seed_alone(configure) -> None:
+    check_seed(configure("seed=0", "recipe.epochs=0"))
+    with pytest.raises(UserError, match=r"^seed=-1: "):
+        check_seed(configure("seed=-1"))
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "file/far/below"])
+def test_results_that_cannot_be_written(configure, tmp_path: Path, place: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(UserError, match=f"^results_dir={tmp_path / place}: cannot be written"):
+        check_run(configure(f"results_dir={tmp_path / place}"))
+    assert file.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("place", ["runs", "tables", "figures"])
+def test_a_file_in_place_of_a_folder_of_results_is_told_before_training(
+    configure, results_dir: Path, place: str
+) -> None:
+    results_dir.mkdir()
+    (results_dir / place).write_text("mine")
+    with pytest.raises(UserError, match=f"^results_dir={results_dir}: cannot be written"):
+        check_run(configure())
+
+
+@pytest.fixture
+def small_images(tmp_path: Path) -> dict[str, Any]:
+    """Changes of a configuration that make its data 40 images of 4x4 pixels."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    checksums = {}
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 4)
+    for part in ("train", "t10k"):
+        contents = {"images-idx3": np.zeros((40, 4, 4), np.uint8), "labels-idx1": labels}
+        for name, content in contents.items():
+            data = format_idx(content)
+            (folder / f"{part}-{name}-ubyte").write_bytes(data)
+            checksums[f"{part}-{name}-ubyte"] = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return {
+        "root": str(folder),
+        "checksums": checksums,
+        "image_size": 4,
+        "validation_images": 10,
+        "batch_size": 8,
+    }
+
+
+def with_data(run: RunConfiguration, data: dict[str, Any]) -> RunConfiguration:
+    resolved = copy.deepcopy(dict(run.resolved))
+    resolved["dataset"] |= data
+    return RunConfiguration(resolved, run.choices)
+
+
+def test_images_too_small_for_the_network(configure, small_images: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"^dataset.image_size=4: too small for model .*Xception") as raised:
+        check_run(with_data(configure(), small_images))
+    assert "\n" not in str(raised.value)
+
+
+def test_data_of_another_content(configure, small_images: dict[str, Any]) -> None:
+    path = Path(small_images["root"]) / "train-labels-idx1-ubyte"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match=f"{path}: .*truncated"):
+        check_run(with_data(configure(), small_images))
+    path.write_bytes(whole[:-1] + b"\1")
+    with pytest.raises(UserError, match=f"{path}: wrong checksum"):
+        check_run(with_data(configure(), small_images))
+
+
+def test_an_option_that_takes_keys_from_another_is_left_to_itself(
+    configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = configure("+recipe.extra=1")
+    (tmp_path / "conf" / "recipe").mkdir(parents=True)
+    shutil.copy(check.CONFIG_DIR / "config.yaml", tmp_path / "conf")
+    monkeypatch.setattr(check, "CONFIG_DIR", tmp_path / "conf")
+    check.check_keys(run)  # no file at all: an option of another configuration directory
+    file = tmp_path / "conf" / "recipe" / "embedded.yaml"
+    known = {key: value for key, value in run.resolved["recipe"].items() if key != "extra"}
+    OmegaConf.save(OmegaConf.create(known), file)
+    with pytest.raises(UserError, match=r"^recipe\.extra: no such key"):
+        check.check_keys(run)
+    OmegaConf.save(OmegaConf.create({"defaults": ["long"], "epochs": 1}), file)
+    check.check_keys(run)
+
+
+def test_what_is_not_read_of_class_folders_is_named_and_counted(configure, tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for wnid in ("a", "b"):
+            folder = tmp_path / part / wnid
+            folder.mkdir(parents=True)
+            for number in range(3):
+                Image.new("RGB", (8, 8)).save(folder / f"{number}.png")
+    data = ("dataset=imagenet", f"dataset.root='{tmp_path}'", "dataset.num_classes=2")
+    run = configure(*data, "dataset.validation_images=2", "recipe=embedded", "recipe.batch_size=4")
+    check_run(run)
+    (tmp_path / "train" / "a" / "._0.png").touch()
+    check_run(run)
+    (tmp_path / "train" / "a" / "0.heic").touch()
+    (tmp_path / "val" / "b" / "more").mkdir()
+    with pytest.warns(UserWarning, match=r"^dataset.root=.*: 2 .*\(train/a/0.heic, val/b/more\)$"):
+        check_run(run)

@@ -1,0 +1,147 @@
+"""What a record says of where it was made, and what it never says."""
+
+import json
+import os
+import socket
+import subprocess
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablations.errors import UserError
+from experiments import environment
+
+
+def test_versions_leave_out_what_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "PACKAGES", ("torch", "no-such-package-anywhere"))
+    found = environment.versions()
+    assert list(found) == ["python", "torch"]
+    assert found["torch"] == torch.__version__.partition("+")[0] or found["torch"] == torch.__version__
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git checkout that the code seems to stand in."""
+    module = tmp_path / "ablations" / "runs" / "environment.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "All")
+    monkeypatch.setattr(environment, "__file__", str(module))
+    return tmp_path
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_git_state_is_clean_until_code_changes(checkout: Path) -> None:
+    commit = git(checkout, "rev-parse", "HEAD")
+    assert environment.git_state() == {"commit": commit, "dirty": False}
+    (checkout / "results" / "tables").mkdir(parents=True)
+    (checkout / "results" / "tables" / "a.csv").write_text("new")
+    assert environment.git_state() == {"commit": commit, "dirty": False}  # results are not code
+    (checkout / "ablations" / "new.py").write_text("")
+    assert environment.git_state() == {"commit": commit, "dirty": True}
+
+
+def test_git_state_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "ablations" / "runs" / "environment.py"))
+    assert environment.git_state() is None
+    (tmp_path / "ablations" / "runs").mkdir(parents=True)
+    assert environment.git_state() is None
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_checkout_without_git_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.warns(UserWarning, match=r"^the record has no git commit: .+$"):
+        assert environment.git_state() is None
+
+
+def test_a_damaged_checkout_is_told(checkout: Path) -> None:
+    (checkout / ".git" / "HEAD").unlink()
+    with pytest.warns(UserWarning, match=r"^the record has no git commit: .+$"):
+        assert environment.git_state() is None
+
+
+def test_git_state_of_a_checkout_of_another_user(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = git(checkout, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert environment.git_state() == {"commit": commit, "dirty": False}
+
+
+@pytest.mark.parametrize(
+    ("processes", "variables", "told"),
+    [
+        (1, {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "SLURM_NTASKS": "4"}, None),  # left over
+        (1, {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
+        (2, {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, None),
+        (2, {"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, None),  # started by Lightning
+        (2, {"RANK": "1", "SLURM_PROCID": "1"}, None),
+        (
+            1,
+            {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+            "trainer=ddp trainer.devices=2",
+        ),
+        (2, {"LOCAL_RANK": "1"}, "unset LOCAL_RANK"),
+        (2, {"LOCAL_RANK": "0", "WORLD_SIZE": "4"}, "unset LOCAL_RANK"),
+    ],
+)
+def test_variables_of_a_launcher(
+    monkeypatch: pytest.MonkeyPatch, processes: int, variables: dict[str, str], told: str | None
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if told is None:
+        environment.check_launcher(processes)
+    else:
+        with pytest.raises(UserError, match=told):
+            environment.check_launcher(processes)
+
+
+def test_process_and_device() -> None:
+    assert environment.process() == {"host": socket.gethostname(), "pid": os.getpid()}
+    device = environment.device(torch.device("cpu"))
+    assert device == {"type": "cpu", "name": environment.cpu_name(), "threads": torch.get_num_threads()}
+    assert device["name"]
+
+
+def test_a_processor_is_named_with_its_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual machines call several by one name."""
+    told = "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: A B\nstepping\t: 1\n\nprocessor\t: 1\n"
+    monkeypatch.setattr(Path, "read_text", lambda self: told)
+    assert environment.cpu_name() == "A B (family 25, model 17, stepping 1)"
+    monkeypatch.setattr(Path, "read_text", lambda self: "processor\t: 0\nmodel name\t: A B\n")
+    assert environment.cpu_name() == "A B"
+
+
+def test_nothing_of_the_environment_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "a-secret-of-mine")
+    found = [
+        environment.versions(),
+        environment.git_state(),
+        environment.process(),
+        environment.device(torch.device("cpu")),
+    ]
+    assert "secret" not in json.dumps(found)
+
+
+def test_quieten_silences_what_it_names_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        environment.quieten()
+        warnings.warn("The 'train_dataloader' does not have many workers which may be", stacklevel=1)
+        warnings.warn("`isinstance(treespec, LeafSpec)` is deprecated", FutureWarning, stacklevel=1)
+        warnings.warn("Environment variable ... `weights_only` was not set ...", stacklevel=1)
+        warnings.warn("your learning rate is odd", stacklevel=1)
+    assert [str(item.message) for item in caught] == ["your learning rate is odd"]
+    assert warnings.formatwarning("odd", UserWarning, "file.py", 1) == "UserWarning: odd\n"

@@ -1,0 +1,194 @@
+"""From factors to arms: the product, its names, what an arm is compared with, what a file may not say."""
+
+import copy
+from itertools import product
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from ablations.errors import UserError
+from experiments.configuration import CONFIG_DIR
+from experiments.factorial import channels_at_width, channels_per_segment, make_design, with_arms
+
+FILE = "conf/study/some.yaml"
+
+
+def level(label: str, **choose: Any) -> dict[str, Any]:
+    return {"label": label, "choose": choose}
+
+
+def node(**changes: Any) -> dict[str, Any]:
+    """Two by two by two arms."""
+    return {
+        "factors": {
+            "order": {"label": "order", "levels": {"p": level("P", o="p"), "d": level("D", o="d")}},
+            "depth": {
+                "label": "depth",
+                "levels": {"one": level("1", s="one") | {"tick": "1st"}, "two": level("2", s="two")},
+            },
+            "act": {
+                "label": "activation",
+                "levels": {"none": level("none", a="n"), "relu": level("R", a="r")},
+            },
+        },
+        "design": {
+            "x": "depth",
+            "lines": "act",
+            "axis": "things",
+            "position": {"_target_": "builtins.len", "_partial_": True},
+        },
+        "baseline": "p_one_none",
+        "paper": {"d_one_relu": "worse"},
+    } | changes
+
+
+def test_arms_are_the_product_the_last_factor_first() -> None:
+    arms = with_arms(FILE, node())["arms"]
+    names = ["_".join(levels) for levels in product("pd", ("one", "two"), ("none", "relu"))]
+    assert [arm["name"] for arm in arms] == names
+    assert arms[5] == {
+        "name": "d_one_relu",
+        "label": "D, 1, R",
+        "choose": {"o": "d", "s": "one", "a": "r"},
+        "paper": "worse",
+        "baseline": "d_one_none",
+    }
+
+
+def test_an_arm_is_compared_with_the_same_levels_of_its_own_set() -> None:
+    arms = {arm["name"]: arm for arm in with_arms(FILE, node())["arms"]}
+    compared = {name: arm.get("baseline") for name, arm in arms.items()}
+    assert {name for name, other in compared.items() if other is None} == {
+        *("p_one_none", "p_one_relu", "p_two_none", "p_two_relu"),  # with the study's baseline
+        "d_one_none",  # the set's own, which is compared with the study's
+    }
+    assert {compared[name] for name in ("d_one_relu", "d_two_none", "d_two_relu")} == {"d_one_none"}
+
+
+def test_what_stands_in_the_file_is_not_changed() -> None:
+    given = node()
+    before = copy.deepcopy(given)
+    with_arms(FILE, given)
+    assert given == before
+
+
+def test_a_study_of_arms_stays_as_it_is() -> None:
+    given = {"name": "some", "arms": [{"name": "a"}]}
+    assert with_arms(FILE, given) == given
+
+
+def edited(path: str, value: Any) -> dict[str, Any]:
+    """With a value at a path of keys; `...`: without it."""
+    given = node()
+    *parents, last = path.split("/")
+    at = given
+    for key in parents:
+        at = at[key]
+    if value is ...:
+        del at[last]
+    else:
+        at[last] = value
+    return given
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("arms", [], "arms, factors: the factors give the arms, so only one of the two can be set"),
+        ("factors", ["order"], "factors: must be two or more, each with label and levels"),
+        ("factors", {"order": {}}, "factors: must be two or more"),
+        ("factors/order", "p", "factor order: must have label, levels"),
+        ("factors/order/colour", "red", "factor order lacks or does not know colour"),
+        ("factors/order/label", ..., "factor order lacks or does not know label"),
+        ("factors/order/levels", {"p": level("P")}, "factor order: levels: must be two or more"),
+        ("factors/order/levels/p/choose", "o=p", "factor order: level p: must be a name, and choose"),
+        ("factors/order/levels/p/label", 4, "factor order: level p: label=4: must be a text"),
+        ("factors/order/levels/p/option", "p", "factor order: level p lacks or does not know option"),
+        ("factors/order/levels/p/choose", {"s": "p"}, "factors: two of them choose s; one of them must"),
+        ("design", ..., "design lacks or does not know axis, lines, position, x"),
+        ("design", "depth", "design: must have axis, lines, position, x"),
+        ("design/color", "red", "design lacks or does not know color"),
+        ("design/x", "width", "design: x=width, lines=act: must be two of order, depth, act"),
+        ("design/x", "act", "design: x=act, lines=act: must be two of order, depth, act"),
+        ("design/x", {"depth": 1}, "design: x={'depth': 1}, lines=act: must be two of order, depth, act"),
+        ("baseline", "p_one", "baseline=p_one: must be one of p_one_none, "),
+        ("baseline", ["p"], r"baseline=\['p'\]: must be one of p_one_none, "),
+        ("paper", {"p_one": "best"}, "paper: must say what the paper says of arms by name"),
+        ("paper", "best", "paper: must say what the paper says of arms by name"),
+    ],
+)
+def test_a_malformed_file_is_told_in_a_line(path: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=rf"^{FILE}: {message}") as raised:
+        with_arms(FILE, edited(path, value))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["design", "paper"])
+def test_what_belongs_to_factors_is_refused_beside_arms(key: str) -> None:
+    with pytest.raises(UserError, match=rf"^{FILE}: {key}: a study of arms has none"):
+        with_arms(FILE, {"arms": [], key: {}})
+
+
+def test_the_design_knows_levels_positions_and_sets() -> None:
+    given = with_arms(FILE, node())
+    configurations = {arm["name"]: {"a": 0, arm["choose"]["s"]: 0} for arm in given["arms"]}
+    design = make_design(FILE, given, configurations)
+    assert design.positions == dict.fromkeys(configurations, 2.0)
+    assert design.levels["d_two_relu"] == {"order": "d", "depth": "two", "act": "relu"}
+    assert design.arm({"act": "relu", "depth": "two", "order": "d"}) == "d_two_relu"
+    assert design.parts() == [{"order": "p"}, {"order": "d"}]
+    assert design.factor("depth").ticks == {"one": "1st"}
+
+
+@pytest.mark.parametrize(
+    ("target", "configuration", "message"),
+    [
+        ("builtins.len", {}, "design.position=0 of arm p_one_none: must be a number above 0"),
+        ("builtins.str", {}, "design.position={} of arm p_one_none: must be a number above 0"),
+        ("experiments.factorial.nothing", {}, "design.position: "),
+        ("experiments.factorial.channels_per_segment", {}, "design.position: .*channels"),
+    ],
+)
+def test_a_position_that_cannot_be_is_told_in_a_line(
+    target: str, configuration: dict[str, Any], message: str
+) -> None:
+    given = with_arms(FILE, node())
+    given["design"]["position"] = {"_target_": target, "_partial_": True}
+    with pytest.raises(UserError, match=f"^{FILE}: {message}") as raised:
+        make_design(FILE, given, {"p_one_none": configuration})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("segments", "width", "expected"),
+    [("per_channel", 0.125, 1), ("channels_16", 0.07211, 16), ("channels_16", 0.01, 7), ("one", 0.04052, 29)],
+)
+def test_channels_of_the_largest_segment(segments: str, width: float, expected: int) -> None:
+    chosen = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "segments" / f"{segments}.yaml"))
+    resolved = {"segments": chosen, "model": {"width": width}}
+    assert channels_per_segment(resolved, channels=728) == expected
+
+
+def test_a_third_of_the_paper_s_channels_is_243() -> None:
+    chosen = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "segments" / "three.yaml"))
+    assert channels_per_segment({"segments": chosen, "model": {"width": 1}}, channels=728) == 243
+
+
+@pytest.mark.parametrize(
+    ("resolved", "message"),
+    [({"model": {"width": 1}}, " and segments"), ({"model": {}, "segments": {}}, "")],
+)
+def test_a_network_without_segments_or_width_has_no_position(resolved: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^design\.position: needs a network with model\.width{message}$"):
+        channels_per_segment(resolved, channels=728)
+
+
+@pytest.mark.parametrize(("width", "expected"), [(0.12432, 91), (0.04052, 29), (0.0001, 1), (1, 728)])
+def test_channels_at_a_width(width: float, expected: int) -> None:
+    assert channels_at_width({"model": {"width": width}}, channels=728) == expected
+
+
+def test_a_network_without_width_has_no_channels_at_it() -> None:
+    with pytest.raises(ValueError, match=r"^design\.position: needs a network with model\.width$"):
+        channels_at_width({"model": {}}, channels=728)

@@ -1,0 +1,371 @@
+"""From a study to its planned runs: all arms, all seeds, and no difference but the declared one."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+
+from ablations.errors import UserError
+from ablations.studies.results import Study
+from experiments.configuration import CONFIG_DIR, RunConfiguration, is_group
+from experiments.planned_run import PlannedRun
+from experiments.planning import compose_runs, plan_study
+from experiments.sizes.network_cost import count_network, count_parameters
+
+XCEPTION = 356_353
+"""Parameters of Xception as the default configuration has it."""
+
+SAME_NETWORK = {"spectrum_full": 3}
+"""Arms that are another arm's network: one width has both of two sizes within 1 %."""
+
+VARIED = ["seed=1", "recipe.epochs=2"]
+
+STUDIES = sorted(path.stem for path in (CONFIG_DIR / "study").glob("*.yaml"))
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from leaves(value, f"{path}.{key}".lstrip("."))
+    else:
+        yield path, node
+
+
+def differing(a: RunConfiguration, b: RunConfiguration) -> set[str]:
+    one, other = dict(leaves(dict(a.resolved))), dict(leaves(dict(b.resolved)))
+    return {
+        path for path in one.keys() | other.keys() if one.get(path, "absent") != other.get(path, "absent")
+    }
+
+
+@cache
+def planned(name: str) -> tuple[Study, list[PlannedRun]]:
+    """Once for all tests: a study of 84 arms takes a while."""
+    return plan_study(name)
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_plans_every_arm_with_every_seed(name: str) -> None:
+    study, runs = planned(name)
+    assert len(study.seeds) >= 6
+    of_arms = [(run.arm, run.seed) for run in runs]
+    assert of_arms == [(arm.name, seed) for arm in study.arms for seed in study.seeds]
+    assert len({run.run_id for run in runs}) == len(runs) - len(study.seeds) * SAME_NETWORK.get(name, 0)
+    assert {run.group for run in runs} == {name}
+    assert study.baseline in [arm.name for arm in study.arms]
+    assert all(arm.label for arm in study.arms)
+    assert str(runs[0].epochs) in study.scale
+    assert runs[0].configuration.choices["dataset"] in study.scale
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_overrides_of_a_planned_run_compose_to_it(name: str) -> None:
+    runs = planned(name)[1][5::42] if name == "spectrum_full" else plan_study(name, VARIED)[1]
+    for run in runs:
+        (composed,) = compose_runs(run.overrides)
+        assert composed.resolved == run.configuration.resolved
+        assert composed.choices == run.configuration.choices
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("name", STUDIES)
+def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(name: str) -> None:
+    study, runs = planned(name)
+    by_arm = {(run.arm, run.seed): run.configuration for run in runs}
+    choices = {arm.name: arm.choose for arm in study.arms}
+    for arm in study.arms:
+        other = study.compared_with(arm)
+        if other is None:
+            continue
+        keys = {key for key in arm.choose if arm.choose[key] != choices[other].get(key)}
+        sizes = {"match_parameters", "match_multiply_adds", "model.width"}
+        assert choices[other].keys() - sizes <= arm.choose.keys()
+        declared = {key for key in keys if is_group(key)}
+        assert keys - declared <= sizes
+        assert declared <= choices[other].keys()
+        # Another network comes with its scaling to the dataset and its weight decay.
+        implied = {"dataset_model", "recipe_model"} if "model" in declared else set()
+        for seed in study.seeds:
+            baseline, run = by_arm[other, seed], by_arm[arm.name, seed]
+            chosen = {group for group in run.choices if run.choices[group] != baseline.choices[group]}
+            assert declared <= chosen <= declared | implied
+            paths = differing(baseline, run)
+            assert paths or keys & sizes
+            # The network, or its separable convolution, interpolates from them.
+            nodes = ("", "model.", "model.separable.")
+            allowed = {f"{node}{group}" for node in nodes for group in declared}
+            allowed |= {"recipe.optimizer.weight_decay"} if implied else {"model.width"}  # one that is solved
+            assert {
+                path for path in paths if not any(f"{path}.".startswith(f"{a}.") for a in allowed)
+            } == set()
+            for group in declared - {"model"}:  # and what the network gets is what was chosen
+                model = run.resolved["model"]
+                assert {**model.get("separable", {}), **model}[group] == run.resolved[group]
+
+
+@pytest.mark.usefixtures("hydra")
+def test_seeds_of_an_arm_differ_in_the_seed_alone() -> None:
+    _, runs = plan_study("residual")
+    assert differing(runs[0].configuration, runs[1].configuration) == {"seed", "dataset.seed"}
+
+
+@pytest.mark.usefixtures("hydra")
+def test_two_studies_share_the_runs_of_their_baseline() -> None:
+    ids = {}
+    for name in ("residual", "intermediate_activation"):
+        study, runs = plan_study(name)
+        ids[name] = {run.run_id for run in runs if run.arm == study.baseline}
+        ids[f"{name} others"] = {run.run_id for run in runs if run.arm != study.baseline}
+    assert len(ids["residual"]) == 6
+    assert ids["residual"] == ids["intermediate_activation"]
+    assert not ids["residual others"] & ids["intermediate_activation others"]
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_study_is_the_default_run_with_its_choices(configure) -> None:
+    _, runs = plan_study("residual", ["seed=0"])
+    assert {run.arm: run.run_id for run in runs} == {
+        "residual": configure("residual=true").run_id,
+        "non_residual": configure("residual=false").run_id,
+        "projections": configure("residual=projections").run_id,
+        "non_residual_matched": configure("residual=false", f"match_parameters={XCEPTION}").run_id,
+    }
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    "overrides", [[], ["model.width=0.05"], ["dataset=imagenet", "recipe=imagenet", "++model.width=2"]]
+)
+def test_an_arm_is_matched_to_the_arm_that_it_is_compared_with_at_any_scale(overrides: list[str]) -> None:
+    _, runs = plan_study("residual", ["seed=0", *overrides])
+    counts = {run.arm: count_parameters(run.configuration.resolved["model"]) for run in runs}
+    assert counts["projections"] == counts["residual"]
+    assert counts["non_residual"] < 0.98 * counts["residual"]
+    assert counts["non_residual_matched"] == pytest.approx(counts["residual"], rel=0.01)
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_network_that_cannot_be_counted_is_told_in_a_line() -> None:
+    with pytest.raises(UserError, match=r"^model\.width=0: must be a number above 0$"):
+        plan_study("residual", ["model.width=0"])
+
+
+# Overrides beside a study
+
+
+@pytest.mark.usefixtures("hydra")
+def test_overrides_reach_every_run(results_dir) -> None:
+    study, runs = plan_study(
+        "residual", [f"results_dir={results_dir}", "seed=5,4", "recipe.epochs=2", "dataset=fashion_mnist"]
+    )
+    assert study.seeds == (5, 4)
+    assert study.output == "figure09_residual__recipe.epochs=2__dataset=fashion_mnist__seed=5,4"
+    assert [run.seed for run in runs] == [5, 4] * 4
+    for run in runs:
+        assert run.epochs == 2
+        assert run.configuration.choices["dataset"] == "fashion_mnist"  # the user's goes before the base's
+        assert run.configuration.choices["dataset_model"] == "fashion_mnist_xception"
+        assert run.directory.path == results_dir / "runs" / run.run_id
+    assert "fashion_mnist (28x28 pixels, 10 classes), 2 epochs" in study.scale
+    assert runs[0].configuration.resolved["residual"] != runs[2].configuration.resolved["residual"]
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("override", ["dataset='fashion_mnist'", "~dataset_model", "seed=range(0,3)"])
+def test_a_varied_study_has_every_arm_with_every_seed(override: str) -> None:
+    study, runs = plan_study("residual", [override])
+    assert len(runs) == 4 * len(study.seeds)
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("residual=true", "residual: the arms of study=residual differ in it"),
+        ("residual='true'", "residual: the arms of study=residual differ in it"),
+        ("~residual", "residual: the arms of study=residual differ in it"),
+        ("residual._target_=torch.nn.Identity", "residual._target_: the arms of study=residual differ in it"),
+        ("recipe.epochs=1,2", "recipe.epochs=1,2: beside a study only the seed"),
+        ("seed=0,a", "seed=0,a: must be whole numbers"),
+    ],
+)
+def test_what_cannot_be_set_beside_a_study(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        plan_study("residual", [override])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("override", ["recipe.epoch=1", "model=resnet", "+seed=1,2=", "{"])
+def test_what_does_not_exist_beside_a_study(override: str) -> None:
+    with pytest.raises(HydraException):
+        plan_study("residual", [override])
+    with pytest.raises(HydraException):
+        plan_study("no_such_study")
+
+
+# The spectrum
+
+
+@pytest.mark.usefixtures("hydra")
+def test_the_arms_of_the_spectrum_have_the_parameters_of_the_default(configure) -> None:
+    wanted = count_parameters(configure().resolved["model"])
+    node = OmegaConf.load(CONFIG_DIR / "study" / "spectrum.yaml")
+    assert node.base.match_parameters == wanted == 356_353
+    _, runs = plan_study("spectrum", ["seed=0"])
+    counts = {run.arm: count_parameters(run.configuration.resolved["model"]) for run in runs}
+    assert len(counts) == 12
+    assert all(abs(count - wanted) <= 0.01 * wanted for count in counts.values()), counts
+    middle = {run.arm: round(728 * run.configuration.resolved["model"]["width"]) for run in runs}
+    by_segments = {arm.removesuffix("_none"): n for arm, n in middle.items() if arm.endswith("_none")}
+    assert by_segments == {"channels_1": 91, "channels_4": 80, "channels_16": 52, "channels_all": 29}
+
+
+@pytest.mark.usefixtures("hydra")
+def test_the_axis_of_the_spectrum_is_what_the_network_has() -> None:
+    study, runs = plan_study("spectrum", ["seed=0"])
+    assert study.design is not None
+    for run in runs:
+        with torch.device("meta"):
+            middle = instantiate(run.configuration.resolved["model"]).middle_flow
+        convolutions = [module for module in middle.modules() if isinstance(module, nn.Conv2d)]
+        seen = {conv.in_channels // conv.groups for conv in convolutions if conv.kernel_size == (3, 3)}
+        assert max(seen) == study.design.positions[run.arm]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hydra")
+def test_the_whole_spectrum_is_matched_in_either_size_and_has_the_spectrum() -> None:
+    study, runs = planned("spectrum_full")
+    assert len(study.arms) == 84
+    for run in runs:
+        if run.seed or not run.arm.endswith("_none"):  # activations cost nothing
+            continue
+        cost = count_network(run.configuration.resolved)
+        if run.arm.startswith("parameters_"):
+            assert cost.parameters == pytest.approx(XCEPTION, rel=0.01)
+        else:
+            assert cost.multiply_adds == pytest.approx(3_910_000, rel=0.01)
+    of_spectrum = {run.run_id for run in plan_study("spectrum", ["seed=0"])[1]}
+    assert of_spectrum <= {run.run_id for run in runs if run.arm.startswith("parameters_pointwise_")}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hydra")
+def test_a_size_that_the_user_sets_stands_in_place_of_the_arms_own() -> None:
+    study, runs = plan_study("spectrum_full", ["seed=0", "match_parameters=22855952"])
+    by_arm = {run.arm: run for run in runs}
+    run = by_arm["parameters_pointwise_channels_4_none"]
+    assert count_parameters(run.configuration.resolved["model"]) == pytest.approx(22_855_952, rel=0.01)
+    other = by_arm["multiply_adds_pointwise_channels_4_none"]
+    assert count_network(other.configuration.resolved).multiply_adds == pytest.approx(3_910_000, rel=0.01)
+    assert study.output.endswith("__match_parameters=22855952__seed=0")
+    with pytest.raises(UserError, match=r"^match_parameters: the arms of study=residual differ in it"):
+        plan_study("residual", ["match_parameters=100000"])
+
+
+@pytest.mark.usefixtures("hydra")
+def test_the_control_has_the_widths_of_the_spectrums_ends_and_nothing_else() -> None:
+    widths = {run.arm: run for run in plan_study("spectrum", ["seed=0"])[1]}
+    study, runs = plan_study("spectrum_width", ["seed=0"])
+    assert study.design is not None
+    assert {study.design.positions[run.arm] for run in runs} == {91, 29}
+    for run in runs:
+        level, _, activation = run.arm.partition("_")
+        wide = widths[f"channels_1_{activation}"]
+        of_level = widths[f"channels_{'1' if level == 'wide' else 'all'}_{activation}"]
+        model = run.configuration.resolved["model"]
+        assert model["width"] == of_level.configuration.resolved["model"]["width"]
+        other = wide.configuration.resolved
+        assert {**run.configuration.resolved, "model": {**model, "width": None}} == {
+            **other,
+            "model": {**other["model"], "width": None},
+        }
+        if level == "wide":
+            assert run.run_id == wide.run_id
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_width_that_arms_differ_in_cannot_be_set() -> None:
+    with pytest.raises(UserError, match=r"^model\.width: the arms of study=spectrum_width differ in it"):
+        plan_study("spectrum_width", ["model.width=0.1"])
+
+
+@pytest.mark.usefixtures("hydra")
+def test_both_sizes_at_once_are_refused_beside_a_study() -> None:
+    with pytest.raises(UserError, match=r"^match_parameters=356353, match_multiply_adds=4000000: one width"):
+        plan_study("spectrum", ["match_multiply_adds=4000000"])
+
+
+# Many runs
+
+
+@pytest.fixture
+def resolutions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The seeds that are resolved one by one from here on."""
+    resolved: list[int] = []
+    resolve = RunConfiguration.from_composed.__func__
+
+    def count(cls: type, config: Any, *arguments: Any) -> RunConfiguration:
+        resolved.append(config.seed)
+        return resolve(cls, config, *arguments)
+
+    monkeypatch.setattr(RunConfiguration, "from_composed", classmethod(count))
+    return resolved
+
+
+def one_by_one(overrides: list[str], seeds: list[int]) -> list[RunConfiguration]:
+    return [compose_runs([*overrides, f"++seed={seed}"])[0] for seed in seeds]
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("dataset", sorted(path.stem for path in (CONFIG_DIR / "dataset").glob("*.yaml")))
+def test_runs_of_many_seeds_are_those_of_each_seed(dataset: str, resolutions: list[int]) -> None:
+    seeds, overrides = [3, 0, 17, 4_294_967_295], [f"dataset={dataset}", "dataset.root=."]
+    together = compose_runs(overrides, seeds)
+    assert resolutions == [3, 0]  # however many there are
+    (alone,) = one_by_one(overrides, seeds[2:3])
+    run = together[2]
+    assert (run.resolved, run.choices, run.run_id) == (alone.resolved, alone.choices, alone.run_id)
+    assert [run.seed for run in together] == seeds
+    assert len({run.run_id for run in together}) == 4
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["results_dir=results-${seed}"],  # text with a seed in it
+        ["trainer.threads=${seed}"],  # a key that is no seed, and might be checked
+        ["+recipe.selected=${oc.select:seed}"],  # computed
+        ["+table=[a,a,a,b,b]", "+looked_up='${oc.select:table.${seed}}'"],  # of which the first two are equal
+        ["+model.seed=${seed}"],
+    ],
+)
+def test_what_else_depends_on_the_seed_is_resolved_for_each(
+    overrides: list[str], resolutions: list[int]
+) -> None:
+    seeds = [3, 4, 2]
+    together = compose_runs(overrides, seeds)
+    assert resolutions == seeds
+    for run, alone in zip(together, one_by_one(overrides, seeds), strict=True):
+        assert (run.resolved, run.run_id) == (alone.resolved, alone.run_id)
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_seed_elsewhere_than_in_the_identity_is_replaced_too(resolutions: list[int]) -> None:
+    runs = compose_runs(["+logger.seed=${seed}", "+recipe.nested={seed: '${seed}', other: 7}"], [1, 2, 7])
+    assert resolutions == [1, 2]
+    assert [run.resolved["logger"]["seed"] for run in runs] == [1, 2, 7]
+    assert [run.resolved["recipe"]["nested"] for run in runs] == [
+        {"seed": seed, "other": 7} for seed in (1, 2, 7)
+    ]
+    assert runs[2].run_id == RunConfiguration(runs[2].resolved, runs[2].choices).run_id

@@ -1,0 +1,11 @@
+"""The scale of a study in a line."""
+
+import pytest
+
+from experiments.planning import plan_study
+
+
+@pytest.mark.usefixtures("hydra")
+def test_many_sizes_of_one_network_are_told_as_a_range() -> None:
+    study, _ = plan_study("spectrum", ["seed=0"])
+    assert study.scale.startswith("xception (width 0.04052 to 0.12432, stem stride 1) on ")
