@@ -14,8 +14,8 @@ import time
 
 import torch
 
-import run
 from ablations.runs.records import RunDirectory
+from experiments import run
 from experiments.configuration import RunConfiguration
 from experiments.planning import compose_runs, hydra_configuration
 from lightning_modules.assembly import make_data_and_module

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from hydra.plugins.launcher import Launcher
 
 from ablations.errors import RunsFailed, UserError
-from ablations.evidence.claims import Claim, load_claims
+from ablations.evidence.claims import Claim
 from ablations.evidence.verdicts import ALPHA, UNDECIDED, Compared, Verdict, combine, judge_study
 from ablations.runs.records import DONE, FAILED
 from ablations.statistics.sequential import looks, t_levels
@@ -31,6 +31,7 @@ from experiments.overrides import seed_budget, split_studies
 from experiments.planned_run import PlannedRun
 from experiments.planning import plan_study
 from experiments.standing import standing
+from experiments.study_file import project_claims
 from experiments.sweep import bring_to_outcome, check_missing
 
 
@@ -66,7 +67,7 @@ def sweep_auto_seeds(arguments: Sequence[str], launcher: Launcher) -> None:
     names, overrides = split_studies(arguments)
     if not names:
         raise UserError("seeds=auto: only beside a study: study=NAME")
-    claims = load_claims()
+    claims = project_claims()
     first = range(looks(_budget(overrides))[0])
     planned = [run for name in names for run in plan_study(name, overrides, auto_seeds=first)[1]]
     for name in names:
@@ -109,7 +110,7 @@ def follow_study(
     Raises:
         UserError: As `plan_study`.
     """
-    budget, claims = _budget(overrides), load_claims()
+    budget, claims = _budget(overrides), project_claims()
     pairs = looks(budget)
     planned: list[PlannedRun] = []
     arms: tuple[str, ...] | None = None  # all

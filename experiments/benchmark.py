@@ -32,20 +32,21 @@ from rich.text import Text
 
 from ablations.errors import UserError
 from ablations.files import check_writable
+from ablations.runs.identity import is_outside_identity
 from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
 from ablations.terminal.tables import Section, headed_table
 from experiments import environment
-from experiments.check import check_keys, explained
+from experiments.check import check_keys
 from experiments.configuration import (
     RunConfiguration,
     home_expanded,
-    is_group,
-    is_outside_identity,
     option_name,
     parse_override,
     parsed,
 )
+from experiments.errors import explained
 from experiments.planning import compose_runs, hydra_configuration
+from experiments.project import current
 from experiments.sizes.network_cost import NetworkCost, count_network, without_memory
 from experiments.sizes.training_step import (
     STEPS_TO_PEAK,
@@ -145,7 +146,9 @@ def _is_override(word: str) -> bool:
         return False
     key, _, rest = override.key_or_group.partition(".")
     of_the_benchmark = ("model", "dataset", "dataset_model", "recipe", "logger", "study", "trainer", "hydra")
-    return bool(rest) if key in ("model", "trainer") else key not in of_the_benchmark and is_group(key)
+    return (
+        bool(rest) if key in ("model", "trainer") else key not in of_the_benchmark and current().is_group(key)
+    )
 
 
 def _whole_number(key: str, text: str) -> int:

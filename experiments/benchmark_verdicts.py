@@ -17,12 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablations.evidence.claims import BENCHMARK, PARAMETERS, Claim, Comparison
+from ablations.evidence.claims import BENCHMARK, PARAMETERS, SETTING, Claim, Comparison
 from ablations.evidence.verdicts import ALPHA, UNDECIDED, Compared, Verdict, combine, decide, untestable
 from ablations.statistics.paired import median_interval_level, median_interval_rank
-
-SETTING = ("channels-last", "float32")
-"""Memory order and precision in which speeds are judged: those of the recipes, which every device has."""
 
 COLUMNS = {"model", "memory_order", "precision", "device_name", "batch_size", "ratios"}
 

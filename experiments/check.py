@@ -14,18 +14,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ablations.errors import UserError, did_you_mean, explained
+from ablations.errors import UserError, did_you_mean
 from ablations.files import check_writable
 from ablations.runs.records import RunDirectory
 from experiments import environment
 from experiments.configuration import (
-    CONFIG_DIR,
-    CONFIG_NAME,
     NOT_AXES,
-    NOT_GROUPS,
     RunConfiguration,
-    default_option,
 )
+from experiments.errors import explained
+from experiments.project import current
 from lightning_modules.seeding import MAX_SEED
 from lightning_modules.validation import (
     require_boolean,
@@ -102,13 +100,13 @@ def check_keys(run: RunConfiguration) -> None:
     """
     check_optional(run, "dataset_model", "dataset")
     check_optional(run, "recipe_model", "recipe")
-    top = {*OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml"), *run.choices}
-    top -= {"defaults", "hydra", *NOT_GROUPS}
+    project = current()
+    top = {*project.run_keys(), *run.choices}
     nodes = {"": (run.resolved, top)}
     for group, option in run.choices.items():
         node = run.resolved.get(group)
-        file = CONFIG_DIR / group / f"{option}.yaml"
-        if isinstance(node, dict) and "_target_" not in node and file.is_file():
+        file = project.option_file(group, option)
+        if isinstance(node, dict) and "_target_" not in node and file is not None:
             known = set(OmegaConf.load(file))
             if "defaults" not in known:  # else it takes keys from other options
                 nodes[group] = (node, known)
@@ -148,14 +146,15 @@ def check_axes(run: RunConfiguration) -> None:
         UserError: An axis was chosen that the run's network does not have.
     """
     model = run.choices.get("model")
-    files = {file.stem: file for file in (CONFIG_DIR / "model").glob("*.yaml")}
-    if model not in files:
+    project = current()
+    names = project.options("model")
+    if model not in names:
         return  # an option of another configuration directory
-    axes = {name: _groups_read_by(name) - set(NOT_AXES) for name in files}
+    axes = {name: _groups_read_by(name) - set(NOT_AXES) for name in names}
     for group in sorted(set().union(*axes.values()) - axes[model]):
-        option, default = run.choices.get(group), default_option(group)
-        file = CONFIG_DIR / group / f"{default}.yaml"
-        node = OmegaConf.load(file) if file.is_file() else None
+        option, default = run.choices.get(group), project.default_option(group)
+        file = None if default is None else project.option_file(group, default)
+        node = None if file is None else OmegaConf.load(file)
         as_by_default = OmegaConf.to_container(OmegaConf.create({**run.resolved, group: node}), resolve=True)
         assert isinstance(as_by_default, dict)
         if group in run.resolved and run.resolved[group] != as_by_default[group]:
@@ -169,7 +168,9 @@ def check_axes(run: RunConfiguration) -> None:
 
 def _groups_read_by(model: str) -> set[str]:
     """What a model's file, or one that it takes keys from, interpolates: the first word of `${a.b}`."""
-    node: Any = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "model" / f"{model}.yaml"))
+    file = current().option_file("model", model)
+    assert file is not None, model
+    node: Any = OmegaConf.to_container(OmegaConf.load(file))
     bases = [name for name in node.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
     read = set(re.findall(r"\$\{(\w+)[.}]", str(node)))
     return read.union(*map(_groups_read_by, bases))

@@ -35,7 +35,6 @@ from ablations.errors import (
     VerdictsDiffer,
     did_you_mean,
     first_cause,
-    refused_by_hydra,
 )
 from ablations.runs.records import (
     COMPLETED,
@@ -46,14 +45,11 @@ from ablations.runs.records import (
     metric_names,
 )
 from ablations.terminal.run_tables import measured
-from experiments.configuration import (
-    CONFIG_DIR,
-    CONFIG_NAME,
-    check_aliases,
-    group_names,
-    quote_option_names,
-)
+from ablations.yaml_files import check_aliases
+from experiments.configuration import quote_option_names
+from experiments.errors import refused_by_hydra
 from experiments.overrides import check_arguments
+from experiments.project import Project, current, use
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -75,8 +71,8 @@ OF_THE_PLACE = (
 """Errors that stay until the user chooses another place."""
 
 
-def main(task: Callable[[DictConfig], None]) -> int:
-    """Run a task with Hydra on `sys.argv`.
+def main(task: Callable[[DictConfig], None], project: Project) -> int:
+    """Run a task with Hydra on `sys.argv`, in a project.
 
     Returns:
         0; 1 where runs failed; 2 where something the user chose cannot be; 130 where interrupted.
@@ -86,7 +82,8 @@ def main(task: Callable[[DictConfig], None]) -> int:
     def guarded_task(config: DictConfig) -> None:
         # Hydra would print the overrides before it hands an error on; in a sweep it has to.
         try:
-            task(config)
+            with use(project):  # also in the processes of a launcher
+                task(config)
         except (UserError, RunsFailed, OSError) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
@@ -100,17 +97,20 @@ def main(task: Callable[[DictConfig], None]) -> int:
         parsed = parser.parse_args()
         if parsed.experimental_rerun is not None:  # Hydra would unpickle the file, which can run code
             raise UserError("--experimental-rerun: not supported; type the command again, with its overrides")
-        for folder in [CONFIG_DIR, *([Path(parsed.config_dir)] if parsed.config_dir else [])]:
+        for folder in [*project.conf_dirs, *([Path(parsed.config_dir)] if parsed.config_dir else [])]:
             check_aliases(folder)
         OmegaConf.register_new_resolver("config_groups", config_groups, replace=True)  # for --help
-        decorate = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=CONFIG_NAME)
+        decorate = hydra.main(
+            version_base="1.3", config_path=str(project.conf), config_name=project.config_name
+        )
         run = decorate(guarded_task)
-        with refused_by_hydra("ablations.", "hydra_plugins.run_sweeper"):
+        with refused_by_hydra("experiments.", "hydra_plugins.run_sweeper"):
             run()
         if stopped:
             raise stopped[0]
 
-    return exit_code_of(call_hydra)
+    with use(project):
+        return exit_code_of(call_hydra)
 
 
 def refuse_words(parser: ArgumentParser, message: str) -> NoReturn:
@@ -128,9 +128,9 @@ def config_groups() -> str:
     """What can be chosen, a group per paragraph: "residual: false, true"."""
     chosen_by_others = ("dataset_model", "recipe_model")  # by their names' two halves
     paragraphs = []
-    for group in group_names():
+    for group in current().groups():
         if group not in chosen_by_others:
-            options = ", ".join(sorted(file.stem for file in (CONFIG_DIR / group).glob("*.yaml")))
+            options = ", ".join(current().options(group))
             paragraphs.append(textwrap.fill(f"{group}: {options}", 79, subsequent_indent="    "))
     return "\n".join(paragraphs)
 
@@ -217,7 +217,7 @@ def explain(error: BaseException) -> str:
         return f"{cause.full_key}: no such key{known}"
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):
-        return f"{text[0]} Groups: {', '.join(group_names())}"
+        return f"{text[0]} Groups: {', '.join(current().groups())}"
     if isinstance(error, InterpolationResolutionError) and error.full_key:
         return f"{error.full_key}: {text[0]}"
     if isinstance(error, OverrideParseException):

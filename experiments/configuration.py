@@ -8,7 +8,6 @@ user's own tables are taken from the files when the configuration is resolved (s
 """
 
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -20,7 +19,6 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import yaml
 from hydra import compose
 from hydra._internal.grammar.functions import Functions
 from hydra.core.override_parser.overrides_parser import (
@@ -34,43 +32,16 @@ from hydra.core.override_parser.overrides_visitor import HydraErrorListener, Hyd
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from ablations.errors import UserError
+from ablations.runs.identity import NOT_IDENTITY, canonical_text, digest
 from ablations.runs.records import RunDirectory
+from experiments.project import current, load_yaml
 from lightning_modules.data.checksums import filled_checksums
 from lightning_modules.validation import require_boolean, require_integer
 
 if TYPE_CHECKING:
     from lightning_modules.weights import Source
-
-CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
-CONFIG_NAME = "config"
-
-NOT_IDENTITY = (
-    "results_dir",
-    "logger",
-    "trainer",
-    "study",
-    "seeds",
-    "seed_budget",
-    "diagnostics",
-    "tuning",
-    "dataset.root",
-    "dataset.download",
-    "dataset.files",
-    "dataset.num_workers",
-    "dataset.max_undecodable_share",
-)
-"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record), diagnostics,
-and how many runs a study has.
-
-Of `dataset.files` the checksums are part of it; how many images may be undecodable decides whether a run
-ends, not what it ends with.
-
-Several processes change it where each has BN statistics or dropout draws of its own, or where the dataset
-says that they change the order of its images: then their number is part of the identity.
-"""
 
 PLACES = ("results_dir", "logger.dir")
 """Folders that a run writes to; `~` is expanded before other keys take them over."""
@@ -88,9 +59,6 @@ NOT_AXES = (
 )
 """Groups that say what is trained, on what, how and where, and what is measured beside; every other group is
 an axis of an ablation."""
-
-NOT_GROUPS = ("claims",)
-"""Folders of conf/ that are no config groups: nothing of a run is chosen from them."""
 
 MATCHED_SIZES = ("match_parameters", "match_multiply_adds")
 """Keys that ask for a size of the network: its width is solved, and they are no part of the configuration."""
@@ -117,9 +85,6 @@ LARGEST_INTEGER = 10**300
 
 LARGEST_PLAN = 100_000
 """Runs of one study or sweep: planned in seconds, in 1.4 GB."""
-
-LARGEST_FILE = 100_000
-"""Nodes of a YAML file whose aliases stand for what they name, which a few lines can make billions of."""
 
 
 @dataclass(frozen=True)
@@ -227,10 +192,10 @@ class RunConfiguration:
             return resolved + [resolve(seed) for seed in seeds[2:]]
         first = resolved[0]
         template = cls(_with_seed(first.resolved, places, SEED_PLACE), first.choices)
-        text = _canonical_text(template.identity).split(json.dumps(SEED_PLACE))
+        text = canonical_text(template.identity).split(json.dumps(SEED_PLACE))
         for seed in seeds[2:]:
             run = cls(_with_seed(first.resolved, places, seed), first.choices)
-            run.__dict__["run_id"] = _hash(str(seed).join(text))  # where cached_property keeps it
+            run.__dict__["run_id"] = digest(str(seed).join(text))  # where cached_property keeps it
             resolved.append(run)
         return resolved
 
@@ -254,7 +219,7 @@ class RunConfiguration:
     @cached_property
     def run_id(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of the identity."""
-        return _hash(_canonical_text(self.identity))
+        return digest(canonical_text(self.identity))
 
     @property
     def data_fingerprint(self) -> str:
@@ -266,7 +231,7 @@ class RunConfiguration:
     def arm_name(self) -> str:
         """The axes that are not as by default, e.g. "residual=false"; "default" where all are."""
         varied = [group for group in sorted(self.choices) if group not in NOT_AXES]
-        chosen = [group for group in varied if self.choices[group] != default_option(group)]
+        chosen = [group for group in varied if self.choices[group] != current().default_option(group)]
         return " ".join(f"{group}={self.choices[group]}" for group in chosen) or "default"
 
     @property
@@ -317,7 +282,10 @@ class RunConfiguration:
 
 def _diagnostics() -> Iterator[Mapping[str, Any]]:
     """What each file of conf/diagnostics has, by name."""
-    for file in sorted((CONFIG_DIR / "diagnostics").glob("*.yaml")):
+    project = current()
+    for option in project.options("diagnostics"):
+        file = project.option_file("diagnostics", option)
+        assert file is not None, option
         yield load_yaml(file)
 
 
@@ -488,7 +456,7 @@ def _require_network(model: Mapping[str, Any], source: "Source", path: str, opti
         if not re.fullmatch(NO_OUTCOME, key) and not any(f"{key}.".startswith(f"{one}.") for one in known)
     ]
     if added:
-        composed = compose(CONFIG_NAME, [f"model={quoted(option)}"])
+        composed = compose(current().config_name, [f"model={quoted(option)}"])
         default: Any = OmegaConf.to_container(composed.model, resolve=True)
         as_by_default = flattened(default)
         for key in added:
@@ -531,113 +499,9 @@ def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
         raise UserError(str(error)) from error
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _canonical_text(identity: Mapping[str, Any]) -> str:
-    return json.dumps(_canonical(identity), sort_keys=True, separators=(",", ":"))
-
-
-def _canonical(value: Any) -> Any:
-    """`1.0` and `1` are one value, whichever way it was typed."""
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
 def is_place_of_data(key: str) -> bool:
     """Whether a key says where the data is."""
     return any(f"{key.lstrip('+~')}.".startswith(f"{place}.") for place in DATA_PLACES)
-
-
-def is_outside_identity(key: str) -> bool:
-    """Whether a key, or the group or node it lies in, is left out of the identity."""
-    key = key.lstrip("+~")
-    return any(key == outside or key.startswith(f"{outside}.") for outside in (*NOT_IDENTITY, "hydra"))
-
-
-@cache
-def default_option(group: str) -> str | None:
-    """The option of a group that conf/config.yaml lists."""
-    defaults = OmegaConf.load(CONFIG_DIR / f"{CONFIG_NAME}.yaml").defaults
-    return next((entry[group] for entry in defaults if not isinstance(entry, str) and group in entry), None)
-
-
-def group_names() -> list[str]:
-    """The config groups of this project, Hydra's own left out."""
-    folders = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
-    return [name for name in folders if name not in (*NOT_GROUPS, "hydra")]
-
-
-def load_yaml(path: Path) -> Any:
-    """The content of a file of conf as plain values, not to be changed; parsed again where it was written.
-
-    Raises:
-        UserError: It cannot be read.
-    """
-    check_aliases(path)
-    return _load_yaml(path, path.stat().st_mtime_ns)
-
-
-def check_aliases(path: Path) -> None:
-    """Check that a YAML file, or each in a folder and below it, is not huge where its aliases are expanded.
-
-    Hydra and OmegaConf expand them, and so does a message that shows a value; this reads the files before.
-
-    Raises:
-        UserError: One is.
-    """
-    for file in path.rglob("*.yaml") if path.is_dir() else (path,):
-        if file.is_file():
-            _check_aliases(file, file.stat().st_mtime_ns)
-
-
-@cache
-def _check_aliases(file: Path, written: int) -> None:
-    content = file.read_bytes()
-    if re.search(rb"(^|[\s\[{,:-])\*[^\s*]", content) is None:  # as nearly all: not worth parsing
-        return
-    sizes: dict[int, float] = {}
-
-    def size(node: yaml.Node) -> float:
-        if id(node) not in sizes:
-            sizes[id(node)] = math.inf  # in case it holds itself
-            below = node.value if isinstance(node, yaml.CollectionNode) else ()
-            parts = itertools.chain(*(part if isinstance(part, tuple) else (part,) for part in below))
-            sizes[id(node)] = 1 + sum(map(size, parts))
-        return sizes[id(node)]
-
-    try:
-        node = yaml.compose(content, yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        return  # whoever uses it says what is wrong with it
-    if node is not None and (nodes := size(node)) > LARGEST_FILE:
-        raise UserError(
-            f"{file}: {nodes:.4g} values where its aliases (*name) are expanded; {LARGEST_FILE} are allowed"
-        )
-
-
-@cache
-def _load_yaml(path: Path, written: int) -> Any:
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path))
-    except (
-        yaml.YAMLError,
-        OmegaConfBaseException,
-        UnicodeDecodeError,
-        OSError,
-    ) as error:  # OSError: of a number
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-
-
-def is_group(key: str) -> bool:
-    """Whether `key` names a config group of this project."""
-    return bool(key) and key not in NOT_GROUPS and (CONFIG_DIR / key).is_dir()
 
 
 def parse_override(argument: str) -> Override | None:
@@ -661,7 +525,7 @@ def parsed(argument: str) -> Override:
         HydraException: It is not.
         UserError: As `parse_override`.
     """
-    return _parse(argument, is_group(re.split("[@=]", argument.lstrip("+~"), maxsplit=1)[0]))
+    return _parse(argument, current().is_group(re.split("[@=]", argument.lstrip("+~"), maxsplit=1)[0]))
 
 
 @lru_cache(maxsize=4096)  # the arms of a study share most arguments, and each is asked about several times
@@ -797,7 +661,7 @@ def _quote_option_name(argument: str) -> str:
     if override is None:
         return argument
     values = override_values(override)
-    if override.is_delete() or not is_group(override.key_or_group):
+    if override.is_delete() or not current().is_group(override.key_or_group):
         return argument
     if any(isinstance(value, list) for value in values):
         raise UserError(f"{argument}: takes one option, or with -m several: {override.key_or_group}=A,B")

@@ -15,9 +15,10 @@ from typing import Any
 
 from hydra.utils import instantiate
 
-from ablations.errors import UserError, explained
+from ablations.errors import UserError
 from ablations.studies.results import Design, Factor
 from experiments.configuration import require_few_runs
+from experiments.errors import explained
 from lightning_modules.validation import require_integer
 
 FACTOR_KEYS = {"label", "levels"}

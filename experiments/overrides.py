@@ -10,17 +10,15 @@ from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import HydraException
 
 from ablations.errors import UserError
+from ablations.runs.identity import is_outside_identity
 from experiments.configuration import (
-    CONFIG_DIR,
-    CONFIG_NAME,
-    is_outside_identity,
     lists_values,
-    load_yaml,
     option_name,
     override_values,
     parse_override,
     parsed,
 )
+from experiments.project import current
 from lightning_modules.validation import require_integer
 
 AUTO_KEYS = ("seeds", "seed_budget")
@@ -161,7 +159,7 @@ def seed_budget(overrides: Sequence[str]) -> int | None:
 
 
 def _default_budget() -> int:
-    return int(load_yaml(CONFIG_DIR / f"{CONFIG_NAME}.yaml")["seed_budget"])
+    return int(current().run_keys()["seed_budget"])
 
 
 def tuning_option(overrides: Sequence[str]) -> str | None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import UserError
+from ablations.runs.identity import is_outside_identity
 from ablations.studies.results import Study
 from experiments.configuration import (
-    is_outside_identity,
     is_place_of_data,
     lists_values,
     override_values,

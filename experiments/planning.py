@@ -12,22 +12,21 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from ablations.errors import UserError, explained, refused_by_hydra
+from ablations.errors import UserError
 from ablations.studies.results import Arm, PaperRow, Study, StudyFigure
-from experiments.composition import Composer, composed_by_hydra
+from ablations.yaml_files import check_aliases
 from experiments.configuration import (
-    CONFIG_DIR,
-    CONFIG_NAME,
     MATCHED_SIZES,
     RunConfiguration,
-    check_aliases,
     parse_override,
     quote_option_names,
     require_few_runs,
 )
+from experiments.errors import explained, refused_by_hydra
 from experiments.factorial import make_design
 from experiments.overrides import output_suffix, seed_budget, split_seed, tuning_option
 from experiments.planned_run import PlannedRun
+from experiments.project import current
 from experiments.scale import scale_of
 from experiments.study_file import AS_BASELINE, check_study
 
@@ -35,28 +34,29 @@ from experiments.study_file import AS_BASELINE, check_study
 @contextmanager
 def hydra_configuration() -> Iterator[None]:
     """Make Hydra compose from this project's configuration; then it is as it was before."""
-    check_aliases(CONFIG_DIR)
+    for folder in current().conf_dirs:
+        check_aliases(folder)
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONFIG_DIR), job_name="ablations", version_base="1.3"):
+        with initialize_config_dir(str(current().conf), job_name="ablations", version_base="1.3"):
             yield
     finally:
         GlobalHydra.instance().hydra = before
 
 
-def compose_runs(
-    overrides: Sequence[str], seeds: Iterable[int] | None = None, composer: Composer | None = None
-) -> list[RunConfiguration]:
+def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -> list[RunConfiguration]:
     """Compose once for all seeds; Hydra must be initialized.
 
     Args:
         overrides: As on the command line, without sweeps.
         seeds: One run each; None: the one seed that the configuration has.
-        composer: Of others that share choices with these; None: Hydra composes them.
     """
-    config, choices, task = composer.compose(overrides) if composer else composed_by_hydra(overrides)
-    return RunConfiguration.for_seeds(config, choices, task, [config.seed] if seeds is None else list(seeds))
+    config = compose(current().config_name, quote_option_names(overrides), return_hydra_config=True)
+    hydra = config.hydra
+    return RunConfiguration.for_seeds(
+        config, hydra.runtime.choices, hydra.overrides.task, [config.seed] if seeds is None else list(seeds)
+    )
 
 
 def plan_study(
@@ -92,7 +92,7 @@ def plan_study(
 def _node_of(name: str, overrides: Sequence[str]) -> dict[Any, Any]:
     """The study's file, checked, with what the user sets beside it."""
     with refused_by_hydra():
-        config = compose(CONFIG_NAME, quote_option_names([f"study={name}", *overrides]))
+        config = compose(current().config_name, quote_option_names([f"study={name}", *overrides]))
     if config.get("train") is False:
         raise UserError(f"train=false: study={name} compares how networks train; evaluate without a study")
     node = OmegaConf.to_container(config.study, resolve=True)
@@ -116,11 +116,11 @@ def _runs_of_arms(
 ) -> list[PlannedRun]:
     """Every arm with every seed; what the user sets goes before the study's base."""
     base = [f"{key}={option}" for key, option in node["base"].items() if key not in _set_by(overrides)]
-    runs, composer = [], Composer()
+    runs = []
     for arm in node["arms"]:
         arm_overrides = _arm_overrides(node, arm, base, overrides)
         quoted = quote_option_names(arm_overrides)
-        for configuration in compose_runs(arm_overrides, seeds, composer):
+        for configuration in compose_runs(arm_overrides, seeds):
             own = (*quoted, f"seed={configuration.seed}")
             runs.append(PlannedRun(arm["name"], own, configuration, name, tuple(node["metrics"])))
     return runs

@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.configuration import CONFIG_DIR
 from experiments.planned_run import PlannedRun
+from experiments.project import current
 
 LISTED_SIZES = 3
 """Sizes of one network that are named one by one."""
@@ -50,8 +50,8 @@ def _describe(option: str, scalings: Collection[Mapping[str, Any]]) -> list[str]
 
 def _scaling(option: str, model: Mapping[str, Any]) -> dict[str, Any]:
     """The sizes of a network that differ from those in its file, e.g. `{"width": 0.125}`."""
-    file = CONFIG_DIR / "model" / f"{option}.yaml"
-    full_size: Any = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
+    file = current().option_file("model", option)
+    full_size: Any = OmegaConf.to_container(OmegaConf.load(file)) if file else {}
     return {
         key: model[key]
         for key, value in full_size.items()

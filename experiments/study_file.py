@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablations.errors import UserError
+from ablations.evidence.claims import BENCHMARK, PARAMETERS, STEPS_PER_SECOND, Claim, Comparable, load_claims
+from ablations.evidence.contrasts import quantities
 from ablations.studies.results import METRICS
-from experiments.configuration import CONFIG_DIR, default_option, is_group, load_yaml, option_name
+from experiments.configuration import option_name
 from experiments.factorial import with_arms
+from experiments.project import current, load_yaml
 
 STUDY_KEYS = {
     "name", "title", "source", "output", "base", "arms", "baseline", "seeds", "metrics", "target",
@@ -29,7 +32,7 @@ def study_names(*, unasked: bool = False) -> list[str]:
     Args:
         unasked: Leave out those that are dealt with where they are named, and not as one of all.
     """
-    files = {file.stem: load_yaml(file) for file in sorted(CONFIG_DIR.joinpath("study").glob("*.yaml"))}
+    files = {file.stem: load_yaml(file) for file in current().own_files("study")}
     for name, node in files.items():
         if not isinstance(node, dict) or not _is_file_name(node.get("output")):
             raise UserError(f"conf/study/{name}.yaml: output: must be the stem of its files' names")
@@ -41,6 +44,26 @@ def study_names(*, unasked: bool = False) -> list[str]:
             )
     names = [name for name, node in files.items() if not (unasked and node.get("only_by_name"))]
     return sorted(names, key=lambda name: files[name]["output"])
+
+
+def comparable_studies() -> dict[str, Comparable]:
+    """Arms and quantities of every study of the project, and of the benchmark."""
+    found = {}
+    for file in current().own_files("study"):
+        study = with_arms(f"conf/study/{file.name}", load_yaml(file))
+        arms = tuple(arm["name"] for arm in study["arms"])
+        found[file.stem] = Comparable(arms, tuple(quantities(study["metrics"])))
+    models = tuple(current().options("model"))
+    return found | {BENCHMARK: Comparable(models, (PARAMETERS, STEPS_PER_SECOND))}
+
+
+def project_claims() -> list[Claim]:
+    """The claims of the project.
+
+    Raises:
+        UserError: As `load_claims`.
+    """
+    return load_claims(current().own_files("claims"), comparable_studies())
 
 
 def _is_file_name(text: Any) -> bool:
@@ -142,12 +165,12 @@ def _check_choices(file: str, base: Mapping[Any, Any], arms: Sequence[Mapping[An
     named |= {f"arm {arm['name']}: choose": arm["choose"] for arm in arms}
     for where, choices in named.items():
         for key, value in choices.items():
-            if is_group(str(key)) and isinstance(value, dict | list):
+            if current().is_group(str(key)) and isinstance(value, dict | list):
                 raise UserError(f"{file}: {where}: {key}={value}: must name an option of conf/{key}")
     chosen: dict[frozenset[tuple[str, str]], str] = {}
     for arm in arms:
         options = {str(key): option_name(value) for key, value in {**base, **arm["choose"]}.items()}
-        varied = frozenset(item for item in options.items() if default_option(item[0]) != item[1])
+        varied = frozenset(item for item in options.items() if current().default_option(item[0]) != item[1])
         if (other := chosen.setdefault(varied, arm["name"])) != arm["name"]:
             raise UserError(f"{file}: arms {other} and {arm['name']}: choose the same, so they do not differ")
 

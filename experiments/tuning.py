@@ -29,20 +29,21 @@ from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ablations.errors import RunsFailed, UserError, explained
+from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable
+from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import DONE, RunDirectory, UnreadableRecord, metric_label
 from ablations.studies.results import Arm, Study, Trial, Tuning, final_value, shown_settings
 from experiments.configuration import (
-    CONFIG_NAME,
-    is_outside_identity,
     option_name,
     quote_option_names,
     quoted,
 )
+from experiments.errors import explained
 from experiments.overrides import is_tuning, output_suffix, split_seed, split_studies, tuning_option
 from experiments.planned_run import PlannedRun
 from experiments.planning import compose_runs, plan_study
+from experiments.project import current
 from experiments.scale import scale_of
 from experiments.sweep import sweep
 from lightning_modules.validation import require_integer
@@ -160,7 +161,7 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
     seed_override = [] if fresh_seeds is None else ["seed=" + ",".join(map(str, fresh_seeds))]
     of_tuning = [item for item in others if is_tuning(item)]
     others = [item for item in others if not is_tuning(item)]
-    composed = compose(CONFIG_NAME, quote_option_names([f"study={name}", *others, *of_tuning]))
+    composed = compose(current().config_name, quote_option_names([f"study={name}", *others, *of_tuning]))
     node: Any = OmegaConf.to_container(composed.tuning, resolve=True)
     _check_tuning(option, node)
     space = _space(option, node)

@@ -1,11 +1,12 @@
-"""`hydra/sweeper=runs`: Hydra's way into `experiments.sweep`.
+"""What Hydra loads of the framework: the sweeper `runs`, where options are found, and Hydra's own defaults.
 
-Hydra loads sweepers from the namespace package hydra_plugins alone; this file is all there is of ours.
+Hydra loads plugins from the namespace package hydra_plugins alone; this file is all there is of ours.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -14,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from experiments import environment
+from experiments.project import ProjectSearchPath as ProjectSearchPath  # Hydra looks for it here
 
 
 @dataclass
@@ -75,4 +77,30 @@ def print_verdicts_of(arguments: list[str]) -> None:
 
 ConfigStore.instance().store(
     group="hydra/sweeper", name="runs", node=RunSweeperConfig, provider="xception-ablations"
+)
+
+DEFAULTS = {
+    "output": "records_only",
+    "help": "xception_ablations",
+    "job_logging": "none",
+    "hydra_logging": "none",
+    "launcher": "joblib",
+    "sweeper": "runs",
+}
+"""Options of Hydra's own groups that differ from Hydra's defaults.
+
+They are set here because Hydra takes an `override hydra/...` from the primary configuration alone, and a
+project's is its own.
+"""
+
+ConfigStore.instance().store(
+    group="hydra",
+    name="config",
+    node=HydraConf(
+        defaults=[
+            {group: DEFAULTS.get(group, option) for group, option in entry.items()}
+            for entry in HydraConf().defaults
+        ]
+    ),
+    provider="xception-ablations",
 )

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-import run
 from ablations.runs.records import RunDirectory
 from benchmarks.interrupted_sweeps import wait_at_most
+from experiments import run
 
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-COPIED = ("run.py", "ablations", "lightning_modules", "hydra_plugins", "conf")
+COPIED = ("run.py", "ablations", "experiments", "lightning_modules", "hydra_plugins", "conf")
 
 
 @pytest.fixture(scope="module")

@@ -19,18 +19,19 @@ from torch import nn
 
 from ablations.errors import UserError
 from experiments.check import check_run
-from experiments.configuration import CONFIG_DIR, NOT_GROUPS, RunConfiguration, is_group
+from experiments.configuration import RunConfiguration
 from experiments.planning import compose_runs, hydra_configuration, plan_study
+from experiments.project import FRAMEWORK_CONF, NOT_GROUPS, current
 from lightning_modules.assembly import make_task
 from lightning_modules.initialization import initialize
 from lightning_modules.networks.separable import SeparableConvNorm
 from lightning_modules.tasks import MultiLabel
 
-FILES = sorted(CONFIG_DIR.rglob("*.yaml"))
+FILES = sorted(FRAMEWORK_CONF.rglob("*.yaml"))
 OPTIONS = [
-    (file.parent.relative_to(CONFIG_DIR).as_posix(), file.stem)
+    (file.parent.relative_to(FRAMEWORK_CONF).as_posix(), file.stem)
     for file in FILES
-    if file.parent != CONFIG_DIR and file.parent.name not in NOT_GROUPS
+    if file.parent != FRAMEWORK_CONF and file.parent.name not in NOT_GROUPS
 ]
 CHOICES = [
     (group, option) for group, option in OPTIONS if not group.startswith(("hydra/", "study", "tuning"))
@@ -289,8 +290,8 @@ AXES = ("operation_order", "segments", "spatial_kernel", "intermediate_norm", "i
 
 
 def test_every_combination_of_what_a_separable_convolution_is_made_of_trains():
-    files = {group: sorted((CONFIG_DIR / group).glob("*.yaml")) for group in AXES}
-    recipe = OmegaConf.load(CONFIG_DIR / "recipe" / "embedded.yaml")
+    files = {group: sorted((FRAMEWORK_CONF / group).glob("*.yaml")) for group in AXES}
+    recipe = OmegaConf.load(FRAMEWORK_CONF / "recipe" / "embedded.yaml")
     options = OmegaConf.create({group: [OmegaConf.load(file) for file in files[group]] for group in AXES})
     options.recipe = recipe
     parts = {group: [instantiate(option) for option in options[group]] for group in AXES}
@@ -328,7 +329,7 @@ def test_study_plans_its_arms_with_its_seeds(name):
     for arm in study.arms:
         (run,) = (run for run in runs if run.arm == arm.name and run.seed == study.seeds[0])
         for group, option in arm.choose.items():
-            assert not is_group(group) or run.configuration.choices[group] == option
+            assert not current().is_group(group) or run.configuration.choices[group] == option
     # Arms differ in what they declare and in nothing else.
     declared = {group for arm in study.arms for group in arm.choose}
     if "model" in declared:  # which comes with its scaling to the dataset and its weight decay
@@ -353,7 +354,7 @@ def test_no_option_is_the_same_run_as_another():
 def extended_conf(tmp_path: Path) -> Iterator[Path]:
     """A copy of the configuration that Hydra composes from, to add files to."""
     conf = tmp_path / "conf"
-    shutil.copytree(CONFIG_DIR, conf)
+    shutil.copytree(FRAMEWORK_CONF, conf)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf), version_base="1.3"):
         yield conf
@@ -424,11 +425,11 @@ def uncommented(text: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONFIG_DIR).as_posix())
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(FRAMEWORK_CONF).as_posix())
 def test_every_key_has_a_comment(file):
     text = file.read_text(encoding="utf-8")
     assert text.startswith("#")
-    if file.relative_to(CONFIG_DIR).as_posix() not in EXCUSED_FILES:
+    if file.relative_to(FRAMEWORK_CONF).as_posix() not in EXCUSED_FILES:
         assert uncommented(text) == []
 
 

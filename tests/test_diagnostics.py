@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-import run
 from ablations.runs.records import RunDirectory, measured_diagnostics
+from experiments import run
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration
 from experiments.planned_run import PlannedRun

@@ -9,15 +9,15 @@ import timm
 import torch
 from torchmetrics import MeanMetric
 
-import run
 from ablations.errors import UserError
 from ablations.runs.records import RunDirectory
-from experiments import command_line
+from experiments import command_line, run
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration
 from experiments.plan import plan_sweep
 from experiments.planned_run import PlannedRun
 from experiments.planning import compose_runs, hydra_configuration, plan_study
+from experiments.project import FRAMEWORK_CONF
 from experiments.standing import standing
 from lightning_modules.assembly import make_data_and_module
 from lightning_modules.tasks import SingleLabel
@@ -248,7 +248,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # a command sets it
     monkeypatch.setattr("sys.argv", ["run.py", *arguments.split()])
-    assert command_line.main(run.run) == 2
+    assert run.main(str(FRAMEWORK_CONF.parent / "run.py")) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
     assert list(tmp_path.iterdir()) == []
 
@@ -267,7 +267,7 @@ def test_the_command_evaluates_once(
     where = f"results_dir={evaluated.results_dir}"
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # a command sets it
     monkeypatch.setattr("sys.argv", ["run.py", *TINY, where, *overrides])
-    assert command_line.main(run.run) == 0
+    assert run.main(str(FRAMEWORK_CONF.parent / "run.py")) == 0
     top1 = json.loads(before)["metrics"]["val_top1"]
     assert f"completed: validation top-1 {top1:.1%}" in capsys.readouterr().out
     assert directory.record_path.read_text() == before

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from experiments.configuration import CONFIG_DIR
+from experiments.project import FRAMEWORK_CONF
 
-ROOT = CONFIG_DIR.parent
+ROOT = FRAMEWORK_CONF.parent
 HEAVY = ("torch", "lightning", "torchmetrics", "torchvision", "pandas", "matplotlib", "wandb", "scipy")
 ROOMS = [ROOT / "run.py", *sorted((ROOT / "lightning_modules").rglob("*.py"))]
 
@@ -53,7 +53,7 @@ def arm_names() -> set[str]:
     """The options of what the paper ablates, as files and as a person would write them."""
     groups = ("intermediate_activation", "intermediate_norm", "operation_order", "residual")
     groups += ("segments", "spatial_kernel")
-    return {file.stem for group in groups for file in (CONFIG_DIR / group).glob("*.yaml")}
+    return {file.stem for group in groups for file in (FRAMEWORK_CONF / group).glob("*.yaml")}
 
 
 def literals(code: str) -> list[tuple[int, str]]:

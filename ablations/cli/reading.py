@@ -127,18 +127,18 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     Raises:
         UserError: A study does not exist; overrides beside the benchmark; the results can not be read.
     """
-    from ablations.evidence.claims import BENCHMARK, load_claims
+    from ablations.evidence.claims import BENCHMARK
     from ablations.evidence.verdicts import judge_study, untestable
     from experiments.auto_seeds import judge_by_looks
     from experiments.benchmark_verdicts import judge_benchmark
     from experiments.overrides import output_suffix, seed_budget, studies_suffix
-    from experiments.study_file import study_names
+    from experiments.study_file import project_claims, study_names
 
     changes = output_suffix(overrides)
     if changes and BENCHMARK in names:
         raise UserError(f"{BENCHMARK}: its claims are about the networks as they are, so only results_dir=")
     require_known(names, [*study_names(), BENCHMARK])
-    claims = load_claims()
+    claims = project_claims()
     asked = [
         claim
         for claim in claims

@@ -31,9 +31,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablations.runs.identity import is_outside_identity
 from ablations.studies.results import Arm, Outcome, Study, baseline_first, pair_by_seed
 from ablations.table_files import NO_VALUE, commit_name
-from experiments.configuration import is_outside_identity
 
 TOLERANCE = 0.01
 """Largest difference of two sizes that counts as none, as a share; that of match_parameters."""

@@ -11,19 +11,15 @@ as the quantity is. What no study here can show is a claim too, with the reason 
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from ablations.errors import UserError
-from ablations.evidence.contrasts import quantities
-from experiments.configuration import CONFIG_DIR, check_aliases, load_yaml
-from experiments.study_file import check_study
+from ablations.yaml_files import check_aliases
 
 HIGHER = "higher"
 LOWER = "lower"
@@ -34,6 +30,8 @@ BENCHMARK = "benchmark"
 """The name under which claims speak of table 3, beside the studies'."""
 PARAMETERS = "parameters"
 STEPS_PER_SECOND = "steps_per_second"
+SETTING = ("channels-last", "float32")
+"""Memory order and precision in which speeds are judged: those of the recipes, which every device has."""
 
 FIRST_FILE = "paper"
 """Of conf/claims: its claims come before those of other files."""
@@ -113,23 +111,12 @@ class Comparable:
     metrics: tuple[str, ...]
 
 
-def comparable_studies() -> dict[str, Comparable]:
-    """Arms and quantities of every study in conf/study, and of the benchmark."""
-    found = {}
-    for file in sorted((CONFIG_DIR / "study").glob("*.yaml")):
-        study = check_study(file.stem, load_yaml(file))
-        arms = tuple(arm["name"] for arm in study["arms"])
-        found[file.stem] = Comparable(arms, tuple(quantities(study["metrics"])))
-    models = tuple(sorted(file.stem for file in (CONFIG_DIR / "model").glob("*.yaml")))
-    return found | {BENCHMARK: Comparable(models, (PARAMETERS, STEPS_PER_SECOND))}
-
-
-def load_claims(folder: Path | None = None, studies: Mapping[str, Comparable] | None = None) -> list[Claim]:
+def load_claims(files: Iterable[Path], studies: Mapping[str, Comparable]) -> list[Claim]:
     """Read and check every file of claims.
 
     Args:
-        folder: Where they are; None: conf/claims.
-        studies: What they can be about; None: `comparable_studies()`.
+        files: Of claims.
+        studies: What they can be about, by name.
 
     Returns:
         The claims, those of paper.yaml first, then of other files by name, each file in its order.
@@ -137,11 +124,8 @@ def load_claims(folder: Path | None = None, studies: Mapping[str, Comparable] | 
     Raises:
         UserError: One line with file, claim, key, value and what is allowed.
     """
-    folder = CONFIG_DIR / "claims" if folder is None else folder
-    studies = comparable_studies() if studies is None else studies
-    files = sorted(folder.glob("*.yaml"), key=lambda file: (file.stem != FIRST_FILE, file.stem))
     claims, file_of = [], dict[str, str]()
-    for file in files:
+    for file in sorted(files, key=lambda file: (file.stem != FIRST_FILE, file.stem)):
         name = f"conf/claims/{file.name}"
         for number, node in enumerate(_claim_nodes(file, name), start=1):
             claim = _claim(node, number, name, studies)
@@ -157,8 +141,8 @@ def load_claims(folder: Path | None = None, studies: Mapping[str, Comparable] | 
 def _claim_nodes(file: Path, name: str) -> list[Any]:
     check_aliases(file)
     try:
-        node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        node = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(node, dict) or set(node) != {"claims"} or not isinstance(node["claims"], list):
         raise UserError(f"{name}: must be one key, claims, with a list of claims")

@@ -34,9 +34,9 @@ from ablations.figures.study import COLORS
 from ablations.files import write_atomically
 from ablations.report.claims import claim_entries, verdict_counts
 from ablations.report.study import status_counts, study_data, study_section
+from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import COMPLETED, MISSING, STATUSES, RunDirectory, UnreadableRecord
 from ablations.studies.results import Study, StudyRun
-from experiments.configuration import is_outside_identity
 
 FOLDER = Path(__file__).parent / "page"
 

@@ -18,6 +18,7 @@ from ablations.evidence.verdicts import Verdict
 from ablations.figures.study import COLORS, DASHES, MARKERS
 from ablations.report.bands import arm_bands
 from ablations.report.runs import ABSENT, Grids, curves, flat_record, pool, quantities, run_entry
+from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import COMPLETED, DIVERGED, DONE, STATUSES
 from ablations.studies.results import (
     METRICS,
@@ -30,7 +31,6 @@ from ablations.studies.results import (
 )
 from ablations.table_files import NO_VALUE, csv_text, latex_page, markdown_page
 from ablations.tables.study import study_contents, study_subtitle
-from experiments.configuration import is_outside_identity
 
 RESULTS = "study/results"
 """The set of all runs of a study that have a result."""

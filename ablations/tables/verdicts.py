@@ -17,7 +17,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.errors import UserError, VerdictsDiffer
-from ablations.evidence.claims import BENCHMARK, LOWER, NO_DIFFERENCE, PARAMETERS, STEPS_PER_SECOND
+from ablations.evidence.claims import BENCHMARK, LOWER, NO_DIFFERENCE, PARAMETERS, SETTING, STEPS_PER_SECOND
 from ablations.evidence.contrasts import AREA, STEPS_TO_TARGET
 from ablations.evidence.verdicts import (
     ALPHA,
@@ -37,8 +37,7 @@ from ablations.studies.results import Study, StudyRun
 from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
 from ablations.tables.study import one_decimal
 from ablations.terminal.tables import Section, headed_table
-from experiments.benchmark_verdicts import SETTING
-from experiments.configuration import check_aliases
+from ablations.yaml_files import check_aliases
 
 TITLE = "Claims and verdicts"
 FILE_NAME = "verdicts"

@@ -4,9 +4,9 @@ At a fixed width the spectrum of the paper's section 1.2 goes from 22.9 M to 183
 differ in their segments would differ in their size as well. What is matched is the number of trainable
 parameters or the multiply-adds of one image. Channels are whole numbers, so either rises with the width in
 steps; it is counted without memory or computation. The steps are found with quick counts
-(`experiments.sizes.quick_count`), and the number at the width that is found is compared with the network's own;
-a network that the two disagree on is solved with its own numbers alone. What was solved is kept in the user's
-cache, under a name that changes with the code of the networks.
+(`experiments.sizes.quick_count`), and the number at the width that is found is compared with the network's
+own; a network that the two disagree on is solved with its own numbers alone. What was solved is kept in the
+user's cache, under a name that changes with the code of the networks.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ablations.errors import explained
 from ablations.files import write_atomically
+from experiments.errors import explained
 from experiments.sizes.network_cost import count_multiply_adds, count_parameters
 from experiments.sizes.quick_count import QuickCount
 from lightning_modules.validation import require_integer
@@ -181,7 +181,7 @@ def _code() -> str:
     """Of what builds, counts and solves: its hash."""
     files = sorted((ROOT / "lightning_modules" / "networks").rglob("*.py"))
     files.append(ROOT / "lightning_modules" / "validation.py")
-    sizes = ROOT / "ablations" / "sizes"
+    sizes = ROOT / "experiments" / "sizes"
     files += [sizes / name for name in ("width.py", "quick_count.py", "network_cost.py")]
     digest = hashlib.sha256(f"torch {version('torch')}, torchvision {version('torchvision')}".encode())
     for file in files:

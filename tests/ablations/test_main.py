@@ -13,10 +13,9 @@ from ablations import __main__ as command
 from ablations.cli import commands
 from ablations.cli.commands import COMMANDS, print_verdicts
 from ablations.cli.reading import names_and_overrides
-from ablations.evidence.claims import load_claims
 from experiments.planned_run import PlannedRun
 from experiments.planning import hydra_configuration, plan_study
-from experiments.study_file import study_names
+from experiments.study_file import project_claims, study_names
 
 
 @pytest.fixture
@@ -294,7 +293,7 @@ def test_all_verdicts_in_the_papers_order(
     assert capsys.readouterr().err == ""
     with (results_dir / "tables" / "verdicts.csv").open(newline="") as file:
         found = {row["claim"]: row["verdict"] for row in csv.DictReader(file)}
-    assert list(found) == [claim.id for claim in load_claims()]
+    assert list(found) == [claim.id for claim in project_claims()]
     assert found["residual-final"] == found["size"] == "holds"
     assert found["speed"] == found["residual-tuning"] == "not testable"
     assert found["order"] == "undecided"
@@ -423,7 +422,7 @@ def test_report_of_everything(call, results_dir: Path, capsys: pytest.CaptureFix
     assert call("report") == 0
     assert capsys.readouterr().out == f"{results_dir / 'report' / 'index.html'}\n"
     page = (results_dir / "report" / "index.html").read_text(encoding="utf-8")
-    for claim in load_claims():
+    for claim in project_claims():
         assert f'id="claim-{claim.id}"' in page
     assert page.count('class="view study"') >= len(study_names(unasked=True))
 

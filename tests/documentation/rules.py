@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from hydra import compose
 from hydra.utils import get_class
 
-from experiments.configuration import CONFIG_NAME, quote_option_names
+from experiments.configuration import quote_option_names
 from experiments.overrides import seed_budget, split_studies
 from experiments.plan import plan_sweep
 from experiments.planning import hydra_configuration, plan_study
+from experiments.project import current
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 
@@ -31,7 +32,7 @@ def planned(workspace: Workspace, words: Sequence[str]) -> None:
     of_runs = [word for word in words if word not in for_hydra and not word.startswith("tuning")]
     with hydra_configuration():
         single = [word for word in words if not re.match(r"(study|seeds?)=|.*=[^\[]*,", word)]
-        config = compose(CONFIG_NAME, quote_option_names(single), return_hydra_config=True)
+        config = compose(current().config_name, quote_option_names(single), return_hydra_config=True)
         assert get_class(config.hydra.launcher._target_)
         if config.weights is not None:  # needs the file
             assert config.weights == "xception.h5"

@@ -6,7 +6,6 @@ says can be typed as it stands.
 
 import hashlib
 import importlib
-import pkgutil
 import shlex
 import shutil
 import sys
@@ -19,18 +18,16 @@ from typing import Any
 import pytest
 import yaml
 
-import ablations
 import lightning_modules.data
 import lightning_modules.networks
-import run
 from ablations import __main__ as ablations_command
-from ablations.evidence.claims import load_claims
-from experiments import command_line
-from experiments.configuration import CONFIG_DIR, default_option
+from experiments import run
 from experiments.plan import plan_sweep
 from experiments.planned_run import PlannedRun
 from experiments.planning import compose_runs, hydra_configuration, plan_study
+from experiments.project import FRAMEWORK_CONF, Project, use
 from experiments.sizes.network_cost import count_network
+from experiments.study_file import project_claims
 from tests.documentation.blocks import Block
 
 EXTENSIBLE = (lightning_modules.data, lightning_modules.networks)
@@ -64,33 +61,23 @@ class Workspace:
         self.conf = folder / "conf"
         self.names: dict[str, Any] = {"__name__": "__page__"}
         self._write_run = write_run
-        shutil.copytree(CONFIG_DIR, self.conf)
+        shutil.copytree(FRAMEWORK_CONF, self.conf)
         for file, values in TINY.items():
             self.change_file(self.conf / file, yaml.dump(values))
-        config = self.conf / "config.yaml"
-        text = config.read_text(encoding="utf-8")
-        config.write_text(text.replace("hydra/launcher: joblib", "hydra/launcher: basic"), encoding="utf-8")
+        shutil.copy(FRAMEWORK_CONF.parent / "run.py", folder)
 
     @contextmanager
     def used(self) -> Iterator[None]:
         """Make it the working directory, its conf/ the configuration, its packages part of ours."""
-        # All of them now: one that is imported later would keep the copy's conf/.
-        for module in pkgutil.walk_packages(ablations.__path__, "ablations."):
-            importlib.import_module(module.name)
         before = set(sys.modules)
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, use(Project(self.folder)):
             patch.chdir(self.folder)
-            for name, module in list(sys.modules.items()):
-                if name.partition(".")[0] in ("ablations", "run") and hasattr(module, "CONFIG_DIR"):
-                    patch.setattr(module, "CONFIG_DIR", self.conf)
             for package in EXTENSIBLE:
                 own = self.folder.joinpath(*package.__name__.split("."))
                 patch.setattr(package, "__path__", [*package.__path__, str(own)])
-            default_option.cache_clear()
             try:
                 yield
             finally:
-                default_option.cache_clear()
                 for name in set(sys.modules) - before:
                     if name.startswith(tuple(f"{package.__name__}." for package in EXTENSIBLE)):
                         del sys.modules[name]
@@ -138,7 +125,7 @@ class Workspace:
         group, option = path.parent.relative_to(self.conf).as_posix(), path.stem
         with hydra_configuration():
             if group == "claims":
-                assert load_claims()
+                assert project_claims()
             elif group == "study":
                 assert plan_study(option)[1]
             elif group == "dataset_model":
@@ -157,16 +144,18 @@ class Workspace:
         words = [word.replace("/shared/", f"{self.folder}/shared/") for word in words]
         if not any(word.startswith("logger") for word in words):
             words.append("logger=none")
+        if "-m" in words and not any(word.startswith("hydra/launcher") for word in words):
+            words.append("hydra/launcher=basic")
         if "-m" in words:
             with hydra_configuration():
                 planned = plan_sweep([word for word in words if word != "-m"])
             if len(planned) > MOST_TRAINED:
                 self._make_up(planned)
-        assert self._call(command_line.main, ["run.py", *words], run.run) == 0
+        assert self._call(run.main, ["run.py", *words], str(self.folder / "run.py")) == 0
 
     def shown(self, words: Sequence[str]) -> None:
         """`python run.py` with a flag that shows something and runs nothing."""
-        assert self._call(command_line.main, ["run.py", *words], run.run) == 0
+        assert self._call(run.main, ["run.py", *words], str(self.folder / "run.py")) == 0
 
     def ablations(self, words: Sequence[str]) -> None:
         """`python -m ablations`."""

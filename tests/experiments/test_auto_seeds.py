@@ -274,7 +274,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 
 @pytest.mark.usefixtures("hydra")
 def test_a_study_without_a_claim_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_seeds, "load_claims", list)
+    monkeypatch.setattr(auto_seeds, "project_claims", list)
     with pytest.raises(UserError, match="no claim in conf/claims compares arms of study=operation_order"):
         sweep_auto_seeds(["study=operation_order", "seeds=auto"], SimpleNamespace())
 
@@ -367,8 +367,8 @@ def one_claim(
     """That one arm of the study of the order ends higher, in test top-1; and nothing is checked."""
     comparison = Comparison({"pointwise_first": 1.0, "depthwise_first": -1.0}, "test_top1", "higher", 0.001)
     claims = [Claim("higher", "It is.", "Me", "operation_order", (comparison,))]
-    monkeypatch.setattr(auto_seeds, "load_claims", lambda: claims)
-    monkeypatch.setattr("ablations.evidence.claims.load_claims", lambda: claims)
+    monkeypatch.setattr(auto_seeds, "project_claims", lambda: claims)
+    monkeypatch.setattr("experiments.study_file.project_claims", lambda: claims)
     monkeypatch.setattr(sweep_module, "_check", lambda runs: None)
     study, runs = every_seed
 
@@ -504,9 +504,9 @@ def test_several_studies_are_judged_each_by_itself(
     followed = []
     monkeypatch.setattr(auto_seeds, "plan_study", lambda name, *_, **__: (None, []))
     monkeypatch.setattr(auto_seeds, "follow_study", lambda name, *_, **__: followed.append(name))
-    claims = auto_seeds.load_claims()
+    claims = auto_seeds.project_claims()
     both = [claims[0], replace(claims[0], id="other", study="intermediate_activation")]
-    monkeypatch.setattr(auto_seeds, "load_claims", lambda: both)
+    monkeypatch.setattr(auto_seeds, "project_claims", lambda: both)
     sweep_auto_seeds(["study=operation_order,intermediate_activation", "seeds=auto"], SimpleNamespace())
     assert followed == ["operation_order", "intermediate_activation"]
 

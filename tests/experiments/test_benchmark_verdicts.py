@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ablations.evidence.claims import Claim, Comparison, load_claims
+from ablations.evidence.claims import Claim, Comparison
 from experiments.benchmark_verdicts import judge_benchmark
+from experiments.study_file import project_claims
 
 CONTROL, TREATMENT = "inception_v3_table3", "xception"
 
@@ -34,7 +35,7 @@ def spread(low: float, middle: float, high: float, rounds: int) -> list[float]:
 
 
 def test_sizes_are_those_of_table_3(results_dir: Path) -> None:
-    size, speed = judge_benchmark(load_claims(), results_dir)
+    size, speed = judge_benchmark(project_claims(), results_dir)
     (one,) = size.comparisons
     assert one.estimate == pytest.approx(22_855_952 / 23_626_728 - 1, rel=1e-12)
     assert (one.low, one.high) == (one.estimate, one.estimate)

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from experiments import check
 from experiments.check import check_axes, check_run, check_seed
 from experiments.configuration import RunConfiguration
 from experiments.plan import plan_sweep
+from experiments.project import Project, use
 from experiments.sweep import sweep
 from lightning_modules.data.idx import format_idx
 
@@ -150,20 +150,18 @@ def test_a_key_of_an_axis_that_the_network_does_not_have_is_refused(configure) -
     check_axes(configure("model=inception_v3", "~segments"))  # nothing is asked for
 
 
-def test_an_axis_is_read_through_the_file_that_a_model_takes_its_keys_from(
-    configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(check.CONFIG_DIR, tmp_path / "conf")
-    monkeypatch.setattr(check, "CONFIG_DIR", tmp_path / "conf")
+def test_an_axis_is_read_through_the_file_that_a_model_takes_its_keys_from(configure, tmp_path: Path) -> None:
     run = configure("segments=three")
     narrow = RunConfiguration(run.resolved, {**run.choices, "model": "narrow"})
-    check_axes(narrow)  # no file: an option of another configuration directory
     file = tmp_path / "conf" / "model" / "narrow.yaml"
-    file.write_text("# ${segments}\nwidth: 0.5\n")  # a comment reads nothing
-    with pytest.raises(UserError, match=r"^segments=three: model=narrow would ignore it"):
+    file.parent.mkdir(parents=True)
+    with use(Project(tmp_path)):
+        check_axes(narrow)  # no file: an option of another configuration directory
+        file.write_text("# ${segments}\nwidth: 0.5\n")  # a comment reads nothing
+        with pytest.raises(UserError, match=r"^segments=three: model=narrow would ignore it"):
+            check_axes(narrow)
+        file.write_text("defaults:\n  - xception\n  - _self_\nwidth: 0.5\n")
         check_axes(narrow)
-    file.write_text("defaults:\n  - xception\n  - _self_\nwidth: 0.5\n")
-    check_axes(narrow)
 
 
 def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, results_dir: Path) -> None:
@@ -334,18 +332,16 @@ def test_data_of_another_content(configure, small_images: dict[str, Any]) -> Non
         check_run(with_data(configure(), small_images))
 
 
-def test_an_option_that_takes_keys_from_another_is_left_to_itself(
-    configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_option_that_takes_keys_from_another_is_left_to_itself(configure, tmp_path: Path) -> None:
     run = configure("+recipe.extra=1")
-    (tmp_path / "conf" / "recipe").mkdir(parents=True)
-    shutil.copy(check.CONFIG_DIR / "config.yaml", tmp_path / "conf")
-    monkeypatch.setattr(check, "CONFIG_DIR", tmp_path / "conf")
-    check.check_keys(run)  # no file at all: an option of another configuration directory
     file = tmp_path / "conf" / "recipe" / "embedded.yaml"
+    file.parent.mkdir(parents=True)
     known = {key: value for key, value in run.resolved["recipe"].items() if key != "extra"}
-    OmegaConf.save(OmegaConf.create(known), file)
-    with pytest.raises(UserError, match=r"^recipe\.extra: no such key"):
+    with use(Project(tmp_path)):
+        OmegaConf.save(OmegaConf.create(known), file)
+        with pytest.raises(UserError, match=r"^recipe\.extra: no such key"):
+            check.check_keys(run)
+        OmegaConf.save(OmegaConf.create({"defaults": ["long"], "epochs": 1}), file)
         check.check_keys(run)
     OmegaConf.save(OmegaConf.create({"defaults": ["long"], "epochs": 1}), file)
     check.check_keys(run)

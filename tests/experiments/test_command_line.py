@@ -24,8 +24,9 @@ from experiments.command_line import (
     print_table,
     report_run,
 )
-from experiments.configuration import CONFIG_DIR, RunConfiguration, is_group
+from experiments.configuration import RunConfiguration
 from experiments.planning import compose_runs
+from experiments.project import FRAMEWORK_CONF, current
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +87,7 @@ def test_an_error_of_hydra_is_a_line_and_exit_code_2(
 def test_an_unknown_group_is_told_with_the_groups() -> None:
     with pytest.raises(HydraException) as raised:
         compose_runs(["resid@x=true"])
-    folders = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+    folders = {path.name for path in FRAMEWORK_CONF.iterdir() if path.is_dir()}
     groups = sorted(folders - {"claims", "hydra"})
     assert explain(raised.value).endswith(f" Groups: {', '.join(groups)}")
 
@@ -156,7 +157,7 @@ def test_hydra_full_error_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -
 
 def call(monkeypatch: pytest.MonkeyPatch, task: Callable[[DictConfig], None], *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
-    return main(task)
+    return main(task, current())
 
 
 def test_main_hands_the_composed_configuration_on(
@@ -352,10 +353,10 @@ def test_a_table_is_not_cut_where_the_output_is_no_terminal(capsys: pytest.Captu
 
 
 def test_claims_are_no_group() -> None:
-    assert (CONFIG_DIR / "claims").is_dir()
-    assert not is_group("claims")
-    assert is_group("model")
-    assert is_group("hydra/output")
+    assert (FRAMEWORK_CONF / "claims").is_dir()
+    assert not current().is_group("claims")
+    assert current().is_group("model")
+    assert current().is_group("hydra/output")
     assert not re.search("^(claims|hydra):", config_groups(), re.MULTILINE)
     assert re.search(r"^residual: false, .*true$", config_groups(), re.MULTILINE)
 

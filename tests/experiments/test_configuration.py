@@ -10,10 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError
+from ablations.runs.identity import is_outside_identity
 from experiments.configuration import (
     RunConfiguration,
     as_json,
-    is_outside_identity,
     lists_values,
     override_values,
     parse_override,

@@ -8,8 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError
-from experiments.configuration import CONFIG_DIR
 from experiments.factorial import channels_at_width, channels_per_segment, make_design, with_arms
+from experiments.project import FRAMEWORK_CONF
 
 FILE = "conf/study/some.yaml"
 
@@ -165,13 +165,13 @@ def test_a_position_that_cannot_be_is_told_in_a_line(
     [("per_channel", 0.125, 1), ("channels_16", 0.07211, 16), ("channels_16", 0.01, 7), ("one", 0.04052, 29)],
 )
 def test_channels_of_the_largest_segment(segments: str, width: float, expected: int) -> None:
-    chosen = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "segments" / f"{segments}.yaml"))
+    chosen = OmegaConf.to_container(OmegaConf.load(FRAMEWORK_CONF / "segments" / f"{segments}.yaml"))
     resolved = {"segments": chosen, "model": {"width": width}}
     assert channels_per_segment(resolved, channels=728) == expected
 
 
 def test_a_third_of_the_paper_s_channels_is_243() -> None:
-    chosen = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "segments" / "three.yaml"))
+    chosen = OmegaConf.to_container(OmegaConf.load(FRAMEWORK_CONF / "segments" / "three.yaml"))
     assert channels_per_segment({"segments": chosen, "model": {"width": 1}}, channels=728) == 243
 
 

@@ -13,9 +13,10 @@ from torch import nn
 
 from ablations.errors import UserError
 from ablations.studies.results import Study
-from experiments.configuration import CONFIG_DIR, RunConfiguration, is_group
+from experiments.configuration import RunConfiguration
 from experiments.planned_run import PlannedRun
 from experiments.planning import compose_runs, plan_study
+from experiments.project import FRAMEWORK_CONF, current
 from experiments.sizes.network_cost import count_network, count_parameters
 
 XCEPTION = 356_353
@@ -26,7 +27,7 @@ SAME_NETWORK = {"spectrum_full": 3}
 
 VARIED = ["seed=1", "recipe.epochs=2"]
 
-STUDIES = sorted(path.stem for path in (CONFIG_DIR / "study").glob("*.yaml"))
+STUDIES = sorted(path.stem for path in (FRAMEWORK_CONF / "study").glob("*.yaml"))
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -88,7 +89,7 @@ def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(
         keys = {key for key in arm.choose if arm.choose[key] != choices[other].get(key)}
         sizes = {"match_parameters", "match_multiply_adds", "model.width"}
         assert choices[other].keys() - sizes <= arm.choose.keys()
-        declared = {key for key in keys if is_group(key)}
+        declared = {key for key in keys if current().is_group(key)}
         assert keys - declared <= sizes
         assert declared <= choices[other].keys()
         # Another network comes with its scaling to the dataset and its weight decay.
@@ -218,7 +219,7 @@ def test_what_does_not_exist_beside_a_study(override: str) -> None:
 @pytest.mark.usefixtures("hydra")
 def test_the_arms_of_the_spectrum_have_the_parameters_of_the_default(configure) -> None:
     wanted = count_parameters(configure().resolved["model"])
-    node = OmegaConf.load(CONFIG_DIR / "study" / "spectrum.yaml")
+    node = OmegaConf.load(FRAMEWORK_CONF / "study" / "spectrum.yaml")
     assert node.base.match_parameters == wanted == 356_353
     _, runs = plan_study("spectrum", ["seed=0"])
     counts = {run.arm: count_parameters(run.configuration.resolved["model"]) for run in runs}
@@ -327,7 +328,7 @@ def one_by_one(overrides: list[str], seeds: list[int]) -> list[RunConfiguration]
 
 
 @pytest.mark.usefixtures("hydra")
-@pytest.mark.parametrize("dataset", sorted(path.stem for path in (CONFIG_DIR / "dataset").glob("*.yaml")))
+@pytest.mark.parametrize("dataset", sorted(path.stem for path in (FRAMEWORK_CONF / "dataset").glob("*.yaml")))
 def test_runs_of_many_seeds_are_those_of_each_seed(dataset: str, resolutions: list[int]) -> None:
     seeds, overrides = [3, 0, 17, 4_294_967_295], [f"dataset={dataset}", "dataset.root=."]
     together = compose_runs(overrides, seeds)

@@ -8,10 +8,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError
-from experiments.configuration import CONFIG_DIR, check_aliases
+from ablations.yaml_files import check_aliases
+from experiments.project import FRAMEWORK_CONF, Project, use
 from experiments.study_file import ARM_KEYS, STUDY_KEYS, check_study, study_names
 
-STUDIES = sorted(path.stem for path in (CONFIG_DIR / "study").glob("*.yaml"))
+STUDIES = sorted(path.stem for path in (FRAMEWORK_CONF / "study").glob("*.yaml"))
 
 
 def test_studies_are_in_the_order_of_the_papers_figures() -> None:
@@ -21,7 +22,7 @@ def test_studies_are_in_the_order_of_the_papers_figures() -> None:
 
 
 def edited(name: str, edit) -> dict[str, Any]:
-    node = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "study" / f"{name}.yaml"))
+    node = OmegaConf.to_container(OmegaConf.load(FRAMEWORK_CONF / "study" / f"{name}.yaml"))
     node = copy.deepcopy(node)
     edit(node)
     return node
@@ -101,21 +102,25 @@ def test_a_malformed_file_is_named_in_a_line(kind: str) -> None:
     "content",
     ["", "3", "- a\n", "name: [1", "name: bad\n\tx: 1", "\0", "name: bad\n", "output: 5\n", "output: ../x\n"],
 )
-def test_a_study_file_that_says_nothing_of_use_is_named_in_a_line(content, tmp_path, monkeypatch) -> None:
-    (tmp_path / "study").mkdir()
-    (tmp_path / "study" / "bad.yaml").write_text(content)
-    monkeypatch.setattr("experiments.study_file.CONFIG_DIR", tmp_path)
-    with pytest.raises(UserError, match=r"study/bad\.yaml: (cannot be read|output: must be)") as raised:
+def test_a_study_file_that_says_nothing_of_use_is_named_in_a_line(content, tmp_path) -> None:
+    (tmp_path / "conf" / "study").mkdir(parents=True)
+    (tmp_path / "conf" / "study" / "bad.yaml").write_text(content)
+    with (
+        use(Project(tmp_path)),
+        pytest.raises(UserError, match=r"study/bad\.yaml: (cannot be read|output: must be)") as raised,
+    ):
         study_names()
     assert "\n" not in str(raised.value)
 
 
-def test_two_studies_that_write_the_same_files_are_refused(tmp_path, monkeypatch) -> None:
-    (tmp_path / "study").mkdir()
+def test_two_studies_that_write_the_same_files_are_refused(tmp_path) -> None:
+    (tmp_path / "conf" / "study").mkdir(parents=True)
     for name in ("one", "other"):
-        (tmp_path / "study" / f"{name}.yaml").write_text("output: figure\n")
-    monkeypatch.setattr("experiments.study_file.CONFIG_DIR", tmp_path)
-    with pytest.raises(UserError, match=r"study/other\.yaml: output=figure: conf/study/one\.yaml has it"):
+        (tmp_path / "conf" / "study" / f"{name}.yaml").write_text("output: figure\n")
+    with (
+        use(Project(tmp_path)),
+        pytest.raises(UserError, match=r"study/other\.yaml: output=figure: conf/study/one\.yaml has it"),
+    ):
         study_names()
 
 
@@ -126,11 +131,11 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
 
 
 @pytest.mark.parametrize("content", [BOMB, "output: &a [*a]\n"])
-def test_aliases_that_stand_for_very_much_are_refused(content: str, tmp_path, monkeypatch) -> None:
-    (tmp_path / "study").mkdir()
-    (tmp_path / "study" / "bad.yaml").write_text(content)
-    monkeypatch.setattr("experiments.study_file.CONFIG_DIR", tmp_path)
-    with pytest.raises(UserError, match=r"study/bad\.yaml: .* values where its aliases"):
+def test_aliases_that_stand_for_very_much_are_refused(content: str, tmp_path) -> None:
+    (tmp_path / "conf" / "study").mkdir(parents=True)
+    (tmp_path / "conf" / "study" / "bad.yaml").write_text(content)
+    refused = pytest.raises(UserError, match=r"study/bad\.yaml: .* values where its aliases")
+    with use(Project(tmp_path)), refused:
         study_names()
     with pytest.raises(UserError, match=r"study/bad\.yaml: .* values where its aliases"):
         check_aliases(tmp_path)

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from ablations.errors import UserError
-from ablations.evidence.claims import Comparable, Comparison, comparable_studies, load_claims
-from experiments.configuration import CONFIG_DIR
+from ablations.evidence.claims import Comparable, Comparison, load_claims
+from experiments.project import FRAMEWORK_CONF, Project, use
+from experiments.study_file import comparable_studies, project_claims
 
 STUDIES = {
     "residual": Comparable(("with", "without", "other"), ("test_top1", "area", "steps_to_target")),
@@ -25,13 +26,13 @@ CLAIM = {"id": "mine", "statement": "It is.", "source": "Me", "study": "residual
 NOT_TESTABLE = {"id": "never", "statement": "It is.", "source": "Me", "not_testable": "needs a year"}
 
 
-def write(folder: Path, *claims: Any, name: str = "mine") -> Path:
+def write(folder: Path, *claims: Any, name: str = "mine") -> list[Path]:
     (folder / f"{name}.yaml").write_text(yaml.safe_dump({"claims": list(claims)}, sort_keys=False))
-    return folder
+    return [folder / f"{name}.yaml"]
 
 
 def test_the_papers_claims_are_all_there_in_its_order() -> None:
-    ids = [claim.id for claim in load_claims()]
+    ids = [claim.id for claim in project_claims()]
     papers = ["residual-final", "residual-speed", "residual-tuning", "vgg-separable", "activation-final"]
     papers += ["activation-speed", "activation-depth", "inception-imagenet", "inception-jft", "size", "speed"]
     papers += ["order", "spectrum-4", "spectrum-16"]
@@ -39,7 +40,7 @@ def test_the_papers_claims_are_all_there_in_its_order() -> None:
 
 
 def test_no_statement_says_how_much_or_more_than_its_comparisons_test() -> None:
-    claims = {claim.id: claim for claim in load_claims()}
+    claims = {claim.id: claim for claim in project_claims()}
     tested = [claim.statement for claim in claims.values() if claim.comparisons]
     assert not [text for text in tested for word in ("marginal", "clearly", "much better") if word in text]
     depth = claims["activation-depth"].statement  # the comparisons are the interaction alone
@@ -48,7 +49,7 @@ def test_no_statement_says_how_much_or_more_than_its_comparisons_test() -> None:
 
 
 def test_the_controls_of_figure_9_are_compared_as_figure_9_is() -> None:
-    claims = {claim.id: claim for claim in load_claims()}
+    claims = {claim.id: claim for claim in project_claims()}
     (final,) = claims["residual-final"].comparisons
     for name, control in (("capacity", "non_residual_matched"), ("identity", "projections")):
         (one,) = claims[f"residual-{name}"].comparisons
@@ -57,7 +58,7 @@ def test_the_controls_of_figure_9_are_compared_as_figure_9_is() -> None:
 
 
 def test_faster_is_both_quantities_against_every_arm() -> None:
-    claims = {claim.id: claim for claim in load_claims()}
+    claims = {claim.id: claim for claim in project_claims()}
     judged = {(c.label, c.metric, c.direction) for c in claims["activation-speed"].comparisons}
     assert judged == {
         (f"none - {arm}", metric, direction)
@@ -69,7 +70,7 @@ def test_faster_is_both_quantities_against_every_arm() -> None:
 
 
 def test_depth_is_the_difference_of_what_an_activation_gains() -> None:
-    (depth,) = (claim for claim in load_claims() if claim.id == "activation-depth")
+    (depth,) = (claim for claim in project_claims() if claim.id == "activation-depth")
     assert [comparison.contrast for comparison in depth.comparisons] == [
         {
             f"channels_all_{activation}": 1,
@@ -85,7 +86,7 @@ def test_depth_is_the_difference_of_what_an_activation_gains() -> None:
 
 
 def test_what_width_alone_makes_is_what_depth_is_compared_with() -> None:
-    claims = {claim.id: claim for claim in load_claims()}
+    claims = {claim.id: claim for claim in project_claims()}
     depth, width = claims["activation-depth"].comparisons, claims["activation-depth-width"].comparisons
     ends = {"channels_all": "narrow", "channels_1": "wide"}  # the widths of the spectrum's ends
     for of_depth, of_width in zip(depth, width, strict=True):
@@ -99,12 +100,14 @@ def test_what_width_alone_makes_is_what_depth_is_compared_with() -> None:
 
 
 def test_final_accuracies_are_judged_on_test() -> None:
-    finals = [claim for claim in load_claims() if claim.id.endswith(("-final", "-imagenet", "-jft"))]
+    finals = [claim for claim in project_claims() if claim.id.endswith(("-final", "-imagenet", "-jft"))]
     assert len(finals) == 4
     assert all(c.metric.startswith("test_") for claim in finals for c in claim.comparisons)
 
 
-@pytest.mark.parametrize("file", sorted((CONFIG_DIR / "claims").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted((FRAMEWORK_CONF / "claims").glob("*.yaml")), ids=lambda file: file.stem
+)
 def test_every_margin_says_why(file: Path) -> None:
     margins = [line for line in file.read_text().splitlines() if line.strip().startswith("margin:")]
     assert margins
@@ -142,12 +145,12 @@ def test_files_are_one_family_of_names_the_papers_first(tmp_path: Path) -> None:
     write(tmp_path, CLAIM, name="a")
     write(tmp_path, CLAIM | {"id": "first"}, name="paper")
     write(tmp_path, CLAIM | {"id": "last"}, name="z")
-    assert [claim.id for claim in load_claims(tmp_path, STUDIES)] == ["first", "mine", "last"]
+    assert [claim.id for claim in load_claims(tmp_path.glob("*.yaml"), STUDIES)] == ["first", "mine", "last"]
     write(tmp_path, CLAIM | {"id": "first"}, name="z")
     with pytest.raises(
         UserError, match=r"^conf/claims/z.yaml: claim 1: id=first: must be new; conf/claims/p"
     ):
-        load_claims(tmp_path, STUDIES)
+        load_claims(tmp_path.glob("*.yaml"), STUDIES)
 
 
 def without(node: dict, key: str) -> dict:
@@ -245,18 +248,17 @@ def test_a_bad_file_is_a_line(text: str, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^conf/claims/mine.yaml: (cannot be read|must be one key)"
     ) as raised:
-        load_claims(tmp_path, STUDIES)
+        load_claims(tmp_path.glob("*.yaml"), STUDIES)
     assert "\n" not in str(raised.value)
 
 
-def test_a_study_that_claims_cannot_be_about_is_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "study").mkdir()
-    text = (
-        (CONFIG_DIR / "study/residual.yaml").read_text().replace("- name: residual\n", "- paper_values: {}\n")
-    )
-    (tmp_path / "study" / "residual.yaml").write_text(text)
-    monkeypatch.setattr("ablations.evidence.claims.CONFIG_DIR", tmp_path)
-    with pytest.raises(UserError, match=r"^conf/study/residual\.yaml: arm None lacks or does not know name"):
-        load_claims(tmp_path / "claims")
+def test_a_study_that_claims_cannot_be_about_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "study").mkdir(parents=True)
+    text = (FRAMEWORK_CONF / "study/residual.yaml").read_text()
+    text = text.replace("- name: residual\n", "- paper_values: {}\n")
+    (tmp_path / "conf" / "study" / "residual.yaml").write_text(text)
+    with (
+        use(Project(tmp_path)),
+        pytest.raises(UserError, match=r"^conf/study/residual\.yaml: arm None lacks"),
+    ):
+        project_claims()

@@ -18,6 +18,7 @@ from ablations.evidence.mechanism import (
     write_mechanism_tables,
 )
 from ablations.studies.results import Study
+from experiments.project import FRAMEWORK_CONF
 
 STEM, POINTWISE, DEPTHWISE, HEAD = (
     "stem.conv1.conv",
@@ -202,7 +203,6 @@ def test_a_cell_is_a_mean_over_layers_and_then_over_seeds(
 
 
 def test_every_diagnostic_of_the_repository_is_a_quantity() -> None:
-    from experiments.configuration import CONFIG_DIR
 
-    options = {path.stem for path in (CONFIG_DIR / "diagnostics").glob("*.yaml")} - {"all", "none"}
+    options = {path.stem for path in (FRAMEWORK_CONF / "diagnostics").glob("*.yaml")} - {"all", "none"}
     assert {quantity.name for quantity in QUANTITIES} == options

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.configuration import NOT_IDENTITY
+from ablations.runs.identity import NOT_IDENTITY
 from experiments.plan import plan_sweep
 from experiments.planning import compose_runs, hydra_configuration
 from lightning_modules.data import checksums

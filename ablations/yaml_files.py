@@ -1,0 +1,52 @@
+"""YAML files that a user writes."""
+
+import itertools
+import math
+import re
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from ablations.errors import UserError
+
+LARGEST_FILE = 100_000
+"""Nodes of a YAML file whose aliases stand for what they name, which a few lines can make billions of."""
+
+
+def check_aliases(path: Path) -> None:
+    """Check that a YAML file, or each in a folder and below it, is not huge where its aliases are expanded.
+
+    Hydra and OmegaConf expand them, and so does a message that shows a value; this reads the files before.
+
+    Raises:
+        UserError: One is.
+    """
+    for file in path.rglob("*.yaml") if path.is_dir() else (path,):
+        if file.is_file():
+            _check_aliases(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _check_aliases(file: Path, written: int) -> None:
+    content = file.read_bytes()
+    if re.search(rb"(^|[\s\[{,:-])\*[^\s*]", content) is None:  # as nearly all: not worth parsing
+        return
+    sizes: dict[int, float] = {}
+
+    def size(node: yaml.Node) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # in case it holds itself
+            below = node.value if isinstance(node, yaml.CollectionNode) else ()
+            parts = itertools.chain(*(part if isinstance(part, tuple) else (part,) for part in below))
+            sizes[id(node)] = 1 + sum(map(size, parts))
+        return sizes[id(node)]
+
+    try:
+        node = yaml.compose(content, yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return  # whoever uses it says what is wrong with it
+    if node is not None and (nodes := size(node)) > LARGEST_FILE:
+        raise UserError(
+            f"{file}: {nodes:.4g} values where its aliases (*name) are expanded; {LARGEST_FILE} are allowed"
+        )

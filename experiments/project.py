@@ -1,0 +1,211 @@
+"""A project: the folder of one paper, with its own `conf/`, modules and `run.py`.
+
+The options of a group are those of the project's `conf/`, then those of the framework's, which come with the
+installed packages. Studies and claims are the project's alone. This repository is a project whose `conf/` is
+the framework's.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ablations.errors import UserError
+from ablations.yaml_files import check_aliases
+
+PACKAGED_CONF = Path(__file__).resolve().parent / "conf"
+FRAMEWORK_CONF = PACKAGED_CONF if PACKAGED_CONF.is_dir() else Path(__file__).resolve().parents[1] / "conf"
+"""In an installed package `experiments/conf`; in a checkout the folder next to the packages."""
+
+OWN_CONFIG = "project"
+FRAMEWORK_CONFIG = "config"
+
+NOT_GROUPS = ("claims", "hydra")
+"""Folders of conf/ from which no option of a run is chosen."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where the configuration, the modules and the results of one paper are.
+
+    Attributes:
+        root: The folder that holds `conf/` and `run.py`.
+    """
+
+    root: Path
+
+    @classmethod
+    def of_script(cls, script: str | Path) -> Self:
+        """The project of a `run.py`.
+
+        Raises:
+            UserError: No `conf/` lies next to it.
+        """
+        root = Path(script).resolve().parent
+        if not (root / "conf").is_dir():
+            raise UserError(f"{root}: no folder conf/ next to {Path(script).name}")
+        return cls(root)
+
+    @classmethod
+    def found_from(cls, folder: Path) -> Self:
+        """The project that a folder lies in: the nearest one upwards with `conf/` and `run.py`.
+
+        Raises:
+            UserError: There is none.
+        """
+        for root in (folder.resolve(), *folder.resolve().parents):
+            if (root / "conf").is_dir() and (root / "run.py").is_file():
+                return cls(root)
+        raise UserError(
+            f"{folder}: not in a project, a folder with conf/ and run.py; make one with: ablations new NAME"
+        )
+
+    @property
+    def conf(self) -> Path:
+        """The project's own configuration."""
+        return self.root / "conf"
+
+    @property
+    def conf_dirs(self) -> tuple[Path, ...]:
+        """Where options are looked for, in this order."""
+        return tuple(dict.fromkeys((self.conf, FRAMEWORK_CONF)))
+
+    @property
+    def config_name(self) -> str:
+        """Hydra's primary configuration: `conf/project.yaml`, or `conf/config.yaml` where there is none."""
+        return OWN_CONFIG if (self.conf / f"{OWN_CONFIG}.yaml").is_file() else FRAMEWORK_CONFIG
+
+    def option_file(self, group: str, option: str) -> Path | None:
+        """The file of an option, or None where there is none."""
+        files = (folder / group / f"{option}.yaml" for folder in self.conf_dirs)
+        return next((file for file in files if file.is_file()), None)
+
+    def options(self, group: str) -> list[str]:
+        """The options of a group, by name."""
+        return sorted({file.stem for folder in self.conf_dirs for file in (folder / group).glob("*.yaml")})
+
+    def groups(self) -> list[str]:
+        """The config groups, by name; Hydra's own are left out."""
+        folders = {path.name for conf in self.conf_dirs for path in conf.iterdir() if path.is_dir()}
+        return sorted(folders - set(NOT_GROUPS))
+
+    def is_group(self, key: str) -> bool:
+        """Whether a key names a config group."""
+        return bool(key) and key not in NOT_GROUPS and any((conf / key).is_dir() for conf in self.conf_dirs)
+
+    def own_files(self, folder: str) -> list[Path]:
+        """The files of studies or claims, by name: those of the project alone."""
+        return sorted((self.conf / folder).glob("*.yaml"))
+
+    def run_keys(self) -> dict[str, Any]:
+        """The keys of a run that belong to no group, with their defaults."""
+        keys: dict[str, Any] = {}
+        for name in dict.fromkeys((FRAMEWORK_CONFIG, self.config_name)):
+            keys |= self._primary(name)
+        return {key: value for key, value in keys.items() if key not in ("defaults", "hydra")}
+
+    def default_option(self, group: str) -> str | None:
+        """The option of a group that a run has where none is chosen.
+
+        The project's defaults list names it, or the framework's, or the first network that takes the group.
+        """
+        return self._default_options.get(group)
+
+    @cached_property
+    def _default_options(self) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        lists = [self.factors_of(model) for model in reversed(self.options("model"))]
+        for name in dict.fromkeys((FRAMEWORK_CONFIG, self.config_name)):
+            entries = [entry for entry in self._primary(name)["defaults"] if isinstance(entry, dict)]
+            lists += [
+                {key.removeprefix("override ").strip("/"): option for key, option in entry.items()}
+                for entry in entries
+            ]
+        for options in lists:
+            found |= options
+        return found
+
+    def factors_of(self, model: str) -> dict[str, str]:
+        """The groups that a network's file declares, with their defaults: `- /pool@_global_.pool: max`."""
+        file = self.option_file("model", model)
+        assert file is not None, model
+        declared = {}
+        for entry in load_yaml(file).get("defaults", []):
+            for key, option in entry.items() if isinstance(entry, dict) else ():
+                group, _, package = key.strip("/").partition("@")
+                if package == f"_global_.{group}":
+                    declared[group] = option
+        return declared
+
+    def _primary(self, name: str) -> Any:
+        files = (folder / f"{name}.yaml" for folder in self.conf_dirs)
+        return load_yaml(next(file for file in files if file.is_file()))
+
+    def make_importable(self) -> None:
+        """Let `_target_` name the project's modules, from whichever folder the command was called."""
+        if str(self.root) not in sys.path:
+            sys.path.insert(0, str(self.root))
+
+
+def load_yaml(path: Path) -> Any:
+    """The content of a file of conf as plain values, not to be changed; parsed again where it was written.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    check_aliases(path)
+    return _load_yaml(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _load_yaml(path: Path, written: int) -> Any:
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except (
+        yaml.YAMLError,
+        OmegaConfBaseException,
+        UnicodeDecodeError,
+        OSError,
+    ) as error:  # OSError: of a number
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+_current: ContextVar[Project | None] = ContextVar("project", default=None)
+
+
+def current() -> Project:
+    """The project that the running command is about; where none was chosen, the working directory's.
+
+    Raises:
+        UserError: The working directory lies in no project.
+    """
+    return _current.get() or Project.found_from(Path.cwd())
+
+
+@contextmanager
+def use(project: Project) -> Iterator[None]:
+    """Make a project the current one."""
+    project.make_importable()
+    token = _current.set(project)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class ProjectSearchPath(SearchPathPlugin):
+    """Lets Hydra find the framework's options behind those of the current project."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in current().conf_dirs[1:]:
+            search_path.append("framework", f"file://{folder}")

@@ -1,0 +1,271 @@
+"""One run: compose, skip if done, seed, data, module, fit (or validate), test, record.
+
+`python run.py --help` says what can be chosen and how sweeps and studies are run. Heavy libraries are
+imported once the configuration stands, so that --help and --cfg answer at once.
+"""
+
+import dataclasses
+import os
+import secrets
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from ablations.errors import RunsFailed, UserError
+from ablations.runs.records import (
+    COMPLETED,
+    DIVERGED,
+    DONE,
+    FAILED,
+    RUNNING,
+    SCHEMA,
+    SCHEMA_VERSION,
+    RunDirectory,
+    measured_diagnostics,
+)
+from experiments import command_line, environment
+from experiments.configuration import RunConfiguration
+from experiments.progress import RunProgress
+from experiments.project import Project, current
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from experiments.recorder import Recorder
+
+
+def run(config: DictConfig) -> None:
+    """Train, test and record one run, unless that is done or is being done by another process.
+
+    Raises:
+        UserError: Something that the user chose cannot be; nothing was written.
+        RunsFailed: The run failed, or another process is at it. Not in a sweep, where
+            the sweep tells it from the record.
+    """
+    hydra_config = HydraConfig.get()
+    configuration = RunConfiguration.from_composed(
+        config, hydra_config.runtime.choices, hydra_config.overrides.task
+    )
+    if config.get("study") is not None:
+        raise UserError(f"study={config.study.name} is a sweep: add -m")
+    if config.get("tuning") is not None:
+        raise UserError(f"tuning={hydra_config.runtime.choices['tuning']} tunes a study: add -m study=NAME")
+    alone = hydra_config.mode == RunMode.RUN  # in a sweep the terminal belongs to the sweep
+    directory = RunDirectory(configuration.results_dir, configuration.run_id, configuration.diagnostics)
+    if configuration.processes > 1 and not alone:
+        return run_apart(hydra_config.overrides.task)
+    if configuration.processes > 1 and environment.process_rank(configuration.devices) > 0:
+        return train_beside(configuration, directory)
+    if alone and directory.status() not in DONE:
+        from experiments.check import check_run
+
+        check_run(configuration)  # a sweep has checked all of its runs before the first
+
+    record = None
+    if directory.status() not in DONE:
+        with directory.lock() as held:
+            # Another process may have finished it while this one was on its way here.
+            if held and directory.status() not in DONE:
+                directory.set_unreadable_aside()
+                with RunProgress(configuration) if alone else nullcontext():
+                    record = train(configuration, directory)
+    if record is None and directory.status() in DONE:
+        record = directory.read()
+    if alone:
+        command_line.report_run(directory, record)
+
+
+def run_apart(overrides: Sequence[str]) -> None:
+    """Run a run of several processes as a command of its own, which Lightning repeats to start them."""
+    command = [sys.executable, str(current().root / "run.py"), *overrides]
+    own = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # the sweep's
+    subprocess.run(command, stdout=subprocess.DEVNULL, env=own, check=False)  # how it went is in its record
+
+
+def train_beside(configuration: RunConfiguration, directory: RunDirectory) -> None:
+    """Train a run whose record another process keeps, the first of several; silent but where this one fails.
+
+    Raises:
+        RunsFailed: This process failed.
+        SystemExit: Interrupted; the first process says so.
+    """
+    if directory.status() in DONE:  # torchrun and srun start every process
+        return
+    try:
+        record = train(configuration, directory, first=False)
+    except KeyboardInterrupt:
+        raise SystemExit(command_line.EXIT_INTERRUPTED) from None
+    if record["status"] == FAILED:
+        rank = environment.process_rank(configuration.devices)
+        raise RunsFailed(f"process {rank} failed: {record['error'].strip().splitlines()[-1]}")
+
+
+def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bool = True) -> dict[str, Any]:
+    """Train and test from the last completed epoch on, and write the record; the caller holds the lock.
+
+    Args:
+        configuration: The run's.
+        directory: Its directory.
+        first: Whether this is the first of its processes: the one that writes.
+
+    Returns:
+        The record: completed, diverged or failed.
+    """
+    import torch
+
+    from experiments.logger import make_logger, summary
+    from experiments.recorder import Recorder
+    from experiments.sizes.network_cost import count_network
+    from lightning_modules.assembly import make_diagnostics, make_trainer
+    from lightning_modules.classifier import TrainingDiverged
+    from lightning_modules.processes import end_processes, start_processes
+
+    environment.quieten()
+    trainer = None
+    configuration = configuration.with_diagnostics(directory.measured())  # or an earlier command's were lost
+    record = begin_record(configuration, directory)
+    diagnostics = make_diagnostics(configuration.resolved)
+    recorder = Recorder(directory, diagnostics)
+    logger = make_logger(configuration, record) if first else None
+    try:
+        cost = count_network(configuration.resolved)
+        record |= dataclasses.asdict(cost)  # parameters, multiply_adds, depth
+        trainer = make_trainer(
+            configuration.resolved,
+            callbacks=[recorder, *diagnostics],
+            logger=logger,
+            folder=directory.path,
+        )
+        start_processes(trainer)
+        torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning sets them anew
+        device = environment.device(trainer.strategy.root_device)
+        record |= {"device": device | {"processes": configuration.processes}}
+        # One answer for all processes: the first one's record is about to change.
+        checkpoint = trainer.strategy.broadcast(checkpoint_of_same_kind(directory, record) if first else None)
+        if first:
+            directory.write(record)
+        record |= {"metrics": fit_and_test(configuration, trainer, recorder, checkpoint)}
+        record |= {"status": COMPLETED}
+    except TrainingDiverged as divergence:
+        record |= {"status": DIVERGED, "diverged_at_step": divergence.step}
+    except Exception:
+        record |= {"status": FAILED, "error": traceback.format_exc()}
+    finally:
+        if trainer is not None and record["status"] not in DONE:
+            end_processes(trainer)
+        record |= {
+            "finished": now() if record["status"] != RUNNING else None,
+            "steps": recorder.steps,
+            "steps_per_second": recorder.steps_per_second,
+            "wall_time_s": recorder.wall_time,
+            "undecodable_images": recorder.undecodable_images,
+        }
+        if logger is not None:
+            logger.log_summary(summary(record))
+            logger.finish(succeeded=record["status"] == COMPLETED)
+            record["wandb_run_id"] = logger.version
+    if first:
+        directory.write(record)
+    return record
+
+
+def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> Path | None:
+    """The checkpoint to go on from, unless another kind of device or other versions made it, or it lacks rows
+    of diagnostics.
+
+    A run that changed them half way would not be what its record says: it starts over.
+    """
+    previous = directory.read()
+    same = previous is not None and all(previous[key] == record[key] for key in ("device", "versions"))
+    same = same and measured_diagnostics(previous) == measured_diagnostics(record)
+    return directory.checkpoint() if same else None
+
+
+def fit_and_test(
+    configuration: RunConfiguration, trainer: "Trainer", recorder: "Recorder", checkpoint: Path | None
+) -> dict[str, float]:
+    """Fit the epochs that are left, or with train=false validate the weights; then read test once.
+
+    Returns:
+        Validation metrics of the final epoch or of the weights, and test metrics.
+
+    Raises:
+        KeyboardInterrupt: Interrupted; Lightning would exit.
+        SystemExit: Ended by SIGTERM, with 143 as shells have it; Lightning would exit with 0.
+    """
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from experiments.recorder import number
+    from lightning_modules.assembly import make_data_and_module
+    from lightning_modules.processes import SIGTERM_EXIT
+
+    datamodule, module = make_data_and_module(configuration.resolved)
+    try:
+        if configuration.resolved["train"]:
+            trainer.fit(module, datamodule, ckpt_path=checkpoint)
+            validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
+        else:
+            trainer.validate(module, datamodule, verbose=False)
+            validation = {key: number(value) for key, value in trainer.callback_metrics.items()}
+            recorder.write_history()  # without rows: no epoch was trained
+            recorder.write_diagnostics()
+        trainer.test(module, datamodule, verbose=False)
+    except SIGTERMException as terminated:
+        raise SystemExit(SIGTERM_EXIT) from terminated
+    except SystemExit as interrupted:
+        if interrupted.code == SIGTERM_EXIT:  # one of several processes
+            raise
+        raise KeyboardInterrupt from interrupted
+    return validation | {key: number(value) for key, value in trainer.callback_metrics.items()}
+
+
+def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> dict[str, Any]:
+    """The record as it stands when training begins; an interrupted run keeps its first start."""
+    previous = directory.read() if directory.checkpoint() else None
+    if measured_diagnostics(previous) != configuration.diagnostics:
+        previous = None  # it starts over, to measure them from the first step on
+    wandb_run_id = previous["wandb_run_id"] if previous else None
+    if wandb_run_id is None and configuration.resolved["logger"]["backend"] == "wandb":
+        # Not the run_id alone: the same run may be trained in two results directories.
+        wandb_run_id = f"{configuration.run_id}-{secrets.token_hex(4)}"
+    return dict.fromkeys(SCHEMA) | {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": configuration.run_id,
+        "status": RUNNING,
+        "process": environment.process(),
+        "started": previous["started"] if previous else now(),
+        "choices": dict(configuration.choices),
+        "seed": configuration.seed,
+        "config": dict(configuration.resolved),
+        "data_fingerprint": configuration.data_fingerprint,
+        "versions": environment.versions(),
+        "git": environment.git_state(),
+        "wandb_run_id": wandb_run_id,
+    }
+
+
+def now() -> str:
+    """Date and time, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def main(script: str) -> int:
+    """Run the command of a project's run.py on `sys.argv`.
+
+    Args:
+        script: The path of that run.py, `__file__`.
+
+    Returns:
+        The exit code: 0; 1 where runs failed; 2 where something the user chose cannot be; 130 where
+        interrupted.
+    """
+    return command_line.main(run, Project.of_script(script))
