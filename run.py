@@ -29,11 +29,10 @@ from ablations.runs.records import (
     DONE,
     FAILED,
     RUNNING,
-    SCHEMA,
-    SCHEMA_VERSION,
     RunDirectory,
     measured_diagnostics,
 )
+from ablations.runs.schema import SCHEMA, SCHEMA_VERSION
 from ablations.studies.overrides import key_of
 from ablations.sweeps.progress import RunProgress
 from ablations.terminal import command_line
@@ -70,6 +69,7 @@ def run(config: DictConfig) -> None:
     if alone and directory.status() not in DONE:
         from ablations.runs.check import check_run
 
+        directory.check_schema()
         check_run(configuration)  # a sweep has checked all of its runs before the first
 
     record = None
@@ -77,7 +77,8 @@ def run(config: DictConfig) -> None:
         with directory.lock() as held:
             # Another process may have finished it while this one was on its way here.
             if held and directory.status() not in DONE:
-                directory.set_unreadable_aside()
+                if (aside := directory.set_unreadable_aside()) and alone:
+                    print(f"unreadable record set aside: {aside}", file=sys.stderr)
                 with RunProgress(configuration) if alone else nullcontext():
                     record = train(configuration, directory)
     trained = record is not None
@@ -169,6 +170,7 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
         if trainer is not None and record["status"] not in DONE:
             end_processes(trainer)
         record |= {
+            "git": environment.imported(record["git"]),
             "finished": now() if record["status"] != RUNNING else None,
             "steps": recorder.steps,
             "steps_per_second": recorder.steps_per_second,
@@ -181,6 +183,8 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
             record["wandb_run_id"] = logger.version
     if first:
         directory.write(record)
+        if not configuration.resolved["keep_checkpoint"]:
+            directory.free_checkpoint()
     return record
 
 

@@ -49,6 +49,7 @@ CONFIG_NAME = "config"
 
 NOT_IDENTITY = (
     "results_dir",
+    "keep_checkpoint",
     "logger",
     "trainer",
     "study",
@@ -62,8 +63,8 @@ NOT_IDENTITY = (
     "dataset.num_workers",
     "dataset.max_undecodable_share",
 )
-"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record), diagnostics,
-and how many runs a study has.
+"""Keys that cannot change a run's outcome: places, what is kept, logging, the device (it is in the record),
+diagnostics, and how many runs a study has.
 
 Of `dataset.files` the checksums are part of it; how many images may be undecodable decides whether a run
 ends, not what it ends with.
@@ -97,7 +98,7 @@ MATCHED_SIZES = ("match_parameters", "match_multiply_adds")
 
 REQUIRED = (
     *("seed", "train", "weights", "weights_sha256"),
-    "results_dir",
+    *("results_dir", "keep_checkpoint"),
     *(f"dataset.{key}" for key in ("checksums", "num_classes", "channels", "image_size", "task")),
     *(f"recipe.{key}" for key in ("epochs", "batch_size", "channels_last", "precision", "averaging")),
     *(f"recipe.{key}" for key in ("weight_init", "optimizer", "scheduler")),

@@ -44,13 +44,13 @@ from ablations.runs.configuration import (
     group_names,
     quote_option_names,
 )
+from ablations.runs.histories import metric_names
 from ablations.runs.records import (
     COMPLETED,
     DIVERGED,
     FAILED,
     RunDirectory,
     UnreadableRecord,
-    metric_names,
 )
 from ablations.studies.overrides import check_arguments
 from ablations.terminal.run_tables import measured
