@@ -172,7 +172,12 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
     """Study, runs of every status, and what is judged; results with a figure."""
     results_dir = tmp_path_factory.mktemp("report") / "results"
     (results_dir / "figures").mkdir(parents=True)
-    for name in ("figure99_made_up", "figure99_made_up_depth", "figure99_made_up__seed=1"):
+    for name in (
+        "figure99_made_up",
+        "figure99_made_up_dead_units",
+        "figure99_made_up__seed=1",
+        "figure99_made_up_wide",
+    ):
         (results_dir / "figures" / f"{name}.svg").write_text(SVG, encoding="utf-8")
     study = make_study(range(9))
     runs = make_runs(study, results_dir)
