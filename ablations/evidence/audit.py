@@ -272,8 +272,8 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
                 undeclared.append(_instead(prefix + key, value, value_of_other))
     if a["git"] != b["git"] and not (_is_committed(a["git"]) and _is_committed(b["git"])):
         commit, commit_of_other = commit_name(a["git"]), commit_name(b["git"])
-        other = "others" if commit == commit_of_other else commit_of_other
-        undeclared.append(f"commit {commit} instead of {other}")
+        beside = "others" if commit == commit_of_other else commit_of_other
+        undeclared.append(f"commit {commit} instead of {beside}")
     if a["edited"] or b["edited"]:
         undeclared.append("a record that was changed by hand")
     return declared, undeclared
