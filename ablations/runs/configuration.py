@@ -37,11 +37,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ablations.errors import UserError
-from ablations.runs.records import RunDirectory
 from lightning_modules.data.checksums import filled_checksums
 from lightning_modules.validation import require_boolean, require_integer
 
 if TYPE_CHECKING:
+    from ablations.runs.records import RunDirectory
     from lightning_modules.weights import Source
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
@@ -293,7 +293,7 @@ class RunConfiguration:
         """The same run, which measures these as well; where it has one already, its own settings stay."""
         return replace(self, resolved={**self.resolved, "diagnostics": {**diagnostics, **self.diagnostics}})
 
-    def with_measured(self, directory: RunDirectory) -> Self:
+    def with_measured(self, directory: "RunDirectory") -> Self:
         """The same run, which measures as well what its record says that it measured.
 
         A record is data, and what measures is called by its `_target_`: only what a file in conf/diagnostics
