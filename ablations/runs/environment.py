@@ -54,7 +54,8 @@ def git_state() -> dict[str, Any] | None:
         new = [
             name for name in names("ls-files", "--others", "--exclude-standard") if (folder / name).is_file()
         ]
-        changes = {name: git("diff", "HEAD", "--no-ext-diff", "--no-color", "--", name) for name in changed}
+        plain = ("--no-ext-diff", "--no-textconv", "--no-color")
+        changes = {name: git("diff", "HEAD", *plain, "--", name) for name in changed}
         changes |= {name: (folder / name).read_text("utf-8", "replace") for name in new}
     except (OSError, subprocess.CalledProcessError) as error:
         if (folder / ".git").exists():

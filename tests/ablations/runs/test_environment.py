@@ -87,7 +87,7 @@ def test_a_damaged_checkout_is_told(checkout: Path) -> None:
 def test_git_state_of_a_checkout_of_another_user(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = git(checkout, "rev-parse", "HEAD")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    assert environment.git_state() == {"commit": commit, "dirty": False}
+    assert environment.git_state() == {"commit": commit, "changes": {}}
 
 
 @pytest.mark.parametrize(
