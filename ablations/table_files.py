@@ -115,7 +115,10 @@ def commit_name(git: Mapping[str, Any] | None) -> str:
     """The commit of a record as a person reads it; the record has none outside a checkout."""
     if git is None:
         return "unknown"
-    return str(git["commit"])[:10] + (" with uncommitted changes" if git["dirty"] else "")
+    commit, changes = git["commit"][:10], git["changes"]
+    if changes == {}:
+        return commit
+    return f"{commit} with uncommitted changes" + (f" of {', '.join(sorted(changes))}" if changes else "")
 
 
 MARKDOWN = re.compile(r"[\\`*|]|<(?=[A-Za-z/!?])|(?<=\])\(|(?<=!)\[")

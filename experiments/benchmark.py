@@ -565,7 +565,7 @@ def _notes(
     record = {
         "device": environment.device(device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": environment.git_state(),
+        "git": environment.imported(environment.git_state()),
         "versions": environment.versions(),
     }
     return notes + provenance("Measured", [record])

@@ -181,6 +181,7 @@ def _check_values(run: RunConfiguration) -> None:
     config = run.resolved
     recipe, logger = config["recipe"], config["logger"]
     require_boolean("train", config["train"])
+    require_boolean("keep_checkpoint", config["keep_checkpoint"])
     if not config["train"] and config["weights"] is None:
         raise ValueError("train=False: needs weights=FILE to evaluate")
     if config["weights"] is None and config["weights_sha256"] is not None:

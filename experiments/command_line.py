@@ -36,13 +36,13 @@ from ablations.errors import (
     did_you_mean,
     first_cause,
 )
+from ablations.runs.histories import metric_names
 from ablations.runs.records import (
     COMPLETED,
     DIVERGED,
     FAILED,
     RunDirectory,
     UnreadableRecord,
-    metric_names,
 )
 from ablations.terminal.run_tables import measured
 from ablations.yaml_files import check_aliases

@@ -34,13 +34,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ablations.errors import UserError
-from ablations.runs.identity import NOT_IDENTITY, canonical_text, digest
-from ablations.runs.records import RunDirectory
+from ablations.runs.identity import run_id_of
 from experiments.project import current, load_yaml
 from lightning_modules.data.checksums import filled_checksums
 from lightning_modules.validation import require_boolean, require_integer
 
 if TYPE_CHECKING:
+    from ablations.runs.records import RunDirectory
     from lightning_modules.weights import Source
 
 PLACES = ("results_dir", "logger.dir")
@@ -65,7 +65,7 @@ MATCHED_SIZES = ("match_parameters", "match_multiply_adds")
 
 REQUIRED = (
     *("seed", "train", "weights", "weights_sha256"),
-    "results_dir",
+    *("results_dir", "keep_checkpoint"),
     *(f"dataset.{key}" for key in ("checksums", "num_classes", "channels", "image_size", "task")),
     *(f"recipe.{key}" for key in ("epochs", "batch_size", "channels_last", "precision", "averaging")),
     *(f"recipe.{key}" for key in ("weight_init", "optimizer", "scheduler")),
@@ -77,8 +77,6 @@ REQUIRED = (
 
 NAMES_OTHER_VALUES = re.compile(r"(?:[^$]|\$(?!\{)|\$\{[\w.]+\}|\$\{oc\.env:\w+,(?:[\w.-]+|\$\{[\w.]+\})\})*")
 """A text whose interpolations only name other values, `${dataset.channels}`, or the environment."""
-
-SEED_PLACE = "the place of a seed"
 
 LARGEST_INTEGER = 10**300
 """Whole numbers up to it are also floats, which is what a record's reader may turn them into."""
@@ -162,12 +160,10 @@ class RunConfiguration:
         overrides: Sequence[str],
         seeds: Sequence[Any],
     ) -> list["RunConfiguration"]:
-        """`from_composed` for each of many seeds, in little more than the time of two.
+        """`from_composed` for each of many seeds.
 
-        Resolving takes some 20 ms. Where interpolations only name other values, all that depends on the
-        seed is the seed itself or has it in its text, so two runs of different seeds differ in it. If
-        what they differ in are keys named `seed`, as `dataset.seed: ${seed}`, each further run is a copy
-        of the first with another seed in these places. Else each run is resolved for itself.
+        Resolving takes some 20 ms, so it is done once where no more than whole values are the seed
+        (`dataset.seed: ${seed}`): then the runs differ in these.
 
         Args:
             config: As composed; its seed is changed.
@@ -184,42 +180,19 @@ class RunConfiguration:
                 config.seed = seed
             return cls.from_composed(config, choices, overrides)
 
-        resolved = [resolve(seed) for seed in seeds[:2]]
-        places = None
-        if all(type(seed) is int for seed in seeds) and len(set(seeds[:2])) == 2 and _only_names(config):
-            places = _seed_places(resolved[0].resolved, resolved[1].resolved)
-        if places is None:
-            return resolved + [resolve(seed) for seed in seeds[2:]]
-        first = resolved[0]
-        template = cls(_with_seed(first.resolved, places, SEED_PLACE), first.choices)
-        text = canonical_text(template.identity).split(json.dumps(SEED_PLACE))
-        for seed in seeds[2:]:
-            run = cls(_with_seed(first.resolved, places, seed), first.choices)
-            run.__dict__["run_id"] = digest(str(seed).join(text))  # where cached_property keeps it
-            resolved.append(run)
-        return resolved
-
-    @cached_property
-    def identity(self) -> Mapping[str, Any]:
-        """What of the configuration can change the outcome."""
-        identity = json.loads(json.dumps(as_json(self.resolved)))
-        for key in NOT_IDENTITY:
-            *parents, last = key.split(".")
-            node = identity
-            for parent in parents:
-                node = node.get(parent, {})
-            node.pop(last, None)
-        identity.pop("weights", None)  # weights_sha256 stands for it, wherever the file lies
-        own_statistics = self.processes > 1 and not self.resolved["trainer"].get("sync_batchnorm")
-        dropout, order = identity["recipe"].get("dropout"), identity["dataset"].get("processes_change_order")
-        if self.processes > 1 and (own_statistics or dropout or order):
-            identity["processes"] = self.processes
-        return identity
+        raw = OmegaConf.to_container(config, resolve=False)
+        places = _seed_places({key: value for key, value in raw.items() if key != "hydra"})
+        if places is None or not all(type(seed) is int for seed in seeds):
+            return [resolve(seed) for seed in seeds]
+        runs = [resolve(seed) for seed in seeds[:1]]
+        return runs + [
+            replace(runs[0], resolved=_with_seed(runs[0].resolved, places, seed)) for seed in seeds[1:]
+        ]
 
     @cached_property
     def run_id(self) -> str:
-        """Twelve hexadecimal digits of the SHA-256 of the identity."""
-        return digest(canonical_text(self.identity))
+        """The run's identity: see `ablations.runs.identity`."""
+        return run_id_of(self.resolved)
 
     @property
     def data_fingerprint(self) -> str:
@@ -257,7 +230,7 @@ class RunConfiguration:
         """The same run, which measures these as well; where it has one already, its own settings stay."""
         return replace(self, resolved={**self.resolved, "diagnostics": {**diagnostics, **self.diagnostics}})
 
-    def with_measured(self, directory: RunDirectory) -> Self:
+    def with_measured(self, directory: "RunDirectory") -> Self:
         """The same run, which measures as well what its record says that it measured.
 
         A record is data, and what measures is called by its `_target_`: only what a file in conf/diagnostics
@@ -309,42 +282,22 @@ _path = cache(Path)
 """One object for the thousands of runs of a study."""
 
 
-def _only_names(node: Any) -> bool:
-    """Whether all interpolations of a composed configuration, Hydra's own left out, only name others."""
-    if isinstance(node, DictConfig):
-        raw = OmegaConf.to_container(node, resolve=False)
-        assert isinstance(raw, dict)
-        return _only_names({key: value for key, value in raw.items() if key != "hydra"})
-    if isinstance(node, dict):
-        return all(_only_names(value) for value in node.values())
-    if isinstance(node, list):
-        return all(_only_names(value) for value in node)
-    return not isinstance(node, str) or NAMES_OTHER_VALUES.fullmatch(node) is not None
+def _seed_places(node: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]] | None:
+    """Where a configuration that is not resolved has the seed; None where one cannot tell.
 
-
-def _seed_places(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, ...]] | None:
-    """Where two resolved configurations hold their seeds; None where they differ in anything else.
-
-    A key of another name that takes the seed may be read when a run is resolved (`trainer.devices`), and so
-    may any key of the network, whose width is solved.
+    One cannot where the seed is a part of a text, where an interpolation calls something or is nested, or
+    where the network or the trainer takes the seed, because these are read when a run is resolved.
     """
-    places = []
-    for path, values in _differences(one, other):
-        if path[-1:] != ("seed",) or path[0] == "model" or values != (one["seed"], other["seed"]):
-            return None
-        places.append(path)
-    return places
-
-
-def _differences(
-    one: Any, other: Any, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], tuple[Any, Any]]]:
-    """The values in which two containers differ, each with its place; lists count as one value."""
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        for key in one:
-            yield from _differences(one[key], other[key], (*path, key))
-    elif one != other:
-        yield path, (one, other)
+    if isinstance(node, Mapping):
+        found = [_seed_places(value, (*path, str(key))) for key, value in node.items()]
+    elif isinstance(node, list):
+        found = [_seed_places(value, (*path, "[]")) for value in node]
+    elif path == ("seed",) or node == "${seed}":
+        return None if path[0] in ("model", "trainer") or "[]" in path else [path]
+    else:
+        plain = not isinstance(node, str) or (NAMES_OTHER_VALUES.fullmatch(node) and "{seed}" not in node)
+        return [] if plain else None
+    return None if None in found else [place for places in found for place in places or ()]
 
 
 def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed: Any) -> dict[str, Any]:
@@ -353,17 +306,6 @@ def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed:
     for key, *below in places:
         copy[key] = _with_seed(copy[key], [tuple(below)], seed) if below else seed
     return copy
-
-
-def as_json(value: Any) -> Any:
-    """The same value for a JSON file: infinity, for which JSON has no word, is written as in YAML, ".inf"."""
-    if isinstance(value, Mapping):
-        return {key: as_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [as_json(item) for item in value]
-    if isinstance(value, float) and math.isinf(value):
-        return ".inf" if value > 0 else "-.inf"
-    return value
 
 
 def _require_storable(node: Any, key: str = "") -> None:

@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -27,28 +28,64 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout this code stands in and whether code or configuration differ from it.
+    """Commit of the checkout this code is in, and its uncommitted changes of Python files.
 
-    Results are left out: a reproduction rewrites the committed ones while it goes on. A checkout that git
-    cannot read is told in a warning, because records without a commit cannot be compared.
+    The configuration is left out: a record has all of it. So are files that no run imports.
+    A checkout that git cannot read is told in a warning, because records without a commit cannot be compared.
+
+    Returns:
+        commit, and changes: per file its diff, of a new file its content. None outside a checkout.
     """
-    folder = Path(__file__).resolve().parents[2]
+    folder = _checkout()
 
     def git(*arguments: str) -> str:
         # A checkout of another user, as in a container, is as safe as this code, which runs from it already.
         command = ("git", "-c", "safe.directory=*", "-C", str(folder), *arguments)
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        found = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)
+        return found.stdout
+
+    def names(*arguments: str) -> list[str]:
+        found = git(*arguments, "-z", "--", "*.py").split("\0")
+        return [name for name in found if name and _is_of_runs(Path(name))]
 
     try:
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--", ".", ":!results")),
-        }
+        commit = git("rev-parse", "HEAD").strip()
+        changed = names("diff", "HEAD", "--name-only", "--relative", "--no-renames")
+        new = [
+            name for name in names("ls-files", "--others", "--exclude-standard") if (folder / name).is_file()
+        ]
+        plain = ("--no-ext-diff", "--no-textconv", "--no-color")
+        changes = {name: git("diff", "HEAD", *plain, "--", name) for name in changed}
+        changes |= {name: (folder / name).read_text("utf-8", "replace") for name in new}
     except (OSError, subprocess.CalledProcessError) as error:
         if (folder / ".git").exists():
             told = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
             warnings.warn(f"the record has no git commit: {told[0]}", stacklevel=2)
         return None
+    return {"commit": commit, "changes": changes}
+
+
+def imported(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Of a `git_state` the changes of files that this process has imported."""
+    if state is None:
+        return None
+    folder, files = _checkout(), set()
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str) and (path := Path(file).absolute()).is_relative_to(folder):
+            files.add(path.relative_to(folder).as_posix())
+    return state | {"changes": {name: text for name, text in state["changes"].items() if name in files}}
+
+
+def _checkout() -> Path:
+    return Path(__file__).resolve().parents[2]
+
+
+def _is_of_runs(path: Path) -> bool:
+    """Whether a file can change what a run gives; a sweep's process imports others as well."""
+    if "site-packages" in path.parts or path.parts[0] in ("tests", "docs", "benchmarks", "hydra_plugins"):
+        return False
+    return path.parts[0] != "ablations" or path.parts[1] in ("runs", "sizes")
 
 
 def quieten() -> None:

@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.configuration import RunConfiguration, as_json
+from ablations.runs.identity import as_json
+from experiments.configuration import RunConfiguration
 from lightning_modules.wandb_logging import TolerantWandbLogger
 
 

@@ -145,7 +145,7 @@ class Recorder(Checkpoint):
 
     def _save_checkpoint(self, trainer: Trainer) -> None:
         place = self._directory.checkpoint_path
-        beside = place.with_name(f".{place.name}.partial")
+        beside = self._directory.partial_checkpoint_path
         try:
             trainer.save_checkpoint(beside)  # every process takes part, the first one writes
             if not trainer.is_global_zero:

@@ -20,20 +20,21 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ablations.errors import RunsFailed, UserError
+from ablations.errors import RunsFailed, UserError, first_cause
+from ablations.runs.identity import as_json
 from ablations.runs.records import (
     COMPLETED,
     DIVERGED,
     DONE,
     FAILED,
     RUNNING,
-    SCHEMA,
-    SCHEMA_VERSION,
     RunDirectory,
     measured_diagnostics,
 )
+from ablations.runs.schema import SCHEMA, SCHEMA_VERSION
 from experiments import command_line, environment
 from experiments.configuration import RunConfiguration
+from experiments.overrides import key_of
 from experiments.progress import RunProgress
 from experiments.project import Project, current
 
@@ -63,11 +64,13 @@ def run(config: DictConfig) -> None:
     directory = RunDirectory(configuration.results_dir, configuration.run_id, configuration.diagnostics)
     if configuration.processes > 1 and not alone:
         return run_apart(hydra_config.overrides.task)
+    environment.check_launcher(configuration.processes)
     if configuration.processes > 1 and environment.process_rank(configuration.devices) > 0:
         return train_beside(configuration, directory)
     if alone and directory.status() not in DONE:
         from experiments.check import check_run
 
+        directory.check_schema()
         check_run(configuration)  # a sweep has checked all of its runs before the first
 
     record = None
@@ -75,18 +78,21 @@ def run(config: DictConfig) -> None:
         with directory.lock() as held:
             # Another process may have finished it while this one was on its way here.
             if held and directory.status() not in DONE:
-                directory.set_unreadable_aside()
+                if (aside := directory.set_unreadable_aside()) and alone:
+                    print(f"unreadable record set aside: {aside}", file=sys.stderr)
                 with RunProgress(configuration) if alone else nullcontext():
                     record = train(configuration, directory)
-    if record is None and directory.status() in DONE:
+    trained = record is not None
+    if not trained and directory.status() in DONE:
         record = directory.read()
     if alone:
-        command_line.report_run(directory, record)
+        command_line.report_run(directory, record, trained=trained)
 
 
 def run_apart(overrides: Sequence[str]) -> None:
     """Run a run of several processes as a command of its own, which Lightning repeats to start them."""
-    command = [sys.executable, str(current().root / "run.py"), *overrides]
+    last = {key_of(override): override for override in overrides}  # a command takes a key once
+    command = [sys.executable, str(current().root / "run.py"), *last.values()]
     own = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # the sweep's
     subprocess.run(command, stdout=subprocess.DEVNULL, env=own, check=False)  # how it went is in its record
 
@@ -106,7 +112,7 @@ def train_beside(configuration: RunConfiguration, directory: RunDirectory) -> No
         raise SystemExit(command_line.EXIT_INTERRUPTED) from None
     if record["status"] == FAILED:
         rank = environment.process_rank(configuration.devices)
-        raise RunsFailed(f"process {rank} failed: {record['error'].strip().splitlines()[-1]}")
+        raise RunsFailed(f"process {rank} failed: {first_cause(record['error'])}")
 
 
 def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bool = True) -> dict[str, Any]:
@@ -127,11 +133,11 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
     from experiments.sizes.network_cost import count_network
     from lightning_modules.assembly import make_diagnostics, make_trainer
     from lightning_modules.classifier import TrainingDiverged
-    from lightning_modules.processes import end_processes, start_processes
+    from lightning_modules.processes import end_at_sigterm, end_processes, start_processes
 
     environment.quieten()
     trainer = None
-    configuration = configuration.with_diagnostics(directory.measured())  # or an earlier command's were lost
+    configuration = configuration.with_measured(directory)  # or an earlier command's were lost
     record = begin_record(configuration, directory)
     diagnostics = make_diagnostics(configuration.resolved)
     recorder = Recorder(directory, diagnostics)
@@ -145,6 +151,8 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
             logger=logger,
             folder=directory.path,
         )
+        if configuration.processes > 1:
+            end_at_sigterm(trainer)
         start_processes(trainer)
         torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning sets them anew
         device = environment.device(trainer.strategy.root_device)
@@ -163,6 +171,7 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
         if trainer is not None and record["status"] not in DONE:
             end_processes(trainer)
         record |= {
+            "git": environment.imported(record["git"]),
             "finished": now() if record["status"] != RUNNING else None,
             "steps": recorder.steps,
             "steps_per_second": recorder.steps_per_second,
@@ -175,6 +184,8 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
             record["wandb_run_id"] = logger.version
     if first:
         directory.write(record)
+        if not configuration.resolved["keep_checkpoint"]:
+            directory.free_checkpoint()
     return record
 
 
@@ -199,19 +210,20 @@ def fit_and_test(
         Validation metrics of the final epoch or of the weights, and test metrics.
 
     Raises:
+        ValueError: A metric is not a finite number.
         KeyboardInterrupt: Interrupted; Lightning would exit.
         SystemExit: Ended by SIGTERM, with 143 as shells have it; Lightning would exit with 0.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from experiments.recorder import number
+    from experiments.recorder import number, require_finite
     from lightning_modules.assembly import make_data_and_module
     from lightning_modules.processes import SIGTERM_EXIT
 
     datamodule, module = make_data_and_module(configuration.resolved)
     try:
         if configuration.resolved["train"]:
-            trainer.fit(module, datamodule, ckpt_path=checkpoint)
+            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)  # it runs no code
             validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
         else:
             trainer.validate(module, datamodule, verbose=False)
@@ -225,16 +237,20 @@ def fit_and_test(
         if interrupted.code == SIGTERM_EXIT:  # one of several processes
             raise
         raise KeyboardInterrupt from interrupted
-    return validation | {key: number(value) for key, value in trainer.callback_metrics.items()}
+    metrics = validation | {key: number(value) for key, value in trainer.callback_metrics.items()}
+    require_finite(metrics)
+    return metrics
 
 
 def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> dict[str, Any]:
     """The record as it stands when training begins; an interrupted run keeps its first start."""
+    from experiments.logger import is_logged
+
     previous = directory.read() if directory.checkpoint() else None
     if measured_diagnostics(previous) != configuration.diagnostics:
         previous = None  # it starts over, to measure them from the first step on
     wandb_run_id = previous["wandb_run_id"] if previous else None
-    if wandb_run_id is None and configuration.resolved["logger"]["backend"] == "wandb":
+    if wandb_run_id is None and is_logged(configuration.resolved["logger"]):
         # Not the run_id alone: the same run may be trained in two results directories.
         wandb_run_id = f"{configuration.run_id}-{secrets.token_hex(4)}"
     return dict.fromkeys(SCHEMA) | {
@@ -245,7 +261,7 @@ def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> di
         "started": previous["started"] if previous else now(),
         "choices": dict(configuration.choices),
         "seed": configuration.seed,
-        "config": dict(configuration.resolved),
+        "config": as_json(configuration.resolved),
         "data_fingerprint": configuration.data_fingerprint,
         "versions": environment.versions(),
         "git": environment.git_state(),

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from ablations.memory import without_collecting
-from ablations.runs.records import COMPLETED, UnreadableRecord
+from ablations.runs.records import DONE, UnreadableRecord
 from ablations.studies.results import StudyRun
 from experiments.planned_run import PlannedRun
 
@@ -26,16 +26,13 @@ def standing(
         directory = run.directory
         record, history = None, None
         try:
-            record = directory.read()
+            record = directory.read(run.configuration.resolved)
         except UnreadableRecord as error:
             problems.append(f"unreadable record, counted as missing: {error}")
         if record is not None:
-            history = directory.validation_history(metrics)
-            if record["config"] == run.configuration.resolved:
-                # Most of a record's memory; planned configurations share all but their seeds.
-                record["config"] = run.configuration.resolved
+            history = directory.validation_history(metrics, record)
         status = directory.status_of(record, history)
-        if record is not None and record["status"] == COMPLETED != status:
+        if record is not None and record["status"] in DONE and status not in DONE:
             problems.append(directory.why_missing(record, history))
             history = None
         entries.append(StudyRun(run.arm, run.seed, run.run_id, directory.path, status, record, history))

@@ -5,6 +5,7 @@ them and takes them over if that process dies.
 """
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -64,6 +65,9 @@ def _check(runs: Sequence[PlannedRun]) -> None:
 
     checked = set()
     for run in runs:
+        run.directory.check_schema()
+        if problem := run.directory.problem():
+            print(f"{problem}; it is trained again", file=sys.stderr)
         check_seed(run.configuration)
         run.configuration.with_measured(run.directory)
         if (run.group, run.arm) not in checked:  # within an arm runs differ in the seed alone

@@ -31,7 +31,7 @@ from omegaconf import OmegaConf
 
 from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable
-from ablations.runs.identity import is_outside_identity
+from ablations.runs.identity import identity_of, is_outside_identity
 from ablations.runs.records import DONE, RunDirectory, UnreadableRecord, metric_label
 from ablations.studies.results import Arm, Study, Trial, Tuning, final_value, shown_settings
 from experiments.configuration import (
@@ -541,7 +541,7 @@ def _check_space(plan: TuningPlan) -> None:
 
 def _fingerprint(run: PlannedRun, metric: str, node: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of the SHA-256 of all that the trials of an arm depend on."""
-    identity = {key: value for key, value in run.configuration.identity.items() if key != "seed"}
+    identity = {key: value for key, value in identity_of(run.configuration.resolved).items() if key != "seed"}
     search = {key: node[key] for key in ("space", "sampler", "seeds", "batch")}
     text = json.dumps([identity, metric, search], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -59,7 +59,7 @@ class RunWatch:
                 self.record = self._directory.read()
             except UnreadableRecord:
                 self.record = None
-            self._rows = self._directory.rows()
+            self._rows = self._directory.rows(self.record)
             self._written = self._directory.history_written()
         self.status = self._directory.status_of(self.record, self._rows)
 
@@ -104,7 +104,7 @@ def state_of(run: StudyRun) -> RunState:
         validation = final_validation(record)
     if run.status == RUNNING:
         directory = RunDirectory(run.directory.parent.parent, run.run_id)
-        rows = directory.rows() or []
+        rows = directory.rows(record) or []
         epochs, validation, speed = len(rows), last_validation(rows), running_speed(rows)
         left = seconds_left(rows, planned, directory.history_written())
     return RunState(run.arm, run.seed, run.run_id, run.status, epochs, planned, validation, speed, left)

@@ -335,8 +335,9 @@ def make_run() -> MakeRun:
             "wall_time_s": 90.0,
             "device": {"name": "Some CPU", "type": "cpu", "threads": 1},
             "versions": {"python": "3.11.2", "torch": "2.9.0"},
-            "git": {"commit": "0123456789abcdef", "dirty": False},
+            "git": {"commit": "0123456789abcdef", "changes": {}},
             "finished": "2026-01-02T03:04:05+00:00",
+            "edited": None,
         }
         if status == "completed":
             record["metrics"] = {"val_top1": curve[-1], "test_top1": test_top1}
@@ -467,11 +468,11 @@ def write_run() -> WriteRun:
             "undecodable_images": 0,
             "device": device if status in ("completed", "diverged") else None,
             "versions": {"python": "3.11.2", "torch": "2.9.0"},
-            "git": {"commit": "0123456789abcdef", "dirty": False},
+            "git": {"commit": "0123456789abcdef", "changes": {}},
             "diverged_at_step": 17 if status == "diverged" else None,
             "error": "Traceback\n  somewhere\nOSError: disk full\n" if status == "failed" else None,
         }
-        if epochs:
+        if epochs or completed:
             with directory.history_path.open("w", newline="", encoding="utf-8") as file:
                 rows = csv.DictWriter(file, COLUMNS, restval=0.25, lineterminator="\n")
                 rows.writeheader()

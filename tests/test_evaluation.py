@@ -305,3 +305,14 @@ def test_an_infinite_setting_of_a_layer_is_trained_with_and_recorded(configure) 
     assert record["status"] == "completed"
     assert record["config"]["intermediate_activation"]["max_val"] == ".inf"
     assert RunConfiguration(record["config"], record["choices"]).run_id == record["run_id"]
+
+
+def test_the_checkpoint_of_a_finished_run_is_deleted_where_it_is_not_kept(configure) -> None:
+    kept, freed = configure("seed=11"), configure("seed=11", "keep_checkpoint=false")
+    assert kept.run_id == freed.run_id
+    directory = carried_out(freed)
+    assert directory.status() == "completed"
+    assert not directory.checkpoint_path.exists()
+    record = directory.read()
+    assert record is not None
+    assert set(record["files"]) == {"metrics.csv"}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ablations.cli.reading import judge, load_studies, names_and_overrides, require_known, results_folder
-from ablations.errors import UserError
+from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable
 from ablations.memory import without_collecting
 from experiments.command_line import explain, print_paths, print_table, refuse_words
@@ -300,6 +300,41 @@ def add_output_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def free_checkpoints(parsed: argparse.Namespace) -> None:
+    """Delete the checkpoints of the runs that completed or diverged and print how much was freed."""
+    from ablations.runs.records import RunDirectory
+
+    results_dir = results_folder(_places(parsed.words))
+    freed = []
+    for path in sorted(results_dir.glob("runs/*/checkpoint.ckpt")):
+        with (directory := RunDirectory(results_dir, path.parent.name)).lock() as held:
+            if held and (size := directory.free_checkpoint()):
+                freed.append(size)
+    print(f"{results_dir / 'runs'}: {len(freed)} checkpoints deleted, {sum(freed) / 1e6:.1f} MB")
+
+
+def migrate_records(parsed: argparse.Namespace) -> None:
+    """Bring records of older schemas up to date, or accept one that was changed by hand.
+
+    Raises:
+        RunsFailed: A record cannot be brought up to date, a line each.
+    """
+    from ablations.runs.migration import accept, migrate
+
+    results_dir = results_folder(_places(parsed.words))
+    if parsed.accept is not None:
+        return accept(results_dir, parsed.accept)
+    migrated, problems = migrate(results_dir)
+    print(f"{results_dir / 'runs'}: {migrated} records brought up to date")
+    if problems:
+        raise RunsFailed("\n".join([f"{len(problems)} records stay as they are:", *problems]))
+
+
+def add_migrate_options(parser: argparse.ArgumentParser) -> None:
+    """What `migrate` takes beside words."""
+    parser.add_argument("--accept", metavar="RUN", help="take the changes that you made to this run's record")
+
+
 def add_unpack_options(parser: argparse.ArgumentParser) -> None:
     """What `unpack` takes beside words."""
     parser.add_argument("--file", type=_file, help="of records; results/records.tar.xz where none is named")
@@ -378,6 +413,22 @@ COMMANDS: Mapping[str, Command] = {
         },
         unpack_records,
         add_unpack_options,
+    ),
+    "migrate": Command(
+        "Records of older versions of this code brought up to date.",
+        "results_dir=FOLDER",
+        {
+            "migrate": "those of the runs in results/runs",
+            "migrate --accept 0123456789ab": "take what you changed in this record by hand",
+        },
+        migrate_records,
+        add_migrate_options,
+    ),
+    "free": Command(
+        "The checkpoints of runs that completed or diverged deleted; all other runs go on from theirs.",
+        "results_dir=FOLDER",
+        {"free": "of the runs in results/runs; their weights are lost, their results stay"},
+        free_checkpoints,
     ),
     "benchmark": Command(
         "Table 3: size and speed of the networks, measured on this device.",

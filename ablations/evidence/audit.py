@@ -19,8 +19,8 @@ composed, so it holds for what was trained and not for what the files say today.
 **All else that differs is undeclared:** parameters or multiply-adds by more than 1 %, unless the size is the
 factor; depth, any other setting, data, library versions, device, code, and a seed that has a result in one
 arm alone. What cannot change an outcome (folders, logging) is left out. Code differs by `outcome_version`,
-which whoever changes outcomes raises, so two commits are no difference, unless one is unknown or had
-uncommitted changes. Two such trees of one commit count as one: the record knows no more. The table names all.
+which whoever changes outcomes raises, so two commits are no difference, unless one is unknown or a file that
+the run imported had uncommitted changes. A record that was changed by hand is named. The table names all.
 
 Steps/second is shown beside the sizes and is no confound by itself: machines are noisy.
 """
@@ -41,7 +41,7 @@ TOLERANCE = 0.01
 SIZES = {"parameters": "parameters", "multiply_adds": "multiply-adds"}
 """Of a record, and how a person reads them."""
 
-COMPARED = (*SIZES, "depth", "data_fingerprint", "versions", "device", "git")
+COMPARED = (*SIZES, "depth", "data_fingerprint", "versions", "device", "git", "edited")
 """What is compared of two records beside their configurations."""
 
 RANK = {"recipe": 1, "dataset": 2, "model": 3}
@@ -271,13 +271,17 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
             if value != value_of_other:
                 undeclared.append(_instead(prefix + key, value, value_of_other))
     if a["git"] != b["git"] and not (_is_committed(a["git"]) and _is_committed(b["git"])):
-        undeclared.append(f"commit {commit_name(a['git'])} instead of {commit_name(b['git'])}")
+        commit, commit_of_other = commit_name(a["git"]), commit_name(b["git"])
+        beside = "others" if commit == commit_of_other else commit_of_other
+        undeclared.append(f"commit {commit} instead of {beside}")
+    if a["edited"] or b["edited"]:
+        undeclared.append("a record that was changed by hand")
     return declared, undeclared
 
 
 def _is_committed(git: Mapping[str, Any] | None) -> bool:
     """Whether a commit is all of the code that ran."""
-    return git is not None and not git["dirty"]
+    return git is not None and git["changes"] == {}
 
 
 def _chosen(arm: Arm) -> dict[str, str]:

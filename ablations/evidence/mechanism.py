@@ -206,7 +206,7 @@ def measured_of(study: Study, runs: Sequence[StudyRun]) -> list[Measured]:
     by_run: list[tuple[StudyRun, list[dict[str, Any]]]] = []
     for run in sorted(runs, key=lambda run: run.seed):
         if run.status in DONE and measured_diagnostics(run.record):
-            rows = RunDirectory(run.directory.parent.parent, run.run_id).diagnostic_rows()
+            rows = RunDirectory(run.directory.parent.parent, run.run_id).diagnostic_rows(run.record)
             by_run += [(run, rows)] if rows else []
     found = [_measured(quantity, study, by_run) for quantity in QUANTITIES]
     return [measured for measured in found if measured is not None]

@@ -32,10 +32,11 @@ from markupsafe import Markup
 from ablations.cli.reading import Judged
 from ablations.figures.study import COLORS
 from ablations.files import write_atomically
+from ablations.outputs import figure_names
 from ablations.report.claims import claim_entries, verdict_counts
 from ablations.report.study import status_counts, study_data, study_section
 from ablations.runs.identity import is_outside_identity
-from ablations.runs.records import COMPLETED, MISSING, STATUSES, RunDirectory, UnreadableRecord
+from ablations.runs.records import DONE, MISSING, STATUSES, RunDirectory
 from ablations.studies.results import Study, StudyRun
 
 FOLDER = Path(__file__).parent / "page"
@@ -141,7 +142,11 @@ def embedded_json(value: Any) -> Markup:
 
 def read_histories(runs: Sequence[StudyRun]) -> dict[str, pd.DataFrame]:
     """metrics.csv of every run that has one with at least a row, by run id."""
-    histories = {run.run_id: RunDirectory(run.directory.parents[1], run.run_id).history() for run in runs}
+    histories = {
+        run.run_id: RunDirectory(run.directory.parents[1], run.run_id).history(run.record)
+        for run in runs
+        if run.record is not None
+    }
     return {run_id: history for run_id, history in histories.items() if history is not None and len(history)}
 
 
@@ -149,16 +154,12 @@ def read_problems(runs: Sequence[StudyRun]) -> dict[str, str]:
     """Per run id, a line on each record that is there and counts as missing."""
     problems = {}
     for run in runs:
-        if run.status != MISSING:
-            continue
-        directory = RunDirectory(run.directory.parents[1], run.run_id)
-        if run.record is not None and run.record["status"] == COMPLETED:
-            problems[run.run_id] = directory.why_missing(run.record, run.history)
-        elif run.record is None:
-            try:
-                directory.read()
-            except UnreadableRecord as error:
-                problems[run.run_id] = f"unreadable record, counted as missing: {error}"
+        if run.status == MISSING:
+            problem = RunDirectory(run.directory.parents[1], run.run_id).problem()
+            if problem is None and run.record is not None and run.record["status"] in DONE:
+                problem = f"not measured as asked for, counted as missing: {run.directory}"
+            if problem is not None:
+                problems[run.run_id] = problem
     return problems
 
 
@@ -170,16 +171,12 @@ def read_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[d
     """
     youngest = max((_modified(run.directory / "record.json") for run in runs), default=0.0)
     titles = {figure.output: figure.title for figure in study.figures} or {study.output: study.title}
-    outputs = list(titles)
-    beside = sorted(path.stem for path in folder.glob("*.svg"))
-    for output in [*outputs, study.output]:
-        # Not "__": so the files of a varied study begin.
-        outputs += [name for name in beside if re.match(re.escape(output) + "_(?!_)", name)]
     found = []
-    for name in dict.fromkeys(outputs):
+    for name in figure_names(study):
         path = folder / f"{name}.svg"
         if path.is_file():
-            title = titles.get(name) or f"{study.title}: {_words(name, study)}"
+            words = name.removeprefix(f"{study.output}_").replace("_", " ")
+            title = titles.get(name) or f"{study.title}: {words}"
             found.append(
                 {
                     "name": name,
@@ -208,12 +205,6 @@ def _modified(path: Path) -> float:
 
 def _shorter(number: re.Match[str]) -> str:
     return f"{float(number[0]):.{SVG_DECIMALS}f}"
-
-
-def _words(name: str, study: Study) -> str:
-    outputs = [study.output, *(figure.output for figure in study.figures)]
-    output = next(output for output in outputs if name.startswith(output))
-    return name.removeprefix(output).strip("_").replace("_", " ")
 
 
 def _asset(name: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablations.runs.records import COMPLETED, DONE, METRIC_LABELS, metric_names
+from ablations.runs.histories import metric_names
+from ablations.runs.records import COMPLETED, DONE, METRIC_LABELS
 from ablations.studies.results import METRICS, Study, StudyRun, final_value
 
 DIGITS = 6

@@ -8,7 +8,6 @@ what is missing. The trials of tunings are in it too: which runs are an arm's at
 
 import errno
 import io
-import json
 import lzma
 import os
 import re
@@ -21,7 +20,9 @@ from typing import Any
 
 from ablations.errors import UserError
 from ablations.files import write_atomically
-from ablations.runs.records import DONE, RunDirectory, UnreadableRecord
+from ablations.runs.identity import is_outside_identity
+from ablations.runs.migration import migrate
+from ablations.runs.records import DONE, RunDirectory, UnreadableRecord, sealed
 
 FILE_NAME = "records.tar.xz"
 RUNS = "runs"
@@ -71,6 +72,8 @@ def pack(results_dir: Path, folder: Path | None = None) -> tuple[Path, int]:
 def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
     """Put the records of a file where commands read them; what is there already stays as it is.
 
+    Those of older schemas are brought up to date.
+
     Returns:
         How many runs were new, and how many were there.
 
@@ -95,6 +98,7 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
         if not unpacked.is_dir() or not all((run / "record.json").is_file() for run in unpacked.iterdir()):
             raise UserError(f"{path}: no file of records; `python -m ablations pack` writes one")
         runs_dir.mkdir(exist_ok=True)
+        migrate(Path(folder))
         runs = sorted(unpacked.iterdir())
         new = sum(_moved(run, runs_dir / run.name) for run in runs)
         for trials in sorted((Path(folder) / TRIALS).glob("*.log")):
@@ -137,20 +141,21 @@ def _ended(results_dir: Path) -> Iterator[RunDirectory]:
             record = directory.read()
         except UnreadableRecord:
             continue
-        if record is not None and directory.status_of(record, directory.rows()) in DONE:
+        if record is not None and directory.status_of(record, directory.rows(record)) in DONE:
             yield directory
 
 
 def _files(directory: RunDirectory, results_dir: Path) -> Iterator[tuple[Path, bytes]]:
-    record = json.loads(directory.record_path.read_bytes())
-    record["config"] = _without_place(record["config"], record["config"].get("results_dir", PLACE))
-    yield directory.record_path, (json.dumps(record, indent=2) + "\n").encode()
+    record = directory.read()
+    assert record is not None, "the run ended"
+    config = _without_place(record["config"], record["config"].get("results_dir", PLACE))
+    yield directory.record_path, sealed({**record, "config": config}).encode()
     for path in (directory.history_path, directory.diagnostics_path):
         if path.exists():
             yield path, path.read_bytes()
 
 
-def _without_place(node: Any, place: str) -> Any:
+def _without_place(node: Any, place: str, path: str = "") -> Any:
     if isinstance(node, dict):
-        return {key: _without_place(value, place) for key, value in node.items()}
-    return PLACE if node == place else node
+        return {key: _without_place(value, place, f"{path}.{key}".lstrip(".")) for key, value in node.items()}
+    return PLACE if node == place and is_outside_identity(path) else node

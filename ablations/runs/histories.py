@@ -2,7 +2,7 @@
 
 It is whole where it has every column and, if it has rows, a validation metric, every epoch from the first on
 has its row, steps rise and validation metrics are finite. A study of 10,000 runs reads a million rows, and
-most of that time goes into turning digits into numbers: `read_validation` takes the cells that it is asked
+most of that time goes into turning digits into numbers: `validation_of` takes the cells that it is asked
 for, and of all others it sees that they are numbers.
 """
 
@@ -14,7 +14,6 @@ import operator
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -68,25 +67,21 @@ def metric_names(names: Iterable[str]) -> list[str]:
     return [name.removeprefix("val_") for name in names if name.startswith("val_") and name != "val_loss"]
 
 
-def read_columns(path: Path) -> dict[str, list[float]] | None:
+def columns_of(data: bytes | None) -> dict[str, list[float]] | None:
     """metrics.csv by column; None where there is none or it is not whole."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return _columns(file)
-    except (OSError, ValueError):
-        return None
+    text = _text(data)
+    return None if text is None else _columns(io.StringIO(text, newline=""))
 
 
-def read_validation(path: Path, metrics: Collection[str] | None = None) -> History | None:
+def validation_of(data: bytes | None, metrics: Collection[str] | None = None) -> History | None:
     """What studies compare of metrics.csv; None where there is none or it is not whole.
 
     Args:
-        path: Of the file.
+        data: Content of the file.
         metrics: Those that are asked for, of those that the file has; None: all.
     """
-    try:
-        text = path.read_bytes().decode()
-    except (OSError, ValueError):
+    text = _text(data)
+    if text is None:
         return None
     first, _, body = text.partition("\n")
     asked, line = _header(first, None if metrics is None else tuple(metrics))
@@ -103,6 +98,13 @@ def read_validation(path: Path, metrics: Collection[str] | None = None) -> Histo
     if whole is None:
         return None
     return History({name: _floats(whole[name]) for name in (*INTEGER_COLUMNS, *_asked(whole, metrics))})
+
+
+def _text(data: bytes | None) -> str | None:
+    try:
+        return None if data is None else data.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _columns(text: Iterable[str]) -> dict[str, list[float]] | None:

@@ -1,58 +1,92 @@
-"""Which runs are the same run: what of a configuration can change its outcome, and the hash of it."""
+"""Which runs are the same run: what of a configuration is instantiated, and the hash of it.
+
+Names of groups, places, logging, the launcher and the device are no part of it. So a factor that is added
+later changes no identity where its option builds what was built before.
+"""
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
-NOT_IDENTITY = (
-    "results_dir",
-    "logger",
-    "trainer",
-    "study",
-    "seeds",
-    "seed_budget",
-    "diagnostics",
-    "tuning",
-    "dataset.root",
-    "dataset.download",
-    "dataset.files",
-    "dataset.num_workers",
-    "dataset.max_undecodable_share",
+WHOLE = ("outcome_version", "seed", "train", "new_head", "weights_sha256", "model", "recipe", "dataset")
+"""The keys of a configuration that name what is instantiated. `weights_sha256` stands for the file of
+weights, wherever it lies. One with its neutral value counts as absent."""
+
+NEUTRAL: Mapping[str, Any] = {"train": True, "new_head": False, "weights_sha256": None}
+
+NOT_OF_DATA = ("root", "download", "files", "num_workers", "max_undecodable_share")
+"""Keys of a dataset that change no outcome. Of `files` the checksums count; how many images may be
+undecodable decides whether a run ends, not what it ends with."""
+
+OUTSIDE = (
+    *("results_dir", "keep_checkpoint", "logger", "trainer", "study", "seeds", "seed_budget"),
+    *("diagnostics", "tuning", "hydra", "weights"),
 )
-"""Keys that cannot change a run's outcome: places, logging, the device (it is in the record), diagnostics,
-and how many runs a study has.
-
-Of `dataset.files` the checksums are part of it; how many images may be undecodable decides whether a run
-ends, not what it ends with.
-
-Several processes change it where each has BN statistics or dropout draws of its own, or where the dataset
-says that they change the order of its images: then their number is part of the identity.
-"""
+"""Keys and groups that nothing instantiated takes: places, what is kept, logging, the device (it is in the
+record), diagnostics, and how many runs a study has. `weights` counts by its content."""
 
 
-def digest(text: str) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of a text."""
+def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a resolved configuration can change a run's outcome.
+
+    Several processes change it where each has BN statistics or dropout draws of its own, or where the dataset
+    says that they change the order of its images: then their number counts.
+    """
+    found = {key: config[key] for key in WHOLE if key in config}
+    found = {key: value for key, value in found.items() if key not in NEUTRAL or value != NEUTRAL[key]}
+    found["dataset"] = {key: value for key, value in config["dataset"].items() if key not in NOT_OF_DATA}
+    trainer = config.get("trainer") or {}
+    processes = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
+    if processes > 1 and (
+        not trainer.get("sync_batchnorm")
+        or config["recipe"].get("dropout")
+        or config["dataset"].get("processes_change_order")
+    ):
+        found["processes"] = processes
+    return found
+
+
+def run_id_of(config: Mapping[str, Any]) -> str:
+    """The name of a run's directory: the hash of its identity."""
+    return hash_of(identity_of(config))
+
+
+def hash_of(identity: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of the SHA-256."""
+    text = json.dumps(_canonical(identity), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def canonical_text(identity: Mapping[str, Any]) -> str:
-    """One text for equal identities."""
-    return json.dumps(_canonical(identity), sort_keys=True, separators=(",", ":"))
-
-
 def _canonical(value: Any) -> Any:
-    """`1.0` and `1` are one value, whichever way it was typed."""
-    if isinstance(value, dict):
+    """`1.0` and `1` are one value, whichever way it was typed; infinity is as in a record."""
+    if isinstance(value, Mapping):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_canonical(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else as_json(value)
+    return value
+
+
+def as_json(value: Any) -> Any:
+    """The same value for a JSON file: infinity, for which JSON has no word, is written as in YAML, ".inf"."""
+    if isinstance(value, Mapping):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_json(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        return ".inf" if value > 0 else "-.inf"
     return value
 
 
 def is_outside_identity(key: str) -> bool:
-    """Whether a key, or the group or node it lies in, is left out of the identity."""
-    key = key.lstrip("+~")
-    return any(key == outside or key.startswith(f"{outside}.") for outside in (*NOT_IDENTITY, "hydra"))
+    """Whether a key, or the group or node it lies in, is no part of what is instantiated.
+
+    A group that a network or a recipe takes by interpolation counts through them, so it is not outside.
+    """
+    top, _, rest = key.lstrip("+~").partition(".")
+    if top == "dataset":
+        return rest.partition(".")[0] in NOT_OF_DATA
+    return top in OUTSIDE

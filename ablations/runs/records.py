@@ -2,7 +2,7 @@
 
 ::
 
-    record.json       what was run, on what, and how it ended; its keys are listed at `SCHEMA`
+    record.json       what was run, on what, and how it ended; `ablations.runs.schema` has its keys
     metrics.csv       one row per epoch trained; `ablations.runs.histories` reads it
     diagnostics.csv   what was measured of the layers, where the run's diagnostics ask for it; its columns are
                       `lightning_modules.diagnostics.COLUMNS`
@@ -10,67 +10,48 @@
     lock              held by the process that trains the run, and released when it dies
 
 Every file is written beside its place and renamed into it. Reading never changes anything.
+
+A record names the SHA-256 of itself and, once the run has ended, of the two tables, and its configuration
+hashes to the name of its directory. What does not match was changed or damaged: nothing uses it, and the run
+counts as missing.
 """
 
 import csv
+import hashlib
+import io
 import json
 import os
+import re
+import shlex
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sized
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from ablations.errors import UserError
 from ablations.files import write_atomically
-from ablations.runs.histories import History, metric_names, read_columns, read_validation
+from ablations.runs.histories import History, columns_of, validation_of
+from ablations.runs.identity import run_id_of
+from ablations.runs.schema import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    RUNNING,
+    SCHEMA,
+    SCHEMA_VERSION,
+    checked,
+    planned_epochs,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
-
-SCHEMA = {
-    "schema_version": "integer; raised when a key changes its meaning",
-    "run_id": "twelve hexadecimal digits: the identity's hash and the directory's name",
-    "status": "running, completed, diverged or failed",
-    "process": "{host, pid} that trains or trained the run",
-    "started": "date and time of the start, ISO 8601; of the first one where it was interrupted",
-    "finished": "date and time of the end, ISO 8601; null while running",
-    "choices": "option per config group",
-    "seed": "integer",
-    "config": "the resolved configuration",
-    "data_fingerprint": "hash of the checksums of the data's files",
-    "metrics": "{val,test}_loss and {val,test}_METRIC of the final epoch, or of the weights that were "
-    "evaluated, the main metric first; "
-    "null unless completed",
-    "parameters": "trainable parameters",
-    "multiply_adds": "multiply-adds of one image",
-    "depth": "convolutions and linear layers on the longest way from image to logits",
-    "steps": "optimizer steps taken",
-    "steps_per_second": "training steps over the time spent in them; null before the first epoch",
-    "wall_time_s": "seconds from start to end, interruptions left out",
-    "device": "{type, name, threads} of a process, and the number of processes; a processor's name has its "
-    "family, model and stepping, because several generations may go by one name",
-    "undecodable_images": "training images left out because they could not be decoded: all that were met, of "
-    "a stream those of the last epoch; those of all processes, each once",
-    "versions": "version per package",
-    "git": "{commit, dirty} of the code; null outside a checkout",
-    "wandb_run_id": "null where nothing was logged",
-    "diverged_at_step": "optimizer steps before the first non-finite loss; null unless diverged",
-    "error": "traceback; null unless failed",
-}
-"""The keys of record.json; each stands in every record."""
-
 METRIC_LABELS = {"top1": "top-1", "top5": "top-5", "map100": "MAP@100"}
 """Metrics as a person reads them; one without a label is shown by its name."""
 
-COMPLETED = "completed"
-DIVERGED = "diverged"
-FAILED = "failed"
-RUNNING = "running"
 MISSING = "missing"  # never recorded, or interrupted, or its record cannot be read
 
 STATUSES = (COMPLETED, DIVERGED, FAILED, RUNNING, MISSING)
@@ -80,8 +61,16 @@ DONE = (COMPLETED, DIVERGED)
 """Outcomes: such a run is never trained again."""
 
 
+SEAL = re.compile(rb'\{\n  "checksum": "([0-9a-f]{64})",\n')
+"""How a record begins: the checksum is that of the file without this line."""
+
+
 class UnreadableRecord(ValueError):
-    """record.json is there and cannot be understood."""
+    """record.json is there and cannot be used: it is damaged, was changed, or is another run's."""
+
+
+class OtherSchema(UnreadableRecord):
+    """record.json is of another schema: whole, as far as this code can tell."""
 
 
 class RunDirectory:
@@ -118,6 +107,11 @@ class RunDirectory:
         return self.path / "checkpoint.ckpt"
 
     @property
+    def partial_checkpoint_path(self) -> Path:
+        """Where a checkpoint is written before it is renamed; left there by a process that was killed."""
+        return self.path / ".checkpoint.ckpt.partial"
+
+    @property
     def _lock_path(self) -> Path:
         return self.path / "lock"
 
@@ -149,37 +143,139 @@ class RunDirectory:
         except OSError:  # somebody else's results, or a read-only disk: nobody trains what we may only read
             return False
 
-    def read(self) -> dict[str, Any] | None:
+    def read(self, planned: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         """The record, or None where there is none.
 
+        Args:
+            planned: A configuration of this run. A record with an equal one shares it, which saves memory
+                and time.
+
         Raises:
-            UnreadableRecord: There is one, and it is damaged or of another schema.
+            UnreadableRecord: There is one, and it is damaged, was changed, or is of another schema.
+        """
+        try:
+            data = self.record_path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):  # the latter: results_dir is a file
+            return None
+        except OSError as error:
+            raise UnreadableRecord(f"{self.record_path}: {error}") from error
+        record = self.parse(data)
+        seal = SEAL.match(data)
+        if seal is None or seal[1].decode() != hashlib.sha256(b"{\n" + data[seal.end() :]).hexdigest():
+            raise UnreadableRecord(
+                f"{self.record_path}: was changed after it was written; undo that, or if it is on purpose: "
+                f"{self.migrate_command('--accept', self.run_id)}"
+            )
+        return self.check(record, planned)
+
+    def parse(self, data: bytes) -> dict[str, Any]:
+        """The content of record.json as an object of this schema, unchecked.
+
+        Raises:
+            UnreadableRecord: It is no object, or of another schema.
         """
         path = self.record_path
         try:
-            text = path.read_bytes().decode()
-        except (FileNotFoundError, NotADirectoryError):  # the latter: results_dir is a file
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UnreadableRecord(f"{path}: {error}") from error
-        try:
-            record = json.loads(text, parse_constant=_refuse_constant)
+            record = json.loads(data.decode(), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise UnreadableRecord(f"{path}: not JSON ({error})") from error
-        _check(record, self.run_id, path)
+        if not isinstance(record, dict):
+            raise UnreadableRecord(f"{path}: not a JSON object")
+        version = record.get("schema_version")
+        if version != SCHEMA_VERSION:
+            hint = self.migrate_command() if version in (1, 2) else "another version of this code wrote it"
+            raise OtherSchema(f"{path}: schema_version={version!r:.40}, must be {SCHEMA_VERSION}: {hint}")
         return record
 
+    def check(self, record: Mapping[str, Any], planned: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Check a record against the schema and its configuration against the directory's name.
+
+        Args:
+            record: As parsed.
+            planned: See `read`.
+
+        Raises:
+            UnreadableRecord: It cannot be the record of this run.
+        """
+        path = self.record_path
+        try:
+            found = checked(record)
+        except ValueError as error:
+            raise UnreadableRecord(f"{path}: {error}") from error
+        if found["run_id"] != self.run_id:
+            raise UnreadableRecord(f"{path}: is the record of run {found['run_id']!r:.40}")
+        if planned is not None and found["config"] == planned:
+            return {**found, "config": planned}
+        if (run_id := run_id_of(found["config"])) != self.run_id:
+            raise UnreadableRecord(f"{path}: its configuration is that of run {run_id}")
+        return found
+
+    def migrate_command(self, *words: str) -> str:
+        """`python -m ablations migrate` for the results that this run is in, as typed."""
+        place = str(self.path.parents[1])
+        words = (*words, *([] if place == "results" else [f"results_dir={place}"]))
+        return f"`{shlex.join(('python', '-m', 'ablations', 'migrate', *words))}`"
+
     def write(self, record: Mapping[str, Any]) -> None:
-        """Write the record; the caller holds the lock."""
+        """Write the record with its checksums; the caller holds the lock and has written the tables."""
         assert record.keys() == SCHEMA.keys(), record.keys() ^ SCHEMA.keys()
-        write_atomically(self.record_path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+        files = None if record["status"] == RUNNING else self.checksums()
+        write_atomically(self.record_path, sealed({**record, "files": files}))
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 per table, of those there are."""
+        tables = (self.history_path, self.diagnostics_path)
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables if path.is_file()}
+
+    def check_schema(self) -> None:
+        """Refuse to train over a record that only another version of this code can read.
+
+        Raises:
+            UserError: There is one.
+        """
+        try:
+            self.read()
+        except OtherSchema as error:
+            raise UserError(str(error)) from error
+        except UnreadableRecord:
+            return
+
+    def problem(self) -> str | None:
+        """A line on a record that is there and counts as missing; None where there is none."""
+        try:
+            record = self.read()
+        except UnreadableRecord as error:
+            return f"unreadable record, counted as missing: {error}"
+        if record is None or record["status"] not in DONE:
+            return None
+        rows = self.validation_history((), record)
+        return None if self.status_of(record, rows) in DONE else self.why_missing(record, rows)
+
+    def free_checkpoint(self) -> int:
+        """Delete the checkpoint of a run that has an outcome; the caller holds the lock.
+
+        Returns:
+            Bytes that are free now; 0 where there is no outcome or no checkpoint.
+        """
+        if self.status() not in DONE:
+            return 0
+        freed = 0
+        for path in (self.checkpoint_path, self.partial_checkpoint_path):
+            if path.exists():
+                freed += path.stat().st_size
+                path.unlink()
+        return freed
 
     def set_unreadable_aside(self) -> Path | None:
         """Rename an unreadable record so that the run can be trained; the caller holds the lock.
 
         Returns:
             Its new place, or None where the record was readable or absent.
+
+        Raises:
+            UserError: It is of another schema, which may hold an outcome.
         """
+        self.check_schema()
         try:
             self.read()
         except UnreadableRecord:
@@ -196,18 +292,16 @@ class RunDirectory:
             record = self.read()
         except UnreadableRecord:
             return MISSING
-        completed = record is not None and record["status"] == COMPLETED
-        return self.status_of(record, self.validation_history(()) if completed else None)
+        done = record is not None and record["status"] in DONE
+        return self.status_of(record, self.validation_history((), record) if done else None)
 
     def status_of(self, record: Mapping[str, Any] | None, rows: Sized | None) -> str:
         """The same for a record and rows of metrics.csv that were read already."""
         status = MISSING if record is None else record["status"]
-        if record is not None and status == COMPLETED:
+        if record is not None and status in DONE:
             # metrics.csv may be lost or damaged; the checkpoint has its rows
-            whole = rows is not None and len(rows) == planned_epochs(record["config"])
-            status = COMPLETED if whole else MISSING
-        if record is not None and status in DONE and not self._has_diagnostics(record):
-            status = MISSING
+            whole = _has_its_rows(record, rows) and self._has_diagnostics(record)
+            status = status if whole else MISSING
         if status in DONE:
             return status
         # Also before a new record is there: whoever holds the lock is loading its libraries.
@@ -228,14 +322,14 @@ class RunDirectory:
             return True
         measured = measured_diagnostics(record)
         as_asked = all(measured.get(name) == settings for name, settings in self._diagnostics.items())
-        return as_asked and self.diagnostic_rows() is not None
+        return as_asked and self.diagnostic_rows(record) is not None
 
     def why_missing(self, record: Mapping[str, Any], rows: Sized | None) -> str:
-        """One line on a completed run that counts as missing, from its record and rows of metrics.csv."""
-        if rows is not None and len(rows) == planned_epochs(record["config"]):
+        """One line on a run that ended and counts as missing, from its record and rows of metrics.csv."""
+        if _has_its_rows(record, rows):
             asked = ", ".join(self._diagnostics)
-            return f"not measured as asked for ({asked}), counted as missing: {self.path}"
-        return f"lost or damaged, counted as missing: {self.history_path}"
+            return f"not measured as asked for ({asked}) or changed, counted as missing: {self.path}"
+        return f"lost, changed or damaged, counted as missing: {self.history_path}"
 
     def epochs_done(self) -> int:
         """Completed epochs, without reading more than the number of lines."""
@@ -254,38 +348,54 @@ class RunDirectory:
         stamp = _stamp(self.history_path)
         return None if stamp is None else stamp[0] / 1e9
 
-    def rows(self) -> list[dict[str, float]] | None:
+    # Tables. With the record of a run that has ended what is no longer as then is None.
+
+    def rows(self, record: Mapping[str, Any] | None = None) -> list[dict[str, float]] | None:
         """The rows of metrics.csv by column, or None where there is none or it is not whole."""
-        columns = read_columns(self.history_path)
+        columns = columns_of(self._content(self.history_path, record))
         if columns is None:
             return None
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
-    def history(self) -> "pd.DataFrame | None":
+    def history(self, record: Mapping[str, Any] | None = None) -> "pd.DataFrame | None":
         """metrics.csv with its own columns, or None where there is none or it is not whole."""
         import pandas as pd
 
-        columns = read_columns(self.history_path)
+        columns = columns_of(self._content(self.history_path, record))
         return None if columns is None else pd.DataFrame(columns)
 
-    def validation_history(self, metrics: Collection[str] | None = None) -> History | None:
+    def validation_history(
+        self, metrics: Collection[str] | None = None, record: Mapping[str, Any] | None = None
+    ) -> History | None:
         """Of `history` what studies compare, read faster: epoch, step, these validation metrics or all."""
-        return read_validation(self.history_path, metrics)
+        return validation_of(self._content(self.history_path, record), metrics)
 
-    def diagnostic_rows(self) -> list[dict[str, Any]] | None:
+    def diagnostic_rows(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]] | None:
         """The rows of diagnostics.csv by column, or None where there is none or it is damaged."""
         kinds = dict.fromkeys(("depth", "channels", "epoch", "step"), int) | {"value": float}
+        data = self._content(self.diagnostics_path, record)
+        if data is None:
+            return None
         try:
-            with self.diagnostics_path.open(newline="", encoding="utf-8") as file:
-                header, *lines = csv.reader(file)
+            header, *lines = csv.reader(io.StringIO(data.decode(), newline=""))
             if not {"diagnostic", "layer", *kinds} <= set(header):
                 return None
             return [
                 {name: kinds.get(name, str)(text) for name, text in zip(header, line, strict=True)}
                 for line in lines
             ]
-        except (OSError, ValueError, csv.Error):
+        except (ValueError, csv.Error):
             return None
+
+    def _content(self, path: Path, record: Mapping[str, Any] | None) -> bytes | None:
+        """A table's bytes; None where there are none, or others than when the run ended."""
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        if record is None or record["files"] is None:
+            return data
+        return data if hashlib.sha256(data).hexdigest() == record["files"].get(path.name) else None
 
     def checkpoint(self) -> Path | None:
         """The checkpoint to go on from, or None where there is none or it is damaged."""
@@ -305,9 +415,18 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def planned_epochs(config: Mapping[str, Any]) -> int:
-    """Rows that metrics.csv has at the end: none where weights are evaluated without training."""
-    return 0 if config.get("train") is False else config["recipe"]["epochs"]
+def sealed(record: Mapping[str, Any]) -> str:
+    """A record as text with its checksum."""
+    text = json.dumps({key: record[key] for key in record if key != "checksum"}, indent=2, allow_nan=False)
+    checksum = hashlib.sha256(f"{text}\n".encode()).hexdigest()
+    return f'{{\n  "checksum": "{checksum}",\n{text[2:]}\n'
+
+
+def _has_its_rows(record: Mapping[str, Any], rows: Sized | None) -> bool:
+    """Whether rows of metrics.csv are those of a run that ended; none, where it diverged in epoch 1."""
+    if record["status"] == COMPLETED:
+        return rows is not None and len(rows) == planned_epochs(record["config"])
+    return rows is not None or "metrics.csv" not in record["files"]
 
 
 def measured_diagnostics(record: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -322,92 +441,3 @@ def metric_label(name: str) -> str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
-
-
-_NUMBER = (int, float)  # not int | float: checked many times a record, that takes five times as long
-_LARGEST = 1e300
-
-
-def _is_number(value: object) -> bool:
-    """Whether it is a finite number, also as a float: 1e999 is none, nor is a whole number of 400 digits."""
-    return isinstance(value, _NUMBER) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < _LARGEST
-
-
-def _check(record: object, run_id: str, path: Path) -> None:
-    if not isinstance(record, dict):
-        raise UnreadableRecord(f"{path}: not a JSON object")
-    version = record.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise UnreadableRecord(f"{path}: schema_version {version}, this code reads {SCHEMA_VERSION}")
-    if missing := SCHEMA.keys() - record.keys():
-        raise UnreadableRecord(f"{path}: without {', '.join(sorted(missing))}")
-    if record["status"] not in (RUNNING, COMPLETED, DIVERGED, FAILED):
-        raise UnreadableRecord(f"{path}: status {record['status']!r}")
-    if record["run_id"] != run_id:
-        raise UnreadableRecord(f"{path}: is the record of run {record['run_id']}")
-    recipe = record["config"].get("recipe") if isinstance(record["config"], dict) else None
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("epochs"), int):
-        raise UnreadableRecord(f"{path}: config without recipe.epochs")
-    if record["status"] == FAILED and not (isinstance(record["error"], str) and record["error"].strip()):
-        raise UnreadableRecord(f"{path}: failed without an error")
-    if record["status"] == RUNNING and not _is_date(record["started"]):
-        raise UnreadableRecord(f"{path}: started {record['started']!r}")
-    if record["status"] in DONE and (unlike := next(_unlike_an_outcome(record), None)):
-        key, allowed = unlike
-        found = repr(record[key.partition(".")[0]])
-        raise UnreadableRecord(f"{path}: {record['status']} with {key} {found:.60}, must be {allowed}")
-
-
-def _unlike_an_outcome(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What tables, figures and verdicts read of a run with an outcome and could not.
-
-    Returns:
-        Key and what is allowed, of each.
-    """
-    metrics = record["metrics"] if isinstance(record["metrics"], dict) else {}
-    if record["status"] == COMPLETED:
-        names = metric_names(metrics)
-        final = [metrics.get(f"{part}_{name}") for name in names for part in ("val", "test")]
-        if not names or not all(map(_is_number, final)):
-            yield "metrics", "a number for validation and test each"
-        if planned_epochs(record["config"]) and not _is_number(record["steps_per_second"]):
-            yield "steps_per_second", "a number"
-    elif not _is_count(record["diverged_at_step"]):
-        yield "diverged_at_step", "a whole number"
-    for key in ("parameters", "multiply_adds", "depth"):
-        if not _is_count(record[key]):
-            yield key, "a whole number"
-    if not _is_number(record["wall_time_s"]):
-        yield "wall_time_s", "a number"
-    if not isinstance(record["finished"], str):
-        yield "finished", "a date and time"
-    dataset, device, git = record["config"].get("dataset"), record["device"], record["git"]
-    classes = dataset.get("num_classes") if isinstance(dataset, dict) else None
-    if not _is_count(classes) or classes == 0:
-        yield "config.dataset.num_classes", "a whole number of at least 1"
-    if (
-        not isinstance(device, dict)
-        or not {"type", "name"} <= device.keys()
-        or not (_is_count(device.get("threads")) and _is_count(device.get("processes", 1)))
-    ):
-        yield "device", "type, name and threads"
-    if not isinstance(record["versions"], dict):
-        yield "versions", "a version per package"
-    if not isinstance(record["choices"], dict):
-        yield "choices", "an option per config group"
-    if git is not None and not (isinstance(git, dict) and {"commit", "dirty"} <= git.keys()):
-        yield "git", "commit and dirty, or null"
-
-
-def _is_date(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        return False
-    return True

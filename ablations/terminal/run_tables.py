@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from ablations.runs.histories import metric_names
 from ablations.runs.records import (
     COMPLETED,
     DIVERGED,
@@ -17,7 +18,6 @@ from ablations.runs.records import (
     RUNNING,
     STATUSES,
     metric_label,
-    metric_names,
 )
 
 NOTHING = "–"

@@ -116,7 +116,10 @@ def test_what_is_typed_composes(configure) -> None:
 
 # Identity
 
-OUTSIDE = ("results_dir", "logger", "trainer", "diagnostics", "dataset.root", "dataset.download", "weights")
+OUTSIDE = (
+    *("results_dir", "keep_checkpoint", "logger", "trainer", "diagnostics"),
+    *("dataset.root", "dataset.download", "weights"),
+)
 
 
 def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -169,6 +172,7 @@ def test_exactly_what_can_change_the_outcome_changes_the_run_id(configure) -> No
     } <= changing
     assert {
         "results_dir",
+        "keep_checkpoint",
         "weights",
         "dataset.root",
         "dataset.download",

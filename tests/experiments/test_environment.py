@@ -4,8 +4,10 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -39,14 +41,26 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_git_state_is_clean_until_code_changes(checkout: Path) -> None:
-    commit = git(checkout, "rev-parse", "HEAD")
-    assert environment.git_state() == {"commit": commit, "dirty": False}
-    (checkout / "results" / "tables").mkdir(parents=True)
-    (checkout / "results" / "tables" / "a.csv").write_text("new")
-    assert environment.git_state() == {"commit": commit, "dirty": False}  # results are not code
-    (checkout / "ablations" / "new.py").write_text("")
-    assert environment.git_state() == {"commit": commit, "dirty": True}
+def test_changes_are_those_of_the_code_that_was_imported(checkout: Path, monkeypatch) -> None:
+    clean = {"commit": git(checkout, "rev-parse", "HEAD"), "changes": {}}
+    assert environment.git_state() == environment.imported(environment.git_state()) == clean
+    for name in ("results/a.csv", "conf/study/mine.yaml", "docs/a.md", "tests/test_a.py", "ablations/a/b.py"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("new")
+    assert environment.git_state() == clean  # no run reads these, or its record has all of it
+    (checkout / "mine.py").write_text("a = 1\n")
+    (checkout / "other.py").write_text("a = 1\n")
+    (checkout / "ablations" / "runs" / "environment.py").write_text("b = 1\n")
+    for name in ("mine", "ablations/runs/environment"):
+        module = ModuleType(name.replace("/", "."))
+        module.__file__ = str(checkout / f"{name}.py")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    found = environment.imported(environment.git_state())
+    assert found is not None
+    assert found["commit"] == clean["commit"]
+    assert sorted(found["changes"]) == ["experiments/environment.py", "mine.py"]
+    assert found["changes"]["mine.py"] == "a = 1\n"
+    assert "+b = 1" in found["changes"]["experiments/environment.py"]
 
 
 def test_git_state_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +87,7 @@ def test_a_damaged_checkout_is_told(checkout: Path) -> None:
 def test_git_state_of_a_checkout_of_another_user(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = git(checkout, "rev-parse", "HEAD")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    assert environment.git_state() == {"commit": commit, "dirty": False}
+    assert environment.git_state() == {"commit": commit, "changes": {}}
 
 
 @pytest.mark.parametrize(
@@ -124,14 +138,14 @@ def test_a_processor_is_named_with_its_generation(monkeypatch: pytest.MonkeyPatc
 
 
 def test_nothing_of_the_environment_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_API_KEY", "a-secret-of-mine")
+    monkeypatch.setenv("SOME_API_KEY", "-".join(("a", "secret", "of", "mine")))
     found = [
         environment.versions(),
         environment.git_state(),
         environment.process(),
         environment.device(torch.device("cpu")),
     ]
-    assert "secret" not in json.dumps(found)
+    assert os.environ["SOME_API_KEY"] not in json.dumps(found)
 
 
 def test_quieten_silences_what_it_names_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

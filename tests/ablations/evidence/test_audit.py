@@ -131,11 +131,16 @@ def test_a_setting_that_is_not_declared(audit, changes: dict[str, Any], undeclar
             {"device": {"name": "Some GPU", "type": "cuda", "threads": 1}},
             ["device name Some GPU instead of Some CPU", "device type cuda instead of cpu"],
         ),
-        ({"git": {"commit": "f" * 40, "dirty": False}}, []),  # outcome_version would tell
+        ({"git": {"commit": "f" * 40, "changes": {}}}, []),  # outcome_version would tell
         (
-            {"git": {"commit": "0123456789abcdef", "dirty": True}},
+            {"git": {"commit": "0123456789abcdef", "changes": {"a/b.py": "diff"}}},
+            ["commit 0123456789 with uncommitted changes of a/b.py instead of 0123456789"],
+        ),
+        (
+            {"git": {"commit": "0123456789abcdef", "changes": None}},  # of an older record
             ["commit 0123456789 with uncommitted changes instead of 0123456789"],
         ),
+        ({"edited": "2026-01-02T03:04:05+00:00"}, ["a record that was changed by hand"]),
         ({"git": None}, ["commit unknown instead of 0123456789"]),
         ({"data_fingerprint": "sha256:1"}, ["other data, by their checksums"]),
         ({"steps_per_second": 1.0}, []),  # shown, and no confound by itself

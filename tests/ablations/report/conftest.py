@@ -75,6 +75,8 @@ def make_record(arm: str, seed: int, status: str, epochs: int, history: pd.DataF
         "seed": seed,
         "started": "2026-01-02T03:04:05+00:00",
         "finished": "2026-01-02T03:05:05+00:00",
+        "edited": None,
+        "files": None,
         "choices": {"model": "xception", "residual": arm},
         "config": {
             "seed": seed,
@@ -95,7 +97,7 @@ def make_record(arm: str, seed: int, status: str, epochs: int, history: pd.DataF
         "device": {"type": "cpu", "name": "Some CPU", "threads": 1},
         "undecodable_images": 0,
         "versions": {"python": "3.11.2", "torch": "2.9.0"},
-        "git": {"commit": "0123456789abcdef", "dirty": False},
+        "git": {"commit": "0123456789abcdef", "changes": {}},
         "wandb_run_id": f"wandb-{seed}",
         "diverged_at_step": 117 if status == "diverged" else None,
         "error": f"Traceback\n  somewhere\nOSError: {EVIL}\n" if status == "failed" else None,
@@ -170,7 +172,12 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
     """Study, runs of every status, and what is judged; results with a figure."""
     results_dir = tmp_path_factory.mktemp("report") / "results"
     (results_dir / "figures").mkdir(parents=True)
-    for name in ("figure99_made_up", "figure99_made_up_depth", "figure99_made_up__seed=1"):
+    for name in (
+        "figure99_made_up",
+        "figure99_made_up_dead_units",
+        "figure99_made_up__seed=1",
+        "figure99_made_up_wide",
+    ):
         (results_dir / "figures" / f"{name}.svg").write_text(SVG, encoding="utf-8")
     study = make_study(range(9))
     runs = make_runs(study, results_dir)

@@ -74,11 +74,11 @@ def test_embedded_json() -> None:
         embedded_json(float("nan"))
 
 
-def test_figures_those_of_a_varied_study_left_out(made_up) -> None:
+def test_figures_of_other_and_of_varied_studies_are_left_out(made_up) -> None:
     study, runs, judged = made_up
     found = read_figures(study, runs, judged.results_dir / "figures")
-    assert [figure["name"] for figure in found] == ["figure99_made_up", "figure99_made_up_depth"]
-    assert found[1]["title"] == "Made up & <i>odd</i>: depth"
+    assert [figure["name"] for figure in found] == ["figure99_made_up", "figure99_made_up_dead_units"]
+    assert found[1]["title"] == "Made up & <i>odd</i>: dead units"
     assert read_figures(study, runs, judged.results_dir / "nowhere") == []
 
 

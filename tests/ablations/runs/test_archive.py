@@ -54,6 +54,7 @@ def test_a_record_says_nothing_of_its_place_and_all_else(runs, results_dir: Path
     text = (tmp_path / "elsewhere/runs" / runs[0].run_id / "record.json").read_text(encoding="utf-8")
     assert str(results_dir) not in text
     after = json.loads(text)
+    assert after.pop("checksum") != before.pop("checksum")
     assert before["config"]["results_dir"] == str(results_dir)
     assert after["config"].pop("results_dir") == "results"
     assert after["config"]["logger"].pop("dir", "results") == "results"

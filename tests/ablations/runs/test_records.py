@@ -15,13 +15,14 @@ from zipfile import ZipFile
 import pytest
 from filelock import FileLock
 
+from ablations.runs.histories import metric_names
 from ablations.runs.records import (
     SCHEMA,
     STATUSES,
     RunDirectory,
     UnreadableRecord,
     metric_label,
-    metric_names,
+    sealed,
 )
 from experiments.configuration import RunConfiguration
 
@@ -34,6 +35,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from experiments.configuration import RunConfiguration
+from ablations.runs.histories import metric_names
 from ablations.runs.records import RunDirectory
 with RunDirectory(Path(sys.argv[1]), sys.argv[2]).lock() as held:
     print(held, flush=True)
@@ -415,10 +417,10 @@ def test_no_epoch_is_a_history_where_none_was_trained(configuration, write_run) 
     directory = write_run(configuration)
     directory.history_path.write_bytes(HEADER)
     assert directory.rows() == []
-    assert directory.status() == "missing"  # its record says that two were
+    write_run(configuration, epochs=0)
+    assert directory.status() == "missing"  # its configuration says that two are
     evaluation = RunConfiguration({**configuration.resolved, "train": False}, configuration.choices)
     directory = write_run(evaluation, epochs=0)
-    directory.history_path.write_bytes(HEADER)
     assert directory.status() == "completed"
 
 
@@ -472,7 +474,7 @@ def test_a_completed_record_has_any_tasks_metrics(directory: RunDirectory, confi
     assert directory.read() is not None
     write_run(configuration, metrics={"val_loss": 1.0, "test_loss": 0.5})
     with pytest.raises(
-        UnreadableRecord, match=r"completed with metrics .* must be a number for validation and test each"
+        UnreadableRecord, match=r"metrics=.* must have a metric, for validation and test each"
     ):
         directory.read()
 
@@ -551,3 +553,126 @@ def test_what_is_read_as_a_number_is_read_by_both(directory: RunDirectory, row: 
     assert compared is not None
     for name in compared.columns:
         assert compared[name].tolist() == whole[name].tolist()
+
+
+# Checksums
+
+
+def resealed(directory: RunDirectory, **changes: Any) -> None:
+    """Change a record and give it the checksum of what it holds now, as somebody who knows how could."""
+    record = json.loads(directory.record_path.read_text())
+    directory.record_path.write_text(sealed(record | changes))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"val_top1": 0.53', '"val_top1": 0.63'),
+        ('"num_classes": 10', '"num_classes": 100'),
+        ('"checksum": "', '"checksum": "0'),
+        ('"host": "somewhere"', '"host": "elsewhere"'),
+    ],
+)
+def test_a_changed_record_is_missing_and_says_what_to_do(
+    configuration, write_run, old: str, new: str
+) -> None:
+    directory = write_run(configuration)
+    text = directory.record_path.read_text()
+    assert old in text
+    directory.record_path.write_text(text.replace(old, new))
+    assert directory.status() == "missing"
+    problem = directory.problem()
+    assert problem is not None
+    assert f"migrate --accept {directory.run_id}" in problem
+
+
+def test_a_configuration_of_another_run_is_missing(configuration, write_run) -> None:
+    directory = write_run(configuration)
+    resealed(directory, config={**configuration.resolved, "recipe": {"epochs": 2, "lr": 1}})
+    assert directory.status() == "missing"
+    assert "configuration is that of run" in str(directory.problem())
+
+
+@pytest.mark.parametrize("status", ["completed", "diverged"])
+@pytest.mark.parametrize("how", ["changed", "lost"])
+def test_a_table_that_is_no_longer_as_the_run_left_it_is_missing(
+    configuration, write_run, status: str, how: str
+) -> None:
+    directory = write_run(configuration, status, epochs=2)
+    assert directory.status() == status
+    if how == "lost":
+        directory.history_path.unlink()
+    else:
+        content = directory.history_path.read_text()
+        directory.history_path.write_text(content.replace("0.53", "0.93"))
+    assert directory.status() == "missing"
+    assert str(directory.history_path) in str(directory.problem())
+    assert directory.rows(directory.read()) is directory.history(directory.read()) is None
+
+
+def test_changed_diagnostics_are_not_what_was_asked_for(configuration, write_run) -> None:
+    directory = write_run(configuration.with_diagnostics(ASKED))
+    assert asking(directory).status() == "completed"
+    directory.diagnostics_path.write_text(DIAGNOSTICS + "dead_units,stem,1,8,1,3,0.5\n")
+    assert asking(directory).status() == "missing"
+    assert directory.diagnostic_rows(directory.read()) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"error": True},
+        {"metrics": {"val_loss": None, "val_top1": 0.5, "test_top1": 0.5}},
+        {"metrics": {"val_loss": 10**400, "val_top1": 0.5, "test_top1": 0.5}},
+        {"parameters": 0},
+        {"seed": 4},
+        {"more": 1},
+    ],
+)
+def test_a_field_of_another_type_is_named(configuration, write_run, changes: dict[str, Any]) -> None:
+    directory = write_run(configuration)
+    resealed(directory, **changes)
+    with pytest.raises(UnreadableRecord, match=rf"record\.json: {next(iter(changes))}") as raised:
+        directory.read()
+    assert "\n" not in str(raised.value)
+
+
+def test_numbers_are_read_as_the_schema_has_them(configuration, write_run) -> None:
+    directory = write_run(configuration)
+    resealed(directory, metrics={"val_loss": 10**29, "val_top1": 1, "test_top1": 0.5})
+    record = directory.read()
+    assert record is not None
+    assert record["metrics"]["val_loss"] == 1e29
+    assert all(isinstance(value, float) for value in record["metrics"].values())
+
+
+@pytest.mark.parametrize("diagnostics", [True, "all", ["dead_units"]])
+def test_diagnostics_of_another_type_are_named(configuration, write_run, diagnostics: Any) -> None:
+    directory = write_run(configuration)
+    resealed(directory, config={**configuration.resolved, "diagnostics": diagnostics})
+    with pytest.raises(UnreadableRecord, match=r"config\.diagnostics"):
+        directory.read()
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("status", ["completed", "diverged"])
+def test_a_checkpoint_that_nothing_goes_on_from_is_freed(configuration, write_run, status: str) -> None:
+    directory = write_run(configuration, status)
+    directory.checkpoint_path.write_bytes(b"weights")
+    directory.partial_checkpoint_path.write_bytes(b"wei")
+    assert directory.free_checkpoint() == 10
+    assert directory.free_checkpoint() == 0
+    assert not directory.checkpoint_path.exists()
+    assert directory.status() == status
+
+
+@pytest.mark.parametrize("status", ["failed", "running", "damaged"])
+def test_the_checkpoint_of_an_unfinished_run_stays(configuration, write_run, status: str) -> None:
+    directory = write_run(configuration, "completed" if status == "damaged" else status)
+    if status == "damaged":
+        directory.history_path.unlink()
+    directory.checkpoint_path.write_bytes(b"weights")
+    assert directory.free_checkpoint() == 0
+    assert directory.checkpoint_path.exists()

@@ -189,7 +189,7 @@ def test_every_machine_commit_and_version_is_named(residual_study: Study, make_r
             1,
             [0.8],
             device={"name": "Some GPU", "type": "cuda", "threads": 4},
-            git={"commit": "fedcba9876543210", "dirty": True},
+            git={"commit": "fedcba9876543210", "changes": {"a.py": "diff"}},
             versions={"torch": "2.8.0"},
             finished="2026-02-03T00:00:00+00:00",
         ),
@@ -198,7 +198,7 @@ def test_every_machine_commit_and_version_is_named(residual_study: Study, make_r
     page = markdown_table(residual_study, runs)
     assert "Some CPU (cpu, 1 thread a run); Some GPU (cuda, 4 threads a run)" in page
     assert "finished 2026-01-02 to 2026-02-03" in page
-    assert "commit 0123456789, fedcba9876 with uncommitted changes, unknown." in page
+    assert "commit 0123456789, fedcba9876 with uncommitted changes of a.py, unknown." in page
     assert "torch 2.8.0 and 2.9.0" in page
 
 

@@ -1,0 +1,255 @@
+"""The schema of record.json: what a record holds, checked when it is read.
+
+A `TypedDict`, so that a checked record is the dictionary that everything reads. Its errors are one line.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, Literal, NotRequired, get_type_hints
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # before Python 3.12 pydantic takes no other
+
+from ablations.runs.histories import metric_names
+
+SCHEMA_VERSION = 3
+
+COMPLETED = "completed"
+DIVERGED = "diverged"
+FAILED = "failed"
+RUNNING = "running"
+
+EXACT = ConfigDict(extra="forbid", strict=True)
+OPEN = ConfigDict(extra="allow", strict=True)
+
+
+def _moment(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+def _of_one_task(metrics: dict[str, float]) -> dict[str, float]:
+    names = metric_names(metrics)
+    if not names or any(f"{part}_{name}" not in metrics for name in names for part in ("val", "test")):
+        raise ValueError("must have a metric, for validation and test each")
+    return metrics
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Size = Annotated[int, Field(ge=1, lt=2**63)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Moment = Annotated[str, AfterValidator(_moment)]
+Metrics = Annotated[dict[str, Number], AfterValidator(_of_one_task)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+@with_config(EXACT)
+class Process(TypedDict):
+    host: str
+    pid: int
+
+
+@with_config(EXACT)
+class Device(TypedDict):
+    type: str
+    name: str
+    threads: Count
+    processes: NotRequired[Size]
+
+
+@with_config(EXACT)
+class Git(TypedDict):
+    commit: str
+    changes: dict[str, str] | None
+
+
+@with_config(OPEN)
+class Recipe(TypedDict):
+    epochs: Size
+
+
+@with_config(OPEN)
+class Dataset(TypedDict):
+    num_classes: Size
+
+
+@with_config(OPEN)
+class Processes(TypedDict):
+    devices: NotRequired[Size]
+    num_nodes: NotRequired[Size]
+
+
+@with_config(OPEN)
+class Config(TypedDict):
+    """What is read of a resolved configuration whatever its options are."""
+
+    seed: Count
+    train: NotRequired[bool]
+    results_dir: NotRequired[str]
+    recipe: Recipe
+    dataset: Dataset
+    trainer: NotRequired[Processes]
+    logger: NotRequired[dict[str, Any] | None]
+    diagnostics: NotRequired[dict[str, Any] | None]
+
+
+@with_config(EXACT)
+class Record(TypedDict):
+    """A run, as record.json has it."""
+
+    checksum: Annotated[
+        Sha256,
+        Field(
+            description="SHA-256 of the file without this line, the second: `sed 2d record.json | sha256sum`"
+        ),
+    ]
+    schema_version: Annotated[
+        Literal[3],
+        Field(description="raised when a key changes its meaning; `migrate` brings older ones up to date"),
+    ]
+    run_id: Annotated[
+        str, Field(description="twelve hexadecimal digits: the identity's hash and the directory's name")
+    ]
+    status: Annotated[
+        Literal["running", "completed", "diverged", "failed"],
+        Field(description="running, completed, diverged or failed"),
+    ]
+    process: Annotated[Process, Field(description="{host, pid} that trains or trained the run")]
+    started: Annotated[
+        Moment,
+        Field(description="date and time of the start, ISO 8601; of the first one where it was interrupted"),
+    ]
+    finished: Annotated[
+        Moment | None, Field(description="date and time of the end, ISO 8601; null while running")
+    ]
+    edited: Annotated[
+        Moment | None,
+        Field(description="when somebody changed the record by hand and had it accepted; else null"),
+    ]
+    choices: Annotated[dict[str, str], Field(description="option per config group")]
+    seed: Annotated[Count, Field(description="integer")]
+    config: Annotated[Config, Field(description="the resolved configuration, which hashes to run_id")]
+    data_fingerprint: Annotated[str, Field(description="hash of the checksums of the data's files")]
+    files: Annotated[
+        dict[str, Sha256] | None,
+        Field(
+            description="SHA-256 of metrics.csv and diagnostics.csv, of those there are; null while running"
+        ),
+    ]
+    metrics: Annotated[
+        Metrics | None,
+        Field(
+            description="{val,test}_loss and {val,test}_METRIC of the final epoch, or of the weights "
+            "that were evaluated, the main metric first; null unless completed"
+        ),
+    ]
+    parameters: Annotated[Size | None, Field(description="trainable parameters")]
+    multiply_adds: Annotated[Size | None, Field(description="multiply-adds of one image")]
+    depth: Annotated[
+        Count | None,
+        Field(description="convolutions and linear layers on the longest way from image to logits"),
+    ]
+    steps: Annotated[Count | None, Field(description="optimizer steps taken")]
+    steps_per_second: Annotated[
+        Annotated[Number, Field(gt=0)] | None,
+        Field(description="training steps over the time spent in them; null before the first epoch"),
+    ]
+    wall_time_s: Annotated[
+        Annotated[Number, Field(ge=0)] | None,
+        Field(description="seconds from start to end, interruptions left out"),
+    ]
+    device: Annotated[
+        Device | None,
+        Field(
+            description="{type, name, threads} of a process, and the number of processes; a processor's name "
+            "has its family, model and stepping, because several generations may go by one name"
+        ),
+    ]
+    undecodable_images: Annotated[
+        Count | None,
+        Field(
+            description="training images left out because they could not be decoded: all that were met, of a "
+            "stream those of the last epoch; those of all processes, each once"
+        ),
+    ]
+    versions: Annotated[dict[str, str], Field(description="version per package")]
+    git: Annotated[
+        Git | None,
+        Field(
+            description="{commit, changes} of the code; changes: by file the uncommitted ones (diff) of the "
+            "code that the run imported, null where nobody knows; git is null outside a checkout"
+        ),
+    ]
+    wandb_run_id: Annotated[str | None, Field(description="null where nothing was logged")]
+    diverged_at_step: Annotated[
+        Count | None,
+        Field(description="optimizer steps before the first non-finite loss; null unless diverged"),
+    ]
+    error: Annotated[
+        Annotated[str, Field(pattern=r"\S")] | None, Field(description="traceback; null unless failed")
+    ]
+
+
+SCHEMA: Mapping[str, str] = {
+    key: hint.__metadata__[-1].description
+    for key, hint in get_type_hints(Record, include_extras=True).items()
+}
+"""The keys of record.json and what they mean; each stands in every record."""
+
+_OF_AN_OUTCOME = (
+    "finished",
+    "files",
+    "parameters",
+    "multiply_adds",
+    "depth",
+    "steps",
+    "wall_time_s",
+    "device",
+)
+NOT_NULL: Mapping[str, tuple[str, ...]] = {
+    COMPLETED: ("metrics", *_OF_AN_OUTCOME),
+    DIVERGED: ("diverged_at_step", *_OF_AN_OUTCOME),
+    FAILED: ("error", "finished", "files"),
+    RUNNING: (),
+}
+"""Keys that must have a value, by status."""
+
+
+def planned_epochs(config: Mapping[str, Any]) -> int:
+    """Rows that metrics.csv has at the end: none where weights are evaluated without training."""
+    return 0 if config.get("train") is False else config["recipe"]["epochs"]
+
+
+def checked(record: object) -> dict[str, Any]:
+    """A record with numbers as the schema has them; its configuration is left as it is.
+
+    Args:
+        record: As parsed from JSON.
+
+    Raises:
+        ValueError: It is not as the schema says: one line with the key, the value and what is allowed.
+    """
+    try:
+        found = _adapter().validate_python(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "record"
+        value = "" if first["type"] in ("missing", "extra_forbidden") else f"={first['input']!r:.60}"
+        raise ValueError(" ".join(f"{key}{value}: {first['msg']}".split())) from error
+    status, config = found["status"], found["config"]
+    needed = NOT_NULL[status]
+    if status == COMPLETED and planned_epochs(config):
+        needed = (*needed, "steps_per_second")
+    for key in needed:
+        if found[key] is None:  # type: ignore[literal-required]
+            raise ValueError(f"{key}=None: must have a value where status={status}")
+    if found["seed"] != config["seed"]:
+        raise ValueError(f"seed={found['seed']}: must be that of its configuration, {config['seed']}")
+    assert isinstance(record, dict)
+    return {**found, "config": record["config"]}
+
+
+@cache
+def _adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
