@@ -35,6 +35,7 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 
+nitpicky = True
 default_role = "code"  # names in docstrings are in single backticks
 smartquotes = False
 myst_heading_anchors = 3
