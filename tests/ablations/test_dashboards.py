@@ -171,6 +171,13 @@ def test_the_command_says_where_the_run_is(call, results_dir, capfd):
     assert [path.name for path in results_dir.iterdir()] == ["wandb"]
 
 
+def test_where_wandb_is_switched_off_nothing_is_written(call, results_dir, monkeypatch, capfd):
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    assert call("dashboards", "residual") == 2
+    assert capfd.readouterr().err == "error: WANDB_DISABLED is set: nothing is logged to W&B; unset it\n"
+    assert not results_dir.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
