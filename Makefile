@@ -12,6 +12,9 @@ EMPTY :=
 COMMA := ,
 STUDIES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(sort $(basename $(notdir $(shell grep -L "^only_by_name: true" conf/study/*.yaml)))))
 
+# Where W&B logs.
+WANDB_LOGS := $(or $(WANDB_DIR),results)/wandb
+
 .PHONY: reproduce-figures reproduce-all figures report dashboards wandb-sync browse test lint format docs benchmark clean
 
 # Train what is missing of the paper's figures 9 and 10 and judge it, then draw it, also where a run failed.
@@ -43,11 +46,11 @@ dashboards: .venv/installed-dashboards
 
 # Upload W&B's offline runs that are not uploaded yet.
 wandb-sync: .venv/installed
-	@$(BIN)/wandb sync $(ARGS) results/wandb $(wildcard results/wandb/dashboards*/wandb)
+	@$(BIN)/wandb sync $(ARGS) $(WANDB_LOGS) $(wildcard $(WANDB_LOGS)/dashboards*/wandb)
 
 # Look at W&B's offline runs in the terminal.
 browse: .venv/installed
-	@$(BIN)/wandb leet $(ARGS) results/wandb
+	@$(BIN)/wandb leet $(ARGS) $(WANDB_LOGS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

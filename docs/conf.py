@@ -35,6 +35,7 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 
+nitpicky = True
 default_role = "code"  # names in docstrings are in single backticks
 smartquotes = False
 myst_heading_anchors = 3
@@ -49,7 +50,7 @@ add_module_names = False
 python_use_unqualified_type_names = True
 
 # Types of other projects are named and not linked: the site is built without a network.
-nitpick_ignore_regex = [("py:.*", r"(?!ablations|lightning_modules).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!ablations|experiments|lightning_modules).*")]
 
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True

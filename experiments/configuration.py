@@ -180,7 +180,7 @@ class RunConfiguration:
                 config.seed = seed
             return cls.from_composed(config, choices, overrides)
 
-        raw = OmegaConf.to_container(config, resolve=False)
+        raw: Any = OmegaConf.to_container(config, resolve=False)
         places = _seed_places({key: value for key, value in raw.items() if key != "hydra"})
         if places is None or not all(type(seed) is int for seed in seeds):
             return [resolve(seed) for seed in seeds]

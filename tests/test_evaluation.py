@@ -1,6 +1,7 @@
 """train=false: weights are evaluated once, and the record is one like any other."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -219,7 +220,7 @@ def test_a_sweep_over_weights(trained: RunDirectory, tmp_path: Path) -> None:
     arguments = [*TINY, "train=false", "intermediate_activation=relu"]
     with hydra_configuration():
         runs = plan_sweep([*arguments, f"weights={trained.checkpoint_path},{copy}"])
-        same = plan_sweep([*arguments, f"weights={copy},{copy}"])
+        same = plan_sweep([*arguments, f"weights={copy},{shutil.copy(copy, tmp_path / 'same.ckpt')}"])
     assert len({run.run_id for run in runs}) == 2
     assert {run.arm for run in runs} == {f"weights={trained.checkpoint_path}", f"weights={copy}"}
     assert len(same) == 1

@@ -23,7 +23,7 @@ from ablations.memory import without_collecting
 from experiments.command_line import explain, print_paths, print_table, refuse_words
 
 if TYPE_CHECKING:
-    from ablations.cli.reading import Judged
+    from ablations.evidence.verdicts import Judged
     from ablations.studies.results import Study, StudyRun
 
 TABLES = "tables"
@@ -204,6 +204,7 @@ def publish_results(parsed: argparse.Namespace) -> None:
         raise UserError("wandb_workspaces is not installed: pip install 'xception-ablations[dashboards]'")
     from ablations.cli.dashboards import Destination, publish
     from experiments.check import check_logger
+    from experiments.logger import is_logged
     from experiments.planning import compose_runs, hydra_configuration
 
     judged, studies, overrides = _judged_studies(parsed.words)
@@ -216,6 +217,8 @@ def publish_results(parsed: argparse.Namespace) -> None:
         check_logger(logger, modes=("offline", "online"))
     except ValueError as error:
         raise UserError(str(error)) from error
+    if not is_logged(logger):
+        raise UserError("WANDB_DISABLED is set: nothing is logged to W&B; unset it")
     name = f"dashboards{judged.suffix}"
     check_writable(f"logger.dir={logger['dir']}", Path(logger["dir"]), [f"wandb/{name}"])
     folder = Path(logger["dir"]) / "wandb" / name

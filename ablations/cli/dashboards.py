@@ -21,9 +21,8 @@ import wandb
 import wandb_workspaces.expr as expr
 import wandb_workspaces.reports.v2 as wr
 
-from ablations.cli.reading import Judged
 from ablations.errors import UserError
-from ablations.evidence.verdicts import Verdict
+from ablations.evidence.verdicts import Judged, Verdict
 from ablations.figures.study import looks_of
 from ablations.files import write_atomically
 from ablations.outputs import write_study

@@ -5,16 +5,14 @@ Imports stand in the functions, so that a command does not wait for what only an
 
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.errors import UserError, did_you_mean
+from ablations.evidence.verdicts import Judged
 from ablations.studies.results import Study, StudyRun
 
 if TYPE_CHECKING:
-    from ablations.evidence.claims import Claim
-    from ablations.evidence.verdicts import Verdict
     from experiments.planned_run import PlannedRun
 
 
@@ -38,25 +36,6 @@ def require_known(names: Sequence[str], known: Sequence[str], others: Collection
         if name not in known:
             near = did_you_mean(name, [*known, *others])
             raise UserError(f"study={name}: no such study; there are: {', '.join(known)}{near}")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Claims and what the records say of them.
-
-    Attributes:
-        verdicts: In the order of the claims.
-        claims: All there are, also those that were not judged.
-        studies: Those that the verdicts are about, with their planned runs.
-        results_dir: Where the records are.
-        suffix: What tells files about these names and overrides from others: "" or "__study=residual".
-    """
-
-    verdicts: "tuple[Verdict, ...]"
-    claims: "tuple[Claim, ...]"
-    studies: tuple[tuple[Study, list[StudyRun]], ...]
-    results_dir: Path
-    suffix: str
 
 
 def results_folder(overrides: Sequence[str]) -> Path:

@@ -33,6 +33,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,25 @@ def _matters(toward: float, margin: float) -> bool:
     """Whether a mean difference, taken in the claimed direction, is as large as the margin."""
     # Accuracies count images, so that a mean can be the margin itself, but for rounding.
     return toward >= margin or math.isclose(toward, margin, rel_tol=1e-9)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Claims and what the records say of them.
+
+    Attributes:
+        verdicts: In the order of the claims.
+        claims: All there are, also those that were not judged.
+        studies: Those that the verdicts are about, with their planned runs.
+        results_dir: Where the records are.
+        suffix: What tells files about these names and overrides from others: "" or "__study=residual".
+    """
+
+    verdicts: tuple[Verdict, ...]
+    claims: tuple[Claim, ...]
+    studies: tuple[tuple[Study, list[StudyRun]], ...]
+    results_dir: Path
+    suffix: str
 
 
 def judge_study(

@@ -29,7 +29,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ablations.cli.reading import Judged
+from ablations.evidence.verdicts import Judged
 from ablations.figures.study import COLORS
 from ablations.files import write_atomically
 from ablations.outputs import figure_names

@@ -12,10 +12,9 @@ import pytest
 import wandb_workspaces.reports.v2 as wr
 
 from ablations.cli.dashboards import Destination, Written, make_report, publish
-from ablations.cli.reading import Judged
 from ablations.errors import UserError
 from ablations.evidence.claims import Claim, Comparison
-from ablations.evidence.verdicts import judge_study
+from ablations.evidence.verdicts import Judged, judge_study
 from lightning_modules.wandb_logging import TolerantWandbLogger
 from tests.ablations.wandb_server import ENTITY, WandbServer, serve
 
@@ -169,6 +168,13 @@ def test_the_command_says_where_the_run_is(call, results_dir, capfd):
     folder = Path(capfd.readouterr().out.splitlines()[0])
     assert len(records_of(folder, "exit")) == 1
     assert [path.name for path in results_dir.iterdir()] == ["wandb"]
+
+
+def test_where_wandb_is_switched_off_nothing_is_written(call, results_dir, monkeypatch, capfd):
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    assert call("dashboards", "residual") == 2
+    assert capfd.readouterr().err == "error: WANDB_DISABLED is set: nothing is logged to W&B; unset it\n"
+    assert not results_dir.exists()
 
 
 @pytest.mark.parametrize(

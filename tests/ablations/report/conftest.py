@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from ablations.cli.reading import Judged
 from ablations.evidence.claims import HIGHER, NO_DIFFERENCE, Claim, Comparison
-from ablations.evidence.verdicts import judge_study, untestable
+from ablations.evidence.verdicts import Judged, judge_study, untestable
 from ablations.report.build import build_report, write_report
 from ablations.runs.records import RunDirectory
 from ablations.studies.results import Arm, Study, StudyRun
