@@ -270,7 +270,7 @@ def test_the_command_evaluates_once(
     monkeypatch.setattr("sys.argv", ["run.py", *TINY, where, *overrides])
     assert run.main(str(FRAMEWORK_CONF.parent / "run.py")) == 0
     top1 = json.loads(before)["metrics"]["val_top1"]
-    assert f"completed: validation top-1 {top1:.1%}" in capsys.readouterr().out
+    assert f"nothing trained: validation top-1 {top1:.1%}" in capsys.readouterr().out
     assert directory.record_path.read_text() == before
 
 
