@@ -1,5 +1,7 @@
 """Writes the report page: one file that needs nothing else, from studies, runs and verdicts.
 
+::
+
     page/page.html   overview, a section per study, and a place per run
     page/run.html    what comes to that place when the run is opened
     page/style.css   both themes, phone and paper

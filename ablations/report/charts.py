@@ -80,7 +80,7 @@ class Chart:
         title: Its heading.
         note: What a reader must know, sentences.
         figure: data and layout as Plotly takes them, and what each curve changes of the vertical axis.
-        lines: Those of its traces.
+        lines: What its traces belong to.
         curves: Label by key; empty where there is nothing to choose.
         axes: Label by key of the horizontal axes; empty where there is one.
         layers: Label by key, of those in `LAYERS` that there are.

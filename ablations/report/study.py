@@ -118,7 +118,7 @@ def configuration_differences(study: Study, runs: Sequence[StudyRun]) -> list[di
     """The settings in which the arms differ, from their records, without what cannot change an outcome.
 
     Returns:
-        Per setting: path, and values, the texts that occur by arm.
+        The path of each setting and its values, the texts that occur by arm.
     """
     recorded = [(run.arm, flatten(run.record["config"])) for run in runs if run.record is not None]
     arms = [arm.name for arm in baseline_first(study) if arm.name in dict(recorded)]

@@ -271,8 +271,9 @@ def test_themes_and_print(open_page, written: Path) -> None:
     charts = "[...document.querySelectorAll('.main-svg')].map((svg) => svg.getBoundingClientRect().right)"
     page.wait_for_function(f"() => Math.max(...{charts}) <= 700")
     assert page.evaluate("document.documentElement.scrollWidth") <= 700
-    for hidden in ("#menu", "header", f"{STUDY} form", ".tools"):
+    for hidden in ("#menu", "header", f"{STUDY} select", f"{STUDY} .layers", ".tools"):
         expect(page.locator(hidden).first).to_be_hidden()
+    expect(page.locator(f"{STUDY} form").first).to_contain_text("as it is")  # the legend of the chart
     for heading in ("Claims", "Charts", "Tables", "Confounds", "Reproduce", "Runs"):
         expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
 
