@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from ablations.evidence.mechanism import QUANTITIES, measured_of, write_mechanism_tables
+from ablations.evidence.mechanism import measured_of, write_mechanism_tables
 from ablations.figures.factorial import write_factorial_figure
 from ablations.figures.mechanism import write_mechanism_figures
 from ablations.figures.study import write_figures
@@ -29,13 +29,6 @@ class Outputs:
     tables: list[Path]
     figures: list[Path]
     shown: RenderableType
-
-
-def figure_names(study: Study) -> list[str]:
-    """Names of all figures that may be drawn of a study, without a suffix."""
-    beside = ["trials", *(quantity.name for quantity in QUANTITIES)]
-    own = [figure.output for figure in study.figures]
-    return [*own, study.output, *(f"{study.output}_{name}" for name in beside)]
 
 
 def write_study(study: Study, runs: Sequence[StudyRun], results_dir: Path) -> Outputs:

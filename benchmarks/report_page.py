@@ -9,9 +9,9 @@ Printed per number of runs, the times as the median of the repeats, each in a br
     MB      size of the file
     build   seconds of the whole command, imports included
     ready   seconds from opening until the first screen is drawn and reacts
-    study   seconds from a click on the study, as soon as the page is ready, until its chart is drawn
-    seed    seconds from a change of the drawn seeds until the chart is drawn again
-    all     seconds from opening until the study's chart is drawn: ready and study
+    study   seconds from a click on the study, as soon as the page is ready, until charts and tables are drawn
+    change  seconds from switching an arm off until the chart is drawn again
+    run     seconds from a click on a run until its charts are drawn
 
 The folder must hold 25 KB a run; what is written there is removed afterwards.
 """
@@ -32,7 +32,8 @@ from benchmarks import many_records
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
-MEASURED = ("ready", "study", "seed")
+SHOWN = ".view[data-shown]:visible"
+MEASURED = ("ready", "study", "change", "run")
 
 
 def build(runs: int, epochs: int, folder: Path) -> tuple[Path, float]:
@@ -59,19 +60,18 @@ def visit(path: Path) -> dict[str, float]:
         page.goto("about:blank")
         times = [time.perf_counter()]
         page.goto(path.as_uri(), wait_until="commit")
-        page.wait_for_selector("html[data-ready]", state="attached")
+        page.wait_for_selector("#home[data-shown]")
         page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         times.append(time.perf_counter())
-        page.click("#view-home h2 a")
-        page.wait_for_selector(".open .plot[data-drawn]")
+        page.click("#home .group a")
+        page.wait_for_selector(f"{SHOWN} .drawn")
         times.append(time.perf_counter())
-        page.evaluate("document.querySelector('.open .plot').removeAttribute('data-drawn')")
-        if page.locator(".open .seeds input[type=text]").count():
-            page.fill(".open .seeds input[type=text]", "0-29")
-            page.press(".open .seeds input[type=text]", "Enter")
-        else:
-            page.locator(".open .seeds input").first.uncheck()
-        page.wait_for_selector(".open .plot[data-drawn]")
+        page.evaluate("document.querySelector('.plot[data-drawn]').removeAttribute('data-drawn')")
+        page.locator(f"{SHOWN} form [name=line]").first.uncheck()
+        page.wait_for_selector(f"{SHOWN} .plot[data-drawn]")
+        times.append(time.perf_counter())
+        page.locator(f"{SHOWN} .runs tbody a").first.click()
+        page.wait_for_selector(f"{SHOWN}.run .drawn")
         times.append(time.perf_counter())
         browser.close()
     return dict(zip(MEASURED, (b - a for a, b in itertools.pairwise(times)), strict=True))
@@ -84,15 +84,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parsed = parser.parse_args()
-    print("   runs     MB  build  ready  study   seed    all")
+    print("   runs     MB  build  " + "  ".join(f"{name:>6}" for name in MEASURED))
     for runs in parsed.runs:
         with tempfile.TemporaryDirectory(dir=parsed.folder) as folder:
             path, seconds = build(runs, parsed.epochs, Path(folder) / "results")
             visits = [visit(path) for _ in range(parsed.repeats)]
-            ready, study, seed = (statistics.median(each[name] for each in visits) for name in MEASURED)
+            times = [statistics.median(each[name] for each in visits) for name in MEASURED]
             size = path.stat().st_size / 1e6
-            times = " ".join(f"{value:6.2f}" for value in (ready, study, seed, ready + study))
-            print(f"{runs:7,} {size:6.1f} {seconds:6.1f} {times}")
+            print(f"{runs:7,} {size:6.1f} {seconds:6.1f}  " + "  ".join(f"{value:6.2f}" for value in times))
 
 
 if __name__ == "__main__":

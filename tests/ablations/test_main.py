@@ -417,7 +417,7 @@ def test_report(call, runs, write_run, results_dir: Path, capsys: pytest.Capture
     page = path.read_text(encoding="utf-8")
     assert "With residual connections the final accuracy is higher." in page
     assert "3 of 24 runs completed" in page
-    assert page.count('class="view study"') == 1
+    assert page.count('<section class="view" id="study-') == 1
     assert all(run.run_id in page for run in runs)
 
 
@@ -427,7 +427,7 @@ def test_report_of_everything(call, results_dir: Path, capsys: pytest.CaptureFix
     page = (results_dir / "report" / "index.html").read_text(encoding="utf-8")
     for claim in project_claims():
         assert f'id="claim-{claim.id}"' in page
-    assert page.count('class="view study"') >= len(study_names(unasked=True))
+    assert page.count('<section class="view" id="study-') >= len(study_names(unasked=True))
 
 
 def test_report_of_a_study_that_does_not_exist(call, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,11 +21,6 @@ EVIL = "</script><img src=x onerror=alert(1)>"
 EPOCHS, STEPS = 4, 50
 ARMS = {"plain": "as it is", "evil": f"with {EVIL}", "third": "a third <b>arm</b>, 5 %{x}"}
 
-SVG = """<?xml version="1.0"?>
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 20" width="40" height="20">
-<g transform="scale(0.015625 0.5)"><path d="M 1.234567 2 L 30.987654 15" stroke="#000" fill="none"/></g></svg>
-"""
-
 
 def make_study(seeds: Sequence[int]) -> Study:
     """Three arms, the second compared with the first, the third with the second."""
@@ -168,16 +163,10 @@ MadeUp = tuple[Study, list[StudyRun], Judged]
 
 @pytest.fixture(scope="session")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
-    """Study, runs of every status, and what is judged; results with a figure."""
+    """Study, runs of every status, and what is judged; a figure of other runs lies there too."""
     results_dir = tmp_path_factory.mktemp("report") / "results"
     (results_dir / "figures").mkdir(parents=True)
-    for name in (
-        "figure99_made_up",
-        "figure99_made_up_dead_units",
-        "figure99_made_up__seed=1",
-        "figure99_made_up_wide",
-    ):
-        (results_dir / "figures" / f"{name}.svg").write_text(SVG, encoding="utf-8")
+    (results_dir / "figures" / "figure99_made_up.svg").write_text("<svg><desc>of other runs</desc></svg>")
     study = make_study(range(9))
     runs = make_runs(study, results_dir)
     return study, runs, make_judged(study, runs, results_dir)
@@ -212,7 +201,7 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """Opens a page, `open_page(path, "#/study/made_up", theme="dark", width=360)`.
+    """Opens a page, `open_page(path, "#study-made_up", theme="dark", width=360)`.
 
     At the end of the test there must have been no error in the console, no dialog and no request but for
     the page itself and what it made.
@@ -238,7 +227,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         page.on("dialog", refuse)
         page.on("request", check)
         page.goto(path.as_uri() + address)
-        page.wait_for_selector("html[data-ready]")
+        page.wait_for_selector(".view[data-shown]", timeout=120_000)
         return page
 
     yield open_it

@@ -1,24 +1,19 @@
-"""The page as a file: whole, self-contained, everything escaped."""
+"""The page as a file: self-contained, everything escaped, nothing that its records did not make."""
 
 import base64
 import gzip
 import hashlib
-import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ablations.report.build import (
-    LIBRARY,
-    build_report,
-    embedded_json,
-    read_figures,
-    svg_address,
-    write_report,
-)
-
-LARGEST = 20_000_000  # bytes of a page of 1,000 runs
+from ablations.evidence.claims import HIGHER, Claim, Comparison
+from ablations.evidence.verdicts import judge_study
+from ablations.report.build import build_report, sort_key, text, write_report
+from ablations.report.runs import duration, problem, run_pages
+from ablations.report.study import claim_entry, configuration_differences, contrast_label, picture_place
 
 
 @pytest.fixture(scope="module")
@@ -26,85 +21,30 @@ def html(written: Path) -> str:
     return written.read_text(encoding="utf-8")
 
 
-def element(html: str, name: str) -> str:
-    start = html.index(f'id="{name}">') + len(f'id="{name}">')
-    return html[start : html.index("</script>", start)]
+def run_pages_of(html: str) -> list[str]:
+    packed = re.findall('id="page-[^"]*">([^<]*)<', html)
+    return [gzip.decompress(base64.b64decode(each)).decode() for each in packed]
 
 
-def test_nothing_is_fetched(html: str) -> None:
-    addresses = re.findall(r'(?:src|href)="([^"#]*)', html)
-    assert addresses
-    assert {address.partition(":")[0] for address in addresses if address} == {"data"}
+def test_nothing_is_fetched_and_one_script_may_run(html: str) -> None:
+    assert {address for address in re.findall(r'(?:src|href)="([^"#]*)', html) if address} == {"data:,"}
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert policy
-    assert "default-src &#39;none&#39;" in policy[1]
-
-
-def test_the_policy_names_the_scripts_by_their_hashes(html: str) -> None:
-    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
-    assert len(scripts) == 2
-    for script in scripts:
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        assert f"sha256-{digest}" in html.replace("&#43;", "+")
-
-
-def test_the_chart_library_is_in_the_page(html: str) -> None:
-    assert gzip.decompress(base64.b64decode(element(html, "library"))) == LIBRARY.read_bytes()
-
-
-def test_the_chart_library_is_as_published() -> None:
-    assert b"plotly.js (basic - minified) v4.1.1" in LIBRARY.read_bytes()[:200]
-    digest = "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"  # of the file on npm
-    assert hashlib.sha256(LIBRARY.read_bytes()).hexdigest() == digest
-    assert "Plotly" in (LIBRARY.parent / "LICENSE").read_text(encoding="utf-8")
+    assert policy[1].startswith(f"default-src &#39;none&#39;; script-src &#39;sha256-{digest}&#39; blob:;")
 
 
 def test_no_text_of_a_record_is_markup(html: str) -> None:
-    assert "<img src=x" not in html
-    assert "onerror=alert(1)&gt;" in html
-    error = json.loads(element(html, "data-0"))["common"]
-    assert any("</script><img src=x" in str(values) for values in error["values"])
+    pages = run_pages_of(html)
+    assert len(pages) == 27
+    assert "onerror=alert(1)" in html
+    assert all("<img src=x" not in page for page in (html, *pages))
+    assert any("OSError: &lt;/script&gt;" in page for page in pages)
 
 
-def test_embedded_json() -> None:
-    text = embedded_json({"a": "</script><!--&\u2028é", "b": [1.5, None]})
-    assert not set("<>&\u2028") & set(text)
-    assert json.loads(text) == {"a": "</script><!--&\u2028é", "b": [1.5, None]}
-    with pytest.raises(ValueError, match="JSON compliant"):
-        embedded_json(float("nan"))
-
-
-def test_figures_of_other_and_of_varied_studies_are_left_out(made_up) -> None:
-    study, runs, judged = made_up
-    found = read_figures(study, runs, judged.results_dir / "figures")
-    assert [figure["name"] for figure in found] == ["figure99_made_up", "figure99_made_up_dead_units"]
-    assert found[1]["title"] == "Made up & <i>odd</i>: dead units"
-    assert read_figures(study, runs, judged.results_dir / "nowhere") == []
-
-
-def test_a_figure_that_is_older_than_a_record_says_so(made_up, tmp_path: Path) -> None:
-    import os
-
-    study, runs, _ = made_up
-    path = tmp_path / "figure99_made_up.svg"
-    path.write_text("<svg/>")
-    assert not read_figures(study, runs, tmp_path)[0]["outdated"]
-    os.utime(path, (1, 1))
-    assert read_figures(study, runs, tmp_path)[0]["outdated"]
-
-
-def test_only_the_numbers_of_paths_are_shortened() -> None:
-    address = svg_address('<?xml?>\n<svg><g transform="scale(0.015625)"><path d="M 1.23456 -0.5"/></g></svg>')
-    assert address.startswith("data:image/svg+xml,%3Csvg")
-    assert "scale(0.015625)" in address
-    assert "M 1.23 -0.5" in address
-
-
-def test_a_page_of_its_own_per_names_and_overrides(tmp_path: Path) -> None:
-    assert write_report("a", tmp_path / "report").name == "index.html"
-    other = write_report("b", tmp_path / "report", "__study=residual__seed=1")
-    assert other.name == "index__study=residual__seed=1.html"
-    assert (tmp_path / "report" / "index.html").read_text() == "a"
+def test_no_figure_file_is_embedded(html: str) -> None:
+    assert "of other runs" not in "".join([html, *run_pages_of(html)])
 
 
 def test_the_same_records_give_the_same_page(made_up, html: str) -> None:
@@ -112,7 +52,105 @@ def test_the_same_records_give_the_same_page(made_up, html: str) -> None:
     assert build_report(judged, [(study, runs)], []) == html
 
 
-def test_what_the_studies_were_varied_by_is_said(made_up) -> None:
+def test_overrides_are_said_and_part_of_the_commands(made_up) -> None:
     study, runs, judged = made_up
-    page = build_report(judged, [(study, runs)], ["recipe.epochs=4", "results_dir=/else"])
-    assert "Studies varied by <code>recipe.epochs=4</code>" in page
+    page = build_report(judged, [(study, runs)], ["recipe.epochs=4", "results_dir=/else where"])
+    assert "changed settings: <code>recipe.epochs=4</code>" in page
+    assert "report made_up recipe.epochs=4 &#39;results_dir=/else where&#39;</pre>" in page
+    assert "python run.py -m study=made_up recipe.epochs=4" in page
+
+
+def test_a_file_of_its_own_per_names_and_overrides(tmp_path: Path) -> None:
+    assert write_report("a", tmp_path / "report").name == "index.html"
+    assert write_report("b", tmp_path / "report", "__seed=1").name == "index__seed=1.html"
+    assert (tmp_path / "report" / "index.html").read_text() == "a"
+
+
+def test_a_study_without_any_record(made_up, residual_study, make_run) -> None:
+    runs = [make_run(arm.name, 0, status="missing") for arm in residual_study.arms]
+    judged = replace(made_up[2], verdicts=(), studies=())
+    page = build_report(judged, [(residual_study, runs)], [])
+    assert "0 of 2 runs completed" in page
+    assert "No run of this study has finished an epoch yet." in page
+    assert "No two arms have a result of the same seed yet." in page
+
+
+def test_what_a_claim_rests_on(made_up) -> None:
+    study, runs, judged = made_up
+    entries = {one.claim.id: claim_entry(one, study, runs) for one in judged.verdicts[:2]}
+
+    def seeds(entry, arm):
+        return [runs[at].seed for at in entry["runs"] if runs[at].arm == arm]
+
+    final, both = entries["made-up-final"], entries["made-up-both"]
+    assert (
+        seeds(final, "plain") == seeds(final, "evil") == [0, 1, 3, 4, 5, 6, 7, 8]
+    )  # seed 2 of "evil" failed
+    assert seeds(both, "third") == [3, 4, 5, 6, 7, 8]
+    assert final["comparisons"][0]["label"].startswith("as it is − with <")
+    picture = final["comparisons"][0]["picture"]
+    assert (
+        picture["below"] == picture_place(0) == 50 < picture["above"] < picture["low"] < picture["estimate"]
+    )
+    assert claim_entry(judged.verdicts[2], None)["comparisons"] == []
+
+
+def test_a_claim_without_a_pair_has_no_picture(residual_study, make_run) -> None:
+    comparison = Comparison({"with": 1.0, "without": -1.0}, "test_top1", HIGHER, 0.0)
+    claim = Claim("c", "C.", "nowhere", "residual", (comparison,))
+    runs = [make_run(arm.name, 0, status="missing") for arm in residual_study.arms]
+    (verdict,) = judge_study([claim], residual_study, runs)
+    assert claim_entry(verdict, residual_study, runs)["comparisons"][0]["picture"] is None
+
+
+def test_contrast_label() -> None:
+    labels = {"a": "one", "b": "two"}
+    assert contrast_label({"a": -1, "b": 1}, labels) == "two − one"
+    assert contrast_label({"a": 1, "b": -0.5, "c": -0.5}, labels) == "one − 0.5 × two − 0.5 × c"
+
+
+def test_settings_that_differ(made_up, residual_study, make_run) -> None:
+    study, runs, _ = made_up
+    (row,) = configuration_differences(study, runs)  # not the seeds, nor the folder of the results
+    assert row == {"path": "residual", "values": {arm.name: [arm.name] for arm in study.arms}}
+    common = {"dataset": {"num_classes": 10}, "width": 1}
+    made = [
+        make_run(arm, seed, [0.5], config=common | settings)
+        for arm, seed, settings in [("with", 0, {"lr": 0.1}), ("with", 1, {"lr": 0.2}), ("without", 0, {})]
+    ]
+    found = configuration_differences(residual_study, made)
+    assert found == [{"path": "lr", "values": {"with": ["0.1", "0.2"], "without": ["not set"]}}]
+
+
+def test_a_run_is_compared_with_most_runs_and_names_its_studies(made_up) -> None:
+    study, runs, _ = made_up
+    other = replace(study, name="again", title="Again")
+    pages = run_pages([(study, runs), (other, runs[:1])], {})
+    assert [planned.name for planned, _ in pages[runs[0].run_id]["studies"]] == ["made_up", "again"]
+    third = pages[runs[-1].run_id]
+    assert third["other"] == [{"setting": "residual", "this run": "third", "most runs": "plain"}]
+
+
+def test_a_record_that_is_there_and_counts_as_missing_says_why(made_up, make_run) -> None:
+    missing = make_run("plain", 0, status="missing")
+    assert problem(missing) == ""
+    assert "not measured as asked for" in problem(replace(missing, record={"status": "completed"}))
+    unreadable = made_up[1][-7]
+    assert "unreadable record" in problem(unreadable)
+
+
+@pytest.mark.parametrize(
+    ("cell", "key"),
+    [("+1,234.5 [1, 2]", 1234.5), ("-3 (4 / 6)", -3.0), ("never (0 / 6)", 1e99), ("–", ""), ("a 1", "a 1")],
+)
+def test_sort_key(cell: str, key: str | float) -> None:
+    assert sort_key(cell) == key
+
+
+def test_text_has_true_minus_signs_and_nothing_else_changed() -> None:
+    shown = re.sub("<[^>]*>", "", text("-1.5 [-2, -1] of 1e-05, multi-label on 2026-01-02, a.bcd <b>"))
+    assert shown == "−1.5 [−2, −1] of 1e-05, multi-label on 2026-01-02, a.bcd &lt;b&gt;"
+
+
+def test_duration() -> None:
+    assert [duration(seconds) for seconds in (None, 7.25, 90, 5400)] == ["–", "7.25 s", "1.5 min", "1.5 h"]

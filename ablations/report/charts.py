@@ -1,0 +1,428 @@
+"""Charts of the report page as Plotly figures, drawn from the runs: curves, differences, factors, layers.
+
+A figure has the traces of everything that can be chosen in it. `meta` of a trace names its line, curve and
+layer, and the page draws those that are chosen. Means, intervals and the rule for diverged runs are those of
+the tables. Colours are those of the light theme; `DARK` has those of the dark one.
+"""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablations.evidence.mechanism import BETWEEN, MAIN, measured_of
+from ablations.figures.study import COLORS
+from ablations.runs.histories import metric_names
+from ablations.runs.records import COMPLETED, METRIC_LABELS, MISSING
+from ablations.statistics.paired import mean_interval, seed_band
+from ablations.studies.results import (
+    METRICS,
+    Outcome,
+    Study,
+    StudyRun,
+    baseline_first,
+    outcomes,
+    pair_by_seed,
+)
+
+DASHES = ("solid", "dash", "dashdot", "dot")
+TEXT, GRID, AXIS, GROUND, CLEAR = "#1b1f23", "#e3e6e9", "#8a9199", "#ffffff", "rgba(0,0,0,0)"
+
+ON_DARK = ("#f2f2f2", "#ff8a47", "#4f9fe8", "#23c299", "#e29bc4", "#f0b429", "#9bd6f7")
+DARK = dict(
+    zip(
+        (*COLORS, TEXT, GRID, AXIS, GROUND),
+        (*ON_DARK, "#e8eaed", "#2b3036", "#7b858f", "#1d2125"),
+        strict=True,
+    )
+)
+"""Colour of the dark theme per colour of a figure."""
+
+MAX_SEEDS = 30
+"""Single runs of an arm that are drawn; more hide each other and take seconds."""
+
+MAX_POINTS = 200
+"""Epochs of a curve that are kept, evenly spread, the first and the last among them."""
+
+MANY_LINES = 7
+"""With more, bands and single runs hide each other and are drawn only on request."""
+
+MEAN, BAND, SINGLE = "mean", "band", "single"
+LAYERS = {MEAN: "means", BAND: "95 % bands", SINGLE: "single runs"}
+AXES = {"step": "training steps", "epoch": "epochs", "time": "seconds in training steps"}
+PARTS = {"val": "validation", "test": "test", "train": "training"}
+INTERVALS = "Lines are means over seeds, bands their 95 % t interval"
+CHANCE = "A diverged run counts as chance"
+
+Trace = dict[str, Any]
+Histories = Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What traces belong to, and how they are drawn: color and dash are places in `COLORS` and `DASHES`."""
+
+    key: str
+    label: str
+    color: int
+    dash: int
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart and what can be chosen in it.
+
+    Attributes:
+        title: Its heading.
+        note: What a reader must know, sentences.
+        figure: data and layout as Plotly takes them, and what each curve changes of the vertical axis.
+        lines: What its traces belong to.
+        curves: Label by key; empty where there is nothing to choose.
+        axes: Label by key of the horizontal axes; empty where there is one.
+        layers: Label by key, of those in `LAYERS` that there are.
+        tables: Per curve the numbers of the chart, rows by header.
+    """
+
+    title: str
+    note: str
+    figure: dict[str, Any]
+    lines: Sequence[Line] = ()
+    curves: Mapping[str, str] = field(default_factory=dict)
+    axes: Mapping[str, str] = field(default_factory=dict)
+    layers: Mapping[str, str] = field(default_factory=lambda: LAYERS)
+    tables: Mapping[str, list[dict[str, str]]] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Layers that are drawn first."""
+        return tuple(self.layers) if len(self.lines) <= MANY_LINES else (MEAN,)
+
+
+def lines_of(labels: Mapping[str, str]) -> list[Line]:
+    """Lines with these labels by key."""
+    return [Line(*of, at % len(COLORS), at % len(DASHES)) for at, of in enumerate(labels.items())]
+
+
+def arm_lines(study: Study) -> list[Line]:
+    """The arms, baseline first."""
+    return lines_of({arm.name: arm.label for arm in baseline_first(study)})
+
+
+def scale(column: str) -> float:
+    """What a value is multiplied by where a person reads it: fractions are shown in per cent."""
+    return 100.0 if column.partition("_")[2] in METRICS else 1.0
+
+
+def column_label(column: str) -> str:
+    """A metric or a column of metrics.csv as a person reads it, without its unit: "validation top-1"."""
+    part, _, name = column.partition("_")
+    return f"{PARTS.get(part, part)} {METRIC_LABELS.get(name, name.replace('_', ' '))}".strip()
+
+
+def with_unit(column: str) -> str:
+    """The same with its unit: "validation top-1, %"."""
+    return column_label(column) + (", %" if scale(column) != 1.0 else "")
+
+
+def curve_columns(study: Study, columns: Iterable[str]) -> list[str]:
+    """Columns of metrics.csv that are curves, the study's metrics first."""
+    there = dict.fromkeys(columns)
+    metrics = [f"val_{name}" for name in (*study.metrics, *metric_names(there))]
+    wanted = dict.fromkeys([*metrics, "val_loss", "train_loss", *sorted(there)])
+    return [key for key in wanted if key in there and key.partition("_")[0] in PARTS]
+
+
+def curve_chart(study: Study, runs: Sequence[StudyRun], histories: Histories) -> Chart | None:
+    """Curves of the arms over the training: mean, 95 % band of each epoch by itself, and single runs.
+
+    A mean is of all runs of an arm with a value: of a metric of the study, completed and diverged runs, which
+    count as chance from where they ended; of other columns, completed runs. No two runs share their times:
+    over time a mean is drawn at the mean time of its runs, without a band.
+
+    Args:
+        study: The study.
+        runs: All of its planned runs.
+        histories: metrics.csv per run id, of those that have one.
+
+    Raises:
+        ValueError: As `ablations.studies.results.outcomes`.
+    """
+    columns = curve_columns(study, (str(column) for history in histories.values() for column in history))
+    lines, by_arm, data, tables = arm_lines(study), outcomes(study, runs), list[Trace](), {}
+    recorded = [run for run in runs if run.status != MISSING and run.run_id in histories]
+    for curve in columns:
+        rows: dict[int, dict[str, str]] = {}
+        for line in lines:
+            of_line = [run for run in recorded if run.arm == line.key and curve in histories[run.run_id]]
+            data += [_run_trace(line, run, histories[run.run_id], curve) for run in of_line[:MAX_SEEDS]]
+            of_arm = by_arm[line.key]
+            counted = [each for one in of_arm if (each := _counted(study, one, histories, curve)) is not None]
+            if len(counted) < 2:
+                continue
+            kept = kept_epochs(len(counted[0]))
+            band = seed_band(scale(curve) * np.stack(counted))
+            values = [part[kept] for part in (band.mean, band.low, band.high)]
+            x = {"step": of_arm[0].steps[kept], "epoch": kept + 1}
+            if whole := [run.run_id for run in of_line if run.status == COMPLETED]:
+                seconds = [histories[run_id]["seconds"].cumsum().to_numpy() for run_id in whole]
+                x["time"] = np.mean(seconds, axis=0)[kept]
+            data += _mean_traces(line, x, values, curve, f"mean of {len(counted)} runs")
+            for epoch, mean, low, high in zip(kept + 1, *values, strict=True):
+                row = rows.setdefault(epoch, {"epoch": str(epoch)})
+                row[f"{line.label} (n = {len(counted)})"] = f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+        tables[curve] = list(rows.values())
+    if not data:
+        return None
+    notes = [f"{INTERVALS} at each epoch by itself.", f"{CHANCE} from where it ended."]
+    if any(run.status != COMPLETED for run in recorded):
+        notes.append("A cross is where a run ended early.")
+    if len(runs) > MAX_SEEDS * len(lines):
+        notes.append(f"Of an arm, {MAX_SEEDS} single runs are drawn.")
+    curves = {curve: with_unit(curve) for curve in columns}
+    figure = _figure(data, curves, AXES["step"])
+    note = " ".join([*notes, "Click a point to open its run."])
+    return Chart("Curves", note, figure, lines, curves, AXES, tables=tables)
+
+
+def difference_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
+    """The final test metric of each arm minus that of the arm it is compared with, seed by seed."""
+    by_arm, metric = outcomes(study, runs), f"test_{study.metric}"
+    arms, data, labels = {arm.name: arm for arm in study.arms}, list[Trace](), list[str]()
+    for line in arm_lines(study):
+        other = study.compared_with(arms[line.key])
+        pairs = pair_by_seed(by_arm[line.key], by_arm[other]) if other else []
+        if not pairs:
+            continue
+        values = [scale(metric) * (one.final[metric] - its.final[metric]) for one, its in pairs]
+        for (one, _), value in zip(pairs, values, strict=True):
+            data.append(_dot(line, one.run, value, len(labels), "", "%{x:+.3g} pp"))
+        mean = mean_interval(values)
+        trace = _trace(line, [mean.mean], [len(labels) + 0.25], "", MEAN)
+        trace |= {
+            "mode": "markers",
+            "hovertemplate": f"mean of {mean.n} pairs: %{{x:+.3g}} pp<extra></extra>",
+        }
+        trace["marker"] |= {"size": 9, "symbol": "diamond"}
+        trace["error_x"] = {"type": "data", "symmetric": False, "color": COLORS[line.color]}
+        trace["error_x"] |= {"array": [mean.high - mean.mean], "arrayminus": [mean.mean - mean.low]}
+        data.append(trace)
+        wrapped = textwrap.wrap(f"{line.label} − {arms[str(other)].label}", 26)
+        labels.append("<br>".join(map(escape, wrapped)))
+    if not data:
+        return None
+    figure = _figure(data, {}, f"difference in {column_label(metric)}, pp", height=90 + 75 * len(labels))
+    figure["layout"]["xaxis"] |= {"zeroline": True, "zerolinecolor": AXIS}
+    ticks = {"tickvals": list(range(len(labels))), "ticktext": labels, "showgrid": False}
+    figure["layout"]["yaxis"] |= ticks | {"range": [len(labels) - 0.5, -0.5]}
+    note = (
+        "Dots are the differences of single seeds, diamonds their means with 95 % t interval, not corrected."
+    )
+    return Chart("Differences seed by seed", f"{note} {CHANCE}.", figure)
+
+
+def factor_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
+    """Of a study of factors: the final metric over one factor, a line per level of another."""
+    design, by_arm = study.design, outcomes(study, runs)
+    if design is None or not any(by_arm.values()):
+        return None
+    across, along = design.factor(design.lines), design.factor(design.x)
+    lines, data, curves = lines_of(across.levels), list[Trace](), {}
+    for part in design.parts():
+        levels = [other.levels[part[other.name]] for other in design.others()]
+        for metric in (f"test_{study.metric}", f"val_{study.metric}"):
+            curve = "/".join((metric, *part.values()))
+            curves[curve] = ", ".join((with_unit(metric), *levels))
+            for line in lines:
+                arms = [design.arm(part | {across.name: line.key, along.name: x}) for x in along.levels]
+                found = [by_arm[arm] for arm in arms if by_arm[arm]]
+                finals = [[scale(metric) * one.final[metric] for one in of_arm] for of_arm in found]
+                x = [design.positions[of_arm[0].run.arm] for of_arm in found]
+                ends = _ends(map(mean_interval, finals))
+                data += _mean_traces(line, {"step": x}, ends, curve, "mean over seeds")
+                for at, of_arm, values in zip(x, found, finals, strict=True):
+                    for one, value in zip(of_arm, values, strict=True):
+                        data.append(_dot(line, one.run, at, value, curve, "%{y:.4g}"))
+    figure = _figure(data, curves, design.axis)
+    kind = "log" if min(design.positions.values()) > 0 else "linear"
+    figure["layout"]["xaxis"] |= {"type": kind, "tickvals": sorted(set(design.positions.values()))}
+    note = f"{INTERVALS}, dots single runs. {CHANCE}."
+    return Chart(f"Final metric by {along.label} and {across.label}", note, figure, lines, curves)
+
+
+def layer_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
+    """What was measured of every layer of two arms or more, from image to logits; None for nothing."""
+    lines, data, notes = arm_lines(study), list[Trace](), list[str]()
+    curves, titles, logarithmic = dict[str, str](), dict[str, str](), list[str]()
+    for measured in (each for each in measured_of(study, runs) if len(each.arms()) > 1):
+        quantity = measured.quantity
+        notes.append(quantity.note)
+        for moment, kind in ((moment, kind) for kind in (MAIN, BETWEEN) for moment in measured.moments):
+            curve, places = f"{quantity.name}/{moment.name}/{kind}", measured.places(kind)
+            for line in lines:
+                values = measured.of_seeds.get((moment.name, line.key), np.empty((0, len(measured.layers))))
+                every = {x: measured.estimate(values[:, at]) for x, at in enumerate(places, start=1)}
+                found = {x: estimate for x, estimate in every.items() if estimate is not None}
+                if not any(estimate.mean for estimate in found.values()):
+                    continue
+                traces = _mean_traces(line, {"step": list(found)}, _ends(found.values()), curve, "%{text}")
+                traces[0]["text"] = [escape(measured.layers[places[x - 1]].name) for x in found]
+                data += traces
+                of = " of intermediate activations" if kind == BETWEEN else ""
+                curves[curve], titles[curve] = f"{quantity.title}{of}, {moment.label}", quantity.axis
+                logarithmic += [curve] if quantity.logarithmic else []
+    if not data:
+        return None
+    figure = _figure(data, titles, "layer, from the image to the logits", logarithmic)
+    layers = {key: LAYERS[key] for key in (MEAN, BAND)}
+    note = " ".join([*notes, f"{INTERVALS}."])
+    return Chart("Layer by layer", note, figure, lines, curves, layers=layers)
+
+
+def run_chart(study: Study, history: pd.DataFrame) -> Chart:
+    """Every curve of one run: metrics in one panel, losses in another."""
+    columns, data, kept = curve_columns(study, history.columns), list[Trace](), kept_epochs(len(history))
+    figure = _figure(data, {}, AXES["step"], legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    layout = figure["layout"] | {"showlegend": True}
+    layout["grid"] = {"rows": 1, "columns": 2, "pattern": "independent"}
+    layout |= {
+        "xaxis2": layout["xaxis"],
+        "yaxis2": layout["yaxis"] | {"title": {"text": "loss"}, "type": "log"},
+    }
+    layout["yaxis"] = layout["yaxis"] | {"title": {"text": "%"}}
+    for number, times in (("", 100.0), ("2", 1.0)):
+        for line in lines_of({key: column_label(key) for key in columns if scale(key) == times}):
+            trace = _trace(line, history["step"].iloc[kept], times * history[line.key].iloc[kept], "", MEAN)
+            data.append(trace | {"xaxis": f"x{number}", "yaxis": f"y{number}", "mode": "lines+markers"})
+    return Chart("Curves", "", {"data": data, "layout": layout})
+
+
+def kept_epochs(epochs: int) -> np.ndarray:
+    """Places of the epochs that the page keeps of so many."""
+    return np.unique(np.linspace(0, epochs - 1, min(epochs, MAX_POINTS)).round().astype(int))
+
+
+def _figure(
+    data: list[Trace], titles: Mapping[str, str], x: str, logarithmic: Sequence[str] = (), **more: Any
+) -> dict[str, Any]:
+    """Data and what all charts share; the axis of a curve fits means and runs, not the widest band."""
+    axis = {"gridcolor": GRID, "linecolor": AXIS, "zeroline": False, "automargin": True}
+    layout = {
+        "font": {"color": TEXT, "family": "system-ui, sans-serif", "size": 13},
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "hoverlabel": {"bgcolor": GROUND, "namelength": -1, "font": {"color": TEXT}},
+        "hovermode": "closest",
+        "dragmode": False,  # a finger on a chart scrolls the page
+        "showlegend": False,
+        "xaxis": axis | {"showline": True, "title": {"text": escape(x)}},
+        "yaxis": axis,
+    }
+    axes: dict[str, dict[str, Any]] = {}
+    for curve, title in titles.items():
+        axes[curve] = {"title": {"text": escape(title)}}
+        traces = [trace for trace in data if trace["meta"]["curve"] == curve]
+        shown = [y for trace in traces if trace["meta"]["layer"] != BAND for y in trace["y"] if y is not None]
+        if curve in logarithmic:
+            axes[curve] |= {"type": "log", "dtick": "D2"}
+        elif shown:
+            room = 0.05 * ((max(shown) - min(shown)) or 1.0)
+            axes[curve] |= {"type": "linear", "range": [min(shown) - room, max(shown) + room]}
+    return {"data": data, "layout": layout | more, "curves": axes}
+
+
+def _counted(study: Study, one: Outcome, histories: Histories, key: str) -> np.ndarray | None:
+    """What a result counts as at each epoch, `(E,)`; None where it has no value."""
+    metrics = [f"val_{name}" for name in study.metrics]
+    if key == metrics[0]:
+        return one.curve if len(one.curve) else None
+    if key not in metrics and one.diverged:
+        return None
+    values = histories.get(one.run.run_id, pd.DataFrame()).get(key, pd.Series(dtype=float)).to_numpy()
+    if key in metrics:
+        chance = np.full(len(one.steps) - one.measured, one.final[key])
+        values = np.concatenate([values[: one.measured], chance])
+    return values if len(values) == len(one.steps) > 0 and np.isfinite(values).all() else None
+
+
+def _ends(estimates: Iterable[Any]) -> list[np.ndarray]:
+    """Means, lower and upper ends of the intervals."""
+    found = list(estimates)
+    return [np.array([getattr(each, name) for each in found], float) for name in ("mean", "low", "high")]
+
+
+def _numbers(values: Iterable[float]) -> list[float | None]:
+    """Numbers with the digits that a chart needs; None for what is not finite."""
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
+
+
+def _trace(line: Line, x: Iterable[float], y: Iterable[float], curve: str, layer: str) -> Trace:
+    """A trace with the choices that show it."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": escape(line.label),
+        "x": _numbers(x),
+        "y": _numbers(y),
+        "line": {"color": COLORS[line.color], "dash": DASHES[line.dash], "width": 2},
+        "marker": {"color": COLORS[line.color], "size": 5},
+        "meta": {"line": line.key, "curve": curve, "layer": layer},
+    }
+
+
+def _run_trace(line: Line, run: StudyRun, history: pd.DataFrame, curve: str) -> Trace:
+    """The curve of one run; a cross where it ended early."""
+    kept = kept_epochs(len(history))
+    shown, seconds = history.iloc[kept], history["seconds"].cumsum().iloc[kept]
+    trace = _of_run(
+        _trace(line, shown["step"], scale(curve) * shown[curve], curve, SINGLE), run, "%{x:.6~g}: %{y:.4g}"
+    )
+    trace["meta"]["x"] = {"epoch": _numbers(shown["epoch"]), "time": _numbers(seconds)}
+    trace["line"] |= {"width": 1, "dash": "solid"}
+    if run.status != COMPLETED or len(kept) == 1:
+        trace["mode"] = "lines+markers"
+        symbol = "circle" if run.status == COMPLETED else "x"
+        trace["marker"] |= {"size": [0] * (len(kept) - 1) + [9], "symbol": symbol}
+    return trace
+
+
+def _dot(line: Line, run: StudyRun, x: float, y: float, curve: str, value: str) -> Trace:
+    """The final value of one run."""
+    trace = _of_run(_trace(line, [x], [y], curve, SINGLE), run, value) | {"mode": "markers"}
+    trace["marker"]["size"] = 7
+    return trace
+
+
+def _of_run(trace: Trace, run: StudyRun, value: str) -> Trace:
+    about = f"seed {run.seed} ({run.status})<br>{value}<extra>%{{fullData.name}}</extra>"
+    return trace | {"opacity": 0.6, "hovertemplate": about, "meta": trace["meta"] | {"run": run.run_id}}
+
+
+def _mean_traces(
+    line: Line, x: Mapping[str, Sequence[float]], values: Sequence[np.ndarray], curve: str, hover: str
+) -> list[Trace]:
+    """The mean as a line and its interval as a band; x by axis, that of the steps first."""
+    mean, low, high = values
+    trace, others = _trace(line, x["step"], mean, curve, MEAN), [key for key in x if key != "step"]
+    trace["line"]["width"] = 3
+    trace["meta"]["x"] = {key: _numbers(x[key]) for key in others}
+    finite = np.isfinite(low) & np.isfinite(high)
+    ends = [f" [{a:.4g}, {b:.4g}]" if there else "" for a, b, there in zip(low, high, finite, strict=True)]
+    hover += "<br>%{x:.6~g}: %{y:.4g}%{customdata}<extra>%{fullData.name}</extra>"
+    trace |= {
+        "customdata": ends,
+        "hovertemplate": hover,
+        "mode": "lines" if len(mean) > 2 else "lines+markers",
+    }
+    around = [*np.flatnonzero(finite), *np.flatnonzero(finite)[::-1]]
+    edge = [*high[finite], *low[finite][::-1]]
+    band = _trace(line, np.asarray(x["step"])[around], edge, curve, BAND) if edge else {}
+    if band:
+        band["meta"]["x"] = {key: _numbers(x[key][at] for at in around) for key in others if key != "time"}
+        band |= {"fill": "toself", "fillcolor": COLORS[line.color], "opacity": 0.15, "hoverinfo": "skip"}
+        band["line"] = {"width": 0}
+    return [trace, band] if band else [trace]
