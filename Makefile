@@ -1,6 +1,7 @@
 # make reproduce-figures   install, train what is missing, write tables, figures, verdicts and the report page
 # make reproduce-all       the same for every study, and table 3
 # make report              the report page of what there is: results/report/index.html
+# make reference           results/reference, what is committed, from the records; nothing else writes it
 # make dashboards          the results as a run of W&B; wandb-sync uploads all runs, browse shows them in the terminal
 # make test                install, run every test
 # make docs                the documentation as a site, docs/_build/index.html
@@ -15,7 +16,7 @@ STUDIES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(sort $(basename $(notdir $(shell
 # Where W&B logs.
 WANDB_LOGS := $(or $(WANDB_DIR),results)/wandb
 
-.PHONY: reproduce-figures reproduce-all figures report dashboards wandb-sync browse test lint format docs benchmark clean
+.PHONY: reproduce-figures reproduce-all figures report reference dashboards wandb-sync browse test lint format docs benchmark clean
 
 # Train what is missing of the paper's figures 9 and 10 and judge it, then draw it, also where a run failed.
 # --quiet, here and below: the sweep has printed the verdicts.
@@ -39,6 +40,10 @@ figures: .venv/installed
 # The report page, results/report/index.html: one file, opens from disk.
 report: .venv/installed
 	@$(BIN)/python -m ablations report
+
+# The committed reproduction. A study that was varied on the command line is in it where --also names it.
+reference: .venv/installed
+	@$(BIN)/python -m ablations reference --also 'residual tuning=learning_rate tuning.arms=[residual,non_residual]' $(ARGS)
 
 # Tables, figures and report page as a run of W&B, offline; ARGS="logger.mode=online" sends it.
 dashboards: .venv/installed-dashboards

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.completeness import completeness_of, tell_if_emptier
 from ablations.files import write_forms
 
 NO_VALUE = "–"
@@ -69,13 +70,17 @@ def latex_page(
 def write_table_files(folder: Path, name: str, *, csv: pd.DataFrame, markdown: str, latex: str) -> list[Path]:
     """Write a table in its three forms, each whole or not at all.
 
+    Where it replaces one from more completed runs, a line on stderr says so.
+
     Returns:
         The three paths, `folder/<name>.csv`, `.md` and `.tex`.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    return write_forms(folder, name, {".csv": csv_text(csv), ".md": markdown, ".tex": latex})
+    text = csv_text(csv)
+    tell_if_emptier(folder / f"{name}.csv", completeness_of(".csv", text))
+    return write_forms(folder, name, {".csv": text, ".md": markdown, ".tex": latex})
 
 
 def csv_text(table: pd.DataFrame) -> str:

@@ -76,6 +76,11 @@ class Project:
         return self.root / "conf"
 
     @property
+    def reference(self) -> Path:
+        """The committed reproduction, which `python -m ablations reference` writes."""
+        return self.root / "results" / "reference"
+
+    @property
     def conf_dirs(self) -> tuple[Path, ...]:
         """Where options are looked for, in this order."""
         return tuple(dict.fromkeys((self.conf, FRAMEWORK_CONF)))

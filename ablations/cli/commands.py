@@ -7,24 +7,28 @@ parsed words. Imports stand in the functions, so that a command does not wait fo
 import argparse
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from ablations.cli.reading import judge, load_studies, names_and_overrides, require_known, results_folder
+from ablations.cli.reading import (
+    judge,
+    judged_studies,
+    load_studies,
+    names_and_overrides,
+    require_known,
+    results_folder,
+)
 from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable
 from ablations.memory import without_collecting
 from experiments.command_line import explain, print_paths, print_table, refuse_words
-
-if TYPE_CHECKING:
-    from ablations.evidence.verdicts import Judged
-    from ablations.studies.results import Study, StudyRun
 
 TABLES = "tables"
 """The command that is meant where none is named."""
@@ -207,7 +211,8 @@ def publish_results(parsed: argparse.Namespace) -> None:
     from experiments.logger import is_logged
     from experiments.planning import compose_runs, hydra_configuration
 
-    judged, studies, overrides = _judged_studies(parsed.words)
+    names, overrides = names_and_overrides(parsed.words)
+    judged, studies = judged_studies(names, overrides)
     places = [word for word in overrides if re.match(r"\+*(results_dir|logger)\b", word)]
     with hydra_configuration():
         logger = compose_runs(places)[0].resolved["logger"]
@@ -233,29 +238,11 @@ def report_page(parsed: argparse.Namespace) -> None:
     """Write the report page and print its path."""
     from ablations.report.build import build_report, write_report
 
-    judged, studies, overrides = _judged_studies(parsed.words)
+    names, overrides = names_and_overrides(parsed.words)
+    judged, studies = judged_studies(names, overrides)
     folder = output_folder(parsed, judged.results_dir, "report")
-    if (folder / "figures").is_dir():  # of tables that were written there
-        judged = replace(judged, results_dir=folder)
     page = build_report(judged, studies, overrides)
     print_paths([write_report(page, folder / "report", judged.suffix)])
-
-
-def _judged_studies(
-    words: Sequence[str],
-) -> "tuple[Judged, list[tuple[Study, Sequence[StudyRun]]], Sequence[str]]":
-    """The verdicts; the studies, also those that no claim is about; the overrides."""
-    from experiments.study_file import study_names
-
-    names, overrides = names_and_overrides(words)
-    judged = judge(names, overrides)
-    have: dict[str, tuple[Study, Sequence[StudyRun]]] = {
-        study.name: (study, runs) for study, runs in judged.studies
-    }
-    wanted = [name for name in names or study_names(unasked=True) if name in study_names()]
-    if others := [name for name in wanted if name not in have]:
-        have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
-    return judged, [have[name] for name in study_names() if name in have], overrides
 
 
 def pack_records(parsed: argparse.Namespace) -> None:
@@ -270,10 +257,11 @@ def pack_records(parsed: argparse.Namespace) -> None:
 def unpack_records(parsed: argparse.Namespace) -> None:
     """Put the records of a file where commands read them."""
     from ablations.runs.archive import FILE_NAME, unpack
+    from experiments.project import current
 
     results_dir = results_folder(_places(parsed.words))
     check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
-    new, there = unpack(parsed.file or results_dir / FILE_NAME, results_dir)
+    new, there = unpack(parsed.file or current().reference / FILE_NAME, results_dir)
     print(f"{results_dir / 'runs'}: {new} runs unpacked, {there} there already")
 
 
@@ -340,7 +328,31 @@ def add_migrate_options(parser: argparse.ArgumentParser) -> None:
 
 def add_unpack_options(parser: argparse.ArgumentParser) -> None:
     """What `unpack` takes beside words."""
-    parser.add_argument("--file", type=_file, help="of records; results/records.tar.xz where none is named")
+    parser.add_argument("--file", type=_file, help="of records; without it that of results/reference")
+
+
+def renew_reference(parsed: argparse.Namespace) -> None:
+    """Write results/reference anew from the records."""
+    from ablations.cli.reference import write_reference
+    from experiments.project import current
+
+    folder, results_dir = current().reference, results_folder(_places(parsed.words))
+    check_writable(str(folder), folder, [""])
+    varied = [shlex.split(words) for words in parsed.also]
+    written = write_reference(folder, results_dir, varied, force=parsed.force)
+    print(f"{written.folder}: {written.studies} studies, {written.runs} runs")
+
+
+def add_reference_options(parser: argparse.ArgumentParser) -> None:
+    """What `reference` takes beside words."""
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="WORDS",
+        help="a study varied on the command line, as one word in quotes; can be given several times",
+    )
+    parser.add_argument("--force", action="store_true", help="also where it would have fewer completed runs")
 
 
 def _places(words: Sequence[str]) -> list[str]:
@@ -411,11 +423,21 @@ COMMANDS: Mapping[str, Command] = {
         "The records of such a file put where commands read them; runs that are there stay.",
         "results_dir=FOLDER",
         {
-            "unpack": "those that are committed: judge what was not trained here",
+            "unpack": "those of results/reference: judge what was not trained here",
             "unpack --file records.tar.xz results_dir=theirs": "those that somebody else published",
         },
         unpack_records,
         add_unpack_options,
+    ),
+    "reference": Command(
+        "Tables, figures, verdicts, report and records as results/reference, which is committed.",
+        "results_dir=FOLDER",
+        {
+            "reference": "of every study, but those to be named",
+            "reference --also 'residual seed=0,1'": "and of a study that was varied on the command line",
+        },
+        renew_reference,
+        add_reference_options,
     ),
     "migrate": Command(
         "Records of older versions of this code brought up to date.",

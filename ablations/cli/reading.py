@@ -141,3 +141,27 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     by_id = {verdict.claim.id: verdict for verdict in found}
     verdicts = tuple(by_id[claim.id] for claim in asked)
     return Judged(verdicts, tuple(claims), tuple(studies), results_dir, studies_suffix(names) + changes)
+
+
+def judged_studies(
+    names: Sequence[str], overrides: Sequence[str]
+) -> tuple[Judged, list[tuple[Study, Sequence[StudyRun]]]]:
+    """The verdicts on studies; and the studies with their runs, also those that no claim is about.
+
+    Args:
+        names: Studies; every one but those to be named where there is none.
+        overrides: As run.py takes them beside a study.
+
+    Raises:
+        UserError: As `judge`.
+    """
+    from experiments.study_file import study_names
+
+    judged = judge(names, overrides)
+    have: dict[str, tuple[Study, Sequence[StudyRun]]] = {
+        study.name: (study, runs) for study, runs in judged.studies
+    }
+    wanted = [name for name in names or study_names(unasked=True) if name in study_names()]
+    if others := [name for name in wanted if name not in have]:
+        have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
+    return judged, [have[name] for name in study_names() if name in have]

@@ -27,6 +27,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
+from ablations.completeness import completeness_of, tell_if_emptier
 from ablations.evidence.verdicts import Judged
 from ablations.figures.study import COLORS
 from ablations.files import write_atomically
@@ -96,6 +97,8 @@ def build_report(
 def write_report(page: str, folder: Path, suffix: str = "") -> Path:
     """Write the page, whole or not at all.
 
+    Where it replaces one from more completed runs, a line on stderr says so.
+
     Returns:
         Its path, `folder/index<suffix>.html`.
 
@@ -104,6 +107,7 @@ def write_report(page: str, folder: Path, suffix: str = "") -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"index{suffix}.html"
+    tell_if_emptier(path, completeness_of(path.suffix, page))
     write_atomically(path, page)
     return path
 

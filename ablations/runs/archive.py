@@ -1,9 +1,10 @@
 """The records of a results directory in one file, so that a clone can judge what it did not train.
 
-`results/runs` is not in git: it has checkpoints. `results/records.tar.xz` has what tables, figures, verdicts
+`results/runs` is not in git: it has checkpoints. `records.tar.xz` has what tables, figures, verdicts
 and the report page read, record.json, metrics.csv and diagnostics.csv of each run that ended, and no
-checkpoint: the reference reproduction's is committed. A run that was unpacked is done, so a sweep trains only
-what is missing. The trials of tunings are in it too: which runs are an arm's at its best follows from them.
+checkpoint. `results/reference/records.tar.xz` is committed. A run that was unpacked is done, so a sweep
+trains only what is missing. The trials of tunings are in it too: which runs are an arm's at its best follows
+from them.
 """
 
 import errno
@@ -11,9 +12,10 @@ import io
 import lzma
 import os
 import re
+import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,9 @@ RECORD_FILE = re.compile(
 to run what it says, and a link is no record of its own."""
 
 
-def pack(results_dir: Path, folder: Path | None = None) -> tuple[Path, int]:
+def pack(
+    results_dir: Path, folder: Path | None = None, only: Collection[str] | None = None
+) -> tuple[Path, int]:
     """Write the records of the completed and diverged runs into `records.tar.xz`.
 
     The same records give the same bytes.
@@ -45,6 +49,7 @@ def pack(results_dir: Path, folder: Path | None = None) -> tuple[Path, int]:
     Args:
         results_dir: Where the records are.
         folder: Where the file goes; None: `results_dir`.
+        only: The runs that are packed, by id; None: all.
 
     Returns:
         The file, and how many runs it has.
@@ -55,7 +60,7 @@ def pack(results_dir: Path, folder: Path | None = None) -> tuple[Path, int]:
     """
     content, runs = io.BytesIO(), 0
     with tarfile.open(fileobj=content, mode="w:xz", preset=9) as archive:
-        for directory in _ended(results_dir):
+        for directory in _ended(results_dir, only):
             for path, data in _files(directory, results_dir):
                 _add(archive, f"{RUNS}/{directory.run_id}/{path.name}", data)
             runs += 1
@@ -65,6 +70,8 @@ def pack(results_dir: Path, folder: Path | None = None) -> tuple[Path, int]:
         raise UserError(f"results_dir={results_dir}: has no run that completed or diverged")
     path = (folder or results_dir) / FILE_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
+    if (before := _count_of(path)) > runs:
+        print(f"{path}: replaced; {before} runs before, {runs} now", file=sys.stderr)
     write_atomically(path, content.getvalue())
     return path, runs
 
@@ -134,8 +141,18 @@ def _moved(run: Path, place: Path) -> bool:
     return True
 
 
-def _ended(results_dir: Path) -> Iterator[RunDirectory]:
+def _count_of(path: Path) -> int:
+    try:
+        with tarfile.open(path, mode="r:xz") as archive:
+            return sum(name.endswith("/record.json") for name in archive.getnames())
+    except (OSError, EOFError, tarfile.TarError, lzma.LZMAError):
+        return 0
+
+
+def _ended(results_dir: Path, only: Collection[str] | None) -> Iterator[RunDirectory]:
     for folder in sorted((results_dir / RUNS).glob("*/")):
+        if only is not None and folder.name not in only:
+            continue
         directory = RunDirectory(results_dir, folder.name)
         try:
             record = directory.read()

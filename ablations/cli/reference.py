@@ -1,0 +1,131 @@
+"""`results/reference`, the committed reproduction: written whole, from the records, by this command alone.
+
+The records are packed first. Everything else is made from what was packed, so that tables, figures and page
+show what the archive next to them holds, and name no folder of a machine.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ablations.cli.reading import judge, judged_studies, load_studies, names_and_overrides
+from ablations.completeness import Completeness, completeness_in
+from ablations.errors import UserError
+from ablations.outputs import write_study
+from ablations.report.build import build_report, write_report
+from ablations.runs.archive import pack, unpack
+from ablations.runs.records import COMPLETED
+from ablations.studies.results import Study, StudyRun
+from ablations.tables.verdicts import write_verdicts
+
+TABLE_3 = "table03_size_and_speed"
+"""What `python -m ablations benchmark` measures is no record of a run: its table is taken over as it is."""
+
+Loaded = Sequence[tuple[Study, Sequence[StudyRun], Path]]
+
+
+class Reference(NamedTuple):
+    """What was written.
+
+    Attributes:
+        folder: The reference.
+        studies: How many studies it has.
+        runs: How many runs.
+    """
+
+    folder: Path
+    studies: int
+    runs: int
+
+
+def write_reference(
+    folder: Path, results_dir: Path, varied: Sequence[Sequence[str]] = (), *, force: bool = False
+) -> Reference:
+    """Write tables, figures, verdicts, report page and records of every study, but those to be named.
+
+    Figures are written as PNG alone, which is what README and documentation show.
+
+    Args:
+        folder: The reference, replaced as a whole.
+        results_dir: Where the records are.
+        varied: Studies varied on the command line that are part of it too, each as its words.
+        force: Whether it may have fewer completed runs than the one that is there.
+
+    Raises:
+        UserError: The new one would have fewer completed runs, or lack what the old one has.
+        OSError: It cannot be written; the old one stays.
+    """
+    loaded = _load(varied, results_dir)
+    measured = sorted((results_dir / "tables").glob(f"{TABLE_3}.*"))
+    if not force and (losses := _losses(folder / "tables", loaded, [path.stem for path in measured])):
+        raise UserError(f"{folder}: would lose results: {'; '.join(losses)}; --force writes it all the same")
+    runs = {run.run_id for _, of_study, _ in loaded for run in of_study} | {
+        run
+        for study, _, _ in loaded
+        if study.tuning is not None
+        for trials in study.tuning.trials.values()
+        for trial in trials
+        for run in trial.runs
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".reference-") as name:
+        new, records = Path(name, "new"), Path(name, "records")
+        archive, packed = pack(results_dir, new, runs)
+        unpack(archive, records)
+        for tables in (new / "tables", records / "tables"):
+            tables.mkdir()
+            for path in measured:
+                shutil.copy(path, tables)
+        _write(new, _load(varied, records), varied, records)
+        if folder.exists():
+            folder.rename(Path(name, "old"))
+        new.rename(folder)
+    return Reference(folder, len(loaded), packed)
+
+
+def _load(varied: Sequence[Sequence[str]], results_dir: Path) -> Loaded:
+    loaded = load_studies([], [f"results_dir={results_dir}"])
+    for words in varied:
+        names, overrides = names_and_overrides(words)
+        loaded += load_studies(names, [*overrides, f"results_dir={results_dir}"])
+    return loaded
+
+
+def _losses(tables: Path, loaded: Loaded, others: Sequence[str]) -> list[str]:
+    """Of which tables a reference from these records would have fewer runs, or none, a phrase each."""
+    now = {
+        study.output: Completeness.of_runs(sum(run.status == COMPLETED for run in runs), len(runs))
+        for study, runs, _ in loaded
+    }
+    found = []
+    for path in sorted(tables.glob("*.csv")):
+        before, after = completeness_in(path), now.get(path.stem)
+        if path.stem.startswith(TABLE_3):
+            found += (
+                []
+                if path.stem in others
+                else [f"{path.stem} was not measured: python -m ablations benchmark"]
+            )
+        elif before is None or before.rank <= 0:  # no table of a study, or one without a result
+            continue
+        elif after is None:
+            found.append(f"{path.stem}: {before.words} before, not asked for now (--also)")
+        elif after.rank < before.rank:
+            found.append(f"{path.stem}: {before.words} before, {after.words} now")
+    return found
+
+
+def _write(folder: Path, loaded: Loaded, varied: Sequence[Sequence[str]], records: Path) -> None:
+    place = f"results_dir={records}"
+    for study, runs, _ in loaded:
+        write_study(study, runs, folder)
+    for path in (folder / "figures").glob("*.svg"):
+        path.unlink()
+    for names, overrides in map(names_and_overrides, varied):
+        judged = judge(names, [*overrides, place])
+        write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)
+    judged, studies = judged_studies([], [place])
+    write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)
+    write_report(build_report(judged, studies, []), folder / "report")
