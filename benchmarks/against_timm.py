@@ -31,7 +31,7 @@ SGD = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-5)
 def ours(model: str, image_size: int) -> nn.Module:
     """The configured network at the paper's scale."""
     with hydra_configuration():
-        words = ("~dataset_model", "dataset.num_classes=1000", "dataset.channels=3")
+        words = ("dataset.num_classes=1000", "dataset.channels=3")
         (run,) = compose_runs([f"model={model}", f"dataset.image_size={image_size}", *words])
     return instantiate(run.resolved["model"])
 

@@ -145,7 +145,7 @@ def _is_override(word: str) -> bool:
     if override is None or override.is_sweep_override():
         return False
     key, _, rest = override.key_or_group.partition(".")
-    of_the_benchmark = ("model", "dataset", "dataset_model", "recipe", "logger", "study", "trainer", "hydra")
+    of_the_benchmark = ("model", "dataset", "recipe", "logger", "study", "trainer", "hydra")
     return (
         bool(rest) if key in ("model", "trainer") else key not in of_the_benchmark and current().is_group(key)
     )
@@ -208,7 +208,6 @@ def compose_networks(options: Options) -> dict[str, RunConfiguration]:
             (configurations[model],) = compose_runs(
                 [
                     f"model={model}",
-                    "~dataset_model",
                     f"dataset.num_classes={options.num_classes}",
                     "dataset.channels=3",
                     f"dataset.image_size={options.image_size}",

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -23,7 +22,7 @@ from experiments.configuration import (
     RunConfiguration,
 )
 from experiments.errors import explained
-from experiments.project import current
+from experiments.project import current, load_yaml
 from lightning_modules.seeding import MAX_SEED
 from lightning_modules.validation import (
     require_boolean,
@@ -98,8 +97,6 @@ def check_keys(run: RunConfiguration) -> None:
     Raises:
         UserError: A key that nothing reads.
     """
-    check_optional(run, "dataset_model", "dataset")
-    check_optional(run, "recipe_model", "recipe")
     project = current()
     top = {*project.run_keys(), *run.choices}
     nodes = {"": (run.resolved, top)}
@@ -116,25 +113,6 @@ def check_keys(run: RunConfiguration) -> None:
             raise UserError(
                 f"{key}: no such key; there are: {', '.join(sorted(known))}{did_you_mean(key, known)}"
             )
-
-
-def check_optional(run: RunConfiguration, group: str, first: str) -> None:
-    """Check that an option of `group` exists where it was chosen by name: Hydra lets pass what does not.
-
-    Args:
-        run: The run.
-        group: Optional; by default `<option of first>_<model>`, which needs not exist.
-        first: The group that the default is named after beside the model.
-
-    Raises:
-        UserError: It does not exist.
-    """
-    option = run.choices.get(group)
-    if option is not None and option != f"{run.choices.get(first)}_{run.choices.get('model')}":
-        options = GlobalHydra.instance().config_loader().get_group_options(group)
-        if option not in options:
-            known = f"{', '.join(options)}{did_you_mean(str(option), options)}"
-            raise UserError(f"{group}={option}: no such option; there are: {known}")
 
 
 def check_axes(run: RunConfiguration) -> None:
@@ -168,12 +146,8 @@ def check_axes(run: RunConfiguration) -> None:
 
 def _groups_read_by(model: str) -> set[str]:
     """What a model's file, or one that it takes keys from, interpolates: the first word of `${a.b}`."""
-    file = current().option_file("model", model)
-    assert file is not None, model
-    node: Any = OmegaConf.to_container(OmegaConf.load(file))
-    bases = [name for name in node.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
-    read = set(re.findall(r"\$\{(\w+)[.}]", str(node)))
-    return read.union(*map(_groups_read_by, bases))
+    nodes = map(load_yaml, current().network_files(model))
+    return {name for node in nodes for name in re.findall(r"\$\{(\w+)[.}]", str(node))}
 
 
 def _check_values(run: RunConfiguration) -> None:

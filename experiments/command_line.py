@@ -126,13 +126,8 @@ def refuse_words(parser: ArgumentParser, message: str) -> NoReturn:
 
 def config_groups() -> str:
     """What can be chosen, a group per paragraph: "residual: false, true"."""
-    chosen_by_others = ("dataset_model", "recipe_model")  # by their names' two halves
-    paragraphs = []
-    for group in current().groups():
-        if group not in chosen_by_others:
-            options = ", ".join(current().options(group))
-            paragraphs.append(textwrap.fill(f"{group}: {options}", 79, subsequent_indent="    "))
-    return "\n".join(paragraphs)
+    lines = (f"{group}: {', '.join(current().options(group))}" for group in current().groups())
+    return "\n".join(textwrap.fill(line, 79, subsequent_indent="    ") for line in lines)
 
 
 def _in_plain_characters(error: UnicodeError) -> tuple[str | bytes, int]:

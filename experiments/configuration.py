@@ -53,8 +53,7 @@ NOT_OF_A_RUN = ("study", "tuning")
 """Groups that say which runs there are to be, so that no run has chosen of them."""
 
 NOT_AXES = (
-    *("model", "dataset", "dataset_model", "recipe", "recipe_model"),
-    *("trainer", "logger", "diagnostics"),
+    *("model", "dataset", "recipe", "trainer", "logger", "diagnostics"),
     *NOT_OF_A_RUN,
 )
 """Groups that say what is trained, on what, how and where, and what is measured beside; every other group is
@@ -332,11 +331,13 @@ def _require_storable(node: Any, key: str = "") -> None:
 
 
 def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
-    """Leave out what says how many seeds a study has, which a run cannot be asked for."""
-    seeds, budget = resolved.pop("seeds", None), resolved.pop("seed_budget", None)
+    """Leave out what says which arms and seeds a study has, which a run cannot be asked for."""
+    seeds, budget, arms = (resolved.pop(key, None) for key in ("seeds", "seed_budget", "arms"))
     keys = {override.key_or_group for item in overrides if (override := parse_override(item))}
     if seeds is not None:
         raise UserError(f"seeds={seeds}: only beside a study: -m study=NAME seeds=auto")
+    if arms is not None:
+        raise UserError(f"arms={arms}: only beside a study: -m study=NAME")
     if "seed_budget" in keys:
         raise UserError(f"seed_budget={budget}: only beside seeds=auto: -m study=NAME seeds=auto")
 

@@ -18,6 +18,7 @@ from ablations.yaml_files import check_aliases
 from experiments.configuration import (
     MATCHED_SIZES,
     RunConfiguration,
+    option_name,
     parse_override,
     quote_option_names,
     require_few_runs,
@@ -67,7 +68,8 @@ def plan_study(
     Args:
         name: Of the file in conf/study.
         overrides: What the user sets beside it, without tuning (`experiments.plan.plan_named`). They go
-            before the study's base; a list of seeds replaces the study's.
+            before the study's base; a list of seeds replaces the study's, and `arms={ARM: {KEY: VALUE}}` what
+            an arm chooses.
         auto_seeds: The seeds of a look, where the overrides ask for seeds=auto
             (`experiments.auto_seeds`).
 
@@ -80,7 +82,8 @@ def plan_study(
     assert tuning_option(overrides) is None, "experiments.plan.plan_named plans what is tuned"
     suffix = output_suffix(overrides)
     seeds_override, overrides = split_seed(overrides)
-    node = _node_of(name, overrides)
+    overrides, of_arms = _split_arms(overrides)
+    node = _with_choices(name, _node_of(name, overrides), of_arms)
     _require_free(name, node, overrides)
     seeds = node["seeds"] if seeds_override is None else seeds_override
     seeds = seeds if auto_seeds is None else auto_seeds
@@ -100,11 +103,41 @@ def _node_of(name: str, overrides: Sequence[str]) -> dict[Any, Any]:
     return check_study(name, node)
 
 
+def _split_arms(overrides: Sequence[str]) -> tuple[list[str], Any]:
+    """Take out what the user sets arm by arm, `arms={ARM: {KEY: VALUE}}`."""
+    others, chosen = [], None
+    for item in overrides:
+        parsed = parse_override(item)
+        if parsed is not None and parsed.key_or_group == "arms" and not parsed.is_delete():
+            chosen = parsed.value()
+        else:
+            others.append(item)
+    return others, chosen
+
+
+def _with_choices(name: str, node: dict[Any, Any], chosen: Any) -> dict[Any, Any]:
+    """The study whose arms choose what the user set for them; what was not set stays as it is."""
+    if chosen is None:
+        return node
+    if not isinstance(chosen, dict) or not all(isinstance(choose, dict) for choose in chosen.values()):
+        raise UserError(f"arms={chosen}: must be {{ARM: {{KEY: VALUE}}}}")
+    arms = {arm["name"]: arm for arm in node["arms"]}
+    if unknown := [str(arm) for arm in chosen if arm not in arms]:
+        raise UserError(f"arms: {unknown[0]}: no arm of study={name}; there are: {', '.join(arms)}")
+    for arm, choose in chosen.items():
+        named = {str(key): option_name(value) for key, value in choose.items()}
+        arms[arm] = arms[arm] | {"choose": arms[arm]["choose"] | named}
+    return node | {"arms": list(arms.values())}
+
+
 def _require_free(name: str, node: Mapping[Any, Any], overrides: Sequence[str]) -> None:
     """Refuse to set what the arms differ in."""
     chosen_by_arms = {group for arm in node["arms"] for group in arm["choose"]} - _sizes_of_arms(node)
     if clash := sorted(key for key in _set_by(overrides) if {key, key.partition(".")[0]} & chosen_by_arms):
-        raise UserError(f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set")
+        raise UserError(
+            f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set for all; for each: "
+            "'arms={ARM: {KEY: VALUE}}'"
+        )
 
 
 def _set_by(overrides: Sequence[str]) -> set[str]:

@@ -141,16 +141,28 @@ class Project:
         return found
 
     def factors_of(self, model: str) -> dict[str, str]:
-        """The groups that a network's file declares, with their defaults: `- /pool@_global_.pool: max`."""
-        file = self.option_file("model", model)
-        assert file is not None, model
+        """The groups that a network declares, with their defaults: `- /pool@_global_.pool: max`."""
         declared = {}
-        for entry in load_yaml(file).get("defaults", []):
-            for key, option in entry.items() if isinstance(entry, dict) else ():
-                group, _, package = key.strip("/").partition("@")
-                if package == f"_global_.{group}":
-                    declared[group] = option
+        for file in self.network_files(model):
+            for entry in load_yaml(file).get("defaults", []):
+                for key, option in entry.items() if isinstance(entry, dict) else ():
+                    group, _, package = key.strip("/").partition("@")
+                    if package == f"_global_.{group}":
+                        declared[group] = option
         return declared
+
+    def network_files(self, model: str) -> list[Path]:
+        """The file of a network, behind those that it takes keys from: a small variant's behind the full one's.
+
+        Raises:
+            UserError: One of them does not exist.
+        """
+        file = self.option_file("model", model)
+        if file is None:
+            raise UserError(f"model={model}: no such option; there are: {', '.join(self.options('model'))}")
+        taken = [entry for entry in load_yaml(file).get("defaults", []) if isinstance(entry, str)]
+        others = [other for name in taken if name != "_self_" for other in self.network_files(name)]
+        return [*others, file]
 
     def _primary(self, name: str) -> Any:
         files = (folder / f"{name}.yaml" for folder in self.conf_dirs)

@@ -1,12 +1,11 @@
 """At which scale a study's runs are: a verdict is about that one."""
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from experiments.planned_run import PlannedRun
-from experiments.project import current
+from experiments.project import current, load_yaml
 
 LISTED_SIZES = 3
 """Sizes of one network that are named one by one."""
@@ -16,8 +15,9 @@ def scale_of(runs: Sequence[PlannedRun]) -> str:
     """One line: which networks, in what they differ from the paper's, on which data, for how long."""
     networks: dict[str, dict[Any, dict[str, Any]]] = {}
     for run in {run.arm: run for run in runs}.values():  # runs of an arm have one network
-        option = run.configuration.choices["model"]
-        changed = _scaling(option, run.configuration.resolved["model"])
+        full, *_ = current().network_files(run.configuration.choices["model"])
+        option = full.stem  # of a small variant the full network, whose sizes it changes
+        changed = _scaling(full, run.configuration.resolved["model"])
         networks.setdefault(option, {})[tuple(changed.items())] = changed
     described = [
         text for option, scalings in networks.items() for text in _describe(option, scalings.values())
@@ -48,10 +48,10 @@ def _describe(option: str, scalings: Collection[Mapping[str, Any]]) -> list[str]
     return [f"{option} ({text or 'full size'})" for text in texts]
 
 
-def _scaling(option: str, model: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes of a network that differ from those in its file, e.g. `{"width": 0.125}`."""
-    file = current().option_file("model", option)
-    full_size: Any = OmegaConf.to_container(OmegaConf.load(file)) if file else {}
+def _scaling(file: Path, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes of a network that differ from those in the file, e.g. `{"width": 0.125}`."""
+    content = load_yaml(file)
+    full_size = content.get("model", content)  # a file that sets more than the network has it below `model`
     return {
         key: model[key]
         for key, value in full_size.items()

@@ -1,6 +1,6 @@
 """The commands of the README as a user types them, in a copy of the repository whose network is tiny.
 
-The copy differs in two files alone (conf/dataset_model, conf/recipe), so that the commands can be typed
+The copy differs in two files alone (conf/model, conf/recipe), so that the commands can be typed
 as they stand. The tests of this file run in order: later commands find what earlier ones trained.
 """
 
@@ -34,8 +34,11 @@ def checkout(tmp_path_factory):
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / name)
-    small = folder / "conf/dataset_model/fashion_mnist_embedded_xception.yaml"
-    small.write_text("# @package model\nwidth: 0.02\nstem_stride: 2\nmiddle_modules: 0\n")
+    network = folder / "conf/model/xception.yaml"  # and its small variant's, which is as wide
+    text = network.read_text().replace("width: 1.0", "width: 0.02")
+    network.write_text(text.replace("middle_modules: 8", "middle_modules: 0"))
+    small = folder / "conf/model/xception_small.yaml"
+    small.write_text("defaults:\n  - xception\n  - _self_\n")
     recipe = folder / "conf/recipe/embedded.yaml"
     recipe.write_text(recipe.read_text().replace("epochs: 6", "epochs: 1"))
     return folder

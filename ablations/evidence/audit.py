@@ -11,8 +11,8 @@ composed, so it holds for what was trained and not for what the files say today.
   `model.residual`. Only a place that is handed things can repeat one (`RANK`), or a setting of the recipe
   that somebody changed would hide behind the network that it is handed to; and outside of `model` a number
   is repeated by its own name alone (`lr`, `max_lr`), or 4 epochs instead of 16 would hide behind 4 segments;
-- with another `model`: its scaling to the dataset, which lies under `model`, its weight decay, which is
-  all that a recipe_model sets, and its depth;
+- with another `model`: its scaling to the dataset, which lies under `model`, its weight decay, which its file
+  sets next to the network, and its depth;
 - `model.width` where an arm matches a size (`match_parameters`, `match_multiply_adds`), or where the
   parameters are equal within 1 %: then the width is what makes the two comparable.
 
@@ -48,10 +48,10 @@ RANK = {"recipe": 1, "dataset": 2, "model": 3}
 """Which node is handed things by which: each by those before it, and all by every other group."""
 
 WEIGHT_DECAY = "recipe.optimizer.weight_decay"
-"""All that a recipe_model sets; a test holds every one to it."""
+"""What a network's file sets next to the network."""
 
-STANDS_FOR = ("weights", "dataset.checksums")
-"""Keys that others stand for: weights_sha256, and the record's fingerprint of the data."""
+STANDS_FOR = ("weights", "dataset.checksums", "weight_decay")
+"""Keys that others stand for: weights_sha256, the record's fingerprint of the data, and `WEIGHT_DECAY`."""
 
 SHOWN = 3
 """Differences of an arm that a figure names; the table has all."""

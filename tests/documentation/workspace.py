@@ -37,11 +37,8 @@ MOST_TRAINED = 12
 """Runs of a command that are trained; where it asks for more, their records are made up."""
 
 TINY = {
-    "dataset_model/fashion_mnist_embedded_xception.yaml": {
-        "width": 0.02,
-        "stem_stride": 2,
-        "middle_modules": 0,
-    },
+    "model/xception.yaml": {"width": 0.02, "middle_modules": 0},
+    "model/xception_small.yaml": {"width": 0.02, "stem_stride": 2},
     "dataset/fashion_mnist_embedded.yaml": {"validation_images": 4980},  # of 5,000: 20 are trained on
     "recipe/embedded.yaml": {"epochs": 1, "batch_size": 20},
 }
@@ -128,10 +125,6 @@ class Workspace:
                 assert project_claims()
             elif group == "study":
                 assert plan_study(option)[1]
-            elif group == "dataset_model":
-                assert (
-                    compose_runs([f"dataset={option.removesuffix('_xception')}"])[0].choices[group] == option
-                )
             elif group != ".":
                 in_default = (self.conf / "config.yaml").read_text(encoding="utf-8").count(f"- {group}: ")
                 (configuration,) = compose_runs([f"{group}={option}" if in_default else f"+{group}={option}"])

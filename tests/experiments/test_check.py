@@ -25,13 +25,12 @@ from lightning_modules.data.idx import format_idx
     [
         (),
         ("residual=false", "intermediate_activation=elu", "logger=none", "seed=4294967295"),
-        ("dataset_model=cifar10_xception",),  # another dataset's scaling, by its name
-        ("~dataset_model", "recipe.norm_momentum=1", "recipe.optimizer.lr=0"),
+        ("model=xception", "recipe.norm_momentum=1", "recipe.optimizer.lr=0"),
         ("dataset=fashion_mosaic",),
         ("+recipe.optimizer.nesterov=true", "trainer.accelerator=cpu", "logger.mode=online"),
         ("recipe.optimizer._target_=torch.optim.AdamW", "~recipe.optimizer.momentum"),
         ("trainer=ddp", "trainer.accelerator=cpu"),
-        ("recipe=embedded_polyak", "recipe_model=jft_inception_v3"),  # another recipe's, by its name
+        ("recipe=embedded_polyak", "weight_decay=4e-5"),
         ("recipe=imagenet",),
     ],
 )
@@ -88,10 +87,9 @@ def test_what_is_right_passes_and_nothing_is_written(
         ("dataset.image_size=32", "dataset.image_size=32: the training images are 1 x 28 x 28"),
         ("dataset.root=/no/such/folder", "dataset.root=/no/such/folder: missing train-images-idx3-ubyte"),
         ("dataset.download=true", "dataset.download=true: needs a dataset.root"),
-        ("recipe_model=small", "recipe_model=small: no such option; there are: embedded_inception_v3, "),
+        ("weight_decay=-1", "recipe: Invalid weight_decay value: -1"),
         ("recipe.precision=half", "recipe.precision=half: must be one of 32-true, bf16-mixed, "),
         ("recipe.precision=32", "recipe.precision=32: must be one of 32-true, "),
-        ("dataset_model=small", "dataset_model=small: no such option; there are: cifar10_googlenet, "),
         ("+momentum=0.9", "momentum: no such key; there are: dataset, "),
         ("+claims=paper", "claims: no such key; there are: dataset, "),
         ("+recipe.momentum=0.9", "recipe.momentum: no such key; there are: averaging, batch_size, "),

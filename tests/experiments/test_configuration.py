@@ -10,10 +10,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError
-from ablations.runs.identity import is_outside_identity
+from ablations.runs.identity import as_json, is_outside_identity
 from experiments.configuration import (
     RunConfiguration,
-    as_json,
     lists_values,
     override_values,
     parse_override,
@@ -91,7 +90,7 @@ def test_what_is_typed_composes(configure) -> None:
     run = configure("residual=false", "intermediate_activation=elu", "seed=7")
     assert run.seed == 7
     assert run.choices == {
-        "model": "xception",
+        "model": "xception_small",
         "intermediate_activation": "elu",
         "intermediate_norm": "none",
         "operation_order": "depthwise_first",
@@ -100,9 +99,7 @@ def test_what_is_typed_composes(configure) -> None:
         "segments": "per_channel",
         "spatial_kernel": "square",
         "dataset": "fashion_mnist_embedded",
-        "dataset_model": "fashion_mnist_embedded_xception",
         "recipe": "embedded",
-        "recipe_model": "embedded_xception",
         "trainer": "one_device",
         "logger": "wandb",
         "diagnostics": "none",
@@ -225,7 +222,8 @@ def test_the_same_run_however_it_is_asked_for(configure, results_dir) -> None:
         "recipe.batch_size=32",
         "model.middle_modules=4",
         "dataset.crop_padding=2",
-        "~dataset_model",
+        "model=xception",
+        "weight_decay=4e-5",
     ],
 )
 def test_another_choice_is_another_run(configure, override: str) -> None:

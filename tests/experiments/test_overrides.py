@@ -27,7 +27,7 @@ from experiments.overrides import (
         (["recipe.epochs=12"], "__recipe.epochs=12"),
         (["recipe.epochs=12", "seed=4", "logger=none"], "__recipe.epochs=12__seed=4"),
         (["dataset='fashion_mnist'"], "__dataset=_fashion_mnist_"),
-        (["~dataset_model"], "__~dataset_model".replace("~", "_")),
+        (["~fully_connected"], "___fully_connected"),
     ],
 )
 def test_a_varied_study_has_files_of_its_own(overrides: list[str], suffix: str) -> None:

@@ -188,7 +188,7 @@ def torchvision_network(tmp_path_factory) -> TorchNetwork:
 
 
 def configured(path: Path, *overrides: str) -> RunConfiguration:
-    at_paper_scale = ["~dataset_model", "dataset.channels=3", f"dataset.num_classes={CLASSES}"]
+    at_paper_scale = ["model=xception", "dataset.channels=3", f"dataset.num_classes={CLASSES}"]
     with hydra_configuration():
         (run,) = compose_runs([*at_paper_scale, f"weights='{path}'", *overrides])
     return run
@@ -611,7 +611,7 @@ def with_new_head(path: Path, *overrides: str) -> tuple[nn.Module, nn.Module]:
 
     def start(*more: str) -> nn.Module:
         with hydra_configuration():
-            (run,) = compose_runs(["~dataset_model", "dataset.channels=3", "seed=7", *overrides, *more])
+            (run,) = compose_runs(["model=xception", "dataset.channels=3", "seed=7", *overrides, *more])
         return make_data_and_module(run.resolved)[1].network
 
     return start(f"weights='{path}'", "new_head=true"), start()
