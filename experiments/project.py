@@ -152,7 +152,7 @@ class Project:
         return declared
 
     def network_files(self, model: str) -> list[Path]:
-        """The file of a network, behind those that it takes keys from: a small variant's behind the full one's.
+        """The file of a network, behind those that it takes keys from (a small variant: the full network's).
 
         Raises:
             UserError: One of them does not exist.
