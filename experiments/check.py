@@ -22,7 +22,7 @@ from experiments.configuration import (
     RunConfiguration,
 )
 from experiments.errors import explained
-from experiments.project import current, load_yaml
+from experiments.project import NOT_GROUPS, current, load_yaml
 from lightning_modules.seeding import MAX_SEED
 from lightning_modules.validation import (
     require_boolean,
@@ -98,7 +98,7 @@ def check_keys(run: RunConfiguration) -> None:
         UserError: A key that nothing reads.
     """
     project = current()
-    top = {*project.run_keys(), *run.choices}
+    top = {*project.run_keys(), *run.choices} - set(NOT_GROUPS)
     nodes = {"": (run.resolved, top)}
     for group, option in run.choices.items():
         node = run.resolved.get(group)

@@ -16,6 +16,7 @@ from typing import Any
 from ablations.errors import UserError
 from ablations.runs.identity import is_outside_identity
 from ablations.studies.results import Study
+from experiments.check import check_axes
 from experiments.configuration import (
     is_place_of_data,
     lists_values,
@@ -26,7 +27,7 @@ from experiments.configuration import (
     require_few_runs,
 )
 from experiments.overrides import split_studies, tuning_option
-from experiments.planned_run import PlannedRun
+from experiments.planned_run import PlannedRun, require_different_arms
 from experiments.planning import compose_runs, plan_study
 
 LARGEST_PRODUCT = 1000
@@ -129,6 +130,9 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
         for configuration in configurations:
             own = quoted if seeds is None else [*quoted, f"seed={configuration.seed}"]
             planned.append(PlannedRun(arm, tuple(own), configuration, group))
+    for run in {run.arm: run for run in planned}.values():
+        check_axes(run.configuration)  # a choice that the network ignores has the clearer message
+    require_different_arms(planned)
     return planned
 
 

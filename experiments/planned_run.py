@@ -1,7 +1,9 @@
 """A run that somebody asks for."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ablations.errors import UserError
 from ablations.runs.records import RunDirectory, planned_epochs
 from experiments.configuration import RunConfiguration
 
@@ -39,3 +41,21 @@ class PlannedRun:
     @property
     def epochs(self) -> int:
         return planned_epochs(self.configuration.resolved)
+
+
+def require_different_arms(runs: Iterable[PlannedRun]) -> None:
+    """Refuse two arms that build the same thing: they would be one run, compared with itself.
+
+    Args:
+        runs: Of one study or sweep.
+
+    Raises:
+        UserError: Two arms have a run in common.
+    """
+    arms: dict[str, str] = {}
+    for run in runs:
+        if (other := arms.setdefault(run.run_id, run.arm)) != run.arm:
+            raise UserError(
+                f"{other} and {run.arm}: the same run, because nothing that differs between them is built; "
+                "leave one out"
+            )

@@ -26,7 +26,7 @@ from experiments.configuration import (
 from experiments.errors import explained, refused_by_hydra
 from experiments.factorial import make_design
 from experiments.overrides import output_suffix, seed_budget, split_seed, tuning_option
-from experiments.planned_run import PlannedRun
+from experiments.planned_run import PlannedRun, require_different_arms
 from experiments.project import current
 from experiments.scale import scale_of
 from experiments.study_file import AS_BASELINE, check_study
@@ -89,6 +89,7 @@ def plan_study(
     seeds = seeds if auto_seeds is None else auto_seeds
     require_few_runs(f"study={name}", len(node["arms"]) * len(seeds))
     runs = _runs_of_arms(name, node, overrides, seeds)
+    require_different_arms(runs)
     return _study_of(name, node, seeds, suffix, runs), runs
 
 

@@ -341,8 +341,6 @@ def test_an_option_that_takes_keys_from_another_is_left_to_itself(configure, tmp
             check.check_keys(run)
         OmegaConf.save(OmegaConf.create({"defaults": ["long"], "epochs": 1}), file)
         check.check_keys(run)
-    OmegaConf.save(OmegaConf.create({"defaults": ["long"], "epochs": 1}), file)
-    check.check_keys(run)
 
 
 def test_what_is_not_read_of_class_folders_is_named_and_counted(configure, tmp_path: Path) -> None:

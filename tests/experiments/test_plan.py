@@ -11,7 +11,8 @@ from experiments import plan as plan_module
 from experiments.configuration import RunConfiguration
 from experiments.plan import plan_sweep
 from experiments.planned_run import PlannedRun
-from experiments.planning import compose_runs, plan_study
+from experiments.planning import compose_runs, hydra_configuration, plan_study
+from experiments.project import Project, use
 
 
 @pytest.mark.usefixtures("hydra")
@@ -139,3 +140,18 @@ def test_seeds_are_composed_together(monkeypatch: pytest.MonkeyPatch) -> None:
     composed.clear()
     assert [run.seed for run in plan_sweep(["seed=1,2", "++seed=5"])] == [5]  # the last one counts
     assert composed == [None, None]
+
+
+def test_two_choices_that_build_the_same_are_refused(hydra, tmp_path: Path) -> None:
+    """A factor that a user adds, of which two options name the same part."""
+    conf = tmp_path / "conf"
+    (conf / "pool").mkdir(parents=True)
+    for option in ("one", "other"):
+        (conf / "pool" / f"{option}.yaml").write_text("_target_: torch.nn.Identity\n_partial_: true\n")
+    (conf / "project.yaml").write_text("defaults:\n  - config\n  - pool: one\n  - _self_\n")
+    with (
+        use(Project(tmp_path)),
+        hydra_configuration(),
+        pytest.raises(UserError, match=r"pool=one and pool=other: the"),
+    ):
+        plan_sweep(["pool=one,other"])
