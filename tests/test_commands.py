@@ -119,9 +119,7 @@ def test_sweep_of_the_residual_group_as_typed(checkout):
 
 
 def test_sweep_of_all_three(checkout):
-    line = (
-        "python run.py -m model=xception intermediate_activation=none,relu,elu residual=true,false seed=0,1,2"
-    )
+    line = "python run.py -m intermediate_activation=none,relu,elu residual=true,false seed=0,1,2"
     result = type_command(checkout, line)
     assert result.returncode == 0, result.stderr
     assert "16 of 18 runs are to be trained" in result.stdout

@@ -1,0 +1,212 @@
+"""How many files a user adds or edits for an arm, a factor, a dataset and a network, in a project of their own."""
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ablations.runs.records import RunDirectory
+from experiments import run
+from experiments.check import check_run
+from experiments.plan import plan_sweep
+from experiments.planning import compose_runs, hydra_configuration, plan_study
+from experiments.project import FRAMEWORK_CONF, Project, use
+
+RUN = "from experiments.run import main\n\nif __name__ == '__main__':\n    raise SystemExit(main(__file__))\n"
+
+
+class Touched:
+    """A project in an empty folder: what is written into it is what a user writes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "conf").mkdir(parents=True)
+        (root / "run.py").write_text(RUN)
+        self.files: list[str] = []
+
+    def write(self, file: str, text: str) -> None:
+        path = self.root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        self.files.append(file)
+
+    def ids(self, *arguments: str) -> list[str]:
+        """The run_ids that a command plans."""
+        with hydra_configuration():
+            return [planned.run_id for planned in plan_sweep(arguments)]
+
+    def check(self, *overrides: str) -> None:
+        """What a run does before it trains: it builds every part and reads the data."""
+        with hydra_configuration():
+            (configuration,) = compose_runs([f"results_dir={self.root}/results", *overrides])
+        check_run(configuration)
+
+    def train(self, *words: str) -> RunDirectory:
+        """`python run.py` with these words."""
+        words = (*words, f"results_dir={self.root}/results", "logger=none")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.root)
+            patch.setattr(sys, "argv", ["run.py", *words])
+            assert run.main(str(self.root / "run.py")) == 0
+        (folder,) = (self.root / "results/runs").iterdir()
+        return RunDirectory(self.root / "results", folder.name)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Touched]:
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", list(sys.path))
+        with use(Project(tmp_path / "paper")) as _:
+            yield Touched(tmp_path / "paper")
+    for name in set(sys.modules) - before:
+        if name.startswith("my_"):
+            del sys.modules[name]
+
+
+def test_an_arm_is_one_file(project: Touched) -> None:
+    project.write("conf/intermediate_activation/silu.yaml", "_target_: torch.nn.SiLU\n_partial_: true\n")
+    assert len(set(project.ids("intermediate_activation=none,relu,silu"))) == 3
+    project.check("intermediate_activation=silu")
+    assert len(project.files) == 1
+
+
+POOL = """\
+_target_: torch.nn.AvgPool2d
+_partial_: true
+kernel_size: 3
+stride: 2
+padding: 1
+"""
+
+
+def test_a_factor_is_a_folder_of_options_and_the_networks_file_and_orphans_no_run(project: Touched) -> None:
+    with hydra_configuration():
+        before = [planned.run_id for planned in plan_study("residual")[1]]
+    file = "conf/model/xception.yaml"
+    network = (FRAMEWORK_CONF.parent / file).read_text()
+    part = "pool:\n  _target_: lightning_modules.networks.blocks.SameMaxPool2d\n  _partial_: true\n"
+    assert network.count(part) == 1
+    declared = "defaults:\n  - /pool@_global_.pool: max\n  - _self_\n"
+    project.write("conf/pool/max.yaml", part.partition("\n")[2].replace("  ", ""))
+    project.write("conf/pool/average.yaml", POOL)
+    project.write(file, declared + network.replace(part, "pool: ${pool}\n"))
+
+    with hydra_configuration():
+        assert [planned.run_id for planned in plan_study("residual")[1]] == before
+    neutral, varied = project.ids("pool=max,average")
+    assert neutral in before
+    assert varied not in before
+    project.check("pool=average")
+    assert [name for name in project.files if "/pool/" not in name] == [file]
+
+
+NETWORK = '''\
+"""A network of the user's."""
+
+from torch import nn
+
+
+class Plain(nn.Sequential):
+    def __init__(self, *, num_classes, in_channels, width):
+        channels = round(64 * width)
+        super().__init__(
+            nn.Conv2d(in_channels, channels, 3, 2, 1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, num_classes),
+        )
+'''
+NETWORK_CONF = """\
+_target_: my_network.Plain
+num_classes: ${dataset.num_classes}
+in_channels: ${dataset.channels}
+width: 1.0
+"""
+
+
+def test_a_network_is_a_module_and_one_file_and_a_small_variant_one_more(project: Touched) -> None:
+    project.write("my_network.py", NETWORK)
+    project.write("conf/model/plain.yaml", NETWORK_CONF)
+    project.check("model=plain")
+    assert len(project.files) == 2
+    project.write("conf/model/plain_small.yaml", "defaults: [plain, _self_]\nwidth: 0.125\n")
+    project.check("model=plain_small")
+    assert len(set(project.ids("model=plain,plain_small,xception_small"))) == 3
+    with hydra_configuration():
+        (plain,) = compose_runs(["model=plain_small"])
+    assert plain.resolved["model"]["width"] == 0.125
+    assert plain.resolved["recipe"]["optimizer"]["weight_decay"] == 1e-5  # it says nothing about it
+
+
+READER = '''\
+"""A reader of the user's: one archive."""
+
+import io
+
+import numpy as np
+
+from lightning_modules.data.images import ImageDataModule, Part
+
+
+class Brightness(ImageDataModule):
+    file_names = ("brightness.npz",)
+    folders = ("",)
+    hint = "put brightness.npz into {root}"
+
+    def decode(self, contents):
+        with np.load(io.BytesIO(contents["brightness.npz"])) as arrays:
+            train, test = (
+                Part(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")
+            )
+        return train, test
+'''
+DATASET_CONF = """\
+_target_: my_reader.Brightness
+root: ROOT
+download: false
+checksums: {brightness.npz: sha256:CHECKSUM}
+num_classes: 4
+channels: 1
+image_size: 16
+task: {_target_: lightning_modules.tasks.SingleLabel, _partial_: true}
+validation_images: 20
+split_seed: 0
+batch_size: ${recipe.batch_size}
+eval_batch_size: 500
+seed: ${seed}
+horizontal_flip: true
+crop_padding: 2
+"""
+
+
+def write_images(path: Path) -> str:
+    """Noise whose brightness tells the class; returns its SHA-256."""
+    draws = np.random.default_rng(0)
+    arrays = {}
+    for part, number in (("train", 60), ("test", 20)):
+        labels = draws.permutation(np.arange(number) % 4)
+        noise = draws.integers(0, 60, size=(number, 1, 16, 16))
+        arrays[f"{part}_images"] = (noise + 48 * labels[:, None, None, None]).astype(np.uint8)
+        arrays[f"{part}_labels"] = labels
+    path.parent.mkdir()
+    np.savez(path, **arrays)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.slow
+def test_a_dataset_is_a_reader_and_one_file_and_trains(project: Touched, tmp_path: Path) -> None:
+    checksum = write_images(tmp_path / "data/brightness.npz")
+    project.write("my_reader.py", READER)
+    text = DATASET_CONF.replace("ROOT", f"{tmp_path}/data").replace("CHECKSUM", checksum)
+    project.write("conf/dataset/brightness.yaml", text)
+    tiny = ("model.width=0.02", "model.middle_modules=0", "recipe.epochs=1", "recipe.batch_size=20")
+    record = project.train("dataset=brightness", *tiny).read()
+    assert record["status"] == "completed"
+    assert record["choices"]["dataset"] == "brightness"
+    assert 0 <= record["metrics"]["test_top1"] <= 1
+    assert len(project.files) == 2
