@@ -4,8 +4,9 @@ A study selects runs, it does not own them: a run that two studies plan is one r
 once per arm, not once per run, so that 100,000 runs are planned in seconds.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -13,7 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError
-from ablations.studies.results import Arm, PaperRow, Study, StudyFigure
+from ablations.studies.results import Arm, Study
+from ablations.studies.schema import AS_BASELINE, StudyFile
 from ablations.yaml_files import check_aliases
 from experiments.configuration import (
     MATCHED_SIZES,
@@ -29,7 +31,7 @@ from experiments.overrides import output_suffix, seed_budget, split_seed, tuning
 from experiments.planned_run import PlannedRun, require_different_arms
 from experiments.project import current
 from experiments.scale import scale_of
-from experiments.study_file import AS_BASELINE, check_study
+from experiments.study_file import check_study
 
 
 @contextmanager
@@ -83,17 +85,17 @@ def plan_study(
     suffix = output_suffix(overrides)
     seeds_override, overrides = split_seed(overrides)
     overrides, of_arms = _split_arms(overrides)
-    node = _with_choices(name, _node_of(name, overrides), of_arms)
-    _require_free(name, node, overrides)
-    seeds = node["seeds"] if seeds_override is None else seeds_override
+    study = _with_choices(_study_file(name, overrides), of_arms)
+    _require_free(study, overrides)
+    seeds: Sequence[int] = study.seeds if seeds_override is None else seeds_override
     seeds = seeds if auto_seeds is None else auto_seeds
-    require_few_runs(f"study={name}", len(node["arms"]) * len(seeds))
-    runs = _runs_of_arms(name, node, overrides, seeds)
+    require_few_runs(f"study={name}", len(study.arms) * len(seeds))
+    runs = _runs_of_arms(study, overrides, seeds)
     require_different_arms(runs)
-    return _study_of(name, node, seeds, suffix, runs), runs
+    return _study_of(study, seeds, suffix, runs), runs
 
 
-def _node_of(name: str, overrides: Sequence[str]) -> dict[Any, Any]:
+def _study_file(name: str, overrides: Sequence[str]) -> StudyFile:
     """The study's file, checked, with what the user sets beside it."""
     with refused_by_hydra():
         config = compose(current().config_name, quote_option_names([f"study={name}", *overrides]))
@@ -116,28 +118,28 @@ def _split_arms(overrides: Sequence[str]) -> tuple[list[str], Any]:
     return others, chosen
 
 
-def _with_choices(name: str, node: dict[Any, Any], chosen: Any) -> dict[Any, Any]:
+def _with_choices(study: StudyFile, chosen: Any) -> StudyFile:
     """The study whose arms choose what the user set for them; what was not set stays as it is."""
     if chosen is None:
-        return node
+        return study
     if not isinstance(chosen, dict) or not all(isinstance(choose, dict) for choose in chosen.values()):
         raise UserError(f"arms={chosen}: must be {{ARM: {{KEY: VALUE}}}}")
-    arms = {arm["name"]: arm for arm in node["arms"]}
+    arms = {arm.name: arm for arm in study.arms}
     if unknown := [str(arm) for arm in chosen if arm not in arms]:
-        raise UserError(f"arms: {unknown[0]}: no arm of study={name}; there are: {', '.join(arms)}")
+        raise UserError(f"arms: {unknown[0]}: no arm of study={study.name}; there are: {', '.join(arms)}")
     for arm, choose in chosen.items():
         named = {str(key): option_name(value) for key, value in choose.items()}
-        arms[arm] = arms[arm] | {"choose": arms[arm]["choose"] | named}
-    return node | {"arms": list(arms.values())}
+        arms[arm] = replace(arms[arm], choose={**arms[arm].choose, **named})
+    return study.model_copy(update={"arms": tuple(arms.values())})
 
 
-def _require_free(name: str, node: Mapping[Any, Any], overrides: Sequence[str]) -> None:
+def _require_free(study: StudyFile, overrides: Sequence[str]) -> None:
     """Refuse to set what the arms differ in."""
-    chosen_by_arms = {group for arm in node["arms"] for group in arm["choose"]} - _sizes_of_arms(node)
+    chosen_by_arms = {group for arm in study.arms for group in arm.choose} - _sizes_of_arms(study)
     if clash := sorted(key for key in _set_by(overrides) if {key, key.partition(".")[0]} & chosen_by_arms):
         raise UserError(
-            f"{clash[0]}: the arms of study={name} differ in it, so it cannot be set for all; for each: "
-            "'arms={ARM: {KEY: VALUE}}'"
+            f"{clash[0]}: the arms of study={study.name} differ in it, so it cannot be set for all; "
+            "for each: 'arms={ARM: {KEY: VALUE}}'"
         )
 
 
@@ -145,49 +147,41 @@ def _set_by(overrides: Sequence[str]) -> set[str]:
     return {parsed.key_or_group for item in overrides if (parsed := parse_override(item))}
 
 
-def _runs_of_arms(
-    name: str, node: Mapping[Any, Any], overrides: Sequence[str], seeds: Sequence[int]
-) -> list[PlannedRun]:
+def _runs_of_arms(study: StudyFile, overrides: Sequence[str], seeds: Sequence[int]) -> list[PlannedRun]:
     """Every arm with every seed; what the user sets goes before the study's base."""
-    base = [f"{key}={option}" for key, option in node["base"].items() if key not in _set_by(overrides)]
+    base = [f"{key}={option}" for key, option in study.base.items() if key not in _set_by(overrides)]
     runs = []
-    for arm in node["arms"]:
-        arm_overrides = _arm_overrides(node, arm, base, overrides)
+    for arm in study.arms:
+        arm_overrides = _arm_overrides(study, arm, base, overrides)
         quoted = quote_option_names(arm_overrides)
         for configuration in compose_runs(arm_overrides, seeds):
             own = (*quoted, f"seed={configuration.seed}")
-            runs.append(PlannedRun(arm["name"], own, configuration, name, tuple(node["metrics"])))
+            runs.append(PlannedRun(arm.name, own, configuration, study.name, study.metrics))
     return runs
 
 
-def _study_of(
-    name: str, node: Mapping[Any, Any], seeds: Sequence[int], suffix: str, runs: Sequence[PlannedRun]
-) -> Study:
-    resolved = {run.arm: run.configuration.resolved for run in runs}
+def _study_of(study: StudyFile, seeds: Sequence[int], suffix: str, runs: Sequence[PlannedRun]) -> Study:
     return Study(
-        name=name,
-        title=node["title"],
-        output=node["output"] + suffix,
-        source=node["source"],
-        arms=tuple(Arm(**arm) for arm in node["arms"]),
-        baseline=node["baseline"],
+        name=study.name,
+        title=study.title,
+        output=study.output + suffix,
+        source=study.source,
+        arms=study.arms,
+        baseline=study.baseline,
         seeds=tuple(seeds),
-        metrics=tuple(node["metrics"]),
-        target=node["target"],
+        metrics=study.metrics,
+        target=study.target,
         scale=scale_of(runs),
-        figures=tuple(
-            StudyFigure(**figure | {"output": figure["output"] + suffix, "arms": tuple(figure["arms"])})
-            for figure in node.get("figures", ())
-        ),
-        paper_only=tuple(PaperRow(**row) for row in node.get("paper_only", ())),
-        notes=tuple(node.get("notes", ())),
-        design=make_design(f"conf/study/{name}.yaml", node, resolved) if "factors" in node else None,
+        figures=tuple(replace(figure, output=figure.output + suffix) for figure in study.figures),
+        paper_only=study.paper_only,
+        notes=study.notes,
+        design=make_design(study, {run.arm: run.configuration.resolved for run in runs}),
     )
 
 
-def _sizes_of_arms(node: Mapping[Any, Any]) -> set[str]:
+def _sizes_of_arms(study: StudyFile) -> set[str]:
     """The sizes that arms are matched to as numbers: the user may set another number in their place."""
-    chosen = [arm["choose"] for arm in node["arms"]]
+    chosen = [arm.choose for arm in study.arms]
     return {
         key
         for key in MATCHED_SIZES
@@ -196,9 +190,7 @@ def _sizes_of_arms(node: Mapping[Any, Any]) -> set[str]:
     }
 
 
-def _arm_overrides(
-    node: Mapping[Any, Any], arm: Mapping[Any, Any], base: Sequence[str], overrides: Sequence[str]
-) -> list[str]:
+def _arm_overrides(study: StudyFile, arm: Arm, base: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """What composes an arm, but for the seed.
 
     Where the arm has as many parameters as the one that it is compared with, the number is counted for what
@@ -208,19 +200,19 @@ def _arm_overrides(
     Raises:
         UserError: The network that is to be counted cannot be built.
     """
-    choose = dict(arm["choose"])
+    choose = dict(arm.choose)
     for item in overrides:
         key = item.partition("=")[0]
-        if key in _sizes_of_arms(node):
+        if key in _sizes_of_arms(study):
             overrides = [other for other in overrides if other != item]
             if key in choose:
                 choose[key] = item.partition("=")[2]
     if choose.get("match_parameters") == AS_BASELINE:
         from experiments.sizes.network_cost import count_parameters  # imports torch: only where it is needed
 
-        name = arm.get("baseline", node["baseline"])
-        other = next(other for other in node["arms"] if other["name"] == name)
-        (counted,) = compose_runs(_arm_overrides(node, other, base, overrides))
+        name = arm.baseline or study.baseline
+        other = next(other for other in study.arms if other.name == name)
+        (counted,) = compose_runs(_arm_overrides(study, other, base, overrides))
         model = counted.resolved["model"]
         try:
             choose["match_parameters"] = explained("model", lambda: count_parameters(model))

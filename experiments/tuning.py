@@ -34,6 +34,8 @@ from ablations.files import check_writable
 from ablations.runs.identity import identity_of, is_outside_identity
 from ablations.runs.records import DONE, RunDirectory, UnreadableRecord, metric_label
 from ablations.studies.results import Arm, Study, Trial, Tuning, final_value, shown_settings
+from ablations.studies.schema import TUNING
+from ablations.validation import validated
 from experiments.configuration import (
     option_name,
     quote_option_names,
@@ -46,7 +48,6 @@ from experiments.planning import compose_runs, plan_study
 from experiments.project import current
 from experiments.scale import scale_of
 from experiments.sweep import sweep
-from lightning_modules.validation import require_integer
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -54,11 +55,6 @@ if TYPE_CHECKING:
 
     from experiments.trials import DrawnTrial, TrialStorage
 
-MOST_TRIALS = 10_000
-"""Of an arm; drawing takes longer with each."""
-
-TUNING_KEYS = {"arms", "trials", "batch", "seeds", "fresh_seeds", "space", "sampler"}
-PARAMETER_KEYS = {"key", "distribution"}
 BUDGET_KEYS = ("seed", "recipe.epochs", "recipe.batch_size")
 """What no trial may choose: then budgets would not be equal, or seeds not paired."""
 
@@ -163,7 +159,7 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
     others = [item for item in others if not is_tuning(item)]
     composed = compose(current().config_name, quote_option_names([f"study={name}", *others, *of_tuning]))
     node: Any = OmegaConf.to_container(composed.tuning, resolve=True)
-    _check_tuning(option, node)
+    node = validated(TUNING, node, "", "tuning").model_dump(mode="json", by_alias=True)
     space = _space(option, node)
     _sampler(node["sampler"], 0)
     if fresh_seeds is not None:
@@ -400,27 +396,6 @@ def _user_error(what: str, build: Callable[[], Any]) -> Any:
         raise UserError(str(error)) from error
 
 
-def _check_tuning(option: str, node: Any) -> None:
-    file = f"conf/tuning/{option}.yaml"
-    if difference := TUNING_KEYS ^ set(node):
-        raise UserError(f"{file}: lacks or does not know {', '.join(sorted(difference))}")
-    _user_error(file, lambda: require_integer("tuning.trials", node["trials"], 2, MOST_TRIALS))
-    _user_error(file, lambda: require_integer("tuning.batch", node["batch"], 1))
-    for key in ("seeds", "fresh_seeds"):
-        seeds = node[key] if isinstance(node[key], list) else []
-        integers = {seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)}
-        if not seeds or len(integers) < len(seeds):
-            raise UserError(f"tuning.{key}={node[key]}: must be a list of different whole numbers")
-    space = node["space"]
-    if not isinstance(space, dict) or not space:
-        raise UserError(f"tuning.space={space}: must name a parameter, with {' and '.join(PARAMETER_KEYS)}")
-    for parameter, item in space.items():
-        if not isinstance(item, dict) or item.keys() != PARAMETER_KEYS or not isinstance(item["key"], str):
-            raise UserError(
-                f"tuning.space.{parameter}={item}: must have {' and '.join(sorted(PARAMETER_KEYS))}"
-            )
-
-
 def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"]:
     """Distribution per parameter."""
     _require_optuna(option)
@@ -442,15 +417,6 @@ def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"
 def _sampler(node: Mapping[str, Any], place: int) -> "BaseSampler":
     from optuna.samplers import BaseSampler
 
-    if not isinstance(node, dict) or "_target_" not in node:
-        raise UserError(f"tuning.sampler={node}: must have _target_, a sampler of optuna.samplers, and seed")
-    if "CmaEsSampler" in str(node):
-        raise UserError(
-            "tuning.sampler: CmaEsSampler keeps a pickle in the file of trials, which could run code; "
-            "TPESampler and GPSampler learn as well"
-        )
-    seed = node.get("seed")
-    _user_error("tuning.sampler", lambda: require_integer("tuning.sampler.seed", seed, 0, 2**31))
     sampler = _user_error(
         "tuning.sampler", lambda: instantiate({**node, "seed": node["seed"] + place}, _convert_="all")
     )
@@ -464,7 +430,7 @@ def _tuned_arms(study: Study, chosen: Any) -> list[str]:
     names = [arm.name for arm in study.arms]
     if chosen is None:
         return names
-    if not isinstance(chosen, list) or not set(chosen) <= set(names) or len(set(chosen)) < len(chosen):
+    if not set(chosen) <= set(names):
         raise UserError(f"tuning.arms={chosen}: must be null, for all, or a list of: {', '.join(names)}")
     for arm in study.arms:
         needed = {study.baseline, study.compared_with(arm) or study.baseline}

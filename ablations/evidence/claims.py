@@ -1,7 +1,7 @@
 """Claims as data: what the paper, or a user, says that a study shows.
 
 Every file of conf/claims is read: paper.yaml has the paper's claims in its order, and a file beside it adds
-a user's own. conf/claims/paper.yaml explains the keys. A claim is a list of comparisons, of which every one
+a user's own. A claim is a list of comparisons, of which every one
 must hold. A comparison is a contrast between arms of one study, one quantity
 (`ablations.evidence.contrasts`), a direction and a margin: the smallest difference that matters, a fraction
 as the quantity is. What no study here can show is a claim too, with the reason in place of the comparisons.
@@ -10,21 +10,32 @@ as the quantity is. What no study here can show is a claim too, with the reason 
 `parameters` and `steps_per_second` as shares of the control's (`experiments.benchmark_verdicts`).
 """
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass as written
 
 from ablations.errors import UserError
+from ablations.studies.results import Number
+from ablations.validation import WRITTEN, validated
 from ablations.yaml_files import check_aliases
 
-HIGHER = "higher"
-LOWER = "lower"
-NO_DIFFERENCE = "no_difference"
-DIRECTIONS = (HIGHER, LOWER, NO_DIFFERENCE)
+HIGHER: Final = "higher"
+LOWER: Final = "lower"
+NO_DIFFERENCE: Final = "no_difference"
+Direction = Literal["higher", "lower", "no_difference"]
 
 BENCHMARK = "benchmark"
 """The name under which claims speak of table 3, beside the studies'."""
@@ -36,30 +47,68 @@ SETTING = ("channels-last", "float32")
 FIRST_FILE = "paper"
 """Of conf/claims: its claims come before those of other files."""
 
-CLAIM_KEYS = ("id", "statement", "source")
-OPTIONAL_CLAIM_KEYS = ("study", "comparisons", "not_testable")
-PAIR_KEYS = ("treatment", "control")
-COMPARISON_KEYS = ("metric", "direction", "margin")
-
 LARGEST_WEIGHT = 1000
 """Of an arm in a contrast: a typing error else, or a number whose products overflow."""
 
+Sentence = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1),
+    AfterValidator(lambda text: " ".join(text.split())),
+]
+Weight = Annotated[Number, Field(ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT)]
+PAIR = ("treatment", "control")
 
-@dataclass(frozen=True)
+
+def _allow_pair(schema: dict[str, Any]) -> None:
+    """In place of a contrast, its two arms: as `Comparison` reads them."""
+    said = (
+        "Name of the arm of which more is claimed than of the control.",
+        "Name of the arm that it is compared with.",
+    )
+    pair = {key: {"type": "string", "description": text} for key, text in zip(PAIR, said, strict=True)}
+    schema["properties"] = pair | schema["properties"]
+    schema["required"].remove("contrast")
+
+
+@written(frozen=True, config=WRITTEN | ConfigDict(json_schema_extra=_allow_pair))
 class Comparison:
-    """One thing that must be so for a claim to hold.
+    """One thing that must be so for a claim to hold."""
 
-    Attributes:
-        contrast: Weight per arm; they sum to 0.
-        metric: A quantity of `ablations.evidence.contrasts`, or of the benchmark.
-        direction: higher, lower or no_difference: what the contrast is to be.
-        margin: The smallest difference that matters, in the metric's unit: a fraction.
-    """
-
-    contrast: Mapping[str, float]
+    contrast: Mapping[str, Weight]
+    """In place of treatment and control, a weight per arm; they sum to 0, e.g. {a: 1, b: -0.5, c: -0.5}."""
     metric: str
-    direction: str
-    margin: float
+    """val_METRIC or test_METRIC: final values; area: mean height of the validation curve; steps_to_target:
+    share of the planned steps until the study's target. Of study=benchmark: parameters, steps_per_second, as
+    shares of the control's."""
+    direction: Direction
+    """What treatment minus control, or the contrast, is claimed to be."""
+    margin: Annotated[Number, Field(ge=0)]
+    """The smallest difference that matters, in the metric's unit, a fraction: 0.01 is one point. Above 0 for
+    no_difference."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_pair(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not set(PAIR) & set(given):
+            return given
+        arms = [given.get(key) for key in PAIR]
+        if "contrast" in given or not all(isinstance(arm, str) for arm in arms) or arms[0] == arms[1]:
+            raise ValueError(
+                f"treatment={arms[0]}, control={arms[1]}: must name two arms, with no contrast beside them"
+            )
+        rest = {key: value for key, value in given.items() if key not in PAIR}
+        return rest | {"contrast": {arms[0]: 1.0, arms[1]: -1.0}}
+
+    @model_validator(mode="after")
+    def _is_a_difference(self) -> Self:
+        weights = self.contrast.values()
+        if not weights or 0 in weights or abs(sum(weights)) > 1e-9:
+            raise ValueError(
+                f"contrast={dict(self.contrast)}: must be a weight other than 0 per arm, summing to 0"
+            )
+        if self.direction == NO_DIFFERENCE and self.margin == 0:
+            raise ValueError(f"margin={self.margin}: must be above 0 for {NO_DIFFERENCE}")
+        return self
 
     @property
     def label(self) -> str:
@@ -72,30 +121,47 @@ class Comparison:
         return " ".join(terms)
 
 
-@dataclass(frozen=True)
+@written(frozen=True, config=WRITTEN)
 class Claim:
-    """One claim.
+    """One claim."""
 
-    Attributes:
-        id: Short name, "residual-final".
-        statement: What is claimed, a sentence.
-        source: Who says so, and where.
-        study: Whose runs decide; None where no study here could.
-        comparisons: All must hold; empty where the claim is not testable.
-        not_testable: Why not; None for a claim with comparisons.
-    """
+    id: Sentence
+    """A name of its own among all files; results and --check name the claim by it, e.g. residual-final."""
+    statement: Sentence
+    """What is claimed, a sentence."""
+    source: Sentence
+    """Who says so, and where."""
+    study: str | None = None
+    """Whose runs decide: a file of conf/study. benchmark: table 3, whose arms are options of conf/model. May
+    be left out where the claim is not testable."""
+    comparisons: tuple[Comparison, ...] = ()
+    """The claim holds where each of them does, and is contradicted where one of them is."""
+    not_testable: Sentence | None = None
+    """In place of the comparisons, why no study here can show it."""
 
-    id: str
-    statement: str
-    source: str
-    study: str | None
-    comparisons: tuple[Comparison, ...]
-    not_testable: str | None = None
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        if bool(self.comparisons) == (self.not_testable is not None):
+            raise ValueError("comparisons, not_testable: must have one of the two")
+        if self.comparisons and self.study is None:
+            raise ValueError("study: missing; whose runs decide")
+        return self
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Every arm that a comparison names, once."""
         return tuple(dict.fromkeys(arm for comparison in self.comparisons for arm in comparison.contrast))
+
+
+class ClaimsFile(BaseModel):
+    """A file of claims: those of the paper, or your own beside them."""
+
+    model_config = WRITTEN
+    claims: tuple[Claim, ...]
+    """In the order in which they are shown."""
+
+
+CLAIMS = TypeAdapter(ClaimsFile)
 
 
 @dataclass(frozen=True)
@@ -127,119 +193,31 @@ def load_claims(files: Iterable[Path], studies: Mapping[str, Comparable]) -> lis
     claims, file_of = [], dict[str, str]()
     for file in sorted(files, key=lambda file: (file.stem != FIRST_FILE, file.stem)):
         name = f"conf/claims/{file.name}"
-        for number, node in enumerate(_claim_nodes(file, name), start=1):
-            claim = _claim(node, number, name, studies)
-            if claim.id in file_of:
-                raise UserError(
-                    f"{name}: claim {number}: id={claim.id}: must be new; {file_of[claim.id]} has it"
-                )
+        check_aliases(file)
+        try:
+            node = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise UserError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
+        for claim in validated(CLAIMS, node, name).claims:
+            where = f"{name}: claim {claim.id}"
+            if other := file_of.get(claim.id):
+                raise UserError(f"{where}: id={claim.id}: must be new; {other} has it")
+            if claim.study is not None and claim.study not in studies:
+                raise UserError(f"{where}: study={claim.study}: must be one of {', '.join(studies)}")
+            for place, comparison in enumerate(claim.comparisons):
+                assert claim.study is not None, "the schema asks for it"
+                _check(f"{where}: comparisons.{place}", comparison, claim.study, studies[claim.study])
             file_of[claim.id] = name
             claims.append(claim)
     return claims
 
 
-def _claim_nodes(file: Path, name: str) -> list[Any]:
-    check_aliases(file)
-    try:
-        node = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(node, dict) or set(node) != {"claims"} or not isinstance(node["claims"], list):
-        raise UserError(f"{name}: must be one key, claims, with a list of claims")
-    return node["claims"]
-
-
-def _claim(node: Any, number: int, file: str, studies: Mapping[str, Comparable]) -> Claim:
-    where = f"{file}: claim {number}"
-    if not isinstance(node, dict):
-        raise UserError(f"{where}: must have the keys {', '.join((*CLAIM_KEYS, *OPTIONAL_CLAIM_KEYS))}")
-    if isinstance(node.get("id"), str) and node["id"].strip():
-        where = f"{file}: claim {node['id']}"
-    _check_keys(where, node, CLAIM_KEYS, OPTIONAL_CLAIM_KEYS)
-    for key in (*CLAIM_KEYS, *(key for key in ("not_testable",) if key in node)):
-        if not isinstance(node[key], str) or not node[key].strip():
-            raise UserError(f"{where}: {key}={node[key]}: must be a text")
-    if ("comparisons" in node) == ("not_testable" in node):
-        raise UserError(f"{where}: comparisons, not_testable: must have one of the two")
-    study = node.get("study")
-    known = studies.get(study) if isinstance(study, str) else None
-    if known is None and (study is not None or "comparisons" in node):
-        raise UserError(f"{where}: study={study}: must be one of {', '.join(studies)}")
-    comparisons = node.get("comparisons", [])
-    if not isinstance(comparisons, list) or ("comparisons" in node and not comparisons):
-        raise UserError(f"{where}: comparisons={comparisons}: must be a list of at least one")
-    return Claim(
-        id=node["id"],
-        statement=" ".join(node["statement"].split()),
-        source=" ".join(node["source"].split()),
-        study=study,
-        comparisons=tuple(
-            _comparison(item, f"{where}: comparison {place}", str(study), known)
-            for place, item in enumerate(comparisons, start=1)
-            if known is not None  # as it is where there are comparisons
-        ),
-        not_testable=" ".join(node["not_testable"].split()) if "not_testable" in node else None,
-    )
-
-
-def _comparison(node: Any, where: str, study: str, known: Comparable) -> Comparison:
-    if not isinstance(node, dict):
+def _check(where: str, comparison: Comparison, study: str, known: Comparable) -> None:
+    if unknown := [arm for arm in comparison.contrast if arm not in known.arms]:
+        raise UserError(f"{where}: {unknown[0]}: must be an arm of study={study}: {', '.join(known.arms)}")
+    if study == BENCHMARK and sorted(comparison.contrast.values()) != [-1, 1]:
         raise UserError(
-            f"{where}: must have treatment and control, or contrast, and metric, direction, margin"
+            f"{where}: contrast={dict(comparison.contrast)}: study={BENCHMARK} compares two networks"
         )
-    if "contrast" in node:
-        _check_keys(where, node, ("contrast", *COMPARISON_KEYS), ())
-        contrast = _weights(where, node["contrast"])
-    else:
-        _check_keys(where, node, (*PAIR_KEYS, *COMPARISON_KEYS), ())
-        for key in PAIR_KEYS:
-            if not isinstance(node[key], str):
-                raise UserError(
-                    f"{where}: {key}={node[key]}: must be an arm of study={study}: {', '.join(known.arms)}"
-                )
-        if node["treatment"] == node["control"]:
-            raise UserError(f"{where}: control={node['control']}: must be another arm than the treatment")
-        contrast = {node["treatment"]: 1.0, node["control"]: -1.0}
-    if unknown := [arm for arm in contrast if arm not in known.arms]:
-        key = next((key for key in PAIR_KEYS if node.get(key) == unknown[0]), "contrast")
-        raise UserError(
-            f"{where}: {key}={unknown[0]}: must be an arm of study={study}: {', '.join(known.arms)}"
-        )
-    if study == BENCHMARK and sorted(contrast.values()) != [-1, 1]:
-        raise UserError(f"{where}: contrast={node['contrast']}: study={BENCHMARK} compares two networks")
-    for key, allowed in (("metric", known.metrics), ("direction", DIRECTIONS)):
-        if node[key] not in allowed:
-            raise UserError(f"{where}: {key}={node[key]}: must be one of {', '.join(allowed)}")
-    margin, equivalence = node["margin"], node["direction"] == NO_DIFFERENCE
-    if not _is_number(margin) or margin < 0 or (equivalence and margin == 0):
-        least = "above 0" if equivalence else "from 0"
-        raise UserError(f"{where}: margin={margin}: must be a number {least}, a fraction")
-    return Comparison(contrast, node["metric"], node["direction"], float(margin))
-
-
-def _weights(where: str, node: Any) -> dict[str, float]:
-    if (
-        not isinstance(node, dict)
-        or not all(_is_number(weight) and 0 < abs(weight) <= LARGEST_WEIGHT for weight in node.values())
-        or not node
-        or abs(sum(node.values())) > 1e-9
-    ):
-        raise UserError(
-            f"{where}: contrast={node}: must be a weight other than 0 per arm, summing to 0, of at most "
-            f"{LARGEST_WEIGHT}"
-        )
-    return {str(arm): float(weight) for arm, weight in node.items()}
-
-
-def _is_number(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) <= sys.float_info.max  # also of an integer that no float can be
-
-
-def _check_keys(
-    where: str, node: Mapping[Any, Any], required: Sequence[str], optional: Sequence[str]
-) -> None:
-    if missing := [key for key in required if key not in node]:
-        raise UserError(f"{where}: {missing[0]}: is missing; a claim has {', '.join(required)}")
-    if unknown := [str(key) for key in node if key not in (*required, *optional)]:
-        raise UserError(f"{where}: {unknown[0]}: no such key; there are: {', '.join((*required, *optional))}")
+    if comparison.metric not in known.metrics:
+        raise UserError(f"{where}: metric={comparison.metric}: must be one of {', '.join(known.metrics)}")

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from typing_extensions import TypedDict  # before Python 3.12 pydantic takes no other
 
 from ablations.runs.histories import metric_names
+from ablations.validation import one_line
 
 SCHEMA_VERSION = 3
 
@@ -233,10 +234,7 @@ def checked(record: object) -> dict[str, Any]:
     try:
         found = _adapter().validate_python(record)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "record"
-        value = "" if first["type"] in ("missing", "extra_forbidden") else f"={first['input']!r:.60}"
-        raise ValueError(" ".join(f"{key}{value}: {first['msg']}".split())) from error
+        raise ValueError(one_line(error, _adapter())) from error
     status, config = found["status"], found["config"]
     needed = NOT_NULL[status]
     if status == COMPLETED and planned_epochs(config):

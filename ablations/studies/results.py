@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator, Field, JsonValue
+from pydantic.dataclasses import dataclass as written
 
 from ablations.errors import UserError
 from ablations.runs.histories import History, metric_names
 from ablations.runs.records import COMPLETED, DIVERGED, DONE, METRIC_LABELS
+from ablations.validation import WRITTEN
 
 
 @dataclass(frozen=True)
@@ -44,57 +47,62 @@ METRICS: Mapping[str, Metric] = {
 """By their names in metrics.csv and record.json, there after `val_` and `test_`."""
 
 
-@dataclass(frozen=True)
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"must be one of {', '.join(METRICS)}")
+    return name
+
+
+Text = Annotated[str, Field(min_length=1)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+MetricName = Annotated[
+    str, AfterValidator(_known_metric), Field(json_schema_extra={"enum": list[JsonValue](METRICS)})
+]
+
+
+@written(frozen=True, config=WRITTEN)
 class Arm:
-    """One variant that a study compares.
+    """One variant that a study compares."""
 
-    Attributes:
-        name: As in the study's file, "non_residual".
-        label: As a person reads it, "without residual connections".
-        choose: Option per config group, `{"residual": "false"}`, and value per other key.
-        paper: What the paper says of this arm, one short phrase; "" where it says nothing.
-        paper_values: The paper's value per metric, as it prints it; empty where it prints none.
-        baseline: Name of the arm that this one is compared with; None: the study's baseline.
-    """
-
-    name: str
+    name: Text
+    """As commands and claims name it, e.g. non_residual."""
     label: str
-    choose: Mapping[str, str]
-    paper: str
-    paper_values: Mapping[str, float] = field(default_factory=dict)
+    """As a person reads it, e.g. without residual connections."""
+    choose: Mapping[str, Any]
+    """Option per config group and value per other key, e.g. {residual: "false"}; match_parameters: baseline
+    solves the width so that the arm has the parameters of the arm that it is compared with."""
+    paper: str = ""
+    """What the paper says of this arm, one short phrase; empty where it says nothing."""
+    paper_values: Mapping[MetricName, Number] = field(default_factory=dict)
+    """The paper's value per metric, as it prints it."""
     baseline: str | None = None
+    """Name of the arm that this one is compared with; the study's baseline where there is none."""
 
 
-@dataclass(frozen=True)
+@written(frozen=True, config=WRITTEN)
 class PaperRow:
-    """A row of the paper's table that has no arm here.
-
-    Attributes:
-        label: As the paper names it, "VGG-16".
-        paper_values: The paper's value per metric, as it prints it.
-    """
+    """A row of the paper's table that has no arm here."""
 
     label: str
-    paper_values: Mapping[str, float]
+    """As the paper names it, e.g. VGG-16."""
+    paper_values: Mapping[MetricName, Number]
+    """The paper's value per metric, as it prints it."""
 
 
-@dataclass(frozen=True)
+@written(frozen=True, config=WRITTEN)
 class StudyFigure:
-    """One figure of a study that has several.
-
-    Attributes:
-        output: Stem of its files, "figure07_jft".
-        title: Its heading.
-        source: Where the paper has it.
-        arms: Names of the arms that are drawn.
-        baseline: Name of the one that the others are compared with.
-    """
+    """One figure of a study that has several."""
 
     output: str
+    """Stem of its files, e.g. figure07_jft."""
     title: str
+    """Its heading."""
     source: str
+    """Where the paper has it."""
     arms: tuple[str, ...]
+    """Names of the arms that are drawn."""
     baseline: str
+    """Name of the one that the others are compared with."""
 
 
 @dataclass(frozen=True)

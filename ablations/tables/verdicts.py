@@ -181,7 +181,7 @@ def _section(verdict: Verdict) -> Section:
     rows = []
     for one in verdict.comparisons:
         label = metric_label(one.comparison.metric)
-        what = one.comparison.direction
+        what: str = one.comparison.direction
         if what == NO_DIFFERENCE:
             what = f"within {100 * one.comparison.margin:g}"
         seen = difference(one).removesuffix(" of the steps")

@@ -1,6 +1,5 @@
 """From factors to arms: the product, its names, what an arm is compared with, what a file may not say."""
 
-import copy
 from itertools import product
 from typing import Any
 
@@ -8,7 +7,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError
-from experiments.factorial import channels_at_width, channels_per_segment, make_design, with_arms
+from ablations.studies.results import Arm
+from ablations.studies.schema import STUDY, StudyFile
+from ablations.validation import validated
+from experiments.factorial import channels_at_width, channels_per_segment, make_design
 from experiments.project import FRAMEWORK_CONF
 
 FILE = "conf/study/some.yaml"
@@ -21,6 +23,14 @@ def level(label: str, **choose: Any) -> dict[str, Any]:
 def node(**changes: Any) -> dict[str, Any]:
     """Two by two by two arms."""
     return {
+        "name": "some",
+        "title": "Some",
+        "source": "ours",
+        "output": "some",
+        "base": {},
+        "seeds": [0],
+        "metrics": ["top1"],
+        "target": 0.5,
         "factors": {
             "order": {"label": "order", "levels": {"p": level("P", o="p"), "d": level("D", o="d")}},
             "depth": {
@@ -43,22 +53,21 @@ def node(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def study(given: dict[str, Any]) -> StudyFile:
+    return validated(STUDY, given, FILE)
+
+
 def test_arms_are_the_product_the_last_factor_first() -> None:
-    arms = with_arms(FILE, node())["arms"]
+    arms = study(node()).arms
     names = ["_".join(levels) for levels in product("pd", ("one", "two"), ("none", "relu"))]
-    assert [arm["name"] for arm in arms] == names
-    assert arms[5] == {
-        "name": "d_one_relu",
-        "label": "D, 1, R",
-        "choose": {"o": "d", "s": "one", "a": "r"},
-        "paper": "worse",
-        "baseline": "d_one_none",
-    }
+    assert [arm.name for arm in arms] == names
+    assert arms[5] == Arm(
+        "d_one_relu", "D, 1, R", {"o": "d", "s": "one", "a": "r"}, "worse", baseline="d_one_none"
+    )
 
 
 def test_an_arm_is_compared_with_the_same_levels_of_its_own_set() -> None:
-    arms = {arm["name"]: arm for arm in with_arms(FILE, node())["arms"]}
-    compared = {name: arm.get("baseline") for name, arm in arms.items()}
+    compared = {arm.name: arm.baseline for arm in study(node()).arms}
     assert {name for name, other in compared.items() if other is None} == {
         *("p_one_none", "p_one_relu", "p_two_none", "p_two_relu"),  # with the study's baseline
         "d_one_none",  # the set's own, which is compared with the study's
@@ -66,16 +75,10 @@ def test_an_arm_is_compared_with_the_same_levels_of_its_own_set() -> None:
     assert {compared[name] for name in ("d_one_relu", "d_two_none", "d_two_relu")} == {"d_one_none"}
 
 
-def test_what_stands_in_the_file_is_not_changed() -> None:
-    given = node()
-    before = copy.deepcopy(given)
-    with_arms(FILE, given)
-    assert given == before
-
-
-def test_a_study_of_arms_stays_as_it_is() -> None:
-    given = {"name": "some", "arms": [{"name": "a"}]}
-    assert with_arms(FILE, given) == given
+MANY = {
+    name: {"label": "l", "levels": {f"{name}{i}": level("l") for i in range(10)}}
+    for name in ("depth", "act", *"abcdefghij")
+}
 
 
 def edited(path: str, value: Any) -> dict[str, Any]:
@@ -95,45 +98,36 @@ def edited(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("arms", [], "arms, factors: the factors give the arms, so only one of the two can be set"),
-        ("factors", ["order"], "factors: must be two or more, each with label and levels"),
-        ("factors", {"order": {}}, "factors: must be two or more"),
-        ("factors/order", "p", "factor order: must have label, levels"),
-        ("factors/order/colour", "red", "factor order lacks or does not know colour"),
-        ("factors/order/label", ..., "factor order lacks or does not know label"),
-        ("factors/order/levels", {"p": level("P")}, "factor order: levels: must be two or more"),
-        ("factors/order/levels/p/choose", "o=p", "factor order: level p: must be a name, and choose"),
-        ("factors/order/levels/p/label", 4, "factor order: level p: label=4: must be a text"),
-        ("factors/order/levels/p/option", "p", "factor order: level p lacks or does not know option"),
-        ("factors/order/levels/p/choose", {"s": "p"}, "factors: two of them choose s; one of them must"),
-        ("design", ..., "design lacks or does not know axis, lines, position, x"),
-        ("design", "depth", "design: must have axis, lines, position, x"),
-        ("design/color", "red", "design lacks or does not know color"),
-        ("design/x", "width", "design: x=width, lines=act: must be two of order, depth, act"),
-        ("design/x", "act", "design: x=act, lines=act: must be two of order, depth, act"),
-        ("design/x", {"depth": 1}, "design: x={'depth': 1}, lines=act: must be two of order, depth, act"),
+        ("arms", [{"name": "a", "label": "a", "choose": {}}], "arms, factors: the factors give the arms"),
+        ("factors", ["order"], "factors=.*: must be"),
+        ("factors", {"order": {}}, "factors.order.label: missing"),
+        ("factors/order/colour", "red", "unknown key factors.order.colour; known: label, levels"),
+        ("factors/order/levels", {"p": level("P")}, "factors.order.levels: must have at least 2 items"),
+        ("factors/order/levels/p/choose", "o=p", "factors.order.levels.p.choose=o=p: must be"),
+        ("factors/order/levels/p/label", 4, "factors.order.levels.p.label=4: must be a valid string"),
+        ("factors/order/levels/p/choose", {"s": "p"}, "factors: order and depth both choose s; only one can"),
+        ("design", ..., "design: missing"),
+        ("design/color", "red", "unknown key design.color"),
+        ("design/x", "width", "design: x=width, lines=act: must be two of the factors order, depth, act"),
+        ("design/x", "act", "design: x=act, lines=act: must be two of the factors order, depth, act"),
+        ("design/x", {"depth": 1}, "design.x: must be a valid string"),
         ("baseline", "p_one", "baseline=p_one: must be one of p_one_none, "),
-        ("baseline", ["p"], r"baseline=\['p'\]: must be one of p_one_none, "),
-        ("paper", {"p_one": "best"}, "paper: must say what the paper says of arms by name"),
-        ("paper", "best", "paper: must say what the paper says of arms by name"),
+        ("paper", {"p_one": "best"}, "paper.p_one: must be one of p_one_none, "),
+        ("paper", "best", "paper=best: must be"),
+        ("factors", MANY, "factors: 1000000000000 combinations; at most"),
     ],
 )
-def test_a_malformed_file_is_told_in_a_line(path: str, value: Any, message: str) -> None:
+def test_a_wrong_file_is_named_in_a_line(path: str, value: Any, message: str) -> None:
     with pytest.raises(UserError, match=rf"^{FILE}: {message}") as raised:
-        with_arms(FILE, edited(path, value))
+        study(edited(path, value))
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("key", ["design", "paper"])
-def test_what_belongs_to_factors_is_refused_beside_arms(key: str) -> None:
-    with pytest.raises(UserError, match=rf"^{FILE}: {key}: a study of arms has none"):
-        with_arms(FILE, {"arms": [], key: {}})
-
-
 def test_the_design_knows_levels_positions_and_sets() -> None:
-    given = with_arms(FILE, node())
-    configurations = {arm["name"]: {"a": 0, arm["choose"]["s"]: 0} for arm in given["arms"]}
-    design = make_design(FILE, given, configurations)
+    given = study(node())
+    configurations = {arm.name: {"a": 0, arm.choose["s"]: 0} for arm in given.arms}
+    design = make_design(given, configurations)
+    assert design is not None
     assert design.positions == dict.fromkeys(configurations, 2.0)
     assert design.levels["d_two_relu"] == {"order": "d", "depth": "two", "act": "relu"}
     assert design.arm({"act": "relu", "depth": "two", "order": "d"}) == "d_two_relu"
@@ -153,10 +147,9 @@ def test_the_design_knows_levels_positions_and_sets() -> None:
 def test_a_position_that_cannot_be_is_told_in_a_line(
     target: str, configuration: dict[str, Any], message: str
 ) -> None:
-    given = with_arms(FILE, node())
-    given["design"]["position"] = {"_target_": target, "_partial_": True}
+    given = study(edited("design/position", {"_target_": target, "_partial_": True}))
     with pytest.raises(UserError, match=f"^{FILE}: {message}") as raised:
-        make_design(FILE, given, {"p_one_none": configuration})
+        make_design(given, {"p_one_none": configuration})
     assert "\n" not in str(raised.value)
 
 

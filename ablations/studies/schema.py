@@ -1,0 +1,263 @@
+"""The schemas of what a user writes: a study (`conf/study`) and a tuning (`conf/tuning`).
+
+Errors, the reference page and the completion of editors come from these models. They know nothing of the
+options of a project: whether those exist is checked where runs are planned.
+"""
+
+import math
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from itertools import product
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from ablations.studies.results import Arm, MetricName, Number, PaperRow, StudyFigure, Text
+from ablations.validation import WRITTEN
+
+AS_BASELINE = "baseline"
+"""In place of a number in an arm's match_parameters: as many as the arm that it is compared with has."""
+
+MOST_ARMS = 10_000
+"""Of one study."""
+
+MOST_TRIALS = 10_000
+"""Of an arm; drawing takes longer with each."""
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+def _different(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    if len(set(items)) < len(items):
+        raise ValueError("must be different")
+    return items
+
+
+FILE_NAME = r"^\w[\w.-]{0,99}$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
+Integer = Annotated[int, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Seeds = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_different)]
+
+
+class Level(BaseModel):
+    """One level of a factor."""
+
+    model_config = WRITTEN
+    label: str
+    """As a person reads it."""
+    choose: dict[str, Any]
+    """Option per config group and value per other key."""
+    tick: str | None = None
+    """What is below the level's position on the axis; the number where there is none."""
+
+
+class FactorLevels(BaseModel):
+    """A factor of a study of factors."""
+
+    model_config = WRITTEN
+    label: str
+    """As a person reads it."""
+    levels: Annotated[dict[str, Level], Field(min_length=2)]
+    """Two or more, by name."""
+
+
+class DesignAxes(BaseModel):
+    """How a study of factors is drawn."""
+
+    model_config = WRITTEN
+    x: str
+    """The factor on the horizontal axis."""
+    lines: str
+    """The factor that is a line per level; every further factor divides the arms into sets."""
+    axis: str
+    """What an arm's position on the axis is, with its unit."""
+    position: dict[str, Any]
+    """`_target_` and `_partial_` of a function from an arm's configuration to its position, above 0."""
+
+
+class StudyFiles(BaseModel):
+    """What a list of studies reads of each."""
+
+    output: FileName
+    """Stem of its files in results/tables and results/figures; no other study has it."""
+    only_by_name: Annotated[bool, Field(strict=True)] = False
+    """Whether commands on all studies leave it out."""
+
+
+class StudyFile(StudyFiles):
+    """A study: arms, or factors whose combinations are the arms, and what they are compared by."""
+
+    model_config = WRITTEN
+    name: Text
+    """The file's name without .yaml."""
+    title: Text
+    """Heading of its table and figure."""
+    source: Text
+    """Where the paper has it."""
+    base: dict[str, Any]
+    """What all arms share: option per config group and value per other key. The command line goes first."""
+    arms: tuple[Arm, ...] = ()
+    """What is compared; left out where there are factors."""
+    factors: Annotated[dict[str, FactorLevels], Field(min_length=2)] | None = None
+    """Two or more, by name, in place of arms. Every combination of their levels is an arm; its name joins
+    theirs by an underscore, its label by a comma."""
+    design: DesignAxes | None = None
+    """How a study of factors is drawn."""
+    paper: dict[str, str] = {}
+    """What the paper says of the arms of a study of factors, by name."""
+    baseline: str
+    """Name of the arm that the others are compared with, seed by seed."""
+    seeds: Seeds
+    """Every arm runs once with each. Six are the fewest that can give a verdict."""
+    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1), AfterValidator(_different)]
+    """What is measured. The first decides: curves, differences and the target are of it."""
+    target: Annotated[Number, Field(gt=0, lt=1)]
+    """Validation value of the first metric, a fraction, for the steps to reach it."""
+    figures: tuple[StudyFigure, ...] = ()
+    """Its figures, each of some arms; one of all arms where there are none."""
+    paper_only: tuple[PaperRow, ...] = ()
+    """Rows of the paper's table that are not trained."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know, below the table, a sentence or two each."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.factors is not None:
+            self.arms = tuple(_combinations(self, self.factors))
+        elif not self.arms:
+            raise ValueError("arms: missing; what is compared, or factors in place of it")
+        elif self.design is not None or self.paper:
+            key = "design" if self.design is not None else "paper"
+            raise ValueError(f"{key}: belongs to factors; this study lists its arms, so leave it out")
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"arms: names={names}: must be different")
+        if self.baseline not in names:
+            raise ValueError(f"baseline={self.baseline}: must be one of {_listed(names)}")
+        for place, arm in enumerate(self.arms):
+            self._check_arm(f"arms.{place}", arm)
+        for place, figure in enumerate(self.figures):
+            if unknown := [arm for arm in figure.arms if arm not in names]:
+                raise ValueError(f"figures.{place}.arms: {unknown[0]}: must be one of {_listed(names)}")
+            if figure.baseline not in figure.arms:
+                raise ValueError(f"figures.{place}.baseline={figure.baseline}: must be one of its arms")
+            if re.fullmatch(FILE_NAME, figure.output) is None:
+                raise ValueError(f"figures.{place}.output={figure.output}: must match pattern '{FILE_NAME}'")
+        return self
+
+    def _check_arm(self, key: str, arm: Arm) -> None:
+        others = [other for other in self.arms if other.name != arm.name]
+        if arm.baseline is not None and arm.baseline not in [other.name for other in others]:
+            raise ValueError(f"{key}.baseline={arm.baseline}: must be another arm")
+        if "seed" in arm.choose:
+            raise ValueError(f"{key}.choose.seed: belongs in seeds, which every arm has")
+        matched = [one.name for one in self.arms if one.choose.get("match_parameters") == AS_BASELINE]
+        if arm.name in matched and (arm.baseline or self.baseline) in matched:
+            raise ValueError(
+                f"{key}.choose.match_parameters={AS_BASELINE}: must be a number, because the arm that it is "
+                "compared with has none of its own"
+            )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+
+
+def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iterator[Arm]:
+    """The arms of a study of factors.
+
+    An arm of another set than the study's baseline is compared with the arm of its own set that has the
+    baseline's levels on the axis and as line; that one with the study's baseline.
+
+    Raises:
+        ValueError: Factors, design, baseline and paper do not fit together.
+    """
+    if study.arms:
+        raise ValueError("arms, factors: the factors give the arms, so only one of the two can be set")
+    if study.design is None:
+        raise ValueError("design: missing; how a study of factors is drawn: x, lines, axis, position")
+    axes = (study.design.x, study.design.lines)
+    if len(set(axes)) < 2 or not set(axes) <= set(factors):
+        raise ValueError(
+            f"design: x={axes[0]}, lines={axes[1]}: must be two of the factors {', '.join(factors)}"
+        )
+    chosen_by: dict[str, str] = {}
+    for name, factor in factors.items():
+        for key in {key for level in factor.levels.values() for key in level.choose}:
+            if chosen_by.setdefault(key, name) != name:
+                raise ValueError(f"factors: {chosen_by[key]} and {name} both choose {key}; only one can")
+    if (number := math.prod(len(factor.levels) for factor in factors.values())) > MOST_ARMS:
+        raise ValueError(f"factors: {number} combinations; at most {MOST_ARMS} can be arms of one study")
+    levels_of = {
+        "_".join(levels): dict(zip(factors, levels, strict=True))
+        for levels in product(*(factor.levels for factor in factors.values()))
+    }
+    if study.baseline not in levels_of:
+        raise ValueError(f"baseline={study.baseline}: must be one of {_listed(list(levels_of))}")
+    if unknown := sorted(set(study.paper) - set(levels_of)):
+        raise ValueError(f"paper.{unknown[0]}: must be one of {_listed(list(levels_of))}")
+    for name, levels in levels_of.items():
+        given = [factors[factor].levels[level] for factor, level in levels.items()]
+        reference = "_".join((levels | {axis: levels_of[study.baseline][axis] for axis in axes}).values())
+        yield Arm(
+            name=name,
+            label=", ".join(level.label for level in given),
+            choose={key: value for level in given for key, value in level.choose.items()},
+            paper=study.paper.get(name, ""),
+            baseline=None if reference in (name, study.baseline) else reference,
+        )
+
+
+class Parameter(BaseModel):
+    """What is tuned."""
+
+    model_config = WRITTEN
+    key: str
+    """The key of a run that is set, e.g. recipe.optimizer.lr; not seed, epochs, batch size."""
+    distribution: dict[str, Any]
+    """A class of optuna.distributions and its arguments; the configured value must lie within."""
+
+
+class Sampler(BaseModel):
+    """What draws the trials: a class of optuna.samplers and its arguments."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    target: str = Field(alias="_target_")
+    """A class of optuna.samplers."""
+    seed: Annotated[Count, Field(le=2**31)]
+    """Integer from 0. The trial at place k, from 0, is drawn with the seed plus k."""
+
+    @model_validator(mode="after")
+    def _keeps_no_pickle(self) -> Self:
+        if "CmaEsSampler" in str(self):
+            raise ValueError(
+                "CmaEsSampler keeps a pickle in the file of trials, which could run code; TPESampler and "
+                "GPSampler learn as well"
+            )
+        return self
+
+
+class TuningFile(BaseModel):
+    """A search that every arm of a study gets alike; then each meets the others at its best."""
+
+    model_config = WRITTEN
+    arms: Annotated[tuple[str, ...], AfterValidator(_different)] | None
+    """Names of the study's arms that are tuned, its baseline among them; null: all."""
+    trials: Annotated[Integer, Field(ge=2, le=MOST_TRIALS)]
+    """Of each arm. The first is the configured settings."""
+    batch: Annotated[Integer, Field(ge=1)]
+    """Trials of each arm that are drawn, and launched together, before the next look at results."""
+    seeds: Seeds
+    """Each trial is trained with each; its value is the mean."""
+    fresh_seeds: Seeds
+    """Of the runs at the best settings; no trial may have them."""
+    space: Annotated[dict[str, Parameter], Field(min_length=1)]
+    """What is tuned, by a name of your own."""
+    sampler: Sampler
+    """What draws the trials."""
+
+
+STUDY = TypeAdapter(StudyFile)
+STUDY_FILES = TypeAdapter(StudyFiles)
+TUNING = TypeAdapter(TuningFile)

@@ -1,0 +1,102 @@
+"""What pydantic finds wrong in what a user wrote, in one line."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ablations.errors import UserError, did_you_mean
+
+Written = TypeVar("Written")
+
+WRITTEN = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+"""Of what a user writes: no key is ignored, and the text below a key says what it means."""
+
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+NOT_KEYS = ("dict_type", "model_type", "dataclass_type", "model_attributes_type")
+LONGEST_VALUE = 60
+
+
+def validated(schema: TypeAdapter[Written], given: object, file: str = "", *within: str) -> Written:
+    """What a user wrote, as its schema has it.
+
+    Args:
+        schema: Of the file.
+        given: What is in it.
+        file: Its name, for the message.
+        within: The keys that it is below, for the message.
+
+    Raises:
+        UserError: It is not as the schema says.
+    """
+    try:
+        return schema.validate_python(given)
+    except ValidationError as error:
+        raise UserError(": ".join(filter(None, [file, one_line(error, schema, *within)]))) from error
+
+
+def one_line(error: ValidationError, schema: TypeAdapter[Any], *within: str) -> str:
+    """The first thing that is wrong: the key, the value and what is allowed.
+
+    A key that nobody knows comes first, because it explains the one that is missing.
+
+    Args:
+        error: What pydantic found.
+        schema: What it validated by.
+        within: The keys that all is below.
+    """
+    found = error.errors(include_url=False)
+    first = next((one for one in found if one["type"] in UNKNOWN), found[0])
+    path = tuple(part for part in first["loc"] if part != "[key]")
+    key, kind = ".".join(map(str, (*within, *path))), first["type"]
+    if kind in UNKNOWN:
+        known = list(_entry(schema, path[:-1]).get("properties", {}))
+        return f"unknown key {key}" + (did_you_mean(str(path[-1]), known) or f"; known: {', '.join(known)}")
+    if kind == "missing":
+        text = f"missing; {_entry(schema, path, follow=False).get('description', '')}"
+    elif kind == "value_error":
+        text = str(first["ctx"]["error"])
+    elif kind in NOT_KEYS:
+        text = f"must be keys with values: {', '.join(_entry(schema, path).get('properties', {'...': 0}))}"
+    else:
+        text = "must " + first["msg"].partition("should ")[2] if "should " in first["msg"] else first["msg"]
+    is_value = path == first["loc"] and not isinstance(first["input"], Mapping)
+    if key and kind != "missing" and is_value:
+        value = str(first["input"])
+        key += "=" + (value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}...")
+    return " ".join((f"{key}: {text}" if key else text).split()).removesuffix(";")
+
+
+@cache
+def json_schema(schema: TypeAdapter[Any]) -> dict[str, Any]:
+    """The JSON schema of a file: what editors and the reference read."""
+    return schema.json_schema()
+
+
+def _entry(schema: TypeAdapter[Any], path: tuple[int | str, ...], *, follow: bool = True) -> dict[str, Any]:
+    """What the JSON schema says of a key; empty where it says nothing.
+
+    Args:
+        schema: Of the file.
+        path: The key.
+        follow: Go to what the entry refers to.
+    """
+    root = json_schema(schema)
+
+    def referred(entry: dict[str, Any]) -> dict[str, Any]:
+        while True:
+            if "$ref" in entry:
+                entry = root["$defs"][entry["$ref"].rpartition("/")[2]]
+            elif "anyOf" in entry:
+                entry = entry["anyOf"][0]
+            else:
+                return entry
+
+    entry = root
+    for part in path:
+        entry = referred(entry)
+        below = entry.get("items") if isinstance(part, int) else entry.get("properties", {}).get(part)
+        below = entry.get("additionalProperties") if below is None else below
+        entry = below if isinstance(below, dict) else {}
+    return referred(entry) if follow else entry
