@@ -4,10 +4,12 @@
 """
 
 import sys
+from contextlib import nullcontext
 
 from ablations.cli.commands import COMMANDS, TABLES, two_columns
 from experiments.command_line import exit_code_of
 from experiments.overrides import check_arguments
+from experiments.project import current, use
 
 
 def main() -> int:
@@ -29,7 +31,8 @@ def main() -> int:
     def run() -> None:
         parsed = parser.parse_intermixed_args(arguments)
         check_arguments([*(word.partition("=")[0] for word in arguments if word[:1] == "-"), *parsed.words])
-        command.run(parsed)
+        with use(current()) if command.in_project else nullcontext():
+            command.run(parsed)
 
     return exit_code_of(run)
 

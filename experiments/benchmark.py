@@ -136,6 +136,7 @@ def parse_options(words: Sequence[str]) -> Options:
             given[key] = None if automatic else _whole_number(key, value)
     if len(set(names := given.get("models", Options.models))) < max(2, len(names)):
         raise UserError(f"models={','.join(names)}: must be two or more different ones, separated by commas")
+    given.setdefault("results_dir", Path(current().place(current().run_keys()["results_dir"])))
     return Options(**given, overrides=tuple(overrides))
 
 

@@ -163,6 +163,8 @@ def _check_values(run: RunConfiguration) -> None:
     require_boolean("new_head", new_head := config.get("new_head", False))
     if new_head and (config["weights"] is None or not config["train"]):
         raise ValueError("new_head=True: needs weights=FILE to keep the rest of, and train=true")
+    if not isinstance(config["project"], str) or not config["project"].strip():
+        raise ValueError(f"project={config['project']}: must be a text; a number is a text in quotes")
     require_integer("recipe.epochs", recipe["epochs"], 1)
     require_integer("recipe.batch_size", recipe["batch_size"], 1)
     if config["train"] and recipe["batch_size"] % run.processes:

@@ -115,6 +115,9 @@ class RunConfiguration:
         config = config.copy()
         with open_dict(config):
             config.pop("hydra", None)
+        typed = {override.key_or_group for item in overrides if (override := parse_override(item))}
+        if "results_dir" in config and "results_dir" not in typed:
+            config.results_dir = current().place(config.results_dir)
         for key in PLACES:
             place = OmegaConf.select(config, key)
             if isinstance(place, str) and place.startswith("~"):

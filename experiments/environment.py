@@ -12,31 +12,57 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import UserError
+from experiments.project import FRAMEWORK_CONF, PACKAGED_CONF, current
+
+FRAMEWORK = "xception-ablations"
+"""The distribution that these packages are installed with."""
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "wandb", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Version per package that takes part in a run, and Python's; absent ones are left out."""
+    """Version per package that takes part in a run, and Python's; absent ones are left out.
+
+    The framework is one of them where it is not the project itself, whose commit is in the record.
+    """
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    if current().conf != FRAMEWORK_CONF:
+        found[FRAMEWORK] = _framework_version()
     return found
 
 
-def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout this code is in, and its uncommitted changes of Python files.
+def _framework_version() -> str:
+    """Version of the framework; of a checkout its commit as well, and whether code of it is changed."""
+    version = next((one.version for one in metadata.distributions(name=FRAMEWORK)), "not installed")
+    state = None if PACKAGED_CONF.is_dir() else _git_state(FRAMEWORK_CONF.parent)
+    if state is None:
+        return version
+    return f"{version}, commit {state['commit'][:12]}" + (", changed" if state["changes"] else "")
 
-    The configuration is left out: a record has all of it. So are files that no run imports.
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the checkout that the project is in, and its uncommitted changes of Python files.
+
+    The configuration is left out: a record has all of it. So are files that no run imports, and new files
+    outside the project's folder.
     A checkout that git cannot read is told in a warning, because records without a commit cannot be compared.
 
     Returns:
-        commit, and changes: per file its diff, of a new file its content. None outside a checkout.
+        commit, and changes: per file, by its path in the checkout, its diff, of a new file its content.
+        None outside a checkout.
     """
-    folder = _checkout()
+    return _git_state(current().root)
+
+
+def _git_state(folder: Path) -> dict[str, Any] | None:
+    checkout = _checkout_of(folder)
+    if checkout is None:
+        return None
 
     def git(*arguments: str) -> str:
         # A checkout of another user, as in a container, is as safe as this code, which runs from it already.
@@ -45,47 +71,54 @@ def git_state() -> dict[str, Any] | None:
         return found.stdout
 
     def names(*arguments: str) -> list[str]:
-        found = git(*arguments, "-z", "--", "*.py").split("\0")
-        return [name for name in found if name and _is_of_runs(Path(name))]
+        return [name for name in git(*arguments).split("\0") if name and _is_of_runs(checkout / name)]
 
     try:
         commit = git("rev-parse", "HEAD").strip()
-        changed = names("diff", "HEAD", "--name-only", "--relative", "--no-renames")
-        new = [
-            name for name in names("ls-files", "--others", "--exclude-standard") if (folder / name).is_file()
-        ]
+        changed = names("diff", "HEAD", "--name-only", "--no-renames", "-z", "--", ":/*.py")
+        new = names("ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", "*.py")
         plain = ("--no-ext-diff", "--no-textconv", "--no-color")
-        changes = {name: git("diff", "HEAD", *plain, "--", name) for name in changed}
-        changes |= {name: (folder / name).read_text("utf-8", "replace") for name in new}
+        changes = {name: git("diff", "HEAD", *plain, "--", f":/{name}") for name in changed}
+        changes |= {
+            name: (checkout / name).read_text("utf-8", "replace")
+            for name in new
+            if (checkout / name).is_file()
+        }
     except (OSError, subprocess.CalledProcessError) as error:
-        if (folder / ".git").exists():
-            told = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-            warnings.warn(f"the record has no git commit: {told[0]}", stacklevel=2)
+        told = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        warnings.warn(f"the record has no git commit: {told[0]}", stacklevel=3)
         return None
     return {"commit": commit, "changes": changes}
 
 
 def imported(state: dict[str, Any] | None) -> dict[str, Any] | None:
     """Of a `git_state` the changes of files that this process has imported."""
-    if state is None:
-        return None
-    folder, files = _checkout(), set()
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(file, str) and (path := Path(file).absolute()).is_relative_to(folder):
-            files.add(path.relative_to(folder).as_posix())
-    return state | {"changes": {name: text for name, text in state["changes"].items() if name in files}}
+    checkout = _checkout_of(current().root)
+    if state is None or checkout is None:
+        return state
+    by_name = {Path(name).name for name in state["changes"]}
+    files = [getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())]
+    paths = {Path(file).resolve() for file in files if isinstance(file, str) and Path(file).name in by_name}
+    changes = {name: text for name, text in state["changes"].items() if checkout / name in paths}
+    return state | {"changes": changes}
 
 
-def _checkout() -> Path:
-    return Path(__file__).resolve().parents[2]
+def _checkout_of(folder: Path) -> Path | None:
+    """The nearest folder upwards that git keeps."""
+    return next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
 
 
-def _is_of_runs(path: Path) -> bool:
-    """Whether a file can change what a run gives; a sweep's process imports others as well."""
-    if "site-packages" in path.parts or path.parts[0] in ("tests", "docs", "benchmarks", "hydra_plugins"):
+def _is_of_runs(file: Path) -> bool:
+    """Whether a file can change what a run gives; a sweep imports others of the framework as well."""
+    if "site-packages" in file.parts:  # its version is in the record
         return False
-    return path.parts[0] != "ablations" or path.parts[1] in ("runs", "sizes")
+    framework = FRAMEWORK_CONF.parent
+    if not file.is_relative_to(framework):
+        return True
+    first, *below = file.relative_to(framework).parts
+    if first in ("tests", "docs", "benchmarks", "hydra_plugins"):
+        return False
+    return first != "ablations" or below[:1] == ["runs"]
 
 
 def quieten() -> None:

@@ -53,19 +53,30 @@ class Project:
         """
         root = Path(script).resolve().parent
         if not (root / "conf").is_dir():
-            raise UserError(f"{root}: no folder conf/ next to {Path(script).name}")
+            raise UserError(
+                f"{root}: no folder conf/ next to {Path(script).name}; copy one from: ablations new NAME"
+            )
         return cls(root)
 
     @classmethod
+    def around(cls, folder: Path) -> Self | None:
+        """The project that a folder lies in: the nearest upwards with `conf/` and `run.py`; None outside."""
+        for root in (folder.resolve(), *folder.resolve().parents):
+            if (root / "conf").is_dir() and (root / "run.py").is_file():
+                return cls(root)
+        return None
+
+    @classmethod
     def found_from(cls, folder: Path) -> Self:
-        """The project that a folder lies in: the nearest one upwards with `conf/` and `run.py`.
+        """The project that a folder lies in.
 
         Raises:
             UserError: There is none.
         """
-        for root in (folder.resolve(), *folder.resolve().parents):
-            if (root / "conf").is_dir() and (root / "run.py").is_file():
-                return cls(root)
+        if (project := cls.around(folder)) is not None:
+            return project
+        if (folder / "conf").is_dir():
+            raise UserError(f"{folder}: conf/ is there and run.py is not; copy it from: ablations new NAME")
         raise UserError(
             f"{folder}: not in a project, a folder with conf/ and run.py; make one with: ablations new NAME"
         )
@@ -89,6 +100,16 @@ class Project:
     def config_name(self) -> str:
         """Hydra's primary configuration: `conf/project.yaml`, or `conf/config.yaml` where there is none."""
         return OWN_CONFIG if (self.conf / f"{OWN_CONFIG}.yaml").is_file() else FRAMEWORK_CONFIG
+
+    @property
+    def name(self) -> str:
+        """What titles call it: `project` in its configuration."""
+        return str(self.run_keys()["project"])
+
+    def place(self, folder: Any) -> Any:
+        """A folder as the project's configuration names it, for commands that are typed elsewhere."""
+        relative = isinstance(folder, str) and folder and not folder.startswith(("~", "/"))
+        return str(self.root / folder) if relative and self.root != Path.cwd() else folder
 
     def option_file(self, group: str, option: str) -> Path | None:
         """The file of an option, or None where there is none."""

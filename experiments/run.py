@@ -284,4 +284,6 @@ def main(script: str) -> int:
         The exit code: 0; 1 where runs failed; 2 where something the user chose cannot be; 130 where
         interrupted.
     """
-    return command_line.main(run, Project.of_script(script))
+    found: list[Project] = []
+    code = command_line.exit_code_of(lambda: found.append(Project.of_script(script)))
+    return code or command_line.main(run, *found)

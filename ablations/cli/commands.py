@@ -24,6 +24,7 @@ from ablations.cli.reading import (
     names_and_overrides,
     require_known,
     results_folder,
+    title_of,
 )
 from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable
@@ -61,6 +62,8 @@ class Command:
         examples: Per example, what follows `python -m ablations` and what it does.
         run: Does it.
         add_options: Adds what it takes beside words to its parser.
+        words_help: What the help says of its words.
+        in_project: Whether it is about the project that the working directory lies in.
     """
 
     help: str
@@ -68,6 +71,8 @@ class Command:
     examples: Mapping[str, str]
     run: Callable[[argparse.Namespace], None]
     add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    words_help: str = OVERRIDES_HELP
+    in_project: bool = True
 
     def parser(self, name: str, epilog: str = "") -> argparse.ArgumentParser:
         """Its parser, which gives `words` and what `add_options` adds.
@@ -83,7 +88,7 @@ class Command:
             epilog=f"examples:\n{two_columns(called)}\n{epilog}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        parser.add_argument("words", nargs="*", metavar=self.words, help=OVERRIDES_HELP)
+        parser.add_argument("words", nargs="*", metavar=self.words, help=self.words_help)
         self.add_options(parser)
         return parser
 
@@ -227,7 +232,8 @@ def publish_results(parsed: argparse.Namespace) -> None:
     name = f"dashboards{judged.suffix}"
     check_writable(f"logger.dir={logger['dir']}", Path(logger["dir"]), [f"wandb/{name}"])
     folder = Path(logger["dir"]) / "wandb" / name
-    destination = Destination(logger["project"], logger["entity"], logger["mode"] == "online", folder)
+    online = logger["mode"] == "online"
+    destination = Destination(logger["project"], logger["entity"], online, folder, title_of(overrides))
     print_paths([publish(judged, studies, overrides, destination)])
     if not destination.online:
         print("not sent: `make wandb-sync` uploads it, and logger.mode=online saves a W&B report too")
@@ -241,8 +247,25 @@ def report_page(parsed: argparse.Namespace) -> None:
     names, overrides = names_and_overrides(parsed.words)
     judged, studies = judged_studies(names, overrides)
     folder = output_folder(parsed, judged.results_dir, "report")
-    page = build_report(judged, studies, overrides)
+    page = build_report(judged, studies, overrides, title_of(overrides))
     print_paths([write_report(page, folder / "report", judged.suffix)])
+
+
+def new_project(parsed: argparse.Namespace) -> None:
+    """Write a new project; print its files and what to type next.
+
+    Raises:
+        UserError: It cannot be written there, or there is not one name.
+    """
+    from experiments.new_project import create_project
+
+    if len(parsed.words) != 1:
+        raise UserError(
+            f"new {' '.join(parsed.words)}".rstrip() + ": give one name, as in: ablations new my_paper"
+        )
+    folder = Path(parsed.words[0])
+    print_paths(create_project(folder))
+    print(f"\nnext:\n  cd {shlex.quote(str(folder))}\n  python run.py -m study=attention")
 
 
 def pack_records(parsed: argparse.Namespace) -> None:
@@ -454,6 +477,14 @@ COMMANDS: Mapping[str, Command] = {
         "results_dir=FOLDER",
         {"free": "of the runs in results/runs; their weights are lost, their results stay"},
         free_checkpoints,
+    ),
+    "new": Command(
+        "A project of your own: a folder with a network, a factor, a study and a claim to change.",
+        "NAME",
+        {"new my_paper": "in the folder my_paper, which is made"},
+        new_project,
+        words_help="of the folder",
+        in_project=False,
     ),
     "benchmark": Command(
         "Table 3: size and speed of the networks, measured on this device.",

@@ -55,12 +55,14 @@ class Destination:
         entity: Who owns the project; None: the account's default.
         online: Whether to send anything.
         folder: Everything is written here; what an earlier call wrote is replaced.
+        title: Name of the user's project.
     """
 
     project: str
     entity: str | None
     online: bool
     folder: Path
+    title: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def publish(judged: Judged, studies: Studies, overrides: Sequence[str], destinat
         with _failing_in_one_line():
             if not wandb.login(prompt=False):
                 raise UserError("logger.mode=online: no W&B account is configured; type `wandb login` first")
-    written = write_results(judged, studies, overrides, destination.folder)
+    written = write_results(judged, studies, overrides, destination.folder, destination.title)
     with _failing_in_one_line():
         run = log_run(written, judged.suffix, destination)
     if destination.online:
@@ -128,7 +130,9 @@ def _failing_in_one_line() -> Iterator[None]:
         raise UserError(f"W&B failed: {line}") from error
 
 
-def write_results(judged: Judged, studies: Studies, overrides: Sequence[str], folder: Path) -> Written:
+def write_results(
+    judged: Judged, studies: Studies, overrides: Sequence[str], folder: Path, title: str
+) -> Written:
     """Write tables, figures and report page, all from the records as they are now.
 
     Raises:
@@ -143,7 +147,7 @@ def write_results(judged: Judged, studies: Studies, overrides: Sequence[str], fo
         outputs = write_study(study, runs, folder)
         tables += outputs.tables
         figures[study.name] = outputs.figures
-    page = build_report(replace(judged, results_dir=folder), studies, overrides)
+    page = build_report(replace(judged, results_dir=folder), studies, overrides, title)
     return Written(tables, figures, write_report(page, folder / "report", judged.suffix))
 
 

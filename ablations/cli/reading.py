@@ -47,6 +47,16 @@ def results_folder(overrides: Sequence[str]) -> Path:
         return compose_runs(places)[0].results_dir
 
 
+def title_of(overrides: Sequence[str]) -> str:
+    """What titles call the project: its name, or the one that these overrides give it."""
+    from experiments.configuration import parse_override
+    from experiments.project import current
+
+    parsed = [override for word in overrides if (override := parse_override(word))]
+    typed = [str(override.value()) for override in parsed if override.key_or_group == "project"]
+    return typed[-1] if typed else current().name
+
+
 def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[Study, list[StudyRun], Path]]:
     """Plan studies and read how their runs stand; unreadable records are named on stderr.
 

@@ -19,6 +19,7 @@ from ablations.runs.archive import pack, unpack
 from ablations.runs.records import COMPLETED
 from ablations.studies.results import Study, StudyRun
 from ablations.tables.verdicts import write_verdicts
+from experiments.project import current
 
 TABLE_3 = "table03_size_and_speed"
 """What `python -m ablations benchmark` measures is no record of a run: its table is taken over as it is."""
@@ -128,4 +129,4 @@ def _write(folder: Path, loaded: Loaded, varied: Sequence[Sequence[str]], record
         write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)
     judged, studies = judged_studies([], [place])
     write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)
-    write_report(build_report(judged, studies, []), folder / "report")
+    write_report(build_report(judged, studies, [], current().name), folder / "report")

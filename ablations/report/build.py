@@ -48,7 +48,7 @@ POLICY = (
 
 
 def build_report(
-    judged: Judged, studies: Sequence[tuple[Study, Sequence[StudyRun]]], overrides: Sequence[str]
+    judged: Judged, studies: Sequence[tuple[Study, Sequence[StudyRun]]], overrides: Sequence[str], title: str
 ) -> str:
     """The page as text.
 
@@ -56,6 +56,7 @@ def build_report(
         judged: The claims and their verdicts.
         studies: Those that get a section, with all their planned runs.
         overrides: What they were varied by on the command line.
+        title: Name of the project.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -79,6 +80,7 @@ def build_report(
     }
     code = (Path(__file__).parent / "page" / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
+        title=title,
         sections=sections,
         others=others,
         verdicts={name: sum(one.verdict == name for one in judged.verdicts) for name in MARKS},

@@ -21,11 +21,11 @@ NOT_OF_DATA = ("root", "download", "files", "num_workers", "max_undecodable_shar
 undecodable decides whether a run ends, not what it ends with."""
 
 OUTSIDE = (
-    *("results_dir", "keep_checkpoint", "logger", "trainer", "study", "seeds", "seed_budget"),
+    *("project", "results_dir", "keep_checkpoint", "logger", "trainer", "study", "seeds", "seed_budget"),
     *("diagnostics", "tuning", "hydra", "weights"),
 )
-"""Keys and groups that nothing instantiated takes: places, what is kept, logging, the device (it is in the
-record), diagnostics, and how many runs a study has. `weights` counts by its content."""
+"""Keys and groups that nothing instantiated takes: titles, places, what is kept, logging, the device (it
+is in the record), diagnostics, and how many runs a study has. `weights` counts by its content."""
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:

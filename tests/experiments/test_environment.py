@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ import torch
 
 from ablations.errors import UserError
 from experiments import environment
+from experiments.project import Project, use
 
 
 def test_versions_leave_out_what_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,16 +26,17 @@ def test_versions_leave_out_what_is_absent(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git checkout that the code seems to stand in."""
-    module = tmp_path / "ablations" / "runs" / "environment.py"
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A git checkout of the framework, as this one, with one module."""
+    module = tmp_path / "experiments" / "environment.py"
     module.parent.mkdir(parents=True)
     module.write_text("")
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", ".")
     git(tmp_path, "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "All")
-    monkeypatch.setattr(environment, "__file__", str(module))
-    return tmp_path
+    monkeypatch.setattr(environment, "FRAMEWORK_CONF", tmp_path / "conf")
+    with use(Project(tmp_path)):
+        yield tmp_path
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -44,14 +47,15 @@ def git(folder: Path, *arguments: str) -> str:
 def test_changes_are_those_of_the_code_that_was_imported(checkout: Path, monkeypatch) -> None:
     clean = {"commit": git(checkout, "rev-parse", "HEAD"), "changes": {}}
     assert environment.git_state() == environment.imported(environment.git_state()) == clean
+    assert "xception-ablations" not in environment.versions()  # the commit says it
     for name in ("results/a.csv", "conf/study/mine.yaml", "docs/a.md", "tests/test_a.py", "ablations/a/b.py"):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_text("new")
     assert environment.git_state() == clean  # no run reads these, or its record has all of it
     (checkout / "mine.py").write_text("a = 1\n")
     (checkout / "other.py").write_text("a = 1\n")
-    (checkout / "ablations" / "runs" / "environment.py").write_text("b = 1\n")
-    for name in ("mine", "ablations/runs/environment"):
+    (checkout / "experiments" / "environment.py").write_text("b = 1\n")
+    for name in ("mine", "experiments/environment"):
         module = ModuleType(name.replace("/", "."))
         module.__file__ = str(checkout / f"{name}.py")
         monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -63,12 +67,30 @@ def test_changes_are_those_of_the_code_that_was_imported(checkout: Path, monkeyp
     assert "+b = 1" in found["changes"]["experiments/environment.py"]
 
 
-def test_git_state_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "ablations" / "runs" / "environment.py"))
-    assert environment.git_state() is None
-    (tmp_path / "ablations" / "runs").mkdir(parents=True)
-    assert environment.git_state() is None
+def test_a_project_in_a_part_of_a_checkout(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it imports of the other parts counts too; folders are called as the framework's are."""
+    monkeypatch.setattr(environment, "FRAMEWORK_CONF", checkout.parent / "framework" / "conf")
+    project = checkout / "ablations" / "paper"
+    project.mkdir(parents=True)
+    (project / "networks.py").write_text("a = 1\n")
+    (checkout / "experiments" / "environment.py").write_text("b = 1\n")
+    for name in ("ablations/paper/networks", "experiments/environment"):
+        module = ModuleType(name.replace("/", "."))
+        module.__file__ = str(checkout / f"{name}.py")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    with use(Project(project)):
+        found = environment.imported(environment.git_state())
+        versions = environment.versions()
+    assert found is not None
+    assert found["commit"] == git(checkout, "rev-parse", "HEAD")
+    assert sorted(found["changes"]) == ["ablations/paper/networks.py", "experiments/environment.py"]
+    assert "xception-ablations" in versions
+
+
+def test_git_state_outside_a_checkout(tmp_path: Path) -> None:
+    with use(Project(tmp_path)):
+        assert environment.git_state() is None
+        assert environment.imported(None) is None
 
 
 @pytest.mark.usefixtures("checkout")

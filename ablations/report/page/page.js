@@ -131,7 +131,7 @@ const view = () => one(".view:target, .view:has(:target)") ?? one("#home");
 async function show() {
   const shown = view(), packed = one(":scope > script", shown);
   if (packed) shown.innerHTML = await unpack(packed.id);
-  document.title = `${one("h1", shown).textContent}: ablations`;
+  document.title = `${one("h1", shown).textContent}: ${document.querySelector("header a").textContent}`;
   for (const link of all("#menu a")) link.ariaCurrent = decodeURIComponent(link.hash) === `#${shown.id}` ? "page" : null;
   keepChosen();
   await Promise.all([...all(".plot", shown).map(draw), ...all(".sorted, .runs", shown).map(enhance)]).catch((error) => {

@@ -54,7 +54,7 @@ def judged(residual_study, make_runs, results_dir) -> Judged:
 
 @pytest.fixture
 def destination(results_dir) -> Destination:
-    return Destination("xception-ablations", None, False, results_dir / "wandb" / "dashboards")
+    return Destination("xception-ablations", None, False, results_dir / "wandb" / "dashboards", "My paper")
 
 
 def records_of(folder: Path, kind: str) -> list[Any]:

@@ -176,7 +176,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
 def written(made_up: MadeUp) -> Path:
     """The page of `made_up`."""
     study, runs, judged = made_up
-    return write_report(build_report(judged, [(study, runs)], []), judged.results_dir / "report")
+    return write_report(build_report(judged, [(study, runs)], [], "My paper"), judged.results_dir / "report")
 
 
 @pytest.fixture(scope="session")

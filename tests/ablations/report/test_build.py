@@ -49,12 +49,12 @@ def test_no_figure_file_is_embedded(html: str) -> None:
 
 def test_the_same_records_give_the_same_page(made_up, html: str) -> None:
     study, runs, judged = made_up
-    assert build_report(judged, [(study, runs)], []) == html
+    assert build_report(judged, [(study, runs)], [], "My paper") == html
 
 
 def test_overrides_are_said_and_part_of_the_commands(made_up) -> None:
     study, runs, judged = made_up
-    page = build_report(judged, [(study, runs)], ["recipe.epochs=4", "results_dir=/else where"])
+    page = build_report(judged, [(study, runs)], ["recipe.epochs=4", "results_dir=/else where"], "My paper")
     assert "changed settings: <code>recipe.epochs=4</code>" in page
     assert "report made_up recipe.epochs=4 &#39;results_dir=/else where&#39;</pre>" in page
     assert "python run.py -m study=made_up recipe.epochs=4" in page
@@ -69,7 +69,7 @@ def test_a_file_of_its_own_per_names_and_overrides(tmp_path: Path) -> None:
 def test_a_study_without_any_record(made_up, residual_study, make_run) -> None:
     runs = [make_run(arm.name, 0, status="missing") for arm in residual_study.arms]
     judged = replace(made_up[2], verdicts=(), studies=())
-    page = build_report(judged, [(residual_study, runs)], [])
+    page = build_report(judged, [(residual_study, runs)], [], "My paper")
     assert "0 of 2 runs completed" in page
     assert "No run of this study has finished an epoch yet." in page
     assert "No two arms have a result of the same seed yet." in page

@@ -291,7 +291,7 @@ def test_without_scripts_claims_and_tables_are_there(browser, written: Path) -> 
 @pytest.mark.slow
 def test_a_thousand_runs(open_page, tmp_path: Path, make_many: Callable) -> None:
     study, runs, judged = make_many(tmp_path, seeds=334, epochs=40)
-    path = write_report(build_report(judged, [(study, runs)], []), tmp_path / "report")
+    path = write_report(build_report(judged, [(study, runs)], [], "My paper"), tmp_path / "report")
     assert path.stat().st_size < 20_000_000
     page = open_page(path, STUDY)
     expect(page.locator(f"{STUDY} figcaption").first).to_contain_text("Of an arm, 30 single runs are drawn.")
