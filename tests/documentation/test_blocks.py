@@ -19,7 +19,9 @@ def carry_out(workspace: Workspace, block: Block) -> None:
     """
     if block.language in ("bash", "console"):
         for command in commands_of(block):
+            before = workspace.git_status()
             do(workspace, command)
+            assert workspace.git_status() == before, f"git shows what this wrote: {command}"
     elif block.language in ("yaml", "python") and block.file is not None:
         workspace.write(block)
     elif block.language == "python":
@@ -44,6 +46,19 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path, write_run: Callable[
             except BaseException as error:
                 error.add_note(f"in the block at {block.where}:\n{block.text}")
                 raise
+
+
+@pytest.mark.slow
+def test_git_ignores_what_the_makefile_s_commands_write(
+    tmp_path: Path, write_run: Callable[..., Any]
+) -> None:
+    """Of its targets the documentation's test asks alone whether they exist."""
+    workspace = Workspace(tmp_path, write_run)
+    with workspace.used():
+        for words in (["unpack"], ["residual"], ["verdicts", "residual"], ["report", "residual"], ["pack"]):
+            workspace.ablations(words)
+            assert workspace.git_status() == "", words
+        assert {path.name for path in (tmp_path / "results").iterdir()} >= {"runs", "tables", "report"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,14 @@ class Workspace:
         for file, values in TINY.items():
             self.change_file(self.conf / file, yaml.dump(values))
         shutil.copy(FRAMEWORK_CONF.parent / "run.py", folder)
+        shutil.copy(FRAMEWORK_CONF.parent / ".gitignore", folder)
+        for part in ("records.tar.xz", "tables/figure09_residual.csv", "report/index.html"):
+            copy = folder / "results" / "reference" / part
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(FRAMEWORK_CONF.parent / "results" / "reference" / part, copy)
+        self._git("init", "-q")
+        self._git("add", "-A")
+        self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "as cloned")
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -78,6 +87,15 @@ class Workspace:
                 for name in set(sys.modules) - before:
                     if name.startswith(tuple(f"{package.__name__}." for package in EXTENSIBLE)):
                         del sys.modules[name]
+
+    def git_status(self) -> str:
+        """What git names as changed or new, a line each."""
+        return self._git("status", "--porcelain")
+
+    def _git(self, *words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=self.folder, check=True, capture_output=True, text=True
+        ).stdout
 
     # Files
 

@@ -186,7 +186,7 @@ def test_a_file_that_is_none_is_a_line(content: bytes | None, tmp_path: Path) ->
 def test_the_committed_records_are_done() -> None:
     """What is committed is what the reference reproduction's tables were made from."""
     repository = Path(__file__).resolve().parents[3]
-    with tarfile.open(repository / "results" / FILE_NAME) as archive:
+    with tarfile.open(repository / "results" / "reference" / FILE_NAME) as archive:
         names = archive.getnames()
     with hydra_configuration():
         planned = {run.run_id for run in plan_study("residual")[1] + plan_study("intermediate_activation")[1]}

@@ -1,0 +1,122 @@
+"""`reference` in a small project: written whole from the records, and never emptier unless told to."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ablations import __main__ as command
+from experiments.new_project import create_project
+from experiments.planned_run import PlannedRun
+from experiments.planning import hydra_configuration, plan_study
+from experiments.project import Project, use
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A new project, in which the command is called."""
+    folder = tmp_path / "paper"
+    create_project(folder)
+    monkeypatch.chdir(folder)
+    before = set(sys.modules)
+    with use(Project(folder)):
+        yield folder
+    sys.path.remove(str(folder))
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def runs(project: Path, write_run) -> list[PlannedRun]:
+    """Of its study, all completed."""
+    with hydra_configuration():
+        planned = plan_study("attention")[1]
+    for run in planned:
+        write_run(run.configuration)
+    return planned
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    def run(*words: str) -> int:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", ["ablations", *words])
+        return command.main()
+
+    return run
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.slow
+def test_the_reference_is_made_from_its_own_records(project, runs, write_run, call, capsys) -> None:
+    with hydra_configuration():
+        (other,) = plan_study("attention", ["seed=77"])[1][:1]
+    write_run(other.configuration)  # no run of the study
+
+    assert call("reference") == 0, capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert (shown.err, shown.out.count(f"1 studies, {len(runs)} runs")) == ("", 1)
+    reference = project / "results" / "reference"
+    first = content(reference)
+    assert {
+        "records.tar.xz",
+        "report/index.html",
+        "tables/attention.csv",
+        "tables/attention.md",
+        "tables/verdicts.csv",
+        "figures/attention.png",
+    } <= set(first)
+    assert not [name for name in first if name.endswith(".svg")]
+    assert str(project).encode() not in b"".join(first.values())
+    assert [path.name for path in (project / "results").iterdir() if path.name.startswith(".")] == []
+
+    # Nothing but its records is needed to write the same again.
+    shutil.rmtree(project / "results" / "runs")
+    assert call("unpack") == 0
+    assert call("reference") == 0
+    assert content(reference) == first
+
+    # Other commands leave it alone.
+    assert call() == call("report") == call("pack") == 0
+    assert content(reference) == first
+    assert (project / "results" / "records.tar.xz").is_file()
+
+    # With fewer runs it is refused, unless that is meant.
+    shutil.rmtree(runs[0].directory.path)
+    capsys.readouterr()
+    assert call("reference") == 2
+    shown = capsys.readouterr()
+    assert len(shown.err.splitlines()) == 1
+    assert (
+        f"attention: {len(runs)} of {len(runs)} runs before, {len(runs) - 1} of {len(runs)} runs now"
+        in shown.err
+    )
+    assert content(reference) == first
+    assert call("reference", "--force") == 0
+    assert content(reference) != first
+
+
+@pytest.mark.slow
+def test_a_fuller_result_is_not_replaced_without_a_word(project, runs, call, capsys) -> None:
+    for words in ((), ("verdicts",), ("report",), ("pack",)):
+        assert call(*words) == 0
+        assert call(*words) == 0
+        assert capsys.readouterr().err == "", words
+    for run in runs[:3]:
+        shutil.rmtree(run.directory.path)
+    for words, told in (
+        ((), "tables/attention.csv: replaced; 12 of 12 runs before, 9 of 12 runs now"),
+        (("verdicts",), "tables/verdicts.csv: replaced; 0 runs missing before, 3 runs missing now"),
+        (("report",), "report/index.html: replaced; 12 of 12 runs before, 9 of 12 runs now"),
+        (("pack",), "records.tar.xz: replaced; 12 runs before, 9 now"),
+    ):
+        assert call(*words) == 0
+        assert [line.partition("results/")[2] for line in capsys.readouterr().err.splitlines()] == [told]
