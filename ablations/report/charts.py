@@ -207,8 +207,9 @@ def difference_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
             "hovertemplate": f"mean of {mean.n} pairs: %{{x:+.3g}} pp<extra></extra>",
         }
         trace["marker"] |= {"size": 9, "symbol": "diamond"}
-        trace["error_x"] = {"type": "data", "symmetric": False, "color": COLORS[line.color]}
-        trace["error_x"] |= {"array": [mean.high - mean.mean], "arrayminus": [mean.mean - mean.low]}
+        if np.isfinite(mean.low):  # not where all pairs differ by the same
+            trace["error_x"] = {"type": "data", "symmetric": False, "color": COLORS[line.color]}
+            trace["error_x"] |= {"array": [mean.high - mean.mean], "arrayminus": [mean.mean - mean.low]}
         data.append(trace)
         wrapped = textwrap.wrap(f"{line.label} − {arms[str(other)].label}", 26)
         labels.append("<br>".join(map(escape, wrapped)))
