@@ -7,6 +7,7 @@ reference/generated, which git ignores.
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy.typing
 from sphinx.application import Sphinx
@@ -14,6 +15,10 @@ from sphinx.application import Sphinx
 HERE = Path(__file__).resolve().parent
 CONF = HERE.parent / "conf"
 sys.path.insert(0, str(HERE.parent))
+
+from ablations.evidence.claims import CLAIMS  # noqa: E402
+from ablations.studies.schema import STUDY, TUNING  # noqa: E402
+from ablations.validation import json_schema  # noqa: E402
 
 
 class ArrayLike:
@@ -79,6 +84,49 @@ def write_configuration_pages(app: Sphinx) -> None:
             text.write(f"\n{heading}\n\n```{{literalinclude}} /../conf/{name}.yaml\n:language: yaml\n```\n")
 
 
+def write_schema_tables(app: Sphinx) -> None:
+    """Write a table per model of what a user writes, and of a record, from their schemas."""
+    tables = HERE / "reference" / "generated" / "schema"
+    tables.mkdir(parents=True, exist_ok=True)
+    schemas = {"study": STUDY, "claims": CLAIMS, "tuning": TUNING}
+    for file, adapter in schemas.items():
+        schema = json_schema(adapter)
+        text = ""
+        for name, model in ({file: schema} | schema.get("$defs", {})).items():
+            if "properties" not in model:
+                continue
+            text += (
+                f"## {name}\n\n{model.get('description', '')}\n\n| key | kind | meaning |\n|---|---|---|\n"
+            )
+            for key, entry in model["properties"].items():
+                kind = _kind(entry) + ("" if key in model.get("required", ()) else ", optional")
+                text += f"| `{key}` | {kind} | {' '.join(entry.get('description', '').split())} |\n"
+            text += "\n"
+        (tables / f"{file}.md").write_text(f"# {TITLES[file]}\n\n{text}", encoding="utf-8")
+
+
+TITLES = {"study": "Studies", "claims": "Claims", "tuning": "Tunings"}
+
+
+def _kind(entry: dict[str, Any]) -> str:
+    """What a value is, in words."""
+    if "$ref" in entry:
+        return str(entry["$ref"].rpartition("/")[2])
+    if "anyOf" in entry:
+        return " or ".join(dict.fromkeys(_kind(one) for one in entry["anyOf"] if one.get("type") != "null"))
+    if "enum" in entry:
+        return ", ".join(map(str, entry["enum"]))
+    if entry.get("type") == "array":
+        return f"list of {_kind(entry.get('items', {}))}"
+    if entry.get("type") == "object":
+        below = entry.get("additionalProperties")
+        return f"by name: {_kind(below)}" if isinstance(below, dict) else "keys with values"
+    return {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false"}.get(
+        entry.get("type", ""), str(entry.get("type", "any"))
+    )
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", write_configuration_pages, priority=1)
+    app.connect("builder-inited", write_schema_tables, priority=1)

@@ -5,6 +5,7 @@ parsed words. Imports stand in the functions, so that a command does not wait fo
 """
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -27,9 +28,12 @@ from ablations.cli.reading import (
     title_of,
 )
 from ablations.errors import RunsFailed, UserError
-from ablations.files import check_writable
+from ablations.files import check_writable, write_atomically
 from ablations.memory import without_collecting
 from experiments.command_line import explain, print_paths, print_table, refuse_words
+
+SCHEMAS = ".schemas"
+"""The folder of the JSON schemas where none is named."""
 
 TABLES = "tables"
 """The command that is meant where none is named."""
@@ -344,6 +348,28 @@ def migrate_records(parsed: argparse.Namespace) -> None:
         raise RunsFailed("\n".join([f"{len(problems)} records stay as they are:", *problems]))
 
 
+def write_schemas(parsed: argparse.Namespace) -> None:
+    """Write the JSON schemas of studies, claims and tunings and print their paths.
+
+    Raises:
+        UserError: More than one folder is named, or it cannot be written.
+    """
+    from ablations.evidence.claims import CLAIMS
+    from ablations.studies.schema import STUDY, TUNING
+    from ablations.validation import json_schema
+
+    if len(parsed.words) > 1:
+        raise UserError(f"{parsed.words[1]}: only one folder can be named")
+    folder = _file(parsed.words[0] if parsed.words else SCHEMAS)
+    check_writable(str(folder), folder, [])
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, schema in (("study", STUDY), ("claims", CLAIMS), ("tuning", TUNING)):
+        paths.append(folder / f"{name}.json")
+        write_atomically(paths[-1], json.dumps(json_schema(schema), indent=2) + "\n")
+    print_paths(paths)
+
+
 def add_migrate_options(parser: argparse.ArgumentParser) -> None:
     """What `migrate` takes beside words."""
     parser.add_argument("--accept", metavar="RUN", help="take the changes that you made to this run's record")
@@ -484,6 +510,14 @@ COMMANDS: Mapping[str, Command] = {
         {"new my_paper": "in the folder my_paper, which is made"},
         new_project,
         words_help="of the folder",
+        in_project=False,
+    ),
+    "schema": Command(
+        "JSON schemas of studies, claims and tunings, from which an editor completes and checks them.",
+        "FOLDER",
+        {"schema": f"into {SCHEMAS}", "schema ../schemas": "into another folder"},
+        write_schemas,
+        words_help=f"where to write; {SCHEMAS} where none is named",
         in_project=False,
     ),
     "benchmark": Command(

@@ -10,7 +10,15 @@ from collections.abc import Hashable, Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    WithJsonSchema,
+    model_validator,
+)
 
 from ablations.studies.results import Arm, MetricName, Number, PaperRow, StudyFigure, Text
 from ablations.validation import WRITTEN
@@ -37,6 +45,10 @@ FILE_NAME = r"^\w[\w.-]{0,99}$"
 FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Integer = Annotated[int, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=0)]
+INTEGER_OR_INTERPOLATION = {
+    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\$\{"}]
+}
+"""In a file on disk a number may be another key's, `${tuning.trials}`."""
 Seeds = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_different)]
 
 
@@ -79,6 +91,7 @@ class DesignAxes(BaseModel):
 class StudyFiles(BaseModel):
     """What a list of studies reads of each."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
     output: FileName
     """Stem of its files in results/tables and results/figures; no other study has it."""
     only_by_name: Annotated[bool, Field(strict=True)] = False
@@ -246,7 +259,7 @@ class TuningFile(BaseModel):
     """Names of the study's arms that are tuned, its baseline among them; null: all."""
     trials: Annotated[Integer, Field(ge=2, le=MOST_TRIALS)]
     """Of each arm. The first is the configured settings."""
-    batch: Annotated[Integer, Field(ge=1)]
+    batch: Annotated[Integer, Field(ge=1), WithJsonSchema(INTEGER_OR_INTERPOLATION)]
     """Trials of each arm that are drawn, and launched together, before the next look at results."""
     seeds: Seeds
     """Each trial is trained with each; its value is the mean."""

@@ -2,12 +2,15 @@
 
 import csv
 import gc
+import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra.core.global_hydra import GlobalHydra
+from jsonschema import ValidationError, validate
 
 from ablations import __main__ as command
 from ablations.cli import commands
@@ -15,6 +18,7 @@ from ablations.cli.commands import COMMANDS, print_verdicts
 from ablations.cli.reading import names_and_overrides
 from experiments.planned_run import PlannedRun
 from experiments.planning import hydra_configuration, plan_study
+from experiments.project import FRAMEWORK_CONF
 from experiments.study_file import project_claims, study_names
 
 
@@ -449,3 +453,20 @@ def test_no_cycles_are_looked_for_while_records_are_held(call, monkeypatch, word
     assert call(*words) == 130
     assert seen == [False]
     assert gc.isenabled()
+
+
+def test_schemas_for_editors_take_the_files_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ablations", "schema", str(tmp_path / "new")])
+    assert command.main() == 0
+    paths = [Path(line) for line in capsys.readouterr().out.split()]
+    written = {path.stem: json.loads(path.read_text()) for path in paths}
+    assert written.keys() == {"study", "claims", "tuning"}
+    for name, schema in written.items():
+        files = sorted((FRAMEWORK_CONF / name).glob("*.yaml"))
+        assert files
+        for file in files:
+            validate(yaml.safe_load(file.read_text()), schema)
+        with pytest.raises(ValidationError, match="targt"):
+            validate(yaml.safe_load(files[0].read_text()) | {"targt": 1}, schema)
