@@ -1,4 +1,4 @@
-"""How many files a user adds or edits for an arm, a factor, a dataset and a network, in a project of their own."""
+"""How many files a user touches for an arm, a factor, a dataset and a network, in a project of their own."""
 
 import hashlib
 import sys
