@@ -1,5 +1,5 @@
-"""What the runs mean: studies and their records become statistics, tables and figures.
+"""What the runs mean: studies and their records become statistics, verdicts, tables, figures and the report.
 
-Everything here reads run records and nothing else, so it can be rebuilt anywhere without training.
-It never reaches back into how a network is trained.
+It reads records and the definition of a study as data, and imports neither torch, Lightning nor Hydra. The
+command line, `ablations.cli` and `ablations.__main__`, is above it and above the engine, `experiments`.
 """

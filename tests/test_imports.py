@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -43,6 +44,27 @@ def test_what_answers_at_once_imports_nothing_heavy(module):
     result = python(code, *HEAVY)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == []
+
+
+def test_the_analysis_is_imported_without_what_trains():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (contract,) = (
+        one for one in contracts["contracts"] if "ablations.statistics" in one.get("source_modules", ())
+    )
+    absent = [name for name in contract["forbidden_modules"] if not name.startswith("ablations.")]
+    code = """if True:
+        import importlib, pkgutil, sys
+        absent, modules = (words.split(",") for words in sys.argv[1:])
+        sys.modules.update(dict.fromkeys(absent))  # importing one fails
+        for name in ["ablations", *modules]:
+            module = importlib.import_module(name)
+            if name != "ablations" and hasattr(module, "__path__"):
+                for below in pkgutil.walk_packages(module.__path__, f"{name}."):
+                    importlib.import_module(below.name)
+    """
+    result = python(code, ",".join(absent), ",".join(contract["source_modules"]))
+    assert {"torch", "lightning", "hydra", "omegaconf", "lightning_modules", "experiments"} <= set(absent)
+    assert result.returncode == 0, result.stderr
 
 
 def test_run_can_be_read_in_one_sitting():

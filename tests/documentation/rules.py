@@ -4,13 +4,16 @@ import importlib.util
 import os
 import re
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from hydra import compose
 from hydra.utils import get_class
 
 from experiments.configuration import quote_option_names
+from experiments.new_project import create_project
 from experiments.overrides import seed_budget, split_studies
 from experiments.plan import plan_sweep
 from experiments.planning import hydra_configuration, plan_study
@@ -77,6 +80,12 @@ def script(workspace: Workspace, words: Sequence[str]) -> None:
     assert os.access(REPOSITORY / words[0], os.X_OK)
 
 
+def new_project(workspace: Workspace, words: Sequence[str]) -> None:
+    """The project is written, outside of the page's."""
+    with tempfile.TemporaryDirectory() as folder:
+        assert create_project(Path(folder, words[2]))
+
+
 def nothing(workspace: Workspace, words: Sequence[str]) -> None:
     """Changes the reader's shell or clone alone."""
 
@@ -90,6 +99,8 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"python -m ablations .*tuning=", planned),
     (r"python -m ablations benchmark$", nothing),  # minutes; tests/experiments/test_benchmark.py does
     (r"python -m ablations( |$)", lambda place, words: place.ablations(words[3:])),
+    (r"ablations new ", new_project),
+    (r"cd my_paper$", nothing),
     (r"python -m benchmarks\.", module),
     (r"python -m pytest ", nothing),  # this is run by it
     (r"make ", make),
