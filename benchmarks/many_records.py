@@ -31,7 +31,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ablations.memory import without_collecting
 from ablations.runs.histories import HISTORY_COLUMNS
 from ablations.runs.records import COMPLETED, DIVERGED, SCHEMA, SCHEMA_VERSION
 from experiments import environment
@@ -131,7 +130,6 @@ def plan(words: Sequence[str]) -> None:
         plan_sweep([f"study={words[0]}", *words[1:]])
 
 
-@without_collecting()
 def tables(words: Sequence[str]) -> None:
     """Do what `python -m ablations STUDY ...` does, without figures."""
     from ablations.cli.reading import load_studies

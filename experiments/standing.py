@@ -2,13 +2,11 @@
 
 from collections.abc import Collection, Sequence
 
-from ablations.memory import without_collecting
 from ablations.runs.records import DONE, UnreadableRecord
 from ablations.studies.results import StudyRun
 from experiments.planned_run import PlannedRun
 
 
-@without_collecting()
 def standing(
     runs: Sequence[PlannedRun], metrics: Collection[str] | None = None
 ) -> tuple[list[StudyRun], list[str]]:

@@ -29,7 +29,6 @@ from ablations.cli.reading import (
 )
 from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable, write_atomically
-from ablations.memory import without_collecting
 from experiments.command_line import explain, print_paths, print_table, refuse_words
 
 SCHEMAS = ".schemas"
@@ -112,7 +111,6 @@ def two_columns(lines: Mapping[str, str]) -> str:
     )
 
 
-@without_collecting()
 def reproduce_studies(parsed: argparse.Namespace) -> None:
     """Write tables and figures, print the tables and the paths."""
     from ablations.outputs import write_study
@@ -130,7 +128,6 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
     print_paths(paths)
 
 
-@without_collecting()
 def list_studies(parsed: argparse.Namespace) -> None:
     """Print every planned run and how it stands."""
     from rich.text import Text
@@ -147,7 +144,6 @@ def list_studies(parsed: argparse.Namespace) -> None:
         print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json\n")
 
 
-@without_collecting()
 def judge_claims(parsed: argparse.Namespace) -> None:
     """Judge claims, write and print the table and the paths; compare with recorded verdicts where asked.
 
@@ -206,7 +202,6 @@ def benchmark_networks(parsed: argparse.Namespace) -> None:
     print_paths(paths)
 
 
-@without_collecting()
 def publish_results(parsed: argparse.Namespace) -> None:
     """Log tables, figures and report page as a W&B run and print where it is; online it is sent.
 
@@ -243,7 +238,6 @@ def publish_results(parsed: argparse.Namespace) -> None:
         print("not sent: `make wandb-sync` uploads it, and logger.mode=online saves a W&B report too")
 
 
-@without_collecting()
 def report_page(parsed: argparse.Namespace) -> None:
     """Write the report page and print its path."""
     from ablations.report.build import build_report, write_report

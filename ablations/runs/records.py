@@ -26,6 +26,7 @@ import shlex
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from filelock import FileLock, Timeout
 
 from ablations.errors import UserError
 from ablations.files import write_atomically
-from ablations.runs.histories import History, columns_of, validation_of
+from ablations.runs.histories import INTEGER_COLUMNS, History, read_history, validation_columns
 from ablations.runs.identity import run_id_of
 from ablations.runs.schema import (
     COMPLETED,
@@ -352,23 +353,31 @@ class RunDirectory:
 
     def rows(self, record: Mapping[str, Any] | None = None) -> list[dict[str, float]] | None:
         """The rows of metrics.csv by column, or None where there is none or it is not whole."""
-        columns = columns_of(self._content(self.history_path, record))
-        if columns is None:
+        history = read_history(self._content(self.history_path, record))
+        if history is None:
             return None
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        columns = [
+            map(int, values) if name in INTEGER_COLUMNS else values.tolist()
+            for name, values in history.columns.items()
+        ]
+        return [dict(zip(history.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def history(self, record: Mapping[str, Any] | None = None) -> "pd.DataFrame | None":
         """metrics.csv with its own columns, or None where there is none or it is not whole."""
         import pandas as pd
 
-        columns = columns_of(self._content(self.history_path, record))
-        return None if columns is None else pd.DataFrame(columns)
+        history = read_history(self._content(self.history_path, record))
+        if history is None:
+            return None
+        return pd.DataFrame(history.columns).astype(dict.fromkeys(INTEGER_COLUMNS, int))
 
     def validation_history(
         self, metrics: Collection[str] | None = None, record: Mapping[str, Any] | None = None
     ) -> History | None:
         """Of `history` what studies compare, read faster: epoch, step, these validation metrics or all."""
-        return validation_of(self._content(self.history_path, record), metrics)
+        return read_history(
+            self._content(self.history_path, record), partial(validation_columns, metrics=metrics)
+        )
 
     def diagnostic_rows(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]] | None:
         """The rows of diagnostics.csv by column, or None where there is none or it is damaged."""

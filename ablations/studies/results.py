@@ -441,8 +441,7 @@ def _outcome(
     assert run.record is not None, "completed and diverged runs have a record"
     epochs = len(measured)
     cut_short = epochs < len(steps) and run.status == COMPLETED
-    # Most runs share the array of their steps: see `History`.
-    if cut_short or not (measured_at is steps or np.array_equal(measured_at, steps[:epochs])):
+    if cut_short or not np.array_equal(measured_at, steps[:epochs]):
         raise UserError(f"{run.directory}: validated at other steps than the runs beside it")
     final = {}
     for name in metrics:
