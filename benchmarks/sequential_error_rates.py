@@ -20,7 +20,8 @@ from functools import partial
 import numpy as np
 from scipy import stats
 
-from ablations.statistics.sequential import looks, nominal_levels, t_levels
+from ablations.statistics.sequential import looks, t_levels
+from benchmarks.normal_boundaries import nominal_levels
 
 ALPHA = 0.05
 MARGIN = 0.5

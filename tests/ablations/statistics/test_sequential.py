@@ -11,12 +11,11 @@ from scipy import stats
 from ablations.evidence.verdicts import ALPHA, MIN_PAIRS, decide
 from ablations.statistics.sequential import (
     FIRST_LOOK,
-    crossing_probabilities,
     looks,
-    nominal_levels,
     pocock_spending,
     t_levels,
 )
+from benchmarks.normal_boundaries import crossing_probabilities, nominal_levels
 from benchmarks.sequential_error_rates import Draw, Rates, normal, simulate, skewed, skewed_arms
 
 BUDGET = 20
