@@ -3,10 +3,8 @@
 At a fixed width the spectrum of the paper's section 1.2 goes from 22.9 M to 183.6 M parameters: arms that
 differ in their segments would differ in their size as well. What is matched is the number of trainable
 parameters or the multiply-adds of one image. Channels are whole numbers, so either rises with the width in
-steps; it is counted without memory or computation. The steps are found with quick counts
-(`experiments.sizes.quick_count`), and the number at the width that is found is compared with the network's
-own; a network that the two disagree on is solved with its own numbers alone. What was solved is kept in the
-user's cache, under a name that changes with the code of the networks.
+steps; it is counted without memory or computation, which takes a second or two per network. What was solved
+is kept in the user's cache, under a name that changes with the code of the networks.
 """
 
 import hashlib
@@ -23,7 +21,6 @@ from typing import Any
 from ablations.files import write_atomically
 from experiments.errors import explained
 from experiments.sizes.network_cost import count_multiply_adds, count_parameters
-from experiments.sizes.quick_count import QuickCount
 from lightning_modules.validation import require_integer
 
 TOLERANCE = 0.01
@@ -40,8 +37,7 @@ FIRST_STEP = 16
 ROOT = Path(__file__).resolve().parents[2]
 
 OUR_TARGETS = ("lightning_modules.networks.", "torch.nn.")
-"""Parts whose code `_kept_at` knows; a network with another one is solved anew by every process, with its own
-numbers."""
+"""Parts whose code `_kept_at` knows; a network with another one is solved anew by every process."""
 
 ACTIVATIONS = ("torch.nn.Identity", "torch.nn.ReLU", "torch.nn.ELU")
 """Parts without parameters, convolutions and linear layers: of arms that differ in these one is solved."""
@@ -125,16 +121,6 @@ def _solved(key: str, node: Mapping[str, Any], wanted: int, image: tuple[int, in
     def count(width: float) -> int:
         return explained("model", lambda: of_network({**node, "width": width}))
 
-    if _is_ours(node):
-        with suppress(Exception):  # whatever is wrong with the network, its own numbers say it as well
-            quick = cache(QuickCount(node, image))
-            width = _nearest(key, node, wanted, quick)
-            if quick(width) == count(width):
-                return width
-    return _nearest(key, node, wanted, count)
-
-
-def _nearest(key: str, node: Mapping[str, Any], wanted: int, count: Callable[[float], int]) -> float:
     present = node["width"]
     if count(present) == wanted:
         return present
@@ -182,7 +168,7 @@ def _code() -> str:
     files = sorted((ROOT / "lightning_modules" / "networks").rglob("*.py"))
     files.append(ROOT / "lightning_modules" / "validation.py")
     sizes = ROOT / "experiments" / "sizes"
-    files += [sizes / name for name in ("width.py", "quick_count.py", "network_cost.py")]
+    files += [sizes / name for name in ("width.py", "network_cost.py")]
     digest = hashlib.sha256(f"torch {version('torch')}, torchvision {version('torchvision')}".encode())
     for file in files:
         digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())

@@ -13,8 +13,7 @@ from experiments.plan import plan_sweep
 from experiments.planning import compose_runs, plan_study
 from experiments.sizes import width as width_module
 from experiments.sizes.network_cost import count_multiply_adds, count_network, count_parameters
-from experiments.sizes.quick_count import QuickCount
-from experiments.sizes.width import _nearest, solve_width, solve_width_by_multiply_adds
+from experiments.sizes.width import solve_width, solve_width_by_multiply_adds
 
 XCEPTION = 356_353
 """Of Xception at the embedded scale."""
@@ -130,41 +129,6 @@ def test_a_number_of_multiply_adds_is_a_whole_number(wanted: object) -> None:
         ValueError, match=rf"^match_multiply_adds={wanted}: must be a whole number of at least 1$"
     ):
         solve_width_by_multiply_adds(ladder(1), wanted, channels=1, image_size=4)  # type: ignore[arg-type]
-
-
-class Twice(nn.Sequential):
-    """One layer that stands there twice: its 10 * width parameters are there once."""
-
-    def __init__(self, width: float) -> None:
-        layer = nn.Linear(round(10 * width), 1, bias=False)
-        super().__init__(layer, layer)
-
-
-def test_a_network_that_quick_counts_are_wrong_on_is_solved_with_its_own_numbers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(nn, "Twice", Twice, raising=False)
-    assert QuickCount({"_target_": "torch.nn.Twice", "width": 1}, None)(5.0) == 100
-    assert solve_width({"_target_": "torch.nn.Twice", "width": 1}, 50) == pytest.approx(5, abs=0.0501)
-
-
-@pytest.mark.parametrize("wanted", [31, 515, 90_000])
-def test_quick_counts_find_what_the_networks_own_numbers_find(wanted: int) -> None:
-    square = {"_target_": "torch.nn.Square", "width": 1}
-
-    def own(width: float) -> int:
-        return count_parameters(square | {"width": width})
-
-    assert solve_width(square, wanted) == _nearest("match_parameters", square, wanted, own)
-
-
-def test_the_networks_own_numbers_are_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = []
-    monkeypatch.setattr(
-        width_module, "count_parameters", lambda model: counted.append(model) or count_parameters(model)
-    )
-    solve_width({"_target_": "torch.nn.Square", "width": 1}, 515)
-    assert len(counted) == 1
 
 
 def test_arms_that_differ_in_their_activation_are_solved_once(cache: Path, configure) -> None:
