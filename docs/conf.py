@@ -55,7 +55,10 @@ add_module_names = False
 python_use_unqualified_type_names = True
 
 # Types of other projects are named and not linked: the site is built without a network.
-nitpick_ignore_regex = [("py:.*", r"(?!ablations|experiments|lightning_modules).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!ablations|experiments|lightning_modules).*"),
+    ("py:class", r"ablations\.(validation\.Written|studies\.schema\._different)"),  # of type hints alone
+]
 
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
