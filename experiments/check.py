@@ -70,6 +70,7 @@ def check_values(run: RunConfiguration) -> None:
     """
     check_seed(run)
     check_keys(run)
+    check_kinds(run)
     check_axes(run)
     try:
         _check_values(run)
@@ -113,6 +114,44 @@ def check_keys(run: RunConfiguration) -> None:
             raise UserError(
                 f"{key}: no such key; there are: {', '.join(sorted(known))}{did_you_mean(key, known)}"
             )
+
+
+def check_kinds(run: RunConfiguration) -> None:
+    """Check that a value is of the kind that the file of its option has: what reads it may not.
+
+    In a node with a `_target_` only true and false are compared: what it names refuses the rest, and may take
+    a list in place of a number.
+
+    Raises:
+        UserError: A value is of another kind.
+    """
+    project = current()
+    _check_kinds("", project.run_keys(), run.resolved)
+    for group, option in run.choices.items():
+        file = project.option_file(group, option)
+        if group in run.resolved and file is not None:
+            _check_kinds(f"{group}.", load_yaml(file), run.resolved[group])
+
+
+def _check_kinds(path: str, expected: Any, given: Any) -> None:
+    if not isinstance(expected, dict) or not isinstance(given, dict):
+        return
+    own = "_target_" not in expected
+    for key in expected.keys() & given.keys():
+        kind, value = expected[key], given[key]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        nested = isinstance(value, list) or (isinstance(value, dict) and "_target_" not in value)
+        if isinstance(kind, dict):
+            if own and not isinstance(value, dict) and value is not None:
+                raise UserError(f"{path}{key}={value}: must be a node with {', '.join(map(str, kind))}")
+            _check_kinds(f"{path}{key}.", kind, value)
+        elif isinstance(kind, bool):
+            if not isinstance(value, bool):
+                raise UserError(f"{path}{key}={value}: must be true or false")
+        elif own and isinstance(kind, int | float) and not (number or value is None):
+            raise UserError(f"{path}{key}={value}: must be a number")
+        elif own and nested and (kind is None or (isinstance(kind, str) and "${" not in kind)):
+            raise UserError(f"{path}{key}={value}: must be one value, not several")
 
 
 def check_axes(run: RunConfiguration) -> None:
@@ -176,11 +215,17 @@ def _check_values(run: RunConfiguration) -> None:
     if run.processes > 1:
         require_one_of("trainer.strategy", config["trainer"].get("strategy"), ("ddp",))
     require_boolean("recipe.channels_last", recipe.get("channels_last"))
-    if "lr" in recipe["optimizer"]:
-        require_number("recipe.optimizer.lr", recipe["optimizer"]["lr"], 0)
-    momentum = recipe.get("norm_momentum", 1)
-    if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum <= 1:
-        raise ValueError(f"recipe.norm_momentum={momentum}: must be a number above 0 and at most 1")
+    require_integer("outcome_version", config["outcome_version"], 0)
+    for part, key in (("optimizer", "lr"), ("scheduler", "max_lr")):
+        if key in (recipe[part] or {}):
+            require_number(f"recipe.{part}.{key}", recipe[part][key], 0)
+    norm = config["model"].get("norm")
+    momenta = {"recipe.norm_momentum": recipe.get("norm_momentum", 1)}
+    if isinstance(norm, dict) and "momentum" in norm:
+        momenta["model.norm.momentum"] = norm["momentum"]
+    for key, momentum in momenta.items():
+        if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum <= 1:
+            raise ValueError(f"{key}={momentum}: must be a number above 0 and at most 1")
     require_integer("trainer.threads", config["trainer"].get("threads"), 1, MOST_THREADS)
     if logger.get("backend") is not None:
         check_logger(logger)

@@ -77,14 +77,14 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
     Returns:
         0; 1 where runs failed; 2 where something the user chose cannot be; 130 where interrupted.
     """
-    stopped: list[UserError | RunsFailed | OSError] = []
+    stopped: list[Exception] = []
 
     def guarded_task(config: DictConfig) -> None:
         # Hydra would print the overrides before it hands an error on; in a sweep it has to.
         try:
             with use(project):  # also in the processes of a launcher
                 task(config)
-        except (UserError, RunsFailed, OSError) as error:
+        except (UserError, RunsFailed, OSError, HydraException, OmegaConfBaseException) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             stopped.append(error)
@@ -170,7 +170,7 @@ def _exit_code(command: Callable[[], None], *, full_error: bool) -> int:
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if full_error:
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {' '.join(explain(error).split())}", file=sys.stderr)
         return EXIT_USER_ERROR
     except yaml.YAMLError as error:  # of a file that Hydra reads; it names the file and the line
         if full_error:
