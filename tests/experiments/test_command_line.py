@@ -26,7 +26,9 @@ from experiments.command_line import (
 )
 from experiments.configuration import RunConfiguration
 from experiments.planning import compose_runs
-from experiments.project import FRAMEWORK_CONF, current
+from experiments.project import FRAMEWORK_CONF, Project, current
+
+PROJECT = Project(Path(__file__).resolve().parents[2])
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +159,7 @@ def test_hydra_full_error_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -
 
 def call(monkeypatch: pytest.MonkeyPatch, task: Callable[[DictConfig], None], *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
-    return main(task, current())
+    return main(task, PROJECT)  # whichever folder the test works in
 
 
 def test_main_hands_the_composed_configuration_on(
