@@ -91,7 +91,8 @@ def plan_study(
     seeds = seeds if auto_seeds is None else auto_seeds
     require_few_runs(f"study={name}", len(study.arms) * len(seeds))
     runs = _runs_of_arms(study, overrides, seeds)
-    require_different_arms(runs)
+    if study.factors is None:  # of factors two arms can be one network, which its notes say
+        require_different_arms(runs)
     return _study_of(study, seeds, suffix, runs), runs
 
 

@@ -38,7 +38,7 @@ CHOICES = [
     (group, option) for group, option in OPTIONS if not group.startswith(("hydra/", "study", "tuning"))
 ]
 STUDIES = [option for group, option in OPTIONS if group == "study"]
-NEEDS_LARGER_IMAGES = {"vgg16": "cifar10"}
+NEEDS_LARGER_IMAGES = {"vgg16": "cifar10", "inception_v3": "imagenet", "inception_v3_table3": "imagenet"}
 """Networks that the default dataset's images are too small for, and a dataset whose images are not."""
 
 
