@@ -15,6 +15,7 @@ WRITTEN = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 NOT_KEYS = ("dict_type", "model_type", "dataclass_type", "model_attributes_type")
+QUOTED = ("int_type", "float_type")  # a text that looks like a number
 LONGEST_VALUE = 60
 
 
@@ -63,7 +64,7 @@ def one_line(error: ValidationError, schema: TypeAdapter[Any], *within: str) -> 
         text = "must " + first["msg"].partition("should ")[2] if "should " in first["msg"] else first["msg"]
     is_value = path == first["loc"] and not isinstance(first["input"], Mapping)
     if key and kind != "missing" and is_value:
-        value = str(first["input"])
+        value = (repr if kind in QUOTED else str)(first["input"])
         key += "=" + (value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}...")
     return " ".join((f"{key}: {text}" if key else text).split()).removesuffix(";")
 

@@ -527,7 +527,7 @@ SPACE = "tuning.space.learning_rate"
             r"tuning.arms=\['residual', 'none'\]: must be null, for all, or a ",
         ),
         (["tuning.arms=[non_residual]"], r"tuning.arms=.* compared with residual, so it must be among them"),
-        (["tuning.sampler.seed=x"], "tuning.sampler.seed=x: must be a valid integer"),
+        (["tuning.sampler.seed=x"], "tuning.sampler.seed='x': must be a valid integer"),
         (["~tuning.sampler.seed"], "tuning.sampler.seed: missing"),
         (["+tuning.sampler.speed=1"], "tuning.sampler: .*speed"),
         (["tuning.sampler._target_=torch.Generator"], "tuning.sampler"),

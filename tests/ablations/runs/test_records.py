@@ -473,9 +473,7 @@ def test_a_completed_record_has_any_tasks_metrics(directory: RunDirectory, confi
     write_run(configuration, metrics={"val_loss": 1.0, "val_map100": 0.5, "test_map100": 0.4})
     assert directory.read() is not None
     write_run(configuration, metrics={"val_loss": 1.0, "test_loss": 0.5})
-    with pytest.raises(
-        UnreadableRecord, match=r"metrics=.* must have a metric, for validation and test each"
-    ):
+    with pytest.raises(UnreadableRecord, match=r"metrics: must have a metric, for validation and test each"):
         directory.read()
 
 
@@ -633,7 +631,9 @@ def test_changed_diagnostics_are_not_what_was_asked_for(configuration, write_run
 def test_a_field_of_another_type_is_named(configuration, write_run, changes: dict[str, Any]) -> None:
     directory = write_run(configuration)
     resealed(directory, **changes)
-    with pytest.raises(UnreadableRecord, match=rf"record\.json: {next(iter(changes))}") as raised:
+    with pytest.raises(
+        UnreadableRecord, match=rf"record\.json: (unknown key )?{next(iter(changes))}"
+    ) as raised:
         directory.read()
     assert "\n" not in str(raised.value)
 
