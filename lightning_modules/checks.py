@@ -145,22 +145,23 @@ class DataToCheck:
         """A digest of every image and its label, by batch, of "val" or "test"."""
         return _digests(_loader(self.build(**settings), part))
 
-    def trained(self, epoch: int, **settings: Any) -> list[list[bytes]]:
-        """A digest of every image and its label, by batch, of an epoch of training."""
-        return _digests(self.epoch_of(self.build(**settings), epoch))
+    def trained(self, *epochs: int, **settings: Any) -> list[list[list[bytes]]]:
+        """A digest of every image and its label, by epoch and batch, of epochs that one loader has in turn."""
+        loader = self.build(**settings).train_dataloader()
+        return [_digests(self.told(loader, epoch)) for epoch in epochs]
 
-    def epoch_of(self, data: LightningDataModule, epoch: int) -> Any:
-        """The training loader, told the epoch as Lightning tells it."""
-        loader = data.train_dataloader()
-        samplers: list[Any] = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
-        told = [sampler for sampler in samplers if hasattr(sampler, "set_epoch")]
+    def told(self, loader: Any, epoch: int) -> Any:
+        """A training loader that knows its epoch; Lightning tells it in the same way."""
+        of_batches = getattr(loader, "batch_sampler", None)
+        samplers: list[Any] = [getattr(at, "sampler", None) for at in (loader, of_batches)]
+        samplers = [sampler for sampler in samplers if hasattr(sampler, "set_epoch")]
         _require(
-            bool(told),
+            bool(samplers),
             self,
             "the training loader cannot be told the epoch, so an interrupted run goes on with other batches",
             "give it a sampler with set_epoch(epoch), such as lightning_modules.data.images.EpochSampler",
         )
-        for sampler in told:
+        for sampler in samplers:
             sampler.set_epoch(epoch)
         return loader
 
@@ -465,7 +466,7 @@ def check_parts_share_no_image(data: DataToCheck) -> None:
     """Train, validation and test have no image in common. Mirrored ones are seen, cropped ones are not."""
     module = data.build()
     parts = {
-        "train": _images_of(data.epoch_of(module, 0)),
+        "train": _images_of(data.told(module.train_dataloader(), 0)),
         "validation": _images_of(_loader(module, "val")),
         "test": _images_of(_loader(module, "test")),
     }
@@ -481,11 +482,10 @@ def check_parts_share_no_image(data: DataToCheck) -> None:
 
 def check_batches_follow_seed_and_epoch(data: DataToCheck) -> None:
     """The same seed and epoch give the same batches, whatever was drawn or read before; others, others."""
-    module = data.build()
     with _random_state(seed=1):
-        first, second = (_digests(data.epoch_of(module, epoch)) for epoch in (0, 1))
+        first, second = data.trained(0, 1)
     with _random_state(seed=2, draws=3):
-        again, resumed = data.trained(0), data.trained(1)
+        (again,), (resumed,) = data.trained(0), data.trained(1)
     _require(bool(first), data, "an epoch has no batch", "make batch_size smaller than the training part")
     _require(
         first == again,
@@ -500,18 +500,21 @@ def check_batches_follow_seed_and_epoch(data: DataToCheck) -> None:
         "make the generator anew in every epoch, of the seed and the epoch",
     )
     _require(first != second, data, "epochs 0 and 1 have the same batches", "shuffle by the epoch as well")
+    (of_another_seed,) = data.trained(0, seed=1)
     _require(
-        first != data.trained(0, seed=1),
+        of_another_seed not in (first, second),  # the second: a generator of seed + epoch
         data,
-        "seeds 0 and 1 have the same training batches",
-        "shuffle by the seed of the run",
+        f"seed 1 has the training batches of seed 0, epoch {int(of_another_seed != first)}",
+        "shuffle by the seed of the run and the epoch, put together as lightning_modules.seeding.generator does",
     )
 
 
 def check_batches_do_not_depend_on_the_workers(data: DataToCheck) -> None:
     """Processes that load change no batch."""
     for part in ("train", "val", "test"):
-        read = partial(data.trained, 0) if part == "train" else partial(data.evaluated, part)
+        read: Callable[..., Any] = (
+            partial(data.trained, 0, 1) if part == "train" else partial(data.evaluated, part)
+        )
         _require(
             read(num_workers=0) == read(num_workers=2),
             data,
@@ -568,8 +571,8 @@ def check_evaluation_sees_each_image_once(data: DataToCheck) -> None:
 def check_processes_share_the_batches(data: DataToCheck) -> None:
     """Two processes together see what one sees: the same training batches, each evaluated image once."""
     remedy = "give each its share by lightning_modules.processes.process_of; nothing does it for you"
-    whole = data.trained(0)
-    shares = [data.trained(0, process=(rank, 2)) for rank in range(2)]
+    (whole,) = data.trained(0)
+    shares = [data.trained(0, process=(rank, 2))[0] for rank in range(2)]
     together = [[*one, *other] for one, other in zip(*shares, strict=False)]
     _require(
         len(shares[0]) == len(shares[1]) == len(whole)
@@ -599,7 +602,10 @@ def _loader(data: LightningDataModule, part: str) -> Any:
 
 def _batches(data: DataToCheck) -> Iterator[tuple[str, Tensor, Tensor]]:
     module = data.build()
-    loaders = {"train": data.epoch_of(module, 0), **{part: _loader(module, part) for part in ("val", "test")}}
+    loaders = {
+        "train": data.told(module.train_dataloader(), 0),
+        **{part: _loader(module, part) for part in ("val", "test")},
+    }
     for part, loader in loaders.items():
         for images, labels in loader:
             yield part, images, labels

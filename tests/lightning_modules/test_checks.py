@@ -165,6 +165,11 @@ class FixedOrder(EpochSampler):
         """Every epoch is the first."""
 
 
+class SumOfSeedAndEpoch(EpochSampler):
+    def __iter__(self):
+        return iter(EpochSampler(self.num_images, self.batch_size, self.seed + self.epoch))
+
+
 class GlobalOrder(EpochSampler):
     def __iter__(self):
         first = torch.randint(100, ()).item()
@@ -263,7 +268,8 @@ def test_small_data_of_a_callable_pass(check, tiny_data):
         (no_sampler, checks.check_batches_follow_seed_and_epoch, "a sampler with set_epoch"),
         (with_sampler(GlobalOrder), checks.check_batches_follow_seed_and_epoch, "not the global one"),
         (with_sampler(FixedOrder), checks.check_batches_follow_seed_and_epoch, "epochs 0 and 1"),
-        (another_seed, checks.check_batches_follow_seed_and_epoch, "seeds 0 and 1"),
+        (another_seed, checks.check_batches_follow_seed_and_epoch, "seed 0, epoch 0"),
+        (with_sampler(SumOfSeedAndEpoch), checks.check_batches_follow_seed_and_epoch, "seed 0, epoch 1"),
         (workers, checks.check_batches_do_not_depend_on_the_workers, "num_workers=0 and 2"),
         (split_by_seed, checks.check_evaluation_does_not_depend_on_the_seed, "split_seed"),
         (shuffled, checks.check_evaluation_does_not_depend_on_the_seed, "neither shuffle"),

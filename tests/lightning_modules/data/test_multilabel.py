@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_modules.checks import DATA_CHECKS, DataToCheck
 from lightning_modules.data.checksums import images_checksum
 from lightning_modules.data.multilabel import MultiLabelImages
 
@@ -195,10 +196,10 @@ def test_an_image_without_a_label_is_left_out(make, folder):
     assert both(make()) == EXPECTED
 
 
-def test_workers_change_nothing(make):
-    several = make(num_workers=1)
-    for left, right in zip(several.train_dataloader(), make().train_dataloader(), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+@pytest.mark.parametrize("check", DATA_CHECKS)
+def test_the_engine_can_rely_on_it(make, check):
+    make_one = lambda seed, num_workers=0: make(seed=seed, num_workers=num_workers)  # noqa: E731
+    check(DataToCheck(make_one, num_classes=3, channels=3, image_size=4))
 
 
 def test_the_replacement_of_an_undecodable_image_brings_its_labels(make, folder):
