@@ -146,7 +146,7 @@ class DataToCheck:
         return _digests(_loader(self.build(**settings), part))
 
     def trained(self, *epochs: int, **settings: Any) -> list[list[list[bytes]]]:
-        """A digest of every image and its label, by epoch and batch, of epochs that one loader has in turn."""
+        """A digest of every image and its label, by epoch and batch; one loader has the epochs in turn."""
         loader = self.build(**settings).train_dataloader()
         return [_digests(self.told(loader, epoch)) for epoch in epochs]
 
@@ -505,7 +505,7 @@ def check_batches_follow_seed_and_epoch(data: DataToCheck) -> None:
         of_another_seed not in (first, second),  # the second: a generator of seed + epoch
         data,
         f"seed 1 has the training batches of seed 0, epoch {int(of_another_seed != first)}",
-        "shuffle by the seed of the run and the epoch, put together as lightning_modules.seeding.generator does",
+        "shuffle by the seed of the run and the epoch, as lightning_modules.seeding.generator does",
     )
 
 

@@ -106,8 +106,7 @@ def test_batches_are_scaled_images_with_their_labels(make):
 
 @pytest.mark.parametrize("check", DATA_CHECKS)
 def test_the_engine_can_rely_on_it(make, check):
-    make_one = lambda seed, num_workers=0: make(seed=seed, num_workers=num_workers)  # noqa: E731
-    check(DataToCheck(make_one, num_classes=3, channels=3, image_size=8))
+    check(DataToCheck(make, num_classes=3, channels=3, image_size=8))
 
 
 def test_more_processes_than_evaluated_images_are_refused_before_training(make, folder):
