@@ -71,6 +71,7 @@ def test_a_paper_of_ones_own(binaries: Path, tmp_path: Path) -> None:
     assert all(record["versions"]["xception-ablations"][0].isdigit() for record in records)
     assert {record["config"]["logger"]["project"] for record in records} == {"my_paper"}
 
+    assert " passed" in command(project, python, "-m", "pytest", "-p", "no:cacheprovider")
     words = ["attention", *SHORT[1:]]
     assert "attention: 4 of 4 completed" in command(project / "conf", ablations, "list", *words)
     for name in ([], ["verdicts"], ["report"]):

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import distributed, multiprocessing
 
+from lightning_modules.checks import DATA_CHECKS, DataToCheck
 from lightning_modules.data.checksums import images_checksum
 from lightning_modules.data.imagenet import ImageNet
 from tests.lightning_modules.data.epochs import (
@@ -103,14 +104,9 @@ def test_batches_are_scaled_images_with_their_labels(make):
     assert equal(list(data.test_dataloader()), list(data.test_dataloader()))
 
 
-def test_draws_depend_on_seed_and_epoch_alone(make):
-    reference = batches_of(make(), 2)
-    data = make()
-    batches_of(data, 0)
-    torch.manual_seed(9)
-    assert equal(batches_of(data, 2), reference)
-    assert not equal(batches_of(data, 1), reference)
-    assert not equal(batches_of(make(seed=1), 2), reference)
+@pytest.mark.parametrize("check", DATA_CHECKS)
+def test_the_engine_can_rely_on_it(make, check):
+    check(DataToCheck(make, num_classes=3, channels=3, image_size=8))
 
 
 def test_more_processes_than_evaluated_images_are_refused_before_training(make, folder):
@@ -120,15 +116,6 @@ def test_more_processes_than_evaluated_images_are_refused_before_training(make, 
     assert [len(labels) for labels in evaluated] == [1] * 3
     with pytest.raises(ValueError, match=r"^trainer.devices: 4 processes .* than the 3 test images$"):
         as_process(data, 0, 4)
-
-
-def test_workers_change_nothing(make):
-    alone, several = make(), make(num_workers=2)
-    loader = several.train_dataloader()
-    for epoch in (0, 1):  # the workers persist
-        loader.sampler.set_epoch(epoch)
-        assert equal(list(loader), batches_of(alone, epoch))
-    assert equal(list(several.val_dataloader()), list(alone.val_dataloader()))
 
 
 def damage(folder, part, wnid, number):

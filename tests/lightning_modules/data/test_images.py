@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from lightning_modules.checks import DATA_CHECKS, DataToCheck, check_batches_do_not_depend_on_the_workers
 from lightning_modules.data.images import EpochSampler, augment, draw_per_class
 
 
@@ -104,24 +105,11 @@ def test_evaluation_shows_every_image_once_in_order(augmented):
     assert equal(list(loader), list(data.val_dataloader()))
 
 
-def test_same_seed_gives_the_same_batches(augmented):
-    for epoch in range(3):
-        assert equal(batches_of(augmented(), epoch), batches_of(augmented(), epoch))
-
-
-def test_another_seed_or_epoch_gives_other_batches(augmented):
-    reference = batches_of(augmented(seed=1), epoch=2)
-    for seed, epoch in ((1, 3), (2, 2), (2, 1), (0, 3)):
-        assert not equal(reference, batches_of(augmented(seed=seed), epoch))
-
-
-def test_an_epoch_does_not_depend_on_what_came_before(augmented):
-    data = augmented()
-    loader = data.train_dataloader()
-    for epoch in range(3):
-        loader.sampler.set_epoch(epoch)
-        uninterrupted = list(loader)
-    assert equal(uninterrupted, batches_of(augmented(), epoch=2))
+@pytest.mark.parametrize(
+    "check", [check for check in DATA_CHECKS if check is not check_batches_do_not_depend_on_the_workers]
+)
+def test_the_engine_can_rely_on_it(augmented, check):
+    check(DataToCheck(augmented, num_classes=3, image_size=6))
 
 
 def test_order_does_not_depend_on_the_augmentation(make_data, augmented):

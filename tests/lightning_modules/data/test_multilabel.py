@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_modules.checks import DataToCheck, check_batches_do_not_depend_on_the_workers
 from lightning_modules.data.checksums import images_checksum
 from lightning_modules.data.multilabel import MultiLabelImages
 
@@ -196,9 +197,7 @@ def test_an_image_without_a_label_is_left_out(make, folder):
 
 
 def test_workers_change_nothing(make):
-    several = make(num_workers=1)
-    for left, right in zip(several.train_dataloader(), make().train_dataloader(), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+    check_batches_do_not_depend_on_the_workers(DataToCheck(make, num_classes=3, channels=3, image_size=4))
 
 
 def test_the_replacement_of_an_undecodable_image_brings_its_labels(make, folder):

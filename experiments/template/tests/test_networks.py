@@ -1,0 +1,11 @@
+"""What the engine relies on, checked on the network with each option of its factor."""
+
+from collections.abc import Callable
+
+from experiments.to_check import configured_network
+from lightning_modules.checks import NetworkToCheck, parametrize_with_checks
+
+
+@parametrize_with_checks([configured_network(f"attention={name}") for name in ("none", "squeeze_excite")])
+def test_network(subject: NetworkToCheck, check: Callable[[NetworkToCheck], None]) -> None:
+    check(subject)

@@ -1,0 +1,700 @@
+"""Checks of a network and of a data module: what the engine relies on, run on one's own.
+
+As scikit-learn's `parametrize_with_checks` does for estimators. In a test file::
+
+    @parametrize_with_checks([NetworkToCheck(MyNetwork), DataToCheck(MyData)])
+    def test_mine(subject, check):
+        check(subject)
+
+Each check is one test. A failure names the subject, what was found and what to do. Nothing is trained.
+"""
+
+import copy
+import hashlib
+import inspect
+import io
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from lightning_modules.initialization import initialize
+
+if TYPE_CHECKING:
+    import pytest
+
+IMAGES = 4
+"""Of the noise that a network is given."""
+
+
+MOST_REPEATED = 0.05
+"""Share of the evaluated images that may be equal to another one."""
+
+
+class CheckFailed(AssertionError):
+    """A check failed; its message is one line."""
+
+
+@dataclass(frozen=True)
+class NetworkToCheck:
+    """A network, and the images that it is given.
+
+    Attributes:
+        make: Called as `make(num_classes=, in_channels=)`, returns a module from images
+            (N, in_channels, H, W) to logits (N, num_classes); or a composed node with `_target_`.
+        num_classes: Outputs; of a node its own.
+        in_channels: Channels of an image; of a node its own.
+        image_size: Height and width of an image, in pixels.
+        name: Of the tests.
+        leave_out: Checks that are skipped, by name, with the reason.
+    """
+
+    make: Callable[..., nn.Module] | Mapping[str, Any]
+    num_classes: int = 10
+    in_channels: int = 1
+    image_size: int = 32
+    name: str = ""
+    leave_out: Mapping[str, str] = field(default_factory=dict)
+
+    def build(self, **changes: int) -> nn.Module:
+        """A network whose parameters start as those of a run with seed 0."""
+        if isinstance(self.make, Mapping):
+            network = instantiate(self.make, **changes)
+        else:
+            network = self.make(
+                **({"num_classes": self.num_classes, "in_channels": self.in_channels} | changes)
+            )
+        lazy = [name for name, value in network.named_parameters() if nn.parameter.is_lazy(value)]
+        _require(
+            not lazy,
+            self,
+            f"{_some(lazy)} have no shape before the first batch",
+            "give their layers the number of inputs: initial values are drawn before",
+        )
+        initialize(network, 0, nn.init.xavier_uniform_)
+        return network
+
+    def images(self, number: int = IMAGES, seed: int = 0) -> Tensor:
+        """Noise in [-1, 1], float32 (number, in_channels, image_size, image_size)."""
+        channels = self.in_channels
+        if isinstance(self.make, Mapping):
+            channels = self.make.get("in_channels", channels)
+        draws = torch.Generator().manual_seed(seed)
+        return torch.rand(number, channels, self.image_size, self.image_size, generator=draws) * 2 - 1
+
+
+@dataclass(frozen=True)
+class DataToCheck:
+    """A data module. Of large data give a small part: every image is read several times.
+
+    Attributes:
+        make: Called as `make(seed=)`, and with `num_workers=` where it takes that, returns a
+            LightningDataModule; or a composed node with `_target_`.
+        num_classes: Classes; of a node its own.
+        channels: Channels of an image; of a node its own.
+        image_size: Height and width of an image, in pixels; of a node its own.
+        name: Of the tests.
+        leave_out: Checks that are skipped, by name, with the reason.
+    """
+
+    make: Callable[..., LightningDataModule] | Mapping[str, Any]
+    num_classes: int = 10
+    channels: int = 1
+    image_size: int = 32
+    name: str = ""
+    leave_out: Mapping[str, str] = field(default_factory=dict)
+
+    def takes(self, argument: str) -> bool:
+        """Whether the data module can be given an argument."""
+        if isinstance(self.make, Mapping):
+            return argument in self.make
+        return argument in inspect.signature(self.make).parameters
+
+    def size_of(self, key: str) -> int:
+        """`num_classes`, `channels` or `image_size`."""
+        return self.make[key] if isinstance(self.make, Mapping) else getattr(self, key)
+
+    def build(
+        self, *, seed: int = 0, process: tuple[int, int] = (0, 1), **changes: Any
+    ) -> LightningDataModule:
+        """The data as one of several processes has them, ready for its loaders."""
+        if isinstance(self.make, Mapping):
+            node = {key: value for key, value in self.make.items() if key != "task"}
+            data = instantiate(node, seed=seed, **changes)
+        else:
+            data = self.make(seed=seed, **changes)
+        if process != (0, 1):
+            data.trainer = cast(Any, SimpleNamespace(global_rank=process[0], world_size=process[1]))
+        data.prepare_data()
+        for stage in ("fit", "test"):
+            data.setup(stage)
+        return data
+
+    def evaluated(self, part: str, **settings: Any) -> list[list[bytes]]:
+        """A digest of every image and its label, by batch, of "val" or "test"."""
+        return _digests(_loader(self.build(**settings), part))
+
+    def trained(self, *epochs: int, **settings: Any) -> list[list[list[bytes]]]:
+        """A digest of every image and its label, by epoch and batch; one loader has the epochs in turn."""
+        loader = self.build(**settings).train_dataloader()
+        return [_digests(self.told(loader, epoch)) for epoch in epochs]
+
+    def told(self, loader: Any, epoch: int) -> Any:
+        """A training loader that knows its epoch; Lightning tells it in the same way."""
+        of_batches = getattr(loader, "batch_sampler", None)
+        samplers: list[Any] = [getattr(at, "sampler", None) for at in (loader, of_batches)]
+        samplers = [sampler for sampler in samplers if hasattr(sampler, "set_epoch")]
+        _require(
+            bool(samplers),
+            self,
+            "the training loader cannot be told the epoch, so an interrupted run goes on with other batches",
+            "give it a sampler with set_epoch(epoch), such as lightning_modules.data.images.EpochSampler",
+        )
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        return loader
+
+
+Subject = NetworkToCheck | DataToCheck
+
+
+def _require(holds: bool, subject: Subject, found: str, remedy: str) -> None:
+    if not holds:
+        raise CheckFailed(f"{name_of(subject)}: {found}; {remedy}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def name_of(subject: Subject) -> str:
+    """What a subject is called: its name, or that of what makes it."""
+    made = subject.make
+    if isinstance(made, Mapping):
+        return subject.name or str(made["_target_"]).rpartition(".")[2]
+    while isinstance(made, partial):
+        made = made.func
+    return subject.name or getattr(made, "__name__", type(made).__name__)
+
+
+# Networks
+
+
+def check_logits_have_a_row_an_image_and_a_column_a_class(network: NetworkToCheck) -> None:
+    """Logits are float32 (N, num_classes) and finite, of one image as of several."""
+    for changes in ({}, {"num_classes": 7}):
+        module = network.build(**changes).eval()
+        classes = changes.get("num_classes") or (
+            network.make["num_classes"] if isinstance(network.make, Mapping) else network.num_classes
+        )
+        for number in (1, 2, IMAGES + 1):
+            with torch.no_grad():
+                logits = module(network.images(number))
+            shape = tuple(getattr(logits, "shape", ()))
+            _require(
+                shape == (number, classes),
+                network,
+                f"{number} images and num_classes={classes} give {type(logits).__name__} {shape}",
+                f"return logits ({number}, {classes}), without softmax and without auxiliary outputs",
+            )
+            _require(
+                logits.dtype == torch.float32 and bool(logits.isfinite().all()),
+                network,
+                f"logits are {logits.dtype}, {int((~logits.isfinite()).sum())} of them not finite",
+                "return finite float32: the loss is taken of them",
+            )
+        _require(
+            not torch.equal(logits[0], logits[1]),
+            network,
+            "two images have the same logits",
+            "look for units that are dead at the start; no other check would see anything",
+        )
+
+
+def check_gradients_reach_every_parameter(network: NetworkToCheck) -> None:
+    """A training step gives every trainable parameter a finite gradient; several processes wait for all."""
+    module = network.build().train()
+    module(network.images()).square().sum().backward()
+    parameters = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
+    without = [name for name, value in parameters if value.grad is None]
+    _require(bool(parameters), network, "no parameter is trainable", "register them as nn.Parameter")
+    _require(
+        not without,
+        network,
+        f"no gradient reaches {_some(without)}",
+        "use them in forward, or do not make them: the count of parameters is wrong, and several processes "
+        "would wait for them",
+    )
+    bad = [name for name, value in parameters if value.grad is not None and not value.grad.isfinite().all()]
+    _require(not bad, network, f"the gradient of {_some(bad)} is not finite", "look for a division by zero")
+
+
+def check_built_twice_has_equal_names_and_shapes(network: NetworkToCheck) -> None:
+    """Parameters and buffers are paired by name: two networks built alike have the same ones."""
+    shapes = [{n: tuple(v.shape) for n, v in network.build().state_dict().items()} for _ in range(2)]
+    differ = sorted(dict(set(shapes[0].items()) ^ set(shapes[1].items())))
+    _require(
+        not differ,
+        network,
+        f"built twice, {_some(differ)} differ in name or shape",
+        "name modules by their place, not by a counter or a draw",
+    )
+
+
+def check_start_depends_on_the_seed_alone(network: NetworkToCheck) -> None:
+    """Whatever was drawn before, a network starts from what the run's seed and the names give."""
+    starts = []
+    for draws in (0, 3):
+        with _random_state(seed=1, draws=draws):
+            starts.append(network.build().state_dict())
+    differ = [name for name, value in starts[0].items() if not torch.equal(value, starts[1][name])]
+    _require(
+        not differ,
+        network,
+        f"the start of {_some(differ)} is drawn from the global random state, so arms are not paired",
+        "start it from a constant, or draw it with a generator of its own; weights of two dimensions or more "
+        "are drawn by the seed and their name",
+    )
+
+
+def check_evaluation_is_deterministic(network: NetworkToCheck) -> None:
+    """In evaluation the same images give the same logits, to the last bit."""
+    module, images, logits = network.build().eval(), network.images(), []
+    for draws in (0, 3):
+        with _random_state(seed=1, draws=draws), torch.no_grad():
+            logits.append(module(images))
+    _require(
+        torch.equal(*logits),
+        network,
+        "in eval mode the same images give other logits the second time",
+        "switch dropout and other draws off where self.training is false",
+    )
+
+
+def check_evaluation_of_an_image_does_not_depend_on_the_others(network: NetworkToCheck) -> None:
+    """In evaluation an image's logits are the same whichever images share its batch."""
+    module = network.build().eval()
+    images, others = network.images(), network.images(seed=1)
+    others[:1] = images[:1]
+    with torch.no_grad():
+        logits, next_to_others = module(images), module(others)
+    _require_close(
+        network,
+        logits[0],
+        next_to_others[0],
+        "in eval mode the logits of an image depend on the other images of its batch",
+        "use running statistics in eval mode (nn.BatchNorm2d does, with track_running_stats)",
+    )
+
+
+def check_images_are_not_changed_in_place(network: NetworkToCheck) -> None:
+    """Images are the same after training and evaluation."""
+    module = network.build()
+    for training in (True, False):
+        images = network.images()
+        with torch.no_grad():
+            module.train(training)(images)
+        _require(
+            torch.equal(images, network.images()),
+            network,
+            f"the images are changed in place ({'train' if training else 'eval'} mode)",
+            "use no in-place operation, such as nn.ReLU(inplace=True), on what was handed in",
+        )
+
+
+def check_training_repeats_with_the_random_state(network: NetworkToCheck) -> None:
+    """In training the draws (dropout) are torch's, which is set anew every epoch."""
+    logits = []
+    for seed in (0, 1):
+        module = network.build().train()
+        with _random_state(seed=seed), torch.no_grad():
+            torch.manual_seed(0)
+            logits.append(module(network.images()))
+    _require(
+        torch.equal(*logits),
+        network,
+        "in train mode the logits differ though torch's random state is the same",
+        "draw with torch instead of Python's random or NumPy: a run that was interrupted must draw what it "
+        "would have drawn",
+    )
+
+
+def check_a_state_dict_holds_everything(network: NetworkToCheck) -> None:
+    """A checkpoint restores a network: another one with its state_dict gives the same logits."""
+    module, restored = _trained_a_little(network), network.build()
+    file = io.BytesIO()
+    torch.save(module.state_dict(), file)
+    file.seek(0)
+    restored.load_state_dict(torch.load(file, weights_only=True))
+    with torch.no_grad():
+        same = torch.equal(module.eval()(network.images()), restored.eval()(network.images()))
+    _require(
+        same,
+        network,
+        "a network with the state_dict of another gives other logits",
+        "register what training changes as nn.Parameter or with register_buffer(persistent=True)",
+    )
+
+
+def check_a_copy_can_be_averaged(network: NetworkToCheck) -> None:
+    """Polyak averaging copies a network; after one update its average has the network's logits."""
+    module = _trained_a_little(network)
+    try:
+        copy.deepcopy(module)
+    except Exception as error:
+        why = " ".join(str(error).split())
+        _require(False, network, f"it cannot be copied ({why})", "keep no tensor with a gradient in a module")
+    average = AveragedModel(module, use_buffers=True)
+    average.update_parameters(module)
+    with torch.no_grad():
+        same = torch.equal(module.eval()(network.images()), average.module.eval()(network.images()))
+    _require(
+        same,
+        network,
+        "its average after one update gives other logits",
+        "register what training changes as nn.Parameter or with register_buffer",
+    )
+
+
+def check_memory_order_does_not_change_the_logits(network: NetworkToCheck) -> None:
+    """Recipes may lay images and weights out in channels-last order; the logits stay."""
+    module, images = network.build().eval(), network.images()
+    with torch.no_grad():
+        logits = module(images)
+    try:
+        last = module.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
+        last.sum().backward()
+    except RuntimeError as error:
+        why = " ".join(str(error).split())
+        _require(False, network, f"fails in channels-last memory ({why})", "use reshape instead of view")
+    _require_close(
+        network,
+        logits,
+        last.detach(),
+        "channels-last memory changes the logits",
+        "use flatten or reshape, which follow the order of the dimensions, and no strides",
+    )
+
+
+def _trained_a_little(network: NetworkToCheck) -> nn.Module:
+    module = network.build().train()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+    with _random_state(seed=0):
+        module(network.images()).square().mean().backward()
+    optimizer.step()
+    module.zero_grad()
+    return module
+
+
+def _require_close(network: NetworkToCheck, one: Tensor, other: Tensor, found: str, remedy: str) -> None:
+    difference, scale = (one - other).abs().max().item(), one.abs().max().item()
+    _require(difference <= 1e-3 * scale, network, f"{found}, by {difference:.2g} of {scale:.2g}", remedy)
+
+
+@contextmanager
+def _random_state(*, seed: int, draws: int = 0) -> Iterator[None]:
+    """The global generators with a seed and some draws made; then as they were."""
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
+        for _ in range(draws):
+            torch.rand(5), np.random.rand(5), random.random()  # noqa: NPY002
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+        random.setstate(before[2])
+
+
+# Data
+
+
+def check_pixels_have_shape_and_range(data: DataToCheck) -> None:
+    """Images are float32 (N, channels, image_size, image_size), in [-1, 1]."""
+    size = (data.size_of("channels"), data.size_of("image_size"), data.size_of("image_size"))
+    for part, images, _ in _batches(data):
+        _require(
+            images.dtype == torch.float32 and tuple(images.shape[1:]) == size,
+            data,
+            f"a {part} batch is {images.dtype} {tuple(images.shape)}",
+            f"serve float32 (N, {', '.join(map(str, size))}), as channels and image_size say",
+        )
+        low, high = images.min().item(), images.max().item()
+        _require(
+            low >= -1 and high <= 1,  # not a number fails as well
+            data,
+            f"pixels of {part} go from {low:.4g} to {high:.4g}",
+            "scale them to [-1, 1], as x / 127.5 - 1 of bytes",
+        )
+
+
+def check_labels_are_in_range(data: DataToCheck) -> None:
+    """Labels are int64 (N,) in 0 to num_classes - 1, or float32 (N, num_classes) of 0 and 1."""
+    classes = data.size_of("num_classes")
+    for part, images, labels in _batches(data):
+        one = labels.dtype == torch.int64 and labels.shape == images.shape[:1]
+        several = labels.dtype == torch.float32 and labels.shape == (len(images), classes)
+        _require(
+            one or several,
+            data,
+            f"labels of {len(images)} {part} images are {labels.dtype} {tuple(labels.shape)}",
+            f"serve int64 (N,), or float32 (N, {classes}) where an image has several",
+        )
+        allowed = (labels >= 0) & (labels < classes) if one else (labels == 0) | (labels == 1)
+        _require(
+            bool(allowed.all()),
+            data,
+            f"labels of {part} go from {labels.min().item():g} to {labels.max().item():g}",
+            f"they must be 0 to {classes - 1}" if one else "they must be 0 or 1",
+        )
+
+
+def check_parts_share_no_image(data: DataToCheck) -> None:
+    """Train, validation and test have no image in common. Mirrored ones are seen, cropped ones are not."""
+    module = data.build()
+    parts = {
+        "train": _images_of(data.told(module.train_dataloader(), 0)),
+        "validation": _images_of(_loader(module, "val")),
+        "test": _images_of(_loader(module, "test")),
+    }
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        shared = len(parts[one] & parts[other])
+        _require(
+            not shared,
+            data,
+            f"{shared} images of {other} are in {one} as well",
+            "hold an image out of all parts but one, also where the files have it twice",
+        )
+
+
+def check_batches_follow_seed_and_epoch(data: DataToCheck) -> None:
+    """The same seed and epoch give the same batches, whatever was drawn or read before; others, others."""
+    with _random_state(seed=1):
+        first, second = data.trained(0, 1)
+    with _random_state(seed=2, draws=3):
+        (again,), (resumed,) = data.trained(0), data.trained(1)
+    _require(bool(first), data, "an epoch has no batch", "make batch_size smaller than the training part")
+    _require(
+        first == again,
+        data,
+        "the same seed gives other training batches",
+        "draw order and augmentation with a generator made of the seed and the epoch, not the global one",
+    )
+    _require(
+        second == resumed,
+        data,
+        "epoch 1 depends on whether epoch 0 was read before, so an interrupted run goes on with others",
+        "make the generator anew in every epoch, of the seed and the epoch",
+    )
+    _require(first != second, data, "epochs 0 and 1 have the same batches", "shuffle by the epoch as well")
+    (of_another_seed,) = data.trained(0, seed=1)
+    _require(
+        of_another_seed not in (first, second),  # the second: a generator of seed + epoch
+        data,
+        f"seed 1 has the training batches of seed 0, epoch {int(of_another_seed != first)}",
+        "shuffle by the seed of the run and the epoch, as lightning_modules.seeding.generator does",
+    )
+
+
+def check_batches_do_not_depend_on_the_workers(data: DataToCheck) -> None:
+    """Processes that load change no batch."""
+    for part in ("train", "val", "test"):
+        read: Callable[..., Any] = (
+            partial(data.trained, 0, 1) if part == "train" else partial(data.evaluated, part)
+        )
+        _require(
+            read(num_workers=0) == read(num_workers=2),
+            data,
+            f"batches of {part} differ between num_workers=0 and 2",
+            "draw what an image needs before it goes to a worker, or of its position",
+        )
+
+
+def check_evaluation_does_not_depend_on_the_seed(data: DataToCheck) -> None:
+    """All seeds and all looks are evaluated on the same images, in the same order."""
+    for part in ("val", "test"):
+        with _random_state(seed=1):
+            first = data.evaluated(part)
+        with _random_state(seed=2, draws=3):
+            others = data.evaluated(part), data.evaluated(part, seed=1)
+        _require(
+            first == others[0],
+            data,
+            f"{part} differs between two looks",
+            "neither shuffle nor augment what is evaluated",
+        )
+        _require(
+            first == others[1],
+            data,
+            f"{part} differs between seeds 0 and 1",
+            "give the split a seed of its own (split_seed), equal in all runs",
+        )
+
+
+def check_evaluation_sees_each_image_once(data: DataToCheck) -> None:
+    """Evaluation leaves no image out and shows none twice."""
+    for part in ("val", "test"):
+        loader = _loader(data.build(), part)
+        seen = [digest for batch in _digests(loader) for digest in batch]
+        try:
+            planned = len(loader.dataset)
+        except (AttributeError, TypeError):  # a stream
+            planned = len(seen)
+        _require(
+            bool(seen) and len(seen) == planned,
+            data,
+            f"{part} shows {len(seen)} of {planned} images",
+            "evaluate with drop_last=False",
+        )
+        twice = len(seen) - len(set(seen))
+        _require(
+            twice <= MOST_REPEATED * len(seen),  # real data have a few images twice
+            data,
+            f"{part} shows {twice} of {len(seen)} images more than once",
+            "evaluate in order, without a sampler that repeats",
+        )
+
+
+def check_processes_share_the_batches(data: DataToCheck) -> None:
+    """Two processes together see what one sees: the same training batches, each evaluated image once."""
+    remedy = "give each its share by lightning_modules.processes.process_of; nothing does it for you"
+    (whole,) = data.trained(0)
+    shares = [data.trained(0, process=(rank, 2))[0] for rank in range(2)]
+    together = [[*one, *other] for one, other in zip(*shares, strict=False)]
+    _require(
+        len(shares[0]) == len(shares[1]) == len(whole)
+        and [*map(Counter, together)] == [*map(Counter, whole)],
+        data,
+        "the training batches of two processes together are not those of one",
+        remedy,
+    )
+    for part in ("val", "test"):
+        shown = Counter(
+            digest
+            for rank in range(2)
+            for batch in data.evaluated(part, process=(rank, 2))
+            for digest in batch
+        )
+        _require(
+            shown == Counter(digest for batch in data.evaluated(part) for digest in batch),
+            data,
+            f"two processes together do not show each image of {part} once",
+            remedy,
+        )
+
+
+def _loader(data: LightningDataModule, part: str) -> Any:
+    return data.val_dataloader() if part == "val" else data.test_dataloader()
+
+
+def _batches(data: DataToCheck) -> Iterator[tuple[str, Tensor, Tensor]]:
+    module = data.build()
+    loaders = {
+        "train": data.told(module.train_dataloader(), 0),
+        **{part: _loader(module, part) for part in ("val", "test")},
+    }
+    for part, loader in loaders.items():
+        for images, labels in loader:
+            yield part, images, labels
+
+
+def _digests(loader: Any) -> list[list[bytes]]:
+    return [
+        [
+            hashlib.sha256(image.numpy().tobytes() + label.numpy().tobytes()).digest()
+            for image, label in zip(images, labels, strict=True)
+        ]
+        for images, labels in loader
+    ]
+
+
+def _images_of(loader: Any) -> set[bytes]:
+    """Digests of a loader's images, the same of an image and its mirror image."""
+    return {
+        min(hashlib.sha256(side.numpy().tobytes()).digest() for side in (image, image.flip(-1)))
+        for images, _ in loader
+        for image in images
+    }
+
+
+NETWORK_CHECKS: tuple[Callable[[NetworkToCheck], None], ...] = (
+    check_logits_have_a_row_an_image_and_a_column_a_class,
+    check_gradients_reach_every_parameter,
+    check_built_twice_has_equal_names_and_shapes,
+    check_start_depends_on_the_seed_alone,
+    check_evaluation_is_deterministic,
+    check_evaluation_of_an_image_does_not_depend_on_the_others,
+    check_images_are_not_changed_in_place,
+    check_training_repeats_with_the_random_state,
+    check_a_state_dict_holds_everything,
+    check_a_copy_can_be_averaged,
+    check_memory_order_does_not_change_the_logits,
+)
+DATA_CHECKS: tuple[Callable[[DataToCheck], None], ...] = (
+    check_pixels_have_shape_and_range,
+    check_labels_are_in_range,
+    check_parts_share_no_image,
+    check_batches_follow_seed_and_epoch,
+    check_batches_do_not_depend_on_the_workers,
+    check_evaluation_does_not_depend_on_the_seed,
+    check_evaluation_sees_each_image_once,
+    check_processes_share_the_batches,
+)
+
+
+def checks_of(subject: Subject) -> list[Callable[[Any], None]]:
+    """The checks that apply to a network or a data module.
+
+    Raises:
+        ValueError: `leave_out` names something else.
+    """
+    checks: list[Callable[[Any], None]] = list(
+        NETWORK_CHECKS if isinstance(subject, NetworkToCheck) else DATA_CHECKS
+    )
+    names = [check.__name__ for check in checks]
+    if unknown := sorted(set(subject.leave_out) - set(names)):
+        raise ValueError(f"leave_out={unknown[0]}: no such check; there are: {', '.join(names)}")
+    if isinstance(subject, DataToCheck) and not subject.takes("num_workers"):
+        checks.remove(check_batches_do_not_depend_on_the_workers)
+    return checks
+
+
+def parametrize_with_checks(subjects: Sequence[Subject]) -> "pytest.MarkDecorator":
+    """Make a test of (subject, check) one for each check of each subject; needs pytest.
+
+    Args:
+        subjects: Networks and data modules.
+
+    Raises:
+        ValueError: `leave_out` of a subject names no check.
+    """
+    import pytest  # whoever trains needs none
+
+    return pytest.mark.parametrize(
+        ("subject", "check"),
+        [
+            pytest.param(
+                subject,
+                check,
+                id=f"{name_of(subject)}-{check.__name__.removeprefix('check_')}",
+                marks=[pytest.mark.skip(reason=subject.leave_out[check.__name__])]
+                if check.__name__ in subject.leave_out
+                else [],
+            )
+            for subject in subjects
+            for check in checks_of(subject)
+        ],
+    )
