@@ -331,7 +331,7 @@ def one_by_one(overrides: list[str], seeds: list[int]) -> list[RunConfiguration]
 def test_runs_of_many_seeds_are_those_of_each_seed(dataset: str, resolutions: list[int]) -> None:
     seeds, overrides = [3, 0, 17, 4_294_967_295], [f"dataset={dataset}", "dataset.root=."]
     together = compose_runs(overrides, seeds)
-    assert resolutions == [3, 0]  # however many there are
+    assert resolutions == [3]  # however many there are
     (alone,) = one_by_one(overrides, seeds[2:3])
     run = together[2]
     assert (run.resolved, run.choices, run.run_id) == (alone.resolved, alone.choices, alone.run_id)
