@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn import functional
 
 from experiments.sizes.network_cost import count_network
-from lightning_modules.initialization import initialize
 from lightning_modules.networks.mobilenet import MobileNet, MobileNetModule, SameConv3x3
 
 NORM = partial(nn.BatchNorm2d, eps=1e-3)
@@ -150,19 +149,6 @@ def test_a_module_is_depthwise_norm_relu_pointwise_norm_relu():
         inner = torch.tensor([2 * s + 1, -15 * s + 20])
         expected = torch.stack([inner[0] * s + 0.5, torch.tensor(0.0), inner.sum() * s + 0.5])
         torch.testing.assert_close(module(pixels).flatten(), expected)
-
-
-def test_memory_order_does_not_change_the_logits_nor_the_images():
-    network = MobileNet(**(SMALL | {"width": 0.1}))
-    initialize(network, 3, nn.init.xavier_uniform_)
-    network.eval()
-    images = torch.randn(3, 1, 21, 26, generator=torch.Generator().manual_seed(5))
-    before = images.clone()
-    with torch.no_grad():
-        usual = network(images)
-        network.to(memory_format=torch.channels_last)
-        torch.testing.assert_close(network(images.to(memory_format=torch.channels_last)), usual)
-    assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize(
