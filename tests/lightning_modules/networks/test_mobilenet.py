@@ -156,7 +156,7 @@ def test_a_module_is_depthwise_norm_relu_pointwise_norm_relu():
     [
         ("num_classes", 0, "a whole number of at least 1"),
         ("in_channels", 1.0, "a whole number of at least 1"),
-        ("width", 0, "a number above 0"),
+        ("width", 0, "a number above 0 and below 2048"),
         ("stem_stride", 3, "one of 1, 2"),
         ("dropout", 1, "a number of at least 0 and below 1"),
     ],
