@@ -31,7 +31,7 @@ def ours(*overrides):
         ours("model=mobilenet_small", "model.width=0.1"),
         ours("model=googlenet_small"),
         ours("dataset=fashion_mnist_embedded"),
-        ours("dataset=fashion_mosaic"),
+        ours("dataset=fashion_mosaic", "dataset.train_mosaics=400", "dataset.test_mosaics=200"),
     ]
 )
 def test_ours(subject, check):

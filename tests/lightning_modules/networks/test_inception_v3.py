@@ -270,7 +270,7 @@ def test_an_image_that_is_too_small_is_told(arguments, smallest):
     [
         ("num_classes", 0, "a whole number of at least 1"),
         ("in_channels", 1.0, "a whole number of at least 1"),
-        ("width", 0, "a number above 0"),
+        ("width", 0, "a number above 0 and below 2048"),
         ("stem_stride", 3, "one of 1, 2"),
         ("padding", 2, "one of 0, 1"),
         ("padding", True, "one of 0, 1"),

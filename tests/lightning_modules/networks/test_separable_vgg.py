@@ -157,7 +157,7 @@ def test_memory_order_changes_neither_logits_nor_images():
     [
         ("num_classes", 0, "a whole number of at least 1"),
         ("in_channels", 1.0, "a whole number of at least 1"),
-        ("width", 0, "a number above 0"),
+        ("width", 0, "a number above 0 and below 2048"),
         ("dropout", 1, "a number of at least 0 and below 1"),
     ],
 )
