@@ -31,7 +31,7 @@ from hydra.core.override_parser.overrides_parser import (
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep, ValueType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from ablations.errors import UserError
 from ablations.runs.identity import run_id_of
@@ -112,6 +112,8 @@ class RunConfiguration:
                 gives the size that is to be matched, the weights cannot be used, or a value is one
                 that no run can have (not a number, or infinite outside the network).
         """
+        if isinstance(overrides, ListConfig):  # Hydra's own list would resolve what was typed
+            overrides = [str(item) for item in OmegaConf.to_container(overrides, resolve=False)]
         config = config.copy()
         with open_dict(config):
             config.pop("hydra", None)
