@@ -148,6 +148,8 @@ def _check_kinds(path: str, expected: Any, given: Any) -> None:
         elif isinstance(kind, bool):
             if not isinstance(value, bool):
                 raise UserError(f"{path}{key}={value}: must be true or false")
+        elif key == "_target_" and not isinstance(value, str):
+            raise UserError(f"{path}{key}={value}: must be the name of a function or class")
         elif own and isinstance(kind, int | float) and not (number or value is None):
             raise UserError(f"{path}{key}={value}: must be a number")
         elif own and nested and (kind is None or (isinstance(kind, str) and "${" not in kind)):

@@ -24,6 +24,9 @@ from lightning_modules.validation import require_integer
 AUTO_KEYS = ("seeds", "seed_budget")
 """What asks for as many seeds as a study's verdicts need; no run is configured with it."""
 
+PLANNING_KEYS = ("study", "tuning", "seed", *AUTO_KEYS)
+"""What is read from a command line before Hydra composes anything: as KEY=VALUE alone."""
+
 
 LONGEST_SUFFIX = 90
 """Bytes of what a varied study's files have behind its name; of more half and a hash. With tuning two such
@@ -53,13 +56,15 @@ def check_arguments(arguments: Sequence[str]) -> None:
         arguments: Flags, names and KEY=VALUE.
 
     Raises:
-        UserError: What is given twice, a value that swept over is there twice, or a character that must be
-            quoted.
+        UserError: What is given twice, a value that swept over is there twice, a character that must be
+            quoted, or a key of `PLANNING_KEYS` that is added or deleted.
     """
     sweeps = not {"-m", "--multirun"}.isdisjoint(arguments)
     given: dict[tuple[str, bool], str] = {}
     for argument in arguments:
         key = key_of(argument, sweeps=sweeps)
+        if key in PLANNING_KEYS and re.match(r"~|\+(?!\+)", argument):
+            raise UserError(f"{argument}: {key} is there and stays: give {key}=VALUE")
         what = key, "=" in argument or argument.startswith("~")  # a study may be named as a group is
         if what in given and key not in GIVEN_BY_LIGHTNING:
             message = f"{given[what]} {argument}: {key} is given twice; give it once"
