@@ -112,12 +112,10 @@ class RunConfiguration:
                 gives the size that is to be matched, the weights cannot be used, or a value is one
                 that no run can have (not a number, or infinite outside the network).
         """
-        if isinstance(overrides, ListConfig):  # Hydra's own list would resolve what was typed
-            typed_words: Any = OmegaConf.to_container(overrides, resolve=False)
-            overrides = [str(word) for word in typed_words]
         config = config.copy()
         with open_dict(config):
             config.pop("hydra", None)
+        overrides = as_typed(overrides)
         typed = {override.key_or_group for item in overrides if (override := parse_override(item))}
         if "results_dir" in config and "results_dir" not in typed:
             config.results_dir = current().place(config.results_dir)
@@ -334,6 +332,14 @@ def _require_storable(node: Any, key: str = "") -> None:
         raise UserError(f"{key}: this whole number is too large; it must be at most 1e300")
     elif not isinstance(node, str | int | float | None):
         raise UserError(f"{key}: {type(node).__name__} cannot be stored; use a number, a text or a boolean")
+
+
+def as_typed(overrides: Sequence[str]) -> list[str]:
+    """Overrides as plain texts: looking at an item of Hydra's own list would resolve a `${...}` in it."""
+    if isinstance(overrides, ListConfig):
+        plain: Any = OmegaConf.to_container(overrides, resolve=False)
+        return list(plain)
+    return list(overrides)
 
 
 def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:

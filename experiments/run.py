@@ -33,7 +33,7 @@ from ablations.runs.records import (
 )
 from ablations.runs.schema import SCHEMA, SCHEMA_VERSION
 from experiments import command_line, environment
-from experiments.configuration import RunConfiguration
+from experiments.configuration import RunConfiguration, as_typed
 from experiments.overrides import key_of
 from experiments.progress import RunProgress
 from experiments.project import Project, current
@@ -63,7 +63,7 @@ def run(config: DictConfig) -> None:
     alone = hydra_config.mode == RunMode.RUN  # in a sweep the terminal belongs to the sweep
     directory = RunDirectory(configuration.results_dir, configuration.run_id, configuration.diagnostics)
     if configuration.processes > 1 and not alone:
-        return run_apart(hydra_config.overrides.task)
+        return run_apart(as_typed(hydra_config.overrides.task))
     environment.check_launcher(configuration.processes)
     if configuration.processes > 1 and environment.process_rank(configuration.devices) > 0:
         return train_beside(configuration, directory)
