@@ -112,9 +112,6 @@ class RunConfiguration:
                 gives the size that is to be matched, the weights cannot be used, or a value is one
                 that no run can have (not a number, or infinite outside the network).
         """
-        if isinstance(overrides, ListConfig):  # Hydra's own list would resolve what was typed
-            typed_words: Any = OmegaConf.to_container(overrides, resolve=False)
-            overrides = [str(word) for word in typed_words]
         config = config.copy()
         with open_dict(config):
             config.pop("hydra", None)
