@@ -8,7 +8,6 @@ from typing import Any
 
 from ablations.errors import UserError
 from ablations.evidence.claims import BENCHMARK, PARAMETERS, STEPS_PER_SECOND, Claim, Comparable, load_claims
-from ablations.evidence.contrasts import quantities
 from ablations.studies.schema import STUDY, STUDY_FILES, StudyFile
 from ablations.validation import validated
 from experiments.configuration import option_name
@@ -38,6 +37,8 @@ def study_names(*, unasked: bool = False) -> list[str]:
 
 def comparable_studies() -> dict[str, Comparable]:
     """Arms and quantities of every study of the project, and of the benchmark."""
+    from ablations.evidence.contrasts import quantities  # imports scipy: only where it is needed
+
     found = {}
     for file in current().own_files("study"):
         study = validated(STUDY, load_yaml(file), f"conf/study/{file.name}")

@@ -22,10 +22,10 @@ undecodable decides whether a run ends, not what it ends with."""
 
 OUTSIDE = (
     *("project", "results_dir", "keep_checkpoint", "logger", "trainer", "study", "seeds", "seed_budget"),
-    *("diagnostics", "tuning", "hydra", "weights"),
+    *("diagnostics", "tuning", "hydra"),
 )
 """Keys and groups that nothing instantiated takes: titles, places, what is kept, logging, the device (it
-is in the record), diagnostics, and how many runs a study has. `weights` counts by its content."""
+is in the record), diagnostics, and how many runs a study has."""
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
