@@ -338,6 +338,7 @@ def make_run() -> MakeRun:
             "git": {"commit": "0123456789abcdef", "changes": {}},
             "finished": "2026-01-02T03:04:05+00:00",
             "edited": None,
+            "files": None,
         }
         if status == "completed":
             record["metrics"] = {"val_top1": curve[-1], "test_top1": test_top1}

@@ -13,13 +13,13 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-import run
 from ablations.errors import UserError
 from ablations.runs.archive import unpack
 from ablations.runs.records import RunDirectory
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration, load_yaml
 from experiments.planning import compose_runs, hydra_configuration
+from experiments.run import train
 from experiments.tuning import plan_tuning
 from lightning_modules.assembly import make_data_and_module
 
@@ -128,12 +128,12 @@ def test_a_checkpoint_to_go_on_from(configure, trap: Trap) -> None:
     configuration = configure()
     directory = RunDirectory(configuration.results_dir, configuration.run_id)
     with directory.lock():
-        run.train(configuration, directory)
+        train(configuration, directory)
         for place in ("callbacks", "hyper_parameters", "loops", "state_dict"):
             checkpoint = torch.load(directory.checkpoint_path, weights_only=False)
             torch.save(checkpoint | {place: trap}, directory.checkpoint_path)
             assert directory.checkpoint() is not None
-            record = run.train(configuration, directory)
+            record = train(configuration, directory)
             assert record["status"] == "failed"
             assert not trap.folder.exists()
             torch.save(checkpoint, directory.checkpoint_path)
@@ -185,7 +185,7 @@ def test_what_a_record_says_that_it_measured(
     directory = RunDirectory(configuration.results_dir, configuration.run_id)
     assert directory.measured()
     before = directory.record_path.read_bytes()
-    for call in (lambda: check_run(configuration), lambda: run.train(configuration, directory)):
+    for call in (lambda: check_run(configuration), lambda: train(configuration, directory)):
         with pytest.raises(UserError, match=r"/record\.json: diagnostics\.\w+ is none of conf/diagnostics; "):
             call()
     assert not trap.folder.exists()

@@ -1,7 +1,6 @@
 """`python -m ablations` on records that were made up for the planned runs of the studies."""
 
 import csv
-import gc
 import json
 import re
 import sys
@@ -437,22 +436,6 @@ def test_report_of_everything(call, results_dir: Path, capsys: pytest.CaptureFix
 def test_report_of_a_study_that_does_not_exist(call, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("report", "residuals") == 2
     assert "study=residuals: no such study" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("words", [["residual"], ["list", "residual"], ["verdicts", "residual"], ["report"]])
-def test_no_cycles_are_looked_for_while_records_are_held(call, monkeypatch, words: list[str]) -> None:
-    seen = []
-
-    def interrupted(*_: object) -> None:
-        seen.append(gc.isenabled())
-        raise KeyboardInterrupt
-
-    for place in ("commands", "reading"):
-        monkeypatch.setattr(f"ablations.{place}.load_studies", interrupted)
-    assert gc.isenabled()
-    assert call(*words) == 130
-    assert seen == [False]
-    assert gc.isenabled()
 
 
 def test_schemas_for_editors_take_the_files_of_the_project(

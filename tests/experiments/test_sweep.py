@@ -12,10 +12,10 @@ import pytest
 
 from ablations.errors import RunsFailed, UserError
 from experiments import sweep as sweep_module
-from experiments.configuration import is_group
 from experiments.plan import plan_sweep
 from experiments.planned_run import PlannedRun
 from experiments.planning import compose_runs
+from experiments.project import current
 from experiments.sweep import sweep
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -105,7 +105,9 @@ def test_what_is_launched_composes_to_what_was_planned(
             run.arm,
         )
         # Hydra reads the overrides of a job as they are: options are quoted.
-        assert not [item for item in overrides if is_group(item.partition("=")[0]) and "=true" in item]
+        assert not [
+            item for item in overrides if current().is_group(item.partition("=")[0]) and "=true" in item
+        ]
 
 
 def test_every_run_is_launched_once(runs, write_run, capsys: pytest.CaptureFixture[str]) -> None:

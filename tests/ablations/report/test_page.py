@@ -46,7 +46,7 @@ def layers(page: Page) -> dict[str, int]:
 
 def test_first_screen(open_page, written: Path) -> None:
     page = open_page(written)
-    expect(page).to_have_title(re.compile("claims and verdicts"))
+    expect(page).to_have_title(re.compile("^Claims and verdicts: "))
     home = page.locator("#home")
     expect(home.locator(".lead")).to_contain_text("22 of 27 runs completed, 1 diverged, 1 failed, 1 running")
     first = home.locator(".claims tbody:not(.group)").first

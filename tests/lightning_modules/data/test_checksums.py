@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ablations.runs.identity import NOT_IDENTITY
+from ablations.runs.identity import is_outside_identity
 from experiments.plan import plan_sweep
 from experiments.planning import compose_runs, hydra_configuration
 from lightning_modules.data import checksums
@@ -144,7 +144,8 @@ def test_a_checksum_that_is_set_stays(tmp_path, blacklist):
 
 
 def test_workers_and_places_are_no_part_of_a_run():
-    assert {"dataset.files", "dataset.num_workers", "dataset.max_undecodable_share"} <= set(NOT_IDENTITY)
+    for key in ("files", "num_workers", "max_undecodable_share"):
+        assert is_outside_identity(f"dataset.{key}")
     reference = composed("dataset=imagenet").run_id
     assert composed("dataset=imagenet", "dataset.num_workers=2").run_id == reference
     assert composed("dataset=imagenet", "dataset.split_seed=1").run_id != reference
