@@ -23,8 +23,8 @@ from experiments.configuration import (
 )
 from experiments.errors import explained
 from experiments.project import NOT_GROUPS, current, load_yaml
-from lightning_modules.seeding import MAX_SEED
 from lightning_modules.validation import (
+    MAX_SEED,
     require_boolean,
     require_integer,
     require_number,

@@ -8,9 +8,6 @@ import hashlib
 
 import torch
 
-MAX_SEED = 2**32 - 1
-"""The largest seed that every library takes."""
-
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
     """A seed in [0, 2**63) for one purpose, e.g. `derive_seed(0, "order", epoch)`.

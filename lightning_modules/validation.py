@@ -2,6 +2,9 @@
 
 import math
 
+MAX_SEED = 2**32 - 1
+"""The largest seed that every library takes."""
+
 
 def require_integer(key: str, value: object, minimum: int, maximum: int | None = None) -> None:
     """Require a whole number in [minimum, maximum].

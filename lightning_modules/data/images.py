@@ -36,8 +36,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lightning_modules.data.checksums import CHECKSUM
 from lightning_modules.processes import process_of, require_for_each_process
-from lightning_modules.seeding import MAX_SEED, generator
-from lightning_modules.validation import require_boolean, require_integer
+from lightning_modules.seeding import generator
+from lightning_modules.validation import MAX_SEED, require_boolean, require_integer
 
 Batch = tuple[Tensor, Tensor]
 """Images, float32 (N, C, H, W) in [-1, 1], and labels: int64 (N,), or of several classes an image

@@ -18,7 +18,7 @@ from experiments.planning import compose_runs
 from experiments.project import current
 from experiments.sweep import sweep
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 Act = Callable[[PlannedRun], Any]
 

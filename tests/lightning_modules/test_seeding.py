@@ -4,7 +4,8 @@ import itertools
 
 import torch
 
-from lightning_modules.seeding import MAX_SEED, derive_seed, generator
+from lightning_modules.seeding import derive_seed, generator
+from lightning_modules.validation import MAX_SEED
 
 
 def test_derived_seed_stays_the_same_in_every_version():
