@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ablations.text import amount
+
 PAGE_HEAD = 4096
 """Characters of a report page in which its counts are."""
 
@@ -32,7 +34,7 @@ class Completeness(NamedTuple):
     @classmethod
     def of_runs(cls, completed: int, planned: int) -> "Completeness":
         """Of a result from that many of its planned runs."""
-        return cls(completed, f"{completed} of {planned} runs")
+        return cls(completed, f"{completed} of {amount(planned, 'run')}")
 
 
 def completeness_of(suffix: str, content: str) -> Completeness | None:
@@ -56,7 +58,7 @@ def completeness_of(suffix: str, content: str) -> Completeness | None:
         return Completeness.of_runs(int(table["n_completed"].sum()), int(table["n_planned"].sum()))
     if {"claim", "n_missing"} <= set(table.columns):
         missing = int(table.drop_duplicates("claim")["n_missing"].sum())
-        return Completeness(-missing, f"{missing} runs missing")
+        return Completeness(-missing, f"{amount(missing, 'run')} missing")
     return None
 
 

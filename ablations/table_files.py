@@ -1,6 +1,5 @@
 """A table as files: CSV for programs, Markdown and LaTeX with title, source and notes for people."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,7 @@ import pandas as pd
 
 from ablations.completeness import completeness_of, tell_if_emptier
 from ablations.files import write_forms
-
-NO_VALUE = "–"
-"""What stands in a cell that has no number."""
+from ablations.text import amount, escape_latex, escape_markdown
 
 
 def markdown_page(title: str, subtitle: str, tables: Sequence[pd.DataFrame], notes: Sequence[str]) -> str:
@@ -23,14 +20,14 @@ def markdown_page(title: str, subtitle: str, tables: Sequence[pd.DataFrame], not
         tables: Parts of the table, each as wide as a page; their cells are texts.
         notes: What a reader needs to know.
     """
-    listed = "\n".join(f"- {_escape_markdown(note)}" for note in notes)
-    title, subtitle = _escape_markdown(title), _escape_markdown(subtitle)
+    listed = "\n".join(f"- {escape_markdown(note)}" for note in notes)
+    title, subtitle = escape_markdown(title), escape_markdown(subtitle)
     return "\n\n".join([f"# {title}", subtitle, markdown_tables(tables), listed]) + "\n"
 
 
 def markdown_tables(tables: Sequence[pd.DataFrame]) -> str:
     """Tables of text, one below the other."""
-    shown = [table.map(_escape_markdown).to_markdown(index=False, disable_numparse=True) for table in tables]
+    shown = [table.map(escape_markdown).to_markdown(index=False, disable_numparse=True) for table in tables]
     return "\n\n".join(shown)
 
 
@@ -48,19 +45,19 @@ def latex_page(
     """
     tabulars = []
     for table in tables:
-        escaped = table.map(_escape_latex).rename(columns=_escape_latex)
+        escaped = table.map(escape_latex).rename(columns=escape_latex)
         tabular = escaped.style.hide(axis="index").to_latex(hrules=True, column_format="l" * table.shape[1])
         tabulars.append(f"\\begin{{adjustbox}}{{max width=\\linewidth}}\n{tabular}\\end{{adjustbox}}")
     lines = [
         "% needs \\usepackage{adjustbox,booktabs}",
         "\\begin{table}",
         "\\centering",
-        f"\\caption{{{_escape_latex(f'{title}. {subtitle}')}}}",
+        f"\\caption{{{escape_latex(f'{title}. {subtitle}')}}}",
         f"\\label{{tab:{label}}}",
         "\\par\\medskip\n".join(tabulars),
         "\\par\\medskip",
         "{\\footnotesize\\raggedright",
-        *[f"{_escape_latex(note)}\\par" for note in notes],
+        *[f"{escape_latex(note)}\\par" for note in notes],
         "}",
         "\\end{table}",
     ]
@@ -112,8 +109,7 @@ def provenance(done: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _device(device: Mapping[str, Any]) -> str:
-    plural = "" if device["threads"] == 1 else "s"
-    return f"{device['name']} ({device['type']}, {device['threads']} thread{plural} a run)"
+    return f"{device['name']} ({device['type']}, {amount(device['threads'], 'thread')} a run)"
 
 
 def commit_name(git: Mapping[str, Any] | None) -> str:
@@ -124,28 +120,3 @@ def commit_name(git: Mapping[str, Any] | None) -> str:
     if changes == {}:
         return commit
     return f"{commit} with uncommitted changes" + (f" of {', '.join(sorted(changes))}" if changes else "")
-
-
-MARKDOWN = re.compile(r"[\\`*|]|<(?=[A-Za-z/!?])|(?<=\])\(|(?<=!)\[")
-"""What Markdown would take for code, emphasis, a cell's end, a tag, a link or an image."""
-
-
-def _escape_markdown(text: str) -> str:
-    return MARKDOWN.sub(r"\\\g<0>", text)
-
-
-LATEX_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "[": "{[}",  # after a line's \\ it would open an option
-    "<": "$<$",
-    ">": "$>$",
-    NO_VALUE: "--",
-}
-
-
-def _escape_latex(text: str) -> str:
-    escaped = "".join(LATEX_ESCAPES.get(character, character) for character in text)
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)

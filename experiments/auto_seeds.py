@@ -27,6 +27,7 @@ from ablations.evidence.verdicts import ALPHA, UNDECIDED, Compared, Verdict, com
 from ablations.runs.records import DONE, FAILED
 from ablations.statistics.sequential import looks, t_levels
 from ablations.studies.results import Study, StudyRun
+from ablations.text import amount
 from experiments.overrides import seed_budget, split_studies
 from experiments.planned_run import PlannedRun
 from experiments.planning import plan_study
@@ -125,10 +126,10 @@ def follow_study(
         study = replace(study, seeds=tuple(range(upto)))
         judged = judge_by_looks(claims, study, runs, budget)
         arms = judged.arms
-        look = f"{name}: look {number} of {len(pairs)}, {upto} seeds"
+        look = f"{name}: look {number} of {len(pairs)}, {amount(upto, 'seed')}"
         if len(judged.news) < number:
             waiting = sum(run.status not in (*DONE, FAILED) for run in runs)
-            tell(f"{look}: not taken, {waiting} of {len(runs)} runs are without an outcome")
+            tell(f"{look}: not taken, {waiting} of {amount(len(runs), 'run')} without an outcome")
             break
         tell(f"{look}: {', '.join(judged.news[-1]) or 'nothing decided'}; {_outlook(arms, pairs[number:])}")
         if not arms:
@@ -292,4 +293,4 @@ def _budget(overrides: Sequence[str]) -> int:
 def _outlook(arms: Sequence[str], following: Sequence[int]) -> str:
     if not arms:
         return "all is decided"
-    return f"next {following[0]} seeds of {', '.join(arms)}" if following else "the budget is spent"
+    return f"next {amount(following[0], 'seed')} of {', '.join(arms)}" if following else "the budget is spent"

@@ -33,8 +33,9 @@ from rich.text import Text
 from ablations.errors import UserError
 from ablations.files import check_writable
 from ablations.runs.identity import is_outside_identity
-from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
+from ablations.table_files import latex_page, markdown_page, provenance, write_table_files
 from ablations.terminal.tables import Section, headed_table
+from ablations.text import NO_VALUE
 from experiments import environment
 from experiments.check import check_keys
 from experiments.configuration import (

@@ -20,6 +20,7 @@ import pandas as pd
 from ablations.evidence.claims import BENCHMARK, PARAMETERS, SETTING, Claim, Comparison
 from ablations.evidence.verdicts import ALPHA, UNDECIDED, Compared, Verdict, combine, decide, untestable
 from ablations.statistics.paired import median_interval_level, median_interval_rank
+from ablations.text import amount
 
 COLUMNS = {"model", "memory_order", "precision", "device_name", "batch_size", "ratios"}
 
@@ -152,7 +153,7 @@ class _Speeds:
         verdict, reason, needed = UNDECIDED, "", None
         if rank == 0:
             needed = math.ceil(math.log2(2 / level))
-            reason = f"{rounds} rounds, where a verdict takes {needed}"
+            reason = f"{amount(rounds, 'round')}, where a verdict takes {needed}"
         else:
             verdict = decide(comparison.direction, comparison.margin, low, middle, high)
             reason = "the interval of the rounds does not decide" if verdict == UNDECIDED else ""

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from ablations.errors import UserError, did_you_mean
 from ablations.files import check_writable
 from ablations.runs.records import RunDirectory
+from ablations.text import memory_size
 from experiments import environment
 from experiments.configuration import (
     NOT_AXES,
@@ -326,7 +327,7 @@ def _require_memory(what: str, needed: int, device: "torch.device") -> None:
     available = environment.memory(device)
     if needed > available:
         raise ValueError(
-            f"{what}, need {needed / 2**30:.4g} GiB at least; {device.type} has {available / 2**30:.4g} GiB"
+            f"{what}, need {memory_size(needed)} at least; {device.type} has {memory_size(available)}"
         )
 
 

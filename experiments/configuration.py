@@ -35,6 +35,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from ablations.errors import UserError
 from ablations.runs.identity import run_id_of
+from ablations.text import amount
 from experiments.project import current, load_yaml
 from lightning_modules.data.checksums import filled_checksums
 from lightning_modules.validation import require_boolean, require_integer
@@ -566,7 +567,9 @@ def require_few_runs(what: str, number: int) -> None:
         UserError: There would be more than `LARGEST_PLAN` runs.
     """
     if number > LARGEST_PLAN:
-        raise UserError(f"{what}: {number} runs; at most {LARGEST_PLAN} can be planned at once: divide them")
+        raise UserError(
+            f"{what}: {amount(number, 'run')}; at most {LARGEST_PLAN} can be planned at once: divide them"
+        )
 
 
 def option_name(value: Any) -> str:

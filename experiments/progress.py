@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.runs.records import DONE, FAILED, RUNNING
-from ablations.terminal.run_tables import counts, duration, run_table
+from ablations.terminal.run_tables import counts, run_table
+from ablations.text import amount, duration
 from experiments.command_line import outcome
 from experiments.configuration import RunConfiguration
 from experiments.planned_run import PlannedRun
@@ -92,7 +93,7 @@ class SweepProgress:
         return Group(*parts, self._bar(), *self._standing())
 
     def _tell_start(self) -> None:
-        self.tell(f"{len(self._open)} of {self._total} runs are to be trained")
+        self.tell(f"{len(self._open)} of {amount(self._total, 'run')} to be trained")
 
     def _standing(self) -> Sequence[Text]:
         """How all runs stand."""
@@ -145,7 +146,7 @@ class SweepProgress:
 
     def _bar(self) -> Table:
         epochs = self._epochs_trained()
-        words = f"{epochs}/{self._epochs} epochs, {duration(time.monotonic() - self._start)} passed"
+        words = f"{epochs}/{amount(self._epochs, 'epoch')}, {duration(time.monotonic() - self._start)} passed"
         line = Table.grid(padding=(0, 1))
         line.add_column()
         line.add_column(no_wrap=True, overflow="ellipsis")

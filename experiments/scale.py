@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablations.text import amount
 from experiments.planned_run import PlannedRun
 from experiments.project import current, load_yaml
 
@@ -27,7 +28,7 @@ def scale_of(runs: Sequence[PlannedRun]) -> str:
     size = dataset["image_size"]
     return (
         f"{', '.join(described)} on {configuration.choices['dataset']} "
-        f"({size}x{size} pixels, {dataset['num_classes']} classes), {runs[0].epochs} epochs"
+        f"({size}x{size} pixels, {dataset['num_classes']} classes), {amount(runs[0].epochs, 'epoch')}"
     )
 
 

@@ -15,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 from ablations.errors import RunsFailed, first_cause
 from ablations.runs.records import COMPLETED, DONE, FAILED, RUNNING, UnreadableRecord
 from ablations.terminal.run_tables import counts
+from ablations.text import amount
 from experiments.configuration import quoted
 from experiments.planned_run import PlannedRun
 from experiments.progress import SweepProgress
@@ -53,9 +54,9 @@ def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
     done = sum(statuses[status] for status in DONE)
     how = "" if statuses[COMPLETED] == len(runs) else f" ({counts(statuses).plain})"
     how += "" if todo else "; nothing trained"
-    progress.tell(f"{done} of {len(runs)} runs done{how}; records: {_records_folder(runs)}")
+    progress.tell(f"{done} of {amount(len(runs), 'run')} done{how}; records: {_records_folder(runs)}")
     if failed:
-        lines = [f"{len(failed)} of {len(runs)} runs failed:"]
+        lines = [f"{len(failed)} of {amount(len(runs), 'run')} failed:"]
         lines += [f"  {run.arm} seed {run.seed}: {reason} ({run.directory.path})" for run, reason in failed]
         raise RunsFailed("\n".join(lines))
 

@@ -33,8 +33,9 @@ from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable
 from ablations.runs.identity import identity_of, is_outside_identity
 from ablations.runs.records import DONE, RunDirectory, UnreadableRecord, metric_label
-from ablations.studies.results import Arm, Study, Trial, Tuning, final_value, shown_settings
+from ablations.studies.results import Arm, Study, Trial, Tuning, final_value
 from ablations.studies.schema import TUNING
+from ablations.text import amount, shown_settings
 from ablations.validation import validated
 from experiments.configuration import (
     option_name,
@@ -233,7 +234,8 @@ def tune(plan: TuningPlan, launcher: Launcher) -> None:
     """Bring every trial of every arm to a result; see `tune_studies`."""
     if not any(plan.storage.read(name) for name in plan.storage_names.values()):
         _check_space(plan)  # before anything is written
-    print(f"{plan.study.name}, tuning={plan.option}: {plan.trials} trials of each arm in {plan.storage_path}")
+    budget = amount(plan.trials, "trial")
+    print(f"{plan.study.name}, tuning={plan.option}: {budget} of each arm in {plan.storage_path}")
     for first in range(0, plan.trials, plan.batch):
         drawn = plan.storage.draw(
             list(plan.storage_names.values()),
@@ -248,7 +250,7 @@ def tune(plan: TuningPlan, launcher: Launcher) -> None:
         best, configured = trials[tuning.best(arm)], trials[0]
         beside = f"as configured, {shown_settings(configured.settings)}: {configured.value:.1%}"
         print(
-            f"{arm}: best of {plan.trials} trials: {shown_settings(best.settings)}, validation {label} "
+            f"{arm}: best of {budget}: {shown_settings(best.settings)}, validation {label} "
             f"{best.value:.1%}; {'as configured' if best is configured else beside}"
         )
 
@@ -296,8 +298,8 @@ def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[P
     done, planned = sum(map(len, trials.values())), plan.trials * len(trials)
     if done < planned:
         raise UserError(
-            f"tuning={plan.option}: not finished: {done} of {planned} trials of study={name} have a result; "
-            "python run.py -m with the same study and choices goes on"
+            f"tuning={plan.option}: not finished: {done} of {amount(planned, 'trial')} of study={name} have "
+            "a result; python run.py -m with the same study and choices goes on"
         )
     tuning = _tuning(plan, trials)
     settings = {arm: of_arm[tuning.best(arm)].settings for arm, of_arm in tuning.trials.items()}
@@ -309,7 +311,7 @@ def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[P
         output=study.output + plan.suffix,
         arms=tuple(_with_settings(arm, plan.keys, settings[arm.name]) for arm in study.arms),
         seeds=plan.fresh_seeds,
-        scale=f"{study.scale}; settings of each arm: its best of {plan.trials} trials on validation",
+        scale=f"{study.scale}; settings of each arm: best of {amount(plan.trials, 'trial')} on validation",
         figures=tuple(
             replace(figure, title=f"{figure.title}, each arm tuned", output=figure.output + plan.suffix)
             for figure in study.figures

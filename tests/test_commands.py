@@ -122,7 +122,7 @@ def test_sweep_of_all_three(checkout):
     line = "python run.py -m intermediate_activation=none,relu,elu residual=true,false seed=0,1,2"
     result = type_command(checkout, line)
     assert result.returncode == 0, result.stderr
-    assert "16 of 18 runs are to be trained" in result.stdout
+    assert "16 of 18 runs to be trained" in result.stdout
     found = {
         (r["choices"]["intermediate_activation"], r["choices"]["residual"], r["seed"])
         for r in records(checkout)
@@ -135,7 +135,7 @@ def test_study(checkout):
     result = type_command(checkout, "python run.py -m study=residual")
     assert result.returncode == 0, result.stderr
     # The sweep had seeds 0, 1, 2 of two arms, and did not measure the gradients that the study asks for.
-    assert "24 of 24 runs are to be trained" in result.stdout
+    assert "24 of 24 runs to be trained" in result.stdout
     assert len(records(checkout)) == 18 + 18
     assert result.stdout.index("24 of 24 runs done") < result.stdout.index("residual-final")  # its verdict
     assert result.stderr == ""
@@ -304,7 +304,7 @@ def test_two_processes_train_one_run_also_in_a_sweep(checkout, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert "1 of 2 runs are to be trained" in result.stdout
+    assert "1 of 2 runs to be trained" in result.stdout
     assert "2 of 2 runs done" in result.stdout
 
 

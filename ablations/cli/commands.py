@@ -29,6 +29,7 @@ from ablations.cli.reading import (
 )
 from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable, write_atomically
+from ablations.text import amount, memory_size
 from experiments.command_line import explain, print_paths, print_table, refuse_words
 
 SCHEMAS = ".schemas"
@@ -272,7 +273,7 @@ def pack_records(parsed: argparse.Namespace) -> None:
 
     results_dir = results_folder(_places(parsed.words))
     path, runs = pack(results_dir, output_folder(parsed, results_dir, ""))
-    print(f"{path}: {runs} runs")
+    print(f"{path}: {amount(runs, 'run')}")
 
 
 def unpack_records(parsed: argparse.Namespace) -> None:
@@ -283,7 +284,7 @@ def unpack_records(parsed: argparse.Namespace) -> None:
     results_dir = results_folder(_places(parsed.words))
     check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
     new, there = unpack(parsed.file or current().reference / FILE_NAME, results_dir)
-    print(f"{results_dir / 'runs'}: {new} runs unpacked, {there} there already")
+    print(f"{results_dir / 'runs'}: {amount(new, 'run')} unpacked, {there} there already")
 
 
 def output_folder(parsed: argparse.Namespace, results_dir: Path, *within: str) -> Path:
@@ -322,7 +323,7 @@ def free_checkpoints(parsed: argparse.Namespace) -> None:
         with (directory := RunDirectory(results_dir, path.parent.name)).lock() as held:
             if held and (size := directory.free_checkpoint()):
                 freed.append(size)
-    print(f"{results_dir / 'runs'}: {len(freed)} checkpoints deleted, {sum(freed) / 1e6:.1f} MB")
+    print(f"{results_dir / 'runs'}: {amount(len(freed), 'checkpoint')} deleted, {memory_size(sum(freed))}")
 
 
 def migrate_records(parsed: argparse.Namespace) -> None:
@@ -337,9 +338,9 @@ def migrate_records(parsed: argparse.Namespace) -> None:
     if parsed.accept is not None:
         return accept(results_dir, parsed.accept)
     migrated, problems = migrate(results_dir)
-    print(f"{results_dir / 'runs'}: {migrated} records brought up to date")
+    print(f"{results_dir / 'runs'}: {amount(migrated, 'record')} brought up to date")
     if problems:
-        raise RunsFailed("\n".join([f"{len(problems)} records stay as they are:", *problems]))
+        raise RunsFailed("\n".join([f"{amount(len(problems), 'record')} not brought up to date:", *problems]))
 
 
 def write_schemas(parsed: argparse.Namespace) -> None:
@@ -383,7 +384,7 @@ def renew_reference(parsed: argparse.Namespace) -> None:
     check_writable(str(folder), folder, [""])
     varied = [shlex.split(words) for words in parsed.also]
     written = write_reference(folder, results_dir, varied, force=parsed.force)
-    print(f"{written.folder}: {written.studies} studies, {written.runs} runs")
+    print(f"{written.folder}: {amount(written.studies, 'study', 'studies')}, {amount(written.runs, 'run')}")
 
 
 def add_reference_options(parser: argparse.ArgumentParser) -> None:

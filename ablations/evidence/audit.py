@@ -27,13 +27,14 @@ Steps/second is shown beside the sizes and is no confound by itself: machines ar
 
 import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ablations.runs.identity import is_outside_identity
 from ablations.studies.results import Arm, Outcome, Study, baseline_first, pair_by_seed
-from ablations.table_files import NO_VALUE, commit_name
+from ablations.table_files import commit_name
+from ablations.text import NO_VALUE, cut, decimals, named_seeds, per_cent
 
 TOLERANCE = 0.01
 """Largest difference of two sizes that counts as none, as a share; that of match_parameters."""
@@ -203,9 +204,9 @@ def _audit(arm: Arm, other: Arm, of_arm: Sequence[Outcome], of_other: Sequence[O
     not_declared = [_of_seeds(phrase, seeds, len(pairs)) for phrase, seeds in undeclared.items()]
     seeds, seeds_of_other = ({outcome.run.seed for outcome in of_one} for of_one in (of_arm, of_other))
     if pairs and (lacking := seeds_of_other - seeds):
-        not_declared.append(f"no result of {_seeds(lacking)}")
+        not_declared.append(f"no result of {named_seeds(lacking)}")
     if pairs and (alone := seeds - seeds_of_other):
-        not_declared.append(f"{_seeds(alone)} alone")
+        not_declared.append(f"{named_seeds(alone)} alone")
     speeds = [
         _change(a, b, "steps_per_second")
         for a, b in pairs
@@ -249,7 +250,7 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
             declared.append(_instead(path, value, value_of_other))
 
     undeclared = [
-        f"{abs(100 * _change(a, b, name)):.1f} % {'more' if a[name] > b[name] else 'fewer'} {word}"
+        f"{per_cent(abs(_change(a, b, name)), 1)} {'more' if a[name] > b[name] else 'fewer'} {word}"
         for name, word in SIZES.items()
         if _differ(a, b, name) and not _is_size(name, keys)
     ]
@@ -388,17 +389,12 @@ def _text(value: Any) -> str:
     text = str(value) if value is ABSENT or isinstance(value, str) else json.dumps(value)
     if text.startswith(("lightning_modules.", "torch.")):
         text = text.rpartition(".")[2]
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return cut(text, LONGEST)
 
 
 def _of_seeds(phrase: str, seeds: Sequence[int], n_pairs: int) -> str:
     """A phrase, with its seeds where it is not true of all pairs."""
-    return phrase if len(seeds) == n_pairs else f"{phrase} ({_seeds(seeds)})"
-
-
-def _seeds(seeds: Iterable[int]) -> str:
-    numbers = sorted(seeds)
-    return f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+    return phrase if len(seeds) == n_pairs else f"{phrase} ({named_seeds(seeds)})"
 
 
 def _per_cent(change: float | None) -> float | None:
@@ -406,4 +402,4 @@ def _per_cent(change: float | None) -> float | None:
 
 
 def _signed(change: float | None) -> str:
-    return NO_VALUE if change is None else f"{100 * change:+z.1f}"  # z: no "-0.0"
+    return NO_VALUE if change is None else decimals(100 * change, "+")

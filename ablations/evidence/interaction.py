@@ -14,7 +14,7 @@ import pandas as pd
 
 from ablations.statistics.paired import PairedEstimate, paired_difference, slopes
 from ablations.studies.results import METRICS, Design, Outcome, Study, pair_by_seed
-from ablations.table_files import NO_VALUE
+from ablations.text import NO_VALUE, p_value, with_interval
 
 SPLITS = {"val": "validation", "test": "test"}
 
@@ -192,13 +192,7 @@ def _text(row: pd.Series, name: str) -> str:
     mean, low, high, p = (row[f"{name}_{part}"] for part in ("mean", "ci_low", "ci_high", "p"))
     if pd.isna(mean):
         return NO_VALUE
-    text = _with_interval(PairedEstimate(row["n"], mean, low, high, p))
-    return f"{text} " + ("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
-
-
-def _two(value: float) -> str:
-    """A slope is a fraction of a difference, so it has one decimal more; no "-0.00"."""
-    return f"{round(value, 6):+z.2f}"
+    return f"{_two_decimals(PairedEstimate(row['n'], mean, low, high, p))} {p_value(p, 'p')}"
 
 
 def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
@@ -217,15 +211,14 @@ def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
     if validation.slope is None or test.slope is None:
         return f"{what}: no slope, because no seed has a result at every level."
     return (
-        f"{what}, slope per doubling: validation {_with_interval(validation.slope)} pp, "
-        f"test {_with_interval(test.slope)} pp (n = {validation.slope.n})."
+        f"{what}, slope per doubling: validation {_two_decimals(validation.slope)} pp, "
+        f"test {_two_decimals(test.slope)} pp (n = {validation.slope.n})."
     )
 
 
-def _with_interval(estimate: PairedEstimate) -> str:
-    if np.isnan(estimate.low):  # one seed, or seeds without spread
-        return _two(estimate.mean)
-    return f"{_two(estimate.mean)} [{_two(estimate.low)}, {_two(estimate.high)}]"
+def _two_decimals(estimate: PairedEstimate) -> str:
+    """A slope is a fraction of a difference, so it has one decimal more."""
+    return with_interval(estimate.mean, estimate.low, estimate.high, "+", 2)
 
 
 def interaction_notes(study: Study) -> list[str]:

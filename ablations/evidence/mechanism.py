@@ -24,7 +24,8 @@ from ablations.files import write_forms
 from ablations.runs.records import DONE, RunDirectory, measured_diagnostics, planned_epochs
 from ablations.statistics.paired import Estimate, mean_interval
 from ablations.studies.results import Study, StudyRun, baseline_first
-from ablations.table_files import NO_VALUE, csv_text, markdown_page
+from ablations.table_files import csv_text, markdown_page
+from ablations.text import NO_VALUE
 
 EARLY = 20
 """Steps from the first that count as the first ones."""

@@ -52,6 +52,7 @@ from ablations.statistics.paired import (
     t_p,
 )
 from ablations.studies.results import Outcome, Study, StudyRun, outcomes
+from ablations.text import amount
 
 HOLDS = "holds"
 CONTRADICTED = "contradicted"
@@ -317,7 +318,7 @@ def _compared(comparison: Comparison, differences: np.ndarray, p: float, level: 
     equal = constant(differences)
     verdict, reason = UNDECIDED, ""
     if n < MIN_PAIRS:
-        reason = f"{n} pair{'s' if n > 1 else ''}, where a verdict takes {MIN_PAIRS}"
+        reason = f"{amount(n, 'pair')}, where a verdict takes {MIN_PAIRS}"
     elif not differences.any():
         reason = "all differences are zero, which decides nothing"
     elif equal and p > level:

@@ -38,6 +38,7 @@ from ablations.runs.records import COMPLETED
 from ablations.statistics.paired import mean_interval
 from ablations.studies.results import METRICS, Design, Outcome, Study, StudyRun, outcomes
 from ablations.tables.study import missing_notes
+from ablations.text import amount
 
 COLUMNS = 4  # sets of arms side by side
 PANEL = 2.35  # inches, as all below
@@ -316,8 +317,8 @@ def _notes(
     line, level = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
     completed = sum(run.status == COMPLETED for run in runs)
     notes = [
-        f"{completed} of {len(runs)} runs completed. Lines: means over seeds; bands and bars: 95 % t "
-        "intervals; dots: single seeds.",
+        f"{completed} of {amount(len(runs), 'run')} completed. Lines: means over seeds; bands and bars: 95 % "
+        "t intervals; dots: single seeds.",
         f"Gain on “{line}”: distance to it, less that at {level}, seed by seed.",
     ]
     if any(_near(design, part) for part in design.parts()):

@@ -37,6 +37,7 @@ from ablations.figures.study import (
 )
 from ablations.runs.records import DIVERGED
 from ablations.studies.results import Study, StudyRun, baseline_first
+from ablations.text import amount
 
 COLUMNS = 4  # panels side by side
 PANEL, TALL_PANEL = 1.9, 2.9  # inches, as all below; tall in a figure of one row
@@ -263,8 +264,8 @@ def _notes(runs: Sequence[StudyRun], measured: Measured) -> list[str]:
     for (_, arm), seeds in measured.seeds.items():
         most[arm] = max(most.get(arm, 0), len(seeds))
     text = (
-        f"{sum(most.values())} of {len(runs)} runs measured. Lines: means over seeds; bands: 95 % t "
-        "intervals; thin lines: single seeds. A marker is a layer; columns are the network's modules, "
+        f"{sum(most.values())} of {amount(len(runs), 'run')} measured. Lines: means over seeds; bands: 95 % "
+        "t intervals; thin lines: single seeds. A marker is a layer; columns are the network's modules, "
         "numbered as the paper does."
     )
     if any(layer.block == HEAD for layer in measured.layers):

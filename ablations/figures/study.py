@@ -38,7 +38,8 @@ from ablations.studies.results import (
     outcomes,
     pair_by_seed,
 )
-from ablations.tables.study import missing_notes, named_seeds, one_decimal
+from ablations.tables.study import missing_notes
+from ablations.text import amount, cut, decimals, named_seeds, per_cent, true_minus
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), the baseline black; dashes
 # and markers say the same again for grey paper.
@@ -300,7 +301,7 @@ def _draw_curves(
     axes.set_xlim(left=0)
     axes.axhline(100 * study.target, color=GREY, linestyle=":", linewidth=1, zorder=1)
     axes.annotate(
-        f"target {100 * study.target:.3g} %",
+        f"target {per_cent(study.target)}",
         (0, 100 * study.target),
         xycoords=("axes fraction", "data"),
         xytext=(4, 3),
@@ -353,7 +354,7 @@ def _draw_differences(
             if pairs:
                 name = f"{'val' if split == 'validation' else split}_{study.metric}"
                 mean = _draw_row(axes, y, pairs, name, look, jitter=0.06 * inch)
-                ticks[y] += "\n" + one_decimal(mean, "+").replace("-", "−")
+                ticks[y] += "\n" + true_minus(decimals(mean, "+"))
     axes.axvline(0, color="black", linewidth=1, zorder=1)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.5), max(high, 0.5))
@@ -371,8 +372,7 @@ def _draw_differences(
 
 def _cut(label: str) -> str:
     """As much of a label as two lines of the right panel hold; the legend has all of it."""
-    longest = 2 * LABEL_CHARACTERS - 20
-    return label if len(label) <= longest else f"{label[:longest].rstrip()} …"
+    return cut(label, 2 * LABEL_CHARACTERS - 20)
 
 
 def _draw_row(
@@ -467,7 +467,7 @@ def draw_legend(
 def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
     statuses = [run.status for run in runs if run.arm == arm.name]
     baseline = ", baseline" if arm.name == study.baseline else ""
-    return f"{arm.label}{baseline}: {statuses.count(COMPLETED)} / {len(statuses)} runs completed"
+    return f"{arm.label}{baseline}: {statuses.count(COMPLETED)} / {amount(len(statuses), 'run')} completed"
 
 
 def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
@@ -478,7 +478,7 @@ def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> lis
             seeds = named_seeds([outcome.run.seed for outcome in diverged])
             notes.append(
                 f"Diverged (×): {arm.label}, {seeds}; counted as chance, "
-                f"{100 * diverged[0].final[f'val_{study.metric}']:.3g} %, from there on."
+                f"{per_cent(diverged[0].final[f'val_{study.metric}'])}, from there on."
             )
     return notes
 

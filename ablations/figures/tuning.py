@@ -35,8 +35,9 @@ from ablations.figures.study import (
     write_texts,
 )
 from ablations.statistics.paired import expected_maximum
-from ablations.studies.results import METRICS, Study, Trial, Tuning, baseline_first, shown_settings
+from ablations.studies.results import METRICS, Study, Trial, Tuning, baseline_first
 from ablations.tables.tuning import budget
+from ablations.text import per_cent, shown_settings
 
 COLUMNS = 3
 PANEL = 2.9  # inches, as all below
@@ -209,5 +210,5 @@ def _legend_label(tuning: Tuning, arm: str) -> str:
     best = tuning.best(arm)
     chosen = tuning.trials[arm][best]
     which = "as configured" if best == 0 else f"trial {best + 1}"
-    value = f"{100 * chosen.value:.1f} %"
+    value = per_cent(chosen.value, 1)
     return f"{tuning.labels[arm]}: best {value} with {shown_settings(chosen.settings)} ({which})"

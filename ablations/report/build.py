@@ -37,8 +37,8 @@ from ablations.report.study import MARKS, claim_entry, picture_place, status_cou
 from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import RunDirectory
 from ablations.studies.results import Study, StudyRun
-from ablations.table_files import NO_VALUE
 from ablations.tables.verdicts import claimed, difference, metric_label
+from ablations.text import NO_VALUE, true_minus
 
 POLICY = (
     "default-src 'none'; script-src 'sha256-{}' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -134,7 +134,7 @@ def text(value: str) -> Markup:
     """A text for the page: true minus signs, paths that may be broken, intervals that may not."""
     if value.replace(".", "", 1).isdigit():  # most cells
         return Markup(value)
-    minus = str(escape(re.sub(r"(?<![\w.)\]-])-(?=\d)", "−", value)))
+    minus = str(escape(true_minus(value)))
     broken = re.sub(r"(?<=[._/=])(?=[A-Za-z_]{3})", "<wbr>", minus)
     return Markup(re.sub(r"[−+]?[\d.]+ \[[^\]]*\]", r"<span class=whole>\g<0></span>", broken))
 

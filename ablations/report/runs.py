@@ -10,7 +10,7 @@ from ablations.report.charts import Histories, kept_epochs, run_chart, scale, wi
 from ablations.report.study import SEEDS, flatten
 from ablations.runs.records import COMPLETED, DIVERGED, DONE, MISSING, RunDirectory
 from ablations.studies.results import Study, StudyRun, final_value
-from ablations.table_files import NO_VALUE
+from ablations.text import NO_VALUE, duration
 
 RECORD = (
     *("started", "finished", "edited", "steps", "steps_per_second", "parameters", "multiply_adds", "depth"),
@@ -128,11 +128,3 @@ def shown(column: str, value: float | None) -> str:
     if value is None or pd.isna(value):
         return NO_VALUE
     return f"{100 * value:.1f}" if scale(column) != 1.0 else f"{value:.4g}" if value % 1 else f"{value:.0f}"
-
-
-def duration(seconds: float | None) -> str:
-    """A time as a person reads it."""
-    if seconds is None:
-        return NO_VALUE
-    size, unit = (3600, "h") if seconds >= 3600 else (60, "min") if seconds >= 60 else (1, "s")
-    return f"{seconds / size:.3g} {unit}"

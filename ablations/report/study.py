@@ -26,6 +26,7 @@ from ablations.studies.results import Study, StudyRun, baseline_first, outcomes
 from ablations.table_files import csv_text, latex_page, markdown_page
 from ablations.tables.study import study_contents, study_subtitle
 from ablations.tables.verdicts import to_decide
+from ablations.text import contrast_label
 
 MARKS = {HOLDS: "✓", CONTRADICTED: "✕", UNDECIDED: "?", NOT_TESTABLE: "–"}
 """Next to the word, so that a verdict is told not by its colour alone."""
@@ -176,15 +177,6 @@ def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] 
             for one in verdict.comparisons
         ],
     }
-
-
-def contrast_label(contrast: Mapping[str, float], labels: Mapping[str, str]) -> str:
-    """A contrast as a person reads it: "with − without", what is added before what is subtracted."""
-    text = ""
-    for arm, weight in sorted(contrast.items(), key=lambda item: item[1] < 0):
-        sign = "− " if weight < 0 else "+ " if text else ""
-        text += f" {sign}{'' if abs(weight) == 1 else f'{abs(weight):g} × '}{labels.get(arm, arm)}"
-    return text.strip()
 
 
 def picture_place(margins: float) -> float:

@@ -25,6 +25,7 @@ from ablations.files import write_atomically
 from ablations.runs.identity import is_outside_identity
 from ablations.runs.migration import migrate
 from ablations.runs.records import DONE, RunDirectory, UnreadableRecord, sealed
+from ablations.text import amount
 
 FILE_NAME = "records.tar.xz"
 RUNS = "runs"
@@ -71,7 +72,7 @@ def pack(
     path = (folder or results_dir) / FILE_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     if (before := _count_of(path)) > runs:
-        print(f"{path}: replaced; {before} runs before, {runs} now", file=sys.stderr)
+        print(f"{path}: replaced; {amount(before, 'run')} before, {runs} now", file=sys.stderr)
     write_atomically(path, content.getvalue())
     return path, runs
 

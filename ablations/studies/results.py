@@ -162,18 +162,6 @@ class Tuning:
         return values.index(max(values))
 
 
-def shown_settings(settings: Mapping[str, Any]) -> str:
-    """As a person reads them: "learning rate 0.22, weight decay 1e-05"."""
-    return ", ".join(
-        f"{parameter.replace('_', ' ')} {shown_value(value)}" for parameter, value in settings.items()
-    )
-
-
-def shown_value(value: Any) -> str:
-    """A value of a parameter as a person reads it: "0.22", "1e-05"."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 @dataclass(frozen=True)
 class Factor:
     """One of the things that a study of factors varies.

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from ablations.studies.results import Arm, MetricName, Number, PaperRow, StudyFigure, Text
+from ablations.text import listed
 from ablations.validation import WRITTEN
 
 AS_BASELINE = "baseline"
@@ -147,12 +148,12 @@ class StudyFile(StudyFiles):
         if len(set(names)) < len(names):
             raise ValueError(f"arms: names={names}: must be different")
         if self.baseline not in names:
-            raise ValueError(f"baseline={self.baseline}: must be one of {_listed(names)}")
+            raise ValueError(f"baseline={self.baseline}: must be one of {listed(names)}")
         for place, arm in enumerate(self.arms):
             self._check_arm(f"arms.{place}", arm)
         for place, figure in enumerate(self.figures):
             if unknown := [arm for arm in figure.arms if arm not in names]:
-                raise ValueError(f"figures.{place}.arms: {unknown[0]}: must be one of {_listed(names)}")
+                raise ValueError(f"figures.{place}.arms: {unknown[0]}: must be one of {listed(names)}")
             if figure.baseline not in figure.arms:
                 raise ValueError(f"figures.{place}.baseline={figure.baseline}: must be one of its arms")
             if re.fullmatch(FILE_NAME, figure.output) is None:
@@ -171,10 +172,6 @@ class StudyFile(StudyFiles):
                 f"{key}.choose.match_parameters={AS_BASELINE}: must be a number, because the arm that it is "
                 "compared with has none of its own"
             )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
 
 
 def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iterator[Arm]:
@@ -207,9 +204,9 @@ def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iter
         for levels in product(*(factor.levels for factor in factors.values()))
     }
     if study.baseline not in levels_of:
-        raise ValueError(f"baseline={study.baseline}: must be one of {_listed(list(levels_of))}")
+        raise ValueError(f"baseline={study.baseline}: must be one of {listed(list(levels_of))}")
     if unknown := sorted(set(study.paper) - set(levels_of)):
-        raise ValueError(f"paper.{unknown[0]}: must be one of {_listed(list(levels_of))}")
+        raise ValueError(f"paper.{unknown[0]}: must be one of {listed(list(levels_of))}")
     for name, levels in levels_of.items():
         given = [factors[factor].levels[level] for factor, level in levels.items()]
         reference = "_".join((levels | {axis: levels_of[study.baseline][axis] for axis in axes}).values())

@@ -43,12 +43,12 @@ from ablations.studies.results import (
     outcomes,
     pair_by_seed,
 )
-from ablations.table_files import NO_VALUE, csv_text, latex_page, markdown_page, provenance, write_table_files
+from ablations.table_files import csv_text, latex_page, markdown_page, provenance, write_table_files
 from ablations.tables.tuning import tuning_notes
 from ablations.terminal.run_tables import counts
 from ablations.terminal.tables import Section, headed_table
+from ablations.text import NO_VALUE, amount, decimals, integer, named_seeds, p_value, per_cent, with_interval
 
-SEEDS_NAMED = 20  # in a note; of a thousand it would fill pages
 COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
 INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds", "depth")
 
@@ -317,10 +317,10 @@ def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
                 "difference test, pp": _difference(row, "test_difference_pp"),
                 _target_header(study): _epochs(row) if planned else NO_VALUE,
                 "area under validation curve, %": _with_interval(row, "val_area", times=100),
-                "parameters": _integer(row["parameters"]),
-                "multiply-adds": _integer(row["multiply_adds"]),
-                "depth": _integer(row["depth"]),
-                "steps/second": one_decimal(row["steps_per_second_median"]),
+                "parameters": integer(row["parameters"]),
+                "multiply-adds": integer(row["multiply_adds"]),
+                "depth": integer(row["depth"]),
+                "steps/second": decimals(row["steps_per_second_median"]),
                 "paper": row["paper"] if planned and row["paper"] else NO_VALUE,
             }
         )
@@ -345,30 +345,18 @@ def _panels(
 
 
 def _target_header(study: Study) -> str:
-    return f"epochs to {100 * study.target:.3g} % (reached)"
-
-
-def one_decimal(value: float, sign: str = "") -> str:
-    """A number as tables and figures show it; a half is not left to the noise of its last bits."""
-    return NO_VALUE if pd.isna(value) else f"{round(value, 6):{sign}z.1f}"  # z: no "-0.0"
-
-
-def _integer(value: Any) -> str:
-    return NO_VALUE if pd.isna(value) else f"{value:,}"
+    return f"epochs to {per_cent(study.target)} (reached)"
 
 
 def _with_interval(row: pd.Series, name: str, times: float = 1, sign: str = "") -> str:
     mean, low, high = (times * row[f"{name}_{part}"] for part in ("mean", "ci_low", "ci_high"))
-    if pd.isna(low):  # one run, or runs without spread
-        return one_decimal(mean, sign)
-    return f"{one_decimal(mean, sign)} [{one_decimal(low, sign)}, {one_decimal(high, sign)}]"
+    return with_interval(mean, low, high, sign)
 
 
 def _difference(row: pd.Series, name: str) -> str:
     if pd.isna(row[f"{name}_mean"]):
         return NO_VALUE
-    p = row[f"{name}_p"]
-    return f"{_with_interval(row, name, sign='+')} " + ("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+    return f"{_with_interval(row, name, sign='+')} {p_value(row[f'{name}_p'], 'p')}"
 
 
 def _epochs(row: pd.Series) -> str:
@@ -407,7 +395,7 @@ def _notes(
         "one run, or where all runs are equal).",
         f"Differences of {metric}: arm minus {minus}, seed by seed, in percentage points (pp), with the "
         f"95 % t interval; p: {_p_note(n_pairs)}, not corrected for the number of comparisons.",
-        f"Epochs to {100 * study.target:.3g} %: the first epoch at whose end validation {metric} is "
+        f"Epochs to {per_cent(study.target)}: the first epoch at whose end validation {metric} is "
         "at least that; median over completed and diverged runs, where a run that never reaches it "
         "counts as later than all others (in parentheses: how many reached it).",
         f"Area under validation curve: validation {metric} over training steps by trapezoids, from the "
@@ -422,9 +410,9 @@ def _notes(
         )
     val_metric = f"val_{study.metric}"
     if chance := sorted({outcome.final[val_metric] for outcome in all_outcomes if outcome.diverged}):
-        per_cent = ", ".join(f"{100 * value:.3g} %" for value in chance)
+        chances = ", ".join(map(per_cent, chance))
         notes.append(
-            f"A diverged run is a result: its final {metric} counts as chance ({per_cent}), its "
+            f"A diverged run is a result: its final {metric} counts as chance ({chances}), its "
             "curve is chance from where it diverged, and it never reaches the target."
         )
     notes += audit_notes(audits)
@@ -433,9 +421,7 @@ def _notes(
 
 def _p_note(n_pairs: set[int]) -> str:
     floors = [
-        f"{smallest_sign_flip_p(n):.2g} with {n} pair{'s' if n > 1 else ''}"
-        for n in sorted(n_pairs)
-        if n <= EXACT_PAIRS
+        f"{smallest_sign_flip_p(n):.2g} with {amount(n, 'pair')}" for n in sorted(n_pairs) if n <= EXACT_PAIRS
     ]
     text = "exact two-sided sign-flip test"
     if any(n > EXACT_PAIRS for n in n_pairs):
@@ -448,16 +434,7 @@ def missing_notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
     notes = []
     for arm in baseline_first(study):
         for status in (FAILED, RUNNING, MISSING):
-            seeds = sorted(run.seed for run in runs if run.arm == arm.name and run.status == status)
+            seeds = [run.seed for run in runs if run.arm == arm.name and run.status == status]
             if seeds:
                 notes.append(f"Left out: {arm.label}, {named_seeds(seeds)} ({status}).")
     return notes
-
-
-def named_seeds(seeds: Sequence[int]) -> str:
-    """Seeds as a note names them: "seeds 0, 3"; of more than `SEEDS_NAMED` the first, and how many."""
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    if len(seeds) <= SEEDS_NAMED:
-        return f"seeds {', '.join(map(str, seeds))}"
-    return f"{len(seeds):,} seeds ({', '.join(map(str, seeds[:3]))}, ...)"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ablations.studies.results import METRICS, Arm, Study, Trial, Tuning, shown_settings, shown_value
+from ablations.studies.results import METRICS, Arm, Study, Trial, Tuning
 from ablations.table_files import latex_page, markdown_page, write_table_files
+from ablations.text import amount, in_words, per_cent, shown_number, shown_settings, shown_value
 
 
 def tuning_notes(study: Study) -> list[str]:
@@ -19,7 +20,7 @@ def tuning_notes(study: Study) -> list[str]:
         return []
     tuning = study.tuning
     metric = METRICS[study.metric].label
-    space = [f"{_words(name)} ({tuning.keys[name]}), {text}" for name, text in tuning.space.items()]
+    space = [f"{in_words(name)} ({tuning.keys[name]}), {text}" for name, text in tuning.space.items()]
     notes = [
         f"Equal tuning ({tuning.option}): {budget(tuning)}. Each arm's first trial is the configured "
         f"settings; the others are drawn by {tuning.sampler}"
@@ -32,12 +33,12 @@ def tuning_notes(study: Study) -> list[str]:
     for arm in study.arms:
         trials, best = tuning.trials[arm.name], tuning.best(arm.name)
         chosen = (
-            f"{shown_settings(trials[best].settings)} (validation {metric} {100 * trials[best].value:.1f} %)"
+            f"{shown_settings(trials[best].settings)} (validation {metric} {per_cent(trials[best].value, 1)})"
         )
         configured = (
             "the configured settings"
             if best == 0
-            else f"as configured, {shown_settings(trials[0].settings)}, {100 * trials[0].value:.1f} %"
+            else f"as configured, {shown_settings(trials[0].settings)}, {per_cent(trials[0].value, 1)}"
         )
         notes.append(
             f"Best of “{tuning.labels[arm.name]}”: {chosen}; {configured}.{_edge_note(trials, best)}"
@@ -51,9 +52,9 @@ def budget(tuning: Tuning) -> str:
     trials = len(next(iter(tuning.trials.values())))
     runs = len({run for of_arm in tuning.trials.values() for trial in of_arm for run in trial.runs})
     lost = "" if tuning.recorded_runs == runs else f" ({tuning.recorded_runs} of them with a record)"
-    of_arm = [_plural(trials, "trial"), _plural(len(tuning.seeds), "seed"), _plural(tuning.epochs, "epoch")]
-    of_all = [_plural(runs, "run") + lost, f"{_hours(tuning.core_hours)} core-hours"]
-    return f"{' x '.join(of_arm)} for each of {_plural(arms, 'arm')}, {', '.join(of_all)}"
+    of_arm = [amount(trials, "trial"), amount(len(tuning.seeds), "seed"), amount(tuning.epochs, "epoch")]
+    of_all = [amount(runs, "run") + lost, f"{shown_number(tuning.core_hours, 2)} core-hours"]
+    return f"{' x '.join(of_arm)} for each of {amount(arms, 'arm')}, {', '.join(of_all)}"
 
 
 def trials_table(study: Study) -> pd.DataFrame:
@@ -94,7 +95,7 @@ def write_trials(study: Study, folder: Path) -> list[Path]:
     readable = pd.DataFrame(
         [
             {"arm": tuning.labels[arm.name], "trial": str(place + 1)}
-            | {_words(name): shown_value(trial.settings[name]) for name in tuning.space}
+            | {in_words(name): shown_value(trial.settings[name]) for name in tuning.space}
             | {f"validation {metric}, %": f"{100 * trial.value:.1f}"}
             | {"diverged": f"{trial.diverged} / {len(tuning.seeds)}"}
             | {"": _remark(place, tuning.best(arm.name))}
@@ -137,17 +138,5 @@ def _edge_note(trials: Sequence[Trial], best: int) -> str:
             continue
         if value in (min(tried), max(tried)) and min(tried) < max(tried):
             which = "lowest" if value == min(tried) else "highest"
-            edges.append(f"the {which} {_words(parameter)} tried")
+            edges.append(f"the {which} {in_words(parameter)} tried")
     return f" It has {' and '.join(edges)}: a better one may lie beyond." if edges else ""
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _words(parameter: str) -> str:
-    return parameter.replace("_", " ")

@@ -34,9 +34,9 @@ from ablations.files import write_atomically
 from ablations.runs.records import DONE, METRIC_LABELS
 from ablations.statistics.paired import EXACT_PAIRS
 from ablations.studies.results import Study, StudyRun
-from ablations.table_files import NO_VALUE, latex_page, markdown_page, provenance, write_table_files
-from ablations.tables.study import one_decimal
+from ablations.table_files import latex_page, markdown_page, provenance, write_table_files
 from ablations.terminal.tables import Section, headed_table
+from ablations.text import NO_VALUE, amount, p_value, shown_number, with_interval
 from ablations.yaml_files import check_aliases
 
 TITLE = "Claims and verdicts"
@@ -130,7 +130,7 @@ def _claims_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "verdict": verdict.verdict,
                 "why not": verdict.reason or NO_VALUE,
                 "runs missing / diverged": f"{verdict.n_missing} / {verdict.n_diverged}",
-                "core-hours": shown_hours(verdict.core_hours),
+                "core-hours": shown_number(verdict.core_hours),
                 "to decide": to_decide(verdict),
             }
             for verdict in verdicts
@@ -148,8 +148,8 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "difference": difference(one),
             "interval": f"{100 * (1 - one.level):.4g} %" if one.low < one.high else NO_VALUE,
             "n": str(one.n),
-            "p (t)": shown_p(one.p),
-            "p (sign-flip)": shown_p(one.sign_flip_p),
+            "p (t)": p_value(one.p),
+            "p (sign-flip)": p_value(one.sign_flip_p),
             "verdict": one.verdict,
             "decided how": one.reason or ("by the interval" if one.verdict != UNDECIDED else NO_VALUE),
         }
@@ -221,9 +221,8 @@ def difference(one: Compared) -> str:
     """Estimate, interval and unit."""
     if math.isnan(one.estimate):
         return NO_VALUE
-    text = one_decimal(100 * one.estimate, "+")
-    if one.low < one.high:
-        text += f" [{one_decimal(100 * one.low, '+')}, {one_decimal(100 * one.high, '+')}]"
+    low = 100 * one.low if one.low < one.high else math.nan
+    text = with_interval(100 * one.estimate, low, 100 * one.high, "+")
     return f"{text} {unit(one.comparison.metric)}"
 
 
@@ -234,23 +233,11 @@ def to_decide(verdict: Verdict) -> str:
     if verdict.seeds_needed is None:
         least = min((one.n for one in verdict.comparisons), default=0) < MIN_PAIRS
         return f"{MIN_PAIRS} or more seeds in all" if least else "not known"
-    what = "rounds" if verdict.claim.study == BENCHMARK else "seeds"
+    what = "round" if verdict.claim.study == BENCHMARK else "seed"
     hours = verdict.core_hours_needed
-    return f"{verdict.seeds_needed} {what} in all" + (
-        "" if hours is None else f", {shown_hours(hours)} core-hours more"
+    return f"{amount(verdict.seeds_needed, what)} in all" + (
+        "" if hours is None else f", {shown_number(hours)} core-hours more"
     )
-
-
-def shown_hours(hours: float | None) -> str:
-    """Core-hours as a person reads them."""
-    return NO_VALUE if hours is None else f"{hours:.3g}"
-
-
-def shown_p(p: float) -> str:
-    """A p-value as a person reads it."""
-    if math.isnan(p):
-        return NO_VALUE
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[StudyRun]]]) -> list[str]:

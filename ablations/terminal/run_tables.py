@@ -19,9 +19,7 @@ from ablations.runs.records import (
     STATUSES,
     metric_label,
 )
-
-NOTHING = "–"
-"""What stands where there is nothing to show."""
+from ablations.text import NO_VALUE, duration, three_digits
 
 STYLES = {COMPLETED: "green", DIVERGED: "yellow", FAILED: "red", RUNNING: "cyan", MISSING: "dim"}
 """Colour of a status, beside the word that says it."""
@@ -64,10 +62,10 @@ class RunState:
             "arm": self.arm,
             "seed": str(self.seed),
             "status": self.status,
-            "epoch": NOTHING if self.planned is None else f"{self.epochs}/{self.planned}",
-            "validation": NOTHING if self.validation is None else measured(*self.validation),
-            "steps/s": NOTHING if speed is None else shown_speed(speed),
-            "time left": NOTHING if left is None else duration(left),
+            "epoch": NO_VALUE if self.planned is None else f"{self.epochs}/{self.planned}",
+            "validation": NO_VALUE if self.validation is None else measured(*self.validation),
+            "steps/s": NO_VALUE if speed is None else three_digits(speed),
+            "time left": duration(left),
             "run": self.run_id,
         }
         styles = {"status": STYLES[self.status]}
@@ -79,7 +77,7 @@ class RunState:
         if self.validation is not None:
             words.append(f"validation {measured(*self.validation)}")
         if self.steps_per_second is not None:
-            words.append(f"{shown_speed(self.steps_per_second)} steps/s")
+            words.append(f"{three_digits(self.steps_per_second)} steps/s")
         return ", ".join(words)
 
 
@@ -169,21 +167,3 @@ def counts(statuses: Mapping[str, int]) -> Text:
 def measured(metric: str, value: float) -> str:
     """A metric as a person reads it: "top-1 73.4%"."""
     return f"{metric_label(metric)} {value:.1%}"
-
-
-def shown_speed(steps_per_second: float) -> str:
-    """Steps per second with three digits: "0.214", "17.6", "1204"."""
-    digits = 3 if steps_per_second < 1 else 2 if steps_per_second < 10 else 1 if steps_per_second < 100 else 0
-    return f"{steps_per_second:.{digits}f}"
-
-
-def duration(seconds: float) -> str:
-    """A duration as a person reads it: "54 s", "3 min 00 s", "2 h 05 min", "3 d 04 h"."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"

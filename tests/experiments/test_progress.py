@@ -122,7 +122,7 @@ def test_the_context_looks_a_last_time_and_ends_its_thread(
             write_run(run.configuration)
     assert not progress._thread.is_alive()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "4 of 4 runs are to be trained"
+    assert lines[0] == "4 of 4 runs to be trained"
     assert [line[:5] for line in lines[1:]] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
 
 

@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 from ablations import __main__ as command
 from ablations.errors import RunsFailed, UserError
 from ablations.runs.records import RunDirectory
-from ablations.studies.results import shown_settings
 from experiments import planning as studies_module
 from experiments import sweep as sweep_module
 from experiments import trials as trials_module
@@ -587,8 +586,3 @@ def test_tuning_is_no_part_of_a_runs_identity() -> None:
     (tuned,), (plain,) = compose_runs(["tuning=learning_rate"]), compose_runs([])
     assert tuned.run_id == plain.run_id
     assert tuned.choices == plain.choices
-
-
-def test_settings_as_a_person_reads_them() -> None:
-    settings = {"learning_rate": 0.25, "weight_decay": 1e-05, "kind": "a", "layers": 3}
-    assert shown_settings(settings) == "learning rate 0.25, weight decay 1e-05, kind a, layers 3"

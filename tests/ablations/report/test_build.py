@@ -12,8 +12,8 @@ import pytest
 from ablations.evidence.claims import HIGHER, Claim, Comparison
 from ablations.evidence.verdicts import judge_study
 from ablations.report.build import build_report, sort_key, text, write_report
-from ablations.report.runs import duration, problem, run_pages
-from ablations.report.study import claim_entry, configuration_differences, contrast_label, picture_place
+from ablations.report.runs import problem, run_pages
+from ablations.report.study import claim_entry, configuration_differences, picture_place
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +103,6 @@ def test_a_claim_without_a_pair_has_no_picture(residual_study, make_run) -> None
     assert claim_entry(verdict, residual_study, runs)["comparisons"][0]["picture"] is None
 
 
-def test_contrast_label() -> None:
-    labels = {"a": "one", "b": "two"}
-    assert contrast_label({"a": -1, "b": 1}, labels) == "two − one"
-    assert contrast_label({"a": 1, "b": -0.5, "c": -0.5}, labels) == "one − 0.5 × two − 0.5 × c"
-
-
 def test_settings_that_differ(made_up, residual_study, make_run) -> None:
     study, runs, _ = made_up
     (row,) = configuration_differences(study, runs)  # not the seeds, nor the folder of the results
@@ -150,7 +144,3 @@ def test_sort_key(cell: str, key: str | float) -> None:
 def test_text_has_true_minus_signs_and_nothing_else_changed() -> None:
     shown = re.sub("<[^>]*>", "", text("-1.5 [-2, -1] of 1e-05, multi-label on 2026-01-02, a.bcd <b>"))
     assert shown == "−1.5 [−2, −1] of 1e-05, multi-label on 2026-01-02, a.bcd &lt;b&gt;"
-
-
-def test_duration() -> None:
-    assert [duration(seconds) for seconds in (None, 7.25, 90, 5400)] == ["–", "7.25 s", "1.5 min", "1.5 h"]

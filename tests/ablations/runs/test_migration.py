@@ -130,6 +130,6 @@ def test_the_commands(configuration, write_run, call: Callable[..., int], capsys
     assert call("migrate", "--accept", "nonsense") == 2
     directory.checkpoint_path.write_bytes(b"weights")
     assert call("free") == 0
-    assert "1 checkpoints deleted" in capsys.readouterr().out
+    assert "1 checkpoint deleted" in capsys.readouterr().out
     assert not directory.checkpoint_path.exists()
     assert directory.status() == "completed"

@@ -19,7 +19,6 @@ from ablations.tables.study import (
     console_table,
     latex_table,
     markdown_table,
-    named_seeds,
     study_table,
     write_tables,
 )
@@ -297,13 +296,6 @@ def test_more_pairs_than_can_be_enumerated(residual_study: Study, make_run) -> N
 def test_tables_do_not_import_matplotlib() -> None:
     code = "import sys, ablations.tables.study; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_seeds_are_named_up_to_a_point() -> None:
-    assert named_seeds([3]) == "seed 3"
-    assert named_seeds([0, 3]) == "seeds 0, 3"
-    assert named_seeds(range(20)).endswith("18, 19")
-    assert named_seeds(range(5, 5000)) == "4,995 seeds (5, 6, 7, ...)"
 
 
 def test_files_hold_what_the_single_functions_give(residual_study: Study, make_runs, tmp_path: Path) -> None:

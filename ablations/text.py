@@ -1,0 +1,207 @@
+"""How numbers, times and lists are written where a person reads them; escaping for Markdown and LaTeX.
+
+Every other module takes these words from here, so that a number looks the same in a table, a figure, the
+report and the terminal. What there is no value of is `NO_VALUE`.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+NO_VALUE = "–"
+"""What stands where there is no number."""
+
+SEEDS_NAMED = 20
+"""Seeds that a note names one by one; a thousand would fill pages."""
+
+LISTED = 12
+"""Names that an error lists."""
+
+
+def is_missing(value: Any) -> bool:
+    """Whether there is no value: None, NaN, or pandas' NA."""
+    return str(value) in ("None", "nan", "<NA>")  # pandas is not imported for it
+
+
+# Numbers
+
+
+def decimals(value: float, sign: str = "", digits: int = 1) -> str:
+    """A number with so many decimals; a half is not left to the noise of its last bits.
+
+    Args:
+        value: The number.
+        sign: "+" to have one also above zero.
+        digits: Behind the point.
+    """
+    return NO_VALUE if is_missing(value) else f"{round(value, 6):{sign}z.{digits}f}"  # z: no "-0.0"
+
+
+def with_interval(mean: float, low: float, high: float, sign: str = "", digits: int = 1) -> str:
+    """A mean and its interval, "2.7 [2.0, 3.4]"; the mean alone where there is none, as of one run."""
+    text = decimals(mean, sign, digits)
+    if is_missing(low):
+        return text
+    return f"{text} [{decimals(low, sign, digits)}, {decimals(high, sign, digits)}]"
+
+
+def integer(value: Any) -> str:
+    """A whole number with commas between thousands."""
+    return NO_VALUE if is_missing(value) else f"{value:,}"
+
+
+def shown_value(value: Any) -> str:
+    """A setting, "0.22", "1e-05", "relu"."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def shown_number(value: float | None, digits: int = 3) -> str:
+    """A number of which the first digits matter, "0.0861", "17", "1,204"; core-hours for instance."""
+    if value is None or is_missing(value):
+        return NO_VALUE
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+
+
+def three_digits(value: float) -> str:
+    """A speed, whose digits stay as many while it changes: "0.214", "17.0", "1204"."""
+    digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{digits}f}"
+
+
+def per_cent(share: float, digits: int | None = None) -> str:
+    """A share in per cent, "71.3 %".
+
+    Args:
+        share: From 0 to 1.
+        digits: Behind the point; as many as three digits in all take where none is given: "80 %", "62.5 %".
+    """
+    number = f"{100 * share:.3g}" if digits is None else f"{100 * share:.{digits}f}"
+    return f"{number} %"
+
+
+def p_value(p: float, name: str = "") -> str:
+    """A p-value, "0.031" or "< 0.001"; with its name "p = 0.031" or "p < 0.001"."""
+    if is_missing(p):
+        return NO_VALUE
+    relation, number = ("< ", "0.001") if p < 0.001 else ("= " if name else "", f"{p:.3f}")
+    return f"{name} {relation}{number}".lstrip()
+
+
+def memory_size(number: float) -> str:
+    """Bytes, "23.5 MiB", "1.5 GiB"."""
+    exponent = min(4, max(0, int(math.log2(number)) // 10)) if number >= 1 else 0
+    return f"{number / 2 ** (10 * exponent):.4g} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[exponent]}"
+
+
+def true_minus(text: str) -> str:
+    """A text whose negative numbers have minus signs in place of hyphens."""
+    return re.sub(r"(?<![\w.)\]-])-(?=\d)", "−", text)
+
+
+# Times
+
+
+def duration(seconds: float | None) -> str:
+    """A duration, "54 s", "3 min 00 s", "2 h 05 min", "3 d 04 h"."""
+    if seconds is None:
+        return NO_VALUE
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def day_of(moment: str) -> str:
+    """The day of a moment in ISO 8601, "27 Nov 2026"."""
+    date = datetime.fromisoformat(moment)
+    return f"{date.day} {date:%b %Y}"
+
+
+# Words
+
+
+def amount(number: int, noun: str, plural: str | None = None) -> str:
+    """So many of something, "1 epoch", "12 epochs".
+
+    Args:
+        number: How many.
+        noun: Of one.
+        plural: Of several, where it is not the noun and an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def named_seeds(numbers: Iterable[int]) -> str:
+    """Seeds as a note names them, "seeds 0, 3"; of more than `SEEDS_NAMED` the first, and how many."""
+    found = sorted(numbers)
+    if len(found) > SEEDS_NAMED:
+        return f"{amount(len(found), 'seed')} ({', '.join(map(str, found[:3]))}, ...)"
+    return f"seed{'' if len(found) == 1 else 's'} {', '.join(map(str, found))}"
+
+
+def listed(names: Sequence[str], most: int = LISTED) -> str:
+    """Names, of many the first."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def cut(text: str, longest: int) -> str:
+    """As much of a text as there is room for."""
+    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
+
+
+def in_words(key: str) -> str:
+    """A key as words, "learning rate" of learning_rate."""
+    return key.replace("_", " ")
+
+
+def shown_settings(values: Mapping[str, Any]) -> str:
+    """Settings, "learning rate 0.22, weight decay 1e-05"."""
+    return ", ".join(f"{in_words(key)} {shown_value(value)}" for key, value in values.items())
+
+
+def contrast_label(weights: Mapping[str, float], labels: Mapping[str, str]) -> str:
+    """A weighted sum of arms, "with − without": what is added before what is subtracted.
+
+    Args:
+        weights: By arm.
+        labels: By arm; one without stands by its name.
+    """
+    text = ""
+    for arm, weight in sorted(weights.items(), key=lambda item: item[1] < 0):
+        sign = "− " if weight < 0 else "+ " if text else ""
+        text += f" {sign}{'' if abs(weight) == 1 else f'{abs(weight):g} × '}{labels.get(arm, arm)}"
+    return text.strip()
+
+
+# Escaping
+
+MARKDOWN = re.compile(r"[\\`*|]|<(?=[A-Za-z/!?])|(?<=\])\(|(?<=!)\[")
+"""What Markdown would take for code, emphasis, a cell's end, a tag, a link or an image."""
+
+LATEX_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "[": "{[}",  # after a line's \\ it would open an option
+    "<": "$<$",
+    ">": "$>$",
+    NO_VALUE: "--",
+}
+
+
+def escape_markdown(text: str) -> str:
+    """A text that Markdown shows as it is."""
+    return MARKDOWN.sub(r"\\\g<0>", text)
+
+
+def escape_latex(text: str) -> str:
+    """A text that LaTeX shows as it is, with minus signs before numbers."""
+    escaped = "".join(LATEX_ESCAPES.get(character, character) for character in text)
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)
