@@ -92,22 +92,12 @@ def count_parameters(model: Mapping[str, Any]) -> int:
         model: Its node of a resolved configuration.
     """
     with without_memory():
-        return _trainable(instantiate(model))
+        return trainable_parameters(instantiate(model))
 
 
-def count_multiply_adds(model: Mapping[str, Any], *, channels: int, image_size: int) -> int:
-    """Multiply-adds of a network's convolutions and linear layers, for one image.
-
-    Args:
-        model: Its node of a resolved configuration.
-        channels: Of the image.
-        image_size: Its height and width, in pixels.
-
-    Raises:
-        ValueError: The network cannot take images of that size.
-    """
-    with torch.no_grad():
-        return _counted(model, channels, image_size)[1]
+def trainable_parameters(network: nn.Module) -> int:
+    """Those that training changes."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def count_network(config: Mapping[str, Any]) -> NetworkCost:
@@ -116,30 +106,46 @@ def count_network(config: Mapping[str, Any]) -> NetworkCost:
     Raises:
         ValueError: The network cannot take images of that size.
     """
-    dataset = config["dataset"]
+    model, dataset = config["model"], config["dataset"]
+    with without_memory():
+        network = instantiate(model)
     with torch.enable_grad():
-        network, multiply_adds, logits = _counted(config["model"], dataset["channels"], dataset["image_size"])
+        counted, logits = _computed(network, model["_target_"], dataset["channels"], dataset["image_size"])
     return NetworkCost(
-        parameters=_trainable(network),
-        multiply_adds=multiply_adds,
+        parameters=trainable_parameters(network),
+        multiply_adds=counted,
         depth=_longest_way(logits.grad_fn),
     )
 
 
-def _counted(model: Mapping[str, Any], channels: int, image_size: int) -> tuple[nn.Module, int, torch.Tensor]:
-    """A network without memory, its multiply-adds for one image, and that image's logits."""
-    with without_memory():
-        network = instantiate(model).eval()
-        # Its gradient goes all the way back, whatever is frozen: the depth is read from that way.
-        image = torch.empty(1, channels, image_size, image_size, requires_grad=True)
+def multiply_adds(network: nn.Module, target: str, *, channels: int, image_size: int) -> int:
+    """Multiply-adds of a network's convolutions and linear layers, for one image.
+
+    Args:
+        network: Without memory.
+        target: How an error names it.
+        channels: Of the image.
+        image_size: Its height and width, in pixels.
+
+    Raises:
+        ValueError: The network cannot take images of that size.
+    """
+    with torch.no_grad():
+        return _computed(network, target, channels, image_size)[0]
+
+
+def _computed(network: nn.Module, target: str, channels: int, image_size: int) -> tuple[int, torch.Tensor]:
+    """The multiply-adds of a network without memory for one image, and that image's logits."""
+    # Its gradient goes all the way back, whatever is frozen: the depth is read from that way.
+    image = torch.empty(1, channels, image_size, image_size, requires_grad=True, device="meta")
     try:
-        with FlopCounterMode(display=False) as counter:
-            logits = network(image)
+        with FlopCounterMode(display=False) as counter, torch.device("meta"):
+            logits = network.eval()(image)
     except RuntimeError as error:
         raise ValueError(
-            f"dataset.image_size={image_size}: too small for model {model['_target_']} ({error})"
+            f"dataset.image_size={image_size}: too small for model {target} ({error})"
         ) from error
-    return network, counter.get_total_flops() // 2, logits
+    return counter.get_total_flops() // 2, logits
 
 
 def _longest_way(end: Node | None) -> int:
@@ -162,7 +168,3 @@ def _longest_way(end: Node | None) -> int:
         layers[node] = max((layers[earlier] for earlier in before), default=0)
         layers[node] += node.name().rstrip("0123456789") in LAYERS
     return layers[end]
-
-
-def _trainable(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
