@@ -88,6 +88,8 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             stopped.append(error)
+        finally:  # a process of a launcher lives on, with what was printed
+            sys.stdout.flush()
 
     def call_hydra() -> None:
         check_arguments([word for word in sys.argv[1:] if re.match("-|~|.*=", word, re.DOTALL)])

@@ -6,30 +6,26 @@ It reads what the runs write, so it is the same for every launcher, and for `pyt
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
 from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ablations.runs.records import DONE, FAILED, RUNNING
-from ablations.terminal.run_tables import counts, run_table
+from ablations.runs.records import DONE, FAILED, MISSING, RUNNING, UnreadableRecord
+from ablations.terminal.run_tables import RunState, counts, run_table
 from ablations.text import amount, duration
 from experiments.command_line import outcome
 from experiments.configuration import RunConfiguration
 from experiments.planned_run import PlannedRun
-from experiments.screen import Drawing, can_draw
-from experiments.watch import RunWatch
+from experiments.screen import Screen, can_draw
 
 POLL_S = 1.0
 """Seconds between two looks at the runs."""
-
-LOOKING = 0.1
-"""Share of the time that looking may take, however many runs there are."""
 
 LIVE_COLUMNS = ("arm", "seed", "epoch", "validation", "steps/s", "time left")
 
@@ -40,35 +36,93 @@ OTHER_LINES = 8
 """Lines of a terminal that are left to what is not a row."""
 
 
+class Watch:
+    """One run that has no outcome yet. A look reads its files where they changed since the last one.
+
+    Args:
+        run: The run.
+
+    Attributes:
+        run: The run.
+        status: One of `STATUSES`, as of the last look.
+        record: Of the last look; None where there is none that can be read.
+    """
+
+    def __init__(self, run: PlannedRun) -> None:
+        self.run = run
+        self.status = MISSING
+        self.record: dict[str, Any] | None = None
+        self._rows: Sequence[Mapping[str, float]] | None = None
+        self._written: float | None = None
+        self._stamp: object = None
+        self.look()
+
+    def look(self) -> None:
+        """Look again."""
+        directory = self.run.directory
+        if (stamp := directory.stamp()) != self._stamp:
+            self._stamp = stamp
+            try:
+                self.record = directory.read()
+            except UnreadableRecord:
+                self.record = None
+            self._rows, self._written = directory.rows(self.record), directory.history_written()
+        self.status = directory.status_of(self.record, self._rows)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that its next one adds to; all of them where it has an outcome."""
+        return self.run.epochs if self.status in DONE else min(len(self._of_this_training()), self.run.epochs)
+
+    @property
+    def failed_at(self) -> str | None:
+        """When it failed; None where it has not."""
+        return self.record["finished"] if self.record and self.record["status"] == FAILED else None
+
+    def state(self) -> RunState:
+        """What is shown of it while it runs."""
+        run, rows = self.run, self._of_this_training()
+        return RunState.running(run.arm, run.seed, run.run_id, run.epochs, rows, self._written)
+
+    def _of_this_training(self) -> Sequence[Mapping[str, float]]:
+        """Rows: none where the run started over and they are those of before."""
+        if self.record is None or self._rows is None or self.record["status"] in DONE:
+            return ()
+        if self.record["status"] == RUNNING and self._written is not None:
+            started = datetime.fromisoformat(self.record["started"]).timestamp()
+            return self._rows if self._written >= started else ()
+        return self._rows
+
+
 class SweepProgress:
     """A context in which the progress of planned runs is shown.
 
     Args:
         runs: All runs of the sweep, finished ones included.
+        clock: Tells the time, in seconds.
     """
 
-    def __init__(self, runs: Sequence[PlannedRun]) -> None:
-        self._drawing = Drawing() if can_draw() else None
-        self.console = self._drawing.console if self._drawing else Console(highlight=False)
+    def __init__(self, runs: Sequence[PlannedRun], clock: Callable[[], float] = time.monotonic) -> None:
         self._total = len(runs)
-        watches = [RunWatch(run) for run in runs]
+        watches = [Watch(run) for run in runs]
         self._open = [watch for watch in watches if watch.status not in DONE]
         self._done = Counter(watch.status for watch in watches if watch.status in DONE)
-        self._failures = {watch.run.run_id: _failed_at(watch) for watch in self._open}
+        self._failures = {watch.run.run_id: watch.failed_at for watch in self._open}
         self._epochs_of_finished = 0  # of the runs that finish from here on
         self._epochs_at_start = self._epochs_trained()
         self._epochs = sum(watch.run.epochs for watch in self._open)
+        self._clock, self._start = clock, clock()
+        self._screen = Screen(self.view) if can_draw() and self._open else None
+        self.console = self._screen.console if self._screen else Console(highlight=False)
         self._ended = threading.Event()
-        self._start = time.monotonic()
-        self._live: Live | None = None
-        self._contexts = ExitStack()
         self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._contexts = ExitStack()
 
     def __enter__(self) -> Self:
         if self._open:
             self._tell_start()
-            if self._drawing:
-                self._draw(self._drawing)
+        if self._screen:
+            self._contexts.enter_context(self._screen)
         self._thread.start()
         return self
 
@@ -76,52 +130,14 @@ class SweepProgress:
         with self._contexts:  # the terminal is as it was, also where this is interrupted
             self._ended.set()
             self._thread.join()
+            self.look()
 
     def tell(self, line: str) -> None:
         """Print a line as it is, above the table where there is one."""
-        with self._drawing.alone if self._drawing else nullcontext():
-            self.console.print(line, markup=False, soft_wrap=True)
+        self.console.print(line, markup=False, soft_wrap=True)
 
-    def view(self) -> RenderableType:
-        """The table: a row per running run, as many as there is room for, and how all stand."""
-        running = [watch for watch in self._open if watch.status == RUNNING]
-        rows = max(1, min(MAX_ROWS, self.console.height - OTHER_LINES))
-        table = run_table((watch.state() for watch in running[:rows]), LIVE_COLUMNS)
-        parts: list[RenderableType] = [table] if running else []
-        if len(running) > rows:
-            parts.append(Text(f"and {len(running) - rows} more running", "dim"))
-        return Group(*parts, self._bar(), *self._standing())
-
-    def _tell_start(self) -> None:
-        self.tell(f"{len(self._open)} of {amount(self._total, 'run')} to be trained")
-
-    def _standing(self) -> Sequence[Text]:
-        """How all runs stand."""
-        return [counts(self._done + Counter(watch.status for watch in self._open))]
-
-    def _draw(self, drawing: Drawing) -> None:
-        self._contexts.enter_context(drawing)
-        self._live = Live(
-            get_renderable=self.view,
-            console=drawing.console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,  # `Drawing` sees to these, also in other processes
-            redirect_stderr=False,
-        )
-        self._contexts.enter_context(drawing.live(self._live))
-        drawing.console.show_cursor(True)  # or it would be lost where this process is killed
-        self._live.refresh()
-
-    def _watch(self) -> None:
-        pause = POLL_S
-        while not self._ended.wait(pause):
-            began = time.perf_counter()
-            self._look()
-            pause = max(POLL_S, (time.perf_counter() - began) * (1 / LOOKING - 1))
-        self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look at the runs, tell which have ended, and show how the others stand."""
         for watch in tuple(self._open):
             watch.look()
             if watch.status in DONE:
@@ -130,39 +146,51 @@ class SweepProgress:
                 self._epochs_of_finished += watch.run.epochs
                 assert watch.record is not None
                 # A table says how much time is left.
-                self._tell_outcome(watch, watch.record, "" if self._live else self._about_left())
-            elif (failed_at := _failed_at(watch)) != self._failures[watch.run.run_id]:
-                self._failures[watch.run.run_id] = failed_at
-                if watch.record is not None and failed_at is not None:
+                self._tell_outcome(watch, watch.record, "" if self._screen else self._about_left())
+            elif watch.failed_at != self._failures[watch.run.run_id]:
+                self._failures[watch.run.run_id] = watch.failed_at
+                if watch.record is not None and watch.failed_at is not None:
                     self._tell_outcome(watch, watch.record)
-        if self._live and self._drawing:
-            with self._drawing.alone:
-                self._drawing.measure()
-                self._live.refresh()
+        if self._screen:
+            self._screen.refresh()
 
-    def _tell_outcome(self, watch: RunWatch, record: dict[str, Any], left: str = "") -> None:
+    def view(self) -> RenderableType:
+        """The table: a row per running run, as many as there is room for, and how all stand."""
+        running = [watch for watch in self._open if watch.status == RUNNING]
+        rows = max(1, min(MAX_ROWS, self.console.height - OTHER_LINES))
+        parts: list[RenderableType] = []
+        if running:
+            parts.append(run_table((watch.state() for watch in running[:rows]), LIVE_COLUMNS))
+        if len(running) > rows:
+            parts.append(Text(f"and {len(running) - rows} more running", "dim"))
+        epochs, passed = self._epochs_trained(), duration(self._clock() - self._start)
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            ProgressBar(self._epochs, epochs, width=max(10, min(30, self.console.width - 60))),
+            f"{epochs}/{amount(self._epochs, 'epoch')}, {passed} passed{self._about_left()}",
+        )
+        return Group(*parts, line, *self._standing())
+
+    def _watch(self) -> None:
+        while not self._ended.wait(POLL_S):
+            self.look()
+
+    def _tell_start(self) -> None:
+        self.tell(f"{len(self._open)} of {amount(self._total, 'run')} to be trained")
+
+    def _tell_outcome(self, watch: Watch, record: Mapping[str, Any], left: str = "") -> None:
         finished = f"[{self._done.total()}/{self._total}]"
         self.tell(f"{finished} {watch.run.arm} seed {watch.run.seed} {outcome(record)}{left}")
 
-    def _bar(self) -> Table:
-        epochs = self._epochs_trained()
-        words = f"{epochs}/{amount(self._epochs, 'epoch')}, {duration(time.monotonic() - self._start)} passed"
-        line = Table.grid(padding=(0, 1))
-        line.add_column()
-        line.add_column(no_wrap=True, overflow="ellipsis")
-        bar = ProgressBar(self._epochs, epochs, width=max(10, min(30, self.console.width - 60)))
-        line.add_row(bar, words + self._about_left())
-        return line
+    def _standing(self) -> Sequence[Text]:
+        """How all runs stand."""
+        return [counts(self._done + Counter(watch.status for watch in self._open))]
 
     def _epochs_trained(self) -> int:
         """Of the runs that were open at the start."""
         return self._epochs_of_finished + sum(watch.epochs for watch in self._open)
 
     def _about_left(self) -> str:
-        left = self._time_left()
-        return f", about {left} left" if left else ""
-
-    def _time_left(self) -> str:
         """From the epochs trained since the start; empty before the first."""
         epochs = self._epochs_trained()
         # One that could not go on where it was has started over.
@@ -170,7 +198,8 @@ class SweepProgress:
         trained = epochs - self._epochs_at_start
         if trained <= 0 or epochs == self._epochs:
             return ""
-        return duration((time.monotonic() - self._start) / trained * (self._epochs - epochs))
+        per_epoch = (self._clock() - self._start) / trained
+        return f", about {duration(per_epoch * (self._epochs - epochs))} left"
 
 
 class RunProgress(SweepProgress):
@@ -180,29 +209,24 @@ class RunProgress(SweepProgress):
 
     Args:
         configuration: The run's.
+        clock: Tells the time, in seconds.
     """
 
-    def __init__(self, configuration: RunConfiguration) -> None:
-        super().__init__([PlannedRun(configuration.arm_name, (), configuration, group="")])
+    def __init__(self, configuration: RunConfiguration, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__([PlannedRun(configuration.arm_name, (), configuration, group="")], clock)
         self._epochs_told = self._epochs_at_start
+
+    def look(self) -> None:
+        super().look()
+        if not self._screen and self._open and self._epochs_trained() != self._epochs_told:
+            self._epochs_told = self._epochs_trained()
+            self.tell(f"{self._open[0].state().line()}{self._about_left()}")
 
     def _tell_start(self) -> None:
         pass
 
-    def _standing(self) -> Sequence[Text]:
-        return []
-
-    def _look(self) -> None:
-        super()._look()
-        if self._live is None and self._open and self._epochs_trained() != self._epochs_told:
-            self._epochs_told = self._epochs_trained()
-            self.tell(f"{self._open[0].state().line()}{self._about_left()}")
-
-    def _tell_outcome(self, watch: RunWatch, record: dict[str, Any], left: str = "") -> None:
+    def _tell_outcome(self, watch: Watch, record: Mapping[str, Any], left: str = "") -> None:
         pass
 
-
-def _failed_at(watch: RunWatch) -> str | None:
-    """When a run failed; None where it has not."""
-    record = watch.record
-    return record["finished"] if record is not None and record["status"] == FAILED else None
+    def _standing(self) -> Sequence[Text]:
+        return []

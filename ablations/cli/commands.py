@@ -134,14 +134,13 @@ def list_studies(parsed: argparse.Namespace) -> None:
     from rich.text import Text
 
     from ablations.runs.records import RUNNING
-    from ablations.terminal.run_tables import COLUMNS, counts, run_table
-    from experiments.watch import state_of
+    from ablations.terminal.run_tables import COLUMNS, RunState, counts, run_table
 
     for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
         statuses = Counter(run.status for run in runs)
         columns = [name for name in COLUMNS if name != "time left" or statuses[RUNNING]]
         title = Text.assemble(f"{study.name}: ", counts(statuses))
-        print_table(run_table(map(state_of, runs), columns, title))
+        print_table(run_table(map(RunState.of, runs), columns, title))
         print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json\n")
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -17,8 +17,11 @@ from ablations.runs.records import (
     MISSING,
     RUNNING,
     STATUSES,
+    RunDirectory,
     metric_label,
+    planned_epochs,
 )
+from ablations.studies.results import StudyRun
 from ablations.text import NO_VALUE, duration, three_digits
 
 STYLES = {COMPLETED: "green", DIVERGED: "yellow", FAILED: "red", RUNNING: "cyan", MISSING: "dim"}
@@ -55,6 +58,62 @@ class RunState:
     steps_per_second: float | None
     seconds_left: float | None
 
+    @classmethod
+    def running(
+        cls,
+        arm: str,
+        seed: int,
+        run_id: str,
+        planned: int,
+        rows: Sequence[Mapping[str, float]],
+        written: float | None,
+    ) -> Self:
+        """Of a run that is under way, from its metrics.csv.
+
+        Args:
+            arm: As the attribute.
+            seed: As the attribute.
+            run_id: As the attribute.
+            planned: As the attribute.
+            rows: Of metrics.csv.
+            written: When the last row was, in seconds since 1970.
+        """
+        seconds = sum(row["seconds"] for row in rows)
+        names = metric_names(rows[-1]) if rows else []
+        left = None
+        if rows and written is not None:  # training steps alone, from the mean epoch
+            per_epoch = seconds / len(rows)
+            of_this_epoch = max(0.0, per_epoch - max(0.0, time.time() - written))
+            epochs_left = planned - len(rows)
+            left = (epochs_left - 1) * per_epoch + of_this_epoch if epochs_left > 0 else 0.0
+        return cls(
+            arm=arm,
+            seed=seed,
+            run_id=run_id,
+            status=RUNNING,
+            epochs=min(len(rows), planned),
+            planned=planned,
+            validation=(names[0], rows[-1][f"val_{names[0]}"]) if names else None,
+            steps_per_second=rows[-1]["step"] / seconds if seconds else None,
+            seconds_left=left,
+        )
+
+    @classmethod
+    def of(cls, run: StudyRun) -> Self:
+        """Of a run of a study, from its record; of one that is under way also from its epochs."""
+        record = run.record
+        if record is None:
+            return cls(run.arm, run.seed, run.run_id, run.status, 0, None, None, None, None)
+        planned, epochs = planned_epochs(record["config"]), 0 if run.history is None else len(run.history)
+        if run.status == RUNNING:
+            directory = RunDirectory(run.directory.parent.parent, run.run_id)
+            rows, written = directory.rows(record) or [], directory.history_written()
+            return cls.running(run.arm, run.seed, run.run_id, planned, rows, written)
+        names = metric_names(record["metrics"] or {}) if run.status == COMPLETED else []
+        validation = (names[0], record["metrics"][f"val_{names[0]}"]) if names else None
+        speed = record["steps_per_second"]
+        return cls(run.arm, run.seed, run.run_id, run.status, epochs, planned, validation, speed, None)
+
     def cells(self) -> dict[str, Text]:
         """Its cell per column."""
         speed, left = self.steps_per_second, self.seconds_left
@@ -79,49 +138,6 @@ class RunState:
         if self.steps_per_second is not None:
             words.append(f"{three_digits(self.steps_per_second)} steps/s")
         return ", ".join(words)
-
-
-def running_speed(rows: Sequence[Mapping[str, float]]) -> float | None:
-    """Training steps per second of all epochs, as a record has it.
-
-    Args:
-        rows: Of metrics.csv.
-    """
-    seconds = sum(row["seconds"] for row in rows)
-    return rows[-1]["step"] / seconds if seconds else None
-
-
-def last_validation(rows: Sequence[Mapping[str, float]]) -> tuple[str, float] | None:
-    """Main metric's name and its value in validation after the last epoch.
-
-    Args:
-        rows: Of metrics.csv.
-    """
-    names = metric_names(rows[-1]) if rows else []
-    return (names[0], rows[-1][f"val_{names[0]}"]) if names else None
-
-
-def seconds_left(rows: Sequence[Mapping[str, float]], planned: int, written: float | None) -> float | None:
-    """Of training steps until the last epoch ends, from the mean epoch.
-
-    Args:
-        rows: Of metrics.csv.
-        planned: Epochs that are to be trained.
-        written: When the last row was, in seconds since 1970.
-    """
-    if not rows or written is None:
-        return None
-    if len(rows) >= planned:
-        return 0.0
-    per_epoch = sum(row["seconds"] for row in rows) / len(rows)
-    of_this_epoch = max(0.0, per_epoch - max(0.0, time.time() - written))
-    return (planned - len(rows) - 1) * per_epoch + of_this_epoch
-
-
-def final_validation(record: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Main metric's name and its final value in validation, of a completed run."""
-    names = metric_names(record["metrics"] or {})
-    return (names[0], record["metrics"][f"val_{names[0]}"]) if names else None
 
 
 def run_table(states: Iterable[RunState], columns: Sequence[str], title: Text | None = None) -> Table:
