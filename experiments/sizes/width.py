@@ -34,6 +34,9 @@ FIRST_STEP = 16
 GUESSES = 4
 """Counts after which what lies around the solution is halved; by then it is a few steps wide."""
 
+ACTIVATIONS = ("torch.nn.Identity", "torch.nn.ReLU", "torch.nn.ELU")
+"""Parts without parameters, convolutions and linear layers: of arms that differ in these one is solved."""
+
 
 def solve_width(model: Mapping[str, Any], parameters: int) -> float:
     """The width whose number of trainable parameters is nearest to the wanted one.
@@ -71,10 +74,21 @@ def _checked(key: str, model: Mapping[str, Any], wanted: int, image: tuple[int, 
     require_integer(key, wanted, 1)
     if "width" not in model:
         raise ValueError(f"{key}={wanted}: {model['_target_']} has no width that could be solved for it")
-    return _solve(key, json.dumps(model), wanted, image)
+    return _solve(key, json.dumps(_without_activations(model)), wanted, image)
 
 
-@cache  # the seeds of an arm share its network
+def _without_activations(node: Any) -> Any:
+    """The node with the identity in place of each part that costs nothing, whatever its arguments."""
+    if isinstance(node, list):
+        return [_without_activations(item) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    if node.get("_target_") in ACTIVATIONS:
+        return {"_target_": "torch.nn.Identity", "_partial_": node.get("_partial_", False)}
+    return {key: _without_activations(value) for key, value in node.items()}
+
+
+@cache  # an arm's seeds share its network
 def _solve(key: str, model: str, wanted: int, image: tuple[int, int] | None) -> float:
     """Solve once per network: `image` is channels and size where multiply-adds are counted, else None."""
     node = json.loads(model)

@@ -27,7 +27,11 @@ SAME_NETWORK = {"spectrum_full": 3}
 
 VARIED = ["seed=1", "recipe.epochs=2"]
 
-STUDIES = sorted(path.stem for path in (FRAMEWORK_CONF / "study").glob("*.yaml"))
+STUDIES = [
+    # 84 arms, of 28 widths to solve.
+    pytest.param(name, marks=pytest.mark.slow if name == "spectrum_full" else ())
+    for name in sorted(path.stem for path in (FRAMEWORK_CONF / "study").glob("*.yaml"))
+]
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
