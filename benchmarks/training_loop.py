@@ -19,6 +19,7 @@ from experiments import run
 from experiments.configuration import RunConfiguration
 from experiments.planning import compose_runs, hydra_configuration
 from lightning_modules.assembly import make_data_and_module
+from lightning_modules.schedules import make_scheduler
 
 
 def framework_speed(configuration: RunConfiguration) -> float:
@@ -40,8 +41,8 @@ def bare_speed(configuration: RunConfiguration) -> float:
     epochs = configuration.resolved["recipe"]["epochs"]
     network = module.network.train()
     optimizer = module._optimizer(network.parameters())
-    scheduler = module._scheduler(optimizer, total_steps=epochs * len(loader))
-    loss_function = module.task.loss
+    scheduler = make_scheduler(module._scheduler, optimizer, total_steps=epochs * len(loader))
+    loss_function = module.loss
     seconds = 0.0
     for epoch in range(epochs):
         loader.sampler.set_epoch(epoch)

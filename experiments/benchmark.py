@@ -57,7 +57,7 @@ from experiments.sizes.training_step import (
     peak_resident_memory,
     steps_per_second,
 )
-from lightning_modules.initialization import initialize
+from lightning_modules.assembly import make_network
 from lightning_modules.validation import require_integer, require_one_of
 
 TITLE = "Size and speed"
@@ -247,8 +247,7 @@ def prepare_step(config: Mapping[str, Any], setting: Setting, batch_size: int, d
         device: As `torch.device` takes it.
     """
     dataset, recipe = config["dataset"], config["recipe"]
-    network = instantiate(config["model"])
-    initialize(network, config["seed"], instantiate(recipe["weight_init"]))
+    network = make_network(config)
     return make_step(
         network,
         instantiate(recipe["optimizer"]),

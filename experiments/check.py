@@ -35,6 +35,15 @@ from lightning_modules.validation import (
 if TYPE_CHECKING:
     import torch
 
+CALLED_WITH: Mapping[str, tuple[str, ...]] = {
+    "optimizer": ("params",),
+    "scheduler": ("optimizer",),
+    "weight_init": ("tensor",),
+    "averaging": (),
+    "loss": (),
+}
+"""The parts of a recipe, and what each is called with besides what its node says."""
+
 MOST_THREADS = 1024
 """More is a typing error, which would end the process."""
 
@@ -188,7 +197,7 @@ def check_axes(run: RunConfiguration) -> None:
 
 def _groups_read_by(model: str) -> set[str]:
     """What a model's file, or one that it takes keys from, interpolates: the first word of `${a.b}`."""
-    nodes = map(load_yaml, current().network_files(model))
+    nodes = map(load_yaml, current().option_files("model", model))
     return {name for node in nodes for name in re.findall(r"\$\{(\w+)[.}]", str(node))}
 
 
@@ -218,6 +227,11 @@ def _check_values(run: RunConfiguration) -> None:
     if run.processes > 1:
         require_one_of("trainer.strategy", config["trainer"].get("strategy"), ("ddp",))
     require_boolean("recipe.channels_last", recipe.get("channels_last"))
+    if recipe.get("gradient_clipping") is not None:
+        require_number("recipe.gradient_clipping", recipe["gradient_clipping"], 0, open_below=True)
+    require_integer("recipe.gradient_accumulation", recipe.get("gradient_accumulation", 1), 1)
+    require_one_of("recipe.scheduler_interval", recipe.get("scheduler_interval"), ("step", "epoch", None))
+    require_one_of("initialize", config.get("initialize"), ("seed", "network"))
     require_integer("outcome_version", config["outcome_version"], 0)
     for part, key in (("optimizer", "lr"), ("scheduler", "max_lr")):
         if key in (recipe[part] or {}):
@@ -265,18 +279,21 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
     from experiments.sizes.network_cost import count_network, training_memory, without_memory
-    from lightning_modules.assembly import make_data, make_diagnostics, make_task
+    from lightning_modules.assembly import make_data, make_diagnostics, make_task, try_loss
+    from lightning_modules.classes import require_arguments
     from lightning_modules.weights import fit_weights, read_weights
 
     config = run.resolved
     accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
     require_one_of("trainer.accelerator", config["trainer"].get("accelerator"), accelerators)
     recipe = config["recipe"]
-    steps = recipe["epochs"] * 100
+    for part, first in CALLED_WITH.items():
+        if isinstance(recipe.get(part), dict):
+            require_arguments(f"recipe.{part}", recipe[part], first)
     with without_memory():
         network = explained("model", lambda: instantiate(config["model"]))
         optimizer = explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
-        explained("recipe", lambda: instantiate(recipe["scheduler"])(optimizer, total_steps=steps))
+        _check_optimization(recipe, optimizer)
         explained("recipe.weight_init", lambda: instantiate(recipe["weight_init"])(torch.empty(2, 2, 3, 3)))
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._NormBase):
@@ -291,6 +308,7 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     what = f"model: {parameters:.4g} parameters" + (", to be trained" if config["train"] else "")
     _require_memory(what, training_memory(network, config) * _processes_sharing(run, device), device)
+    explained("recipe.loss", lambda: try_loss(config))
     measured = list(explained("dataset.task", lambda: make_task(config)).metrics["val"])
     if unmeasured := [metric for metric in metrics if metric not in measured]:
         raise ValueError(
@@ -302,6 +320,32 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
     images = 4 * batch * config["dataset"]["channels"] * size**2  # as 32-bit numbers
     _require_memory(f"dataset.image_size={size}: a batch of {batch} images", images, device)
     explained("model", lambda: count_network(config))
+
+
+def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
+    """Check optimizer and schedule; a step of each shows what they need."""
+    import torch
+
+    from lightning_modules.schedules import interval_of, make_scheduler
+
+    name = recipe["optimizer"]["_target_"]
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        kind = type(optimizer).__name__
+        raise ValueError(f"recipe.optimizer._target_={name}: makes a {kind}, and no optimizer")
+    scheduler = explained(
+        "recipe",
+        lambda: make_scheduler(
+            instantiate(recipe["scheduler"]), optimizer, total_steps=recipe["epochs"] * 100
+        ),
+    )
+    if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
+        name, kind = recipe["scheduler"]["_target_"], type(scheduler).__name__
+        raise ValueError(f"recipe.scheduler._target_={name}: makes a {kind}, and no schedule")
+    interval_of(scheduler, recipe.get("scheduler_interval"))
+    with torch.device("cpu"):
+        probe = torch.nn.Parameter(torch.ones(2, 2))
+        probe.grad = torch.ones(2, 2)
+        explained("recipe.optimizer", lambda: instantiate(recipe["optimizer"])([probe]).step(lambda: 1.0))
 
 
 def _check_data(data: Any, *, train: bool) -> None:

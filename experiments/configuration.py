@@ -34,7 +34,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from ablations.errors import UserError
-from ablations.runs.identity import run_id_of
+from ablations.runs.identity import OF_RECIPE, run_id_of
 from ablations.text import amount
 from experiments.project import current, load_yaml
 from lightning_modules.data.checksums import filled_checksums
@@ -78,6 +78,18 @@ REQUIRED = (
 NAMES_OTHER_VALUES = re.compile(r"(?:[^$]|\$(?!\{)|\$\{[\w.]+\}|\$\{oc\.env:\w+,(?:[\w.-]+|\$\{[\w.]+\})\})*")
 """A text whose interpolations only name other values, `${dataset.channels}`, or the environment."""
 
+OWN_LOSSES = {
+    "lightning_modules.tasks.SingleLabel": "torch.nn.CrossEntropyLoss",
+    "lightning_modules.tasks.MultiLabel": "lightning_modules.losses.BinaryCrossEntropy",
+}
+"""The loss that a task has where none is chosen."""
+
+OFF: Mapping[str, Any] = {"horizontal_flip": False, "crop_padding": 0}
+"""Augmentation that is the dataset's own, switched off."""
+
+PACKAGE = "lightning_modules"
+"""Networks of this package start from the seed, unless `initialize` says otherwise; all others from themselves."""
+
 LARGEST_INTEGER = 10**300
 """Whole numbers up to it are also floats, which is what a record's reader may turn them into."""
 
@@ -118,6 +130,9 @@ class RunConfiguration:
             config.pop("hydra", None)
         overrides = as_typed(overrides)
         typed = {override.key_or_group for item in overrides if (override := parse_override(item))}
+        for group in OF_RECIPE:
+            if choices.get(group) is not None:
+                _leave_out_keys_of_another_class(config, group, str(choices[group]), overrides)
         if "results_dir" in config and "results_dir" not in typed:
             config.results_dir = current().place(config.results_dir)
         for key in PLACES:
@@ -135,6 +150,9 @@ class RunConfiguration:
                 if not isinstance(node, dict) or part not in node:
                     raise UserError(f"{key}: every run has it, so it cannot be deleted")
                 node = node[part]
+        _settle_loss(resolved)
+        _settle_augmentation(resolved, choices, typed)
+        _settle_initialization(resolved)
         resolved["dataset"]["checksums"] = filled_checksums(resolved["dataset"])
         if not isinstance(folder := resolved["results_dir"], str) or not folder:
             raise UserError(f"results_dir={folder}: must be a folder; as a number it is written ./2026")
@@ -208,7 +226,8 @@ class RunConfiguration:
     def arm_name(self) -> str:
         """The axes that are not as by default, e.g. "residual=false"; "default" where all are."""
         varied = [group for group in sorted(self.choices) if group not in NOT_AXES]
-        chosen = [group for group in varied if self.choices[group] != current().default_option(group)]
+        recipe = self.choices.get("recipe")
+        chosen = [group for group in varied if self.choices[group] != current().default_option(group, recipe)]
         return " ".join(f"{group}={self.choices[group]}" for group in chosen) or "default"
 
     @property
@@ -341,6 +360,93 @@ def as_typed(overrides: Sequence[str]) -> list[str]:
         plain: Any = OmegaConf.to_container(overrides, resolve=False)
         return list(plain)
     return list(overrides)
+
+
+def _leave_out_keys_of_another_class(
+    config: DictConfig, group: str, option: str, overrides: Sequence[str]
+) -> None:
+    """Where `recipe.GROUP._target_` is set to another class, leave out what stands there for the option's own.
+
+    What the user set stays, and the network's weight decay; the rate becomes the class's own default. What the
+    class does not take is refused when the run is checked.
+
+    Args:
+        config: As composed; changed in place.
+        group: "optimizer", say.
+        option: Its option.
+        overrides: What the configuration was composed with.
+    """
+    place = f"recipe.{group}"
+    node = OmegaConf.select(config, place)
+    set_by_user = set(_keys_set_below(place, overrides))
+    files = current().option_files(group, option) if option in current().options(group) else []
+    if "_target_" not in set_by_user or not isinstance(node, DictConfig) or not files:
+        return
+    name, option_s = node.get("_target_"), current().keys_of(group, option).get("_target_")
+    if name == option_s or not isinstance(name, str):
+        return
+    from lightning_modules.classes import arguments_of  # imports torch: only where it is needed
+
+    arguments = arguments_of(name)
+    for key in [str(key) for key in node if key not in ("_target_", "_partial_")]:
+        if key not in set_by_user and not (key == "weight_decay" and key in arguments):
+            del node[key]
+    rate = arguments.get("lr")
+    if group == "optimizer" and "lr" not in node and isinstance(rate, int | float):
+        node["lr"] = rate  # the schedule may need it, and the record says it
+
+
+def _keys_set_below(place: str, overrides: Sequence[str]) -> Iterator[str]:
+    """The keys of a node that overrides set: `recipe.optimizer.lr=1` or `recipe.optimizer={lr: 1}`."""
+    for item in overrides:
+        override = parse_override(item)
+        if override is None or override.is_delete():
+            continue
+        key = override.key_or_group
+        if key == place and isinstance(value := override.value(), dict):
+            yield from map(str, value)
+        elif key.startswith(f"{place}."):
+            yield key.removeprefix(f"{place}.").partition(".")[0]
+
+
+def _settle_loss(resolved: dict[Any, Any]) -> None:
+    """A loss that is the task's own is left out, so that it is the same run."""
+    recipe, task = resolved["recipe"], resolved["dataset"]["task"]
+    own = OWN_LOSSES.get(task.get("_target_")) if isinstance(task, dict) else None
+    if own is not None and recipe.get("loss") == {"_target_": own}:
+        recipe["loss"] = None
+
+
+def _settle_augmentation(
+    resolved: dict[Any, Any], choices: Mapping[str, str | None], typed: set[str]
+) -> None:
+    """Let an option of `augmentation` set the keys of the dataset that say the same, but for those typed.
+
+    Raises:
+        UserError: The dataset has not got what the option switches on.
+    """
+    recipe, dataset = resolved["recipe"], resolved["dataset"]
+    chosen = recipe.get("augmentation")
+    if not isinstance(chosen, dict):
+        return
+    for key in chosen.keys() & OFF.keys():
+        value = chosen.pop(key)
+        if key in dataset:
+            if f"dataset.{key}" not in typed:
+                dataset[key] = value
+        elif value != OFF[key]:
+            raise UserError(
+                f"augmentation={choices.get('augmentation')}: dataset={choices.get('dataset')} has no {key}"
+            )
+    recipe["augmentation"] = chosen or None
+
+
+def _settle_initialization(resolved: dict[Any, Any]) -> None:
+    """Say who sets the initial values, where it is left to the place that the network comes from."""
+    if resolved.get("initialize") is None:
+        target = resolved["model"]["_target_"]
+        own = isinstance(target, str) and target.startswith(f"{PACKAGE}.")
+        resolved["initialize"] = "seed" if own else "network"
 
 
 def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:

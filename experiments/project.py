@@ -140,12 +140,14 @@ class Project:
             keys |= self._primary(name)
         return {key: value for key, value in keys.items() if key not in ("defaults", "hydra")}
 
-    def default_option(self, group: str) -> str | None:
+    def default_option(self, group: str, recipe: str | None = None) -> str | None:
         """The option of a group that a run has where none is chosen.
 
-        The project's defaults list names it, or the framework's, or the first network that takes the group.
+        The project's defaults list names it, or the framework's, or the first network that takes the group; and
+        before them the recipe, where it is given.
         """
-        return self._default_options.get(group)
+        chosen = self._declared("recipe", recipe) if recipe in self.options("recipe") else {}
+        return chosen.get(group, self._default_options.get(group))
 
     @cached_property
     def _default_options(self) -> dict[str, str | None]:
@@ -164,26 +166,41 @@ class Project:
     def factors_of(self, model: str) -> dict[str, str]:
         """The groups that a network declares, with their defaults: `- /pool@_global_.pool: max`."""
         declared = {}
-        for file in self.network_files(model):
+        return self._declared("model", model)
+
+    def _declared(self, group: str, option: str) -> dict[str, str]:
+        declared = {}
+        for file in self.option_files(group, option):
             for entry in load_yaml(file).get("defaults", []):
-                for key, option in entry.items() if isinstance(entry, dict) else ():
-                    group, _, package = key.strip("/").partition("@")
-                    if package == f"_global_.{group}":
-                        declared[group] = option
+                for key, default in entry.items() if isinstance(entry, dict) else ():
+                    other, _, package = key.removeprefix("override ").strip("/").partition("@")
+                    if package == f"_global_.{other}":
+                        declared[other] = default
         return declared
 
-    def network_files(self, model: str) -> list[Path]:
-        """The file of a network, behind those that it takes keys from (a small variant: the full network's).
+    def option_files(self, group: str, option: str) -> list[Path]:
+        """The file of an option, behind those that it takes keys from (a small variant: the full network's).
 
         Raises:
             UserError: One of them does not exist.
         """
-        file = self.option_file("model", model)
+        file = self.option_file(group, option)
         if file is None:
-            raise UserError(f"model={model}: no such option; there are: {', '.join(self.options('model'))}")
+            raise UserError(f"{group}={option}: no such option; there are: {', '.join(self.options(group))}")
         taken = [entry for entry in load_yaml(file).get("defaults", []) if isinstance(entry, str)]
-        others = [other for name in taken if name != "_self_" for other in self.network_files(name)]
+        others = [other for name in taken if name != "_self_" for other in self.option_files(group, name)]
         return [*others, file]
+
+    def keys_of(self, group: str, option: str) -> dict[str, Any]:
+        """The keys of an option with their values, those that it takes from others included.
+
+        Raises:
+            UserError: As `option_files`.
+        """
+        keys: dict[str, Any] = {}
+        for file in self.option_files(group, option):
+            keys |= load_yaml(file)
+        return {key: value for key, value in keys.items() if key != "defaults"}
 
     def _primary(self, name: str) -> Any:
         files = (folder / f"{name}.yaml" for folder in self.conf_dirs)

@@ -16,7 +16,7 @@ def scale_of(runs: Sequence[PlannedRun]) -> str:
     """One line: which networks, in what they differ from the paper's, on which data, for how long."""
     networks: dict[str, dict[Any, dict[str, Any]]] = {}
     for run in {run.arm: run for run in runs}.values():  # runs of an arm have one network
-        full, *_ = current().network_files(run.configuration.choices["model"])
+        full, *_ = current().option_files("model", run.configuration.choices["model"])
         option = full.stem  # of a small variant the full network, whose sizes it changes
         changed = _scaling(full, run.configuration.resolved["model"])
         networks.setdefault(option, {})[tuple(changed.items())] = changed

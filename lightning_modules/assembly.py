@@ -3,20 +3,23 @@
 The one place that knows which key of conf/ goes where; networks, data and module take explicit arguments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
 
 from lightning_modules.classifier import Classifier
 from lightning_modules.diagnostics import Diagnostic, require_diagnostics
+from lightning_modules.initialization import all_draws_of, initialize
 from lightning_modules.processes import EndAtSigterm
-from lightning_modules.tasks import Task
+from lightning_modules.tasks import MultiLabel, Task
 from lightning_modules.weights import load_weights
 
 
@@ -31,12 +34,14 @@ def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule
     """
     recipe = config["recipe"]
     module = Classifier(
-        network=instantiate(config["model"]),
+        network=make_network(config),
         task=make_task(config),
         seed=config["seed"],
-        weight_init=instantiate(recipe["weight_init"]),
+        loss=instantiate(recipe.get("loss")),
+        mix=make_mix(config),
         optimizer=instantiate(recipe["optimizer"]),
         scheduler=instantiate(recipe["scheduler"]),
+        scheduler_interval=recipe.get("scheduler_interval"),
         channels_last=recipe["channels_last"],
         log_every_n_steps=config["logger"].get("every_n_steps", 1),
     )
@@ -48,14 +53,73 @@ def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule
     return make_data(config), module
 
 
+def make_network(config: Mapping[str, Any]) -> nn.Module:
+    """Make the network of a run with its initial values: the seed's, or with `initialize=network` its own."""
+    with all_draws_of(config["seed"], "initial values"):  # of the network's own, whatever it draws them from
+        network: nn.Module = instantiate(config["model"])
+    if config.get("initialize", "seed") == "seed":
+        initialize(network, config["seed"], instantiate(config["recipe"]["weight_init"]))
+    return network
+
+
 def make_data(config: Mapping[str, Any]) -> LightningDataModule:
-    """Make the data module; the task, which a dataset names, is none of its arguments."""
-    return instantiate({key: value for key, value in config["dataset"].items() if key != "task"})
+    """Make the data module; the task, which a dataset names, is none of its arguments.
+
+    Raises:
+        ValueError: It does not let the recipe change its images.
+    """
+    data: LightningDataModule = instantiate(
+        {key: value for key, value in config["dataset"].items() if key != "task"}
+    )
+    transform = instantiate((config["recipe"].get("augmentation") or {}).get("image"))
+    if transform is not None:
+        if not hasattr(data, "augmentation"):
+            raise ValueError(
+                f"recipe.augmentation.image: {type(data).__name__} would ignore it, as it has no attribute "
+                "`augmentation` for what is done to a training image"
+            )
+        data.augmentation = transform
+    return data
 
 
 def make_task(config: Mapping[str, Any]) -> Task:
     """Make the loss and the metrics that the dataset names."""
     return instantiate(config["dataset"]["task"])(num_classes=config["dataset"]["num_classes"])
+
+
+def make_mix(config: Mapping[str, Any]) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """Make what mixes the images of a training batch and their labels, where the recipe names it."""
+    return instantiate((config["recipe"].get("augmentation") or {}).get("batch"))  # type: ignore[no-any-return]
+
+
+def try_loss(config: Mapping[str, Any]) -> None:
+    """Call the recipe's loss, and what mixes images, on two images of zeros with labels as the task has them.
+
+    Raises:
+        ValueError: The loss is of other labels or gives no single number, or mixing changes an image's shape.
+    """
+    dataset, task = config["dataset"], make_task(config)
+    images = torch.zeros(2, dataset["channels"], dataset["image_size"], dataset["image_size"])
+    logits = torch.zeros(2, dataset["num_classes"])
+    labels = torch.zeros_like(logits) if isinstance(task, MultiLabel) else torch.zeros(2, dtype=torch.int64)
+    loss = instantiate(config["recipe"].get("loss")) or task.loss
+    if isinstance(task, MultiLabel) and isinstance(loss, nn.CrossEntropyLoss):
+        raise ValueError(
+            "recipe.loss._target_=torch.nn.CrossEntropyLoss: takes one label an image, and this dataset has "
+            "several; must be another: loss=binary or loss=focal"
+        )
+    if not isinstance(loss, nn.Module):
+        raise ValueError(f"recipe.loss: makes a {type(loss).__name__}, and no module of torch")
+    if (mix := make_mix(config)) is not None:
+        mixed, labels = mix(images, labels)
+        if mixed.shape != images.shape:
+            raise ValueError(
+                f"recipe.augmentation.batch: makes {tuple(mixed.shape)} of {tuple(images.shape)}; "
+                "must keep the shape"
+            )
+    value = loss(logits, labels)
+    if value.shape != ():
+        raise ValueError(f"recipe.loss: gives numbers of shape {tuple(value.shape)}; must give one, the mean")
 
 
 def make_diagnostics(config: Mapping[str, Any]) -> list[Diagnostic]:
@@ -109,6 +173,8 @@ def make_trainer(
         sync_batchnorm=place.get("sync_batchnorm", False),
         use_distributed_sampler=False,  # the data module gives each process its own images
         precision=recipe["precision"],
+        gradient_clip_val=recipe.get("gradient_clipping"),
+        accumulate_grad_batches=recipe.get("gradient_accumulation", 1),
         max_epochs=recipe["epochs"],
         logger=logger or False,
         log_every_n_steps=1,  # the module sees to its steps itself; a larger one would warn of short epochs

@@ -59,7 +59,8 @@ class PolyakAveraging(Callback):
             self._going_on = None
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        self.average.update_parameters(_network(module))
+        if trainer.global_step > int(self.average.n_averaged):  # a step may have several batches
+            self.average.update_parameters(_network(module))
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._swap(module)

@@ -12,11 +12,12 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 
-from lightning_modules.initialization import initialize
 from lightning_modules.processes import agree_on_buffers, mean_over_processes, several
-from lightning_modules.seeding import derive_seed
+from lightning_modules.schedules import interval_of, make_scheduler
+from lightning_modules.seeding import derive_seed, draws_of
 from lightning_modules.tasks import Task
 
 
@@ -40,13 +41,17 @@ class Classifier(LightningModule):
     task's metrics with the same prefixes, e.g. `train_top1`, `val_top1`, `val_top5`, `test_top1`.
 
     Args:
-        network: Images -> logits (N, num_classes). Its parameters are set anew from the seed.
+        network: Images -> logits (N, num_classes), with its initial values.
         task: Loss and metrics. It gets the data module's `class_weights` where there are any.
-        seed: The run's seed: initial values, and what the network draws in an epoch (dropout).
-        weight_init: One of `torch.nn.init`'s, called as `weight_init(weight, generator=...)`.
+        seed: The run's seed: what the network draws in an epoch (dropout), and how batches are mixed.
+        loss: What training makes small, of logits and labels; None: the task's. Validation and test measure the
+            task's, so that arms of different losses are measured alike.
+        mix: Mixes images and labels of a training batch, `torchvision.transforms.v2.MixUp` for one; None: none are.
+            Its draws depend on seed, epoch and batch alone. The metrics see the label of the larger share.
         optimizer: Makes the optimizer of the parameters.
-        scheduler: Makes the learning rate's schedule as `scheduler(optimizer, total_steps=...)`;
-            it is stepped after every training step. A step takes one batch of all processes.
+        scheduler: Makes the learning rate's schedule: see `make_scheduler`.
+        scheduler_interval: What the schedule is stepped after, "step" or "epoch"; None: after a step, or an epoch
+            where it looks at the validation loss.
         channels_last: Whether images and weights lie in channels-last memory order.
         log_every_n_steps: Training steps between two that are logged.
     """
@@ -57,21 +62,26 @@ class Classifier(LightningModule):
         network: nn.Module,
         task: Task,
         seed: int,
-        weight_init: Callable[..., Tensor],
+        loss: nn.Module | None,
+        mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        scheduler_interval: str | None,
         channels_last: bool,
         log_every_n_steps: int,
     ) -> None:
         super().__init__()
-        initialize(network, seed, weight_init)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
         self.seed = seed
         self._log_every_n_steps = log_every_n_steps
         self._optimizer = optimizer
         self._scheduler = scheduler
+        self._scheduler_interval = scheduler_interval
+        self._logged_step = -1
         self.task = task
+        self.loss = task.loss if loss is None else loss
+        self._mix = mix
         # Weighted by images, over all processes; not a number where one loss is none. (With "disable"
         # torchmetrics ignores the weights.)
         self.losses = {part: MeanMetric(nan_strategy=math.nan) for part in task.metrics}
@@ -97,8 +107,13 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
+        if self._mix is not None:
+            own = labels
+            with draws_of(self.seed, "mix", self.current_epoch, batch_index):
+                images, mixed = self._mix(images, labels)
+            labels = mixed.argmax(dim=1) if own.ndim == 1 else (mixed >= 0.5).to(own.dtype)
         logits = self(images)
-        loss = self.task.loss(logits, labels)
+        loss = self.loss(logits, labels if self._mix is None else mixed)
         global_loss = mean_over_processes(loss.detach())
         if not torch.isfinite(global_loss):
             raise TrainingDiverged(self.global_step, global_loss.item())
@@ -108,7 +123,9 @@ class Classifier(LightningModule):
         self._learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         # Straight to the logger: Lightning's own bookkeeping of values per step costs more than the
         # bookkeeping of an epoch does, and every step pays for it.
-        if self.global_step % self._log_every_n_steps == 0 and (self.logger is not None or several()):
+        due = self.global_step % self._log_every_n_steps == 0 and self.global_step != self._logged_step
+        if due and (self.logger is not None or several()):
+            self._logged_step = self.global_step  # a step may have several batches
             values = {"train/loss": global_loss.item()}
             for name, value in self.task.of_batch(logits, labels).items():
                 values[f"train/{name}"] = mean_over_processes(value).item()
@@ -125,6 +142,17 @@ class Classifier(LightningModule):
         self.log_dict(values, sync_dist=True, reduce_fx="max")
         for metric in metrics.values():
             metric.reset()
+        # Here, and not by Lightning, which would do it behind the checkpoint of this epoch.
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval == "epoch":
+                if isinstance(config.scheduler, ReduceLROnPlateau):
+                    config.scheduler.step(self.trainer.callback_metrics["val_loss"].item())
+                else:
+                    config.scheduler.step()
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if self.trainer.lr_scheduler_configs[0].interval == "step":
+            scheduler.step()
 
     def on_validation_epoch_start(self) -> None:
         self._not_finite = torch.zeros((), device=self.device)
@@ -163,9 +191,17 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._optimizer(self.network.parameters())
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = self._scheduler(optimizer, total_steps=total_steps)
+        steps, epochs = int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs or 1
+        by_epoch = self._scheduler_interval == "epoch"
+        batches = self.trainer.num_training_batches if by_epoch else self.trainer.accumulate_grad_batches
+        scheduler = make_scheduler(
+            self._scheduler, optimizer, total_steps=epochs if by_epoch else steps, batches=int(batches)
+        )
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "interval": interval_of(scheduler, self._scheduler_interval),
+                "monitor": "val_loss",
+            },
         }

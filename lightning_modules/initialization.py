@@ -5,13 +5,17 @@ so that the arms of an ablation differ in the declared factor alone. With one gl
 out a shortcut would shift the draws of every parameter behind it.
 """
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from lightning_modules.networks.separable import ConvPart
-from lightning_modules.seeding import generator
+from lightning_modules.seeding import MAX_SEED, derive_seed, generator
 
 
 def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> None:
@@ -40,3 +44,14 @@ def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> No
                     draw(parameter, generator=generator(seed, "parameter", full_name))
                 elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
                     nn.init.zeros_(parameter)
+
+
+@contextmanager
+def all_draws_of(seed: int, *purpose: str | int) -> Iterator[None]:
+    """The global generators of torch, NumPy and Python set for one purpose; then as they were."""
+    own = derive_seed(seed, *purpose) % (MAX_SEED + 1)
+    with isolate_rng():
+        torch.manual_seed(own)
+        np.random.seed(own)  # noqa: NPY002
+        random.seed(own)
+        yield

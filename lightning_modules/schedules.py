@@ -1,16 +1,83 @@
-"""Learning rates that fall in steps, as in the paper's training (section 4.3).
+"""The learning rate of every step: torch's schedules, and the paper's, which fall in steps (section 4.3).
 
-ImageNet: x0.94 every 2 epochs. JFT: x0.9 every 3,000,000 samples.
-
-Called as every recipe's schedule is, with the optimizer and `total_steps`, and stepped after every
-training step. The rate is computed from the number of steps, so it falls at the boundary itself and is
-the same in a run that was interrupted.
+ImageNet: x0.94 every 2 epochs. JFT: x0.9 every 3,000,000 samples. There the rate is computed from the number of
+steps, so it falls at the boundary itself and is the same in a run that was interrupted.
 """
 
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from lightning_modules.validation import require_integer, require_number
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+from lightning_modules.validation import require_integer, require_number, require_one_of
+
+OF_THE_RUN = ("total_steps", "total_iters", "T_max", "T_0")
+"""Arguments of torch's schedules that are a number of steps: the run's where none is set."""
+
+
+def make_scheduler(
+    make: Callable[..., LRScheduler], optimizer: Optimizer, *, total_steps: int, batches: int = 1
+) -> LRScheduler:
+    """Make a schedule, and give it what it takes of the run and was not set.
+
+    Args:
+        make: A schedule's class or function, maybe a `functools.partial` of it. Schedules that it is made of
+            (`SequentialLR`) may be partials as well.
+        optimizer: Its rate is the schedule's.
+        total_steps: How often the schedule is stepped in the run: the value of `OF_THE_RUN`.
+        batches: Training batches between two of its steps.
+
+    Raises:
+        ValueError: It needs an argument that is not set.
+    """
+    parameters = inspect.signature(make).parameters
+    given: dict[str, Any] = dict(make.keywords) if isinstance(make, partial) else {}
+    of_the_run = dict.fromkeys(OF_THE_RUN, total_steps)
+    of_the_run |= {"batches": batches, "max_lr": optimizer.param_groups[0]["lr"]}
+    added = {
+        name: value for name, value in of_the_run.items() if name in parameters and given.get(name) is None
+    }
+    if parts := given.get("schedulers"):
+        ends = [*given.get("milestones", ()), total_steps]
+        starts = [0, *ends[:-1]] if "milestones" in given else [0] * len(parts)
+        ends = ends if "milestones" in given else [total_steps] * len(parts)
+        added["schedulers"] = [
+            make_scheduler(part, optimizer, total_steps=end - start) if isinstance(part, partial) else part
+            for part, start, end in zip(parts, starts, ends, strict=False)
+        ]
+    try:
+        if "optimizer" in parameters:
+            bound = inspect.signature(make).bind(optimizer=optimizer, **added)
+        else:
+            bound = inspect.signature(make).bind(optimizer, **added)
+    except TypeError as error:
+        name = getattr(getattr(make, "func", make), "__name__", "schedule")
+        raise ValueError(f"recipe.scheduler: {name}: {error}; set it with +recipe.scheduler.NAME=VALUE") from error
+    return make(*bound.args, **bound.kwargs)
+
+
+def interval_of(scheduler: LRScheduler, chosen: str | None) -> str:
+    """What a schedule is stepped after, "step" or "epoch".
+
+    Args:
+        scheduler: The schedule.
+        chosen: As the recipe has it; None: what the schedule needs.
+
+    Raises:
+        ValueError: It needs another one.
+    """
+    require_one_of("recipe.scheduler_interval", chosen, ("step", "epoch", None))
+    if not isinstance(scheduler, ReduceLROnPlateau):
+        return chosen or "step"
+    if chosen == "step":
+        raise ValueError(
+            "recipe.scheduler_interval=step: must be epoch or null, as ReduceLROnPlateau looks at the validation "
+            "loss, which is measured once an epoch"
+        )
+    return "epoch"
 
 
 def decay_by_epochs(
@@ -20,8 +87,8 @@ def decay_by_epochs(
 
     Args:
         optimizer: Its rate is the one of the first epochs.
-        total_steps: Training steps of all epochs. An epoch has the same number of steps as every other,
-            whatever number of images its dropped last batch has.
+        total_steps: Steps of all epochs. An epoch has the same number of steps as every other, whatever number
+            of images its dropped last batch has.
         epochs: The run's.
         factor: Above 0.
         every_epochs: Epochs that share a rate.
@@ -39,17 +106,17 @@ def decay_by_epochs(
 
 
 def decay_by_images(
-    optimizer: Optimizer, *, total_steps: int, batch_size: int, factor: float, every_images: int
+    optimizer: Optimizer, *, batch_size: int, factor: float, every_images: int, batches: int = 1
 ) -> LambdaLR:
     """Multiply the rate by `factor` whenever so many more images were trained on.
 
     Args:
         optimizer: Its rate is the one of the first images.
-        total_steps: Not needed.
-        batch_size: Images of a training step, over all processes.
+        batch_size: Images of a batch, over all processes.
         factor: Above 0.
-        every_images: Images that share a rate. Where they are no multiple of a batch, the first step
+        every_images: Images that share a rate. Where they are no multiple of a step's, the first step
             that begins after them has the lower rate.
+        batches: Batches between two steps of the schedule.
 
     Raises:
         ValueError: A value is out of range.
@@ -57,7 +124,7 @@ def decay_by_images(
     _require_factor(factor)
     require_integer("recipe.scheduler.batch_size", batch_size, 1)
     require_integer("recipe.scheduler.every_images", every_images, 1)
-    return LambdaLR(optimizer, lambda step: factor ** (step * batch_size // every_images))
+    return LambdaLR(optimizer, lambda step: factor ** (step * batches * batch_size // every_images))
 
 
 def _require_factor(factor: object) -> None:

@@ -5,6 +5,8 @@ them, and a run that goes on after an interruption draws what it would have draw
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -22,3 +24,14 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """A CPU generator for one purpose; see `derive_seed`."""
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))
+
+
+@contextmanager
+def draws_of(seed: int, *purpose: str | int) -> Iterator[None]:
+    """Torch's global CPU generator, for what takes no other, set for one purpose; then as it was."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(derive_seed(seed, *purpose))
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_modules.losses import BinaryCrossEntropy
 from lightning_modules.map_at_k import MeanAveragePrecisionAtK
 
 
@@ -22,7 +23,8 @@ class Task(nn.Module):
             validation's is the main one. Train's see the batches of an epoch while the weights change.
 
     Args:
-        loss: Logits (N, C) and labels -> the scalar that is made small.
+        loss: Logits (N, C) and labels -> a scalar: what validation and test measure, whatever loss training made
+            small, and what training makes small where the recipe names none.
         training: Of the training part, by name.
         evaluation: Of the validation and of the test part, by name.
     """
@@ -76,7 +78,7 @@ class MultiLabel(Task):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(
-            loss=SummedBinaryCrossEntropy(),
+            loss=BinaryCrossEntropy(),
             training={},
             evaluation={"map100": MeanAveragePrecisionAtK(num_classes, 100)},
         )
@@ -89,17 +91,6 @@ class MultiLabel(Task):
             metric = self.metrics[part]["map100"]
             assert isinstance(metric, MeanAveragePrecisionAtK)
             metric.set_class_weights(weights)
-
-
-class SummedBinaryCrossEntropy(nn.Module):
-    """Binary cross entropy of logits (N, C) and labels (N, C): the sum over classes, mean over images.
-
-    The paper names only "logistic regression" and is silent on the reduction: ours. A sum, because a
-    mean over classes would make the gradient of each class the smaller, the more of them there are.
-    """
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(logits)
 
 
 def _accuracy(num_classes: int, top_k: int) -> Metric:

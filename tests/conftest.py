@@ -38,6 +38,7 @@ from experiments.configuration import RunConfiguration
 from experiments.planning import compose_runs, hydra_configuration
 from lightning_modules.classifier import Classifier
 from lightning_modules.data.images import ImageDataModule, Part
+from lightning_modules.initialization import initialize
 from lightning_modules.networks.blocks import LinearShortcut, SameMaxPool2d
 from lightning_modules.networks.head import no_fully_connected
 from lightning_modules.networks.separable import (
@@ -178,13 +179,18 @@ def make_classifier(small_xception: Callable[..., Xception]) -> Callable[..., Cl
             "network": network,
             "task": SingleLabel(6),
             "seed": 0,
-            "weight_init": nn.init.xavier_uniform_,
             "optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-5),
             "scheduler": ONE_CYCLE,
+            "scheduler_interval": None,
+            "loss": None,
+            "mix": None,
             "channels_last": True,
             "log_every_n_steps": 1,
         }
-        return Classifier(**(arguments | changes))
+        weight_init = changes.pop("weight_init", nn.init.xavier_uniform_)
+        arguments |= changes
+        initialize(arguments["network"], arguments["seed"], weight_init)
+        return Classifier(**arguments)
 
     return make
 

@@ -10,11 +10,27 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-WHOLE = ("outcome_version", "seed", "train", "new_head", "weights_sha256", "model", "recipe", "dataset")
+WHOLE = (
+    *("outcome_version", "seed", "train", "initialize", "new_head", "weights_sha256"),
+    *("model", "recipe", "dataset"),
+)
 """The keys of a configuration that name what is instantiated. `weights_sha256` stands for the file of
 weights, wherever it lies. One with its neutral value counts as absent."""
 
-NEUTRAL: Mapping[str, Any] = {"train": True, "new_head": False, "weights_sha256": None}
+NEUTRAL: Mapping[str, Any] = {
+    "train": True,
+    "initialize": "seed",
+    "new_head": False,
+    "weights_sha256": None,
+    "recipe.gradient_clipping": None,
+    "recipe.gradient_accumulation": 1,
+    "recipe.scheduler_interval": None,
+    "recipe.augmentation": None,
+    "recipe.loss": None,
+}
+
+OF_RECIPE = ("optimizer", "scheduler", "augmentation", "loss")
+"""Groups whose option stands below `recipe`: `optimizer=adamw` is `recipe.optimizer`."""
 
 NOT_OF_DATA = ("root", "download", "files", "num_workers", "max_undecodable_share")
 """Keys of a dataset that change no outcome. Of `files` the checksums count; how many images may be
@@ -31,17 +47,23 @@ is in the record), diagnostics, and how many runs a study has."""
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a resolved configuration can change a run's outcome.
 
-    Several processes change it where each has BN statistics or dropout draws of its own, or where the dataset
-    says that they change the order of its images: then their number counts.
+    Several processes change it where each has BN statistics or dropout draws of its own, mixes its own images,
+    or where the dataset says that they change the order of its images: then their number counts.
     """
     found = {key: config[key] for key in WHOLE if key in config}
     found = {key: value for key, value in found.items() if key not in NEUTRAL or value != NEUTRAL[key]}
+    found["recipe"] = {
+        key: value
+        for key, value in config["recipe"].items()
+        if f"recipe.{key}" not in NEUTRAL or value != NEUTRAL[f"recipe.{key}"]
+    }
     found["dataset"] = {key: value for key, value in config["dataset"].items() if key not in NOT_OF_DATA}
     trainer = config.get("trainer") or {}
     processes = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
     if processes > 1 and (
         not trainer.get("sync_batchnorm")
         or config["recipe"].get("dropout")
+        or (config["recipe"].get("augmentation") or {}).get("batch")
         or config["dataset"].get("processes_change_order")
     ):
         found["processes"] = processes

@@ -16,7 +16,7 @@ Images are identified by their content (`checksums`), which is verified when a r
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -184,6 +184,8 @@ class ImageFilesDataModule(LightningDataModule):
 
     file_keys: ClassVar[tuple[str, ...]]
     """What `files` names."""
+    augmentation: Callable[[Tensor], Tensor] | None = None
+    """What the recipe does to each training image: see `lightning_modules.data.images.transformed`."""
 
     def __init__(
         self,

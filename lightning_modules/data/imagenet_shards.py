@@ -27,7 +27,7 @@ Source: https://github.com/webdataset/webdataset.
 import logging
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -52,6 +52,7 @@ from lightning_modules.data.images import (
     make_loader,
     require_a_batch,
     require_draws_and_batches,
+    transformed,
 )
 from lightning_modules.processes import of_each_process, process_of, require_for_each_process
 from lightning_modules.seeding import derive_seed, generator
@@ -170,6 +171,7 @@ class TrainingStream(ShardStream):
         expected_images: Of all streams together.
         undecodable: int64 (workers,), in memory that the workers share: what each of this process's could
             not decode.
+        augmentation: What the recipe does to each image; None: nothing.
         **settings: As `ShardStream` has them.
     """
 
@@ -183,6 +185,7 @@ class TrainingStream(ShardStream):
         max_undecodable_share: float,
         expected_images: int,
         undecodable: Tensor,
+        augmentation: Callable[[Tensor], Tensor] | None,
         **settings: Any,
     ) -> None:
         order = torch.randperm(len(shards), generator=generator(seed, "epoch", epoch)).tolist()
@@ -193,6 +196,7 @@ class TrainingStream(ShardStream):
         self.max_undecodable_share = max_undecodable_share
         self.expected_images = expected_images
         self.undecodable = undecodable
+        self.augmentation = augmentation
 
     def samples(self) -> Iterator[dict[str, Any]]:
         """As in `ShardStream`, mixed."""
@@ -224,6 +228,9 @@ class TrainingStream(ShardStream):
                     undecodable, self.max_undecodable_share, self.expected_images // consumers
                 )
                 continue
+            if self.augmentation is not None:
+                own = derive_seed(self.seed, "epoch", self.epoch, "augmentation", sample["__key__"])
+                shown = transformed(shown[0], self.augmentation, own), label
             for _ in range(1 + missing):
                 yield shown
             missing = 0
@@ -360,6 +367,9 @@ class ImageNetShards(LightningDataModule):
         ValueError: An argument has the wrong type or is out of range.
     """
 
+    augmentation: Callable[[Tensor], Tensor] | None = None
+    """What the recipe does to each training image: see `lightning_modules.data.images.transformed`."""
+
     def __init__(
         self,
         *,
@@ -490,6 +500,7 @@ class ImageNetShards(LightningDataModule):
             seed=self.seed,
             shuffle_buffer=self.shuffle_buffer,
             max_undecodable_share=self.max_undecodable_share,
+            augmentation=self.augmentation,
         )
         return self._training
 

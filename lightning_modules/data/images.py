@@ -21,7 +21,7 @@ import re
 import tempfile
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import get_all_start_methods
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lightning_modules.data.checksums import CHECKSUM
 from lightning_modules.processes import process_of, require_for_each_process
-from lightning_modules.seeding import generator
+from lightning_modules.seeding import draws_of, generator
 from lightning_modules.validation import MAX_SEED, require_boolean, require_integer
 
 Batch = tuple[Tensor, Tensor]
@@ -60,11 +60,13 @@ class Selection(NamedTuple):
     """One batch to be gathered: positions of its images, int64 (B,), and what to augment with.
 
     `uniforms`, float64 (B, 3) in [0, 1): horizontal flip, vertical and horizontal crop offset (images in
-    files: flip, seed of the crop). None where nothing is augmented.
+    files: flip, seed of the crop). `seeds`, int64 (B,): of what the recipe does to each image beside these. None
+    where nothing is augmented.
     """
 
     indices: Tensor
     uniforms: Tensor | None
+    seeds: Tensor | None = None
 
 
 class EpochSampler(Sampler[Selection]):
@@ -103,11 +105,13 @@ class EpochSampler(Sampler[Selection]):
         order = torch.randperm(self.num_images, generator=draws)
         # Always all of them, so that switching one augmentation leaves the others' draws alone.
         uniforms = torch.rand(self.num_images, UNIFORMS_PER_IMAGE, dtype=torch.float64, generator=draws)
+        of_recipe = generator(self.seed, "epoch", self.epoch, "augmentation")
+        seeds = torch.randint(2**63 - 1, (self.num_images,), generator=of_recipe)
         share = self.batch_size // self.processes
         for batch in range(len(self)):
             start = batch * self.batch_size + self.process * share
             part = slice(start, start + share)
-            yield Selection(order[part], uniforms[part])
+            yield Selection(order[part], uniforms[part], seeds[part])
 
 
 def sequential_selections(
@@ -181,6 +185,54 @@ class ImageBatches(Batches):
                 crop_padding=self.crop_padding,
             )
         return images.float() / 127.5 - 1, self.labels[selection.indices]
+
+
+class AugmentedBatches(Batches):
+    """Batches of a part whose images a transform has changed, each with draws of its own.
+
+    Args:
+        part: What is changed, after what it does of itself.
+        transform: Of an image: see `transformed`.
+    """
+
+    def __init__(self, part: Batches, transform: Callable[[Tensor], Tensor]) -> None:
+        self.part = part
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, selection: Selection) -> Batch:
+        images, labels = self.part[selection]
+        assert selection.seeds is not None, "what is evaluated is not augmented"
+        pixels = ((images + 1) * 127.5).round().to(torch.uint8)
+        changed = [
+            transformed(image, self.transform, seed)
+            for image, seed in zip(pixels, selection.seeds.tolist(), strict=True)
+        ]
+        return torch.stack(changed).float() / 127.5 - 1, labels
+
+
+def transformed(image: Tensor, transform: Callable[[Tensor], Tensor], seed: int) -> Tensor:
+    """An image that a transform of the recipe has changed.
+
+    Args:
+        image: uint8 (C, H, W).
+        transform: Keeps type and shape, and draws from torch's global generator.
+        seed: What it draws.
+
+    Raises:
+        ValueError: The transform gives another type or shape.
+    """
+    with draws_of(seed, "augmentation"):
+        changed = transform(image)
+    if not isinstance(changed, Tensor) or (changed.dtype, changed.shape) != (image.dtype, image.shape):
+        size = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, Tensor) else type(changed)
+        raise ValueError(
+            f"recipe.augmentation.image: makes {size} of a training image, uint8 {tuple(image.shape)}; "
+            "must keep type and shape"
+        )
+    return changed
 
 
 def frozen_uniforms(shape: tuple[int, ...], seed: int) -> NDArray[np.float64]:
@@ -321,6 +373,8 @@ class ImageDataModule(LightningDataModule):
     """What to put where if a file is missing; `{root}` stands for the root."""
     most_classes: ClassVar[int | None] = 256
     """Labels are bytes in the files; None where those that are served are not the files'."""
+    augmentation: Callable[[Tensor], Tensor] | None = None
+    """What the recipe does to each training image, after what the dataset does of itself: see `transformed`."""
     class_weights: Tensor | None = None
     """What each class counts where a metric weighs them, float32 (num_classes,); set by `setup`."""
 
@@ -541,7 +595,7 @@ def train_loader(
     """The share that this process has of every shuffled batch of a part.
 
     Args:
-        data: Whose loader it is; its trainer knows the processes.
+        data: Whose loader it is; its trainer knows the processes, its `augmentation` changes the images.
         part: Takes a `Selection` as its index.
         batch_size: Images of a batch, of all processes together.
         seed: The run's.
@@ -551,6 +605,8 @@ def train_loader(
         ValueError: A batch is larger than the part.
     """
     require_a_batch(batch_size, len(part))
+    if (transform := getattr(data, "augmentation", None)) is not None:
+        part = AugmentedBatches(part, transform)
     process, processes = process_of(data)
     sampler = EpochSampler(len(part), batch_size, seed, process=process, processes=processes)
     return make_loader(part, sampler, num_workers=num_workers)

@@ -1,0 +1,72 @@
+"""Classes and functions that a configuration names by `_target_`: that they exist, and which arguments they take."""
+
+import difflib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+HYDRAS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+
+
+def named(key: str, name: object) -> Callable[..., Any]:
+    """What a `_target_` names.
+
+    Args:
+        key: Of the node, "recipe.optimizer".
+        name: What stands there, "torch.optim.SGD".
+
+    Raises:
+        ValueError: There is no such thing, or it cannot be called.
+    """
+    try:
+        found = pkgutil.resolve_name(str(name))
+    except Exception as error:  # importing a module may raise anything
+        module, _, last = str(name).rpartition(".")
+        try:
+            near = difflib.get_close_matches(last, dir(pkgutil.resolve_name(module)), 1)
+        except Exception:  # nor is there such a module
+            near = []
+        hint = f"; did you mean {module}.{near[0]}?" if near else ""
+        raise ValueError(f"{key}._target_={name}: no such class or function{hint}") from error
+    if not callable(found):
+        raise ValueError(f"{key}._target_={name}: is a {type(found).__name__}, and no class or function")
+    return found  # type: ignore[no-any-return]
+
+
+def arguments_of(name: str) -> dict[str, Any]:
+    """The arguments of a class or function with their defaults; none where it does not exist or cannot say."""
+    try:
+        return {
+            parameter.name: parameter.default
+            for parameter in inspect.signature(named("", name)).parameters.values()
+        }
+    except (ValueError, TypeError):
+        return {}
+
+
+def require_arguments(key: str, node: Mapping[str, Any], first: tuple[str, ...] = ()) -> None:
+    """Require that what a node names takes all that stands there.
+
+    Args:
+        key: Of the node, "recipe.optimizer".
+        node: With its `_target_`.
+        first: What it is called with besides, which is not listed.
+
+    Raises:
+        ValueError: It does not exist, does not take an argument, or needs another one.
+    """
+    target = named(key, node["_target_"])
+    try:
+        parameters = inspect.signature(target).parameters
+    except (ValueError, TypeError):  # it cannot say; it refuses what it does not take when it is called
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    takes = [name for name in list(parameters)[len(first) :] if name not in first]
+    for name, value in node.items():
+        if name not in HYDRAS and name not in parameters:
+            raise ValueError(
+                f"{key}.{name}={value}: {node['_target_']} does not take it; "
+                f"it takes: {', '.join(takes) or 'nothing'}"
+            )

@@ -1,0 +1,51 @@
+"""Losses beyond torch's own that training can make small. Each takes both kinds of labels.
+
+Labels are int64 (N,), a class an image; or float (N, C), in [0, 1], of any number of classes an image or mixed.
+"""
+
+from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
+
+from lightning_modules.validation import require_number
+
+
+class BinaryCrossEntropy(nn.Module):
+    """Binary cross entropy of each class's sigmoid, logits (N, C): the sum over classes, the mean over images.
+
+    The paper names only "logistic regression" and is silent on the reduction: ours. A sum, because a
+    mean over classes would make the gradient of each class the smaller, the more of them there are.
+    """
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        labels = of_every_class(labels, logits)
+        return nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(logits)
+
+
+class Focal(nn.Module):
+    """Focal loss of each class's sigmoid (Lin et al. 2017, arXiv:1708.02002): sum over classes, mean over images.
+
+    `-a_t (1 - p_t)^gamma log(p_t)`, p_t the probability that is given to what is true of a class.
+
+    Args:
+        gamma: From 0; 0 weighs all alike, a larger one those that are right the less.
+        alpha: a_t of a class that an image has, in [0, 1); 1 - alpha of those that it has not. Negative: 1 of both.
+    """
+
+    def __init__(self, *, gamma: float, alpha: float) -> None:
+        super().__init__()
+        require_number("recipe.loss.gamma", gamma, 0)
+        require_number("recipe.loss.alpha", alpha, -1, 1)
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        labels = of_every_class(labels, logits)
+        total = sigmoid_focal_loss(logits, labels, alpha=self.alpha, gamma=self.gamma, reduction="sum")
+        return total / len(logits)
+
+
+def of_every_class(labels: Tensor, logits: Tensor) -> Tensor:
+    """Labels as numbers in [0, 1], of the shape and the type of the logits (N, C)."""
+    if labels.ndim == 1:
+        labels = nn.functional.one_hot(labels, logits.shape[1])
+    return labels.to(logits.dtype)
