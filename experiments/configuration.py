@@ -88,7 +88,7 @@ OFF: Mapping[str, Any] = {"horizontal_flip": False, "crop_padding": 0}
 """Augmentation that is the dataset's own, switched off."""
 
 PACKAGE = "lightning_modules"
-"""Networks of this package start from the seed, unless `initialize` says otherwise; all others from themselves."""
+"""Networks of this package start from the seed unless `initialize` says otherwise, others from themselves."""
 
 LARGEST_INTEGER = 10**300
 """Whole numbers up to it are also floats, which is what a record's reader may turn them into."""
@@ -365,10 +365,10 @@ def as_typed(overrides: Sequence[str]) -> list[str]:
 def _leave_out_keys_of_another_class(
     config: DictConfig, group: str, option: str, overrides: Sequence[str]
 ) -> None:
-    """Where `recipe.GROUP._target_` is set to another class, leave out what stands there for the option's own.
+    """Where `recipe.GROUP._target_` is set to another class, leave out what stands there for the option's.
 
-    What the user set stays, and the network's weight decay; the rate becomes the class's own default. What the
-    class does not take is refused when the run is checked.
+    What the user set stays, and the network's weight decay; the rate becomes the class's own default. What
+    the class does not take is refused when the run is checked.
 
     Args:
         config: As composed; changed in place.

@@ -143,8 +143,8 @@ class Project:
     def default_option(self, group: str, recipe: str | None = None) -> str | None:
         """The option of a group that a run has where none is chosen.
 
-        The project's defaults list names it, or the framework's, or the first network that takes the group; and
-        before them the recipe, where it is given.
+        The recipe names it where one is given, the project's defaults list, the framework's, or the first
+        network that takes the group.
         """
         chosen = self._declared("recipe", recipe) if recipe in self.options("recipe") else {}
         return chosen.get(group, self._default_options.get(group))
@@ -165,7 +165,6 @@ class Project:
 
     def factors_of(self, model: str) -> dict[str, str]:
         """The groups that a network declares, with their defaults: `- /pool@_global_.pool: max`."""
-        declared = {}
         return self._declared("model", model)
 
     def _declared(self, group: str, option: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Classes and functions that a configuration names by `_target_`: that they exist, and which arguments they take."""
+"""Classes and functions that a configuration names by `_target_`: whether they exist, and what they take."""
 
 import difflib
 import inspect
@@ -35,7 +35,7 @@ def named(key: str, name: object) -> Callable[..., Any]:
 
 
 def arguments_of(name: str) -> dict[str, Any]:
-    """The arguments of a class or function with their defaults; none where it does not exist or cannot say."""
+    """The arguments of a class or function, with defaults; none where it cannot be told."""
     try:
         return {
             parameter.name: parameter.default

@@ -44,13 +44,13 @@ class Classifier(LightningModule):
         network: Images -> logits (N, num_classes), with its initial values.
         task: Loss and metrics. It gets the data module's `class_weights` where there are any.
         seed: The run's seed: what the network draws in an epoch (dropout), and how batches are mixed.
-        loss: What training makes small, of logits and labels; None: the task's. Validation and test measure the
-            task's, so that arms of different losses are measured alike.
-        mix: Mixes images and labels of a training batch, `torchvision.transforms.v2.MixUp` for one; None: none are.
+        loss: What training makes small, of logits and labels; None: the task's. Validation and test measure
+            the task's, so that arms of different losses are measured alike.
+        mix: Mixes images and labels of a training batch, as `torchvision.transforms.v2.MixUp` does; None: no.
             Its draws depend on seed, epoch and batch alone. The metrics see the label of the larger share.
         optimizer: Makes the optimizer of the parameters.
         scheduler: Makes the learning rate's schedule: see `make_scheduler`.
-        scheduler_interval: What the schedule is stepped after, "step" or "epoch"; None: after a step, or an epoch
+        scheduler_interval: What the schedule is stepped after, "step" or "epoch"; None: a step, or an epoch
             where it looks at the validation loss.
         channels_last: Whether images and weights lie in channels-last memory order.
         log_every_n_steps: Training steps between two that are logged.

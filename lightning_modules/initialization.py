@@ -15,7 +15,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from lightning_modules.networks.separable import ConvPart
-from lightning_modules.seeding import MAX_SEED, derive_seed, generator
+from lightning_modules.seeding import derive_seed, generator
+from lightning_modules.validation import MAX_SEED
 
 
 def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> None:

@@ -1,6 +1,6 @@
 """Losses beyond torch's own that training can make small. Each takes both kinds of labels.
 
-Labels are int64 (N,), a class an image; or float (N, C), in [0, 1], of any number of classes an image or mixed.
+Labels are int64 (N,), one class an image; or float (N, C) in [0, 1], of several classes an image or mixed.
 """
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from lightning_modules.validation import require_number
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Binary cross entropy of each class's sigmoid, logits (N, C): the sum over classes, the mean over images.
+    """Binary cross entropy of each class's sigmoid, of logits (N, C): sum over classes, mean over images.
 
     The paper names only "logistic regression" and is silent on the reduction: ours. A sum, because a
     mean over classes would make the gradient of each class the smaller, the more of them there are.
@@ -22,13 +22,14 @@ class BinaryCrossEntropy(nn.Module):
 
 
 class Focal(nn.Module):
-    """Focal loss of each class's sigmoid (Lin et al. 2017, arXiv:1708.02002): sum over classes, mean over images.
+    """Focal loss of each class's sigmoid (Lin et al. 2017, arXiv:1708.02002).
 
-    `-a_t (1 - p_t)^gamma log(p_t)`, p_t the probability that is given to what is true of a class.
+    The sum over classes and the mean over images of `-a_t (1 - p_t)^gamma log(p_t)`, p_t the probability that
+    is given to what is true of a class.
 
     Args:
         gamma: From 0; 0 weighs all alike, a larger one those that are right the less.
-        alpha: a_t of a class that an image has, in [0, 1); 1 - alpha of those that it has not. Negative: 1 of both.
+        alpha: a_t of a class that an image has, in [0, 1); 1 - alpha of the others. Negative: 1 of all.
     """
 
     def __init__(self, *, gamma: float, alpha: float) -> None:

@@ -1,7 +1,7 @@
 """The learning rate of every step: torch's schedules, and the paper's, which fall in steps (section 4.3).
 
-ImageNet: x0.94 every 2 epochs. JFT: x0.9 every 3,000,000 samples. There the rate is computed from the number of
-steps, so it falls at the boundary itself and is the same in a run that was interrupted.
+ImageNet: x0.94 every 2 epochs. JFT: x0.9 every 3,000,000 samples. There the rate is computed from the number
+of steps, so it falls at the boundary itself and is the same in a run that was interrupted.
 """
 
 import inspect
@@ -55,7 +55,9 @@ def make_scheduler(
             bound = inspect.signature(make).bind(optimizer, **added)
     except TypeError as error:
         name = getattr(getattr(make, "func", make), "__name__", "schedule")
-        raise ValueError(f"recipe.scheduler: {name}: {error}; set it with +recipe.scheduler.NAME=VALUE") from error
+        raise ValueError(
+            f"recipe.scheduler: {name}: {error}; set it with +recipe.scheduler.NAME=VALUE"
+        ) from error
     return make(*bound.args, **bound.kwargs)
 
 
@@ -74,8 +76,8 @@ def interval_of(scheduler: LRScheduler, chosen: str | None) -> str:
         return chosen or "step"
     if chosen == "step":
         raise ValueError(
-            "recipe.scheduler_interval=step: must be epoch or null, as ReduceLROnPlateau looks at the validation "
-            "loss, which is measured once an epoch"
+            "recipe.scheduler_interval=step: must be epoch or null, as ReduceLROnPlateau looks at the "
+            "validation loss, which is measured once an epoch"
         )
     return "epoch"
 
@@ -87,8 +89,8 @@ def decay_by_epochs(
 
     Args:
         optimizer: Its rate is the one of the first epochs.
-        total_steps: Steps of all epochs. An epoch has the same number of steps as every other, whatever number
-            of images its dropped last batch has.
+        total_steps: Steps of all epochs. An epoch has the same number of steps as every other, whatever
+            number of images its dropped last batch has.
         epochs: The run's.
         factor: Above 0.
         every_epochs: Epochs that share a rate.

@@ -23,8 +23,8 @@ class Task(nn.Module):
             validation's is the main one. Train's see the batches of an epoch while the weights change.
 
     Args:
-        loss: Logits (N, C) and labels -> a scalar: what validation and test measure, whatever loss training made
-            small, and what training makes small where the recipe names none.
+        loss: Logits (N, C) and labels -> a scalar: what validation and test measure, whatever loss training
+            made small, and what training makes small where the recipe names none.
         training: Of the training part, by name.
         evaluation: Of the validation and of the test part, by name.
     """

@@ -47,8 +47,8 @@ is in the record), diagnostics, and how many runs a study has."""
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a resolved configuration can change a run's outcome.
 
-    Several processes change it where each has BN statistics or dropout draws of its own, mixes its own images,
-    or where the dataset says that they change the order of its images: then their number counts.
+    Several processes change it where each has BN statistics or dropout draws of its own or mixes its own
+    images, or where the dataset says that they change the order of its images: then their number counts.
     """
     found = {key: config[key] for key in WHOLE if key in config}
     found = {key: value for key, value in found.items() if key not in NEUTRAL or value != NEUTRAL[key]}

@@ -60,8 +60,8 @@ class Selection(NamedTuple):
     """One batch to be gathered: positions of its images, int64 (B,), and what to augment with.
 
     `uniforms`, float64 (B, 3) in [0, 1): horizontal flip, vertical and horizontal crop offset (images in
-    files: flip, seed of the crop). `seeds`, int64 (B,): of what the recipe does to each image beside these. None
-    where nothing is augmented.
+    files: flip, seed of the crop). `seeds`, int64 (B,): of what the recipe does to each image beside these.
+    None where nothing is augmented.
     """
 
     indices: Tensor
@@ -374,7 +374,7 @@ class ImageDataModule(LightningDataModule):
     most_classes: ClassVar[int | None] = 256
     """Labels are bytes in the files; None where those that are served are not the files'."""
     augmentation: Callable[[Tensor], Tensor] | None = None
-    """What the recipe does to each training image, after what the dataset does of itself: see `transformed`."""
+    """What the recipe does to each training image, after what the dataset does: see `transformed`."""
     class_weights: Tensor | None = None
     """What each class counts where a metric weighs them, float32 (num_classes,); set by `setup`."""
 
