@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from ablations.errors import UserError, did_you_mean
 from ablations.files import check_writable
+from ablations.runs.identity import OF_RECIPE
 from ablations.runs.records import RunDirectory
 from ablations.text import memory_size
 from experiments import environment
@@ -113,11 +114,9 @@ def check_keys(run: RunConfiguration) -> None:
     nodes = {"": (run.resolved, top)}
     for group, option in run.choices.items():
         node = run.resolved.get(group)
-        file = project.option_file(group, option)
-        if isinstance(node, dict) and "_target_" not in node and file is not None:
-            known = set(OmegaConf.load(file))
-            if "defaults" not in known:  # else it takes keys from other options
-                nodes[group] = (node, known)
+        if isinstance(node, dict) and "_target_" not in node and option in project.options(group):
+            of_others = OF_RECIPE if group == "recipe" else ()
+            nodes[group] = (node, {*project.keys_of(group, option), *of_others})
     for path, (node, known) in nodes.items():
         if unknown := sorted(node.keys() - known):
             key = f"{path}.{unknown[0]}".lstrip(".")
@@ -138,9 +137,10 @@ def check_kinds(run: RunConfiguration) -> None:
     project = current()
     _check_kinds("", project.run_keys(), run.resolved)
     for group, option in run.choices.items():
-        file = project.option_file(group, option)
-        if group in run.resolved and file is not None:
-            _check_kinds(f"{group}.", load_yaml(file), run.resolved[group])
+        path = f"recipe.{group}" if group in OF_RECIPE else group
+        node = run.resolved["recipe"].get(group) if group in OF_RECIPE else run.resolved.get(group)
+        if option in project.options(group):
+            _check_kinds(f"{path}.", project.keys_of(group, option), node)
 
 
 def _check_kinds(path: str, expected: Any, given: Any) -> None:
@@ -287,9 +287,10 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
     accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
     require_one_of("trainer.accelerator", config["trainer"].get("accelerator"), accelerators)
     recipe = config["recipe"]
+    kinds = {"optimizer": torch.optim.Optimizer, "scheduler": torch.optim.lr_scheduler.LRScheduler}
     for part, first in CALLED_WITH.items():
         if isinstance(recipe.get(part), dict):
-            require_arguments(f"recipe.{part}", recipe[part], first)
+            require_arguments(f"recipe.{part}", recipe[part], first, kinds.get(part, object))
     with without_memory():
         network = explained("model", lambda: instantiate(config["model"]))
         optimizer = explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
@@ -308,14 +309,14 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     what = f"model: {parameters:.4g} parameters" + (", to be trained" if config["train"] else "")
     _require_memory(what, training_memory(network, config) * _processes_sharing(run, device), device)
-    explained("recipe.loss", lambda: try_loss(config))
     measured = list(explained("dataset.task", lambda: make_task(config)).metrics["val"])
     if unmeasured := [metric for metric in metrics if metric not in measured]:
         raise ValueError(
             f"dataset={run.choices.get('dataset')}: measures {', '.join(measured)} and not "
             f"{', '.join(unmeasured)}, which the study compares"
         )
-    explained("dataset", lambda: _check_data(make_data(config), train=config["train"]))
+    explained("recipe.loss", lambda: try_loss(config))
+    explained("dataset", lambda: _check_data(make_data(config), config["dataset"], train=config["train"]))
     size, batch = config["dataset"]["image_size"], recipe["batch_size"] if config["train"] else 1
     images = 4 * batch * config["dataset"]["channels"] * size**2  # as 32-bit numbers
     _require_memory(f"dataset.image_size={size}: a batch of {batch} images", images, device)
@@ -333,7 +334,7 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
         kind = type(optimizer).__name__
         raise ValueError(f"recipe.optimizer._target_={name}: makes a {kind}, and no optimizer")
     scheduler = explained(
-        "recipe",
+        "recipe.scheduler",
         lambda: make_scheduler(
             instantiate(recipe["scheduler"]), optimizer, total_steps=recipe["epochs"] * 100
         ),
@@ -348,12 +349,20 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
         explained("recipe.optimizer", lambda: instantiate(recipe["optimizer"])([probe]).step(lambda: 1.0))
 
 
-def _check_data(data: Any, *, train: bool) -> None:
+def _check_data(data: Any, dataset: Mapping[str, Any], *, train: bool) -> None:
     """Prepare a data module; tell what lies in its folders and is not read."""
+    import torch
+
     data.prepare_data()
     if train:
         with warnings.catch_warnings(action="ignore"):  # the run itself warns
             data.train_dataloader()  # refuses a batch that is larger than the training part
+        if (transform := getattr(data, "augmentation", None)) is not None:
+            from lightning_modules.data.images import transformed
+
+            size = dataset["image_size"]
+            black = torch.zeros(dataset["channels"], size, size, dtype=torch.uint8)
+            explained("recipe.augmentation.image", lambda: transformed(black, transform, 0))
     if unread := getattr(data, "unread", None):
         some = ", ".join(unread[:3]) + (", ..." if len(unread) > 3 else "")
         warnings.warn(

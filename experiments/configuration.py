@@ -84,7 +84,12 @@ OWN_LOSSES = {
 }
 """The loss that a task has where none is chosen."""
 
-OFF: Mapping[str, Any] = {"horizontal_flip": False, "crop_padding": 0}
+OFF: Mapping[str, Any] = {
+    "horizontal_flip": False,
+    "crop_padding": 0,
+    "min_crop_area": 1.0,
+    "max_aspect_ratio": 1.0,
+}
 """Augmentation that is the dataset's own, switched off."""
 
 PACKAGE = "lightning_modules"
@@ -387,13 +392,16 @@ def _leave_out_keys_of_another_class(
         return
     from lightning_modules.classes import arguments_of  # imports torch: only where it is needed
 
-    arguments = arguments_of(name)
-    for key in [str(key) for key in node if key not in ("_target_", "_partial_")]:
-        if key not in set_by_user and not (key == "weight_decay" and key in arguments):
-            del node[key]
+    if not (arguments := arguments_of(name)):  # no such class: the check says so
+        return
     rate = arguments.get("lr")
-    if group == "optimizer" and "lr" not in node and isinstance(rate, int | float):
-        node["lr"] = rate  # the schedule may need it, and the record says it
+    with open_dict(config):
+        for key in [str(key) for key in node if key not in ("_target_", "_partial_")]:
+            stays = (key == "weight_decay" and key in arguments) or (key == "lr" and rate is None)
+            if key not in set_by_user and not stays:
+                del node[key]
+        if group == "optimizer" and "lr" not in node and isinstance(rate, int | float):
+            node["lr"] = rate  # the schedule may need it, and the record says it
 
 
 def _keys_set_below(place: str, overrides: Sequence[str]) -> Iterator[str]:
@@ -438,6 +446,9 @@ def _settle_augmentation(
             raise UserError(
                 f"augmentation={choices.get('augmentation')}: dataset={choices.get('dataset')} has no {key}"
             )
+    if unknown := sorted(chosen.keys() - {"image", "batch"}):
+        known = ", ".join(sorted({"image", "batch", *OFF}))
+        raise UserError(f"recipe.augmentation.{unknown[0]}: no such key; there are: {known}")
     recipe["augmentation"] = chosen or None
 
 

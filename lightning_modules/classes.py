@@ -24,10 +24,11 @@ def named(key: str, name: object) -> Callable[..., Any]:
     except Exception as error:  # importing a module may raise anything
         module, _, last = str(name).rpartition(".")
         try:
-            near = difflib.get_close_matches(last, dir(pkgutil.resolve_name(module)), 1)
+            names = {each.lower(): each for each in dir(pkgutil.resolve_name(module))}
         except Exception:  # nor is there such a module
-            near = []
-        hint = f"; did you mean {module}.{near[0]}?" if near else ""
+            names = {}
+        near = difflib.get_close_matches(last.lower(), names, 1)
+        hint = f"; did you mean {module}.{names[near[0]]}?" if near else ""
         raise ValueError(f"{key}._target_={name}: no such class or function{hint}") from error
     if not callable(found):
         raise ValueError(f"{key}._target_={name}: is a {type(found).__name__}, and no class or function")
@@ -45,18 +46,23 @@ def arguments_of(name: str) -> dict[str, Any]:
         return {}
 
 
-def require_arguments(key: str, node: Mapping[str, Any], first: tuple[str, ...] = ()) -> None:
+def require_arguments(
+    key: str, node: Mapping[str, Any], first: tuple[str, ...] = (), kind: type = object
+) -> None:
     """Require that what a node names takes all that stands there.
 
     Args:
         key: Of the node, "recipe.optimizer".
         node: With its `_target_`.
         first: What it is called with besides, which is not listed.
+        kind: What it must be where it is a class.
 
     Raises:
-        ValueError: It does not exist, does not take an argument, or needs another one.
+        ValueError: It does not exist, is of another kind, or does not take an argument.
     """
     target = named(key, node["_target_"])
+    if isinstance(target, type) and not issubclass(target, kind):
+        raise ValueError(f"{key}._target_={node['_target_']}: is no {kind.__name__}")
     try:
         parameters = inspect.signature(target).parameters
     except (ValueError, TypeError):  # it cannot say; it refuses what it does not take when it is called

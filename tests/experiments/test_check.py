@@ -42,6 +42,96 @@ def test_what_is_right_passes_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("optimizer=adamw", "+recipe.optimizer.momentum=0.9"),
+            "recipe.optimizer.momentum=0.9: torch.optim.AdamW does not take it; it takes: lr, betas, ",
+        ),
+        (
+            ("scheduler=cosine", "+recipe.scheduler.max_lr=1"),
+            "recipe.scheduler.max_lr=1: torch.optim.lr_scheduler.CosineAnnealingLR does not take it",
+        ),
+        (
+            (
+                "recipe.scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau",
+                "recipe.scheduler_interval=step",
+            ),
+            "recipe.scheduler_interval=step: must be epoch or null",
+        ),
+        (
+            ("loss=label_smoothing", "dataset=fashion_mosaic"),
+            "recipe.loss._target_=torch.nn.CrossEntropyLoss: takes one label an image",
+        ),
+        (
+            ("augmentation=mixup", "recipe.loss={_target_: torch.nn.MultiMarginLoss}"),
+            "recipe.loss: ",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_told_in_a_line(
+    configure, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        check_run(configure(*overrides))
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        *(
+            (f"recipe.optimizer._target_=torch.optim.{name}",)
+            for name in ("Adagrad", "Adam", "NAdam", "LBFGS")
+        ),
+        *(
+            (f"recipe.scheduler._target_=torch.optim.lr_scheduler.{name}",)
+            for name in ("LinearLR", "PolynomialLR", "CosineAnnealingWarmRestarts", "ReduceLROnPlateau")
+        ),
+        ("augmentation=mixup", "dataset=fashion_mosaic"),
+        ("augmentation=cutmix", "dataset=fashion_mosaic", "loss=focal"),
+        ("augmentation=none", "dataset=fashion_mosaic"),
+        ("recipe=imagenet", "optimizer=adamw", "scheduler=cosine"),
+        ("loss=binary", "augmentation=mixup"),
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_what_is_chosen_by_name_alone_passes(configure, overrides: tuple[str, ...]) -> None:
+    check_run(configure(*overrides))
+
+
+def test_another_class_leaves_out_what_stood_there_for_the_first(configure) -> None:
+    recipe = configure("recipe.optimizer._target_=torch.optim.Adagrad", "weight_decay=2e-5").resolved[
+        "recipe"
+    ]
+    assert recipe["optimizer"] == {
+        "_target_": "torch.optim.Adagrad",
+        "_partial_": True,
+        "lr": 0.01,
+        "weight_decay": 2e-5,
+    }
+    assert recipe["scheduler"]["max_lr"] == 0.01
+    chosen = ("recipe.optimizer._target_=torch.optim.SGD", "recipe.optimizer.lr=0.3", "optimizer=adamw")
+    assert configure(*chosen).resolved["recipe"]["optimizer"]["lr"] == 0.3
+    assert "betas" not in configure(*chosen).resolved["recipe"]["optimizer"]
+
+
+def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -> None:
+    for chosen in ("loss=cross_entropy", "augmentation=flip", "optimizer=sgd", "initialize=seed"):
+        assert configure(chosen).run_id == configure().run_id
+    mosaic = configure("dataset=fashion_mosaic")
+    assert configure("dataset=fashion_mosaic", "loss=binary").run_id == mosaic.run_id
+    assert configure("dataset=fashion_mosaic", "augmentation=none").run_id == mosaic.run_id
+    assert configure("loss=binary").run_id != configure().run_id
+    others = ("none", "crop", "rand_augment", "trivial_augment", "mixup", "cutmix")
+    assert len({configure(f"augmentation={option}").run_id for option in ("flip", *others)}) == 7
+    assert configure("augmentation=none", "dataset.horizontal_flip=true").run_id == configure().run_id
+    with pytest.raises(UserError, match="augmentation=flip: dataset=fashion_mosaic has no horizontal_flip"):
+        configure("augmentation=flip", "dataset=fashion_mosaic")
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295"),
@@ -63,8 +153,50 @@ def test_what_is_right_passes_and_nothing_is_written(
         ("recipe.optimizer.lr=high", "recipe.optimizer.lr=high: must be a number of at least 0"),
         ("model.norm.eps=inf", "model: BatchNorm2d.eps=inf: must be a number of at least 0"),
         ("recipe.optimizer.momentum=-1", "recipe: Invalid momentum value: -1"),
-        ("recipe.scheduler.pct_start=2", "recipe: Expected float between 0 and 1 pct_start, but got 2"),
-        ("recipe.optimizer._target_=torch.optim.Sgd", "torch.optim.Sgd"),
+        (
+            "recipe.scheduler.pct_start=2",
+            "recipe.scheduler: Expected float between 0 and 1 pct_start",
+        ),
+        (
+            "recipe.optimizer._target_=torch.optim.Sgd",
+            "torch.optim.Sgd: no such class or function; did you mean torch.optim.SGD?",
+        ),
+        (
+            "recipe.optimizer._target_=torch.nn.ReLU",
+            "torch.nn.ReLU: is no Optimizer",
+        ),
+        ("recipe.optimizer._target_=torch.optim", "recipe.optimizer._target_=torch.optim: is a module"),
+        ("recipe.optimizer._target_=torch.optim.SparseAdam", "recipe.optimizer: SparseAdam does not support"),
+        ("recipe.optimizer._target_=torch.optim.Muon", "recipe: Muon only supports 2D parameters"),
+        ("recipe.optimizer.lr=-0.1", "recipe.optimizer.lr=-0.1: must be a number of at least 0"),
+        (
+            "recipe.scheduler._target_=torch.optim.lr_scheduler.StepLR",
+            "recipe.scheduler: StepLR: missing a required argument: 'step_size'; set it",
+        ),
+        ("recipe.scheduler._target_=torch.optim.SGD", "torch.optim.SGD: is no LRScheduler"),
+        ("recipe.scheduler_interval=day", "recipe.scheduler_interval=day: must be one of step, epoch, None"),
+        ("recipe.gradient_clipping=0", "recipe.gradient_clipping=0: must be a number above 0"),
+        (
+            "recipe.gradient_accumulation=0",
+            "recipe.gradient_accumulation=0: must be a whole number of at least 1",
+        ),
+        ("initialize=me", "initialize=me: must be one of seed, network"),
+        (
+            "+recipe.loss={_target_: torch.nn.CrossEntropyLoss, smooth: 1}",
+            "recipe.loss.smooth=1: torch.nn.Cross",
+        ),
+        (
+            "+recipe.loss={_target_: torch.nn.CrossEntropyLoss, reduction: none}",
+            "recipe.loss: gives numbers of",
+        ),
+        (
+            "+recipe.loss={_target_: torch.nn.NLLLosses}",
+            "recipe.loss._target_=torch.nn.NLLLosses: no such class",
+        ),
+        (
+            "recipe.augmentation={image: {_target_: torchvision.transforms.v2.RandomCrop, size: 20}}",
+            "recipe.augmentation.image: makes torch.uint8 (1, 20, 20) of a training image",
+        ),
         ("recipe.weight_init._target_=torch.nn.init.eye_", "recipe.weight_init: "),
         ("model.width=0", "model.width=0: must be a number above 0"),
         ("model.width=wide", "model.width=wide: must be a number"),
@@ -99,10 +231,10 @@ def test_what_is_right_passes_and_nothing_is_written(
         ("recipe.precision=32", "recipe.precision=32: must be one of 32-true, "),
         ("+momentum=0.9", "momentum: no such key; there are: "),
         ("+claims=paper", "claims: no such key; there are: "),
-        ("+recipe.momentum=0.9", "recipe.momentum: no such key; there are: averaging, batch_size, "),
+        ("+recipe.momentum=0.9", "recipe.momentum: no such key; there are: augmentation, averaging, "),
         ("+logger.x=1", "logger.x: no such key; there are: backend, "),
         ("+trainer.devices=2", "trainer.devices: no such key; there are: accelerator, threads"),
-        ("+recipe.optimizer.x=1", "recipe: SGD.__init__() got an unexpected keyword argument 'x'"),
+        ("+recipe.optimizer.x=1", "recipe.optimizer.x=1: torch.optim.SGD does not take it; it takes: lr, "),
         ("+model.depth=3", "model: Xception.__init__() got an unexpected keyword argument 'depth'"),
         ("+dataset.x=1", "dataset: "),
         ("+dataset.task.x=1", "dataset.task: SingleLabel.__init__() got an unexpected keyword argument 'x'"),
@@ -228,7 +360,7 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
             ("diagnostics=all", "+diagnostics.dead_units.x=1"),
             "diagnostics: DeadUnits.__init__() got an unexpected keyword argument 'x'",
         ),
-        (("diagnostics=all", "+diagnostics.x=1"), "diagnostics.x=int: must be a diagnostic"),
+        (("diagnostics=all", "+diagnostics.x=1"), "diagnostics.x: no such key; there are: "),
         (
             ("diagnostics=all", "diagnostics.effective_rank=${diagnostics.gradient_norm}"),
             "diagnostics.effective_rank=GradientNorm: must be named gradient_norm",

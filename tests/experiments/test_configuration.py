@@ -100,12 +100,18 @@ def test_what_is_typed_composes(configure) -> None:
         "spatial_kernel": "square",
         "dataset": "fashion_mnist_embedded",
         "recipe": "embedded",
+        "optimizer": "sgd",
+        "scheduler": "one_cycle",
+        "augmentation": "dataset",
+        "loss": "task",
         "trainer": "one_device",
         "logger": "wandb",
         "diagnostics": "none",
     }
     assert run.arm_name == "intermediate_activation=elu residual=false"
     assert configure("model=inception_v3").arm_name == "default"
+    assert configure("recipe=imagenet").arm_name == "default"
+    assert configure("recipe=imagenet", "optimizer=sgd").arm_name == "optimizer=sgd"
     assert run.resolved["residual"]["_target_"] == "lightning_modules.networks.blocks.no_shortcut"
     assert run.resolved["model"]["residual"] == run.resolved["residual"]
     assert "hydra" not in run.resolved
@@ -145,7 +151,7 @@ def test_exactly_what_can_change_the_outcome_changes_the_run_id(configure) -> No
     every = {".".join(path) for path in leaves(dict(run.resolved))}
     parts = ("model", "recipe", "dataset")
     built = {key for key in every if key.partition(".")[0] in parts}
-    keys = {"outcome_version", "seed", "train", "weights_sha256"}
+    keys = {"outcome_version", "seed", "train", "initialize", "weights_sha256"}
     assert changing == keys | built - {"dataset.root", "dataset.download"}
     # A sample by name, so that the comparison above is not of two empty sets.
     assert {

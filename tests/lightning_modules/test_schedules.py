@@ -7,12 +7,12 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from lightning_modules.schedules import decay_by_epochs, decay_by_images
+from lightning_modules.schedules import decay_by_epochs, decay_by_images, make_scheduler
 
 
 def rates_of(schedule, total_steps, lr=1.0, **options):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
-    scheduler = schedule(optimizer, total_steps=total_steps, **options)
+    scheduler = make_scheduler(partial(schedule, **options), optimizer, total_steps=total_steps)
     rates = []
     for _ in range(total_steps):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -29,7 +29,7 @@ def test_a_decay_every_two_epochs():
 def test_a_decay_every_so_many_images():
     # Of 8 images a step: after 3,000,000 images, 375,000 steps.
     optimizer = torch.optim.RMSprop([nn.Parameter(torch.zeros(1))], lr=0.001)
-    schedule = decay_by_images(optimizer, total_steps=1, batch_size=8, factor=0.9, every_images=3_000_000)
+    schedule = decay_by_images(optimizer, batch_size=8, factor=0.9, every_images=3_000_000)
     (factor_at,) = schedule.lr_lambdas
     assert [factor_at(step) for step in (0, 374_999, 375_000, 749_999, 750_000)] == [
         1,
