@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.runs.identity import is_outside_identity
+from ablations.runs.identity import NEUTRAL, OF_RECIPE, is_outside_identity
 from ablations.studies.results import Arm, Outcome, Study, baseline_first, pair_by_seed
 from ablations.table_files import commit_name
 from ablations.text import NO_VALUE, cut, decimals, named_seeds, per_cent
@@ -53,6 +53,11 @@ WEIGHT_DECAY = "recipe.optimizer.weight_decay"
 
 STANDS_FOR = ("weights", "dataset.checksums", "weight_decay")
 """Keys that others stand for: weights_sha256, the record's fingerprint of the data, and `WEIGHT_DECAY`."""
+
+AUGMENTATION_OF_DATA = tuple(
+    f"dataset.{key}" for key in ("horizontal_flip", "crop_padding", "min_crop_area", "max_aspect_ratio")
+)
+"""What an option of `augmentation` may set of the dataset."""
 
 SHOWN = 3
 """Differences of an arm that a figure names; the table has all."""
@@ -256,9 +261,14 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     ]
     if a["depth"] != b["depth"] and not network:
         undeclared.append(_instead("depth", a["depth"], b["depth"]))
-    held = [found for key in keys for found in _contents(key, _at(a["config"], key), _at(b["config"], key))]
+    places = [place for key in keys for place in _places_of(key)]
+    held = [
+        found
+        for place in places
+        for found in _contents(place, _at(a["config"], place), _at(b["config"], place))
+    ]
     settings: list[Difference] = []
-    for found in _differences(a["config"], b["config"], [*keys, *implied, *STANDS_FOR], held):
+    for found in _differences(a["config"], b["config"], [*places, *implied, *STANDS_FOR], held):
         # What one setting hands on to another place is told once.
         if not any(_repeats(found, earlier) for earlier in settings):
             settings.append(found)
@@ -278,6 +288,13 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     if a["edited"] or b["edited"]:
         undeclared.append("a record that was changed by hand")
     return declared, undeclared
+
+
+def _places_of(key: str) -> list[str]:
+    """Where in the configuration a chosen key or option of a group stands."""
+    if key not in OF_RECIPE:
+        return [key]
+    return [f"recipe.{key}", *(AUGMENTATION_OF_DATA if key == "augmentation" else ())]
 
 
 def _is_committed(git: Mapping[str, Any] | None) -> bool:
@@ -312,7 +329,9 @@ def _differences(
         above: Path of the node, with a dot behind it.
     """
     for key in sorted(a.keys() | b.keys(), key=lambda key: (RANK.get(key, 0) if not above else 0, key)):
-        path, values = above + key, (a.get(key, ABSENT), b.get(key, ABSENT))
+        path = above + key
+        absent = NEUTRAL.get(path, ABSENT)  # older records have not all keys
+        values = (a.get(key, absent), b.get(key, absent))
         if (
             values[0] == values[1]
             or is_outside_identity(path)

@@ -194,6 +194,24 @@ def test_a_recipe_is_declared_with_what_it_hands_on(audit) -> None:
     )
 
 
+def test_an_option_below_the_recipe_is_declared_with_what_it_hands_on(audit) -> None:
+    rate = configuration(recipe__optimizer__lr=0.001)
+    found = audit({"optimizer": "adamw"}, {"optimizer": "sgd"}, config=rate)
+    assert found.declared == ("optimizer adamw instead of sgd",)
+    assert found.undeclared == ()
+    mirrored = configuration(dataset__horizontal_flip=True, recipe__batch_size=32)
+    found = audit({"augmentation": "flip"}, {"augmentation": "none"}, config=mirrored)
+    assert found.undeclared == ("recipe.batch_size 32 instead of 64",)
+
+
+def test_a_key_that_older_records_have_not_is_no_difference_at_its_neutral_value(audit) -> None:
+    newer = configuration(recipe__gradient_clipping=None, initialize="seed", residual=FALSE)
+    assert audit(*RESIDUAL, config=newer).undeclared == ()
+    clipped = configuration(recipe__gradient_clipping=1.0, residual=FALSE)
+    found = audit(*RESIDUAL, config=clipped)
+    assert found.undeclared == ("recipe.gradient_clipping 1.0 instead of null",)
+
+
 def test_a_single_setting_is_declared_with_what_repeats_it(audit) -> None:
     chosen = ({"+recipe.optimizer.lr": 0.05}, {"+recipe.optimizer.lr": 0.1})
     found = audit(*chosen, config=configuration(recipe__optimizer__lr=0.05))
