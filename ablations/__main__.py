@@ -3,10 +3,11 @@
 `python -m ablations --help` names the commands, `python -m ablations COMMAND --help` says what one takes.
 """
 
+import argparse
 import sys
 from contextlib import nullcontext
 
-from ablations.cli.commands import COMMANDS, TABLES, two_columns
+from ablations.cli.commands import COMMANDS, TABLES, each_variation, two_columns
 from experiments.command_line import exit_code_of
 from experiments.overrides import check_arguments
 from experiments.project import current, use
@@ -32,7 +33,8 @@ def main() -> int:
         parsed = parser.parse_intermixed_args(arguments)
         check_arguments([*(word.partition("=")[0] for word in arguments if word[:1] == "-"), *parsed.words])
         with use(current()) if command.in_project else nullcontext():
-            command.run(parsed)
+            for words in each_variation(parsed) if command.of_studies else [parsed.words]:
+                command.run(argparse.Namespace(**(vars(parsed) | {"words": words})))
 
     return exit_code_of(run)
 

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 
 from ablations.evidence.mechanism import measured_of, write_mechanism_tables
 from ablations.figures.factorial import write_factorial_figure
+from ablations.figures.heat_map import write_heat_map
 from ablations.figures.mechanism import write_mechanism_figures
 from ablations.figures.study import write_figures
 from ablations.figures.tuning import write_tuning_figure
@@ -44,6 +45,8 @@ def write_study(study: Study, runs: Sequence[StudyRun], results_dir: Path) -> Ou
     in_tables, in_figures = results_dir / "tables", results_dir / "figures"
     tables, shown = write_and_show(study, runs, in_tables)
     draw = write_factorial_figure if study.design else write_figures
+    if study.swept is not None and study.swept.two_numbers:
+        draw = write_heat_map
     figures = list(draw(study, runs, in_figures))
     if study.tuning is not None:
         tables += write_trials(study, in_tables)

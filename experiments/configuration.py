@@ -250,6 +250,11 @@ class RunConfiguration:
         return self.devices * self.resolved.get("trainer", {}).get("num_nodes", 1)
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what its data is measured by, the main one first."""
+        return tuple(self.resolved.get("metrics") or ("top1",))
+
+    @property
     def diagnostics(self) -> Mapping[str, Any]:
         """What is measured beside the metrics: settings by name. It changes no outcome."""
         return self.resolved.get("diagnostics") or {}

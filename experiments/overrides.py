@@ -1,17 +1,20 @@
 """What stands beside a study on the command line: seeds, tuning, and what the study is varied by."""
 
 import hashlib
+import itertools
+import math
 import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.override_parser.types import ChoiceSweep
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
 from ablations.errors import UserError
 from ablations.runs.identity import is_outside_identity
 from experiments.configuration import (
+    is_place_of_data,
     lists_values,
     option_name,
     override_values,
@@ -34,6 +37,12 @@ meet, and the name of a file ends at 255."""
 
 LONGEST_STUDIES = 120
 """Bytes that the names of studies take in the name of a file about several; of more half and a hash."""
+
+LONGEST_SWEEP = 100
+"""Characters of the words in the names of files about swept choices; where there are more, a hash follows."""
+
+LARGEST_PRODUCT = 1000
+"""Configurations of a sweep over choices, seeds left out: composing one takes a tenth of a second."""
 
 LONGEST_SEEDS = 60
 """Characters that the seeds of a varied study take in the names of its files; more are a hash."""
@@ -212,6 +221,72 @@ def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
         else:
             others.append(argument)
     return seeds, others
+
+
+def variations(overrides: Sequence[str]) -> list[list[str]]:
+    """What stands beside a study, once for each combination of the values that it lists.
+
+    Several seeds are no variation: a study has them all.
+
+    Raises:
+        UserError: A sweep that lists no values, or too many combinations.
+    """
+    listed = []
+    for argument in overrides:
+        override = parse_override(argument)
+        if (
+            override is None
+            or not override.is_sweep_override()
+            or override.key_or_group in ("seed", "tuning")
+        ):
+            listed.append([argument])
+            continue
+        listed.append([f"{override.get_key_element()}={value}" for value in swept_values(override)])
+    if (number := math.prod(map(len, listed))) > LARGEST_PRODUCT:
+        raise UserError(
+            f"{number} combinations; at most {LARGEST_PRODUCT} can be planned at once: divide them"
+        )
+    return [list(combination) for combination in itertools.product(*listed)]
+
+
+def swept_values(override: Override) -> dict[str, Any]:
+    """The values that a sweep lists: by how each is typed, what it is.
+
+    Raises:
+        UserError: It does not list them, or what is swept over changes no outcome.
+    """
+    key, typed = override.get_key_element(), override.input_line
+    if not lists_values(override):
+        raise UserError(f"{typed}: give the values themselves, separated by commas")
+    override_values(override)
+    if is_outside_identity(key) and not (key == "results_dir" or is_place_of_data(key)):
+        raise UserError(f"{typed}: {key} changes no outcome, so there is nothing to sweep over")
+    return dict(zip(override.sweep_string_iterator(), override.sweep_iterator(), strict=True))
+
+
+def sweeps_choices(overrides: Sequence[str]) -> bool:
+    """Whether some key takes several values that is not the seed."""
+    found = map(parse_override, overrides)
+    return any(
+        override is not None and override.is_sweep_override() and override.key_or_group != "seed"
+        for override in found
+    )
+
+
+def sweep_output(overrides: Sequence[str]) -> str:
+    """Stem of the files about swept choices: the same for the same words, and safe whatever their values."""
+    words = []
+    for argument in overrides:
+        override = parse_override(argument)
+        if override is None or is_outside_identity(override.key_or_group):
+            continue
+        values = swept_values(override).values() if override.is_sweep_override() else [override.value()]
+        words.append(f"{override.key_or_group}={','.join(map(option_name, values))}")
+    text = "__".join(["sweep", *words])
+    safe = re.sub(r"[^\w=.,-]", "_", text, flags=re.ASCII)
+    if safe == text and len(safe) <= LONGEST_SWEEP:
+        return safe
+    return f"{safe[:LONGEST_SWEEP]}__{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def output_suffix(overrides: Sequence[str]) -> str:

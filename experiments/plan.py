@@ -8,30 +8,36 @@ import itertools
 import json
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import QuotedString
+
 from ablations.errors import UserError
 from ablations.runs.identity import is_outside_identity
-from ablations.studies.results import Study
+from ablations.studies.results import Arm, Study, Swept
 from experiments.check import check_axes
 from experiments.configuration import (
-    is_place_of_data,
-    lists_values,
-    override_values,
+    option_name,
     parse_override,
     quote_option_names,
     quoted,
     require_few_runs,
 )
-from experiments.overrides import split_studies, tuning_option
+from experiments.overrides import (
+    LARGEST_PRODUCT,
+    split_studies,
+    sweep_output,
+    swept_values,
+    tuning_option,
+    variations,
+)
 from experiments.planned_run import PlannedRun, require_different_arms
 from experiments.planning import compose_runs, plan_study
-
-LARGEST_PRODUCT = 1000
-"""Configurations of a sweep over choices, seeds left out: composing one takes a tenth of a second."""
+from experiments.scale import scale_of
 
 WHOLE_NUMBER = re.compile("0|[1-9][0-9]*")
 
@@ -49,6 +55,63 @@ def plan_named(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
     return plan_tuned_study(name, overrides)
 
 
+def plan_choices(arguments: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
+    """Swept choices as a study: every combination is an arm, the first one the baseline.
+
+    Args:
+        arguments: As `plan_sweep`, without a study.
+
+    Raises:
+        UserError: As `plan_sweep`; only a study can have it; several folders of results.
+        HydraException: An option or key does not exist.
+    """
+    if (tuning := tuning_option(arguments)) is not None:
+        raise UserError(f"tuning={tuning}: tunes the arms of a study: name one")
+    runs = _plan_product(arguments)
+    swept: dict[str, list[Any]] = {}
+    for argument in arguments:
+        override = parse_override(argument)
+        if override is None or not override.is_sweep_override() or override.key_or_group == "seed":
+            continue
+        if override.key_or_group == "results_dir":
+            raise UserError(f"{argument}: the runs of one table are in one folder")
+        swept[override.key_or_group] = [_plain(value) for value in swept_values(override).values()]
+    names = _short_names(list(swept))
+    arms, values = [], {}
+    for arm, chosen in zip(
+        dict.fromkeys(run.arm for run in runs), itertools.product(*swept.values()), strict=True
+    ):
+        values[arm] = chosen
+        choose = dict(zip(swept, chosen, strict=True))
+        label = ", ".join(f"{names[key]}={option_name(value)}" for key, value in choose.items())
+        arms.append(Arm(arm, label, choose))
+    others = [word for word in arguments if not is_outside_identity(word.partition("=")[0])]
+    study = Study(
+        name=(output := sweep_output(arguments)),
+        title=" by ".join(swept),
+        output=output,
+        source=f"python run.py -m {shlex.join(others)}",
+        arms=tuple(arms),
+        baseline=arms[0].name,
+        seeds=tuple(dict.fromkeys(run.seed for run in runs)),
+        metrics=runs[0].configuration.metrics,
+        target=None,
+        scale=scale_of(runs),
+        swept=Swept(tuple(swept), values),
+    )
+    return study, [replace(run, metrics=study.metrics) for run in runs]
+
+
+def _plain(value: Any) -> Any:
+    return value.text if isinstance(value, QuotedString) else value
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last word of each key, where it tells them apart."""
+    short = {key: key.rpartition(".")[2] for key in keys}
+    return short if len(set(short.values())) == len(keys) else {key: key for key in keys}
+
+
 def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
     """The runs that a command asks for, each once; Hydra must be initialized.
 
@@ -61,10 +124,11 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
         HydraException: An option or key does not exist.
     """
     studies, others = split_studies(arguments)
-    if studies:
-        planned = [run for study in studies for run in plan_named(study, others)[1]]
-    else:
-        planned = _plan_product(others)
+    planned = (
+        [run for of_one in variations(others) for study in studies for run in plan_named(study, of_one)[1]]
+        if studies
+        else _plan_product(others)
+    )
     by_place: dict[Path, PlannedRun] = {}
     for run in planned:
         place = run.directory.path
@@ -99,13 +163,7 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
         if override is None or not override.is_sweep_override():
             axes.append([argument])
             continue
-        if not lists_values(override):
-            raise UserError(f"{argument}: give the values themselves, separated by commas")
-        key = override.get_key_element()
-        override_values(override)
-        if is_outside_identity(key) and not (key == "results_dir" or is_place_of_data(key)):
-            raise UserError(f"{argument}: {key} changes no outcome, so there is nothing to sweep over")
-        values = list(override.sweep_string_iterator())
+        key, values = override.get_key_element(), list(swept_values(override))
         if key == "seed" and not several_seeds and all(WHOLE_NUMBER.fullmatch(value) for value in values):
             seeds = [int(value) for value in values]  # planned together: see `RunConfiguration.for_seeds`
             continue

@@ -23,13 +23,17 @@ def scale_of(runs: Sequence[PlannedRun]) -> str:
     described = [
         text for option, scalings in networks.items() for text in _describe(option, scalings.values())
     ]
-    configuration = runs[0].configuration
-    dataset = configuration.resolved["dataset"]
+    data = dict.fromkeys(_data(run) for run in runs)
+    epochs = sorted({run.epochs for run in runs})
+    several = "".join(f"{number} or " for number in epochs[:-1])
+    return f"{', '.join(described)} on {' or '.join(data)}, {several}{amount(epochs[-1], 'epoch')}"
+
+
+def _data(run: PlannedRun) -> str:
+    dataset = run.configuration.resolved["dataset"]
     size = dataset["image_size"]
-    return (
-        f"{', '.join(described)} on {configuration.choices['dataset']} "
-        f"({size}x{size} pixels, {dataset['num_classes']} classes), {amount(runs[0].epochs, 'epoch')}"
-    )
+    name = run.configuration.choices["dataset"]
+    return f"{name} ({size}x{size} pixels, {dataset['num_classes']} classes)"
 
 
 def _describe(option: str, scalings: Collection[Mapping[str, Any]]) -> list[str]:

@@ -53,26 +53,31 @@ class RunSweeper(Sweeper):
 
     def _sweep(self, arguments: list[str]) -> None:
         from experiments.auto_seeds import sweep_auto_seeds
-        from experiments.overrides import seed_budget
+        from experiments.overrides import seed_budget, split_studies, variations
         from experiments.plan import plan_sweep
         from experiments.sweep import sweep
         from experiments.tuning import tune_studies
 
+        studies, others = split_studies(arguments)
+        of_studies = [f"study={','.join(studies)}"] if studies else []
+        each = [[*of_studies, *of_one] for of_one in variations(others)] if studies else [arguments]
         if seed_budget(arguments) is None:
-            tune_studies(arguments, self.launcher)
+            for words in each:
+                tune_studies(words, self.launcher)
             sweep(plan_sweep(arguments), self.launcher)
         else:
-            sweep_auto_seeds(arguments, self.launcher)
+            for words in each:
+                sweep_auto_seeds(words, self.launcher)
 
 
 def print_verdicts_of(arguments: list[str]) -> None:
     """Print what the records say of the claims about the studies of a sweep, where it is over studies."""
     from ablations.cli.commands import print_verdicts
-    from experiments.overrides import split_studies
+    from experiments.overrides import split_studies, variations
 
     studies, overrides = split_studies(arguments)
-    if studies:
-        print_verdicts(studies, overrides)
+    for of_one in variations(overrides) if studies else ():
+        print_verdicts(studies, of_one)
 
 
 ConfigStore.instance().store(

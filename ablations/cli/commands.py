@@ -78,6 +78,11 @@ class Command:
     words_help: str = OVERRIDES_HELP
     in_project: bool = True
 
+    @property
+    def of_studies(self) -> bool:
+        """Whether it is about studies, which can be varied."""
+        return self.words.startswith("STUDY")
+
     def parser(self, name: str, epilog: str = "") -> argparse.ArgumentParser:
         """Its parser, which gives `words` and what `add_options` adds.
 
@@ -110,6 +115,22 @@ def two_columns(lines: Mapping[str, str]) -> str:
         textwrap.fill(f"{words:{width}}{what}", HELP_WIDTH, subsequent_indent=" " * width)
         for words, what in lines.items()
     )
+
+
+def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
+    """The words of a command, once for each combination of the values that are listed beside named studies.
+
+    Raises:
+        UserError: There are several, and each would write the same file.
+    """
+    from experiments.overrides import variations
+
+    names, overrides = names_and_overrides(parsed.words)
+    found = [[*names, *of_one] for of_one in variations(overrides)] if names else [parsed.words]
+    for option in ("record", "check"):
+        if len(found) > 1 and getattr(parsed, option, None):
+            raise UserError(f"--{option}: of one variation of a study, and there are {len(found)}")
+    return found
 
 
 def reproduce_studies(parsed: argparse.Namespace) -> None:
@@ -419,6 +440,7 @@ COMMANDS: Mapping[str, Command] = {
             "": "of every study, but those to be named",
             "residual": "of one study",
             "residual recipe.epochs=12 seed=0,1,2": "of a study that was varied on the command line",
+            "residual=true,false recipe.epochs=6,12": "of choices that were swept without a study",
             "residual tuning=learning_rate": "of a study whose arms were tuned, with every trial",
             "residual seeds=auto": "of one that got as many seeds as its verdicts need",
         },

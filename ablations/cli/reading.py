@@ -62,14 +62,14 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
 
     Returns:
         Study, planned runs and results directory, of every study but those that are to be named where
-        no name is given.
+        no name is given. Where none is and choices are swept, these are the one study.
 
     Raises:
         UserError: A study does not exist.
     """
     from experiments.auto_seeds import follow_study
-    from experiments.overrides import seed_budget
-    from experiments.plan import plan_named
+    from experiments.overrides import seed_budget, sweeps_choices
+    from experiments.plan import plan_choices, plan_named
     from experiments.planning import hydra_configuration
     from experiments.standing import standing
     from experiments.study_file import study_names
@@ -77,10 +77,13 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
     known = study_names()
     require_known(names, known)
     loaded = []
+    swept = not names and sweeps_choices(overrides)
+    if swept and seed_budget(overrides) is not None:
+        raise UserError("seeds=auto: only beside a study: name one")
     with hydra_configuration():
-        for name in names or study_names(unasked=True):
-            if seed_budget(overrides) is None:
-                study, planned = plan_named(name, overrides)
+        for name in [None] if swept else names or study_names(unasked=True):
+            if name is None or seed_budget(overrides) is None:
+                study, planned = plan_choices(overrides) if name is None else plan_named(name, overrides)
                 runs, problems = standing(planned, [study.metric])
             else:
                 study, planned, runs, problems = follow_study(name, overrides)
@@ -120,9 +123,13 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     from ablations.evidence.verdicts import judge_study, untestable
     from experiments.auto_seeds import judge_by_looks
     from experiments.benchmark_verdicts import judge_benchmark
-    from experiments.overrides import output_suffix, seed_budget, studies_suffix
+    from experiments.overrides import output_suffix, seed_budget, studies_suffix, sweeps_choices
     from experiments.study_file import project_claims, study_names
 
+    if not names and sweeps_choices(overrides):
+        raise UserError(
+            "no study: claims are about studies, so name one; the tables of a sweep compare its arms"
+        )
     changes = output_suffix(overrides)
     if changes and BENCHMARK in names:
         raise UserError(f"{BENCHMARK}: its claims are about the networks as they are, so only results_dir=")
@@ -165,8 +172,12 @@ def judged_studies(
     Raises:
         UserError: As `judge`.
     """
+    from experiments.overrides import sweeps_choices
     from experiments.study_file import study_names
 
+    if not names and sweeps_choices(overrides):
+        ((study, runs, results_dir),) = load_studies(names, overrides)
+        return Judged((), (), (), results_dir, f"__{study.output}"), [(study, runs)]
     judged = judge(names, overrides)
     have: dict[str, tuple[Study, Sequence[StudyRun]]] = {
         study.name: (study, runs) for study, runs in judged.studies

@@ -120,6 +120,7 @@ def _value(study: Study, outcome: Outcome, quantity: str) -> float:
     if quantity == STEPS_TO_TARGET:
         if outcome.diverged:
             return 1.0
+        assert study.target is not None, "what has no target has no claim"
         return share_to_target(outcome.steps, outcome.curve, study.target, _chance(study, outcome))
     if quantity == AREA:
         if outcome.curve.size == 0:  # it diverged in its first epoch, and so did every run of the study

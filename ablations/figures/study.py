@@ -194,7 +194,7 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     by_arm = outcomes(study, runs)
     looks = looks_of([arm.name for arm in arms])
     subtitle = subtitle_of(study)
-    notes = [line for note in _notes(study, runs, by_arm) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
+    notes = wrapped(figure_notes(study, runs, by_arm))
     panel = max(PANEL, BLOCK * (len(arms) - 1) + 0.3)
     footer = LINE * len(notes) + 0.15
     labels = [textwrap.fill(_legend_label(arm, study, runs), LEGEND_CHARACTERS) for arm in arms]
@@ -267,7 +267,7 @@ def _draw_curves(
 ) -> None:
     """The first validation metric (%) over training steps: seeds, band, mean, target."""
     label = METRICS[study.metric].label
-    shown = [100 * study.target]
+    shown = [] if study.target is None else [100 * study.target]
     for name, of_arm in by_arm.items():
         look = looks[name]
         for outcome in drawn_seeds(of_arm):
@@ -295,20 +295,22 @@ def _draw_curves(
         )
         if len(curves) > 1:
             axes.fill_between(steps, band.low, band.high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
+    shown = shown or [0.0, 100.0]
     # From the curves and not from the bands: that of two seeds may be wider than all accuracies.
     pad = 0.06 * (max(shown) - min(shown)) or 1.0
     axes.set_ylim(max(0.0, min(shown) - pad), min(101.0, max(shown) + pad))
     axes.set_xlim(left=0)
-    axes.axhline(100 * study.target, color=GREY, linestyle=":", linewidth=1, zorder=1)
-    axes.annotate(
-        f"target {per_cent(study.target)}",
-        (0, 100 * study.target),
-        xycoords=("axes fraction", "data"),
-        xytext=(4, 3),
-        textcoords="offset points",
-        fontsize=8,
-        color=GREY,
-    )
+    if study.target is not None:
+        axes.axhline(100 * study.target, color=GREY, linestyle=":", linewidth=1, zorder=1)
+        axes.annotate(
+            f"target {per_cent(study.target)}",
+            (0, 100 * study.target),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 3),
+            textcoords="offset points",
+            fontsize=8,
+            color=GREY,
+        )
     axes.grid(axis="y")
     axes.set_title(f"Validation {label}: mean, 95 % band, single seeds", loc="left", fontsize=9.5)
     axes.set_xlabel("training steps")
@@ -470,6 +472,11 @@ def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
     return f"{arm.label}{baseline}: {statuses.count(COMPLETED)} / {amount(len(statuses), 'run')} completed"
 
 
+def wrapped(notes: Sequence[str]) -> list[str]:
+    """Notes as lines that fit."""
+    return [line for note in notes for line in textwrap.wrap(note, SMALL_CHARACTERS)]
+
+
 def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
     """One line for each arm with diverged runs, with their seeds."""
     notes = []
@@ -483,7 +490,10 @@ def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> lis
     return notes
 
 
-def _notes(study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+def figure_notes(
+    study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence[Outcome]]
+) -> list[str]:
+    """What stands below a figure: what is not drawn, diverged or missing, and what else differs."""
     notes = []
     if (most := max(map(len, by_arm.values()))) > SEEDS_DRAWN:
         notes.append(

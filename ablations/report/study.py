@@ -74,10 +74,11 @@ def study_section(
     compared = factor_chart(study, runs) if study.design else difference_chart(study, runs)
     charts = (curve_chart(study, runs, histories), compared, layer_chart(study, runs))
     words = [shlex.quote(word) for word in overrides]
+    named = "" if study.swept else f" {study.name}"  # what is swept has no file, so no name
     commands = [
-        f"run.py -m study={study.name}",
-        f"-m ablations {study.name}",
-        f"-m ablations report {study.name}",
+        "run.py -m" + (f" study={study.name}" if named else ""),
+        f"-m ablations{named}",
+        f"-m ablations report{named}",
     ]
     return {
         "study": study,

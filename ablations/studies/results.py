@@ -219,6 +219,27 @@ class Design:
 
 
 @dataclass(frozen=True)
+class Swept:
+    """What makes the arms of a study that has no file: values that a command lists.
+
+    Attributes:
+        keys: Those that take several values, in the order of the command.
+        values: Per arm, the value of each key.
+    """
+
+    keys: tuple[str, ...]
+    values: Mapping[str, tuple[Any, ...]]
+
+    @property
+    def two_numbers(self) -> bool:
+        """Whether the arms are cells of a plane: every combination of two numbers."""
+        numbers = (value for of_arm in self.values.values() for value in of_arm)
+        return len(self.keys) == 2 and all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in numbers
+        )
+
+
+@dataclass(frozen=True)
 class Study:
     """Arms, seeds and what they are measured by.
 
@@ -231,13 +252,14 @@ class Study:
         baseline: Name of the arm that the others are compared with.
         seeds: Each arm runs once with each.
         metrics: Names in `METRICS`. The first decides: curves, differences and target are of it.
-        target: Validation value of the first metric (fraction) for "epochs to reach".
+        target: Validation value of the first metric (fraction) for "epochs to reach"; None: there is none.
         scale: One line that says how large the runs were: network, width, dataset, epochs.
         figures: Its figures; empty: one of all arms, named as its table.
         paper_only: Rows of the paper's table that no arm stands for.
         tuning: How its arms were tuned; None where all have the configured settings.
         notes: What a reader of its tables needs to know beside the rest, a sentence or two each.
         design: Of a study of factors; None where the arms are listed.
+        swept: Of a study without a file, which a command's words make; None of one that has a name.
     """
 
     name: str
@@ -248,13 +270,14 @@ class Study:
     baseline: str
     seeds: tuple[int, ...]
     metrics: tuple[str, ...]
-    target: float
+    target: float | None
     scale: str
     figures: tuple[StudyFigure, ...] = ()
     paper_only: tuple[PaperRow, ...] = ()
     tuning: Tuning | None = None
     notes: tuple[str, ...] = ()
     design: Design | None = None
+    swept: Swept | None = None
 
     @property
     def metric(self) -> str:

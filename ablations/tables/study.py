@@ -102,7 +102,8 @@ def _study_table(
     for row in study.paper_only:
         values = {f"paper_{name}": row.paper_values.get(name, np.nan) for name in printed}
         rows.append({"arm": np.nan, "label": row.label} | values)
-    return pd.DataFrame(rows).astype(dict.fromkeys(INTEGERS, "Int64"))
+    table = pd.DataFrame(rows)
+    return table.astype(dict.fromkeys([name for name in INTEGERS if name in table], "Int64"))
 
 
 def _printed_metrics(study: Study) -> list[str]:
@@ -156,8 +157,9 @@ def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:
         f"test {label}, %": f"test {label}\n%",
         "difference validation, pp": "diff. val\npp",
         "difference test, pp": "diff. test\npp",
-        target: target.replace(" to", "\nto").removesuffix(" (reached)"),
     }
+    if target:
+        columns[target] = target.replace(" to", "\nto").removesuffix(" (reached)")
     sections = []
     for (_, row), (_, numbers) in zip(readable.iterrows(), table.iterrows(), strict=True):
         # Intervals and p on lines of their own.
@@ -261,13 +263,16 @@ def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], metric:
     return row
 
 
-def _course(of_arm: Sequence[Outcome], target: float) -> dict[str, Any]:
+def _course(of_arm: Sequence[Outcome], target: float | None) -> dict[str, Any]:
     curves = [outcome for outcome in of_arm if outcome.curve.size]
+    area = _interval("val_area", [area_under_curve(outcome.steps, outcome.curve) for outcome in curves])
+    if target is None:
+        return area
     reached = [None if outcome.diverged else epochs_to_target(outcome.curve, target) for outcome in of_arm]
     return {
         "epochs_to_target_median": censored_median(reached) if reached else np.nan,
         "n_reached_target": sum(epoch is not None for epoch in reached),
-    } | _interval("val_area", [area_under_curve(outcome.steps, outcome.curve) for outcome in curves])
+    } | area
 
 
 def _size(arm: Arm, of_arm: Sequence[Outcome]) -> dict[str, Any]:
@@ -315,7 +320,11 @@ def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
             | {
                 "difference validation, pp": _difference(row, "val_difference_pp"),
                 "difference test, pp": _difference(row, "test_difference_pp"),
-                _target_header(study): _epochs(row) if planned else NO_VALUE,
+                **(
+                    {_target_header(study): _epochs(row) if planned else NO_VALUE}
+                    if study.target is not None
+                    else {}
+                ),
                 "area under validation curve, %": _with_interval(row, "val_area", times=100),
                 "parameters": integer(row["parameters"]),
                 "multiply-adds": integer(row["multiply_adds"]),
@@ -345,6 +354,9 @@ def _panels(
 
 
 def _target_header(study: Study) -> str:
+    """Of the column of epochs to the target; "" where there is none."""
+    if study.target is None:
+        return ""
     return f"epochs to {per_cent(study.target)} (reached)"
 
 
@@ -395,12 +407,15 @@ def _notes(
         "one run, or where all runs are equal).",
         f"Differences of {metric}: arm minus {minus}, seed by seed, in percentage points (pp), with the "
         f"95 % t interval; p: {_p_note(n_pairs)}, not corrected for the number of comparisons.",
-        f"Epochs to {per_cent(study.target)}: the first epoch at whose end validation {metric} is "
-        "at least that; median over completed and diverged runs, where a run that never reaches it "
-        "counts as later than all others (in parentheses: how many reached it).",
         f"Area under validation curve: validation {metric} over training steps by trapezoids, from the "
         "end of the first epoch to the end of the last, divided by the steps between: the mean on the way.",
     ]
+    if study.target is not None:
+        notes.append(
+            f"Epochs to {per_cent(study.target)}: the first epoch at whose end validation {metric} is "
+            "at least that; median over completed and diverged runs, where a run that never reaches it "
+            "counts as later than all others (in parentheses: how many reached it)."
+        )
     if study.design:
         notes += interaction_notes(study)
     if _printed_metrics(study):

@@ -15,6 +15,7 @@ from ablations import __main__ as command
 from ablations.cli import commands
 from ablations.cli.commands import COMMANDS, print_verdicts
 from ablations.cli.reading import names_and_overrides
+from experiments.plan import plan_sweep
 from experiments.planned_run import PlannedRun
 from experiments.planning import hydra_configuration, plan_study
 from experiments.project import FRAMEWORK_CONF
@@ -453,3 +454,42 @@ def test_schemas_for_editors_take_the_files_of_the_project(
             validate(yaml.safe_load(file.read_text()), schema)
         with pytest.raises(ValidationError, match="targt"):
             validate(yaml.safe_load(files[0].read_text()) | {"targt": 1}, schema)
+
+
+def test_swept_choices_have_table_and_figure(
+    call, write_run, results_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["recipe.epochs=2,3", "recipe.optimizer.lr=0.05,0.1", "seed=0,1"]
+    with hydra_configuration():
+        for run in plan_sweep([*words, f"results_dir={results_dir}"]):
+            write_run(run.configuration)
+    assert call(*words) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    stem = "sweep__recipe.epochs=2,3__recipe.optimizer.lr=0.05,0.1__seed=0,1"
+    table = results_dir / "tables" / f"{stem}.csv"
+    assert {str(table), str(results_dir / "figures" / f"{stem}.png")} <= set(shown.out.splitlines())
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert [row["label"] for row in rows] == [
+        f"epochs={epochs}, lr={rate}" for epochs in (2, 3) for rate in (0.05, 0.1)
+    ]
+    assert [row["n_completed"] for row in rows] == ["2"] * 4
+    assert [row["n_pairs"] for row in rows] == ["0", "2", "2", "2"]
+    assert call("list", *words) == 0
+    assert f"{stem}: 8 of 8 completed" in " ".join(capsys.readouterr().out.split())
+    assert call("report", *words) == 0
+    page = results_dir / "report" / f"index__{stem}.html"
+    assert "run.py -m recipe.epochs=2,3" in page.read_text(encoding="utf-8")
+    assert call("verdicts", *words) == 2
+    assert "name one" in capsys.readouterr().err
+
+
+def test_a_study_varied_by_a_list_has_files_of_each(
+    call, results_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("residual", "recipe.epochs=2,3", "seed=0") == 0
+    names = {path.name for path in (results_dir / "tables").glob("*.csv")}
+    assert names == {f"figure09_residual__recipe.epochs={epochs}__seed=0.csv" for epochs in (2, 3)}
+    capsys.readouterr()
+    assert call("verdicts", "residual", "recipe.epochs=2,3", "--record", "verdicts.yaml") == 2
+    assert "--record: of one variation" in capsys.readouterr().err

@@ -13,6 +13,8 @@ from experiments.overrides import (
     seed_budget,
     split_seed,
     studies_suffix,
+    sweep_output,
+    variations,
 )
 
 
@@ -156,3 +158,35 @@ def test_a_character_that_must_be_quoted_is_named_with_the_form_that_works(
     override = parse_override(works)
     assert override is not None
     assert [str(getattr(item, "text", item)) for item in override_values(override)] == values.split(",")
+
+
+def test_what_varies_a_study_is_every_combination_of_what_is_listed() -> None:
+    words = ["recipe.epochs=1,2", "seed=0,1", "dataset=fashion_mosaic", "weight_decay=0,1e-4"]
+    assert variations(words) == [
+        [f"recipe.epochs={epochs}", "seed=0,1", "dataset=fashion_mosaic", f"weight_decay={decay}"]
+        for epochs in (1, 2)
+        for decay in ("0", "0.0001")
+    ]
+    assert variations(["seed=0,1"]) == [["seed=0,1"]]
+    with pytest.raises(UserError, match=r"recipe\.epochs=glob\(\*\): give the values themselves"):
+        variations(["recipe.epochs=glob(*)"])
+    with pytest.raises(UserError, match="1100 combinations; at most 1000"):
+        variations(["recipe.epochs=range(1,1101)"])
+
+
+def test_files_about_swept_choices_have_names_that_are_safe_and_their_own() -> None:
+    words = ["recipe.optimizer.lr=0.05,0.1", "residual=true,false", "seed=0,1", "results_dir=/elsewhere"]
+    plain = "sweep__recipe.optimizer.lr=0.05,0.1__residual=true,false__seed=0,1"
+    assert sweep_output(words) == plain
+    assert sweep_output([words[0], "residual='true','false'", *words[2:3]]) == plain  # as run.py quotes them
+    others = [
+        ["weights='/a/b','/a/c'"],
+        ["weights='/a_b','/a/c'"],
+        ["weights='../../é','b c'"],
+        ["recipe.epochs=range(1,200)"],
+        ["recipe.epochs=range(1,201)"],
+        ["model.note='$(x)','|'"],
+    ]
+    names = [sweep_output(words) for words in others]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[\w=.,-]{1,150}", name, re.ASCII) for name in names)

@@ -9,7 +9,7 @@ import pytest
 from ablations.errors import UserError
 from experiments import plan as plan_module
 from experiments.configuration import RunConfiguration
-from experiments.plan import plan_sweep
+from experiments.plan import plan_choices, plan_sweep
 from experiments.planned_run import PlannedRun
 from experiments.planning import compose_runs, hydra_configuration, plan_study
 from experiments.project import Project, use
@@ -155,3 +155,45 @@ def test_two_choices_that_build_the_same_are_refused(hydra, tmp_path: Path) -> N
         pytest.raises(UserError, match=r"pool=one and pool=other: the"),
     ):
         plan_sweep(["pool=one,other"])
+
+
+SWEPT = ("recipe.optimizer.lr=0.05,0.1", "residual=true,false", "seed=0,1")
+
+
+@pytest.mark.usefixtures("hydra")
+def test_swept_choices_are_a_study_of_their_combinations() -> None:
+    study, runs = plan_choices(SWEPT)
+    assert {run.run_id for run in runs} == {run.run_id for run in plan_sweep(SWEPT)}
+    assert [arm.label for arm in study.arms] == [
+        f"lr={rate}, residual={option}" for rate in ("0.05", "0.1") for option in ("true", "false")
+    ]
+    assert {run.arm for run in runs} == {arm.name for arm in study.arms}
+    assert study.baseline == study.arms[0].name
+    assert study.seeds == (0, 1)
+    assert study.target is None
+    assert study.swept is not None
+    assert not study.swept.two_numbers
+    numbers, _ = plan_choices(["recipe.optimizer.lr=0.05,0.1", "weight_decay=0,1e-4", "recipe.epochs=1"])
+    assert numbers.swept is not None
+    assert numbers.swept.two_numbers
+    assert [numbers.swept.values[arm.name] for arm in numbers.arms] == [
+        (rate, decay) for rate in (0.05, 0.1) for decay in (0, 1e-4)
+    ]
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_study_that_is_varied_by_a_list_has_the_runs_of_each() -> None:
+    beside = ["study=residual", "seed=0"]
+    each = [plan_sweep([*beside, f"recipe.epochs={epochs}"]) for epochs in (1, 2)]
+    both = plan_sweep([*beside, "recipe.epochs=1,2"])
+    assert [run.run_id for run in both] == [run.run_id for runs in each for run in runs]
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [("tuning=learning_rate", "tuning=learning_rate: tunes the arms"), ("results_dir=a,b", "one folder")],
+)
+def test_what_a_table_of_swept_choices_cannot_have(beside: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan_choices(["residual=true,false", beside])

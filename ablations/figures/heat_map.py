@@ -1,0 +1,153 @@
+"""Two numbers that were swept: a cell per combination, its colour the mean, its text mean and interval.
+
+Left validation, by which a setting is chosen; right test, by which it is reported. Cells stand in the order
+of their values, not at their distances. A framed cell is the baseline. A cell without a result is hatched.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+
+from ablations.figures.study import (
+    HEADER,
+    LINE,
+    RIGHT,
+    WIDTH,
+    figure_notes,
+    save_figure,
+    subtitle_of,
+    wrapped,
+    write_nothing_completed,
+    write_texts,
+)
+from ablations.statistics.paired import mean_interval
+from ablations.studies.results import METRICS, Outcome, Study, StudyRun, outcomes
+from ablations.text import decimals, shown_value
+
+COLORS = "cividis"
+"""Of lightness that rises evenly, and the same to colour-blind readers."""
+
+CELL = 0.62  # inches, as all below
+MARGIN = 0.8  # left of a panel, for ticks and label
+BAR = 0.75  # right of the panels
+TITLE = 0.3
+BELOW = 0.75
+SPLITS = {"val": "validation", "test": "test"}
+
+
+def write_heat_map(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
+    """Write the figure as PNG and SVG, each whole or not at all.
+
+    Args:
+        study: Its arms are every combination of two swept numbers.
+        runs: All of its planned runs.
+        folder: Where the files go.
+
+    Returns:
+        The two paths, `folder/<output>.png` and `.svg`.
+
+    Raises:
+        ValueError: As `ablations.studies.results.outcomes`; then nothing is written.
+        OSError: The folder cannot be written.
+    """
+    return save_figure(lambda: draw_heat_map(study, runs), folder, study.output)
+
+
+def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
+    """Draw two swept numbers from the runs there are; see `write_heat_map`."""
+    assert study.swept is not None, "a cell per combination of two numbers"
+    by_arm = outcomes(study, runs)
+    xs, ys = (sorted({of_arm[axis] for of_arm in study.swept.values.values()}) for axis in (0, 1))
+    subtitle = subtitle_of(study)
+    framed = next(arm.label for arm in study.arms if arm.name == study.baseline)
+    read = f"A cell: mean over seeds, with its 95 % t interval below. Framed: the baseline, {framed}."
+    notes = wrapped([read, *figure_notes(study, runs, by_arm)])
+    panel = max(2.0, CELL * len(ys))
+    above, below = HEADER + LINE * len(subtitle) + TITLE, BELOW + LINE * len(notes) + 0.15
+    height = above + panel + below
+    figure = Figure(figsize=(WIDTH, height))
+    write_texts(figure, study.title, subtitle, notes)
+    if not any(by_arm.values()):
+        write_nothing_completed(figure, below + panel / 2)
+        return figure
+    times = 100
+    values = {
+        split: {
+            arm: [times * outcome.final[f"{split}_{study.metric}"] for outcome in of_arm]
+            for arm, of_arm in by_arm.items()
+        }
+        for split in SPLITS
+    }
+    means = [float(np.mean(of_arm)) for of_split in values.values() for of_arm in of_split.values() if of_arm]
+    scale = Normalize(min(means), max(max(means), min(means) + 1e-9))
+    width = (WIDTH - 2 * MARGIN - BAR - RIGHT) / 2
+    for place, (split, word) in enumerate(SPLITS.items()):
+        left = MARGIN + place * (width + MARGIN / 2)
+        axes = figure.add_axes((left / WIDTH, below / height, width / WIDTH, panel / height))
+        image = _draw_cells(axes, study, by_arm, values[split], xs, ys, scale)
+        axes.set_title(f"{word.capitalize()} {METRICS[study.metric].label}", loc="left", fontsize=9.5)
+        if place:
+            axes.tick_params(labelleft=False)
+        else:
+            axes.set_ylabel(study.swept.keys[1])
+        axes.set_xlabel(study.swept.keys[0])
+    place_of_bar = (left + width + 0.15) / WIDTH, below / height, 0.15 / WIDTH, panel / height
+    bar = Colorbar(figure.add_axes(place_of_bar), image)
+    bar.set_label(f"{METRICS[study.metric].label} (%)")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _draw_cells(
+    axes: Axes,
+    study: Study,
+    by_arm: Mapping[str, Sequence[Outcome]],
+    values: Mapping[str, Sequence[float]],
+    xs: Sequence[float],
+    ys: Sequence[float],
+    scale: Normalize,
+) -> AxesImage:
+    """Cells with their texts; returns what a colour bar is made from."""
+    assert study.swept is not None
+    place = {arm: (xs.index(of_arm[0]), ys.index(of_arm[1])) for arm, of_arm in study.swept.values.items()}
+    grid = np.full((len(ys), len(xs)), np.nan)
+    for arm, (x, y) in place.items():
+        if values[arm]:
+            grid[y, x] = np.mean(values[arm])
+    image = axes.imshow(grid, cmap=COLORS, norm=scale, origin="lower", aspect="auto")
+    for arm, (x, y) in place.items():
+        if not values[arm]:
+            corner = x - 0.5, y - 0.5
+            axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="///", edgecolor="#BBBBBB", linewidth=0))
+            continue
+        light = scale(grid[y, x]) > 0.55
+        axes.text(
+            x, y, _text(by_arm[arm], values[arm]),
+            ha="center", va="center", fontsize=8, color="black" if light else "white", linespacing=1.3,
+        )  # fmt: skip
+    x, y = place[study.baseline]
+    axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, edgecolor="#D55E00", linewidth=2))
+    axes.set_xticks(range(len(xs)), [shown_value(x) for x in xs])
+    axes.set_yticks(range(len(ys)), [shown_value(y) for y in ys])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return image
+
+
+def _text(of_arm: Sequence[Outcome], values: Sequence[float]) -> str:
+    """Mean, interval below it, and how many of its runs diverged."""
+    estimate = mean_interval(values)
+    lines = [decimals(estimate.mean)]
+    if np.isfinite(estimate.low):
+        lines.append(f"[{decimals(estimate.low)}, {decimals(estimate.high)}]")
+    if diverged := sum(outcome.diverged for outcome in of_arm):
+        lines.append(f"{diverged} diverged")
+    return "\n".join(lines)
