@@ -47,6 +47,12 @@ def with_interval(mean: float, low: float, high: float, sign: str = "", digits: 
     return f"{text} [{decimals(low, sign, digits)}, {decimals(high, sign, digits)}]"
 
 
+def digits_for(*values: float) -> int:
+    """Decimals with which the largest of some numbers has three digits, at most six."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return 3 if largest == 0 else min(6, max(0, 2 - math.floor(math.log10(largest))))
+
+
 def integer(value: Any) -> str:
     """A whole number with commas between thousands."""
     return NO_VALUE if is_missing(value) else f"{value:,}"

@@ -19,7 +19,13 @@ QUOTED = ("int_type", "float_type")  # a text that looks like a number
 LONGEST_VALUE = 60
 
 
-def validated(schema: TypeAdapter[Written], given: object, file: str = "", *within: str) -> Written:
+def validated(
+    schema: TypeAdapter[Written],
+    given: object,
+    file: str = "",
+    *within: str,
+    context: Mapping[str, Any] | None = None,
+) -> Written:
     """What a user wrote, as its schema has it.
 
     Args:
@@ -27,12 +33,13 @@ def validated(schema: TypeAdapter[Written], given: object, file: str = "", *with
         given: What is in it.
         file: Its name, for the message.
         within: The keys that it is below, for the message.
+        context: What it is checked against beside its schema.
 
     Raises:
         UserError: It is not as the schema says.
     """
     try:
-        return schema.validate_python(given)
+        return schema.validate_python(given, context=context)
     except ValidationError as error:
         raise UserError(": ".join(filter(None, [file, one_line(error, schema, *within)]))) from error
 

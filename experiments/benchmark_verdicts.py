@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.evidence.claims import BENCHMARK, PARAMETERS, SETTING, Claim, Comparison
+from ablations.evidence.contrasts import quantity_of
 from ablations.evidence.verdicts import ALPHA, UNDECIDED, Compared, Verdict, combine, decide, untestable
 from ablations.statistics.paired import median_interval_level, median_interval_rank
 from ablations.text import amount
@@ -119,6 +120,7 @@ def _compared_size(comparison: Comparison, counts: Mapping[str, int]) -> Compare
         needed=None,
         reason="counted, without error",
         differences=np.empty(0),
+        quantity=quantity_of(comparison.metric),
     )
 
 
@@ -169,6 +171,7 @@ class _Speeds:
             needed=needed,
             reason=reason,
             differences=np.empty(0),
+            quantity=quantity_of(comparison.metric),
         )
 
 

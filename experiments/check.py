@@ -6,7 +6,7 @@ What needs no torch comes first, so that a wrong seed is told at once.
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +52,8 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-t
 """Lightning's, but those of a library that is not installed."""
 
 
-def check_run(run: RunConfiguration, metrics: Sequence[str] = ()) -> None:
+def check_run(run: RunConfiguration) -> None:
     """Check all of a run that a user can get wrong.
-
-    Args:
-        run: The run.
-        metrics: What it is to be compared by, "top1".
 
     Raises:
         UserError: One line that names the key, the value and what is allowed.
@@ -68,7 +64,7 @@ def check_run(run: RunConfiguration, metrics: Sequence[str] = ()) -> None:
     check_values(run)
     run.with_measured(RunDirectory(run.results_dir, run.run_id))
     try:
-        _check_parts(run, metrics)
+        _check_parts(run)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -273,7 +269,7 @@ def check_logger(
     require_integer("logger.every_n_steps", logger.get("every_n_steps"), 1)
 
 
-def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
+def _check_parts(run: RunConfiguration) -> None:
     """Build everything that a run is made of; a part refuses the values it cannot take."""
     import torch
     from lightning.pytorch.accelerators import AcceleratorRegistry
@@ -309,12 +305,13 @@ def _check_parts(run: RunConfiguration, metrics: Sequence[str]) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     what = f"model: {parameters:.4g} parameters" + (", to be trained" if config["train"] else "")
     _require_memory(what, training_memory(network, config) * _processes_sharing(run, device), device)
-    measured = list(explained("dataset.task", lambda: make_task(config)).metrics["val"])
-    if unmeasured := [metric for metric in metrics if metric not in measured]:
-        raise ValueError(
-            f"dataset={run.choices.get('dataset')}: measures {', '.join(measured)} and not "
-            f"{', '.join(unmeasured)}, which the study compares"
-        )
+    task = explained("dataset.task, metrics", lambda: make_task(config))
+    for name, node in config["metrics"].items():
+        if node["labels"] not in (None, task.labels):
+            raise ValueError(
+                f"metrics={name}: of data with {_labels(node['labels'])} an image; "
+                f"dataset={run.choices.get('dataset')} has {_labels(task.labels)}"
+            )
     explained("recipe.loss", lambda: try_loss(config))
     explained("dataset", lambda: _check_data(make_data(config), config["dataset"], train=config["train"]))
     size, batch = config["dataset"]["image_size"], recipe["batch_size"] if config["train"] else 1
@@ -347,6 +344,10 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
         probe = torch.nn.Parameter(torch.ones(2, 2))
         probe.grad = torch.ones(2, 2)
         explained("recipe.optimizer", lambda: instantiate(recipe["optimizer"])([probe]).step(lambda: 1.0))
+
+
+def _labels(number: str) -> str:
+    return "one label" if number == "one" else "several labels"
 
 
 def _check_data(data: Any, dataset: Mapping[str, Any], *, train: bool) -> None:

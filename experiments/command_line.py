@@ -256,7 +256,8 @@ def outcome(record: Mapping[str, Any]) -> str:
     """How a run ended, in a line."""
     if record["status"] == COMPLETED:
         name, metrics = metric_names(record["metrics"])[0], record["metrics"]
-        validation, test = (measured(name, metrics[f"{part}_{name}"]) for part in ("val", "test"))
+        config = record.get("config", {})
+        validation, test = (measured(config, name, metrics[f"{part}_{name}"]) for part in ("val", "test"))
         return f"completed: validation {validation}, test {test}"
     if record["status"] == DIVERGED:
         return f"diverged: the loss was not finite after step {record['diverged_at_step']}"

@@ -50,6 +50,9 @@ PLACES = ("results_dir", "logger.dir")
 DATA_PLACES = ("dataset.root", "dataset.files")
 """Where the data is: its content stands for it in the identity, so a sweep may be over several places."""
 
+OWN_METRICS = ("top1", "top5")
+"""What data is measured by that names no metrics: that of one label an image."""
+
 NOT_OF_A_RUN = ("study", "tuning")
 """Groups that say which runs there are to be, so that no run has chosen of them."""
 
@@ -109,10 +112,12 @@ class RunConfiguration:
     Attributes:
         resolved: The whole configuration as plain values, without Hydra's own.
         choices: The option's name per config group, e.g. `{"model": "xception", ...}`.
+        asked_metrics: Of `metrics`, those that somebody asked for beside what the dataset names.
     """
 
     resolved: Mapping[str, Any]
     choices: Mapping[str, str]
+    asked_metrics: tuple[str, ...] = ()
 
     @classmethod
     def from_composed(
@@ -177,7 +182,10 @@ class RunConfiguration:
         if resolved["weights"] is not None:
             _follow_weights(resolved, overrides, own)
         _require_storable(resolved)
-        return cls(resolved={str(key): value for key, value in resolved.items()}, choices=own)
+        asked = _names("metrics", resolved.pop("metrics", ()))
+        run = cls(resolved={str(key): value for key, value in resolved.items()}, choices=own)
+        of_data = _names("dataset.metrics", resolved["dataset"].get("metrics", OWN_METRICS))
+        return replace(run.with_metrics((*asked, *of_data)), asked_metrics=asked)
 
     @classmethod
     def for_seeds(
@@ -250,11 +258,6 @@ class RunConfiguration:
         return self.devices * self.resolved.get("trainer", {}).get("num_nodes", 1)
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of what its data is measured by, the main one first."""
-        return tuple(self.resolved.get("metrics") or ("top1",))
-
-    @property
     def diagnostics(self) -> Mapping[str, Any]:
         """What is measured beside the metrics: settings by name. It changes no outcome."""
         return self.resolved.get("diagnostics") or {}
@@ -263,11 +266,29 @@ class RunConfiguration:
         """The same run, which measures these as well; where it has one already, its own settings stay."""
         return replace(self, resolved={**self.resolved, "diagnostics": {**diagnostics, **self.diagnostics}})
 
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is measured: declarations by name, the main one first. It changes no outcome."""
+        return self.resolved.get("metrics") or {}
+
+    def with_metrics(self, names: Sequence[str]) -> Self:
+        """The same run, which measures these, asked for and first, and what it measures anyway.
+
+        Raises:
+            UserError: conf/metric has no such file.
+        """
+        names = tuple(dict.fromkeys(names))
+        declared = {name: current().metric(name).model_dump() for name in names}
+        config = OmegaConf.create({**self.resolved, "metrics": declared})
+        resolved: Any = OmegaConf.to_container(config.metrics, resolve=True)
+        own = {name: node for name, node in self.metrics.items() if name not in declared}
+        return replace(self, resolved={**self.resolved, "metrics": resolved | own}, asked_metrics=names)
+
     def with_measured(self, directory: "RunDirectory") -> Self:
         """The same run, which measures as well what its record says that it measured.
 
-        A record is data, and what measures is called by its `_target_`: only what a file in conf/diagnostics
-        has is taken over, with other plain settings.
+        A record is data, and what measures is called by its `_target_`: of a metric the name alone is taken
+        over, of a diagnostic only what a file in conf/diagnostics has, with other plain settings.
 
         Raises:
             UserError: The record names something else.
@@ -279,7 +300,14 @@ class RunConfiguration:
                     f"{directory.record_path}: diagnostics.{name} is none of conf/diagnostics; "
                     "choose it with diagnostics=..., or remove the record"
                 )
-        return self.with_diagnostics(added)
+        more = [name for name in directory.measured_metrics() if name not in self.metrics]
+        if unknown := [name for name in more if name not in current().options("metric")]:
+            raise UserError(
+                f"{directory.record_path}: metrics.{unknown[0]} is none of conf/metric; add it there, or "
+                "remove the record"
+            )
+        run = self.with_metrics((*self.metrics, *more)) if more else self
+        return replace(run.with_diagnostics(added), asked_metrics=self.asked_metrics)
 
     @property
     def results_dir(self) -> Path:
@@ -293,6 +321,18 @@ def _diagnostics() -> Iterator[Mapping[str, Any]]:
         file = project.option_file("diagnostics", option)
         assert file is not None, option
         yield load_yaml(file)
+
+
+def _names(key: str, given: Any) -> tuple[str, ...]:
+    """Names that a key lists; one may stand alone.
+
+    Raises:
+        UserError: Something else stands there.
+    """
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{key}={given}: must be a list of files in conf/metric, e.g. {key}=[macro_f1]")
+    return tuple(dict.fromkeys(names))
 
 
 def _has_settings(node: Any, known: Any) -> bool:

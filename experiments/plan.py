@@ -36,7 +36,8 @@ from experiments.overrides import (
     variations,
 )
 from experiments.planned_run import PlannedRun, require_different_arms
-from experiments.planning import compose_runs, plan_study
+from experiments.planning import compose_runs, metrics_override, plan_study
+from experiments.project import current
 from experiments.scale import scale_of
 
 WHOLE_NUMBER = re.compile("0|[1-9][0-9]*")
@@ -94,8 +95,9 @@ def plan_choices(arguments: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
         arms=tuple(arms),
         baseline=arms[0].name,
         seeds=tuple(dict.fromkeys(run.seed for run in runs)),
-        metrics=runs[0].configuration.metrics,
+        metrics=tuple(runs[0].configuration.metrics),
         target=None,
+        declared=current().metrics(),
         scale=scale_of(runs),
         swept=Swept(tuple(swept), values),
     )
@@ -139,7 +141,7 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
 
 
 def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:
-    """A run that two studies share, with the diagnostics of both: it is trained once."""
+    """A run that two studies share, with the diagnostics and metrics of both: it is trained once."""
     own, asked = run.configuration.diagnostics, other.configuration.diagnostics
     for name in own.keys() & asked.keys():
         if own[name] != asked[name]:
@@ -149,6 +151,9 @@ def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:
     missing = {name: settings for name, settings in asked.items() if name not in own}
     added = tuple(f"++diagnostics.{name}={_hydra_value(settings)}" for name, settings in missing.items())
     configuration = run.configuration.with_diagnostics(missing) if missing else run.configuration
+    names = dict.fromkeys((*configuration.asked_metrics, *other.configuration.asked_metrics))
+    if len(names) > len(configuration.asked_metrics):
+        configuration, added = configuration.with_metrics([*names]), (*added, *metrics_override([*names]))
     return replace(run, overrides=(*run.overrides, *added), configuration=configuration)
 
 

@@ -17,7 +17,7 @@ class PlannedRun:
         overrides: What makes its configuration, as on the command line.
         configuration: Its configuration.
         group: Name of the study or sweep that asks for it.
-        metrics: That the study compares; its dataset's task must measure them.
+        metrics: That the study compares.
     """
 
     arm: str
@@ -36,7 +36,8 @@ class PlannedRun:
 
     @property
     def directory(self) -> RunDirectory:
-        return RunDirectory(self.configuration.results_dir, self.run_id, self.configuration.diagnostics)
+        run, metrics = self.configuration, (*self.metrics, *self.configuration.asked_metrics)
+        return RunDirectory(run.results_dir, self.run_id, run.diagnostics, metrics)
 
     @property
     def epochs(self) -> int:

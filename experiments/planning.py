@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError
+from ablations.metrics import BEFORE_DECLARATIONS
 from ablations.studies.results import Arm, Study
 from ablations.studies.schema import AS_BASELINE, StudyFile
 from ablations.yaml_files import check_aliases
@@ -155,10 +156,28 @@ def _runs_of_arms(study: StudyFile, overrides: Sequence[str], seeds: Sequence[in
     for arm in study.arms:
         arm_overrides = _arm_overrides(study, arm, base, overrides)
         quoted = quote_option_names(arm_overrides)
-        for configuration in compose_runs(arm_overrides, seeds):
-            own = (*quoted, f"seed={configuration.seed}")
-            runs.append(PlannedRun(arm.name, own, configuration, study.name, study.metrics))
+        configurations = compose_runs(arm_overrides, seeds)
+        asked = _asked_metrics(configurations[0], study.metrics)
+        for configuration in configurations:
+            measuring = configuration.with_metrics(asked) if asked else configuration
+            own = (*quoted, *metrics_override(asked), f"seed={configuration.seed}")
+            runs.append(PlannedRun(arm.name, own, measuring, study.name, study.metrics))
     return runs
+
+
+def _asked_metrics(run: RunConfiguration, compared: Sequence[str]) -> tuple[str, ...]:
+    """What the runs of a study are asked to measure, what it compares first; nothing where they do so anyway.
+
+    What was always measured is not asked for, so that records without declarations have it.
+    """
+    if all(name in run.metrics and name in BEFORE_DECLARATIONS for name in compared):
+        return ()
+    return tuple(dict.fromkeys((*compared, *run.asked_metrics)))
+
+
+def metrics_override(names: Sequence[str]) -> tuple[str, ...]:
+    """What asks a run for metrics, as on the command line."""
+    return (f"metrics=[{','.join(names)}]",) if names else ()
 
 
 def _study_of(study: StudyFile, seeds: Sequence[int], suffix: str, runs: Sequence[PlannedRun]) -> Study:
@@ -177,6 +196,7 @@ def _study_of(study: StudyFile, seeds: Sequence[int], suffix: str, runs: Sequenc
         paper_only=study.paper_only,
         notes=study.notes,
         design=make_design(study, {run.arm: run.configuration.resolved for run in runs}),
+        declared=current().metrics(),
     )
 
 

@@ -82,7 +82,8 @@ class Watch:
     def state(self) -> RunState:
         """What is shown of it while it runs."""
         run, rows = self.run, self._of_this_training()
-        return RunState.running(run.arm, run.seed, run.run_id, run.epochs, rows, self._written)
+        config = run.configuration.resolved
+        return RunState.running(run.arm, run.seed, run.run_id, run.epochs, rows, self._written, config)
 
     def _of_this_training(self) -> Sequence[Mapping[str, float]]:
         """Rows: none where the run started over and they are those of before."""

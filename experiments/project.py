@@ -21,6 +21,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ablations.errors import UserError
+from ablations.metrics import METRIC, Metric
+from ablations.validation import validated
 from ablations.yaml_files import check_aliases
 
 PACKAGED_CONF = Path(__file__).resolve().parent / "conf"
@@ -30,7 +32,7 @@ FRAMEWORK_CONF = PACKAGED_CONF if PACKAGED_CONF.is_dir() else Path(__file__).res
 OWN_CONFIG = "project"
 FRAMEWORK_CONFIG = "config"
 
-NOT_GROUPS = ("claims", "hydra")
+NOT_GROUPS = ("claims", "hydra", "metric")
 """Folders of conf/ from which no option of a run is chosen."""
 
 
@@ -132,6 +134,25 @@ class Project:
     def own_files(self, folder: str) -> list[Path]:
         """The files of studies or claims, by name: those of the project alone."""
         return sorted((self.conf / folder).glob("*.yaml"))
+
+    def metric(self, name: str, where: str = "metrics") -> Metric:
+        """The declaration of a metric.
+
+        Args:
+            name: Of the file in conf/metric.
+            where: The key that asks for it.
+
+        Raises:
+            UserError: There is none, or it is not as its schema says.
+        """
+        file = self.option_file("metric", name)
+        if file is None:
+            raise UserError(f"{where}={name}: must be one of {', '.join(self.options('metric'))}")
+        return validated(METRIC, load_yaml(file), f"conf/metric/{file.name}")
+
+    def metrics(self) -> dict[str, Metric]:
+        """What can be measured, by name."""
+        return {name: self.metric(name) for name in self.options("metric")}
 
     def run_keys(self) -> dict[str, Any]:
         """The keys of a run that belong to no group, with their defaults."""

@@ -30,6 +30,7 @@ from ablations.runs.records import (
     RUNNING,
     RunDirectory,
     measured_diagnostics,
+    measured_metrics,
 )
 from ablations.runs.schema import SCHEMA, SCHEMA_VERSION
 from experiments import command_line, environment
@@ -61,7 +62,12 @@ def run(config: DictConfig) -> None:
     if config.get("tuning") is not None:
         raise UserError(f"tuning={hydra_config.runtime.choices['tuning']} tunes a study: add -m study=NAME")
     alone = hydra_config.mode == RunMode.RUN  # in a sweep the terminal belongs to the sweep
-    directory = RunDirectory(configuration.results_dir, configuration.run_id, configuration.diagnostics)
+    directory = RunDirectory(
+        configuration.results_dir,
+        configuration.run_id,
+        configuration.diagnostics,
+        configuration.asked_metrics,
+    )
     if configuration.processes > 1 and not alone:
         return run_apart(as_typed(hydra_config.overrides.task))
     environment.check_launcher(configuration.processes)
@@ -198,6 +204,7 @@ def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> 
     previous = directory.read()
     same = previous is not None and all(previous[key] == record[key] for key in ("device", "versions"))
     same = same and measured_diagnostics(previous) == measured_diagnostics(record)
+    same = same and measured_metrics(previous) == measured_metrics(record)
     return directory.checkpoint() if same else None
 
 
@@ -247,7 +254,8 @@ def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> di
     from experiments.logger import is_logged
 
     previous = directory.read() if directory.checkpoint() else None
-    if measured_diagnostics(previous) != configuration.diagnostics:
+    asked = (configuration.diagnostics, list(configuration.metrics))
+    if (measured_diagnostics(previous), measured_metrics(previous)) != asked:
         previous = None  # it starts over, to measure them from the first step on
     wandb_run_id = previous["wandb_run_id"] if previous else None
     if wandb_run_id is None and is_logged(configuration.resolved["logger"]):

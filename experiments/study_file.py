@@ -41,7 +41,7 @@ def comparable_studies() -> dict[str, Comparable]:
 
     found = {}
     for file in current().own_files("study"):
-        study = validated(STUDY, load_yaml(file), f"conf/study/{file.name}")
+        study = validated(STUDY, load_yaml(file), f"conf/study/{file.name}", context=_context())
         arms = tuple(arm.name for arm in study.arms)
         found[file.stem] = Comparable(arms, tuple(quantities(study.metrics)))
     models = tuple(current().options("model"))
@@ -57,6 +57,11 @@ def project_claims() -> list[Claim]:
     return load_claims(current().own_files("claims"), comparable_studies())
 
 
+def _context() -> dict[str, Any]:
+    """What a study's file is checked against."""
+    return {"declared": current().metrics()}
+
+
 def check_study(name: str, node: Mapping[Any, Any]) -> StudyFile:
     """The study of a file, as it is composed.
 
@@ -65,7 +70,7 @@ def check_study(name: str, node: Mapping[Any, Any]) -> StudyFile:
             two of its arms are the same runs.
     """
     file = f"conf/study/{name}.yaml"
-    study = validated(STUDY, node, file)
+    study = validated(STUDY, node, file, context=_context())
     if study.name != name:
         raise UserError(f"{file}: name={study.name}: must be {name}, as the file")
     chosen = {"base": study.base} | {f"arm {arm.name}: choose": arm.choose for arm in study.arms}

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import optuna
 from filelock import FileLock
@@ -45,7 +45,7 @@ class DrawnTrial:
 
     Attributes:
         settings: Value per parameter.
-        value: Its result, higher is better; None where it has none yet.
+        value: Its result; None where it has none yet.
         runs: Names of its runs' directories; empty where it has no result.
     """
 
@@ -85,6 +85,7 @@ class TrialStorage:
         space: Mapping[str, BaseDistribution],
         first: Mapping[str, Mapping[str, Any]],
         sampler_of: Callable[[int], BaseSampler],
+        direction: Literal["maximize", "minimize"] = "maximize",
     ) -> dict[str, list[DrawnTrial]]:
         """Draw what is missing so that each arm has its first `count` trials.
 
@@ -94,6 +95,7 @@ class TrialStorage:
             space: Distribution per parameter.
             first: Per study, the settings of its first trial, which are not drawn.
             sampler_of: From a trial's place to the sampler that draws it.
+            direction: What is better.
 
         Returns:
             Per study, its first `count` trials.
@@ -104,7 +106,7 @@ class TrialStorage:
         with self._writing() as storage:
             for name in names:
                 if name not in optuna.get_all_study_names(storage):
-                    optuna.create_study(storage=storage, study_name=name, direction="maximize")
+                    optuna.create_study(storage=storage, study_name=name, direction=direction)
                 study = _load(storage, name)
                 for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                     if trial.params.keys() != space.keys():  # killed while it was drawn

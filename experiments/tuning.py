@@ -7,7 +7,7 @@ answers it:
 1. Every arm has the same number of trials with the same seeds over the same space (`conf/tuning`). The
    first trial of each is the configured settings, so that tuning is never worse on validation for want of
    trying them; a sampler that does not learn draws the same settings for every arm.
-2. Each arm's best is the trial with the highest validation value. Test is not looked at.
+2. Each arm's best is the trial with the best validation value. Test is not looked at.
 3. Each arm is trained with its best settings on fresh seeds that no trial had. That is the tuned study: it
    has the arms of the study, by the same names, and tables, figures and verdicts of its own.
 
@@ -32,7 +32,7 @@ from omegaconf import OmegaConf
 from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable
 from ablations.runs.identity import identity_of, is_outside_identity
-from ablations.runs.records import DONE, RunDirectory, UnreadableRecord, metric_label
+from ablations.runs.records import DONE, RunDirectory, UnreadableRecord
 from ablations.studies.results import Arm, Study, Trial, Tuning, final_value
 from ablations.studies.schema import TUNING
 from ablations.text import amount, shown_settings
@@ -243,15 +243,16 @@ def tune(plan: TuningPlan, launcher: Launcher) -> None:
             plan.space,
             {plan.storage_names[arm]: settings for arm, settings in plan.configured.items()},
             plan.sampler_of,
+            "maximize" if plan.study.deciding.sign > 0 else "minimize",
         )
         _run_trials(plan, {arm: drawn[name] for arm, name in plan.storage_names.items()}, launcher)
-    tuning, label = _tuning(plan, _results(plan)), metric_label(plan.study.metric)
+    tuning, metric = _tuning(plan, _results(plan)), plan.study.deciding
     for arm, trials in tuning.trials.items():
         best, configured = trials[tuning.best(arm)], trials[0]
-        beside = f"as configured, {shown_settings(configured.settings)}: {configured.value:.1%}"
+        beside = f"as configured, {shown_settings(configured.settings)}: {metric.text(configured.value)}"
         print(
-            f"{arm}: best of {budget}: {shown_settings(best.settings)}, validation {label} "
-            f"{best.value:.1%}; {'as configured' if best is configured else beside}"
+            f"{arm}: best of {budget}: {shown_settings(best.settings)}, validation {metric.label} "
+            f"{metric.text(best.value)}; {'as configured' if best is configured else beside}"
         )
 
 
@@ -272,7 +273,11 @@ def _run_trials(plan: TuningPlan, drawn: Mapping[str, Sequence["DrawnTrial"]], l
             failure = error
     for arm, place, runs in pending:
         records = [_outcome_record(run.directory) for run in runs]
-        values = [final_value(record, "val", plan.study.metric) for record in records if record is not None]
+        values = [
+            final_value(plan.study, record, "val", plan.study.metric)
+            for record in records
+            if record is not None
+        ]
         if len(values) == len(runs):
             mean = sum(values) / len(values)
             plan.storage.tell(plan.storage_names[arm], place, mean, [run.run_id for run in runs])
@@ -366,6 +371,7 @@ def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> T
         trials={arm: tuple(map(with_runs, of_arm)) for arm, of_arm in trials.items()},
         core_hours=sum(map(core_hours, records.values())),
         recorded_runs=len(records),
+        sign=plan.study.deciding.sign,
     )
 
 
@@ -504,7 +510,7 @@ def _check_space(plan: TuningPlan) -> None:
         ends = [{parameter: end} for parameter in plan.space for end in extremes(plan.space[parameter])]
         for settings in [{}, *ends]:
             (run,) = plan.runs(arm, {**configured, **settings}, plan.seeds[:1], arm)
-            check_run(run.configuration, run.metrics)
+            check_run(run.configuration)
 
 
 def _fingerprint(run: PlannedRun, metric: str, node: Mapping[str, Any]) -> str:

@@ -63,14 +63,13 @@ def make_network(config: Mapping[str, Any]) -> nn.Module:
 
 
 def make_data(config: Mapping[str, Any]) -> LightningDataModule:
-    """Make the data module; the task, which a dataset names, is none of its arguments.
+    """Make the data module; the task and the metrics, which a dataset names, are none of its arguments.
 
     Raises:
         ValueError: It does not let the recipe change its images.
     """
-    data: LightningDataModule = instantiate(
-        {key: value for key, value in config["dataset"].items() if key != "task"}
-    )
+    own = {key: value for key, value in config["dataset"].items() if key not in ("task", "metrics")}
+    data: LightningDataModule = instantiate(own)
     transform = instantiate((config["recipe"].get("augmentation") or {}).get("image"))
     if transform is not None:
         if not hasattr(data, "augmentation"):
@@ -83,8 +82,12 @@ def make_data(config: Mapping[str, Any]) -> LightningDataModule:
 
 
 def make_task(config: Mapping[str, Any]) -> Task:
-    """Make the loss and the metrics that the dataset names."""
-    return instantiate(config["dataset"]["task"])(num_classes=config["dataset"]["num_classes"])
+    """Make the loss that the dataset names, and what measures the run."""
+    task: Task = instantiate(config["dataset"]["task"])(num_classes=config["dataset"]["num_classes"])
+    for name, node in config["metrics"].items():
+        if node["measured_by"] is not None:
+            task.measure(name, instantiate(node["measured_by"]), training=node["training"])
+    return task
 
 
 def make_mix(config: Mapping[str, Any]) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:

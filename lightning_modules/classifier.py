@@ -118,8 +118,7 @@ class Classifier(LightningModule):
         if not torch.isfinite(global_loss):
             raise TrainingDiverged(self.global_step, global_loss.item())
         self.losses["train"].update(loss.detach(), weight=len(labels))
-        for metric in self.task.metrics["train"].values():
-            metric.update(logits, labels)
+        self.task.update("train", logits, labels)
         self._learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         # Straight to the logger: Lightning's own bookkeeping of values per step costs more than the
         # bookkeeping of an epoch does, and every step pays for it.
@@ -185,8 +184,8 @@ class Classifier(LightningModule):
         self._not_finite = torch.where(loss.isfinite(), self._not_finite, loss)
         self.losses[part].update(loss, weight=len(labels))
         self.log(f"{part}_loss", self.losses[part], on_epoch=True)
+        self.task.update(part, logits, labels)
         for name, metric in self.task.metrics[part].items():
-            metric.update(logits, labels)
             self.log(f"{part}_{name}", metric, on_epoch=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -48,7 +48,7 @@ from lightning_modules.networks.separable import (
     square_kernel,
 )
 from lightning_modules.networks.xception import Xception
-from lightning_modules.tasks import SingleLabel
+from lightning_modules.tasks import SingleLabel, Task, top_k_accuracy
 
 PAPER: dict[str, Any] = {
     "num_classes": 1000,
@@ -169,6 +169,20 @@ def tiny_data(tmp_path: Path) -> Callable[..., TinyImages]:
     return make
 
 
+def measuring_accuracy(num_classes: int) -> Task:
+    """One label an image, measured as conf/metric/top1.yaml and top5.yaml have it."""
+    task = SingleLabel(num_classes)
+    task.measure("top1", top_k_accuracy(num_classes, 1), training=True)
+    task.measure("top5", top_k_accuracy(num_classes, 5))
+    return task
+
+
+@pytest.fixture
+def make_task() -> Callable[[int], Task]:
+    """Makes a task of one label an image, measured by top-1 and top-5."""
+    return measuring_accuracy
+
+
 @pytest.fixture
 def make_classifier(small_xception: Callable[..., Xception]) -> Callable[..., Classifier]:
     """Makes a classifier, by default of the small network, with some arguments changed."""
@@ -177,7 +191,7 @@ def make_classifier(small_xception: Callable[..., Xception]) -> Callable[..., Cl
         network = small_xception(dropout=changes.pop("dropout", 0.5))
         arguments: dict[str, Any] = {
             "network": network,
-            "task": SingleLabel(6),
+            "task": measuring_accuracy(6),
             "seed": 0,
             "optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-5),
             "scheduler": ONE_CYCLE,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
 from ablations.errors import UserError
 from ablations.runs.records import RunDirectory
@@ -282,9 +282,10 @@ class NothingToMeasure(MeanMetric):
 
 
 class WithoutTestMetric(SingleLabel):
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes)
-        self.metrics["test"]["top1"] = self.test_top1 = NothingToMeasure(nan_strategy="ignore")
+    def measure(self, name: str, metric: Metric, *, training: bool = False) -> None:
+        super().measure(name, metric, training=training)
+        if name == "top1":
+            self.metrics["test"]["top1"] = self.test_top1 = NothingToMeasure(nan_strategy="ignore")
 
 
 @pytest.mark.filterwarnings("ignore:Encountered `nan` values", "ignore:No samples to concatenate")

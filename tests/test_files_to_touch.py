@@ -1,4 +1,4 @@
-"""How many files a user touches for an arm, a factor, a dataset and a network, in a project of their own."""
+"""How many files a user touches for an arm, a factor, a metric, data and a network, in a project of theirs."""
 
 import hashlib
 import sys
@@ -14,6 +14,7 @@ from experiments.check import check_run
 from experiments.plan import plan_sweep
 from experiments.planning import compose_runs, hydra_configuration, plan_study
 from experiments.project import FRAMEWORK_CONF, Project, use
+from experiments.study_file import comparable_studies
 
 RUN = "from experiments.run import main\n\nif __name__ == '__main__':\n    raise SystemExit(main(__file__))\n"
 
@@ -196,6 +197,39 @@ def write_images(path: Path) -> str:
     path.parent.mkdir()
     np.savez(path, **arrays)
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+METRIC = """\
+label: balanced accuracy
+unit: share
+direction: higher
+chance: 1 / num_classes
+measured_by:
+  _target_: torchmetrics.classification.MulticlassAccuracy
+  num_classes: ${dataset.num_classes}
+  average: macro
+"""
+
+
+@pytest.mark.slow
+def test_a_metric_is_one_file_and_is_measured_compared_and_judged(project: Touched) -> None:
+    project.write("conf/metric/balanced_accuracy.yaml", METRIC)
+    tiny = ("model.width=0.02", "model.middle_modules=0", "recipe.epochs=1")
+    record = project.train("metrics=balanced_accuracy", *tiny).read()
+    assert list(record["config"]["metrics"]) == ["balanced_accuracy", "top1", "top5"]
+    metrics = record["metrics"]
+    # Validation and test have equally many images of each class, or nearly so.
+    assert metrics["test_balanced_accuracy"] == pytest.approx(metrics["test_top1"], abs=0.02)
+    assert len(project.files) == 1
+    study = (FRAMEWORK_CONF / "study/residual.yaml").read_text()
+    project.write(
+        "conf/study/residual.yaml", study.replace("metrics: [top1]", "metrics: [balanced_accuracy]")
+    )
+    with hydra_configuration():
+        planned, runs = plan_study("residual", ["seed=0"])
+    assert planned.deciding.label == "balanced accuracy"
+    assert all("balanced_accuracy" in run.configuration.metrics for run in runs)
+    assert "test_balanced_accuracy" in comparable_studies()["residual"].metrics
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from ablations.figures.study import looks_of
 from ablations.files import write_atomically
 from ablations.outputs import write_study
 from ablations.report.build import build_report, write_report
-from ablations.studies.results import METRICS, Study, StudyRun, baseline_first
+from ablations.studies.results import Study, StudyRun, baseline_first
 from ablations.table_files import markdown_tables
 from ablations.tables.study import markdown_table
 from ablations.tables.verdicts import verdict_panels, write_verdicts
@@ -254,14 +254,16 @@ def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
                 key = wr.RunsetGroupKey(wr.Metric("JobType"), job_type)
                 colors[wr.RunsetGroup(name, (key,))] = looks[arm.name].color
     over_seeds: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
-    curves = {f"val_{name}": f"validation {METRICS[name].label}" for name in study.metrics} | CURVES
+    curves = {f"val_{name}": f"validation {study.declaration(name).label}" for name in study.metrics} | CURVES
     panels: list[Any] = [
         wr.LinePlot(title=title, x=STEP, y=[key], title_x="training steps", **over_seeds)
         for key, title in curves.items()
     ]
     panels += [
         wr.BarPlot(
-            title=f"test {METRICS[name].label}", metrics=[wr.SummaryMetric(f"test_{name}")], **over_seeds
+            title=f"test {study.declaration(name).label}",
+            metrics=[wr.SummaryMetric(f"test_{name}")],
+            **over_seeds,
         )
         for name in study.metrics
     ]

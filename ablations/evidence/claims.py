@@ -78,13 +78,13 @@ class Comparison:
     """In place of treatment and control, a weight per arm; they sum to 0, e.g. {a: 1, b: -0.5, c: -0.5}."""
     metric: str
     """val_METRIC or test_METRIC: final values; area: mean height of the validation curve; steps_to_target:
-    share of the planned steps until the study's target. Of study=benchmark: parameters, steps_per_second, as
-    shares of the control's."""
+    share of the planned steps until the study's target; steps_per_second: as a share of the control's. Of
+    study=benchmark: parameters, steps_per_second, as shares of the control's."""
     direction: Direction
     """What treatment minus control, or the contrast, is claimed to be."""
     margin: Annotated[Number, Field(ge=0)]
-    """The smallest difference that matters, in the metric's unit, a fraction: 0.01 is one point. Above 0 for
-    no_difference."""
+    """The smallest difference that matters, in the metric's unit; of a share a fraction: 0.01 is one point.
+    Above 0 for no_difference."""
 
     @model_validator(mode="before")
     @classmethod
@@ -215,9 +215,9 @@ def load_claims(files: Iterable[Path], studies: Mapping[str, Comparable]) -> lis
 def _check(where: str, comparison: Comparison, study: str, known: Comparable) -> None:
     if unknown := [arm for arm in comparison.contrast if arm not in known.arms]:
         raise UserError(f"{where}: {unknown[0]}: must be an arm of study={study}: {', '.join(known.arms)}")
-    if study == BENCHMARK and sorted(comparison.contrast.values()) != [-1, 1]:
-        raise UserError(
-            f"{where}: contrast={dict(comparison.contrast)}: study={BENCHMARK} compares two networks"
-        )
+    of_two = study == BENCHMARK or comparison.metric == STEPS_PER_SECOND
+    if of_two and sorted(comparison.contrast.values()) != [-1, 1]:
+        what = f"study={BENCHMARK}" if study == BENCHMARK else f"metric={STEPS_PER_SECOND}"
+        raise UserError(f"{where}: contrast={dict(comparison.contrast)}: {what} compares two arms")
     if comparison.metric not in known.metrics:
         raise UserError(f"{where}: metric={comparison.metric}: must be one of {', '.join(known.metrics)}")

@@ -1,17 +1,21 @@
 """What arms are compared in: per-seed values of a quantity, and of contrasts between arms.
 
-A quantity is one number per run, a fraction::
+A quantity is one number per run::
 
-    val_METRIC, test_METRIC   the final value of a metric of the study
+    val_METRIC, test_METRIC   the final value of a metric of the study, in its unit; a share is a fraction
     area                      the mean height of the validation curve of its first metric
     steps_to_target           the share of the planned steps after which that curve is at the study's target
+    steps_per_second          training steps per second
 
-"Faster" is the last two. A contrast `{arm: weight}` is, seed by seed, the weighted sum of what its arms
-have, so a difference that all arms of a seed share falls out; only seeds that all of its arms have enter.
+"Faster" is the last three, in learning or in computing. A contrast `{arm: weight}` is, seed by seed, the
+weighted sum of what its arms
+have, so a difference that all arms of a seed share falls out; only seeds that all of its arms have enter. Of
+steps per second it is of two arms, and the difference is a share of the control's.
 
 Diverged runs enter by the rule of `ablations.studies.results`: chance for accuracies, the curve with chance
-for the area, and "never", 1.0, for the steps to the target, also where it was reached before. A run that
-never reaches the target counts 1.0 too: the mean over seeds is the restricted mean.
+for the area, and "never", 1.0, for the steps to the target, also where it was reached before; their speed is
+as it was measured. A run that never reaches the target counts 1.0 too: the mean over seeds is the restricted
+mean.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +23,57 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ablations.evidence.claims import PARAMETERS, STEPS_PER_SECOND
+from ablations.metrics import SHARE, Metric, metric_of
 from ablations.statistics.paired import area_under_curve, share_to_target
-from ablations.studies.results import METRICS, Outcome, Study
+from ablations.studies.results import Outcome, Study, chance
 
 AREA = "area"
 STEPS_TO_TARGET = "steps_to_target"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What arms are compared in, as a person reads it.
+
+    Attributes:
+        label: "test top-1".
+        unit: Of a difference, "pp".
+        metric: How numbers of it are written.
+    """
+
+    label: str
+    unit: str
+    metric: Metric
+
+    def amount(self, value: float) -> str:
+        """A margin without its sign: "0.4 pp"."""
+        return f"{self.metric.times * value:g} {self.unit}".strip()
+
+    def difference(self, mean: float, low: float, high: float) -> str:
+        """A difference with its interval, where it has one, and its unit: "+2.7 [2.0, 3.4] pp"."""
+        return f"{self.metric.interval(mean, low, high, '+')} {self.unit}".strip()
+
+
+def quantity_of(name: str, study: Study | None = None) -> Quantity:
+    """A quantity as a person reads it.
+
+    Args:
+        name: In `quantities`, or one of the benchmark's.
+        study: That is compared in it; None: the benchmark.
+    """
+    share = Metric(label="share", unit=SHARE, direction="higher", chance=0)
+    if name in (PARAMETERS, STEPS_PER_SECOND):
+        return Quantity({PARAMETERS: "parameters"}.get(name, "steps/second"), "%", share)
+    if name == STEPS_TO_TARGET:
+        return Quantity("steps to target", "% of the steps", share)
+    if name == AREA:
+        metric = study.deciding if study else share
+        return Quantity("area under validation curve", metric.difference_unit, metric)
+    part, _, metric_name = name.partition("_")
+    metric = metric_of(metric_name, study.declared if study else {})
+    words = {"val": "validation", "test": "test"}
+    return Quantity(f"{words[part]} {metric.label}", metric.difference_unit, metric)
 
 
 @dataclass(frozen=True)
@@ -55,7 +105,7 @@ class ContrastValues:
 def quantities(metrics: Sequence[str]) -> list[str]:
     """What the arms of a study with these metrics can be compared in."""
     final = [f"{part}_{metric}" for metric in metrics for part in ("val", "test")]
-    return [*final, AREA, STEPS_TO_TARGET]
+    return [*final, AREA, STEPS_TO_TARGET, STEPS_PER_SECOND]
 
 
 def arm_values(
@@ -90,7 +140,7 @@ def arm_values(
 def contrast_values(
     arms: Mapping[str, ArmValues], contrast: Mapping[str, float], quantity: str
 ) -> ContrastValues:
-    """The weighted sum over arms, seed by seed.
+    """The weighted sum over arms, seed by seed; of steps per second the share of the control's.
 
     Args:
         arms: As `arm_values`.
@@ -108,27 +158,34 @@ def contrast_values(
         seeds = own if seeds is None else np.intersect1d(seeds, own, assume_unique=True)
     if seeds is None:
         raise ValueError("contrast={}: must name an arm")
-    total = np.zeros(len(seeds))
-    for arm, weight in contrast.items():
-        places = np.searchsorted(arms[arm].seeds, seeds)  # both increase, as `outcomes` are by seed
-        total += weight * arms[arm].values[quantity][places]
+    of_arms = {
+        arm: arms[arm].values[quantity][np.searchsorted(arms[arm].seeds, seeds)]  # seeds increase
+        for arm in contrast
+    }
+    if quantity == STEPS_PER_SECOND:
+        treatment, control = sorted(contrast, key=lambda arm: -contrast[arm])
+        total = of_arms[treatment] / of_arms[control] - 1
+    else:
+        total = sum((weight * of_arms[arm] for arm, weight in contrast.items()), np.zeros(len(seeds)))
+    measured = np.isfinite(total)
     # What is left between equal fractions is rounding, not a spread that a test should see.
-    return ContrastValues(seeds, total.round(12))
+    return ContrastValues(seeds[measured], total[measured].round(12))
 
 
 def _value(study: Study, outcome: Outcome, quantity: str) -> float:
+    record = outcome.run.record
+    assert record is not None, "completed and diverged runs have a record"
+    if quantity == STEPS_PER_SECOND:
+        speed = record["steps_per_second"]
+        return np.nan if speed is None else float(speed)  # it diverged in its first epoch
     if quantity == STEPS_TO_TARGET:
         if outcome.diverged:
             return 1.0
         assert study.target is not None, "what has no target has no claim"
-        return share_to_target(outcome.steps, outcome.curve, study.target, _chance(study, outcome))
+        sign, start = study.deciding.sign, chance(study, record, study.metric)
+        return share_to_target(outcome.steps, sign * outcome.curve, sign * study.target, sign * start)
     if quantity == AREA:
         if outcome.curve.size == 0:  # it diverged in its first epoch, and so did every run of the study
-            return _chance(study, outcome)
+            return chance(study, record, study.metric)
         return area_under_curve(outcome.steps, outcome.curve)
     return outcome.final[quantity]
-
-
-def _chance(study: Study, outcome: Outcome) -> float:
-    assert outcome.run.record is not None, "completed and diverged runs have a record"
-    return METRICS[study.metric].chance(outcome.run.record["config"]["dataset"]["num_classes"])

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ablations.statistics.paired import PairedEstimate, paired_difference, slopes
-from ablations.studies.results import METRICS, Design, Outcome, Study, pair_by_seed
-from ablations.text import NO_VALUE, p_value, with_interval
+from ablations.studies.results import Design, Outcome, Study, pair_by_seed
+from ablations.text import NO_VALUE, digits_for, p_value, with_interval
 
 SPLITS = {"val": "validation", "test": "test"}
 
@@ -27,7 +27,7 @@ class Distance:
         level: Of the axis.
         position: There.
         seeds: Those that have all four runs.
-        of_seeds: Of each, in percentage points, `(n,)`.
+        of_seeds: Of each, `(n,)`; of a share in percentage points.
         estimate: Of their mean; None without a seed.
     """
 
@@ -47,7 +47,7 @@ class Interaction:
         line: Level of the factor that is drawn as lines.
         split: "val" or "test".
         distances: At each level of the axis but the baseline's.
-        slopes: Percentage points per doubling of the position, of each seed that has every level, `(n,)`.
+        slopes: Per doubling of the position, of each seed that has every level, `(n,)`; as above.
         slope: Of their mean; None without a seed.
     """
 
@@ -81,6 +81,7 @@ def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[
                         by_arm[design.arm(part | {design.x: level, design.lines: line})],
                         by_arm[design.arm(part | {design.x: level, design.lines: base_line})],
                         name,
+                        study.deciding.times,
                     )
                     for level in x_levels
                 }
@@ -103,10 +104,12 @@ def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[
     return found
 
 
-def _apart(of_arm: Sequence[Outcome], of_base: Sequence[Outcome], name: str) -> dict[int, float]:
-    """Arm minus base in percentage points, by seed, of the seeds that both have."""
+def _apart(
+    of_arm: Sequence[Outcome], of_base: Sequence[Outcome], name: str, times: float
+) -> dict[int, float]:
+    """Arm minus base, by seed, of the seeds that both have."""
     return {
-        outcome.run.seed: 100 * (outcome.final[name] - base.final[name])
+        outcome.run.seed: times * (outcome.final[name] - base.final[name])
         for outcome, base in pair_by_seed(of_arm, of_base)
     }
 
@@ -131,7 +134,8 @@ def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
 
     Columns: one per factor beside axis and lines; that of the lines; quantity ("difference of differences" or
     "slope"); that of the axis (missing for a slope) and position; n, the seeds; and in percentage points (a
-    slope: per doubling of the position) val_pp and test_pp, each as _mean, _ci_low, _ci_high and _p.
+    slope: per doubling of the position) val_pp and test_pp, each as _mean, _ci_low, _ci_high and _p; of a
+    metric that is no share val_difference and test_difference in its unit.
 
     Args:
         study: With a design.
@@ -147,20 +151,24 @@ def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
                 head
                 | {"quantity": "difference of differences", design.x: here.level, "position": here.position}
                 | {"n": len(here.seeds)}
-                | _columns("val", here.estimate)
-                | _columns("test", there.estimate)
+                | _columns(study, "val", here.estimate)
+                | _columns(study, "test", there.estimate)
             )
         rows.append(
             head
             | {"quantity": "slope", design.x: np.nan, "position": np.nan, "n": len(val.slopes)}
-            | _columns("val", val.slope)
-            | _columns("test", test.slope)
+            | _columns(study, "val", val.slope)
+            | _columns(study, "test", test.slope)
         )
     return pd.DataFrame(rows)
 
 
-def _columns(split: str, estimate: PairedEstimate | None) -> dict[str, float]:
-    names = [f"{split}_pp_{part}" for part in ("mean", "ci_low", "ci_high", "p")]
+def _column(study: Study, split: str) -> str:
+    return f"{split}_pp" if study.deciding.is_share else f"{split}_difference"
+
+
+def _columns(study: Study, split: str, estimate: PairedEstimate | None) -> dict[str, float]:
+    names = [f"{_column(study, split)}_{part}" for part in ("mean", "ci_low", "ci_high", "p")]
     if estimate is None:
         return dict.fromkeys(names, np.nan)
     return dict(zip(names, (estimate.mean, estimate.low, estimate.high, estimate.p), strict=True))
@@ -172,6 +180,7 @@ def interaction_panel(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
     base = design.levels[study.baseline]
     lines, steps = design.factor(design.lines).levels, design.factor(design.x).levels
     rows = []
+    unit = f", {study.deciding.difference_unit}" if study.deciding.unit else ""
     for _, row in interaction_table(study, by_arm).iterrows():
         sets = ", ".join(factor.levels[row[factor.name]] for factor in design.others())
         difference = f"{lines[row[design.lines]]} minus {lines[base[design.lines]]}"
@@ -183,16 +192,16 @@ def interaction_panel(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
             {"interaction": f"{difference}: {what}"}
             | ({"arms": sets} if sets else {})
             | {"seeds": str(row["n"])}
-            | {f"{word}, pp": _text(row, f"{split}_pp") for split, word in SPLITS.items()}
+            | {word + unit: _text(study, row, _column(study, split)) for split, word in SPLITS.items()}
         )
     return pd.DataFrame(rows)
 
 
-def _text(row: pd.Series, name: str) -> str:
+def _text(study: Study, row: pd.Series, name: str) -> str:
     mean, low, high, p = (row[f"{name}_{part}"] for part in ("mean", "ci_low", "ci_high", "p"))
     if pd.isna(mean):
         return NO_VALUE
-    return f"{_two_decimals(PairedEstimate(row['n'], mean, low, high, p))} {p_value(p, 'p')}"
+    return f"{_interval(study, PairedEstimate(row['n'], mean, low, high, p))} {p_value(p, 'p')}"
 
 
 def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
@@ -210,15 +219,17 @@ def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
     what = f"{sets}{': ' if sets else ''}{lines[validation.line]} minus {base}"
     if validation.slope is None or test.slope is None:
         return f"{what}: no slope, because no seed has a result at every level."
+    unit = f" {study.deciding.difference_unit}".rstrip()
     return (
-        f"{what}, slope per doubling: validation {_two_decimals(validation.slope)} pp, "
-        f"test {_two_decimals(test.slope)} pp (n = {validation.slope.n})."
+        f"{what}, slope per doubling: validation {_interval(study, validation.slope)}{unit}, "
+        f"test {_interval(study, test.slope)}{unit} (n = {validation.slope.n})."
     )
 
 
-def _two_decimals(estimate: PairedEstimate) -> str:
+def _interval(study: Study, estimate: PairedEstimate) -> str:
     """A slope is a fraction of a difference, so it has one decimal more."""
-    return with_interval(estimate.mean, estimate.low, estimate.high, "+", 2)
+    shown = (estimate.mean, estimate.low, estimate.high)
+    return with_interval(*shown, "+", 2 if study.deciding.is_share else digits_for(*shown))
 
 
 def interaction_notes(study: Study) -> list[str]:
@@ -226,12 +237,13 @@ def interaction_notes(study: Study) -> list[str]:
     design = _design(study)
     base = design.levels[study.baseline]
     line, step = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
+    unit = f"in {study.deciding.difference_words}; " if study.deciding.unit else ""
     return [
-        f"Interaction: per seed, {METRICS[study.metric].label} of a line minus that of “{line}” with the "
-        f"same {design.factor(design.x).label}, less the same difference at “{step}”, in percentage points "
-        "(pp); above 0, the line gains. Mean over the seeds that have all four runs, 95 % t interval and "
+        f"Interaction: per seed, {study.deciding.label} of a line minus that of “{line}” with the "
+        f"same {design.factor(design.x).label}, less the same difference at “{step}”, {unit}above "
+        "0, the line has more. Mean over the seeds that have all four runs, 95 % t interval and "
         "two-sided sign-flip test, not corrected for the number of comparisons.",
         "Slope per doubling: that difference over the logarithm to base 2 of the position on the axis "
-        f"({design.axis}), by least squares per seed, in pp; mean over the seeds that have a result in every "
+        f"({design.axis}), by least squares per seed; mean over the seeds that have a result in every "
         "arm of the two lines, with the same interval and test. A straight line need not fit.",
     ]

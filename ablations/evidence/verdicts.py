@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from ablations.evidence.claims import HIGHER, LOWER, NO_DIFFERENCE, Claim, Comparison
-from ablations.evidence.contrasts import arm_values, contrast_values
+from ablations.evidence.contrasts import Quantity, arm_values, contrast_values, quantity_of
 from ablations.runs.records import DONE
 from ablations.statistics.paired import (
     constant,
@@ -85,6 +85,7 @@ class Compared:
             runs do not say.
         reason: Why it is undecided, or what decided in place of the interval; "" otherwise.
         differences: One per pair, `(n,)`.
+        quantity: What it is in, as a person reads it.
     """
 
     comparison: Comparison
@@ -98,6 +99,7 @@ class Compared:
     needed: int | None
     reason: str
     differences: np.ndarray = field(compare=False, repr=False)
+    quantity: Quantity = field(compare=False, repr=False)
 
     @cached_property
     def sign_flip_p(self) -> float:
@@ -223,7 +225,7 @@ def judge_study(
     found = [contrast_values(values, c.contrast, c.metric) for c in comparisons]
     differences = [contrast.values for contrast in found]
     compared = iter(
-        zip(compare(comparisons, differences, alpha, nominal), (c.seeds for c in found), strict=True)
+        zip(compare(comparisons, differences, alpha, nominal, study), (c.seeds for c in found), strict=True)
     )
     spending = _Spending.of(by_arm, runs)
     verdicts = []
@@ -257,6 +259,7 @@ def compare(
     differences: Sequence[np.ndarray],
     alpha: float = ALPHA,
     nominal: Callable[[float], float] | None = None,
+    study: Study | None = None,
 ) -> list[Compared]:
     """Judge a family of comparisons by their differences alone.
 
@@ -265,6 +268,7 @@ def compare(
         differences: Of each, one per pair, `(n,)`, in the metric's unit.
         alpha: As `judge_study`.
         nominal: As `judge_study`.
+        study: That they are of; None: of none.
 
     Returns:
         One per comparison, in their order.
@@ -277,7 +281,7 @@ def compare(
     ps = [_deciding_p(c, values) for c, values in zip(comparisons, differences, strict=True)]
     levels = holm_levels(ps, alpha, nominal or float)
     return [
-        _compared(comparison, values, p, float(level))
+        _compared(comparison, values, p, float(level), quantity_of(comparison.metric, study))
         for comparison, values, p, level in zip(comparisons, differences, ps, levels, strict=True)
     ]
 
@@ -307,13 +311,16 @@ def _two_sided_equivalence_p(differences: np.ndarray, margin: float) -> float:
     return min(1.0, 2 * equivalence_p(differences, margin))
 
 
-def _compared(comparison: Comparison, differences: np.ndarray, p: float, level: float) -> Compared:
+def _compared(
+    comparison: Comparison, differences: np.ndarray, p: float, level: float, quantity: Quantity
+) -> Compared:
     n, direction, margin = len(differences), comparison.direction, comparison.margin
     if n == 0:
         nan = math.nan
         return Compared(
-            comparison, UNDECIDED, nan, nan, nan, level, 0, nan, None, "no pair of results yet", differences
-        )
+            comparison, UNDECIDED, nan, nan, nan, level, 0, nan, None, "no pair of results yet", differences,
+            quantity,
+        )  # fmt: skip
     interval = mean_interval(differences, 1 - level)
     equal = constant(differences)
     verdict, reason = UNDECIDED, ""
@@ -353,6 +360,7 @@ def _compared(comparison: Comparison, differences: np.ndarray, p: float, level: 
         _needed(comparison, differences, level) if verdict == UNDECIDED else None,
         reason,
         differences,
+        quantity,
     )
 
 

@@ -36,7 +36,7 @@ from ablations.figures.study import (
 )
 from ablations.runs.records import COMPLETED
 from ablations.statistics.paired import mean_interval
-from ablations.studies.results import METRICS, Design, Outcome, Study, StudyRun, outcomes
+from ablations.studies.results import Design, Outcome, Study, StudyRun, outcomes
 from ablations.tables.study import missing_notes
 from ablations.text import amount
 
@@ -199,7 +199,7 @@ def _draw_accuracy(
     part: Mapping[str, str],
     at: Mapping[str, float],
 ) -> list[float]:
-    """The first metric (%) of every arm of a set; returns what must be in view."""
+    """The first metric of every arm of a set; returns what must be in view."""
     shown: list[float] = []
     for line, look in looks.items():
         xs = [_dodged(design, x, line) for x in at.values()]
@@ -208,7 +208,9 @@ def _draw_accuracy(
             of_arm = by_arm[design.arm({**part, design.x: level, design.lines: line})]
             if not of_arm:
                 continue
-            values = np.array([100 * outcome.final[f"{split}_{study.metric}"] for outcome in of_arm])
+            values = np.array(
+                [study.deciding.times * outcome.final[f"{split}_{study.metric}"] for outcome in of_arm]
+            )
             _draw_seeds(axes, xs[i], values, np.array([outcome.diverged for outcome in of_arm]), look)
             estimate = mean_interval(values)
             means[i], lows[i], highs[i] = estimate.mean, estimate.low, estimate.high
@@ -227,7 +229,7 @@ def _draw_interaction(
     of_cell: Sequence[Interaction],
     at: Mapping[str, float],
 ) -> list[float]:
-    """Distances (percentage points) less that at the baseline's level; returns what must be in view."""
+    """Distances less that at the baseline's level; returns what must be in view."""
     base_level, base_line = (design.levels[study.baseline][axis] for axis in (design.x, design.lines))
     shown = [0.0]
     axes.axhline(0, color="black", linewidth=1, zorder=1)
@@ -277,15 +279,18 @@ def _dress(
 ) -> None:
     """Title, labels and ticks of a panel."""
     kind, split, part = cell
-    metric = METRICS[study.metric].label
+    metric = study.deciding.label
     base = design.levels[study.baseline]
     line, level = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
     sets = [factor.levels[part[factor.name]] for factor in design.others()]
     if kind == "accuracy":
-        title, label = f"{SPLITS[split].capitalize()} {metric}", f"{SPLITS[split]} {metric} (%)"
+        title, label = (
+            f"{SPLITS[split].capitalize()} {metric}",
+            study.deciding.on_axis(f"{SPLITS[split]} {metric}"),
+        )
     else:
         title = f"Gain on “{line}” since {level}, {SPLITS[split]}"
-        label = f"{SPLITS[split]} {metric}: gain on “{line}”\n(percentage points)"
+        label = f"{SPLITS[split]} {metric}: gain on “{line}”\n({study.deciding.difference_words})"
     axes.set_title("\n".join(sets) or title, loc="left", fontsize=9.5)
     axes.set_xticks(list(at.values()), [_tick(design, part, name) for name in at], fontsize=8)
     axes.set_xlim(min(at.values()) - 0.3, max(at.values()) + 0.3)

@@ -27,9 +27,10 @@ from ablations.figures.study import (
     write_nothing_completed,
     write_texts,
 )
+from ablations.metrics import Metric
 from ablations.statistics.paired import mean_interval
-from ablations.studies.results import METRICS, Outcome, Study, StudyRun, outcomes
-from ablations.text import decimals, shown_value
+from ablations.studies.results import Outcome, Study, StudyRun, outcomes
+from ablations.text import shown_value
 
 COLORS = "cividis"
 """Of lightness that rises evenly, and the same to colour-blind readers."""
@@ -77,7 +78,8 @@ def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
     if not any(by_arm.values()):
         write_nothing_completed(figure, below + panel / 2)
         return figure
-    times = 100
+    metric = study.deciding
+    times = metric.times
     values = {
         split: {
             arm: [times * outcome.final[f"{split}_{study.metric}"] for outcome in of_arm]
@@ -92,7 +94,7 @@ def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
         left = MARGIN + place * (width + MARGIN / 2)
         axes = figure.add_axes((left / WIDTH, below / height, width / WIDTH, panel / height))
         image = _draw_cells(axes, study, by_arm, values[split], xs, ys, scale)
-        axes.set_title(f"{word.capitalize()} {METRICS[study.metric].label}", loc="left", fontsize=9.5)
+        axes.set_title(f"{word.capitalize()} {metric.label}", loc="left", fontsize=9.5)
         if place:
             axes.tick_params(labelleft=False)
         else:
@@ -100,7 +102,7 @@ def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
         axes.set_xlabel(study.swept.keys[0])
     place_of_bar = (left + width + 0.15) / WIDTH, below / height, 0.15 / WIDTH, panel / height
     bar = Colorbar(figure.add_axes(place_of_bar), image)
-    bar.set_label(f"{METRICS[study.metric].label} (%)")
+    bar.set_label(metric.on_axis(metric.label))
     bar.outline.set_visible(False)
     return figure
 
@@ -129,7 +131,7 @@ def _draw_cells(
             continue
         light = scale(grid[y, x]) > 0.55
         axes.text(
-            x, y, _text(by_arm[arm], values[arm]),
+            x, y, _text(study.deciding, by_arm[arm], values[arm]),
             ha="center", va="center", fontsize=8, color="black" if light else "white", linespacing=1.3,
         )  # fmt: skip
     x, y = place[study.baseline]
@@ -142,12 +144,11 @@ def _draw_cells(
     return image
 
 
-def _text(of_arm: Sequence[Outcome], values: Sequence[float]) -> str:
+def _text(metric: Metric, of_arm: Sequence[Outcome], values: Sequence[float]) -> str:
     """Mean, interval below it, and how many of its runs diverged."""
     estimate = mean_interval(values)
-    lines = [decimals(estimate.mean)]
-    if np.isfinite(estimate.low):
-        lines.append(f"[{decimals(estimate.low)}, {decimals(estimate.high)}]")
+    shown = metric.interval(*(x / metric.times for x in (estimate.mean, estimate.low, estimate.high)))
+    lines = shown.split(" ", 1)  # the interval below
     if diverged := sum(outcome.diverged for outcome in of_arm):
         lines.append(f"{diverged} diverged")
     return "\n".join(lines)

@@ -29,7 +29,6 @@ from ablations.files import write_forms
 from ablations.runs.records import COMPLETED
 from ablations.statistics.paired import mean_interval, seed_band
 from ablations.studies.results import (
-    METRICS,
     Arm,
     Outcome,
     Study,
@@ -39,7 +38,7 @@ from ablations.studies.results import (
     pair_by_seed,
 )
 from ablations.tables.study import missing_notes
-from ablations.text import amount, cut, decimals, named_seeds, per_cent, true_minus
+from ablations.text import amount, cut, named_seeds, true_minus
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), the baseline black; dashes
 # and markers say the same again for grey paper.
@@ -265,14 +264,14 @@ def write_nothing_completed(figure: Figure, inches: float) -> None:
 def _draw_curves(
     axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], looks: Mapping[str, Look]
 ) -> None:
-    """The first validation metric (%) over training steps: seeds, band, mean, target."""
-    label = METRICS[study.metric].label
-    shown = [] if study.target is None else [100 * study.target]
+    """The first validation metric over training steps: seeds, band, mean, target."""
+    metric, label, times = study.deciding, study.deciding.label, study.deciding.times
+    shown = [] if study.target is None else [times * study.target]
     for name, of_arm in by_arm.items():
         look = looks[name]
         for outcome in drawn_seeds(of_arm):
             steps = outcome.steps[: outcome.measured]
-            curve = 100 * outcome.curve[: outcome.measured]
+            curve = times * outcome.curve[: outcome.measured]
             axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=0.5, zorder=2)
             if outcome.diverged and outcome.measured:
                 axes.plot(steps[-1], curve[-1], "x", color=look.color, markersize=8, zorder=5)
@@ -281,7 +280,7 @@ def _draw_curves(
         if not curves:
             continue
         steps = of_arm[0].steps
-        band = seed_band(np.stack(curves) * 100)
+        band = seed_band(np.stack(curves) * times)
         shown += list(band.mean)
         axes.plot(
             steps,
@@ -298,13 +297,14 @@ def _draw_curves(
     shown = shown or [0.0, 100.0]
     # From the curves and not from the bands: that of two seeds may be wider than all accuracies.
     pad = 0.06 * (max(shown) - min(shown)) or 1.0
-    axes.set_ylim(max(0.0, min(shown) - pad), min(101.0, max(shown) + pad))
+    low, high = min(shown) - pad, max(shown) + pad
+    axes.set_ylim((max(0.0, low), min(101.0, high)) if metric.is_share else (low, high))
     axes.set_xlim(left=0)
     if study.target is not None:
-        axes.axhline(100 * study.target, color=GREY, linestyle=":", linewidth=1, zorder=1)
+        axes.axhline(times * study.target, color=GREY, linestyle=":", linewidth=1, zorder=1)
         axes.annotate(
-            f"target {per_cent(study.target)}",
-            (0, 100 * study.target),
+            f"target {metric.text(study.target)}",
+            (0, times * study.target),
             xycoords=("axes fraction", "data"),
             xytext=(4, 3),
             textcoords="offset points",
@@ -314,7 +314,7 @@ def _draw_curves(
     axes.grid(axis="y")
     axes.set_title(f"Validation {label}: mean, 95 % band, single seeds", loc="left", fontsize=9.5)
     axes.set_xlabel("training steps")
-    axes.set_ylabel(f"validation {label} (%)")
+    axes.set_ylabel(metric.on_axis(f"validation {label}"))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
@@ -325,10 +325,11 @@ def _draw_differences(
     looks: Mapping[str, Look],
     inch: float,
 ) -> None:
-    """Differences to the baseline (percentage points): an arm is a block of height 1, `inch` says
+    """Differences to the baseline: an arm is a block of height 1, `inch` says
     how much of that is an inch; in it a row for validation and one for test.
     """
     ticks: dict[float, str] = {}
+    metric = study.deciding
     others = [arm for arm in baseline_first(study) if arm.name != study.baseline]
     for block, arm in enumerate(others):
         look = looks[arm.name]
@@ -355,11 +356,12 @@ def _draw_differences(
             ticks[y] = split
             if pairs:
                 name = f"{'val' if split == 'validation' else split}_{study.metric}"
-                mean = _draw_row(axes, y, pairs, name, look, jitter=0.06 * inch)
-                ticks[y] += "\n" + true_minus(decimals(mean, "+"))
+                mean = _draw_row(axes, y, pairs, name, look, metric.times, jitter=0.06 * inch)
+                ticks[y] += "\n" + true_minus(metric.number(mean / metric.times, "+"))
     axes.axvline(0, color="black", linewidth=1, zorder=1)
     low, high = axes.get_xlim()
-    axes.set_xlim(min(low, -0.5), max(high, 0.5))
+    least = 0.5 if metric.is_share else 0.0
+    axes.set_xlim(min(low, -least), max(high, least))
     axes.set_ylim(len(others), 0)
     axes.set_yticks(list(ticks), list(ticks.values()), fontsize=8)
     axes.tick_params(axis="y", length=0)
@@ -368,8 +370,8 @@ def _draw_differences(
     axes.xaxis.set_major_locator(MaxNLocator(6))
     label = {arm.name: arm.label for arm in study.arms}[study.baseline]
     axes.set_title("Difference, seed by seed: mean, 95 % interval", loc="left", fontsize=9.5)
-    difference = textwrap.fill(f"{METRICS[study.metric].label} minus “{_cut(label)}”", AXIS_CHARACTERS)
-    axes.set_xlabel(f"{difference}\n(percentage points)")
+    difference = textwrap.fill(f"{metric.label} minus “{_cut(label)}”", AXIS_CHARACTERS)
+    axes.set_xlabel(f"{difference}\n({metric.difference_words})" if metric.unit else difference)
 
 
 def _cut(label: str) -> str:
@@ -383,6 +385,7 @@ def _draw_row(
     pairs: Sequence[tuple[Outcome, Outcome]],
     name: str,
     look: Look,
+    times: float,
     jitter: float,
 ) -> float:
     """One dot per seed, filled for validation, open for test, a cross where a run diverged.
@@ -393,14 +396,15 @@ def _draw_row(
         pairs: Outcomes of the arm and of the baseline.
         name: The metric, "val_top1".
         look: Of the arm.
+        times: What values are multiplied by.
         jitter: By how much neighbouring seeds stand apart.
 
     Returns:
-        The mean difference in percentage points.
+        The mean difference, as it is drawn.
     """
-    estimate = mean_interval([100 * (arm.final[name] - base.final[name]) for arm, base in pairs])
+    estimate = mean_interval([times * (arm.final[name] - base.final[name]) for arm, base in pairs])
     drawn = drawn_seeds(pairs)
-    differences = np.array([100 * (arm.final[name] - base.final[name]) for arm, base in drawn])
+    differences = np.array([times * (arm.final[name] - base.final[name]) for arm, base in drawn])
     diverged = np.array([arm.diverged or base.diverged for arm, base in drawn])
     at = y + jitter * np.where(np.arange(len(drawn)) % 2, 1, -1)  # or equal seeds hide each other
     fill = look.color if name.startswith("val_") else "white"
@@ -485,7 +489,7 @@ def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> lis
             seeds = named_seeds([outcome.run.seed for outcome in diverged])
             notes.append(
                 f"Diverged (×): {arm.label}, {seeds}; counted as chance, "
-                f"{per_cent(diverged[0].final[f'val_{study.metric}'])}, from there on."
+                f"{study.deciding.text(diverged[0].final[f'val_{study.metric}'])}, from there on."
             )
     return notes
 

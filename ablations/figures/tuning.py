@@ -34,10 +34,11 @@ from ablations.figures.study import (
     save_figure,
     write_texts,
 )
+from ablations.metrics import Metric
 from ablations.statistics.paired import expected_maximum
-from ablations.studies.results import METRICS, Study, Trial, Tuning, baseline_first
+from ablations.studies.results import Study, Trial, Tuning, baseline_first
 from ablations.tables.tuning import budget
-from ablations.text import per_cent, shown_settings
+from ablations.text import shown_settings
 
 COLUMNS = 3
 PANEL = 2.9  # inches, as all below
@@ -45,19 +46,20 @@ GAP = 0.75
 BELOW = 0.6  # a panel: its axis' label
 
 
-def expected_best(trials: Sequence[Trial]) -> np.ndarray:
+def expected_best(trials: Sequence[Trial], sign: int = 1) -> np.ndarray:
     """The expected best value after 1 to n trials, the first of which is always the same.
 
     Args:
         trials: Of one arm, the configured settings first.
+        sign: 1 where a higher value is better, -1 where a lower one is.
 
     Returns:
-        `(n,)`, fractions; the first is the value of the first trial, the last the best of all.
+        `(n,)`; the first is the value of the first trial, the last the best of all.
     """
-    first, drawn = trials[0].value, np.array([trial.value for trial in trials[1:]])
-    if not drawn.size:
-        return np.array([first])
-    return np.concatenate([[first], expected_maximum(np.maximum(drawn, first))])
+    first, *drawn = (sign * trial.value for trial in trials)
+    if not drawn:
+        return np.array([sign * first])
+    return sign * np.concatenate([[first], expected_maximum(np.maximum(drawn, first))])
 
 
 def write_tuning_figure(study: Study, folder: Path) -> list[Path]:
@@ -101,7 +103,9 @@ def _draw(study: Study, tuning: Tuning) -> Figure:
     _draw_budget(axes[0], study, tuning)
     for parameter, panel in zip(tuning.space, axes[1:], strict=True):
         _draw_parameter(panel, study, tuning, parameter)
-    handles = [_legend_line(place, _legend_label(tuning, arm.name)) for place, arm in enumerate(arms)]
+    handles = [
+        _legend_line(place, _legend_label(study.deciding, tuning, arm.name)) for place, arm in enumerate(arms)
+    ]
     handles.append(Line2D([], [], color=GREY, linestyle="none", marker="o", markerfacecolor="none"))
     labels = [str(handle.get_label()) for handle in handles[:-1]]
     labels.append(
@@ -132,12 +136,12 @@ def _texts(study: Study, tuning: Tuning) -> list[str]:
 
 
 def _draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
-    """Expected best (%) over trials."""
+    """Expected best over trials."""
     for place, arm in enumerate(baseline_first(study)):
-        expected = expected_best(tuning.trials[arm.name])
+        expected = expected_best(tuning.trials[arm.name], tuning.sign)
         axes.plot(
             np.arange(1, len(expected) + 1),
-            100 * expected,
+            study.deciding.times * expected,
             color=COLORS[place % len(COLORS)],
             linestyle=DASHES[place % len(DASHES)],
             linewidth=2,
@@ -145,17 +149,16 @@ def _draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
             markerfacecolor="none",
             markersize=5,
         )
-    metric = METRICS[study.metric].label
     axes.set_title("Expected best of so many trials", loc="left", fontsize=9.5)
     axes.set_xlabel("trials of an arm")
-    axes.set_ylabel(f"expected best validation {metric} (%)")
+    axes.set_ylabel(study.deciding.on_axis(f"expected best validation {study.deciding.label}"))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(axis="y")
 
 
 def _draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> None:
-    """Every trial's value (%) over one of its settings."""
-    arms = baseline_first(study)
+    """Every trial's value over one of its settings."""
+    arms, times = baseline_first(study), study.deciding.times
     values = [trial.settings[parameter] for arm in arms for trial in tuning.trials[arm.name]]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     names = [] if numbers else list(dict.fromkeys(map(str, values)))
@@ -163,12 +166,12 @@ def _draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) ->
         trials = tuning.trials[arm.name]
         settings = [trial.settings[parameter] for trial in trials]
         at = settings if numbers else [names.index(str(value)) for value in settings]
-        _draw_trials(axes, place, at, trials, tuning.best(arm.name))
+        _draw_trials(axes, place, at, trials, tuning.best(arm.name), times)
         if numbers and len(tuning.space) == 1:  # beside other settings a line would join what differs in more
             order = np.argsort(at, kind="stable")
             axes.plot(
                 np.array(at)[order],
-                100 * np.array([trial.value for trial in trials])[order],
+                times * np.array([trial.value for trial in trials])[order],
                 color=COLORS[place % len(COLORS)],
                 linestyle=DASHES[place % len(DASHES)],
                 linewidth=0.9,
@@ -185,18 +188,20 @@ def _draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) ->
         axes.set_xticks(range(len(names)), names)
     axes.set_title(f"Every trial over its {parameter.replace('_', ' ')}", loc="left", fontsize=9.5)
     axes.set_xlabel(tuning.keys[parameter])
-    axes.set_ylabel(f"final validation {METRICS[study.metric].label} (%)")
+    axes.set_ylabel(study.deciding.on_axis(f"final validation {study.deciding.label}"))
     axes.grid(axis="y")
 
 
-def _draw_trials(axes: Axes, place: int, at: Sequence[float], trials: Sequence[Trial], best: int) -> None:
+def _draw_trials(
+    axes: Axes, place: int, at: Sequence[float], trials: Sequence[Trial], best: int, times: float
+) -> None:
     color = COLORS[place % len(COLORS)]
     for number, (x, trial) in enumerate(zip(at, trials, strict=True)):
         marker = "x" if trial.diverged else MARKERS[place % len(MARKERS)]
         fill = color if number == 0 else "none"
-        axes.plot(x, 100 * trial.value, marker, color=color, markerfacecolor=fill, markersize=5, zorder=3)
+        axes.plot(x, times * trial.value, marker, color=color, markerfacecolor=fill, markersize=5, zorder=3)
         if number == best:
-            axes.plot(x, 100 * trial.value, "o", color=color, markerfacecolor="none", markersize=12)
+            axes.plot(x, times * trial.value, "o", color=color, markerfacecolor="none", markersize=12)
 
 
 def _legend_line(place: int, label: str) -> Line2D:
@@ -206,9 +211,9 @@ def _legend_line(place: int, label: str) -> Line2D:
     )  # fmt: skip
 
 
-def _legend_label(tuning: Tuning, arm: str) -> str:
+def _legend_label(metric: Metric, tuning: Tuning, arm: str) -> str:
     best = tuning.best(arm)
     chosen = tuning.trials[arm][best]
     which = "as configured" if best == 0 else f"trial {best + 1}"
-    value = per_cent(chosen.value, 1)
+    value = f"{metric.number(chosen.value)} {metric.shown_unit}".strip()
     return f"{tuning.labels[arm]}: best {value} with {shown_settings(chosen.settings)} ({which})"

@@ -37,7 +37,7 @@ from ablations.report.study import MARKS, claim_entry, picture_place, status_cou
 from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import RunDirectory
 from ablations.studies.results import Study, StudyRun
-from ablations.tables.verdicts import claimed, difference, metric_label
+from ablations.tables.verdicts import claimed, difference
 from ablations.text import NO_VALUE, true_minus
 
 POLICY = (
@@ -124,7 +124,7 @@ def _environment() -> Environment:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters |= {"text": text, "sort_key": sort_key, "place": picture_place}
-    environment.filters |= {"claimed": claimed, "difference": difference, "metric_label": metric_label}
+    environment.filters |= {"claimed": claimed, "difference": difference}
     environment.globals |= {"colors": COLORS, "dark": DARK, "marks": MARKS}
     environment.filters["anchor"] = lambda name, kind: f"#{kind}-{quote(name)}"
     return environment

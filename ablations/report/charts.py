@@ -16,11 +16,11 @@ import pandas as pd
 
 from ablations.evidence.mechanism import BETWEEN, MAIN, measured_of
 from ablations.figures.study import COLORS
+from ablations.metrics import LOSS, Metric
 from ablations.runs.histories import metric_names
-from ablations.runs.records import COMPLETED, METRIC_LABELS, MISSING
+from ablations.runs.records import COMPLETED, MISSING
 from ablations.statistics.paired import mean_interval, seed_band
 from ablations.studies.results import (
-    METRICS,
     Outcome,
     Study,
     StudyRun,
@@ -112,20 +112,25 @@ def arm_lines(study: Study) -> list[Line]:
     return lines_of({arm.name: arm.label for arm in baseline_first(study)})
 
 
-def scale(column: str) -> float:
-    """What a value is multiplied by where a person reads it: fractions are shown in per cent."""
-    return 100.0 if column.partition("_")[2] in METRICS else 1.0
+def column_metric(study: Study, column: str) -> Metric:
+    """The metric of a column of metrics.csv; of another column its name, without a unit."""
+    return study.declaration(column.partition("_")[2])
 
 
-def column_label(column: str) -> str:
+def scale(study: Study, column: str) -> float:
+    """What a value is multiplied by where a person reads it: shares are shown in per cent."""
+    return column_metric(study, column).times
+
+
+def column_label(study: Study, column: str) -> str:
     """A metric or a column of metrics.csv as a person reads it, without its unit: "validation top-1"."""
-    part, _, name = column.partition("_")
-    return f"{PARTS.get(part, part)} {METRIC_LABELS.get(name, name.replace('_', ' '))}".strip()
+    part = column.partition("_")[0]
+    return f"{PARTS.get(part, part)} {column_metric(study, column).label}".strip()
 
 
-def with_unit(column: str) -> str:
+def with_unit(study: Study, column: str) -> str:
     """The same with its unit: "validation top-1, %"."""
-    return column_label(column) + (", %" if scale(column) != 1.0 else "")
+    return column_metric(study, column).with_unit(column_label(study, column))
 
 
 def curve_columns(study: Study, columns: Iterable[str]) -> list[str]:
@@ -158,13 +163,15 @@ def curve_chart(study: Study, runs: Sequence[StudyRun], histories: Histories) ->
         rows: dict[int, dict[str, str]] = {}
         for line in lines:
             of_line = [run for run in recorded if run.arm == line.key and curve in histories[run.run_id]]
-            data += [_run_trace(line, run, histories[run.run_id], curve) for run in of_line[:MAX_SEEDS]]
+            data += [
+                _run_trace(study, line, run, histories[run.run_id], curve) for run in of_line[:MAX_SEEDS]
+            ]
             of_arm = by_arm[line.key]
             counted = [each for one in of_arm if (each := _counted(study, one, histories, curve)) is not None]
             if len(counted) < 2:
                 continue
             kept = kept_epochs(len(counted[0]))
-            band = seed_band(scale(curve) * np.stack(counted))
+            band = seed_band(scale(study, curve) * np.stack(counted))
             values = [part[kept] for part in (band.mean, band.low, band.high)]
             x = {"step": of_arm[0].steps[kept], "epoch": kept + 1}
             if whole := [run.run_id for run in of_line if run.status == COMPLETED]:
@@ -182,7 +189,7 @@ def curve_chart(study: Study, runs: Sequence[StudyRun], histories: Histories) ->
         notes.append("A cross is where a run ended early.")
     if len(runs) > MAX_SEEDS * len(lines):
         notes.append(f"Of an arm, {MAX_SEEDS} single runs are drawn.")
-    curves = {curve: with_unit(curve) for curve in columns}
+    curves = {curve: with_unit(study, curve) for curve in columns}
     figure = _figure(data, curves, AXES["step"])
     note = " ".join([*notes, "Click a point to open its run."])
     return Chart("Curves", note, figure, lines, curves, AXES, tables=tables)
@@ -192,19 +199,21 @@ def difference_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
     """The final test metric of each arm minus that of the arm it is compared with, seed by seed."""
     by_arm, metric = outcomes(study, runs), f"test_{study.metric}"
     arms, data, labels = {arm.name: arm for arm in study.arms}, list[Trace](), list[str]()
+    unit_of = f" {study.deciding.difference_unit}".rstrip()
+    unit = f",{unit_of}" if unit_of else ""
     for line in arm_lines(study):
         other = study.compared_with(arms[line.key])
         pairs = pair_by_seed(by_arm[line.key], by_arm[other]) if other else []
         if not pairs:
             continue
-        values = [scale(metric) * (one.final[metric] - its.final[metric]) for one, its in pairs]
+        values = [scale(study, metric) * (one.final[metric] - its.final[metric]) for one, its in pairs]
         for (one, _), value in zip(pairs, values, strict=True):
-            data.append(_dot(line, one.run, value, len(labels), "", "%{x:+.3g} pp"))
+            data.append(_dot(line, one.run, value, len(labels), "", f"%{{x:+.3g}}{unit_of}"))
         mean = mean_interval(values)
         trace = _trace(line, [mean.mean], [len(labels) + 0.25], "", MEAN)
         trace |= {
             "mode": "markers",
-            "hovertemplate": f"mean of {mean.n} pairs: %{{x:+.3g}} pp<extra></extra>",
+            "hovertemplate": f"mean of {mean.n} pairs: %{{x:+.3g}}{unit_of}<extra></extra>",
         }
         trace["marker"] |= {"size": 9, "symbol": "diamond"}
         if np.isfinite(mean.low):  # not where all pairs differ by the same
@@ -215,7 +224,9 @@ def difference_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
         labels.append("<br>".join(map(escape, wrapped)))
     if not data:
         return None
-    figure = _figure(data, {}, f"difference in {column_label(metric)}, pp", height=90 + 75 * len(labels))
+    figure = _figure(
+        data, {}, f"difference in {column_label(study, metric)}{unit}", height=90 + 75 * len(labels)
+    )
     figure["layout"]["xaxis"] |= {"zeroline": True, "zerolinecolor": AXIS}
     ticks = {"tickvals": list(range(len(labels))), "ticktext": labels, "showgrid": False}
     figure["layout"]["yaxis"] |= ticks | {"range": [len(labels) - 0.5, -0.5]}
@@ -236,11 +247,11 @@ def factor_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
         levels = [other.levels[part[other.name]] for other in design.others()]
         for metric in (f"test_{study.metric}", f"val_{study.metric}"):
             curve = "/".join((metric, *part.values()))
-            curves[curve] = ", ".join((with_unit(metric), *levels))
+            curves[curve] = ", ".join((with_unit(study, metric), *levels))
             for line in lines:
                 arms = [design.arm(part | {across.name: line.key, along.name: x}) for x in along.levels]
                 found = [by_arm[arm] for arm in arms if by_arm[arm]]
-                finals = [[scale(metric) * one.final[metric] for one in of_arm] for of_arm in found]
+                finals = [[scale(study, metric) * one.final[metric] for one in of_arm] for of_arm in found]
                 x = [design.positions[of_arm[0].run.arm] for of_arm in found]
                 ends = _ends(map(mean_interval, finals))
                 data += _mean_traces(line, {"step": x}, ends, curve, "mean over seeds")
@@ -289,13 +300,14 @@ def run_chart(study: Study, history: pd.DataFrame) -> Chart:
     figure = _figure(data, {}, AXES["step"], legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
     layout = figure["layout"] | {"showlegend": True}
     layout["grid"] = {"rows": 1, "columns": 2, "pattern": "independent"}
-    layout |= {
-        "xaxis2": layout["xaxis"],
-        "yaxis2": layout["yaxis"] | {"title": {"text": "loss"}, "type": "log"},
-    }
+    losses = all(key.endswith(LOSS) for key in columns if scale(study, key) == 1.0)
+    own = {"title": {"text": "loss"}, "type": "log"} if losses else {"title": {"text": "other units"}}
+    layout |= {"xaxis2": layout["xaxis"], "yaxis2": layout["yaxis"] | own}
     layout["yaxis"] = layout["yaxis"] | {"title": {"text": "%"}}
     for number, times in (("", 100.0), ("2", 1.0)):
-        for line in lines_of({key: column_label(key) for key in columns if scale(key) == times}):
+        for line in lines_of(
+            {key: column_label(study, key) for key in columns if scale(study, key) == times}
+        ):
             trace = _trace(line, history["step"].iloc[kept], times * history[line.key].iloc[kept], "", MEAN)
             data.append(trace | {"xaxis": f"x{number}", "yaxis": f"y{number}", "mode": "lines+markers"})
     return Chart("Curves", "", {"data": data, "layout": layout})
@@ -375,12 +387,14 @@ def _trace(line: Line, x: Iterable[float], y: Iterable[float], curve: str, layer
     }
 
 
-def _run_trace(line: Line, run: StudyRun, history: pd.DataFrame, curve: str) -> Trace:
+def _run_trace(study: Study, line: Line, run: StudyRun, history: pd.DataFrame, curve: str) -> Trace:
     """The curve of one run; a cross where it ended early."""
     kept = kept_epochs(len(history))
     shown, seconds = history.iloc[kept], history["seconds"].cumsum().iloc[kept]
     trace = _of_run(
-        _trace(line, shown["step"], scale(curve) * shown[curve], curve, SINGLE), run, "%{x:.6~g}: %{y:.4g}"
+        _trace(line, shown["step"], scale(study, curve) * shown[curve], curve, SINGLE),
+        run,
+        "%{x:.6~g}: %{y:.4g}",
     )
     trace["meta"]["x"] = {"epoch": _numbers(shown["epoch"]), "time": _numbers(seconds)}
     trace["line"] |= {"width": 1, "dash": "solid"}

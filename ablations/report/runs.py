@@ -36,7 +36,7 @@ def run_rows(study: Study, runs: Sequence[StudyRun], histories: Histories) -> li
         seconds = run.record.get("wall_time_s") if run.record else None
         cells: dict[str, tuple[str, float]] = {"epochs": (str(epochs), epochs)}
         for key in (f"{part}_{name}" for part in ("val", "test") for name in study.metrics):
-            cells[with_unit(key)] = (shown(key, finals.get(key)), finals.get(key, -1))
+            cells[with_unit(study, key)] = (shown(study, key, finals.get(key)), finals.get(key, -1))
         cells["wall time"] = (duration(seconds), seconds or -1)
         rows.append({"id": run.run_id, "title": run_title(study, run), "status": run.status, "cells": cells})
     return rows
@@ -71,7 +71,7 @@ def _page(
 ) -> dict[str, Any]:
     record = run.record or {}
     finals = dict(record["metrics"]) if run.status == COMPLETED else final_metrics(study, run)
-    facts = {with_unit(key): shown(key, value) for key, value in finals.items()}
+    facts = {with_unit(study, key): shown(study, key, value) for key, value in finals.items()}
     facts |= (
         {"wall time": duration(record.get("wall_time_s")), "device": record["device"]["name"]}
         if record
@@ -87,7 +87,7 @@ def _page(
         "chance": run.status == DIVERGED,
         "error": (record.get("error") or "")[-LONGEST_ERROR:],
         "chart": None if history is None else run_chart(study, history),
-        "history": [] if history is None else history_rows(history),
+        "history": [] if history is None else history_rows(study, history),
         "other": [
             {"setting": path, "this run": value, "most runs": usual[path]} for path, value in other.items()
         ],
@@ -101,7 +101,7 @@ def final_metrics(study: Study, run: StudyRun) -> dict[str, float]:
     """The study's metrics of a run with a result, at its end; chance where it diverged."""
     parts = ("val", "test") if run.record and run.status in DONE else ()
     return {
-        f"{part}_{name}": final_value(run.record or {}, part, name)
+        f"{part}_{name}": final_value(study, run.record or {}, part, name)
         for part in parts
         for name in study.metrics
     }
@@ -116,15 +116,19 @@ def problem(run: StudyRun) -> str:
     return found or (f"not measured as asked for, counted as missing: {run.directory}" if asked else "")
 
 
-def history_rows(history: pd.DataFrame) -> list[dict[str, str]]:
+def history_rows(study: Study, history: pd.DataFrame) -> list[dict[str, str]]:
     """metrics.csv as a person reads it, of the epochs that the page keeps."""
     kept = history.iloc[kept_epochs(len(history))]
-    texts = {with_unit(name): [shown(name, value) for value in kept[name]] for name in map(str, kept)}
+    texts = {
+        with_unit(study, name): [shown(study, name, value) for value in kept[name]] for name in map(str, kept)
+    }
     return [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
 
 
-def shown(column: str, value: float | None) -> str:
+def shown(study: Study, column: str, value: float | None) -> str:
     """A value of a metric, or of a column of metrics.csv, as a person reads it."""
     if value is None or pd.isna(value):
         return NO_VALUE
-    return f"{100 * value:.1f}" if scale(column) != 1.0 else f"{value:.4g}" if value % 1 else f"{value:.0f}"
+    if scale(study, column) != 1.0:
+        return f"{100 * value:.1f}"
+    return f"{value:.4g}" if value % 1 else f"{value:.0f}"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ablations.metrics import LOSS
+
 HISTORY_COLUMNS = (
     "epoch",  # from 1
     "step",  # optimizer steps taken by the end of the epoch
@@ -18,8 +20,8 @@ HISTORY_COLUMNS = (
     "learning_rate",  # of the epoch's last step
     "seconds",  # spent in the epoch's training steps
 )
-"""Columns of every metrics.csv. Next to each loss are the metrics of the task as fractions, the main one
-first: `train_top1`, `val_top1`, `val_top5`, or `val_map100`."""
+"""Columns of every metrics.csv. Next to each loss are the run's metrics (conf/metric), the main one first:
+`train_top1`, `val_top1`, `val_top5`, or `val_map100`. Shares are fractions."""
 
 INTEGER_COLUMNS = ("epoch", "step")
 
@@ -51,7 +53,7 @@ def metric_names(names: Iterable[str]) -> list[str]:
     Returns:
         E.g. `["top1", "top5"]`, what validation measured next to the loss.
     """
-    return [name.removeprefix("val_") for name in names if name.startswith("val_") and name != "val_loss"]
+    return [name.removeprefix("val_") for name in names if name.startswith("val_") and name != f"val_{LOSS}"]
 
 
 def validation_columns(names: Sequence[str], metrics: Collection[str] | None = None) -> list[str]:
@@ -62,7 +64,8 @@ def validation_columns(names: Sequence[str], metrics: Collection[str] | None = N
         metrics: Those that are asked for, of those that there are; None: all.
     """
     asked = [f"val_{name}" for name in metric_names(names) if metrics is None or name in metrics]
-    return [*INTEGER_COLUMNS, *asked]
+    loss = [f"val_{LOSS}"] if metrics is not None and LOSS in metrics else []
+    return [*INTEGER_COLUMNS, *asked, *loss]
 
 
 def read_history(

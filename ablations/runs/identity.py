@@ -32,16 +32,16 @@ NEUTRAL: Mapping[str, Any] = {
 OF_RECIPE = ("optimizer", "scheduler", "augmentation", "loss")
 """Groups whose option stands below `recipe`: `optimizer=adamw` is `recipe.optimizer`."""
 
-NOT_OF_DATA = ("root", "download", "files", "num_workers", "max_undecodable_share")
+NOT_OF_DATA = ("root", "download", "files", "num_workers", "max_undecodable_share", "metrics")
 """Keys of a dataset that change no outcome. Of `files` the checksums count; how many images may be
 undecodable decides whether a run ends, not what it ends with."""
 
 OUTSIDE = (
     *("project", "results_dir", "keep_checkpoint", "logger", "trainer", "study", "seeds", "seed_budget"),
-    *("diagnostics", "tuning", "hydra"),
+    *("metrics", "diagnostics", "tuning", "hydra"),
 )
 """Keys and groups that nothing instantiated takes: titles, places, what is kept, logging, the device (it
-is in the record), diagnostics, and how many runs a study has."""
+is in the record), metrics, diagnostics, and how many runs a study has."""
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:

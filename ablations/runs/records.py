@@ -50,9 +50,6 @@ from ablations.runs.schema import (
 if TYPE_CHECKING:
     import pandas as pd
 
-METRIC_LABELS = {"top1": "top-1", "top5": "top-5", "map100": "MAP@100"}
-"""Metrics as a person reads them; one without a label is shown by its name."""
-
 MISSING = "missing"  # never recorded, or interrupted, or its record cannot be read
 
 STATUSES = (COMPLETED, DIVERGED, FAILED, RUNNING, MISSING)
@@ -82,12 +79,20 @@ class RunDirectory:
         run_id: The run's identity.
         diagnostics: Settings by name of what is asked for: a run whose record has not measured them counts
             as missing. They are no part of the identity, because they change no outcome.
+        metrics: The same of metrics, by name.
     """
 
-    def __init__(self, results_dir: Path, run_id: str, diagnostics: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        results_dir: Path,
+        run_id: str,
+        diagnostics: Mapping[str, Any] | None = None,
+        metrics: Collection[str] = (),
+    ) -> None:
         self.run_id = run_id
         self.path = results_dir.joinpath("runs", run_id)
         self._diagnostics = dict(diagnostics or {})
+        self._metrics = tuple(metrics)
 
     # Paths are made when they are asked for: of the thousands of runs of a large study most need two.
 
@@ -302,6 +307,7 @@ class RunDirectory:
         if record is not None and status in DONE:
             # metrics.csv may be lost or damaged; the checkpoint has its rows
             whole = _has_its_rows(record, rows) and self._has_diagnostics(record)
+            whole = whole and not self._lacking_metrics(record)
             status = status if whole else MISSING
         if status in DONE:
             return status
@@ -317,6 +323,21 @@ class RunDirectory:
         except UnreadableRecord:
             return {}
 
+    def measured_metrics(self) -> list[str]:
+        """Metrics that the run declares to measure, whoever asked; none of a record without declarations."""
+        try:
+            return measured_metrics(self.read())
+        except UnreadableRecord:
+            return []
+
+    def _lacking_metrics(self, record: Mapping[str, Any]) -> list[str]:
+        """What is asked for and was not measured of a run with an outcome."""
+        if record["status"] == COMPLETED:
+            there = record["metrics"]
+            return [name for name in self._metrics if not {f"val_{name}", f"test_{name}"} <= there.keys()]
+        declared = record["config"].get("metrics")  # of a diverged run, which has no final values
+        return [] if declared is None else [name for name in self._metrics if name not in declared]
+
     def _has_diagnostics(self, record: Mapping[str, Any]) -> bool:
         """Whether a run with an outcome has measured what is asked for, with the same settings."""
         if not self._diagnostics:
@@ -328,7 +349,7 @@ class RunDirectory:
     def why_missing(self, record: Mapping[str, Any], rows: Sized | None) -> str:
         """One line on a run that ended and counts as missing, from its record and rows of metrics.csv."""
         if _has_its_rows(record, rows):
-            asked = ", ".join(self._diagnostics)
+            asked = ", ".join(self._lacking_metrics(record) or self._diagnostics)
             return f"not measured as asked for ({asked}) or changed, counted as missing: {self.path}"
         return f"lost, changed or damaged, counted as missing: {self.history_path}"
 
@@ -443,9 +464,9 @@ def measured_diagnostics(record: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict((record or {}).get("config", {}).get("diagnostics") or {})
 
 
-def metric_label(name: str) -> str:
-    """A metric as a person reads it, e.g. "top-1"."""
-    return METRIC_LABELS.get(name, name)
+def measured_metrics(record: Mapping[str, Any] | None) -> list[str]:
+    """Metrics that a run measures or has measured; none of a record without declarations."""
+    return list((record or {}).get("config", {}).get("metrics") or {})
 
 
 def _refuse_constant(name: str) -> None:

@@ -3,11 +3,11 @@
 `Study`, `Arm` and `StudyRun` are filled from the configuration and the run records; statistics,
 tables and figures take them as they are. `outcomes` states, once for all of these, the rule for
 diverged runs: a diverged run is a result. A network of non-finite weights gives one answer for
-every image, so from where it diverged it counts as chance (`METRICS`). Failed, running and
+every image, so from where it diverged it counts as chance (`ablations.metrics`). Failed, running and
 missing runs are no results and are left out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -15,49 +15,29 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Field, ValidationInfo
 from pydantic.dataclasses import dataclass as written
 
 from ablations.errors import UserError
+from ablations.metrics import BEFORE_DECLARATIONS, Metric, metric_of
 from ablations.runs.histories import History, metric_names
-from ablations.runs.records import COMPLETED, DIVERGED, DONE, METRIC_LABELS
+from ablations.runs.records import COMPLETED, DIVERGED, DONE
 from ablations.validation import WRITTEN
 
 
-@dataclass(frozen=True)
-class Metric:
-    """What a network is measured by, a fraction in code and records.
-
-    Attributes:
-        label: As a person reads it.
-        chance: Number of classes -> what a network that learned nothing has at least.
-    """
-
-    label: str
-    chance: Callable[[int], float]
-
-
-METRICS: Mapping[str, Metric] = {
-    "top1": Metric(METRIC_LABELS["top1"], lambda classes: 1 / classes),
-    "top5": Metric(METRIC_LABELS["top5"], lambda classes: min(5, classes) / classes),
-    "map100": Metric(
-        METRIC_LABELS["map100"], lambda classes: 0.0
-    ),  # of any order of the classes: its lower bound
-}
-"""By their names in metrics.csv and record.json, there after `val_` and `test_`."""
-
-
-def _known_metric(name: str) -> str:
-    if name not in METRICS:
-        raise ValueError(f"must be one of {', '.join(METRICS)}")
+def _known_metric(name: str, info: ValidationInfo) -> str:
+    """Require a metric of those that the context declares; without any, whatever can be a column's name."""
+    declared = (info.context or {}).get("declared")
+    if declared is not None and name not in declared:
+        raise ValueError(f"must be one of {', '.join(declared)}")
+    if not name.isidentifier():
+        raise ValueError("must be the name of a file in conf/metric, of letters, digits and _")
     return name
 
 
 Text = Annotated[str, Field(min_length=1)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-MetricName = Annotated[
-    str, AfterValidator(_known_metric), Field(json_schema_extra={"enum": list[JsonValue](METRICS)})
-]
+MetricName = Annotated[str, AfterValidator(_known_metric)]
 
 
 @written(frozen=True, config=WRITTEN)
@@ -111,7 +91,7 @@ class Trial:
 
     Attributes:
         settings: Value per parameter of the space, `{"learning_rate": 0.22}`.
-        value: Final validation value of the study's first metric (fraction): the mean over its seeds, a
+        value: Final validation value of the study's first metric: the mean over its seeds, a
             diverged run counting as chance.
         runs: Names of its runs' directories, one per seed.
         diverged: How many of these diverged.
@@ -141,6 +121,7 @@ class Tuning:
         trials: Per arm, in the order in which they were drawn; the first are the configured settings.
         core_hours: Of the trials' runs that have a record.
         recorded_runs: How many these are.
+        sign: 1 where a higher value is better, -1 where a lower one is.
     """
 
     option: str
@@ -155,10 +136,11 @@ class Tuning:
     trials: Mapping[str, tuple[Trial, ...]]
     core_hours: float
     recorded_runs: int
+    sign: int = 1
 
     def best(self, arm: str) -> int:
-        """Place of the arm's trial with the highest validation value; of equal ones the first."""
-        values = [trial.value for trial in self.trials[arm]]
+        """Place of the arm's trial with the best validation value; of equal ones the first."""
+        values = [self.sign * trial.value for trial in self.trials[arm]]
         return values.index(max(values))
 
 
@@ -251,8 +233,8 @@ class Study:
         arms: In the order in which they are shown.
         baseline: Name of the arm that the others are compared with.
         seeds: Each arm runs once with each.
-        metrics: Names in `METRICS`. The first decides: curves, differences and target are of it.
-        target: Validation value of the first metric (fraction) for "epochs to reach"; None: there is none.
+        metrics: Names. The first decides: curves, differences and target are of it.
+        target: Validation value of the first metric for "epochs to reach"; None: there is none.
         scale: One line that says how large the runs were: network, width, dataset, epochs.
         figures: Its figures; empty: one of all arms, named as its table.
         paper_only: Rows of the paper's table that no arm stands for.
@@ -260,6 +242,7 @@ class Study:
         notes: What a reader of its tables needs to know beside the rest, a sentence or two each.
         design: Of a study of factors; None where the arms are listed.
         swept: Of a study without a file, which a command's words make; None of one that has a name.
+        declared: What its metrics are, by name.
     """
 
     name: str
@@ -278,11 +261,21 @@ class Study:
     notes: tuple[str, ...] = ()
     design: Design | None = None
     swept: Swept | None = None
+    declared: Mapping[str, Metric] = field(default_factory=lambda: BEFORE_DECLARATIONS)
 
     @property
     def metric(self) -> str:
-        """The metric that decides."""
+        """Name of the metric that decides."""
         return self.metrics[0]
+
+    @property
+    def deciding(self) -> Metric:
+        """The metric that decides."""
+        return self.declaration(self.metric)
+
+    def declaration(self, metric: str) -> Metric:
+        """What a metric of that name is."""
+        return metric_of(metric, self.declared)
 
     def compared_with(self, arm: Arm) -> str | None:
         """Name of the arm that `arm` is compared with; None for what is compared with nothing."""
@@ -318,7 +311,7 @@ class StudyRun:
         """Steps and validation values of the epochs that were measured, each `(E,)`.
 
         Args:
-            metric: Its name in `METRICS`.
+            metric: Its name.
 
         Raises:
             ValueError: A completed run without a finite curve.
@@ -338,7 +331,7 @@ class Outcome:
 
     Attributes:
         run: The run itself.
-        final: Value (fraction) per metric of the study, `{"val_top1": ..., "test_top1": ...}`.
+        final: Value per metric of the study, `{"val_top1": ..., "test_top1": ...}`.
         steps: Training steps done at the end of each epoch, `(E,)`.
         curve: Validation value of the study's first metric there, `(E,)`; chance from where the run
             diverged.
@@ -400,7 +393,7 @@ def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]
         runs_of_arm = [run for run in results if run.arm == name]
         completed_of_arm = [run for run in runs_of_arm if run.status == COMPLETED]
         steps = longest(completed_of_arm) if completed_of_arm else otherwise
-        of_arm += [_outcome(run, *measured[run.run_id], steps, study.metrics) for run in runs_of_arm]
+        of_arm += [_outcome(study, run, *measured[run.run_id], steps) for run in runs_of_arm]
     return by_arm
 
 
@@ -410,13 +403,14 @@ def pair_by_seed(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> list
     return [(outcome, of_seed[outcome.run.seed]) for outcome in of_arm if outcome.run.seed in of_seed]
 
 
-def final_value(record: Mapping[str, Any], part: str, metric: str) -> float:
+def final_value(study: Study, record: Mapping[str, Any], part: str, metric: str) -> float:
     """A metric of the final epoch as it is counted: chance where the run diverged.
 
     Args:
+        study: That compares it.
         record: Of a completed or diverged run.
         part: "val" or "test".
-        metric: Name in `METRICS`.
+        metric: Its name.
 
     Raises:
         UserError: It completed without that metric.
@@ -427,7 +421,12 @@ def final_value(record: Mapping[str, Any], part: str, metric: str) -> float:
             names = ", ".join(metric_names(measured))
             raise UserError(f"metric={metric}: run {record['run_id']} measured none; it has {names}")
         return float(measured[f"{part}_{metric}"])
-    return METRICS[metric].chance(record["config"]["dataset"]["num_classes"])
+    return chance(study, record, metric)
+
+
+def chance(study: Study, record: Mapping[str, Any], metric: str) -> float:
+    """What a network that learned nothing has in a metric, on the data of a run."""
+    return study.declaration(metric).of_nothing(record["config"]["dataset"]["num_classes"])
 
 
 def _measured(run: StudyRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -443,11 +442,7 @@ def _measured(run: StudyRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outcome(
-    run: StudyRun,
-    measured_at: np.ndarray,
-    measured: np.ndarray,
-    steps: np.ndarray,
-    metrics: Sequence[str],
+    study: Study, run: StudyRun, measured_at: np.ndarray, measured: np.ndarray, steps: np.ndarray
 ) -> Outcome:
     assert run.record is not None, "completed and diverged runs have a record"
     epochs = len(measured)
@@ -455,10 +450,10 @@ def _outcome(
     if cut_short or not np.array_equal(measured_at, steps[:epochs]):
         raise UserError(f"{run.directory}: validated at other steps than the runs beside it")
     final = {}
-    for name in metrics:
+    for name in study.metrics:
         for part in ("val", "test"):
-            final[f"{part}_{name}"] = final_value(run.record, part, name)
+            final[f"{part}_{name}"] = final_value(study, run.record, part, name)
     curve = measured
     if epochs < len(steps):
-        curve = np.concatenate([measured, np.full(len(steps) - epochs, final[f"val_{metrics[0]}"])])
+        curve = np.concatenate([measured, np.full(len(steps) - epochs, final[f"val_{study.metric}"])])
     return Outcome(run, final, steps, curve, measured=epochs)

@@ -16,10 +16,12 @@ from pydantic import (
     ConfigDict,
     Field,
     TypeAdapter,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
+from ablations.metrics import metric_of
 from ablations.studies.results import Arm, MetricName, Number, PaperRow, StudyFigure, Text
 from ablations.text import listed
 from ablations.validation import WRITTEN
@@ -126,14 +128,23 @@ class StudyFile(StudyFiles):
     """Every arm runs once with each. Six are the fewest that can give a verdict."""
     metrics: Annotated[tuple[MetricName, ...], Field(min_length=1), AfterValidator(_different)]
     """What is measured. The first decides: curves, differences and the target are of it."""
-    target: Annotated[Number, Field(gt=0, lt=1)]
-    """Validation value of the first metric, a fraction, for the steps to reach it."""
+    target: Number
+    """Validation value of the first metric, for the steps to reach it; of a share a fraction, in (0, 1)."""
     figures: tuple[StudyFigure, ...] = ()
     """Its figures, each of some arms; one of all arms where there are none."""
     paper_only: tuple[PaperRow, ...] = ()
     """Rows of the paper's table that are not trained."""
     notes: tuple[str, ...] = ()
     """What a reader must know, below the table, a sentence or two each."""
+
+    @model_validator(mode="after")
+    def _has_a_target_to_reach(self, info: ValidationInfo) -> Self:
+        if metric_of(self.metrics[0], (info.context or {}).get("declared", {})).is_share:
+            if self.target <= 0:
+                raise ValueError(f"target={self.target:g}: must be greater than 0")
+            if self.target >= 1:
+                raise ValueError(f"target={self.target:g}: must be less than 1")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -1,7 +1,7 @@
 """One table per study: what each arm reached, and how far it is from its baseline, seed by seed.
 
-`study_table` gives the numbers, one row per arm. They are written as CSV (metrics as fractions,
-differences in percentage points, for programs), and, for people, in per cent with intervals, as
+`study_table` gives the numbers, one row per arm. They are written as CSV (shares as fractions,
+their differences in percentage points, for programs), and, for people, in per cent with intervals, as
 Markdown and as LaTeX with the notes a reader needs: scale, rules, machine, versions. Where the paper
 prints a number it stands beside ours as it is printed; what its text says of an arm stands in words
 in the column "paper".
@@ -21,6 +21,7 @@ from ablations.errors import UserError
 from ablations.evidence.audit import Audit, audit_columns, audit_notes, audit_panel, audit_study
 from ablations.evidence.interaction import interaction_notes, interaction_panel, interaction_table
 from ablations.files import write_atomically
+from ablations.metrics import Metric
 from ablations.runs.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING, STATUSES
 from ablations.statistics.paired import (
     EXACT_PAIRS,
@@ -33,7 +34,6 @@ from ablations.statistics.paired import (
     smallest_sign_flip_p,
 )
 from ablations.studies.results import (
-    METRICS,
     Arm,
     Outcome,
     PaperRow,
@@ -47,7 +47,7 @@ from ablations.table_files import csv_text, latex_page, markdown_page, provenanc
 from ablations.tables.tuning import tuning_notes
 from ablations.terminal.run_tables import counts
 from ablations.terminal.tables import Section, headed_table
-from ablations.text import NO_VALUE, amount, decimals, integer, named_seeds, p_value, per_cent, with_interval
+from ablations.text import NO_VALUE, amount, decimals, integer, named_seeds, p_value
 
 COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
 INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds", "depth")
@@ -57,11 +57,12 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
     """The study's numbers, one row per arm, the baseline first, then what only the paper has.
 
     Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; the final
-    val_METRIC and test_METRIC (fractions) of each metric as _mean, _ci_low, _ci_high; compared_with
+    val_METRIC and test_METRIC of each metric as _mean, _ci_low, _ci_high; compared_with
     (an arm), n_pairs, and the paired difference to it in the first metric, val_difference_pp,
-    test_difference_pp (percentage points) as _mean, _ci_low, _ci_high, _p; epochs_to_target_median
+    test_difference_pp (percentage points; val_difference, test_difference of a metric that is no share) as
+    _mean, _ci_low, _ci_high, _p; epochs_to_target_median
     over completed and diverged runs (infinite where half or more never reach it) and
-    n_reached_target; val_area (fraction) as _mean, _ci_low, _ci_high; parameters, multiply_adds,
+    n_reached_target; val_area as _mean, _ci_low, _ci_high; parameters, multiply_adds,
     depth; steps_per_second_median (completed runs); what `ablations.evidence.audit.audit_columns` has; paper;
     paper_METRIC as the paper prints it, where it prints one; scale. What there is no number for is missing.
 
@@ -91,8 +92,8 @@ def _study_table(
             _counts(arm, runs)
             | _final(by_arm[arm.name], study.metrics)
             | {"compared_with": other or np.nan}
-            | _differences(by_arm[arm.name], by_arm[other] if other else [], study.metric)
-            | _course(by_arm[arm.name], study.target)
+            | _differences(by_arm[arm.name], by_arm[other] if other else [], study)
+            | _course(by_arm[arm.name], study)
             | _size(arm, by_arm[arm.name])
             | audit_columns(audits.get(arm.name))
             | {"paper": arm.paper}
@@ -109,7 +110,8 @@ def _study_table(
 def _printed_metrics(study: Study) -> list[str]:
     """The study's metrics that the paper prints a value of."""
     rows: tuple[Arm | PaperRow, ...] = (*study.arms, *study.paper_only)
-    return [name for name in METRICS if any(name in row.paper_values for row in rows)]
+    named = dict.fromkeys(name for row in rows for name in row.paper_values)
+    return sorted(named, key=lambda name: (name not in study.metrics, name))
 
 
 def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
@@ -135,7 +137,7 @@ def study_contents(
     audits = audit_study(study, by_arm)
     table = _study_table(study, runs, by_arm, audits)
     interaction = interaction_panel(study, by_arm) if study.design else None
-    panels = _panels(_readable(study, table), interaction, audits)
+    panels = _panels(study, _readable(study, table), interaction, audits)
     return table, panels, _notes(study, runs, by_arm, audits)
 
 
@@ -151,12 +153,12 @@ def console_table(study: Study, runs: Sequence[StudyRun]) -> RenderableType:
 
 def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:
     readable = _readable(study, table)
-    label, target = METRICS[study.metric].label, _target_header(study)
+    metric, target = study.deciding, _target_header(study)
     columns = {
-        f"validation {label}, %": f"val {label}\n%",
-        f"test {label}, %": f"test {label}\n%",
-        "difference validation, pp": "diff. val\npp",
-        "difference test, pp": "diff. test\npp",
+        metric.with_unit(f"validation {metric.label}"): f"val {metric.label}\n{metric.shown_unit}",
+        metric.with_unit(f"test {metric.label}"): f"test {metric.label}\n{metric.shown_unit}",
+        _difference_header(study, "validation"): f"diff. val\n{metric.difference_unit}",
+        _difference_header(study, "test"): f"diff. test\n{metric.difference_unit}",
     }
     if target:
         columns[target] = target.replace(" to", "\nto").removesuffix(" (reached)")
@@ -177,8 +179,9 @@ def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:
     if not pd.isna(numbers["n_planned"]):
         words.append(counts({status: numbers[f"n_{status}"] for status in STATUSES}).plain)
     for name in _printed_metrics(study):
-        if (printed := row[f"paper, {METRICS[name].label}"]) != NO_VALUE:
-            words.append(f"paper's {METRICS[name].label} {printed}")
+        label = study.declaration(name).label
+        if (printed := row[f"paper, {label}"]) != NO_VALUE:
+            words.append(f"paper's {label} {printed}")
     return Text.assemble((f"{words[0]}: ", "bold"), ", ".join(words[1:]))
 
 
@@ -246,16 +249,21 @@ def _interval(name: str, values: Sequence[float]) -> dict[str, float]:
     return dict(zip(columns, (estimate.mean, estimate.low, estimate.high), strict=True))
 
 
-def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], metric: str) -> dict[str, Any]:
+def _difference_column(study: Study, split: str) -> str:
+    return f"{split}_difference_pp" if study.deciding.is_share else f"{split}_difference"
+
+
+def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], study: Study) -> dict[str, Any]:
     pairs = pair_by_seed(of_arm, baseline)
     row: dict[str, Any] = {"n_pairs": len(pairs)}
     for split in ("val", "test"):
-        name = f"{split}_difference_pp"
+        name = _difference_column(study, split)
         columns = [f"{name}_mean", f"{name}_ci_low", f"{name}_ci_high", f"{name}_p"]
         if not pairs:
             row |= dict.fromkeys(columns, np.nan)
             continue
-        values = 100 * np.array([[run.final[f"{split}_{metric}"] for run in pair] for pair in pairs])
+        finals = [[run.final[f"{split}_{study.metric}"] for run in pair] for pair in pairs]
+        values = study.deciding.times * np.array(finals)
         # A fixed generator: a table rebuilt from the same records is the same table.
         estimate = paired_difference(values[:, 0], values[:, 1], np.random.default_rng(0))
         numbers = (estimate.mean, estimate.low, estimate.high, estimate.p)
@@ -263,12 +271,15 @@ def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], metric:
     return row
 
 
-def _course(of_arm: Sequence[Outcome], target: float | None) -> dict[str, Any]:
+def _course(of_arm: Sequence[Outcome], study: Study) -> dict[str, Any]:
     curves = [outcome for outcome in of_arm if outcome.curve.size]
     area = _interval("val_area", [area_under_curve(outcome.steps, outcome.curve) for outcome in curves])
-    if target is None:
+    if study.target is None:
         return area
-    reached = [None if outcome.diverged else epochs_to_target(outcome.curve, target) for outcome in of_arm]
+    sign, target = study.deciding.sign, study.deciding.sign * study.target
+    reached = [
+        None if outcome.diverged else epochs_to_target(sign * outcome.curve, target) for outcome in of_arm
+    ]
     return {
         "epochs_to_target_median": censored_median(reached) if reached else np.nan,
         "n_reached_target": sum(epoch is not None for epoch in reached),
@@ -295,7 +306,7 @@ def _record(outcome: Outcome) -> Mapping[str, Any]:
 
 
 def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text: per cent, intervals in brackets."""
+    """The table as text: shares in per cent, intervals in brackets."""
     labels = {arm.name: arm.label for arm in study.arms}
     one_baseline = set(table["compared_with"].dropna()) <= {study.baseline}
     rows = []
@@ -308,24 +319,29 @@ def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         }
         for name in study.metrics:
             for part, word in (("val", "validation"), ("test", "test")):
-                header = f"{word} {METRICS[name].label}, %"
-                cells[header] = _with_interval(row, f"{part}_{name}", times=100)
+                metric = study.declaration(name)
+                header = metric.with_unit(f"{word} {metric.label}")
+                cells[header] = _interval_text(metric, row, f"{part}_{name}")
         for name in _printed_metrics(study):
             value = row[f"paper_{name}"]
-            cells[f"paper, {METRICS[name].label}"] = NO_VALUE if pd.isna(value) else _as_printed(name, value)
+            cells[f"paper, {study.declaration(name).label}"] = (
+                NO_VALUE if pd.isna(value) else _as_printed(name, value)
+            )
         if not one_baseline:
             cells["compared with"] = labels.get(row["compared_with"], NO_VALUE)
         rows.append(
             cells
             | {
-                "difference validation, pp": _difference(row, "val_difference_pp"),
-                "difference test, pp": _difference(row, "test_difference_pp"),
+                _difference_header(study, "validation"): _difference(study, row, "val"),
+                _difference_header(study, "test"): _difference(study, row, "test"),
                 **(
                     {_target_header(study): _epochs(row) if planned else NO_VALUE}
                     if study.target is not None
                     else {}
                 ),
-                "area under validation curve, %": _with_interval(row, "val_area", times=100),
+                study.deciding.with_unit("area under validation curve"): _interval_text(
+                    study.deciding, row, "val_area"
+                ),
                 "parameters": integer(row["parameters"]),
                 "multiply-adds": integer(row["multiply_adds"]),
                 "depth": integer(row["depth"]),
@@ -342,10 +358,10 @@ def _as_printed(metric: str, value: float) -> str:
 
 
 def _panels(
-    readable: pd.DataFrame, interaction: pd.DataFrame | None, audits: Sequence[Audit]
+    study: Study, readable: pd.DataFrame, interaction: pd.DataFrame | None, audits: Sequence[Audit]
 ) -> list[pd.DataFrame]:
     """Tables that fit a page, where one of all columns would not: see `markdown_table`."""
-    split = list(readable.columns).index("difference test, pp") + 1
+    split = list(readable.columns).index(_difference_header(study, "test")) + 1
     first = readable.iloc[:, :split]
     second = readable.iloc[:, [0, *range(split, readable.shape[1])]]
     audit = audit_panel(audits)
@@ -357,18 +373,24 @@ def _target_header(study: Study) -> str:
     """Of the column of epochs to the target; "" where there is none."""
     if study.target is None:
         return ""
-    return f"epochs to {per_cent(study.target)} (reached)"
+    return f"epochs to {study.deciding.text(study.target)} (reached)"
 
 
-def _with_interval(row: pd.Series, name: str, times: float = 1, sign: str = "") -> str:
-    mean, low, high = (times * row[f"{name}_{part}"] for part in ("mean", "ci_low", "ci_high"))
-    return with_interval(mean, low, high, sign)
+def _difference_header(study: Study, split: str) -> str:
+    unit = study.deciding.difference_unit
+    return f"difference {split}" + (f", {unit}" if unit else "")
 
 
-def _difference(row: pd.Series, name: str) -> str:
+def _interval_text(metric: Metric, row: pd.Series, name: str, sign: str = "", times: float = 1) -> str:
+    mean, low, high = (row[f"{name}_{part}"] / times for part in ("mean", "ci_low", "ci_high"))
+    return metric.interval(mean, low, high, sign)
+
+
+def _difference(study: Study, row: pd.Series, split: str) -> str:
+    name, metric = _difference_column(study, split), study.deciding
     if pd.isna(row[f"{name}_mean"]):
         return NO_VALUE
-    return f"{_with_interval(row, name, sign='+')} {p_value(row[f'{name}_p'], 'p')}"
+    return f"{_interval_text(metric, row, name, '+', metric.times)} {p_value(row[f'{name}_p'], 'p')}"
 
 
 def _epochs(row: pd.Series) -> str:
@@ -400,20 +422,22 @@ def _notes(
         if set(others.values()) <= {study.baseline}
         else "what it is compared with"
     )
-    metric = METRICS[study.metric].label
+    deciding = study.deciding
+    metric, unit, better = deciding.label, deciding.difference_unit, "least" if deciding.sign > 0 else "most"
+    measured = " and ".join(study.declaration(name).label for name in study.metrics)
     notes += [
-        f"Validation and test {' and '.join(METRICS[name].label for name in study.metrics)}: mean over seeds "
+        f"Validation and test {measured}: mean over seeds "
         "at the final epoch, never the best, with the 95 % t interval of the mean in brackets (none for "
         "one run, or where all runs are equal).",
-        f"Differences of {metric}: arm minus {minus}, seed by seed, in percentage points (pp), with the "
+        f"Differences of {metric}: arm minus {minus}, seed by seed{_unit_words(unit)}, with the "
         f"95 % t interval; p: {_p_note(n_pairs)}, not corrected for the number of comparisons.",
         f"Area under validation curve: validation {metric} over training steps by trapezoids, from the "
         "end of the first epoch to the end of the last, divided by the steps between: the mean on the way.",
     ]
     if study.target is not None:
         notes.append(
-            f"Epochs to {per_cent(study.target)}: the first epoch at whose end validation {metric} is "
-            "at least that; median over completed and diverged runs, where a run that never reaches it "
+            f"Epochs to {deciding.text(study.target)}: the first epoch at whose end validation {metric} is "
+            "at {better} that; median over completed and diverged runs, where a run that never reaches it "
             "counts as later than all others (in parentheses: how many reached it)."
         )
     if study.design:
@@ -425,13 +449,17 @@ def _notes(
         )
     val_metric = f"val_{study.metric}"
     if chance := sorted({outcome.final[val_metric] for outcome in all_outcomes if outcome.diverged}):
-        chances = ", ".join(map(per_cent, chance))
+        chances = ", ".join(map(deciding.text, chance))
         notes.append(
             f"A diverged run is a result: its final {metric} counts as chance ({chances}), its "
             "curve is chance from where it diverged, and it never reaches the target."
         )
     notes += audit_notes(audits)
     return notes + provenance("Trained", [_record(outcome) for outcome in all_outcomes])
+
+
+def _unit_words(unit: str) -> str:
+    return ", in percentage points (pp)" if unit == "pp" else f", in {unit}" if unit else ""
 
 
 def _p_note(n_pairs: set[int]) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ablations.studies.results import METRICS, Arm, Study, Trial, Tuning
+from ablations.metrics import Metric
+from ablations.studies.results import Arm, Study, Trial, Tuning
 from ablations.table_files import latex_page, markdown_page, write_table_files
-from ablations.text import amount, in_words, per_cent, shown_number, shown_settings, shown_value
+from ablations.text import amount, in_words, shown_number, shown_settings, shown_value
 
 
 def tuning_notes(study: Study) -> list[str]:
@@ -19,31 +20,36 @@ def tuning_notes(study: Study) -> list[str]:
     if study.tuning is None:
         return []
     tuning = study.tuning
-    metric = METRICS[study.metric].label
+    deciding, metric = study.deciding, study.deciding.label
+    best_is = "highest" if deciding.sign > 0 else "lowest"
     space = [f"{in_words(name)} ({tuning.keys[name]}), {text}" for name, text in tuning.space.items()]
     notes = [
         f"Equal tuning ({tuning.option}): {budget(tuning)}. Each arm's first trial is the configured "
         f"settings; the others are drawn by {tuning.sampler}"
         + (", the same for every arm." if tuning.independent else ", which follows each arm's own results."),
         f"Space: {'; '.join(space)}.",
-        f"Chosen for each arm: its trial with the highest final validation {metric}"
+        f"Chosen for each arm: its trial with the {best_is} final validation {metric}"
         + (", the mean over its seeds" if len(tuning.seeds) > 1 else "")
         + "; test was not looked at. The runs of this study have these settings and seeds that no trial had.",
     ]
     for arm in study.arms:
         trials, best = tuning.trials[arm.name], tuning.best(arm.name)
         chosen = (
-            f"{shown_settings(trials[best].settings)} (validation {metric} {per_cent(trials[best].value, 1)})"
+            f"{shown_settings(trials[best].settings)} (validation {metric} {_value(deciding, trials[best])})"
         )
         configured = (
             "the configured settings"
             if best == 0
-            else f"as configured, {shown_settings(trials[0].settings)}, {per_cent(trials[0].value, 1)}"
+            else f"as configured, {shown_settings(trials[0].settings)}, {_value(deciding, trials[0])}"
         )
         notes.append(
             f"Best of “{tuning.labels[arm.name]}”: {chosen}; {configured}.{_edge_note(trials, best)}"
         )
     return notes
+
+
+def _value(metric: Metric, trial: Trial) -> str:
+    return f"{metric.number(trial.value)} {metric.shown_unit}".strip()
 
 
 def budget(tuning: Tuning) -> str:
@@ -61,7 +67,7 @@ def trials_table(study: Study) -> pd.DataFrame:
     """Every trial, arm by arm in the order in which it was drawn.
 
     Columns: arm, label; trial (from 1); configured and chosen (whether it is that); a column per parameter of
-    the space; val_METRIC, the mean over the trial's seeds (fraction); n_seeds, n_diverged; runs, the names of
+    the space; val_METRIC, the mean over the trial's seeds; n_seeds, n_diverged; runs, the names of
     their directories.
 
     Raises:
@@ -91,12 +97,12 @@ def write_trials(study: Study, folder: Path) -> list[Path]:
         OSError: The folder cannot be written.
     """
     tuning = _tuning(study)
-    metric = METRICS[study.metric].label
+    deciding, metric = study.deciding, study.deciding.label
     readable = pd.DataFrame(
         [
             {"arm": tuning.labels[arm.name], "trial": str(place + 1)}
             | {in_words(name): shown_value(trial.settings[name]) for name in tuning.space}
-            | {f"validation {metric}, %": f"{100 * trial.value:.1f}"}
+            | {deciding.with_unit(f"validation {metric}"): deciding.number(trial.value)}
             | {"diverged": f"{trial.diverged} / {len(tuning.seeds)}"}
             | {"": _remark(place, tuning.best(arm.name))}
             for arm, place, trial in _numbered(study)

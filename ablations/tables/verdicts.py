@@ -1,8 +1,8 @@
 """The table of verdicts, and what a group records of them to be told when one changes.
 
 `verdict_table` gives the numbers, one row per comparison in the order of the claims. They are written as CSV
-(all in the metric's unit, fractions) and, for people, as Markdown and LaTeX with the rules, the scale and the
-provenance. A file of recorded verdicts is YAML, `id: verdict`, one claim a line.
+(all in the metric's unit, shares as fractions) and, for people, as Markdown and LaTeX with the rules, the
+scale and the provenance. A file of recorded verdicts is YAML, `id: verdict`, one claim a line.
 """
 
 import math
@@ -17,8 +17,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.errors import UserError, VerdictsDiffer
-from ablations.evidence.claims import BENCHMARK, LOWER, NO_DIFFERENCE, PARAMETERS, SETTING, STEPS_PER_SECOND
-from ablations.evidence.contrasts import AREA, STEPS_TO_TARGET
+from ablations.evidence.claims import BENCHMARK, LOWER, NO_DIFFERENCE, SETTING
 from ablations.evidence.verdicts import (
     ALPHA,
     CONTRADICTED,
@@ -31,12 +30,12 @@ from ablations.evidence.verdicts import (
     Verdict,
 )
 from ablations.files import write_atomically
-from ablations.runs.records import DONE, METRIC_LABELS
+from ablations.runs.records import DONE
 from ablations.statistics.paired import EXACT_PAIRS
 from ablations.studies.results import Study, StudyRun
 from ablations.table_files import latex_page, markdown_page, provenance, write_table_files
 from ablations.terminal.tables import Section, headed_table
-from ablations.text import NO_VALUE, amount, p_value, shown_number, with_interval
+from ablations.text import NO_VALUE, amount, p_value, shown_number
 from ablations.yaml_files import check_aliases
 
 TITLE = "Claims and verdicts"
@@ -48,8 +47,8 @@ SHORT_LABELS = {"area under validation curve": "area under curve"}
 """Quantities as a terminal has room for."""
 
 CONSOLE_NOTE = (
-    "difference: mean and corrected interval, in percentage points (pp); steps to target in % of the "
-    "planned steps, parameters and steps/second in % of the control's"
+    "difference: mean and corrected interval; pp: percentage points; steps to target in % of the planned "
+    "steps, parameters and steps/second in % of the control's"
 )
 INTEGERS = ("n_pairs", "n_missing", "n_diverged", "seeds_needed")
 
@@ -63,8 +62,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     Columns: claim, statement, source, study, verdict, reason; of the comparison: comparison (the contrast),
     metric, direction, margin, comparison_verdict, estimate, ci_low, ci_high, confidence (of that interval),
     n_pairs, p_t, p_sign_flip; of the claim: n_missing, n_diverged, core_hours, seeds_needed,
-    core_hours_needed, scale. Estimates, intervals and margins are in the metric's unit: fractions, and
-    of the benchmark shares of the control's. What there is no number for is missing.
+    core_hours_needed, scale. Estimates, intervals and margins are in the metric's unit: of shares
+    fractions, and of sizes and speeds shares of the control's. What there is no number for is missing.
 
     Args:
         verdicts: In the order of the claims.
@@ -143,7 +142,7 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         {
             "claim": verdict.claim.id,
             "comparison": one.comparison.label,
-            "in": metric_label(one.comparison.metric),
+            "in": one.quantity.label,
             "claimed": claimed(one),
             "difference": difference(one),
             "interval": f"{100 * (1 - one.level):.4g} %" if one.low < one.high else NO_VALUE,
@@ -180,50 +179,29 @@ def _section(verdict: Verdict) -> Section:
         heading.append(f"; to decide: {needed}")
     rows = []
     for one in verdict.comparisons:
-        label = metric_label(one.comparison.metric)
+        label = one.quantity.label
         what: str = one.comparison.direction
         if what == NO_DIFFERENCE:
-            what = f"within {100 * one.comparison.margin:g}"
+            what = f"within {one.quantity.amount(one.comparison.margin)}"
         seen = difference(one).removesuffix(" of the steps")
         rows.append((f"{SHORT_LABELS.get(label, label)} {what}", seen, str(one.n), one.comparison.label))
     return Section(heading, rows, verdict.reason)
 
 
-def metric_label(metric: str) -> str:
-    """A quantity as a person reads it, e.g. "test top-1"."""
-    labels = {
-        AREA: "area under validation curve",
-        STEPS_TO_TARGET: "steps to target",
-        PARAMETERS: "parameters",
-        STEPS_PER_SECOND: "steps/second",
-    }
-    part, _, name = metric.partition("_")
-    words = {"val": "validation", "test": "test"}
-    return labels[metric] if metric in labels else f"{words[part]} {METRIC_LABELS[name]}"
-
-
-def unit(metric: str) -> str:
-    """The unit of a hundred times a difference, as a person reads it."""
-    units = {STEPS_TO_TARGET: "% of the steps", PARAMETERS: "%", STEPS_PER_SECOND: "%"}
-    return units.get(metric, "pp")
-
-
 def claimed(one: Compared) -> str:
     """Direction and margin, e.g. "higher; 0.4 pp matter"."""
-    direction, margin = one.comparison.direction, f"{100 * one.comparison.margin:g}"
-    of = unit(one.comparison.metric)
+    direction, margin = one.comparison.direction, one.quantity.amount(one.comparison.margin)
     if direction == NO_DIFFERENCE:
-        return f"within {margin} {of}"
-    return f"{'lower' if direction == LOWER else 'higher'}; {margin} {of} matter"
+        return f"within {margin}"
+    return f"{'lower' if direction == LOWER else 'higher'}; {margin} matter"
 
 
 def difference(one: Compared) -> str:
     """Estimate, interval and unit."""
     if math.isnan(one.estimate):
         return NO_VALUE
-    low = 100 * one.low if one.low < one.high else math.nan
-    text = with_interval(100 * one.estimate, low, 100 * one.high, "+")
-    return f"{text} {unit(one.comparison.metric)}"
+    low = one.low if one.low < one.high else math.nan
+    return one.quantity.difference(one.estimate, low, one.high)
 
 
 def to_decide(verdict: Verdict) -> str:
@@ -261,7 +239,8 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
         "the exact sign-flip test decides, and nothing where all are zero.",
         "pp: percentage points. Steps to target: share of the planned steps until validation is at the "
         "study's target, linear between validations; a run that never is counts 100 % (restricted mean). "
-        "Area: mean height of the validation curve.",
+        "Area: mean height of the validation curve. Steps/second: share of the control's of the same seed; "
+        "it depends on the machine and on what else ran there.",
         "A diverged run is a result: chance for accuracies, the curve with chance for the area, never for "
         "the steps to target.",
         "Core-hours: wall time by CPU threads by processes of the runs that a verdict rests on; a run shared "

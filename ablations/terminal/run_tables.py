@@ -3,12 +3,13 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from ablations.metrics import declared_in, metric_of
 from ablations.runs.histories import metric_names
 from ablations.runs.records import (
     COMPLETED,
@@ -18,7 +19,6 @@ from ablations.runs.records import (
     RUNNING,
     STATUSES,
     RunDirectory,
-    metric_label,
     planned_epochs,
 )
 from ablations.studies.results import StudyRun
@@ -42,8 +42,8 @@ class RunState:
         status: One of `STATUSES`.
         epochs: Epochs that are trained.
         planned: Epochs that are to be; None where nobody knows.
-        validation: Main metric's name and its value (fraction) in validation: the final one of a completed
-            run, the last one of a running run; None for all others.
+        validation: Main metric and its value in validation, "top-1 71.3%": the final one of a completed run,
+            the last one of a running run; None for all others.
         steps_per_second: Training steps over the time spent in them; None before the first epoch.
         seconds_left: Until the last epoch ends, of a running run; None before its first epoch.
     """
@@ -54,7 +54,7 @@ class RunState:
     status: str
     epochs: int
     planned: int | None
-    validation: tuple[str, float] | None
+    validation: str | None
     steps_per_second: float | None
     seconds_left: float | None
 
@@ -67,6 +67,7 @@ class RunState:
         planned: int,
         rows: Sequence[Mapping[str, float]],
         written: float | None,
+        config: Mapping[str, Any],
     ) -> Self:
         """Of a run that is under way, from its metrics.csv.
 
@@ -77,6 +78,7 @@ class RunState:
             planned: As the attribute.
             rows: Of metrics.csv.
             written: When the last row was, in seconds since 1970.
+            config: Of the run, which declares its metrics.
         """
         seconds = sum(row["seconds"] for row in rows)
         names = metric_names(rows[-1]) if rows else []
@@ -93,7 +95,7 @@ class RunState:
             status=RUNNING,
             epochs=min(len(rows), planned),
             planned=planned,
-            validation=(names[0], rows[-1][f"val_{names[0]}"]) if names else None,
+            validation=measured(config, names[0], rows[-1][f"val_{names[0]}"]) if names else None,
             steps_per_second=rows[-1]["step"] / seconds if seconds else None,
             seconds_left=left,
         )
@@ -108,9 +110,10 @@ class RunState:
         if run.status == RUNNING:
             directory = RunDirectory(run.directory.parent.parent, run.run_id)
             rows, written = directory.rows(record) or [], directory.history_written()
-            return cls.running(run.arm, run.seed, run.run_id, planned, rows, written)
+            return cls.running(run.arm, run.seed, run.run_id, planned, rows, written, record["config"])
         names = metric_names(record["metrics"] or {}) if run.status == COMPLETED else []
-        validation = (names[0], record["metrics"][f"val_{names[0]}"]) if names else None
+        final = [measured(record["config"], name, record["metrics"][f"val_{name}"]) for name in names[:1]]
+        validation = final[0] if final else None
         speed = record["steps_per_second"]
         return cls(run.arm, run.seed, run.run_id, run.status, epochs, planned, validation, speed, None)
 
@@ -122,7 +125,7 @@ class RunState:
             "seed": str(self.seed),
             "status": self.status,
             "epoch": NO_VALUE if self.planned is None else f"{self.epochs}/{self.planned}",
-            "validation": NO_VALUE if self.validation is None else measured(*self.validation),
+            "validation": self.validation or NO_VALUE,
             "steps/s": NO_VALUE if speed is None else three_digits(speed),
             "time left": duration(left),
             "run": self.run_id,
@@ -134,7 +137,7 @@ class RunState:
         """How far it is, where there is no table: "epoch 2/6, validation top-1 71.3%, 25.9 steps/s"."""
         words = [f"epoch {self.epochs}/{self.planned}"]
         if self.validation is not None:
-            words.append(f"validation {measured(*self.validation)}")
+            words.append(f"validation {self.validation}")
         if self.steps_per_second is not None:
             words.append(f"{three_digits(self.steps_per_second)} steps/s")
         return ", ".join(words)
@@ -180,6 +183,7 @@ def counts(statuses: Mapping[str, int]) -> Text:
     return Text(", ").join(parts)
 
 
-def measured(metric: str, value: float) -> str:
-    """A metric as a person reads it: "top-1 73.4%"."""
-    return f"{metric_label(metric)} {value:.1%}"
+def measured(config: Mapping[str, Any], name: str, value: float) -> str:
+    """A metric of a run with this configuration, as a person reads it: "top-1 73.4%", "loss 0.412 nats"."""
+    metric = metric_of(name, declared_in(config))
+    return f"{metric.label} " + (f"{value:.1%}" if metric.is_share else metric.text(value))

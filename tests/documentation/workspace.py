@@ -143,6 +143,9 @@ class Workspace:
                 assert project_claims()
             elif group == "study":
                 assert plan_study(option)[1]
+            elif group == "metric":
+                (configuration,) = compose_runs([f"metrics={option}"])
+                assert option in configuration.metrics
             elif group != ".":
                 in_default = (self.conf / "config.yaml").read_text(encoding="utf-8").count(f"- {group}: ")
                 (configuration,) = compose_runs([f"{group}={option}" if in_default else f"+{group}={option}"])

@@ -13,6 +13,8 @@ from torch import nn
 
 from ablations.errors import UserError
 from ablations.studies.results import Study
+from ablations.studies.schema import StudyFile
+from experiments import planning
 from experiments.configuration import RunConfiguration
 from experiments.planned_run import PlannedRun
 from experiments.planning import compose_runs, plan_study
@@ -373,3 +375,30 @@ def test_a_seed_elsewhere_than_in_the_identity_is_replaced_too() -> None:
         {"seed": seed, "other": 7} for seed in (1, 2, 7)
     ]
     assert runs[2].run_id == RunConfiguration(runs[2].resolved, runs[2].choices).run_id
+
+
+@pytest.mark.usefixtures("hydra")
+def test_the_runs_of_a_study_measure_what_it_compares_beside_what_they_measure_anyway(monkeypatch) -> None:
+    check = planning.check_study
+
+    def with_metrics(name: str, node: Any) -> StudyFile:
+        return check(name, {**node, "metrics": ["macro_f1", "top1"], "seeds": [0]})
+
+    plain = planned("residual")[1][0]
+    assert not [override for override in plain.overrides if override.startswith("metrics")]
+    monkeypatch.setattr(planning, "check_study", with_metrics)
+    study, runs = plan_study("residual", ["metrics=loss"])
+    assert (study.metric, study.deciding.label) == ("macro_f1", "macro F1")
+    for run in runs:
+        assert list(run.configuration.metrics) == ["macro_f1", "top1", "loss", "top5"]
+        assert run.configuration.asked_metrics == ("macro_f1", "top1", "loss")
+    (launched,) = compose_runs(runs[0].overrides)
+    assert launched.resolved == runs[0].configuration.resolved
+    assert launched.run_id == plain.run_id
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize("metrics", ["top2", "[top1,top2]", "3"])
+def test_a_metric_that_there_is_not_is_told(metrics: str) -> None:
+    with pytest.raises(UserError, match=r"^metrics=.*must be (one of calibration_error, |a list of files)"):
+        compose_runs([f"metrics={metrics}"])

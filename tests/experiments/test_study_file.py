@@ -48,7 +48,7 @@ FIGURE = {"output": "f", "title": "t", "source": "s", "arms": ["residual"], "bas
         ("arms", [], "arms: missing"),
         ("title", 3, "title=3: must be a valid string"),
         ("arms/0/paper_values", {"top1": "high"}, "arms.0.paper_values.top1='high': must be a valid number"),
-        ("arms/0/paper_values", {"top2": 0.5}, "arms.0.paper_values.top2: must be one of top1, "),
+        ("arms/0/paper_values", {"top2": 0.5}, "arms.0.paper_values.top2: must be one of "),
         ("arms/0/choose", "residual=true", "arms.0.choose=residual=true: must be"),
         ("arms/0/choose/seed", 4, "arms.0.choose.seed: belongs in seeds"),
         (
@@ -78,7 +78,7 @@ FIGURE = {"output": "f", "title": "t", "source": "s", "arms": ["residual"], "bas
         ("target", 75, "target=75: must be less than 1"),
         ("target", 0, "target=0: must be greater than 0"),
         ("target", True, "target=True: must be a valid number"),
-        ("metrics", ["top2"], "metrics.0=top2: must be one of top1, "),
+        ("metrics", ["top2"], "metrics.0=top2: must be one of "),
         ("metrics", [["top1"]], r"metrics.0=\['top1'\]: must be a valid string"),
         ("figures", {"figure09": {}}, "figures: must be a valid tuple"),
         ("figures", [{**FIGURE, "arms": []}], "figures.0.baseline=residual: must be one of its arms"),

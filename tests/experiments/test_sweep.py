@@ -76,7 +76,9 @@ def test_a_sweep_over_what_is_no_seed_is_refused_before_anything_is_written(
 def test_metrics_that_the_data_have_not_are_told_before_anything_is_trained(results_dir: Path) -> None:
     launcher = Launcher([], complete)
     planned = plan_sweep(["study=residual", "dataset=fashion_mosaic", "seed=0", f"results_dir={results_dir}"])
-    with pytest.raises(UserError, match=r"^dataset=fashion_mosaic: measures map100 and not top1, which"):
+    with pytest.raises(
+        UserError, match=r"^metrics=top1: of data with one label an image; dataset=fashion_mosaic has"
+    ):
         sweep(planned, launcher)
     assert not launcher.batches
     assert not results_dir.exists()

@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from ablations.runs.records import RunDirectory
 from experiments.recorder import Recorder
 from lightning_modules.classifier import TrainingDiverged
-from lightning_modules.tasks import SingleLabel
 
 
 def schedule(factor):
@@ -44,12 +43,12 @@ class MemoryLogger(Logger):
 
 
 @pytest.fixture
-def make_linear(make_classifier):
+def make_linear(make_classifier, make_task):
     """Makes a classifier whose weights stay at their start: logits by hand are easy."""
 
     def make(**changes):
         num_classes = changes.pop("num_classes", 6)
-        changes.setdefault("task", SingleLabel(num_classes))
+        changes.setdefault("task", make_task(num_classes))
         network = nn.Sequential(nn.Flatten(), nn.Linear(100, num_classes))
         frozen = {"optimizer": partial(torch.optim.SGD, lr=0.0), "scheduler": schedule(lambda _: 1.0)}
         return make_classifier(**({"network": network, "channels_last": False} | frozen | changes))

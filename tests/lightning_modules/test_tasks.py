@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_modules.classifier import TrainingDiverged
 from lightning_modules.map_at_k import MeanAveragePrecisionAtK
-from lightning_modules.tasks import MultiLabel, SingleLabel
+from lightning_modules.tasks import MultiLabel
 
 
-def test_single_label_by_hand():
-    task = SingleLabel(6)
+def test_single_label_by_hand(make_task):
+    task = make_task(6)
     logits = torch.tensor([[0.0, 1, 2, 3, 4, 5], [5.0, 4, 3, 2, 1, 0], [0.0, 0, 0, 9, 0, 0]])
     labels = torch.tensor([0, 0, 3])
     expected = torch.logsumexp(logits, 1) - logits[torch.arange(3), labels]
@@ -28,9 +28,9 @@ def test_single_label_by_hand():
         "val": ["top1", "top5"],
         "test": ["top1", "top5"],
     }
-    for metrics in task.metrics.values():
+    for part, metrics in task.metrics.items():
+        task.update(part, logits, labels)
         for metric in metrics.values():
-            metric.update(logits, labels)
             assert metric.compute().item() == pytest.approx(2 / 3)
 
 
@@ -48,8 +48,15 @@ def test_multi_label_loss_is_a_logistic_regression_per_class():
     torch.testing.assert_close(logits.grad, (logits.detach().sigmoid() - labels) / 2)
 
 
-def test_metrics_of_a_task_move_with_the_network_and_leave_no_trace_in_a_checkpoint():
-    for task in (SingleLabel(6), MultiLabel(6)):
+def measuring_map(num_classes):
+    task = MultiLabel(num_classes)
+    task.measure("map100", MeanAveragePrecisionAtK(num_classes, 100))
+    return task
+
+
+def test_metrics_of_a_task_move_with_the_network_and_leave_no_trace_in_a_checkpoint(make_task):
+    for task in (make_task(6), measuring_map(6)):
+        assert task.metrics["val"]
         assert task.state_dict() == {}
         registered = {id(module) for module in task.modules()}
         for metrics in task.metrics.values():
@@ -101,7 +108,7 @@ def fit_linear(make_classifier, make_trainer):
         network = nn.Sequential(nn.Flatten(), nn.Linear(100, 6))
         module = make_classifier(
             network=network,
-            task=MultiLabel(6),
+            task=measuring_map(6),
             channels_last=False,
             optimizer=partial(torch.optim.SGD, lr=0.0),
             scheduler=lambda optimizer, total_steps: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),

@@ -21,7 +21,6 @@ from ablations.runs.records import (
     STATUSES,
     RunDirectory,
     UnreadableRecord,
-    metric_label,
     sealed,
 )
 from experiments.configuration import RunConfiguration
@@ -358,6 +357,21 @@ def test_an_outcome_without_what_is_asked_for_is_missing_for_who_asks(
     assert directory.status() == status
 
 
+def test_a_run_without_a_metric_that_is_asked_for_is_missing_for_who_asks(configuration, write_run) -> None:
+    def status(*metrics: str) -> str:
+        return RunDirectory(directory.path.parents[1], directory.run_id, metrics=metrics).status()
+
+    directory = write_run(configuration)
+    assert status() == status("top1", "top5") == status("loss") == "completed"
+    assert status("macro_f1") == "missing"
+    directory = write_run(configuration, "diverged")
+    assert status("top1") == "diverged"
+    directory = write_run(configuration.with_metrics(["top1"]), "diverged")
+    assert status("top1") == "diverged"
+    assert status("macro_f1") == "missing"
+    assert "top1" in directory.measured_metrics()
+
+
 def test_whoever_asks_for_nothing_does_not_read_the_file(configuration, write_run) -> None:
     directory = write_run(configuration.with_diagnostics(ASKED))
     directory.diagnostics_path.write_text("damaged")
@@ -464,9 +478,6 @@ def test_metrics_by_name_the_main_one_first() -> None:
     assert metric_names({"val_loss": 1.0, "val_map100": 0.5, "test_loss": 1.0, "test_map100": 0.5}) == [
         "map100"
     ]
-    assert [metric_label(name) for name in ("top1", "top5", "map100", "other")] == [
-        "top-1", "top-5", "MAP@100", "other"
-    ]  # fmt: skip
 
 
 def test_a_completed_record_has_any_tasks_metrics(directory: RunDirectory, configuration, write_run) -> None:

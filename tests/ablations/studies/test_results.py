@@ -5,15 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ablations.studies.results import METRICS, Study, baseline_first, outcomes, pair_by_seed
-
-
-@pytest.mark.parametrize(
-    ("metric", "classes", "chance"),
-    [("top1", 10, 0.1), ("top5", 1000, 0.005), ("top5", 10, 0.5), ("top5", 5, 1.0), ("top5", 3, 1.0)],
-)
-def test_chance(metric: str, classes: int, chance: float) -> None:
-    assert METRICS[metric].chance(classes) == chance
+from ablations.studies.results import Study, baseline_first, outcomes, pair_by_seed
 
 
 def test_baseline_first_and_only_results(residual_study: Study, make_run) -> None:
