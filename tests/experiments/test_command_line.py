@@ -90,7 +90,7 @@ def test_an_unknown_group_is_told_with_the_groups() -> None:
     with pytest.raises(HydraException) as raised:
         compose_runs(["resid@x=true"])
     folders = {path.name for path in FRAMEWORK_CONF.iterdir() if path.is_dir()}
-    groups = sorted(folders - {"claims", "hydra"})
+    groups = sorted(folders - {"claims", "hydra", "metric"})
     assert explain(raised.value).endswith(f" Groups: {', '.join(groups)}")
 
 

@@ -244,6 +244,7 @@ from experiments.progress import SweepProgress
 from ablations.runs.records import RunDirectory
 directory = RunDirectory(Path(sys.argv[1]), "0123456789ab")
 run = Namespace(arm="some_arm", seed=0, epochs=6, run_id=directory.run_id, directory=directory)
+run.configuration = Namespace(resolved={})
 """
 
 SWEEP = """
