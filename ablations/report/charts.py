@@ -114,7 +114,7 @@ def arm_lines(study: Study) -> list[Line]:
 
 def column_metric(study: Study, column: str) -> Metric:
     """The metric of a column of metrics.csv; of another column its name, without a unit."""
-    return study.declaration(column.partition("_")[2])
+    return study.declaration(column.partition("_")[2] or column)
 
 
 def scale(study: Study, column: str) -> float:
@@ -124,8 +124,8 @@ def scale(study: Study, column: str) -> float:
 
 def column_label(study: Study, column: str) -> str:
     """A metric or a column of metrics.csv as a person reads it, without its unit: "validation top-1"."""
-    part = column.partition("_")[0]
-    return f"{PARTS.get(part, part)} {column_metric(study, column).label}".strip()
+    part, _, name = column.partition("_")
+    return f"{PARTS.get(part, part)} {column_metric(study, column).label}" if name else part
 
 
 def with_unit(study: Study, column: str) -> str:

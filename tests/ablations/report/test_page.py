@@ -72,9 +72,9 @@ def test_choose_what_a_chart_shows_and_send_it_as_an_address(open_page, written:
     page.wait_for_function(f"() => document.querySelector('{STUDY} .drawn').data.length === 2")
     expect(page.locator(f"{STUDY} .xtitle").first).to_have_text("seconds in training steps")
     form.get_by_label("Shown").select_option("train_loss")
-    expect(page.locator(f"{STUDY} .ytitle").first).to_have_text("training loss")
+    expect(page.locator(f"{STUDY} .ytitle").first).to_have_text("training loss, nats")
     again = open_page(written, page.evaluate("location.search + location.hash"))
-    expect(again.locator(f"{STUDY} .ytitle").first).to_have_text("training loss")
+    expect(again.locator(f"{STUDY} .ytitle").first).to_have_text("training loss, nats")
     expect(again.get_by_label("with </script>").first).not_to_be_checked()
     assert layers(again) == {"mean": 2}
 
@@ -87,7 +87,7 @@ def test_the_numbers_of_a_chart_follow_the_chosen_curve(open_page, written: Path
     expect(table.locator("tbody tr")).to_have_count(4)
     expect(table.locator("td").first).to_have_text(re.compile(r"^\d\d\.\d+ \[\d\d\.\d+, \d\d\.\d+\]$"))
     study.get_by_label("Shown").select_option("val_loss")
-    expect(table.locator("caption")).to_contain_text("validation loss")
+    expect(table.locator("caption")).to_contain_text("validation loss, nats")
 
 
 def test_hover_and_click_on_a_run(open_page, written: Path) -> None:
