@@ -305,7 +305,8 @@ def _check_parts(run: RunConfiguration) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     what = f"model: {parameters:.4g} parameters" + (", to be trained" if config["train"] else "")
     _require_memory(what, training_memory(network, config) * _processes_sharing(run, device), device)
-    task = explained("dataset.task, metrics", lambda: make_task(config))
+    explained("dataset.task", lambda: make_task({**config, "metrics": {}}))
+    task = explained("metrics", lambda: make_task(config))
     for name, node in config["metrics"].items():
         if node["labels"] not in (None, task.labels):
             raise ValueError(

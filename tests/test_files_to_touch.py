@@ -1,4 +1,4 @@
-"""How many files a user touches for an arm, a factor, a metric, data and a network, in their own project."""
+"""How many files a user touches for an arm, a factor, a metric, data and a network, in a project."""
 
 import hashlib
 import sys

@@ -83,7 +83,11 @@ def test_of_one_run_there_is_no_mean(chart_of) -> None:
 
 def test_curves_are_offered_with_the_studys_metric_first(chart_of) -> None:
     chart = chart_of(("with", [0.3, 0.5], "completed"))
-    assert list(chart.curves.values()) == ["validation top-1, %", "validation loss, nats", "training loss, nats"]
+    assert list(chart.curves.values()) == [
+        "validation top-1, %",
+        "validation loss, nats",
+        "training loss, nats",
+    ]
 
 
 def test_of_many_epochs_some_are_kept_with_the_first_and_the_last(chart_of) -> None:
