@@ -437,7 +437,7 @@ def _notes(
     if study.target is not None:
         notes.append(
             f"Epochs to {deciding.text(study.target)}: the first epoch at whose end validation {metric} is "
-            "at {better} that; median over completed and diverged runs, where a run that never reaches it "
+            f"at {better} that; median over completed and diverged runs, where a run that never reaches it "
             "counts as later than all others (in parentheses: how many reached it)."
         )
     if study.design:
