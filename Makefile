@@ -3,7 +3,7 @@
 # make report              the report page of what there is: results/report/index.html
 # make reference           results/reference, what is committed, from the records; nothing else writes it
 # make dashboards          the results as a run of W&B; wandb-sync uploads all runs, browse shows them in the terminal
-# make test                install, run every test
+# make test                install, run every test, the fast ones first
 # make docs                the documentation as a site, docs/_build/index.html
 PYTHON ?= python3
 BIN := .venv/bin
@@ -57,8 +57,10 @@ wandb-sync: .venv/installed
 browse: .venv/installed
 	@$(BIN)/wandb leet $(ARGS) $(WANDB_LOGS)
 
+# The fast tests first, so that most mistakes show early; then those that train or start whole commands.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
