@@ -7,6 +7,7 @@ user's own tables are taken from the files when the configuration is resolved (s
 `lightning_modules.data.checksums`).
 """
 
+import copy
 import hashlib
 import json
 import math
@@ -95,6 +96,9 @@ OFF: Mapping[str, Any] = {
 }
 """Augmentation that is the dataset's own, switched off."""
 
+NORMS = ("norm", "norm_layer")
+"""Keys of a network that take a norm: ours, and torchvision's."""
+
 PACKAGE = "lightning_modules"
 """Networks of this package start from the seed unless `initialize` says otherwise, others from themselves."""
 
@@ -162,6 +166,7 @@ class RunConfiguration:
                 node = node[part]
         _settle_loss(resolved)
         _settle_augmentation(resolved, choices, typed)
+        _settle_norm(resolved, choices)
         _settle_initialization(resolved)
         resolved["dataset"]["checksums"] = filled_checksums(resolved["dataset"])
         if not isinstance(folder := resolved["results_dir"], str) or not folder:
@@ -495,6 +500,25 @@ def _settle_augmentation(
         known = ", ".join(sorted({"image", "batch", *OFF}))
         raise UserError(f"recipe.augmentation.{unknown[0]}: no such key; there are: {known}")
     recipe["augmentation"] = chosen or None
+
+
+def _settle_norm(resolved: dict[Any, Any], choices: Mapping[str, str | None]) -> None:
+    """Put the norm that was chosen in place of the network's own.
+
+    Raises:
+        UserError: The network takes none.
+    """
+    norm, model = resolved.get("norm"), resolved["model"]
+    if norm is None:
+        return
+    places = [key for key in NORMS if key in model]
+    if not places:
+        raise UserError(
+            f"norm={choices.get('norm')}: model={choices.get('model')} would ignore it, as it has no key "
+            f"{' or '.join(NORMS)}"
+        )
+    for key in places:
+        model[key] = copy.deepcopy(norm)
 
 
 def _settle_initialization(resolved: dict[Any, Any]) -> None:

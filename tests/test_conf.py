@@ -197,6 +197,7 @@ WEIGHT_DECAY = {
     "inception_v3_small": 4e-5,
     "googlenet": 4e-5,
     "resnet152": 1e-4,
+    "resnet18": 1e-4,
     "vgg16": 5e-4,
 }
 """L2 of each network: section 4.3, and the networks' own papers."""
@@ -229,6 +230,7 @@ PAPER_SCALE = {
     "inception_v3_table3": 23_626_728,
     "vgg16": 138_357_544,
     "resnet152": 60_192_808,
+    "resnet18": 11_689_512,
     "googlenet": 6_624_904,
     "mobilenet": 4_231_976,
     "separable_vgg": 23_853_701,

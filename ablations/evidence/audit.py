@@ -292,6 +292,8 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
 
 def _places_of(key: str) -> list[str]:
     """Where in the configuration a chosen key or option of a group stands."""
+    if key == "norm":
+        return [key, "model.norm", "model.norm_layer"]
     if key not in OF_RECIPE:
         return [key]
     return [f"recipe.{key}", *(AUGMENTATION_OF_DATA if key == "augmentation" else ())]

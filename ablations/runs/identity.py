@@ -27,6 +27,7 @@ NEUTRAL: Mapping[str, Any] = {
     "recipe.scheduler_interval": None,
     "recipe.augmentation": None,
     "recipe.loss": None,
+    "norm": None,
 }
 
 OF_RECIPE = ("optimizer", "scheduler", "augmentation", "loss")

@@ -142,6 +142,14 @@ def _computed(network: nn.Module, target: str, channels: int, image_size: int) -
         with FlopCounterMode(display=False) as counter, torch.device("meta"):
             logits = network.eval()(image)
     except RuntimeError as error:
+        first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+        if first is not None and first.in_channels != channels:
+            remedy = (
+                "dataset.channels=3 repeats the one of a grey image" if channels == 1 else "model.in_channels"
+            )
+            raise ValueError(
+                f"dataset.channels={channels}: model {target} takes {first.in_channels} channels; {remedy}"
+            ) from error
         raise ValueError(
             f"dataset.image_size={image_size}: too small for model {target} ({error})"
         ) from error

@@ -489,6 +489,7 @@ class ImageDataModule(LightningDataModule):
         Raises:
             ValueError: a size that does not fit the data.
         """
+        train, test = self._in_colour(train), self._in_colour(test)
         self._check_part("training", train)
         self._check_part("test", test)
         kept, held_out = hold_out(train, self.num_classes, self.validation_images, self.split_seed)
@@ -568,6 +569,12 @@ class ImageDataModule(LightningDataModule):
                     self.root.rmdir()
             why = " ".join(str(error).split())
             raise self._missing_error(missing, f" and the download failed ({why})") from None
+
+    def _in_colour(self, part: Part) -> Part:
+        """The part, or where three channels are asked for and it is grey, the one channel three times."""
+        if self.channels == 3 and part.images.ndim == 4 and part.images.shape[1] == 1:
+            return part._replace(images=np.repeat(part.images, 3, axis=1))
+        return part
 
     def _check_part(self, name: str, part: Part) -> None:
         size = (self.channels, self.image_size, self.image_size)

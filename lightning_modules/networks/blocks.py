@@ -8,9 +8,12 @@ Parts that are exchanged (norm, pool, intermediate activation, shortcut, separab
 factories, so this file knows no variant by name.
 """
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor, nn
+
+from lightning_modules.validation import require_integer
 
 Activation = Callable[[], nn.Module]
 """Makes one activation module."""
@@ -26,6 +29,21 @@ Pool = Callable[[], nn.Module]
 
 Shortcut = Callable[..., nn.Module | None]
 """Makes `shortcut(in_channels=, out_channels=, stride=, norm=)`; None where there is none."""
+
+
+def group_norm(channels: int, *, groups: int, eps: float) -> nn.Module:
+    """Group normalization of so many channels.
+
+    Args:
+        channels: Of the feature maps (N, C, H, W).
+        groups: Where it does not divide the channels, their greatest common divisor is taken.
+        eps: Added to the variance.
+
+    Raises:
+        ValueError: There is no group.
+    """
+    require_integer("norm.groups", groups, 1)
+    return nn.GroupNorm(math.gcd(groups, channels), channels, eps=eps)
 
 
 class ConvNorm(nn.Module):

@@ -1,10 +1,10 @@
-"""Torchvision's VGG-16, ResNet-152 and GoogLeNet, the other networks that the Xception paper names.
+"""Torchvision's VGG-16, ResNets and GoogLeNet, the other networks that the Xception paper names.
 
 Table 1 of the paper has VGG-16 and ResNet-152. Trainable parameters with 1000 classes, from images of
-three channels: VGG-16 138,357,544 (Simonyan & Zisserman 2014, arXiv:1409.1556, configuration D; no BN),
-ResNet-152 60,192,808 (He et al. 2015, arXiv:1512.03385, table 1; the stride of a module is in its 3x3
-convolution), GoogLeNet 6,624,904 (Szegedy et al. 2014, arXiv:1409.4842, table 1; with BN, 3x3
-convolutions in place of the 5x5 ones, and no auxiliary towers).
+three channels: ResNet-18 11,689,512; VGG-16 138,357,544 (Simonyan & Zisserman 2014, arXiv:1409.1556,
+configuration D; no BN), ResNet-152 60,192,808 (He et al. 2015, arXiv:1512.03385, table 1; the stride of a
+module is in its 3x3 convolution), GoogLeNet 6,624,904 (Szegedy et al. 2014, arXiv:1409.4842, table 1; with
+BN, 3x3 convolutions in place of the 5x5 ones, and no auxiliary towers).
 
 They are torchvision's, parameter names included, and have no width. What a run chooses is set here:
 classes, channels of an image, the first convolution's stride for small images, dropout, and how quickly
@@ -17,6 +17,7 @@ from collections import OrderedDict
 import torchvision
 from torch import nn
 
+from lightning_modules.networks.blocks import Norm
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
 
@@ -41,6 +42,28 @@ def vgg16(*, num_classes: int, in_channels: int, dropout: float) -> nn.Module:
     return network
 
 
+def resnet18(
+    *, num_classes: int, in_channels: int, stem_stride: int, dropout: float, norm: Norm
+) -> nn.Module:
+    """ResNet-18; images (N, in_channels, H, W) -> logits (N, num_classes). Sizes as of `resnet152`.
+
+    Args:
+        num_classes: Classes of the logistic regression.
+        in_channels: Channels of an image.
+        stem_stride: Stride of the first convolution, 1 or 2; 2 is its paper's.
+        dropout: Share of the features dropped before the logistic regression, in [0, 1). Its paper has none.
+        norm: Makes what follows each convolution.
+
+    Raises:
+        ValueError: A size is out of its range.
+    """
+    _check(num_classes, in_channels, dropout, stem_stride)
+    network = torchvision.models.resnet18(num_classes=num_classes, norm_layer=norm)
+    _set_first_convolution(network, in_channels, stem_stride)
+    network.avgpool = _with_dropout(network.avgpool, dropout)
+    return network
+
+
 def resnet152(
     *, num_classes: int, in_channels: int, stem_stride: int, dropout: float, norm_momentum: float
 ) -> nn.Module:
@@ -62,8 +85,7 @@ def resnet152(
     _check(num_classes, in_channels, dropout, stem_stride)
     network = torchvision.models.resnet152(num_classes=num_classes)
     _set_first_convolution(network, in_channels, stem_stride)
-    # Behind the pool, so that the logistic regression keeps torchvision's name.
-    network.avgpool = nn.Sequential(OrderedDict(pool=network.avgpool, dropout=nn.Dropout(dropout)))
+    network.avgpool = _with_dropout(network.avgpool, dropout)
     _set_norm_momentum(network, norm_momentum)
     return network
 
@@ -97,6 +119,11 @@ def _check(num_classes: int, in_channels: int, dropout: float, stem_stride: int 
     require_integer("model.in_channels", in_channels, 1)
     require_number("model.dropout", dropout, 0, 1)
     require_one_of("model.stem_stride", stem_stride, (1, 2))
+
+
+def _with_dropout(pool: nn.Module, dropout: float) -> nn.Module:
+    """Dropout behind the pool, so that the logistic regression keeps torchvision's name."""
+    return nn.Sequential(OrderedDict(pool=pool, dropout=nn.Dropout(dropout)))
 
 
 def _set_first_convolution(network: nn.Module, in_channels: int, stride: int | None = None) -> None:

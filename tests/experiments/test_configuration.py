@@ -96,6 +96,7 @@ def test_what_is_typed_composes(configure) -> None:
         "operation_order": "depthwise_first",
         "residual": "false",
         "fully_connected": "none",
+        "norm": "network",
         "segments": "per_channel",
         "spatial_kernel": "square",
         "dataset": "fashion_mnist_embedded",
