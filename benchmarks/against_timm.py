@@ -2,14 +2,14 @@
 
     python -m benchmarks.against_timm [--pairs 7] [--batch-size 4] [--threads 1]
 
-Both are trained on the same noise (forward, loss, backward, SGD) with random weights, in turns in one
-process, in both memory orders; step times are compared pair by pair and the median of the ratios printed. A
-ratio below 1: ours is faster, or needs less memory. Peak memory is that of a fresh process each. Needs timm.
+Both are trained on the same noise (forward, loss, backward, SGD) with random weights, in turns, each in a
+fresh process, in both memory orders; they are compared pair by pair and the median of the ratios printed. A
+ratio below 1: ours is faster, or needs less memory. Needs timm.
 """
 
 import argparse
+import math
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -19,12 +19,18 @@ from hydra.utils import instantiate
 from torch import nn
 
 from experiments.planning import compose_runs, hydra_configuration
-from experiments.sizes.training_step import Noise, Step, make_step, peak_resident_memory
+from experiments.sizes.training_step import Noise, Step, Timing, make_step, time_apart
 
 TIMMS = {"xception": "legacy_xception", "inception_v3": "inception_v3"}
 """Our option, and timm's network without auxiliary tower."""
 
 CPU = torch.device("cpu")
+
+SECONDS = 5
+"""That a turn is timed at least."""
+
+Pair = tuple[Timing, Timing]
+"""Ours and timm's."""
 SGD = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-5)
 
 
@@ -51,27 +57,22 @@ def prepare(build: Callable[[], nn.Module], noise: Noise, channels_last: bool) -
     return make_step(network, SGD, noise, device=CPU, channels_last=channels_last, bf16=False)
 
 
-def seconds(step: Step) -> float:
-    """Wall time of a step."""
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
-
-
-def compare_times(our_step: Step, their_step: Step, pairs: int) -> list[tuple[float, float]]:
-    """Seconds of a step of both, pair by pair, behind one each that does not count."""
-    our_step()
-    their_step()
-    times = []
+def compare(ours: Callable[[], Step], theirs: Callable[[], Step], pairs: int, threads: int) -> list[Pair]:
+    """Time both in turns; who goes first alternates, as a machine's speed drifts."""
+    timed = partial(time_apart, device=CPU, threads=threads, seconds=SECONDS)
+    found = []
     for pair in range(pairs):
-        # Who goes first alternates, as the machine's speed drifts.
         if pair % 2:
-            their_time = seconds(their_step)
-            times.append((seconds(our_step), their_time))
+            their = timed(theirs)
+            found.append((timed(ours), their))
         else:
-            our_time = seconds(our_step)
-            times.append((our_time, seconds(their_step)))
-    return times
+            found.append((timed(ours), timed(theirs)))
+    return found
+
+
+def gibibytes(timing: Timing) -> float:
+    """Its peak of memory; NaN where the system does not tell."""
+    return math.nan if timing.peak_memory is None else timing.peak_memory / 2**30
 
 
 def main() -> None:
@@ -82,9 +83,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--image-size", type=int, default=299)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-memory", action="store_true", help="leave the fresh processes out")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     size = arguments.image_size
     noise = Noise(arguments.batch_size, channels=3, image_size=size, num_classes=1000)
     print(f"batch {noise.batch_size}, {size}x{size}, {arguments.threads} threads, torch {torch.__version__}")
@@ -93,23 +92,15 @@ def main() -> None:
         for order in arguments.orders or ("contiguous", "channels-last"):
             channels_last = order == "channels-last"
             prepares = [partial(prepare, build, noise, channels_last) for build in builds]
-            times = compare_times(prepares[0](), prepares[1](), arguments.pairs)
-            ratios = [our_time / their_time for our_time, their_time in times]
-            our_time, their_time = (statistics.median(side) for side in zip(*times, strict=True))
-            print(
-                f"{model}, {order}: step {our_time:.2f} s, timm's {their_time:.2f} s, median ratio "
-                f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
-                flush=True,
-            )
-            if not arguments.no_memory:
-                peaks = [peak_resident_memory(start, arguments.threads) for start in prepares]
-                if None not in peaks:
-                    our_peak, their_peak = (peak / 2**30 for peak in peaks if peak is not None)
-                    print(
-                        f"{model}, {order}: peak memory {our_peak:.2f} GiB, timm's {their_peak:.2f} GiB, "
-                        f"ratio {our_peak / their_peak:.3f}",
-                        flush=True,
-                    )
+            measured = compare(*prepares, arguments.pairs, arguments.threads)
+            say = f"{model}, {order}: {{}} {{:.2f}} {{}}, timm's {{:.2f}}, median ratio {{:.3f}}"
+            for what, unit, of in (
+                ("step", "s", [(our.seconds, their.seconds) for our, their in measured]),
+                ("peak memory", "GiB", [(gibibytes(our), gibibytes(their)) for our, their in measured]),
+            ):
+                sides = [statistics.median(side) for side in zip(*of, strict=True)]
+                ratio = statistics.median(our / their for our, their in of)
+                print(say.format(what, sides[0], unit, sides[1], ratio), flush=True)
 
 
 if __name__ == "__main__":

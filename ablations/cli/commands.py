@@ -134,8 +134,10 @@ def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
 
 
 def reproduce_studies(parsed: argparse.Namespace) -> None:
-    """Write tables and figures, print the tables and the paths."""
+    """Write tables and figures, print the tables and the paths; of every study, what was timed as well."""
+    from ablations.evidence.timings import read_timings
     from ablations.outputs import write_study
+    from ablations.tables.timings import write_timings
     from experiments.study_file import study_names
 
     names, overrides = names_and_overrides(parsed.words)
@@ -147,6 +149,11 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
         written = write_study(study, runs, folder)
         paths += written.tables + written.figures
         print_table(written.shown)
+    everything = not names and all(word.startswith("results_dir=") for word in overrides)
+    for timings in read_timings(loaded[0][2]) if everything and loaded else ():
+        of_timings, shown = write_timings(timings, folders[0] / "tables")
+        paths += of_timings
+        print_table(shown)
     print_paths(paths)
 
 
@@ -216,10 +223,14 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
     """Measure size and speed of the networks, print the table and the paths."""
+    from ablations.evidence.timings import read_timings
+    from ablations.tables.timings import write_timings
     from experiments.benchmark import benchmark
 
-    table, paths = benchmark(parsed.words)
-    print_table(table)
+    asked = benchmark(parsed.words)
+    timings = next(one for one in read_timings(asked.results_dir) if one.output == asked.output)
+    paths, shown = write_timings(timings, asked.results_dir / "tables")
+    print_table(shown)
     print_paths(paths)
 
 
@@ -541,7 +552,8 @@ COMMANDS: Mapping[str, Command] = {
         "KEY=VALUE",
         {
             "benchmark": "",
-            "benchmark batch_size=8 image_size=299 steps=5 rounds=3": "a shorter one",
+            "benchmark rounds=12": "more rounds, which narrow the interval",
+            "benchmark batch_size=8 image_size=96 seconds=1 rounds=3": "a shorter one",
         },
         benchmark_networks,
     ),

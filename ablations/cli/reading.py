@@ -120,9 +120,9 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
         UserError: A study does not exist; overrides beside the benchmark; the results can not be read.
     """
     from ablations.evidence.claims import BENCHMARK
+    from ablations.evidence.timings import benchmark_study
     from ablations.evidence.verdicts import judge_study, untestable
     from experiments.auto_seeds import judge_by_looks
-    from experiments.benchmark_verdicts import judge_benchmark
     from experiments.overrides import output_suffix, seed_budget, studies_suffix, sweeps_choices
     from experiments.study_file import project_claims, study_names
 
@@ -153,7 +153,9 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
             if budget is None
             else judge_by_looks(asked, study, runs, budget).verdicts
         )
-    found += judge_benchmark(asked, results_dir)
+    if timed := [claim for claim in asked if claim.study == BENCHMARK]:
+        studies.append(benchmark_study(results_dir, [arm for claim in timed for arm in claim.arms]))
+        found += judge_study(timed, *studies[-1])
     found += [untestable(claim) for claim in asked if claim.study is None]
     by_id = {verdict.claim.id: verdict for verdict in found}
     verdicts = tuple(by_id[claim.id] for claim in asked)

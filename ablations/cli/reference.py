@@ -4,7 +4,6 @@ The records are packed first. Everything else is made from what was packed, so t
 show what the archive next to them holds, and name no folder of a machine.
 """
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +12,15 @@ from typing import NamedTuple
 from ablations.cli.reading import judge, judged_studies, load_studies, names_and_overrides
 from ablations.completeness import Completeness, completeness_in
 from ablations.errors import UserError
+from ablations.evidence.timings import TABLE_3, Timings, read_timings
 from ablations.outputs import write_study
 from ablations.report.build import build_report, write_report
 from ablations.runs.archive import pack, unpack
 from ablations.runs.records import COMPLETED
 from ablations.studies.results import Study, StudyRun
+from ablations.tables.timings import write_timings
 from ablations.tables.verdicts import write_verdicts
 from experiments.project import current
-
-TABLE_3 = "table03_size_and_speed"
-"""What `python -m ablations benchmark` measures is no record of a run: its table is taken over as it is."""
 
 Loaded = Sequence[tuple[Study, Sequence[StudyRun], Path]]
 
@@ -59,8 +57,8 @@ def write_reference(
         OSError: It cannot be written; the old one stays.
     """
     loaded = _load(varied, results_dir)
-    measured = sorted((results_dir / "tables").glob(f"{TABLE_3}.*"))
-    if not force and (losses := _losses(folder / "tables", loaded, [path.stem for path in measured])):
+    timed = [one for one in read_timings(results_dir) if one.output == TABLE_3]
+    if not force and (losses := _losses(folder / "tables", loaded, timed)):
         raise UserError(f"{folder}: would lose results: {'; '.join(losses)}; --force writes it all the same")
     runs = {run.run_id for _, of_study, _ in loaded for run in of_study} | {
         run
@@ -70,15 +68,14 @@ def write_reference(
         for trial in trials
         for run in trial.runs
     }
+    runs |= {run.run_id for timings in timed for run in timings.runs}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".reference-") as name:
         new, records = Path(name, "new"), Path(name, "records")
         archive, packed = pack(results_dir, new, runs)
         unpack(archive, records)
-        for tables in (new / "tables", records / "tables"):
-            tables.mkdir()
-            for path in measured:
-                shutil.copy(path, tables)
+        for timings in timed:
+            write_timings(timings, new / "tables")
         _write(new, _load(varied, records), varied, records)
         if folder.exists():
             folder.rename(Path(name, "old"))
@@ -94,21 +91,18 @@ def _load(varied: Sequence[Sequence[str]], results_dir: Path) -> Loaded:
     return loaded
 
 
-def _losses(tables: Path, loaded: Loaded, others: Sequence[str]) -> list[str]:
+def _losses(tables: Path, loaded: Loaded, timed: Sequence[Timings]) -> list[str]:
     """Of which tables a reference from these records would have fewer runs, or none, a phrase each."""
     now = {
         study.output: Completeness.of_runs(sum(run.status == COMPLETED for run in runs), len(runs))
         for study, runs, _ in loaded
     }
+    now |= {one.output: Completeness.of_runs(len(one.runs), len(one.runs)) for one in timed}
     found = []
     for path in sorted(tables.glob("*.csv")):
         before, after = completeness_in(path), now.get(path.stem)
-        if path.stem.startswith(TABLE_3):
-            found += (
-                []
-                if path.stem in others
-                else [f"{path.stem} was not measured: python -m ablations benchmark"]
-            )
+        if path.stem == TABLE_3 and not timed:
+            found.append(f"{path.stem} was not measured: python -m ablations benchmark")
         elif before is None or before.rank <= 0:  # no table of a study, or one without a result
             continue
         elif after is None:

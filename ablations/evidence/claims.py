@@ -6,8 +6,8 @@ must hold. A comparison is a contrast between arms of one study, one quantity
 (`ablations.evidence.contrasts`), a direction and a margin: the smallest difference that matters, a fraction
 as the quantity is. What no study here can show is a claim too, with the reason in place of the comparisons.
 
-`study: benchmark` is table 3: its arms are options of conf/model at the paper's scale, compared in
-`parameters` and `steps_per_second` as shares of the control's (`experiments.benchmark_verdicts`).
+`study: benchmark` is table 3: its arms are options of conf/model at the paper's scale, and its runs the
+timings of `python -m ablations benchmark` (`ablations.evidence.timings`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,8 +41,8 @@ BENCHMARK = "benchmark"
 """The name under which claims speak of table 3, beside the studies'."""
 PARAMETERS = "parameters"
 STEPS_PER_SECOND = "steps_per_second"
-SETTING = ("channels-last", "float32")
-"""Memory order and precision in which speeds are judged: those of the recipes, which every device has."""
+SHARES = (PARAMETERS, STEPS_PER_SECOND)
+"""Quantities of which two arms are compared: the difference as a share of the control's."""
 
 FIRST_FILE = "paper"
 """Of conf/claims: its claims come before those of other files."""
@@ -78,8 +78,8 @@ class Comparison:
     """In place of treatment and control, a weight per arm; they sum to 0, e.g. {a: 1, b: -0.5, c: -0.5}."""
     metric: str
     """val_METRIC or test_METRIC: final values; area: mean height of the validation curve; steps_to_target:
-    share of the planned steps until the study's target; steps_per_second: as a share of the control's. Of
-    study=benchmark: parameters, steps_per_second, as shares of the control's."""
+    share of the planned steps until the study's target; parameters, steps_per_second: as shares of the
+    control's. study=benchmark has the last two alone."""
     direction: Direction
     """What treatment minus control, or the contrast, is claimed to be."""
     margin: Annotated[Number, Field(ge=0)]
@@ -215,9 +215,9 @@ def load_claims(files: Iterable[Path], studies: Mapping[str, Comparable]) -> lis
 def _check(where: str, comparison: Comparison, study: str, known: Comparable) -> None:
     if unknown := [arm for arm in comparison.contrast if arm not in known.arms]:
         raise UserError(f"{where}: {unknown[0]}: must be an arm of study={study}: {', '.join(known.arms)}")
-    of_two = study == BENCHMARK or comparison.metric == STEPS_PER_SECOND
-    if of_two and sorted(comparison.contrast.values()) != [-1, 1]:
-        what = f"study={BENCHMARK}" if study == BENCHMARK else f"metric={STEPS_PER_SECOND}"
-        raise UserError(f"{where}: contrast={dict(comparison.contrast)}: {what} compares two arms")
+    if comparison.metric in SHARES and sorted(comparison.contrast.values()) != [-1, 1]:
+        raise UserError(
+            f"{where}: contrast={dict(comparison.contrast)}: metric={comparison.metric} compares two arms"
+        )
     if comparison.metric not in known.metrics:
         raise UserError(f"{where}: metric={comparison.metric}: must be one of {', '.join(known.metrics)}")

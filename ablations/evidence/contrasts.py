@@ -6,11 +6,12 @@ A quantity is one number per run::
     area                      the mean height of the validation curve of its first metric
     steps_to_target           the share of the planned steps after which that curve is at the study's target
     steps_per_second          training steps per second
+    parameters                trainable parameters
 
-"Faster" is the last three, in learning or in computing. A contrast `{arm: weight}` is, seed by seed, the
-weighted sum of what its arms
-have, so a difference that all arms of a seed share falls out; only seeds that all of its arms have enter. Of
-steps per second it is of two arms, and the difference is a share of the control's.
+"Faster" is steps to target and area in learning, steps per second in computing. A contrast `{arm: weight}`
+is, seed by seed, the weighted sum of what its arms have, so a difference that all arms of a seed share falls
+out; only seeds that all of its arms have enter. Of steps per second and parameters it is of two arms, and the
+difference is a share of the control's.
 
 Diverged runs enter by the rule of `ablations.studies.results`: chance for accuracies, the curve with chance
 for the area, and "never", 1.0, for the steps to the target, also where it was reached before; their speed is
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablations.evidence.claims import PARAMETERS, STEPS_PER_SECOND
+from ablations.evidence.claims import PARAMETERS, SHARES, STEPS_PER_SECOND
 from ablations.metrics import SHARE, Metric, metric_of
 from ablations.statistics.paired import area_under_curve, share_to_target
 from ablations.studies.results import Outcome, Study, chance
@@ -59,11 +60,11 @@ def quantity_of(name: str, study: Study | None = None) -> Quantity:
     """A quantity as a person reads it.
 
     Args:
-        name: In `quantities`, or one of the benchmark's.
-        study: That is compared in it; None: the benchmark.
+        name: In `quantities`.
+        study: That is compared in it; None: of none.
     """
     share = Metric(label="share", unit=SHARE, direction="higher", chance=0)
-    if name in (PARAMETERS, STEPS_PER_SECOND):
+    if name in SHARES:
         return Quantity({PARAMETERS: "parameters"}.get(name, "steps/second"), "%", share)
     if name == STEPS_TO_TARGET:
         return Quantity("steps to target", "% of the steps", share)
@@ -105,7 +106,7 @@ class ContrastValues:
 def quantities(metrics: Sequence[str]) -> list[str]:
     """What the arms of a study with these metrics can be compared in."""
     final = [f"{part}_{metric}" for metric in metrics for part in ("val", "test")]
-    return [*final, AREA, STEPS_TO_TARGET, STEPS_PER_SECOND]
+    return [*final, AREA, STEPS_TO_TARGET, STEPS_PER_SECOND, PARAMETERS]
 
 
 def arm_values(
@@ -140,7 +141,7 @@ def arm_values(
 def contrast_values(
     arms: Mapping[str, ArmValues], contrast: Mapping[str, float], quantity: str
 ) -> ContrastValues:
-    """The weighted sum over arms, seed by seed; of steps per second the share of the control's.
+    """The weighted sum over arms, seed by seed; of `SHARES` the share of the control's.
 
     Args:
         arms: As `arm_values`.
@@ -162,7 +163,7 @@ def contrast_values(
         arm: arms[arm].values[quantity][np.searchsorted(arms[arm].seeds, seeds)]  # seeds increase
         for arm in contrast
     }
-    if quantity == STEPS_PER_SECOND:
+    if quantity in SHARES:
         treatment, control = sorted(contrast, key=lambda arm: -contrast[arm])
         total = of_arms[treatment] / of_arms[control] - 1
     else:
@@ -175,9 +176,9 @@ def contrast_values(
 def _value(study: Study, outcome: Outcome, quantity: str) -> float:
     record = outcome.run.record
     assert record is not None, "completed and diverged runs have a record"
-    if quantity == STEPS_PER_SECOND:
-        speed = record["steps_per_second"]
-        return np.nan if speed is None else float(speed)  # it diverged in its first epoch
+    if quantity in SHARES:
+        value = record[quantity]
+        return np.nan if value is None else float(value)  # it diverged in its first epoch
     if quantity == STEPS_TO_TARGET:
         if outcome.diverged:
             return 1.0

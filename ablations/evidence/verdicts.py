@@ -25,7 +25,8 @@ Statistics 8, 1980) and taken for granted here.
 
 No verdict is given with fewer than `MIN_PAIRS` pairs. Where all differences are equal there is no t interval:
 then the exact sign-flip test decides, which every value but the one seen fails with p = 2 / 2**n; where all
-are zero nothing is decided, since that is what runs look like that never learned.
+are zero nothing is decided, since that is what runs look like that never learned. Parameters are counted
+without error: one pair decides.
 """
 
 import math
@@ -38,7 +39,7 @@ from typing import Any
 
 import numpy as np
 
-from ablations.evidence.claims import HIGHER, LOWER, NO_DIFFERENCE, Claim, Comparison
+from ablations.evidence.claims import HIGHER, LOWER, NO_DIFFERENCE, PARAMETERS, Claim, Comparison
 from ablations.evidence.contrasts import Quantity, arm_values, contrast_values, quantity_of
 from ablations.runs.records import DONE
 from ablations.statistics.paired import (
@@ -292,6 +293,8 @@ def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
     Intervals of a higher level lie within, and what one of them decides the narrower ones decide too.
     """
     n, margin = len(differences), comparison.margin
+    if _is_counted(comparison, differences):
+        return 0.0
     if n < MIN_PAIRS or not differences.any():
         return 1.0
     if constant(differences):
@@ -304,6 +307,11 @@ def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
         return t_p(toward, math.copysign(margin, mean))
     # A mean that matters can hold, which takes leaving out zero; any other can be contradicted.
     return t_p(toward, 0.0 if _matters(mean, margin) else margin)
+
+
+def _is_counted(comparison: Comparison, differences: np.ndarray) -> bool:
+    """Whether the difference has no error: parameters are the same number in every run of an arm."""
+    return comparison.metric == PARAMETERS and len(differences) > 0 and constant(differences)
 
 
 def _two_sided_equivalence_p(differences: np.ndarray, margin: float) -> float:
@@ -324,7 +332,10 @@ def _compared(
     interval = mean_interval(differences, 1 - level)
     equal = constant(differences)
     verdict, reason = UNDECIDED, ""
-    if n < MIN_PAIRS:
+    if _is_counted(comparison, differences):
+        verdict = decide(direction, margin, interval.mean, interval.mean, interval.mean)
+        reason = "counted, without error"
+    elif n < MIN_PAIRS:
         reason = f"{amount(n, 'pair')}, where a verdict takes {MIN_PAIRS}"
     elif not differences.any():
         reason = "all differences are zero, which decides nothing"

@@ -12,10 +12,11 @@ from typing import Any
 
 WHOLE = (
     *("outcome_version", "seed", "train", "initialize", "new_head", "weights_sha256"),
-    *("model", "recipe", "dataset"),
+    *("model", "recipe", "dataset", "timing"),
 )
 """The keys of a configuration that name what is instantiated. `weights_sha256` stands for the file of
-weights, wherever it lies. One with its neutral value counts as absent."""
+weights, wherever it lies; `timing` is there where steps were timed in place of a training, and names the
+machine. One with its neutral value counts as absent."""
 
 NEUTRAL: Mapping[str, Any] = {
     "train": True,

@@ -57,6 +57,7 @@ class Device(TypedDict):
     name: str
     threads: Count
     processes: NotRequired[Size]
+    peak_memory: NotRequired[Count | None]
 
 
 @with_config(EXACT)
@@ -81,6 +82,25 @@ class Processes(TypedDict):
     num_nodes: NotRequired[Size]
 
 
+@with_config(EXACT)
+class Machine(TypedDict):
+    host: str
+    type: str
+    name: str
+    threads: Count
+
+
+@with_config(EXACT)
+class Timing(TypedDict):
+    """What `ablations.evidence.timings` reads of a timing."""
+
+    models: Annotated[list[str], Field(min_length=2)]
+    overrides: list[str]
+    seconds: Annotated[Number, Field(gt=0)]
+    machine: Machine
+    torch: str
+
+
 @with_config(OPEN)
 class Config(TypedDict):
     """What is read of a resolved configuration whatever its options are."""
@@ -93,6 +113,7 @@ class Config(TypedDict):
     trainer: NotRequired[Processes]
     logger: NotRequired[dict[str, Any] | None]
     diagnostics: NotRequired[dict[str, Any] | None]
+    timing: NotRequired[Timing]
 
 
 @with_config(EXACT)
@@ -142,7 +163,7 @@ class Record(TypedDict):
         Metrics | None,
         Field(
             description="{val,test}_loss and {val,test}_METRIC of the final epoch, or of the weights "
-            "that were evaluated, the main metric first; null unless completed"
+            "that were evaluated, the main metric first; null unless completed, and of a timing"
         ),
     ]
     parameters: Annotated[Size | None, Field(description="trainable parameters")]
@@ -164,7 +185,8 @@ class Record(TypedDict):
         Device | None,
         Field(
             description="{type, name, threads} of a process, and the number of processes; a processor's name "
-            "has its family, model and stepping, because several generations may go by one name"
+            "has its family, model and stepping, because several generations may go by one name; of a timing "
+            "also peak_memory, bytes"
         ),
     ]
     undecodable_images: Annotated[
@@ -218,8 +240,8 @@ NOT_NULL: Mapping[str, tuple[str, ...]] = {
 
 
 def planned_epochs(config: Mapping[str, Any]) -> int:
-    """Rows that metrics.csv has at the end: none where weights are evaluated without training."""
-    return 0 if config.get("train") is False else config["recipe"]["epochs"]
+    """Rows that metrics.csv has at the end: none where weights are evaluated or steps timed."""
+    return 0 if config.get("train") is False or "timing" in config else config["recipe"]["epochs"]
 
 
 def checked(record: object) -> dict[str, Any]:
@@ -237,8 +259,10 @@ def checked(record: object) -> dict[str, Any]:
         raise ValueError(one_line(error, _adapter())) from error
     status, config = found["status"], found["config"]
     needed = NOT_NULL[status]
-    if status == COMPLETED and planned_epochs(config):
+    if status == COMPLETED and (planned_epochs(config) or "timing" in config):
         needed = (*needed, "steps_per_second")
+    if "timing" in config:
+        needed = tuple(key for key in needed if key != "metrics")
     for key in needed:
         if found[key] is None:  # type: ignore[literal-required]
             raise ValueError(f"{key}=None: must have a value where status={status}")

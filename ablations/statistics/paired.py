@@ -86,30 +86,6 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     return Estimate(len(sample), mean, mean - half, mean + half)
 
 
-def median_interval_rank(n: int, level: float) -> int:
-    """The k for which the k-th smallest and the k-th largest of n values are an interval of their median.
-
-    Args:
-        n: How many values, at least 1.
-        level: The largest chance that the interval misses the median, in (0, 1).
-
-    Returns:
-        The largest k, of the narrowest interval; 0 where not even the range is one.
-
-    Source:
-        Thompson, "On confidence ranges for the median", Annals of Mathematical Statistics 7, 1936.
-    """
-    return sum(median_interval_level(n, k) <= level for k in range(1, n // 2 + 1))
-
-
-def median_interval_level(n: int, k: int) -> float:
-    """The chance that the median lies outside of the k-th smallest and k-th largest of n values, k >= 1.
-
-    Whatever the distribution, if it is continuous; with k = 1, of the range, it is 2 / 2**n.
-    """
-    return min(1.0, 2 * float(special.bdtr(k - 1, n, 0.5)))
-
-
 def smallest_sign_flip_p(n: int) -> float:
     """The smallest p of an exact two-sided sign-flip test of n pairs: 2 / 2**n, at most 1."""
     return min(1.0, 2.0 / 2.0**n)

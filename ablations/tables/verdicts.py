@@ -17,7 +17,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.errors import UserError, VerdictsDiffer
-from ablations.evidence.claims import BENCHMARK, LOWER, NO_DIFFERENCE, SETTING
+from ablations.evidence.claims import LOWER, NO_DIFFERENCE, SHARES
 from ablations.evidence.verdicts import (
     ALPHA,
     CONTRADICTED,
@@ -211,16 +211,14 @@ def to_decide(verdict: Verdict) -> str:
     if verdict.seeds_needed is None:
         least = min((one.n for one in verdict.comparisons), default=0) < MIN_PAIRS
         return f"{MIN_PAIRS} or more seeds in all" if least else "not known"
-    what = "round" if verdict.claim.study == BENCHMARK else "seed"
     hours = verdict.core_hours_needed
-    return f"{amount(verdict.seeds_needed, what)} in all" + (
+    return f"{amount(verdict.seeds_needed, 'seed')} in all" + (
         "" if hours is None else f", {shown_number(hours)} core-hours more"
     )
 
 
 def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[StudyRun]]]) -> list[str]:
     testable = [study for study, _ in studies if any(v.claim.study == study.name for v in verdicts)]
-    timed = any(v.claim.study == BENCHMARK for v in verdicts)
     notes = [
         "Verdicts, by the mean difference, its interval and the claim's margin, the smallest difference that "
         "matters: “higher” holds where the mean is at least the margin and the interval lies above zero, and "
@@ -248,13 +246,10 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
         "expected to decide if mean and spread stay as seen (even odds, not a promise), and what they would "
         "cost as these runs did.",
     ]
-    if timed:
+    if any(one.comparison.metric in SHARES for verdict in verdicts for one in verdict.comparisons):
         notes.append(
-            "Claims about table 3 are shares of the control network's. Sizes are counted and have no "
-            f"interval. Speeds are those of the benchmark's table ({SETTING[0]} memory, {SETTING[1]}): "
-            "median ratio of the rounds and an interval of it, from one round's ratio to another's, whatever "
-            f"the distribution, with {100 * ALPHA:g} % shared evenly by all comparisons of speed; n is the "
-            "number of rounds."
+            "Parameters and steps/second: as a share of the control's. Parameters are counted without error, "
+            "so that one pair decides. Timings (study benchmark) have rounds in place of seeds."
         )
     notes += [note for study in testable for note in study.notes]
     scales: dict[str, list[str]] = {}

@@ -1,21 +1,22 @@
 """One training step of any network on noise: how long it takes, how much memory it needs."""
 
-import time
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from torch import nn
+
+from lightning_modules.assembly import make_network
 
 Step = Callable[[], None]
 """Trains one step: forward, loss, backward, optimizer."""
-
-STEPS_TO_PEAK = 2
-"""The second step is the first that has gradients and the optimizer's state in memory from its start on."""
 
 
 @dataclass(frozen=True)
@@ -73,63 +74,88 @@ def make_step(
     return step
 
 
-def steps_per_second(step: Step, steps: int, device: torch.device) -> float:
-    """Train one step that is not counted, then time others.
+def prepare_step(config: Mapping[str, Any], device: torch.device) -> Step:
+    """Build a network as a run does, with the recipe's initial values and optimizer.
 
     Args:
-        step: Trains one.
-        steps: How many are timed, 1 or more.
-        device: Where they run; it has finished when the clock is read.
+        config: A resolved configuration.
+        device: Where it is trained.
     """
-    step()
-    _synchronize(device)
-    start = time.perf_counter()
-    for _ in range(steps):
-        step()
-    _synchronize(device)
-    return steps / (time.perf_counter() - start)
+    dataset, recipe = config["dataset"], config["recipe"]
+    return make_step(
+        make_network(config),
+        instantiate(recipe["optimizer"]),
+        Noise(recipe["batch_size"], dataset["channels"], dataset["image_size"], dataset["num_classes"]),
+        device=device,
+        channels_last=recipe["channels_last"],
+        bf16=recipe["precision"] == "bf16-mixed",
+    )
 
 
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+@dataclass(frozen=True)
+class Timing:
+    """What was measured of a training step.
+
+    Attributes:
+        seconds: Of a step, its median over blocks of steps.
+        steps: That were timed.
+        peak_memory: Bytes that network, optimizer and steps needed at most; None where the system does not
+            tell (it is no Linux).
+    """
+
+    seconds: float
+    steps: int
+    peak_memory: int | None
 
 
-def peak_resident_memory(prepare: Callable[[], Step], threads: int) -> int | None:
-    """Bytes that network, optimizer and training steps need at most, on a CPU.
-
-    A fresh process trains: its resident set at its highest, less what was resident before `prepare`.
-    In one process after the other, what the allocator keeps of the first would count for the second.
+def time_apart(prepare: Callable[[], Step], *, device: torch.device, threads: int, seconds: float) -> Timing:
+    """Train in a fresh process, so that nothing of an earlier network, its memory least of all, takes part.
 
     Args:
         prepare: Builds the network; it must be picklable, a function of a module or a `partial` of one.
+        device: Where.
         threads: Of the CPU.
-
-    Returns:
-        The bytes; None where the system does not tell them (it is no Linux).
+        seconds: That are timed at least.
 
     Raises:
         MemoryError: The process was killed, as the system does where memory runs out.
     """
     try:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            return process.submit(_growth_of_resident_memory, prepare, threads).result()
+            return process.submit(
+                time_step, prepare, device=device, threads=threads, seconds=seconds
+            ).result()
     except BrokenProcessPool as error:
         raise MemoryError("the process that trains was killed") from error
 
 
-def _growth_of_resident_memory(prepare: Callable[[], Step], threads: int) -> int | None:
+def time_step(prepare: Callable[[], Step], *, device: torch.device, threads: int, seconds: float) -> Timing:
+    """As `time_apart`, in this process: its peak of memory counts only what it never needed before."""
+    # What builds extensions comes with it, and says that there is no CUDA.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import Timer
+
     torch.set_num_threads(threads)
-    before = _highest_resident_memory()
+    before = _highest_memory(device)
     step = prepare()
-    for _ in range(STEPS_TO_PEAK):
-        step()
-    after = _highest_resident_memory()
-    return None if before is None or after is None else after - before
+    step()  # gradients and the optimizer's state are there from the second one on
+    timer = Timer("step()", globals={"step": step}, num_threads=threads)
+    measurement = timer.blocked_autorange(min_run_time=seconds)
+    after = _highest_memory(device)
+    return Timing(
+        seconds=measurement.median,
+        steps=len(measurement.times) * measurement.number_per_run,
+        peak_memory=None if before is None or after is None else after - before,
+    )
 
 
-def _highest_resident_memory() -> int | None:
-    """Bytes. Not getrusage's, which a process inherits from the one that started it."""
+def _highest_memory(device: torch.device) -> int | None:
+    """Bytes that PyTorch had allocated at most on a GPU; of a CPU those that this process had resident.
+
+    Not getrusage's, which a process inherits from the one that started it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

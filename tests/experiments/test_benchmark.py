@@ -1,6 +1,7 @@
 """`python -m ablations benchmark`: its words, its order, its table, on networks of a few channels."""
 
-from dataclasses import replace
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -8,45 +9,40 @@ import pytest
 import torch
 
 from ablations.errors import UserError
+from ablations.evidence.timings import read_timings
+from ablations.runs.archive import pack, unpack
+from ablations.tables.timings import PAPER
 from experiments import benchmark as room
-from experiments.benchmark import (
-    Measurement,
-    Options,
-    Setting,
-    benchmark_table,
-    compose_networks,
-    find_device,
-    fit_on_gpu,
-    largest_batch_size,
-    parse_options,
-    turns,
-)
-from experiments.sizes.network_cost import NetworkCost, count_network
+from experiments.benchmark import Options, compose_networks, find_device, parse_options, plan_rounds
+from experiments.configuration import RunConfiguration
+from experiments.sizes.network_cost import count_network
+from experiments.sizes.training_step import Timing, prepare_step, time_apart
+
+TINY = ("batch_size=2", "image_size=32", "num_classes=7", "model.width=0.03", "model.stem_stride=1")
 
 
 def test_words_are_read() -> None:
     assert parse_options([]) == Options()
-    words = ["batch_size=8", "image_size=96", "steps=5", "rounds=2", "models=xception,mobilenet"]
+    words = ["batch_size=8", "image_size=96", "seconds=7", "rounds=2", "models=xception,mobilenet"]
     words += ["num_classes=10", "results_dir=there", "trainer.threads=2", "fully_connected=two"]
     assert parse_options(words) == Options(
         models=("xception", "mobilenet"),
         image_size=96,
         num_classes=10,
         batch_size=8,
-        steps=5,
+        seconds=7,
         rounds=2,
         overrides=("trainer.threads=2", "fully_connected=two"),
         results_dir=Path("there"),
     )
-    assert parse_options(["batch_size=auto"]).batch_size is None
 
 
 @pytest.mark.parametrize(
     ("word", "line"),
     [
         ("residual", "residual: no option of benchmark; there are: models=, "),
-        ("steps", "steps: no option of benchmark; "),
-        ("step=3", "step=3: no option of benchmark; "),
+        ("seconds", "seconds: no option of benchmark; "),
+        ("steps=3", "steps=3: no option of benchmark; "),
         ("dataset.channels=1", "dataset.channels=1: no option of benchmark; "),
         ("dataset=cifar10", "dataset=cifar10: no option of benchmark; "),
         ("model=xception", "model=xception: no option of benchmark; "),
@@ -67,29 +63,27 @@ def test_a_bad_word_is_a_line(word: str, line: str) -> None:
 
 
 def test_another_question_has_another_file() -> None:
-    assert Options().file_name == "table03_size_and_speed"
-    same = parse_options(["steps=9", "rounds=9", "batch_size=2", "trainer.threads=2", "image_size=299"])
-    assert same.file_name == "table03_size_and_speed"
+    assert Options().output == "table03_size_and_speed"
+    same = parse_options(["seconds=9", "rounds=9", "batch_size=2", "trainer.threads=2", "image_size=299"])
+    assert same.output == "table03_size_and_speed"
     other = parse_options(["image_size=64", "models=xception,mobilenet", "fully_connected=two"])
-    assert other.file_name == (
+    assert other.output == (
         "table03_size_and_speed__models=xception,mobilenet__image_size=64__fully_connected=two"
     )
 
 
 def test_networks_are_those_of_table_3() -> None:
-    configurations = compose_networks(Options())
-    costs = {model: count_network(run.resolved) for model, run in configurations.items()}
+    costs = {model: count_network(runs[0].resolved) for model, runs in compose_networks(Options()).items()}
     assert {model: cost.parameters for model, cost in costs.items()} == {
-        model: parameters for model, (parameters, _) in room.PAPER.items()
+        model: parameters for model, (parameters, _) in PAPER.items()
     }
     assert costs["xception"].multiply_adds == pytest.approx(8.4e9, rel=0.01)
     assert costs["inception_v3_table3"].multiply_adds == pytest.approx(5.73e9, rel=0.03)
 
 
 def test_an_override_reaches_the_networks() -> None:
-    options = parse_options(["fully_connected=two", "num_classes=17000"])
-    run = compose_networks(options)["xception"]
-    assert count_network(run.resolved).parameters == 115_629_968
+    options = parse_options(["fully_connected=two", "num_classes=17000", "models=xception,mobilenet"])
+    assert count_network(compose_networks(options)["xception"][0].resolved).parameters == 115_629_968
 
 
 def test_device_and_threads_are_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,128 +105,93 @@ def test_device_and_threads_are_the_trainers(monkeypatch: pytest.MonkeyPatch) ->
     assert find_device({"accelerator": "cpu", "threads": 1}) == torch.device("cpu")
 
 
-@pytest.mark.parametrize(("limit", "found"), [(1, 1), (3, 2), (31, 16), (32, 32), (63, 32), (700, 512)])
-def test_largest_batch_is_found_by_doubling_and_halving(limit: int, found: int) -> None:
-    assert largest_batch_size(lambda size: size <= limit) == found
-
-
-def test_no_batch_fits() -> None:
-    with pytest.raises(UserError, match=r"^batch_size=auto: not even one image fits"):
-        largest_batch_size(lambda _: False)
-
-
-SETTINGS = [
-    Setting(model, channels_last, bf16)
-    for bf16 in (False, True)
-    for channels_last in (False, True)
-    for model in ("first", "second")
-]
-
-
-def test_a_batch_fits_where_every_setting_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    trained: list[Setting] = []
-
-    def prepare(setting: Setting, batch_size: int):
-        def step() -> None:
-            trained.append(setting)
-            # Out of memory in the second step of one setting, when its optimizer has its state.
-            if batch_size > 4 and setting == SETTINGS[5] and trained.count(setting) == 2:
-                raise torch.cuda.OutOfMemoryError
-
-        return step
-
-    assert fit_on_gpu(prepare, SETTINGS, 4)
-    assert trained == [setting for setting in SETTINGS for _ in range(2)]
-    trained.clear()
-    assert not fit_on_gpu(prepare, SETTINGS, 8)
+def planned(*words: str) -> list[list[RunConfiguration]]:
+    options = parse_options([*words, "models=mobilenet,xception", *TINY])
+    return plan_rounds(options, compose_networks(options), torch.device("cpu"))
 
 
 def test_networks_take_turns_and_which_is_first_alternates() -> None:
-    order = list(turns(SETTINGS, 3))
-    assert [number for number, _ in order] == 8 * [0] + 8 * [1] + 8 * [2]
-    rounds = [[setting for number, setting in order if number == n] for n in range(3)]
-    assert all(sorted(one) == sorted(SETTINGS) for one in rounds)
-    assert rounds[0] == rounds[2] == rounds[1][::-1]
-    for one in rounds:
-        for a, b in zip(one[::2], one[1::2], strict=True):
-            assert a[1:] == b[1:]  # a pair in one order and precision
-            assert a.model != b.model
+    rounds = planned("rounds=3")
+    assert len({turn.run_id for turns in rounds for turn in turns}) == 3 * 4
+    shown = [
+        [(turn.choices["model"], turn.resolved["recipe"]["channels_last"]) for turn in turns]
+        for turns in rounds
+    ]
+    assert shown[0] == shown[2] == shown[1][::-1]
+    assert [model for model, _ in shown[0]] == ["mobilenet", "xception"] * 2
+    assert [order for _, order in shown[0]] == [False, False, True, True]
 
 
-def test_numbers_by_hand() -> None:
-    inception, xception = (
-        Measurement(
-            Setting(model, True, False),
-            NetworkCost(parameters, 20, 3),
-            (2.0, 4.0, 3.0),
-            (1.0, 1.0, 1.0),
-            None,
-        )
-        for model, (parameters, _) in room.PAPER.items()
-    )
-    xception = replace(xception, speeds=(1.0, 3.0, 2.4), ratios=(0.5, 0.75, 0.8), peak_memory=2**30)
-    table = benchmark_table([inception, xception])
-    first, second = table.iloc[0], table.iloc[1]
-    assert list(first[["memory_order", "precision"]]) == ["channels-last", "float32"]
-    names = [f"steps_per_second_{part}" for part in ("median", "min", "max")]
-    assert list(first[names]) == [3.0, 2.0, 4.0]
-    names = [f"ratio_{part}" for part in ("median", "min", "max")]
-    assert list(second[names]) == [0.75, 0.5, 0.8]
-    assert first[[*names, "ratios", "peak_memory_bytes", "paper_ratio"]].isna().all()
-    assert second["ratios"] == "0.5 0.75 0.8"
-    assert (second["peak_memory_bytes"], second["paper_steps_per_second"]) == (2**30, 28)
-    assert second["paper_ratio"] == pytest.approx(0.90, abs=0.005)
+def test_a_timing_is_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ids() -> set[str]:
+        return {turn.run_id for turn in planned("rounds=1")[0]}
+
+    here = ids()
+    assert ids() == here
+    for part, told in (
+        ("device", {"type": "cpu", "threads": 1, "name": "another"}),
+        ("process", {"host": "there"}),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(room.environment, part, lambda *_, told=told: told)
+            assert not ids() & here
+    monkeypatch.setattr(room, "version", lambda _: "9.9")
+    assert not ids() & here
 
 
-def test_the_papers_numbers_stand_beside_its_networks_alone() -> None:
-    inception, narrow = (
-        Measurement(Setting(model, True, False), NetworkCost(parameters, 20, 3), (2.0,), (1.0,), None)
-        for model, parameters in (("inception_v3_table3", 23_626_728), ("xception", 21_878_880))
-    )
-    table = benchmark_table([inception, narrow])
-    assert list(table["paper_parameters"].fillna(0)) == [23_626_728, 0]
-    assert list(table["paper_steps_per_second"].fillna(0)) == [31, 0]
-    assert table["paper_ratio"].isna().all()
+SMALL = ("models=mobilenet,xception", "seconds=1", "trainer.accelerator=cpu", *TINY)
 
 
-TINY = ("batch_size=2", "image_size=32", "num_classes=7", "model.width=0.03", "model.stem_stride=1")
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Steps are built and trained here, and take as long as they are told."""
+    found: list[object] = []
+
+    def time_here(prepare, **_: object) -> Timing:
+        prepare()()
+        found.append(prepare)
+        return Timing(seconds=1 / len(found), steps=3, peak_memory=2**29)
+
+    monkeypatch.setattr(room, "time_apart", time_here)
+    return found
 
 
-@pytest.mark.slow
-def test_the_command_measures_and_writes_the_table(
-    call, results_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_command_records_what_is_missing_and_writes_the_table(
+    call, results_dir: Path, timed: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # One process for all networks would do for the test; the fresh ones have a test of their own.
-    monkeypatch.setattr(room, "peak_resident_memory", lambda prepare, threads: (prepare()(), 2**29)[1])
-    words = ("models=mobilenet,xception", "steps=1", "rounds=2", "trainer.accelerator=cpu", *TINY)
-    assert call("benchmark", *words) == 0
+    assert call("benchmark", "rounds=2", *SMALL) == 0
     shown = capsys.readouterr()
-    assert shown.err.count("steps/second\n") == 2 * 2 * 2
+    assert shown.err.count("steps/second\n") == len(timed) == 2 * 2 * 2
     name = "table03_size_and_speed__models=mobilenet,xception__image_size=32__num_classes=7"
     name += "__model.width=0.03__model.stem_stride=1"
     paths = [results_dir / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
     assert shown.out.splitlines()[-3:] == [str(path) for path in paths]
-    assert "Size and speed" in shown.out
-
     table = pd.read_csv(paths[0])
     assert list(table["model"]) == ["mobilenet", "xception"] * 2
-    assert list(table["memory_order"]) == ["contiguous"] * 2 + ["channels-last"] * 2
-    assert (set(table["batch_size"]), set(table["image_size"])) == ({2}, {32})
-    assert set(table["precision"]) == {"float32"}
-    assert (table["steps_per_second_min"] <= table["steps_per_second_median"]).all()
-    assert (table["steps_per_second_median"] > 0).all()
+    assert list(table["steps_per_second_min"]) == [1, 2, 3, 4]  # the second round goes the other way
+    assert list(table["steps_per_second_max"]) == [8, 7, 6, 5]
+    assert list(table["ratio_max"].round(4).fillna(0)) == [0, 2, 0, 1.3333]
     assert (table["peak_memory_bytes"] == 2**29).all()
-    assert list(table["ratio_median"].isna()) == [True, False] * 2
-    assert table["paper_parameters"].isna().all()  # these are not its networks
-    markdown, latex = paths[1].read_text(), paths[2].read_text()
-    for text in (markdown, latex):
-        for phrase in ("Training steps of 2 images of 32x32 pixels, 7 classes", "Measured on ", "torch "):
-            assert phrase in text
-    assert "ratio to mobilenet" in markdown
-    assert "Batch of 2 images: as given." in markdown
-    assert "60 K80 GPUs" in latex
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
+
+    assert call("benchmark", "rounds=2", *SMALL) == 0  # nothing is missing
+    assert len(timed) == 8
+    shutil.rmtree(next((results_dir / "runs").iterdir()))
+    assert call("benchmark", "rounds=2", *SMALL) == 0
+    assert len(timed) == 12  # the whole of its round
+
+    archive, runs = pack(results_dir)
+    assert runs == 8
+    unpack(archive, tmp_path / "there")
+    (timings,) = read_timings(tmp_path / "there")
+    assert timings.rounds == (0, 1)
+
+
+@pytest.mark.slow
+def test_a_turn_is_timed_in_a_process_of_its_own() -> None:
+    config = planned("rounds=1")[0][0].resolved
+    cpu = torch.device("cpu")
+    timing = time_apart(partial(prepare_step, config, cpu), device=cpu, threads=1, seconds=0.01)
+    assert timing.seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -267,9 +226,9 @@ def test_what_cannot_be_is_a_line(
 def test_a_batch_that_is_too_large_is_a_line(
     call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
 ) -> None:
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(room, "peak_resident_memory", killed)
+    monkeypatch.setattr(room, "time_apart", killed)
     assert call("benchmark", "models=mobilenet,xception", "trainer.accelerator=cpu", *TINY) == 2
     assert capsys.readouterr().err == f"error: {line}\n"

@@ -118,6 +118,7 @@ def test_studies_of_the_repository() -> None:
     studies = comparable_studies()
     assert studies["residual"].arms[:2] == ("residual", "non_residual")
     metrics = ("val_top1", "test_top1", "val_top5", "test_top5", "area", "steps_to_target")
+    metrics += ("steps_per_second", "parameters")
     assert studies["inception_comparison"].metrics == metrics
     assert {"xception", "inception_v3_table3"} <= set(studies["benchmark"].arms)
 
@@ -225,10 +226,10 @@ def test_wrong_weights_are_a_line(weights: Any, tmp_path: Path) -> None:
         load_claims(write(tmp_path, CLAIM | {"comparisons": [comparison]}), STUDIES)
 
 
-def test_the_benchmark_compares_two_networks(tmp_path: Path) -> None:
+def test_a_share_of_the_control_is_of_two_arms(tmp_path: Path) -> None:
     comparison = {"contrast": {"xception": 2, "inception_v3": -2}, "metric": "parameters"}
     comparison |= {"direction": "lower", "margin": 0}
-    with pytest.raises(UserError, match="study=benchmark compares two networks"):
+    with pytest.raises(UserError, match="metric=parameters compares two arms"):
         load_claims(write(tmp_path, CLAIM | {"study": "benchmark", "comparisons": [comparison]}), STUDIES)
 
 

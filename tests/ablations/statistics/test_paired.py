@@ -20,8 +20,6 @@ from ablations.statistics.paired import (
     expected_maximum,
     holm_levels,
     mean_interval,
-    median_interval_level,
-    median_interval_rank,
     needed_pairs,
     paired_difference,
     seed_band,
@@ -205,24 +203,6 @@ def test_equivalence_is_that_of_statsmodels(n: int, shift: float) -> None:
     treated, control = np.random.default_rng(n).normal(0, 0.5, (2, n))
     p, *_ = ttost_paired(treated + shift, control, -0.7, 0.7)
     assert equivalence_p(treated + shift - control, 0.7) == pytest.approx(p, rel=1e-9)
-
-
-@pytest.mark.parametrize("level", [0.1, 0.05, 0.025, 0.001])
-@pytest.mark.parametrize("n", [6, 7, 12, 25])
-def test_the_interval_of_a_median_is_scipys(n: int, level: float) -> None:
-    values = np.sort(np.random.default_rng(n).normal(size=n))
-    interval = stats.quantile_test(values).confidence_interval(1 - level)
-    rank = median_interval_rank(n, level)
-    assert (rank == 0) == bool(np.isnan([interval.low, interval.high]).any())
-    if rank:
-        assert (values[rank - 1], values[-rank]) == (interval.low, interval.high)
-        assert median_interval_level(n, rank) <= level < median_interval_level(n, rank + 1)
-
-
-def test_the_interval_of_a_median_by_hand() -> None:
-    assert [median_interval_rank(n, 0.05) for n in (1, 5, 6, 9, 12)] == [0, 0, 1, 2, 3]
-    assert median_interval_level(6, 1) == 2 / 64
-    assert median_interval_level(1, 1) == 1
 
 
 def test_no_t_test_without_spread() -> None:

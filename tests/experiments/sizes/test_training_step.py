@@ -1,5 +1,7 @@
 """A training step on noise: it trains, in the order and precision asked for; memory of a fresh process."""
 
+import os
+import signal
 from functools import partial
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 from torch import nn
 
 from experiments.sizes import training_step
-from experiments.sizes.training_step import Noise, make_step, peak_resident_memory, steps_per_second
+from experiments.sizes.training_step import Noise, make_step, time_apart, time_step
 
 CPU = torch.device("cpu")
 NOISE = Noise(batch_size=4, channels=3, image_size=6, num_classes=5)
@@ -58,33 +60,39 @@ def test_steps_follow_the_gradient() -> None:
     assert network.logits.bias.grad.norm() < 1.5 * gradient.norm()
 
 
-def test_speed_is_of_the_counted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    durations = iter([100.0, 2.0, 3.0])
-
-    def step() -> None:
-        clock[0] += next(durations)
-
-    monkeypatch.setattr(training_step.time, "perf_counter", lambda: clock[0])
-    assert steps_per_second(step, 2, CPU) == pytest.approx(2 / 5)
+def test_a_step_is_timed_until_the_seconds_are_over() -> None:
+    trained = []
+    timing = time_step(lambda: partial(trained.append, 0), device=CPU, threads=1, seconds=0.01)
+    assert 0 < timing.seconds < 0.01
+    assert 0.01 / timing.seconds < 2 * timing.steps
+    assert timing.steps < len(trained)  # some do not count
 
 
 def hold(megabytes: int):
     """A step whose memory is known; at the top of the module, as a fresh process gets it by name."""
-    kept = []
-    return lambda: kept.append(torch.ones(megabytes * 2**18))
+    return lambda: torch.ones(megabytes * 2**18)
 
 
 @pytest.mark.slow
 def test_peak_memory_is_what_the_steps_hold() -> None:
     # An allocation of this process must not count.
     here = torch.ones(300 * 2**18)
-    peak = peak_resident_memory(partial(hold, 60), threads=1)
+    peak = time_apart(partial(hold, 60), device=CPU, threads=1, seconds=1e-9).peak_memory
     assert peak is not None
-    assert peak / 2**20 == pytest.approx(2 * 60, abs=25)
+    assert peak / 2**20 == pytest.approx(60, abs=25)
     assert here.sum() > 0
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed() -> None:
+    with pytest.raises(MemoryError):
+        time_apart(killed, device=CPU, threads=1, seconds=1)
 
 
 def test_memory_of_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr(training_step, "Path", lambda _: tmp_path / "missing")
-    assert training_step._highest_resident_memory() is None
+    assert time_step(lambda: int, device=CPU, threads=1, seconds=1e-9).peak_memory is None

@@ -1,0 +1,167 @@
+"""Size and speed of networks, as `python -m ablations benchmark` recorded them: table 3 of the paper.
+
+A timing is a record like any other: of a network, a memory order, a precision and a round, which is its
+seed. Its configuration has a node `timing` beside the rest: what was compared, and on which machine, since a
+speed is of a machine. Timings of one question and one machine belong together; in a round the networks took
+turns, so that they are compared round by round, as the arms of a study are seed by seed.
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ablations.evidence.claims import BENCHMARK
+from ablations.evidence.verdicts import MIN_PAIRS
+from ablations.runs.records import COMPLETED, RunDirectory, UnreadableRecord
+from ablations.studies.results import Arm, Study, StudyRun
+
+TITLE = "Size and speed"
+SOURCE = "Chollet 2016, section 4.5, table 3"
+TABLE_3 = "table03_size_and_speed"
+MODELS = ("inception_v3_table3", "xception")
+"""Of table 3; ratios are to the first."""
+IMAGE_SIZE = 299
+NUM_CLASSES = 1000
+
+CHANNELS_LAST, FLOAT32 = True, "32-true"
+"""Memory order and precision in which speeds are judged: those of the recipes, which every device has."""
+
+
+def output_of(models: Sequence[str], image_size: int, num_classes: int, overrides: Sequence[str]) -> str:
+    """Stem of the files of a question: table 3's, or another where the networks are others."""
+    changes = [] if tuple(models) == MODELS else ["models=" + ",".join(models)]
+    changes += [] if image_size == IMAGE_SIZE else [f"image_size={image_size}"]
+    changes += [] if num_classes == NUM_CLASSES else [f"num_classes={num_classes}"]
+    return "__".join([TABLE_3, *(re.sub(r"[^\w=.,-]", "_", change) for change in (*changes, *overrides))])
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The timings of one question on one machine.
+
+    Attributes:
+        runs: A completed one each, of rounds that have all, by round.
+    """
+
+    runs: tuple[StudyRun, ...]
+
+    @cached_property
+    def records(self) -> list[Mapping[str, Any]]:
+        """Their records."""
+        return [run.record for run in self.runs if run.record is not None]
+
+    @property
+    def question(self) -> Mapping[str, Any]:
+        """The configuration of one of them, for what all share."""
+        return self.records[0]["config"]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The networks that took turns; ratios are to the first."""
+        return tuple(self.question["timing"]["models"])
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """The rounds, increasing."""
+        return tuple(sorted({run.seed for run in self.runs}))
+
+    @property
+    def output(self) -> str:
+        """Stem of its files."""
+        dataset, timing = self.question["dataset"], self.question["timing"]
+        return output_of(self.models, dataset["image_size"], dataset["num_classes"], timing["overrides"])
+
+    @property
+    def scale(self) -> str:
+        """What a step is, "training steps of 4 images of 299x299 pixels, 1000 classes"."""
+        dataset = self.question["dataset"]
+        changed = "".join(f", {word}" for word in self.question["timing"]["overrides"])
+        return (
+            f"training steps of {self.question['recipe']['batch_size']} images of "
+            f"{dataset['image_size']}x{dataset['image_size']} pixels, "
+            f"{dataset['num_classes']} classes{changed}"
+        )
+
+    def settings(self) -> list[tuple[bool, str]]:
+        """Memory order (whether channels-last) and precision, of those that were timed."""
+        return sorted({setting_of(record) for record in self.records}, key=lambda one: (one[1], one[0]))
+
+
+def setting_of(record: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether a timing was in channels-last memory order, and its precision."""
+    recipe = record["config"]["recipe"]
+    return recipe["channels_last"], recipe["precision"]
+
+
+def read_timings(results_dir: Path) -> list[Timings]:
+    """The timings among the records, one entry per question.
+
+    Where a question was asked on several machines, those of the one that was measured last; one that was not
+    measured for enough rounds for a verdict does not replace one that was.
+    """
+    found: dict[str, list[StudyRun]] = {}
+    for path in sorted((results_dir / "runs").glob("*/record.json")):
+        directory = RunDirectory(results_dir, path.parent.name)
+        try:
+            if b'"timing": {' not in path.read_bytes() or (record := directory.read()) is None:
+                continue
+        except (OSError, UnreadableRecord):  # it counts as missing
+            continue
+        if record["status"] == COMPLETED and (timing := record["config"].get("timing")):
+            dataset, batch_size = record["config"]["dataset"], record["config"]["recipe"]["batch_size"]
+            question = [timing, dataset["image_size"], dataset["num_classes"], batch_size]
+            run = StudyRun(
+                record["choices"]["model"],
+                record["seed"],
+                record["run_id"],
+                directory.path,
+                COMPLETED,
+                record,
+                None,
+            )
+            found.setdefault(json.dumps(question, sort_keys=True), []).append(run)
+    by_output: dict[str, Timings] = {}
+    for timings in sorted(filter(None, map(_of_whole_rounds, found.values())), key=_rank):
+        by_output[timings.output] = timings
+    return [by_output[output] for output in sorted(by_output)]
+
+
+def _of_whole_rounds(runs: Sequence[StudyRun]) -> Timings | None:
+    all_of = Timings(tuple(runs))
+    wanted = len(all_of.models) * len(all_of.settings())
+    whole = [number for number in all_of.rounds if sum(run.seed == number for run in runs) == wanted]
+    kept = tuple(sorted((run for run in runs if run.seed in whole), key=lambda run: run.seed))
+    return Timings(kept) if kept else None
+
+
+def _rank(timings: Timings) -> tuple[int, str]:
+    return min(len(timings.rounds), MIN_PAIRS), max(str(record["finished"]) for record in timings.records)
+
+
+def benchmark_study(results_dir: Path, arms: Collection[str]) -> tuple[Study, list[StudyRun]]:
+    """Table 3 as a study, whose seeds are the rounds and which compares size and speed alone.
+
+    Args:
+        results_dir: Where the records are.
+        arms: Networks that claims are about; those that were not timed have no run.
+    """
+    timings = next((one for one in read_timings(results_dir) if one.output == TABLE_3), None)
+    found = timings.runs if timings else ()
+    runs = [run for run in found if run.record and setting_of(run.record) == (CHANNELS_LAST, FLOAT32)]
+    names = dict.fromkeys((*MODELS, *arms))
+    return Study(
+        name=BENCHMARK,
+        title=TITLE,
+        output=TABLE_3,
+        source=SOURCE,
+        arms=tuple(Arm(name, name, {"model": name}) for name in names),
+        baseline=MODELS[0],
+        seeds=timings.rounds if timings else (),
+        metrics=(),
+        target=0.0,
+        scale=f"full size, {timings.scale}, channels-last memory, float32" if timings else "",
+    ), runs
