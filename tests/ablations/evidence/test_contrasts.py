@@ -15,7 +15,7 @@ ALL = ("val_top1", "test_top1", "area", "steps_to_target")
 
 def test_quantities_of_a_study() -> None:
     names = ["val_top1", "test_top1", "val_top5", "test_top5", "area", "steps_to_target"]
-    names.append("steps_per_second")
+    names += ["steps_per_second", "parameters"]
     assert quantities(("top1", "top5")) == names
 
 
