@@ -110,6 +110,10 @@ class Metric(BaseModel):
         """What a value is multiplied by where a person reads it."""
         return 100.0 if self.is_share else 1.0
 
+    def ends(self, times: float = 1.0) -> tuple[float, float]:
+        """The lowest and the highest value that it can have, of values multiplied by a number."""
+        return (0.0, times) if self.is_share else (-math.inf, math.inf)
+
     @property
     def shown_unit(self) -> str:
         """The unit of what a person reads: "%"; "" for none."""

@@ -140,7 +140,8 @@ def amount(number: int, noun: str, plural: str | None = None) -> str:
         noun: Of one.
         plural: Of several, where it is not the noun and an s.
     """
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+    shown = f"{number:,}" if isinstance(number, int) else number  # as typed, not checked yet
+    return f"{shown} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def named_seeds(numbers: Iterable[int]) -> str:

@@ -274,7 +274,12 @@ def _check_parts(run: RunConfiguration) -> None:
     import torch
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
-    from experiments.sizes.network_cost import count_network, training_memory, without_memory
+    from experiments.sizes.network_cost import (
+        activation_memory,
+        count_network,
+        training_memory,
+        without_memory,
+    )
     from lightning_modules.assembly import make_data, make_diagnostics, make_task, try_loss
     from lightning_modules.classes import require_arguments
     from lightning_modules.weights import fit_weights, read_weights
@@ -303,8 +308,10 @@ def _check_parts(run: RunConfiguration) -> None:
         fit_weights(network, read_weights(weights), weights, new_head=config.get("new_head", False))
     device = _check_trainer(run)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    what = f"model: {parameters:.4g} parameters" + (", to be trained" if config["train"] else "")
-    _require_memory(what, training_memory(network, config) * _processes_sharing(run, device), device)
+    what = f"model: {'training' if config['train'] else 'holding'} its {parameters:.4g} parameters"
+    sharing = _processes_sharing(run, device)
+    of_network = training_memory(network, config) * sharing
+    _require_memory(what, of_network, device)
     explained("dataset.task", lambda: make_task({**config, "metrics": {}}))
     task = explained("metrics", lambda: make_task(config))
     for name, node in config["metrics"].items():
@@ -319,6 +326,11 @@ def _check_parts(run: RunConfiguration) -> None:
     images = 4 * batch * config["dataset"]["channels"] * size**2  # as 32-bit numbers
     _require_memory(f"dataset.image_size={size}: a batch of {batch} images", images, device)
     explained("model", lambda: count_network(config))
+    if config["train"]:
+        per_process = batch // run.processes
+        of_step = explained("model", lambda: activation_memory(network, config, per_process)) * sharing
+        told = f"{memory_size(of_network)} for the network and {memory_size(of_step)} for activations"
+        _require_memory(f"recipe.batch_size={batch}: a training step, {told},", of_network + of_step, device)
 
 
 def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
@@ -382,7 +394,7 @@ def _require_memory(what: str, needed: int, device: "torch.device") -> None:
     available = environment.memory(device)
     if needed > available:
         raise ValueError(
-            f"{what}, need {memory_size(needed)} at least; {device.type} has {memory_size(available)}"
+            f"{what} takes {memory_size(needed)} at least; {device.type} has {memory_size(available)}"
         )
 
 

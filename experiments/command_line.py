@@ -10,7 +10,6 @@ import textwrap
 import unicodedata
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -45,6 +44,7 @@ from ablations.runs.records import (
     UnreadableRecord,
 )
 from ablations.terminal.run_tables import measured
+from ablations.text import amount, day_of
 from ablations.yaml_files import check_aliases
 from experiments.configuration import quote_option_names
 from experiments.errors import refused_by_hydra
@@ -101,6 +101,8 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
             raise UserError("--experimental-rerun: not supported; type the command again, with its overrides")
         for folder in [*project.conf_dirs, *([Path(parsed.config_dir)] if parsed.config_dir else [])]:
             check_aliases(folder)
+        if parsed.multirun and parsed.cfg:  # Hydra shows one configuration
+            sys.argv[1:] = _of_first_run(sys.argv[1:], parsed.overrides)
         OmegaConf.register_new_resolver("config_groups", config_groups, replace=True)  # for --help
         decorate = hydra.main(
             version_base="1.3", config_path=str(project.conf), config_name=project.config_name
@@ -113,6 +115,18 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
 
     with use(project):
         return exit_code_of(call_hydra)
+
+
+def _of_first_run(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The words of a sweep with the choices of its first run in place of the sweep's, which is told."""
+    from experiments.plan import first_run
+
+    first, number = first_run(overrides)
+    print(f"# the first of {amount(number, 'run')}: {' '.join(first)}")
+    left = list(words)
+    for override in overrides:
+        left.remove(override)
+    return [word for word in left if word not in ("-m", "--multirun")] + first
 
 
 def refuse_words(parser: ArgumentParser, message: str) -> NoReturn:
@@ -246,9 +260,9 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None, *, tra
     told = outcome(record)
     if not trained:
         status, _, result = told.partition(": ")
-        ended, device = datetime.fromisoformat(record["finished"]), record["device"]
+        device = record["device"]
         place = "CPU" if device["type"] == "cpu" else device["name"]
-        told = f"already {status} on {ended.day} {ended:%b %Y} on {place}; nothing trained: {result}"
+        told = f"already {status} on {day_of(record['finished'])} on {place}; nothing trained: {result}"
     print(f"{told}\nrecord: {directory.record_path}")
 
 

@@ -754,7 +754,7 @@ def require_few_runs(what: str, number: int) -> None:
     """
     if number > LARGEST_PLAN:
         raise UserError(
-            f"{what}: {amount(number, 'run')}; at most {LARGEST_PLAN} can be planned at once: divide them"
+            f"{what}: {amount(number, 'run')}; at most {LARGEST_PLAN:,} can be planned at once: divide them"
         )
 
 

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -241,7 +243,19 @@ def memory(torch_device: Any) -> int:
     if torch_device.type == "cuda":
         return torch.cuda.get_device_properties(torch_device).total_memory
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_limits_of_groups()])
+
+
+def _limits_of_groups() -> Iterator[int]:
+    """Bytes that containers and batch systems leave this process: its control group and those around it."""
     try:
-        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # another system, or "max": no limit
-        return machine
+        groups = [line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:  # another system
+        return
+    for controller, place in groups:
+        if controller in ("", "memory"):  # version 2 and 1
+            name = "memory.limit_in_bytes" if controller else "memory.max"
+            folder = Path(place.lstrip("/"))
+            for within in {Path(), folder, *folder.parents}:
+                with suppress(OSError, ValueError):  # it is none of this container's, or "max": no limit
+                    yield int(Path("/sys/fs/cgroup", controller, within, name).read_text())

@@ -28,7 +28,9 @@ from experiments.configuration import (
     require_few_runs,
 )
 from experiments.overrides import (
+    AUTO_KEYS,
     LARGEST_PRODUCT,
+    is_tuning,
     split_studies,
     sweep_output,
     swept_values,
@@ -36,7 +38,7 @@ from experiments.overrides import (
     variations,
 )
 from experiments.planned_run import PlannedRun, require_different_arms
-from experiments.planning import compose_runs, metrics_override, plan_study
+from experiments.planning import compose_runs, hydra_configuration, metrics_override, plan_study
 from experiments.project import current
 from experiments.scale import scale_of
 
@@ -138,6 +140,21 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
     # Seed by seed, so that a sweep that is cut short leaves whole comparisons. What is no seed comes
     # first; the check names it.
     return sorted(by_place.values(), key=lambda run: run.seed if isinstance(run.seed, int) else -1)
+
+
+def first_run(arguments: Sequence[str]) -> tuple[list[str], int]:
+    """The overrides of a sweep's first run, and how many runs it has before any tuning or look at seeds.
+
+    Args:
+        arguments: As `plan_sweep`.
+
+    Raises:
+        UserError: As `plan_sweep`.
+    """
+    plain = [item for item in arguments if not is_tuning(item) and item.partition("=")[0] not in AUTO_KEYS]
+    with hydra_configuration():
+        planned = plan_sweep(plain)
+    return list(planned[0].overrides), len(planned)
 
 
 def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:

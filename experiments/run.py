@@ -10,7 +10,7 @@ import secrets
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +31,10 @@ from ablations.runs.records import (
     RunDirectory,
     measured_diagnostics,
     measured_metrics,
+    planned_epochs,
 )
 from ablations.runs.schema import SCHEMA, SCHEMA_VERSION
+from ablations.text import amount
 from experiments import command_line, environment
 from experiments.configuration import RunConfiguration, as_typed
 from experiments.overrides import key_of
@@ -132,14 +134,12 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
     Returns:
         The record: completed, diverged or failed.
     """
-    import torch
-
     from experiments.logger import make_logger, summary
     from experiments.recorder import Recorder
     from experiments.sizes.network_cost import count_network
     from lightning_modules.assembly import make_diagnostics, make_trainer
     from lightning_modules.classifier import TrainingDiverged
-    from lightning_modules.processes import end_at_sigterm, end_processes, start_processes
+    from lightning_modules.processes import end_processes
 
     environment.quieten()
     trainer = None
@@ -149,24 +149,16 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
     recorder = Recorder(directory, diagnostics)
     logger = make_logger(configuration, record) if first else None
     try:
-        cost = count_network(configuration.resolved)
-        record |= dataclasses.asdict(cost)  # parameters, multiply_adds, depth
+        record |= dataclasses.asdict(
+            count_network(configuration.resolved)
+        )  # parameters, multiply_adds, depth
         trainer = make_trainer(
             configuration.resolved,
             callbacks=[recorder, *diagnostics],
             logger=logger,
             folder=directory.path,
         )
-        if configuration.processes > 1:
-            end_at_sigterm(trainer)
-        start_processes(trainer)
-        torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning sets them anew
-        device = environment.device(trainer.strategy.root_device)
-        record |= {"device": device | {"processes": configuration.processes}}
-        # One answer for all processes: the first one's record is about to change.
-        checkpoint = trainer.strategy.broadcast(checkpoint_of_same_kind(directory, record) if first else None)
-        if first:
-            directory.write(record)
+        checkpoint = _start(configuration, directory, record, trainer, first=first)
         record |= {"metrics": fit_and_test(configuration, trainer, recorder, checkpoint)}
         record |= {"status": COMPLETED}
     except TrainingDiverged as divergence:
@@ -176,14 +168,7 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
     finally:
         if trainer is not None and record["status"] not in DONE:
             end_processes(trainer)
-        record |= {
-            "git": environment.imported(record["git"]),
-            "finished": now() if record["status"] != RUNNING else None,
-            "steps": recorder.steps,
-            "steps_per_second": recorder.steps_per_second,
-            "wall_time_s": recorder.wall_time,
-            "undecodable_images": recorder.undecodable_images,
-        }
+        record |= _ended(record, recorder)
         if logger is not None:
             logger.log_summary(summary(record))
             logger.finish(succeeded=record["status"] == COMPLETED)
@@ -193,6 +178,56 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
         if not configuration.resolved["keep_checkpoint"]:
             directory.free_checkpoint()
     return record
+
+
+def _start(
+    configuration: RunConfiguration,
+    directory: RunDirectory,
+    record: dict[str, Any],
+    trainer: "Trainer",
+    *,
+    first: bool,
+) -> Path | None:
+    """Start the run's processes, add their device to the record, and write it.
+
+    Returns:
+        The checkpoint to go on from.
+    """
+    import torch
+
+    from lightning_modules.processes import end_at_sigterm, start_processes
+
+    if configuration.processes > 1:
+        end_at_sigterm(trainer)
+    start_processes(trainer)
+    torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning sets them anew
+    device = environment.device(trainer.strategy.root_device)
+    record |= {"device": device | {"processes": configuration.processes}}
+    # One answer for all processes: the first one's record is about to change.
+    checkpoint: Path | None = trainer.strategy.broadcast(
+        checkpoint_of_same_kind(directory, record) if first else None
+    )
+    if first:
+        if checkpoint is not None:
+            done, planned = (
+                len(directory.rows() or ()),
+                amount(planned_epochs(configuration.resolved), "epoch"),
+            )
+            print(f"{configuration.arm_name} seed {configuration.seed} goes on after {done} of {planned}")
+        directory.write(record)
+    return checkpoint
+
+
+def _ended(record: Mapping[str, Any], recorder: "Recorder") -> dict[str, Any]:
+    """What a record has of how its training went, once that is over."""
+    return {
+        "git": environment.imported(record["git"]),
+        "finished": now() if record["status"] != RUNNING else None,
+        "steps": recorder.steps,
+        "steps_per_second": recorder.steps_per_second,
+        "wall_time_s": recorder.wall_time,
+        "undecodable_images": recorder.undecodable_images,
+    }
 
 
 def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> Path | None:

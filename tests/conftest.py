@@ -414,8 +414,16 @@ def call(monkeypatch: pytest.MonkeyPatch, results_dir: Path) -> Callable[..., in
 
     def run(*words: str) -> int:
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        monkeypatch.setattr(sys, "argv", ["ablations", *words, f"results_dir={results_dir}"])
-        return command.main()
+        if not results_dir.exists():  # a command refuses a folder that is not there
+            results_dir.mkdir()
+        place = (
+            [] if any(word.startswith("results_dir=") for word in words) else [f"results_dir={results_dir}"]
+        )
+        monkeypatch.setattr(sys, "argv", ["ablations", *words, *place])
+        code = command.main()
+        if results_dir.is_dir() and not list(results_dir.iterdir()):
+            results_dir.rmdir()
+        return code
 
     return run
 

@@ -312,7 +312,7 @@ def unpack_records(parsed: argparse.Namespace) -> None:
     from ablations.runs.archive import FILE_NAME, unpack
     from experiments.project import current
 
-    results_dir = results_folder(_places(parsed.words))
+    results_dir = results_folder(_places(parsed.words), may_be_new=True)
     check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
     new, there = unpack(parsed.file or current().reference / FILE_NAME, results_dir)
     print(f"{results_dir / 'runs'}: {amount(new, 'run')} unpacked, {there} there already")

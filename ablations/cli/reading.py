@@ -38,13 +38,33 @@ def require_known(names: Sequence[str], known: Sequence[str], others: Collection
             raise UserError(f"study={name}: no such study; there are: {', '.join(known)}{near}")
 
 
-def results_folder(overrides: Sequence[str]) -> Path:
-    """Where the records are that these overrides name."""
+def results_folder(overrides: Sequence[str], *, may_be_new: bool = False) -> Path:
+    """Where the records are that these overrides name.
+
+    Args:
+        overrides: As typed.
+        may_be_new: Whether the command makes the folder.
+
+    Raises:
+        UserError: A folder is named and is not there.
+    """
     from experiments.planning import compose_runs, hydra_configuration
 
     with hydra_configuration():
-        places = [word for word in overrides if word.partition("=")[0] == "results_dir"]
-        return compose_runs(places)[0].results_dir
+        folder = compose_runs(_places(overrides))[0].results_dir
+    if not may_be_new:
+        _require_there(folder, overrides)
+    return folder
+
+
+def _places(overrides: Sequence[str]) -> list[str]:
+    return [word for word in overrides if word.partition("=")[0] == "results_dir"]
+
+
+def _require_there(folder: Path, overrides: Sequence[str]) -> None:
+    # That of the project need not be there: nothing was trained yet.
+    if _places(overrides) and not folder.is_dir():
+        raise UserError(f"results_dir={folder}: no such folder; name one that runs were written to")
 
 
 def title_of(overrides: Sequence[str]) -> str:
@@ -65,7 +85,7 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
         no name is given. Where none is and choices are swept, these are the one study.
 
     Raises:
-        UserError: A study does not exist.
+        UserError: A study does not exist, or the folder of results that is named.
     """
     from experiments.auto_seeds import follow_study
     from experiments.overrides import seed_budget, sweeps_choices
@@ -87,7 +107,8 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
                 runs, problems = standing(planned, [study.metric])
             else:
                 study, planned, runs, problems = follow_study(name, overrides)
-            if any(word.partition("=")[0] != "results_dir" for word in overrides):
+            _require_there(planned[0].configuration.results_dir, overrides)
+            if len(_places(overrides)) < len(overrides):
                 _check_planned(planned)  # else nobody would have runs of it, and all would be missing
             for problem in problems:
                 print(problem, file=sys.stderr)

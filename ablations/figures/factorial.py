@@ -212,7 +212,7 @@ def _draw_accuracy(
                 [study.deciding.times * outcome.final[f"{split}_{study.metric}"] for outcome in of_arm]
             )
             _draw_seeds(axes, xs[i], values, np.array([outcome.diverged for outcome in of_arm]), look)
-            estimate = mean_interval(values)
+            estimate = mean_interval(values).within(*study.deciding.ends(study.deciding.times))
             means[i], lows[i], highs[i] = estimate.mean, estimate.low, estimate.high
             shown += [float(values.min()), float(values.max())]
         _draw_line(axes, xs, means, look)

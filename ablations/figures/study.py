@@ -280,7 +280,7 @@ def _draw_curves(
         if not curves:
             continue
         steps = of_arm[0].steps
-        band = seed_band(np.stack(curves) * times)
+        band = seed_band(np.stack(curves) * times).within(*metric.ends(times))
         shown += list(band.mean)
         axes.plot(
             steps,

@@ -171,7 +171,8 @@ def curve_chart(study: Study, runs: Sequence[StudyRun], histories: Histories) ->
             if len(counted) < 2:
                 continue
             kept = kept_epochs(len(counted[0]))
-            band = seed_band(scale(study, curve) * np.stack(counted))
+            metric = column_metric(study, curve)
+            band = seed_band(metric.times * np.stack(counted)).within(*metric.ends(metric.times))
             values = [part[kept] for part in (band.mean, band.low, band.high)]
             x = {"step": of_arm[0].steps[kept], "epoch": kept + 1}
             if whole := [run.run_id for run in of_line if run.status == COMPLETED]:
@@ -253,7 +254,10 @@ def factor_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
                 found = [by_arm[arm] for arm in arms if by_arm[arm]]
                 finals = [[scale(study, metric) * one.final[metric] for one in of_arm] for of_arm in found]
                 x = [design.positions[of_arm[0].run.arm] for of_arm in found]
-                ends = _ends(map(mean_interval, finals))
+                ends = _ends(
+                    mean_interval(values).within(*study.deciding.ends(study.deciding.times))
+                    for values in finals
+                )
                 data += _mean_traces(line, {"step": x}, ends, curve, "mean over seeds")
                 for at, of_arm, values in zip(x, found, finals, strict=True):
                     for one, value in zip(of_arm, values, strict=True):

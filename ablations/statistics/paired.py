@@ -10,7 +10,8 @@ before (`ablations.studies.results`), never by a NaN that travels.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +31,12 @@ class Estimate:
     low: float
     high: float
 
+    def within(self, low: float, high: float) -> Self:
+        """The same of values that lie between two ends, as a share does: the interval does not leave them."""
+        return replace(
+            self, low=float(np.clip(self.low, low, high)), high=float(np.clip(self.high, low, high))
+        )
+
 
 @dataclass(frozen=True)
 class PairedEstimate(Estimate):
@@ -45,6 +52,10 @@ class Band:
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+    def within(self, low: float, high: float) -> Self:
+        """The same of values that lie between two ends: see `Estimate.within`."""
+        return replace(self, low=np.clip(self.low, low, high), high=np.clip(self.high, low, high))
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:

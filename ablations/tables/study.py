@@ -90,7 +90,7 @@ def _study_table(
         other = study.compared_with(arm)
         rows.append(
             _counts(arm, runs)
-            | _final(by_arm[arm.name], study.metrics)
+            | _final(by_arm[arm.name], study)
             | {"compared_with": other or np.nan}
             | _differences(by_arm[arm.name], by_arm[other] if other else [], study)
             | _course(by_arm[arm.name], study)
@@ -233,19 +233,20 @@ def _counts(arm: Arm, runs: Sequence[StudyRun]) -> dict[str, Any]:
     }
 
 
-def _final(of_arm: Sequence[Outcome], metrics: Sequence[str]) -> dict[str, float]:
+def _final(of_arm: Sequence[Outcome], study: Study) -> dict[str, float]:
     columns: dict[str, float] = {}
-    for metric in metrics:
+    for metric in study.metrics:
         for name in (f"val_{metric}", f"test_{metric}"):
-            columns |= _interval(name, [outcome.final[name] for outcome in of_arm])
+            finals = [outcome.final[name] for outcome in of_arm]
+            columns |= _interval(study.declaration(metric), name, finals)
     return columns
 
 
-def _interval(name: str, values: Sequence[float]) -> dict[str, float]:
+def _interval(metric: Metric, name: str, values: Sequence[float]) -> dict[str, float]:
     columns = [f"{name}_mean", f"{name}_ci_low", f"{name}_ci_high"]
     if not values:
         return dict.fromkeys(columns, np.nan)
-    estimate = mean_interval(values)
+    estimate = mean_interval(values).within(*metric.ends())
     return dict(zip(columns, (estimate.mean, estimate.low, estimate.high), strict=True))
 
 
@@ -273,7 +274,8 @@ def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], study: 
 
 def _course(of_arm: Sequence[Outcome], study: Study) -> dict[str, Any]:
     curves = [outcome for outcome in of_arm if outcome.curve.size]
-    area = _interval("val_area", [area_under_curve(outcome.steps, outcome.curve) for outcome in curves])
+    areas = [area_under_curve(outcome.steps, outcome.curve) for outcome in curves]
+    area = _interval(study.deciding, "val_area", areas)
     if study.target is None:
         return area
     sign, target = study.deciding.sign, study.deciding.sign * study.target

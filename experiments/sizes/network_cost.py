@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from torch import nn
-from torch.autograd.graph import Node
+from torch.autograd.graph import Node, saved_tensors_hooks
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -83,6 +83,36 @@ def training_memory(network: nn.Module, config: Mapping[str, Any]) -> int:
     states = sum(isinstance(state, torch.Tensor) and state.shape == probe.shape for state in kept)
     trained = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     return values * (1 if config["recipe"]["averaging"] is None else 2) + trained * (1 + states)
+
+
+def activation_memory(network: nn.Module, config: Mapping[str, Any], batch_size: int) -> int:
+    """Bytes that a training step keeps at least for its backward pass, whatever its convolutions add.
+
+    Args:
+        network: Without memory.
+        config: The run's resolved configuration.
+        batch_size: Images of a step in one process.
+    """
+    own = {tensor.untyped_storage()._cdata for tensor in network.state_dict().values()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage  # several layers keep one tensor
+        return tensor
+
+    dataset = config["dataset"]
+    size = (
+        max(2, batch_size),
+        dataset["channels"],
+        dataset["image_size"],
+        dataset["image_size"],
+    )  # BN takes 2
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor), torch.device("meta"):
+        network.train()(torch.empty(size, device="meta"))
+    total = sum(storage.nbytes() for storage in kept.values()) * batch_size // size[0]
+    return total // 2 if "16" in config["recipe"]["precision"] else total
 
 
 def count_parameters(model: Mapping[str, Any]) -> int:

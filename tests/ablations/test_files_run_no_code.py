@@ -124,16 +124,18 @@ def test_a_value_in_a_checkpoint_that_a_terminal_obeys(configure, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_checkpoint_to_go_on_from(configure, trap: Trap) -> None:
+def test_a_checkpoint_to_go_on_from(configure, trap: Trap, capsys: pytest.CaptureFixture[str]) -> None:
     configuration = configure()
     directory = RunDirectory(configuration.results_dir, configuration.run_id)
     with directory.lock():
         train(configuration, directory)
+        assert capsys.readouterr().out == ""
         for place in ("callbacks", "hyper_parameters", "loops", "state_dict"):
             checkpoint = torch.load(directory.checkpoint_path, weights_only=False)
             torch.save(checkpoint | {place: trap}, directory.checkpoint_path)
             assert directory.checkpoint() is not None
             record = train(configuration, directory)
+            assert capsys.readouterr().out == "default seed 0 goes on after 1 of 1 epoch\n"
             assert record["status"] == "failed"
             assert not trap.folder.exists()
             torch.save(checkpoint, directory.checkpoint_path)

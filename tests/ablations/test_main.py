@@ -161,6 +161,8 @@ def test_an_error_names_the_nearest_word(
         (("residual", "seed=4294967296"), "error: seed=4294967296: must be a whole number from 0"),
         (("verdicts", "residual", "recipe.epochs=x"), "error: recipe.epochs=x: must be a"),
         (("list", "residual", "+foo=3"), "error: foo: no such key; there are: "),
+        (("residual", "results_dir=/no/such"), "error: results_dir=/no/such: no such folder"),
+        (("free", "results_dir=/no/such"), "error: results_dir=/no/such: no such folder"),
         (("list", "model=resnet"), "error: model=resnet: no such option; there are: googlenet, "),
     ],
 )

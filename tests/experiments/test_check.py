@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ablations.errors import UserError
-from experiments import check
+from experiments import check, environment
 from experiments.check import check_axes, check_run, check_seed
 from experiments.configuration import RunConfiguration
 from experiments.plan import plan_sweep
@@ -498,3 +498,14 @@ def test_what_is_not_read_of_class_folders_is_named_and_counted(configure, tmp_p
     (tmp_path / "val" / "b" / "more").mkdir()
     with pytest.warns(UserWarning, match=r"^dataset.root=.*: 2 .*\(train/a/0.heic, val/b/more\)$"):
         check_run(run)
+
+
+def test_a_step_that_takes_more_memory_than_there_is_is_refused(
+    configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "memory", lambda device: 2**30)
+    check_run(configure("model.width=1", "recipe.batch_size=8"))
+    with pytest.raises(
+        UserError, match=r"recipe\.batch_size=400: a training step, .* for activations, takes"
+    ):
+        check_run(configure("model.width=1", "recipe.batch_size=400"))

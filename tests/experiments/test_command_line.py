@@ -107,6 +107,28 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
+    ("sweep", "first", "seed"),
+    [
+        (["residual=false", "seed=3,4"], "the first of 2 runs: residual='false' seed=3", 3),
+        (["study=residual", "seed=5,6"], "the first of 8 runs: ", 5),
+        (["study=residual", "tuning=learning_rate"], "the first of 24 runs: ", 0),
+        (["study=residual", "seeds=auto"], "the first of 24 runs: ", 0),
+    ],
+)
+def test_a_sweep_shows_the_configuration_of_its_first_run(
+    sweep: list[str],
+    first: str,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(monkeypatch, pytest.fail, "-m", *sweep, "--cfg", "job") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"# {first}")
+    assert yaml.safe_load(shown)["seed"] == seed
+
+
+@pytest.mark.parametrize(
     ("error", "code", "shown"),
     [
         (UserError("seed=-1: must be more"), 2, "error: seed=-1: must be more\n"),
@@ -227,7 +249,6 @@ def test_main_words_the_errors_of_a_run(
         (["hydra/sweeper=-inf"], ""),
         (["hydra/hydra_logging=1"], ""),
         (["--resolve"], "Hydra refuses what was typed: The --resolve flag can only be used in conjunction"),
-        (["-m", "--cfg", "job"], "Hydra refuses what was typed: Only one of --run, --multirun, --cfg"),
         (["-sc"], "Hydra refuses what was typed: Expecting one subcommand from ['install', "),
         (["-sc", "install=nope"], "Hydra refuses what was typed: No completion plugin for 'nope' found"),
         (["--experimental-rerun", "nope"], "--experimental-rerun: not supported"),
@@ -238,8 +259,8 @@ def test_main_words_the_errors_of_a_run(
         (["-m", "seed=range(1,2,0)"], "seed=range(1,2,0): must be range(start, stop, step), finite"),
         (["-m", "seed=range(0,inf)"], "seed=range(0,inf): must be range(start, stop, step), finite"),
         (["-m", "seed=range(5,0)"], "seed=range(5,0): has no values"),
-        (["-m", "model.width=range(0,1e9,1e-9)"], "model.width=range(0,1e9,1e-9): 99999999999999"),
-        (["-m", "study=residual", "seed=range(50000)"], "study=residual: 200000 runs; at most 100000"),
+        (["-m", "model.width=range(0,1e9,1e-9)"], "model.width=range(0,1e9,1e-9): 999,999,999,999,"),
+        (["-m", "study=residual", "seed=range(50000)"], "study=residual: 200,000 runs; at most 100,000"),
         (["-m", "model.width=range(0.1,0.2,1e-5)", "seed=0,1"], "model.width: 10000 combinations; at most"),
     ],
 )

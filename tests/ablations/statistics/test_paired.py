@@ -42,6 +42,16 @@ def test_mean_interval_by_hand() -> None:
     assert estimate.high == pytest.approx(3.5 + half, abs=1e-6)
 
 
+def test_an_interval_of_shares_does_not_leave_them() -> None:
+    estimate = mean_interval([0.99, 1.0, 0.9]).within(0, 1)
+    assert estimate.high == 1
+    assert 0 < estimate.low < 0.9
+    assert math.isnan(mean_interval([1.0]).within(0, 1).high)
+    band = seed_band([[0.01, 0.5], [0.0, 0.6]]).within(0, 1)
+    assert band.low[0] == 0
+    assert band.high.max() <= 1
+
+
 def test_mean_interval_narrows_with_confidence() -> None:
     wide, narrow = mean_interval([1, 2, 4], 0.95), mean_interval([1, 2, 4], 0.5)
     assert wide.low < narrow.low < narrow.high < wide.high

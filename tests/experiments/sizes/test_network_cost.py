@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from experiments.sizes.network_cost import count_network
+from experiments.sizes.network_cost import activation_memory, count_network, without_memory
 
 
 def config(model, image_size, channels=3):
@@ -148,3 +148,13 @@ def test_an_image_that_is_too_small_is_told(stem_stride, image_size):
 def test_the_smallest_image_there_can_be_is_counted():
     assert count_network(config(xception(stem_stride=1), 5)).multiply_adds > 0
     assert count_network(config(xception(stem_stride=2), 7)).multiply_adds > 0
+
+
+def test_activations_are_what_the_backward_pass_needs() -> None:
+    with without_memory():
+        network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
+    config = {"dataset": {"channels": 3, "image_size": 2}, "recipe": {"precision": "32-true"}}
+    # The images, of 12 numbers, and what ReLU gives, which it shares with the layer behind it.
+    assert activation_memory(network, config, batch_size=7) == 7 * (12 + 5) * 4
+    config["recipe"]["precision"] = "bf16-mixed"
+    assert activation_memory(network, config, batch_size=7) == 7 * (12 + 5) * 2
