@@ -51,16 +51,18 @@ def chart_of(residual_study, make_run):
 
 
 def test_mean_and_band_by_hand(chart_of) -> None:
-    chart = chart_of(("with", [0.2, 0.5, 0.6], "completed"), ("with", [0.4, 0.5, 0.6], "completed"))
+    chart = chart_of(("with", [0.29, 0.5, 0.6], "completed"), ("with", [0.31, 0.5, 0.6], "completed"))
     (mean,), (band,) = traces(chart, "mean"), traces(chart, "band")
     assert mean["y"] == pytest.approx([30, 50, 60])
     assert mean["meta"]["x"] == {"epoch": [1, 2, 3], "time": [1.5, 3.0, 4.5]}
-    half = T_HALF * 10  # standard error of 20 and 40
+    half = T_HALF * 1  # standard error of 29 and 31
     assert band["y"] == pytest.approx([30 + half, 50, 60, 60, 50, 30 - half], rel=1e-4)
     assert "time" not in band["meta"]["x"]
     assert chart.tables["val_top1"][1] == {"epoch": "2", "with residual connections (n = 2)": "50 [50, 50]"}
+    wide = chart_of(("with", [0.2, 0.5, 0.6], "completed"), ("with", [0.4, 0.5, 0.6], "completed"))
+    assert traces(wide, "band")[0]["y"] == [100, 50, 60, 60, 50, 0]  # no share is beyond
     low, high = chart.figure["curves"]["val_top1"]["range"]  # fits the runs, not the wide band
-    assert 15 < low < 20 < 60 < high < 65
+    assert 25 < low < 29 < 60 < high < 65
 
 
 def test_a_diverged_run_counts_as_chance_in_the_metric_and_not_in_a_loss(chart_of) -> None:

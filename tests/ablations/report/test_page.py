@@ -157,7 +157,7 @@ def test_the_table_of_runs_is_filtered_sorted_and_copied(open_page, written: Pat
     header = page.locator(f"{STUDY} table.runs thead th", has_text="wall time")
     header.click()
     header.click()
-    expect(rows.first).to_contain_text("1.14 min")
+    expect(rows.first).to_contain_text("1 min 08 s")
     page.get_by_role("button", name="Copy", exact=True).click()
     expect(page.locator(".dt-button-info")).to_contain_text("Copied 9 rows")
     copied = page.evaluate("navigator.clipboard.readText()")
