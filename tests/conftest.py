@@ -221,11 +221,13 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         callbacks: Sequence[Callback] = (),
         checkpoints: bool = False,
         precision: Literal["32-true", "bf16-mixed"] = "32-true",
+        **settings: Any,
     ) -> Trainer:
         return Trainer(
             accelerator="cpu",
             devices=1,
             precision=precision,
+            **settings,
             max_epochs=epochs,
             logger=logger,
             log_every_n_steps=1,
