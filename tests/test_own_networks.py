@@ -1,0 +1,115 @@
+"""A network from outside the package: its initial values, its norm, and the channels that it takes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ablations.errors import UserError
+from experiments.check import check_run
+from experiments.configuration import RunConfiguration
+from experiments.planning import compose_runs, hydra_configuration
+from experiments.project import Project, use
+from lightning_modules.assembly import make_data_and_module, make_network
+
+
+class Pretrained(nn.Module):
+    """Images (N, 3, H, W) -> logits (N, num_classes); its convolution brings weights of its own."""
+
+    def __init__(self, *, num_classes: int, norm_layer) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        nn.init.constant_(self.conv.weight, 0.25)
+        self.norm = norm_layer(4)
+        self.classifier = nn.Linear(4, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.norm(self.conv(images)).mean(dim=(2, 3)))
+
+
+NETWORK = """\
+_target_: tests.test_own_networks.Pretrained
+num_classes: ${dataset.num_classes}
+norm_layer:
+  _target_: torch.nn.BatchNorm2d
+  _partial_: true
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[None]:
+    """A project whose network is `Pretrained`."""
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "own.yaml").write_text(NETWORK)
+    primary = "defaults:\n  - config\n  - override model: own\n  - _self_\n"
+    (tmp_path / "conf" / "project.yaml").write_text(primary)
+    with use(Project(tmp_path)), hydra_configuration():
+        yield
+
+
+def configured(*overrides: str) -> RunConfiguration:
+    (run,) = compose_runs([*overrides, "logger=none"])
+    return run
+
+
+def test_a_network_of_ones_own_keeps_its_weights_and_the_record_says_so(own) -> None:
+    run = configured()
+    assert run.resolved["initialize"] == "network"
+    network = make_network(run.resolved)
+    assert network.conv.weight.eq(0.25).all()
+    _, module = make_data_and_module(run.resolved)
+    assert module.network.conv.weight.eq(0.25).all()
+
+
+def test_what_it_draws_itself_depends_on_the_seed_alone(own) -> None:
+    drawn = []
+    for seed, before in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(before)
+        drawn.append(make_network(configured(f"seed={seed}").resolved).classifier.weight)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_the_seed_may_set_its_values_and_a_network_of_the_package_its_own(own) -> None:
+    run, by_seed = configured(), configured("initialize=seed")
+    assert run.run_id != by_seed.run_id
+    assert not make_network(by_seed.resolved).conv.weight.eq(0.25).any()
+    packaged = configured("model=xception_small")
+    assert packaged.resolved["initialize"] == "seed"
+    assert configured("model=xception_small", "initialize=seed").run_id == packaged.run_id
+    assert configured("model=xception_small", "initialize=network").run_id != packaged.run_id
+
+
+def test_grey_images_are_refused_with_what_to_do_which_works(own) -> None:
+    with pytest.raises(UserError) as refusal:
+        check_run(configured())
+    assert str(refusal.value) == (
+        "dataset.channels=1: model tests.test_own_networks.Pretrained takes 3 channels; "
+        "dataset.channels=3 repeats the one of a grey image"
+    )
+    run = configured("dataset.channels=3")
+    check_run(run)
+    data, module = make_data_and_module(run.resolved)
+    data.prepare_data()
+    images, _ = next(iter(data.val_dataloader()))
+    assert images.shape[1:] == (3, 28, 28)
+    assert torch.equal(images[:, 0], images[:, 2])
+    assert module(images).shape == (500, 10)
+
+
+def test_a_norm_is_exchanged_in_any_network_that_takes_one(own) -> None:
+    grouped = configured("norm=group_norm")
+    network = make_network(grouped.resolved)
+    assert isinstance(network.norm, nn.GroupNorm)
+    assert network.norm.num_groups == 4  # 32 and 4 channels
+    assert grouped.run_id != configured().run_id
+    small = configured("model=xception_small", "norm=group_norm")
+    kinds = {type(module) for module in make_network(small.resolved).modules()}
+    assert nn.GroupNorm in kinds
+    assert nn.BatchNorm2d not in kinds
+    as_it_is = configured("model=xception_small")
+    assert configured("model=xception_small", "norm=batch_norm").run_id == as_it_is.run_id
+    with pytest.raises(UserError, match="norm=group_norm: model=vgg16 would ignore it"):
+        configured("model=vgg16", "norm=group_norm")
