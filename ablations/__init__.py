@@ -2,4 +2,53 @@
 
 It reads records and the definition of a study as data, and imports neither torch, Lightning nor Hydra. The
 command line, `ablations.cli` and `ablations.__main__`, is above it and above the engine, `experiments`.
+
+What anyone can use who has a table with a column per factor, a seed and a number is here by name::
+
+    runs = ablations.load_runs("results")
+    table = ablations.compare(runs, factor="residual", baseline="true", metric="test_top1")
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ablations.figures.curves import plot_curves
+    from ablations.frames import compare, judge, load_histories, load_runs
+    from ablations.runs.writing import write_run
+    from ablations.statistics.effects import (
+        needed_seeds,
+        power_of,
+        probability_of_improvement,
+        standardized_effect,
+    )
+
+__all__ = [
+    "compare",
+    "judge",
+    "load_histories",
+    "load_runs",
+    "needed_seeds",
+    "plot_curves",
+    "power_of",
+    "probability_of_improvement",
+    "standardized_effect",
+    "write_run",
+]
+
+_MODULES = {
+    **dict.fromkeys(("compare", "judge", "load_histories", "load_runs"), "ablations.frames"),
+    **dict.fromkeys(
+        ("needed_seeds", "power_of", "probability_of_improvement", "standardized_effect"),
+        "ablations.statistics.effects",
+    ),
+    "plot_curves": "ablations.figures.curves",
+    "write_run": "ablations.runs.writing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What has a name here, loaded when it is first asked for: no command waits for what it does not use."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

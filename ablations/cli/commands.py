@@ -396,6 +396,62 @@ def write_schemas(parsed: argparse.Namespace) -> None:
     print_paths(paths)
 
 
+def tell_power(parsed: argparse.Namespace) -> None:
+    """Print how many seeds it takes to see an effect, and what chance fewer and more have.
+
+    Raises:
+        UserError: A number is out of range, or words are given.
+    """
+    from ablations.evidence.verdicts import MIN_PAIRS
+    from ablations.statistics.effects import MOST_SEEDS, needed_seeds, power_of
+
+    if parsed.words:
+        raise UserError(f"{parsed.words[0]}: power takes --effect and --spread alone")
+    if parsed.comparisons < 1:
+        raise UserError(f"--comparisons {parsed.comparisons}: must be at least 1")
+    alpha = parsed.alpha / parsed.comparisons
+    try:
+        needed = needed_seeds(parsed.effect, parsed.spread, power=parsed.power, alpha=alpha)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if needed is None:
+        raise UserError(
+            f"--effect {parsed.effect}: takes more than {MOST_SEEDS:,} seeds; the spread hides it"
+        )
+    seeds = max(needed, MIN_PAIRS)
+    print(
+        f"{seeds} seeds of each arm see a difference of {parsed.effect:g} with a chance of "
+        f"{power_of(seeds, parsed.effect, parsed.spread, alpha=alpha):.0%}"
+        + (f"; {needed} would do, and a verdict takes {MIN_PAIRS}" if needed < MIN_PAIRS else "")
+    )
+    others = sorted({MIN_PAIRS, max(MIN_PAIRS, seeds // 2), seeds, 2 * seeds})
+    for number in others:
+        print(f"{number:>7} seeds: {power_of(number, parsed.effect, parsed.spread, alpha=alpha):.0%}")
+    print(
+        "chance that the paired t interval leaves out zero, if the differences of the seeds are normal with "
+        "that mean and standard deviation"
+    )
+
+
+def add_power_options(parser: argparse.ArgumentParser) -> None:
+    """What `power` takes."""
+    of = {"type": float, "metavar": "NUMBER"}
+    parser.add_argument(
+        "--effect", required=True, help="the difference to be seen, as a claim's margin", **of
+    )
+    parser.add_argument(
+        "--spread",
+        required=True,
+        help="standard deviation of the differences, seed by seed, in its unit",
+        **of,
+    )
+    parser.add_argument("--power", default=0.8, help="the chance to see it; 0.8 where none is given", **of)
+    parser.add_argument("--alpha", default=0.05, help="chance of seeing what is not there; 0.05", **of)
+    parser.add_argument(
+        "--comparisons", type=int, default=1, metavar="NUMBER", help="of the study, which share alpha; 1"
+    )
+
+
 def add_migrate_options(parser: argparse.ArgumentParser) -> None:
     """What `migrate` takes beside words."""
     parser.add_argument("--accept", metavar="RUN", help="take the changes that you made to this run's record")
@@ -487,6 +543,18 @@ COMMANDS: Mapping[str, Command] = {
         },
         report_page,
         add_output_option,
+    ),
+    "power": Command(
+        "How many seeds it takes to see a difference, before any run.",
+        "",
+        {
+            "power --effect 0.004 --spread 0.006": "0.4 points, where seeds differ by 0.6",
+            "power --effect 0.004 --spread 0.006 --comparisons 3": "of a study with three comparisons",
+        },
+        tell_power,
+        add_power_options,
+        words_help="nothing",
+        in_project=False,
     ),
     "pack": Command(
         "The records of all runs that ended in one file, results/records.tar.xz, without checkpoints.",

@@ -72,9 +72,9 @@ def quantity_of(name: str, study: Study | None = None) -> Quantity:
         metric = study.deciding if study else share
         return Quantity("area under validation curve", metric.difference_unit, metric)
     part, _, metric_name = name.partition("_")
-    metric = metric_of(metric_name, study.declared if study else {})
-    words = {"val": "validation", "test": "test"}
-    return Quantity(f"{words[part]} {metric.label}", metric.difference_unit, metric)
+    words = {"val": "validation ", "test": "test "}
+    metric = metric_of(metric_name if part in words else name, study.declared if study else {})
+    return Quantity(words.get(part, "") + metric.label, metric.difference_unit, metric)
 
 
 @dataclass(frozen=True)

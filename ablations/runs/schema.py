@@ -230,6 +230,11 @@ _OF_AN_OUTCOME = (
     "wall_time_s",
     "device",
 )
+ELSEWHERE = "elsewhere"
+"""A key of the configuration of a run that `ablations.write_run` recorded: size and speed may be unknown."""
+
+_MAY_BE_UNKNOWN = ("parameters", "multiply_adds", "depth", "steps_per_second")
+
 NOT_NULL: Mapping[str, tuple[str, ...]] = {
     COMPLETED: ("metrics", *_OF_AN_OUTCOME),
     DIVERGED: ("diverged_at_step", *_OF_AN_OUTCOME),
@@ -263,8 +268,9 @@ def checked(record: object) -> dict[str, Any]:
         needed = (*needed, "steps_per_second")
     if "timing" in config:
         needed = tuple(key for key in needed if key != "metrics")
+    unknown = _MAY_BE_UNKNOWN if config.get(ELSEWHERE) is True else ()
     for key in needed:
-        if found[key] is None:  # type: ignore[literal-required]
+        if found[key] is None and key not in unknown:  # type: ignore[literal-required]
             raise ValueError(f"{key}=None: must have a value where status={status}")
     if found["seed"] != config["seed"]:
         raise ValueError(f"seed={found['seed']}: must be that of its configuration, {config['seed']}")

@@ -1,0 +1,78 @@
+"""Curves of any table of runs by epoch: mean, 95 % band and single runs, as in the figures of studies."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ablations.figures.study import drawn_seeds, legend_line, looks_of, style
+from ablations.metrics import BEFORE_DECLARATIONS, metric_of
+from ablations.statistics.paired import seed_band
+
+
+def plot_curves(
+    history: pd.DataFrame,
+    by: str,
+    metric: str = "val_top1",
+    *,
+    x: str = "step",
+    run: str = "run_id",
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw the curves of the options of a factor.
+
+    Args:
+        history: A row per run and epoch, from `load_histories` or from anywhere.
+        by: Column of the factor: a line per option.
+        metric: Column of what is drawn; rows without it are left out.
+        x: Column of where: a mean and its band are drawn where each run of an option has the same places.
+        run: Column that tells runs apart.
+        axes: Where to draw; None: on a figure of its own, `axes.figure`.
+
+    Returns:
+        The axes, with a legend.
+
+    Raises:
+        ValueError: A column is not there, or nothing is left to draw.
+    """
+    if missing := [column for column in (by, metric, x, run) if column not in history]:
+        raise ValueError(f"{missing[0]}: no such column; there are: {', '.join(map(str, history))}")
+    known = history[history[metric].notna() & history[by].notna()]
+    if known.empty:
+        raise ValueError(f"{metric}: no row has it together with {by}")
+    part, _, name = metric.partition("_")
+    declared = metric_of(name, {}) if name in BEFORE_DECLARATIONS else metric_of(metric, {})
+    words = {"val": "validation ", "train": "training "}.get(part, "") if name in BEFORE_DECLARATIONS else ""
+    with style():
+        axes = Figure(figsize=(6.0, 3.6), layout="constrained").add_subplot() if axes is None else axes
+        options = sorted(known[by].unique(), key=str)
+        looks, handles = looks_of([str(option) for option in options]), []
+        for option in options:
+            look = looks[str(option)]
+            curves = [
+                of_run.sort_values(x)[[x, metric]].to_numpy(float)
+                for _, of_run in known[known[by] == option].groupby(run)
+            ]
+            for curve in drawn_seeds(curves):
+                at, values = curve.T
+                axes.plot(at, declared.times * values, color=look.color, linewidth=0.7, alpha=0.45, zorder=2)
+            _draw_mean(axes, curves, declared.times, look)
+            handles.append(legend_line(look, f"{by}={option} (n = {len(curves)})"))
+        axes.set_xlabel({"step": "training steps"}.get(x, x))
+        axes.set_ylabel(declared.on_axis(f"{words}{declared.label}"))
+        axes.grid(axis="y")
+        axes.legend(handles=handles, frameon=False, handlelength=4)
+    return axes
+
+
+def _draw_mean(axes: Axes, curves: list[np.ndarray], times: float, look: Any) -> None:
+    """Mean and band, where the runs have the same places."""
+    at = curves[0][:, 0]
+    if not all(np.array_equal(curve[:, 0], at) for curve in curves):
+        return
+    band = seed_band(times * np.stack([curve[:, 1] for curve in curves]))
+    axes.plot(at, band.mean, color=look.color, linestyle=look.dash, linewidth=2, marker=look.marker, zorder=4)
+    if len(curves) > 1:
+        axes.fill_between(at, band.low, band.high, color=look.color, alpha=0.15, linewidth=0, zorder=3)

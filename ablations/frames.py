@@ -1,0 +1,311 @@
+"""The analysis as functions of tables: of records, or of anything with a column per factor, a seed and a number.
+
+What they compute is what tables, figures and verdicts show.
+"""
+
+import tempfile
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from pydantic import TypeAdapter
+
+from ablations.errors import UserError
+from ablations.evidence.claims import CLAIMS, Claim
+from ablations.evidence.contrasts import ArmValues, contrast_values
+from ablations.evidence.verdicts import UNDECIDED, Verdict, combine, untestable
+from ablations.evidence.verdicts import compare as compare_family
+from ablations.metrics import BEFORE_DECLARATIONS, declared_in, metric_of
+from ablations.runs.archive import FILE_NAME, RUNS, unpack
+from ablations.runs.histories import metric_names
+from ablations.runs.records import COMPLETED, DIVERGED, RunDirectory, UnreadableRecord
+from ablations.statistics.effects import probability_of_improvement, standardized_effect
+from ablations.statistics.paired import mean_interval, paired_difference
+from ablations.tables.verdicts import verdict_table
+from ablations.validation import validated
+from ablations.yaml_files import check_aliases
+
+COST = (
+    *("parameters", "multiply_adds", "depth", "steps", "steps_per_second", "wall_time_s"),
+    *("started", "finished"),
+)
+"""Keys of a record that are columns as they are."""
+
+CLAIM = TypeAdapter(Claim)
+UNNAMED = "of a table"
+"""In place of a study, which claims about a table need not name."""
+
+
+def load_runs(results: str | Path = "results", *, settings: Sequence[str] = ()) -> pd.DataFrame:
+    """The records of a folder of results: a row per run.
+
+    Args:
+        results: A folder with `runs/`, as a project's `results`; or one with `records.tar.xz`, as
+            `results/reference`.
+        settings: Keys of the configuration that get a column each, e.g. "recipe.optimizer.lr".
+
+    Returns:
+        run_id, status, seed; the option per config group; `settings`; val_METRIC and test_METRIC, shares as
+        fractions, of a diverged run the value of a network that learned nothing; what it cost: parameters,
+        multiply_adds, depth, steps, steps_per_second, wall_time_s, device, threads, started, finished; and
+        commit.
+        What a run has not is missing.
+
+    Raises:
+        UserError: There are no records.
+    """
+    with _directories(results) as found:
+        records = [record for _, record in found]
+    measured: dict[str, list[str]] = {}  # per data, what completed runs on it have
+    for record in records:
+        if record["status"] == COMPLETED:
+            names = measured.setdefault(record["data_fingerprint"], [])
+            names += [name for name in metric_names(record["metrics"]) if name not in names]
+    rows = [_row(record, measured.get(record["data_fingerprint"], []), settings) for record in records]
+    return pd.DataFrame(rows)
+
+
+def load_histories(results: str | Path = "results") -> pd.DataFrame:
+    """The courses of the runs of a folder of results: a row per run and epoch.
+
+    Args:
+        results: As `load_runs`.
+
+    Returns:
+        run_id, status, seed; the option per config group; the columns of metrics.csv: epoch, step,
+        train_loss, val_loss, val_METRIC, learning_rate, seconds.
+
+    Raises:
+        UserError: There are no records.
+    """
+    frames = []
+    with _directories(results) as found:
+        for directory, record in found:
+            history = directory.history(record)
+            if history is not None and len(history):
+                head = pd.DataFrame([_head(record)] * len(history))
+                frames.append(pd.concat([head, history], axis=1))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def compare(
+    runs: pd.DataFrame,
+    factor: str,
+    baseline: Any,
+    metric: str,
+    *,
+    seed: str = "seed",
+    within: Sequence[str] = (),
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """The options of a factor, each next to the baseline, seed by seed.
+
+    Args:
+        runs: A row per run, from `load_runs` or from anywhere.
+        factor: Its column.
+        baseline: The option that the others are compared with.
+        metric: Column of a number. Rows without one are left out.
+        seed: Column of what pairs runs.
+        within: Further columns in which compared runs agree; each combination of theirs is a comparison.
+        confidence: Of the intervals.
+
+    Returns:
+        A row per option, the baseline first: `within`, the factor, n (runs), mean, mean_low, mean_high (t
+        interval); n_pairs, difference, low, high (paired t interval, not corrected), p (sign-flip test),
+        effect (the mean difference in standard deviations of the differences) and improvement (how likely a
+        run is above one of the baseline, seeds not paired). What takes more runs is missing.
+
+    Raises:
+        ValueError: A column or the baseline is not there, or an option has several runs of one seed.
+    """
+    _require_columns(runs, factor, metric, seed, *within)
+    known = runs[runs[metric].notna()]
+    if baseline not in set(known[factor]):
+        options = ", ".join(map(str, sorted(set(known[factor]), key=str)))
+        raise ValueError(f"baseline={baseline}: must be an option of {factor}: {options}")
+    parts = known.groupby(list(within), sort=True) if within else [((), known)]
+    rows = []
+    for key, part in parts:
+        of_options = _values(part, factor, metric, seed, key)
+        if baseline not in of_options:
+            continue
+        for option in sorted(of_options, key=lambda option: option != baseline):
+            head = dict(zip(within, key, strict=True)) | {factor: option}
+            rows.append(
+                head | _compared(of_options[option], of_options[baseline], option == baseline, confidence)
+            )
+    return pd.DataFrame(rows)
+
+
+def judge(
+    claims: str | Path | Sequence[Claim | Mapping[str, Any]],
+    runs: pd.DataFrame,
+    *,
+    factor: str = "arm",
+    seed: str = "seed",
+    alpha: float = 0.05,
+) -> pd.DataFrame:
+    """Whether claims hold: holds, contradicted, undecided or not testable, with Holm's correction over all.
+
+    Args:
+        claims: A file as in conf/claims, or claims with the keys of one; statement, source and study may be
+            left out.
+        runs: A row per run, from `load_runs` or from anywhere.
+        factor: The column whose values are the claims' arms.
+        seed: Column of what pairs runs.
+        alpha: The chance of a wrong decision among all comparisons.
+
+    Returns:
+        A row per comparison, as `ablations.tables.verdicts.verdict_table` has it.
+
+    Raises:
+        ValueError: A claim is not as its schema says, or names an arm or a metric that the runs have not.
+    """
+    _require_columns(runs, factor, seed)
+    checked = _claims(claims)
+    tested = [comparison for claim in checked for comparison in claim.comparisons]
+    differences = []
+    options = runs[factor].astype(str)
+    for comparison in tested:
+        _require_columns(runs, comparison.metric)
+        if unknown := sorted(comparison.contrast.keys() - set(options)):
+            raise ValueError(f"arm={unknown[0]}: must be one of {', '.join(sorted(set(options)))}")
+        known = runs[runs[comparison.metric].notna() & options.isin(list(comparison.contrast))]
+        arms = {
+            str(arm): ArmValues(values.index.to_numpy(), {comparison.metric: values.to_numpy(float)})
+            for arm, values in _values(known, factor, comparison.metric, seed, ()).items()
+        }
+        differences.append(contrast_values(arms, comparison.contrast, comparison.metric).values)
+    compared = iter(compare_family(tested, differences, alpha))
+    verdicts = []
+    for claim in checked:
+        if claim.not_testable is not None:
+            verdicts.append(untestable(claim))
+            continue
+        of_claim = tuple(next(compared) for _ in claim.comparisons)
+        verdict = combine([one.verdict for one in of_claim])
+        reasons = dict.fromkeys(one.reason for one in of_claim if one.verdict == UNDECIDED)
+        reason = "; ".join(reasons) if verdict == UNDECIDED else ""
+        verdicts.append(Verdict(claim, verdict, reason, of_claim, ""))
+    return verdict_table(verdicts)
+
+
+@contextmanager
+def _directories(results: str | Path) -> Iterator[list[tuple[RunDirectory, dict[str, Any]]]]:
+    """The runs of a folder that have a record, by id."""
+    folder = Path(results).expanduser()
+    with tempfile.TemporaryDirectory() as unpacked:
+        if not (folder / RUNS).is_dir() and (folder / FILE_NAME).is_file():
+            unpack(folder / FILE_NAME, Path(unpacked))
+            folder = Path(unpacked)
+        found = []
+        for path in sorted((folder / RUNS).glob("*/record.json")):
+            directory = RunDirectory(folder, path.parent.name)
+            try:
+                record = directory.read()
+            except UnreadableRecord:
+                continue
+            if record is not None:
+                found.append((directory, record))
+        if not found:
+            raise UserError(f"{results}: no records; a folder with {RUNS}/ or {FILE_NAME} has some")
+        yield found
+
+
+def _head(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"run_id": record["run_id"], "status": record["status"], "seed": record["seed"]} | record[
+        "choices"
+    ]
+
+
+def _row(record: Mapping[str, Any], measured: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
+    config, device = record["config"], record["device"] or {}
+    row = _head(record) | {key: _setting(config, key) for key in settings}
+    row |= record["metrics"] or {}
+    if record["status"] == DIVERGED:
+        declared = BEFORE_DECLARATIONS | declared_in(config)
+        classes = config["dataset"]["num_classes"]
+        for name in declared_in(config) or measured:
+            value = metric_of(name, declared).of_nothing(classes)
+            row |= {f"val_{name}": value, f"test_{name}": value}
+    row |= {key: record[key] for key in COST}
+    row |= {"device": device.get("name"), "threads": device.get("threads")}
+    return row | {"commit": (record["git"] or {}).get("commit")}
+
+
+def _setting(config: Mapping[str, Any], key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node if isinstance(node, str | int | float | bool | None) else str(node)
+
+
+def _require_columns(runs: pd.DataFrame, *columns: str) -> None:
+    if missing := [column for column in columns if column not in runs]:
+        raise ValueError(f"{missing[0]}: no such column; there are: {', '.join(map(str, runs))}")
+
+
+def _values(
+    runs: pd.DataFrame, factor: str, metric: str, seed: str, part: Sequence[Hashable]
+) -> dict[Any, "pd.Series[float]"]:
+    """Per option, its values by seed.
+
+    Raises:
+        ValueError: An option has two runs of one seed.
+    """
+    found = {}
+    for option, of_option in runs.groupby(factor, sort=True):
+        values = of_option.set_index(seed)[metric].astype(float).sort_index()
+        if not values.index.is_unique:
+            where = f" of {', '.join(map(str, part))}" if part else ""
+            twice = values.index[values.index.duplicated()][0]
+            raise ValueError(
+                f"{factor}={option}, {seed}={twice}{where}: several runs; choose rows, or name in `within` "
+                "what else they differ in"
+            )
+        found[option] = values
+    return found
+
+
+def _compared(
+    values: "pd.Series[float]", baseline: "pd.Series[float]", is_baseline: bool, confidence: float
+) -> dict[str, float]:
+    mean = mean_interval(values, confidence)
+    row = {"n": mean.n, "mean": mean.mean, "mean_low": mean.low, "mean_high": mean.high}
+    pairs = pd.concat([values, baseline], axis=1, join="inner").to_numpy()
+    if is_baseline or not len(pairs):
+        nothing = dict.fromkeys(("difference", "low", "high", "p", "effect", "improvement"), np.nan)
+        return row | {"n_pairs": 0} | nothing
+    # A fixed generator: a table made again from the same runs is the same table.
+    paired = paired_difference(pairs[:, 0], pairs[:, 1], np.random.default_rng(0), confidence)
+    return row | {
+        "n_pairs": paired.n,
+        "difference": paired.mean,
+        "low": paired.low,
+        "high": paired.high,
+        "p": paired.p,
+        "effect": standardized_effect(pairs[:, 0] - pairs[:, 1]) if len(pairs) > 1 else np.nan,
+        "improvement": probability_of_improvement(values, baseline),
+    }
+
+
+def _claims(claims: str | Path | Sequence[Claim | Mapping[str, Any]]) -> list[Claim]:
+    if isinstance(claims, str | Path):
+        path = Path(claims)
+        check_aliases(path)
+        try:
+            node = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+        return list(validated(CLAIMS, node, str(path)).claims)
+    found = []
+    for claim in claims:
+        if isinstance(claim, Mapping):
+            named = {"statement": str(claim.get("id")), "source": "not given", "study": UNNAMED}
+            claim = validated(CLAIM, {**named, **claim}, f"claim {claim.get('id')}")
+        found.append(claim)
+    return found

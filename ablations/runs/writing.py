@@ -1,0 +1,123 @@
+"""A record of a run that was trained elsewhere, by any loop."""
+
+import csv
+import io
+import os
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import UserError
+from ablations.files import write_atomically
+from ablations.metrics import METRIC
+from ablations.runs.histories import HISTORY_COLUMNS
+from ablations.runs.identity import as_json, run_id_of
+from ablations.runs.records import COMPLETED, DIVERGED, RunDirectory
+from ablations.runs.schema import ELSEWHERE, SCHEMA, SCHEMA_VERSION
+from ablations.validation import validated
+
+
+def write_run(
+    results: str | Path,
+    *,
+    choices: Mapping[str, str],
+    seed: int,
+    epochs: Sequence[Mapping[str, float]],
+    test: Mapping[str, float],
+    num_classes: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Mapping[str, Any]] | None = None,
+    diverged: bool = False,
+    parameters: int | None = None,
+) -> Path:
+    """Write the record of a run, which `load_runs` and `load_histories` read; one of that run is replaced.
+
+    Args:
+        results: Folder of all results; the run gets a folder in its `runs/`.
+        choices: Option per factor, e.g. {"norm": "group"}. With seed and settings, the run's identity.
+        seed: From 0.
+        epochs: A row per epoch: `step` (optimizer steps taken by its end), `val_METRIC`, and what else there
+            is of train_loss, val_loss, learning_rate, seconds.
+        test: Final test value per metric of `epochs`, {"top1": 0.93}; of a diverged run nothing.
+        num_classes: Of the data, which tells what a network has that learned nothing.
+        settings: What else the run depends on: data, epochs, learning rate.
+        metrics: Declaration per metric, as a file of conf/metric, where label, unit and direction matter.
+        diverged: Whether the loss was not finite in the end.
+        parameters: Trainable ones, where they are known.
+
+    Returns:
+        The path of record.json.
+
+    Raises:
+        UserError: A metric has no test value, a row no step, or a value is not as the record's schema says.
+    """
+    rows = [{"epoch": number, **row} for number, row in enumerate(epochs, start=1)]
+    names = [key.removeprefix("val_") for key in (rows[-1] if rows else {}) if key.startswith("val_")]
+    if not diverged and (lacking := [name for name in names if name not in test and name != "loss"]):
+        raise UserError(f"test: {lacking[0]}: missing; the final test value of what epochs have")
+    if without := [row["epoch"] for row in rows if "step" not in row]:
+        raise UserError(f"epochs: row {without[0]}: step: missing; optimizer steps taken by then")
+    declared = {
+        name: validated(METRIC, node, f"metrics.{name}").model_dump()
+        for name, node in (metrics or {}).items()
+    }
+    config = as_json(
+        {
+            ELSEWHERE: True,
+            "seed": seed,
+            "model": dict(choices),
+            "recipe": {**(settings or {}), "epochs": max(1, len(rows))},
+            "dataset": {"num_classes": num_classes},
+            "metrics": declared,
+        }
+    )
+    seconds = sum(row.get("seconds", 0.0) for row in rows)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    directory = RunDirectory(Path(results).expanduser(), run_id_of(config))
+    record = dict.fromkeys(SCHEMA) | {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": directory.run_id,
+        "status": DIVERGED if diverged else COMPLETED,
+        "process": {"host": socket.gethostname(), "pid": os.getpid()},
+        "started": now,
+        "finished": now,
+        "choices": {key: str(option) for key, option in choices.items()},
+        "seed": seed,
+        "config": config,
+        "data_fingerprint": "not known",
+        "metrics": None
+        if diverged
+        else {key: value for key, value in rows[-1].items() if key.startswith("val_")}
+        | {f"test_{name}": value for name, value in test.items()},
+        "parameters": parameters,
+        "steps": int(rows[-1]["step"]) if rows else 0,
+        "steps_per_second": rows[-1]["step"] / seconds if seconds else None,
+        "wall_time_s": float(seconds),
+        "device": {"type": "cpu", "name": platform.processor() or "not known", "threads": 1},
+        "versions": {"python": platform.python_version()},
+        "diverged_at_step": (int(rows[-1]["step"]) if rows else 0) if diverged else None,
+    }
+    with directory.lock() as held:
+        if not held:
+            raise UserError(f"{directory.path}: another process is writing this run")
+        write_atomically(directory.history_path, _table(rows))
+        try:
+            directory.check({**record, "checksum": "0" * 64, "files": directory.checksums()})
+        except ValueError as error:
+            directory.history_path.unlink()
+            raise UserError(str(error)) from error
+        directory.write(record)
+    return directory.record_path
+
+
+def _table(rows: Sequence[Mapping[str, float]]) -> str:
+    """metrics.csv: the columns that each has, not a number where nobody knows, and those of the run."""
+    text = io.StringIO()
+    columns = dict.fromkeys([*HISTORY_COLUMNS, *(key for row in rows for key in row)])
+    writer = csv.DictWriter(text, list(columns), restval="nan", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,116 @@
+"""How large a difference is, how often it is one, and how many seeds it takes to see it."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+MOST_SEEDS = 100_000
+
+
+def standardized_effect(differences: ArrayLike) -> float:
+    """The mean of paired differences in standard deviations of theirs, Cohen's d_z; it sets the power.
+
+    Args:
+        differences: `(n,)`, one per seed, n >= 2.
+
+    Returns:
+        NaN where all differences are equal, so that there is no spread to compare with.
+
+    Raises:
+        ValueError: Fewer than two, or one that is not finite.
+
+    Source:
+        Lakens, "Calculating and reporting effect sizes to facilitate cumulative science", Frontiers in
+        Psychology 4, 2013, equation 6.
+    """
+    values = np.asarray(differences, dtype=float)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError("differences: must be two or more finite numbers")
+    sd = float(values.std(ddof=1))
+    return float(values.mean()) / sd if sd > 1e-12 * np.abs(values).max() else float("nan")
+
+
+def probability_of_improvement(treatment: ArrayLike, baseline: ArrayLike) -> float:
+    """How likely a run of one arm is above a run of the other; a tie counts half.
+
+    Args:
+        treatment: `(n,)`, n >= 1.
+        baseline: `(m,)`, m >= 1; seeds are not paired.
+
+    Returns:
+        From 0 to 1; 0.5 where the arms are alike.
+
+    Raises:
+        ValueError: No value, or one that is not finite.
+
+    Source:
+        Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", 2021
+        (arXiv:2108.13264), section 4.3: Mann-Whitney's U over n times m.
+    """
+    one, other = np.asarray(treatment, dtype=float), np.asarray(baseline, dtype=float)
+    for name, values in (("treatment", one), ("baseline", other)):
+        if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+            raise ValueError(f"{name}: must be one or more finite numbers")
+    return float((np.sign(one[:, None] - other[None, :]) + 1).mean() / 2)
+
+
+def power_of(seeds: int, effect: float, spread: float, *, alpha: float = 0.05) -> float:
+    """The chance that a two-sided paired t test sees a difference.
+
+    Args:
+        seeds: Pairs, at least 2.
+        effect: The true mean difference.
+        spread: Standard deviation of the differences, seed by seed, in the unit of `effect`; above 0.
+        alpha: Level of the test, in (0, 1).
+
+    Returns:
+        In (0, 1), exactly, for normal differences.
+
+    Raises:
+        ValueError: A number out of range.
+    """
+    _require(effect, spread, alpha)
+    if seeds < 2:
+        raise ValueError(f"seeds={seeds}: must be at least 2")
+    degrees, shift = seeds - 1, abs(effect) / spread * np.sqrt(seeds)
+    critical = -special.stdtrit(degrees, alpha / 2)
+    below, other_side = (special.nctdtr(degrees, shift, at) for at in (critical, -critical))
+    # SciPy has no number where the chance to be below is as good as none.
+    return float(1 - np.nan_to_num(below) + np.nan_to_num(other_side))
+
+
+def needed_seeds(effect: float, spread: float, *, power: float = 0.8, alpha: float = 0.05) -> int | None:
+    """The fewest seeds with which a two-sided paired t test sees a difference with a given chance.
+
+    Args:
+        effect: The mean difference that is to be seen, such as a claim's margin; not 0.
+        spread: Standard deviation of the differences, seed by seed, in the unit of `effect`; above 0.
+        power: The chance, in (0, 1).
+        alpha: Level of the test, in (0, 1); of m comparisons 0.05 / m is on the safe side.
+
+    Returns:
+        At least 2; None where it takes more than `MOST_SEEDS`.
+
+    Raises:
+        ValueError: A number out of range.
+    """
+    _require(effect, spread, alpha)
+    if effect == 0 or not 0 < power < 1:
+        raise ValueError(f"effect={effect}, power={power}: must not be 0, must be in (0, 1)")
+    low, high = 1, 2  # `low` is never enough
+    while power_of(high, effect, spread, alpha=alpha) < power:
+        if high == MOST_SEEDS:
+            return None
+        low, high = high, min(2 * high, MOST_SEEDS)
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = power_of(middle, effect, spread, alpha=alpha) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _require(effect: float, spread: float, alpha: float) -> None:
+    if not (np.isfinite(effect) and np.isfinite(spread) and spread > 0 and 0 < alpha < 1):
+        raise ValueError(
+            f"effect={effect}, spread={spread}, alpha={alpha}: must be finite, above 0, in (0, 1)"
+        )
