@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
@@ -24,6 +25,7 @@ from experiments.configuration import (
     RunConfiguration,
 )
 from experiments.errors import explained
+from experiments.logger import others
 from experiments.project import NOT_GROUPS, current, load_yaml
 from lightning_modules.validation import (
     MAX_SEED,
@@ -242,6 +244,11 @@ def _check_values(run: RunConfiguration) -> None:
     require_integer("trainer.threads", config["trainer"].get("threads"), 1, MOST_THREADS)
     if logger.get("backend") is not None:
         check_logger(logger)
+    for name, node in others(logger).items():
+        if not isinstance(node.get("_target_"), str):
+            raise ValueError(f"logger.{name}: must have a _target_, one of Lightning's loggers")
+    if "every_n_steps" in logger:
+        require_integer("logger.every_n_steps", logger["every_n_steps"], 1)
 
 
 def check_logger(
@@ -266,7 +273,6 @@ def check_logger(
                 f"logger.{name}={value}: must be a text; a number is a text in quotes: "
                 f"\"logger.{name}='...'\""
             )
-    require_integer("logger.every_n_steps", logger.get("every_n_steps"), 1)
 
 
 def _check_parts(run: RunConfiguration) -> None:
@@ -306,6 +312,11 @@ def _check_parts(run: RunConfiguration) -> None:
             raise ValueError(f"diagnostics.{diagnostic.name}: measures training steps, train=false has none")
     if (weights := config["weights"]) is not None:
         fit_weights(network, read_weights(weights), weights, new_head=config.get("new_head", False))
+    for name, node in others(config["logger"]).items():
+        with TemporaryDirectory() as elsewhere:  # some write where they are made
+            texts = {key: value for key, value in node.items() if isinstance(value, str)}
+            moved = {key: text.replace(config["results_dir"], elsewhere) for key, text in texts.items()}
+            explained(f"logger.{name}", partial(instantiate, {**node, **moved}))
     device = _check_trainer(run)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     what = f"model: {'training' if config['train'] else 'holding'} its {parameters:.4g} parameters"
@@ -410,7 +421,7 @@ def _check_trainer(run: RunConfiguration) -> "torch.device":
 
     environment.quieten()
     config = run.resolved
-    make = partial(make_trainer, config, callbacks=[], logger=None, folder=run.results_dir)
+    make = partial(make_trainer, config, callbacks=[], loggers=[], folder=run.results_dir)
     try:
         with warnings.catch_warnings(action="ignore"):  # the run itself warns
             trainer = explained("trainer", make)

@@ -74,7 +74,7 @@ REQUIRED = (
     *(f"recipe.{key}" for key in ("epochs", "batch_size", "channels_last", "precision", "averaging")),
     *(f"recipe.{key}" for key in ("weight_init", "optimizer", "scheduler")),
     *("trainer.accelerator", "trainer.threads"),
-    *("model._target_", "dataset._target_", "logger.backend"),
+    *("model._target_", "dataset._target_"),
 )
 """Keys that every run needs, so that no override may delete them."""
 
@@ -184,6 +184,11 @@ class RunConfiguration:
             for group, option in choices.items()
             if option is not None and not group.startswith("hydra/") and group not in NOT_OF_A_RUN
         }
+        if "logger" not in own:  # Hydra names none of several: logger=[wandb,csv]
+            wandb = ["wandb"] if resolved["logger"].get("backend") else []
+            own["logger"] = ",".join(
+                wandb + [name for name, node in resolved["logger"].items() if isinstance(node, dict)]
+            )
         if resolved["weights"] is not None:
             _follow_weights(resolved, overrides, own)
         _require_storable(resolved)
@@ -808,6 +813,8 @@ def _quote_option_name(argument: str) -> str:
     if override.is_delete() or not current().is_group(override.key_or_group):
         return argument
     if any(isinstance(value, list) for value in values):
+        if override.key_or_group == "logger":  # several at once
+            return argument
         raise UserError(f"{argument}: takes one option, or with -m several: {override.key_or_group}=A,B")
     typed = override_values(_parse(argument, as_text=False))
     if not any(isinstance(value, bool | int | float | None) for value in typed):

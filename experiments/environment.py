@@ -132,6 +132,8 @@ def quieten() -> None:
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     for package in ("lightning.pytorch", "lightning.fabric"):  # devices, processes, tips
         logging.getLogger(package).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers").setLevel(logging.ERROR)  # an experiment is made
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # tables of its database are made
     for message in (
         r".*does not have many workers.*",  # the data is in memory
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch

@@ -1,41 +1,86 @@
-"""What Weights & Biases is told of a run: its name, group and tags, and what stands beside its name."""
+"""What loggers are told of a run: its name, group and tags, and what stands beside its name."""
 
 import os
+import re
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ablations.runs.identity import as_json
 from experiments.configuration import RunConfiguration
-from lightning_modules.wandb_logging import TolerantWandbLogger
+
+if TYPE_CHECKING:
+    from lightning_modules.loggers import TolerantLogger
+
+LONGEST_TAG = 64
+"""Characters that W&B takes."""
 
 
 def is_logged(options: Mapping[str, Any]) -> bool:
     """Whether a run with these settings of the logger is logged to W&B."""
     switched_off = os.environ.get("WANDB_DISABLED", "").lower() not in ("", "0", "false", "no")
-    return options["backend"] is not None and options.get("mode") != "disabled" and not switched_off
+    return options.get("backend") is not None and options.get("mode") != "disabled" and not switched_off
 
 
-def make_logger(configuration: RunConfiguration, record: Mapping[str, Any]) -> TolerantWandbLogger | None:
-    """The logger of a run; None where nothing is logged."""
+def others(options: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The nodes of Lightning's other loggers, by name."""
+    return {name: node for name, node in options.items() if isinstance(node, Mapping)}
+
+
+def make_loggers(configuration: RunConfiguration, record: Mapping[str, Any]) -> "list[TolerantLogger]":
+    """The loggers of a run; none where nothing is logged.
+
+    In the texts of a node `{run_id}`, `{name}` and `{group}` stand for the run's.
+    """
+    from hydra.utils import instantiate
+
+    from lightning_modules.loggers import TolerantLogger
+    from lightning_modules.wandb_logging import TolerantWandbLogger
+
     options = configuration.resolved["logger"]
-    if not is_logged(options):
-        return None
-    choices, arm = configuration.choices, options["job_type"] or configuration.arm_name
-    return TolerantWandbLogger(
-        mode=options["mode"],
-        entity=options["entity"],
-        project=options["project"],
-        folder=options["dir"],
-        run_id=record["wandb_run_id"],
-        name=f"{arm} seed={configuration.seed}",  # what tells runs apart comes first: lists cut names
-        group=options["group"],
-        job_type=arm,
-        tags=[*(f"{group}={option}" for group, option in choices.items()), f"seed={configuration.seed}"],
-        config=as_json(configuration.resolved),
-    )
+    choices, arm = configuration.choices, options.get("job_type") or configuration.arm_name
+    name = f"{arm} seed={configuration.seed}"  # what tells runs apart comes first: lists cut names
+    config = {"choices": dict(choices), **as_json(configuration.resolved)}
+    loggers: list[TolerantLogger] = []
+    if is_logged(options):
+        varied = [] if configuration.arm_name == "default" else configuration.arm_name.split()
+        tags = [choices.get("model", ""), choices.get("dataset", ""), *varied]
+        loggers.append(
+            TolerantWandbLogger(
+                mode=options["mode"],
+                entity=options["entity"],
+                project=options["project"],
+                folder=options["dir"],
+                run_id=record["wandb_run_id"],
+                name=name,
+                group=options["group"],
+                job_type=arm,
+                tags=[tag[:LONGEST_TAG] for tag in tags if tag],
+                config=config,
+            )
+        )
+    texts = {"run_id": configuration.run_id, "name": name, "group": options.get("group") or ""}
+    for key, node in others(options).items():
+        loggers.append(TolerantLogger(key, partial(instantiate, filled(node, texts)), config))
+    return loggers
+
+
+def filled(node: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """A logger's node with the run's texts in place of their names, safe as parts of a path."""
+    safe = {f"{{{name}}}": re.sub(r"[^\w=., -]", "_", text) for name, text in texts.items()}
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, str):
+            return re.sub(r"\{\w+\}", lambda found: safe.get(found[0], found[0]), value)
+        return value
+
+    return {key: fill(value) for key, value in node.items()}
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, Any]:
     """What of a record W&B shows beside a run's name."""
+    from lightning_modules.loggers import key_of
+
     shown = ("status", "parameters", "multiply_adds", "depth", "steps_per_second", "diverged_at_step")
-    return (record["metrics"] or {}) | {key: record[key] for key in shown}
+    metrics = {key_of(name): value for name, value in (record["metrics"] or {}).items()}
+    return metrics | {key: record[key] for key in shown}

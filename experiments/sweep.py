@@ -149,7 +149,7 @@ def _absolute_weights(run: PlannedRun) -> list[str]:
 
 def _logger_overrides(run: PlannedRun) -> list[str]:
     """What groups the sweep's runs where they are logged."""
-    if run.configuration.resolved["logger"]["backend"] is None:
+    if not run.configuration.resolved["logger"].get("every_n_steps"):  # nothing is logged
         return []
     return [f"++logger.group={quoted(run.group)}", f"++logger.job_type={quoted(run.arm)}"]
 

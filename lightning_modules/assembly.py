@@ -144,7 +144,7 @@ def make_trainer(
     config: Mapping[str, Any],
     *,
     callbacks: Sequence[Callback],
-    logger: Logger | None,
+    loggers: Sequence[Logger],
     folder: Path,
 ) -> Trainer:
     """Make Lightning's trainer as every run uses it.
@@ -152,7 +152,7 @@ def make_trainer(
     Args:
         config: The run's resolved configuration.
         callbacks: What listens, the record first of all; the recipe's averaging is added.
-        logger: None logs nothing.
+        loggers: None of them logs nothing.
         folder: Where Lightning would put what it writes by itself.
     """
     place, recipe = config["trainer"], config["recipe"]
@@ -179,7 +179,7 @@ def make_trainer(
         gradient_clip_val=recipe.get("gradient_clipping"),
         accumulate_grad_batches=recipe.get("gradient_accumulation", 1),
         max_epochs=recipe["epochs"],
-        logger=logger or False,
+        logger=list(loggers) or False,
         log_every_n_steps=1,  # the module sees to its steps itself; a larger one would warn of short epochs
         callbacks=[*callbacks, *added],
         num_sanity_val_steps=0,  # it would read validation before the first step for nothing

@@ -123,14 +123,14 @@ class Classifier(LightningModule):
         # Straight to the logger: Lightning's own bookkeeping of values per step costs more than the
         # bookkeeping of an epoch does, and every step pays for it.
         due = self.global_step % self._log_every_n_steps == 0 and self.global_step != self._logged_step
-        if due and (self.logger is not None or several()):
+        if due and (self.loggers or several()):
             self._logged_step = self.global_step  # a step may have several batches
             values = {"train/loss": global_loss.item()}
             for name, value in self.task.of_batch(logits, labels).items():
                 values[f"train/{name}"] = mean_over_processes(value).item()
             values["learning_rate"] = self._learning_rate
-            if self.logger is not None:  # the first process's alone
-                self.logger.log_metrics(values, step=self.global_step)
+            for logger in self.loggers:  # the first process's alone
+                logger.log_metrics(values, step=self.global_step)
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -173,10 +173,10 @@ class Classifier(LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         self._evaluate("val", batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        self._evaluate("test", batch)
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        return self._evaluate("test", batch)
 
-    def _evaluate(self, part: str, batch: tuple[Tensor, Tensor]) -> None:
+    def _evaluate(self, part: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
         logits = self(images)
         loss = self.task.loss(logits, labels)
@@ -187,6 +187,7 @@ class Classifier(LightningModule):
         self.task.update(part, logits, labels)
         for name, metric in self.task.metrics[part].items():
             self.log(f"{part}_{name}", metric, on_epoch=True)
+        return logits
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._optimizer(self.network.parameters())

@@ -1,25 +1,23 @@
-"""Weights & Biases as a convenience: whatever it cannot do, training goes on.
+"""Weights & Biases: one run there for each run here, also where it was interrupted.
 
-No disk, no network, no account, a broken install: the first failure is told in one line, and the rest
-of the run is not logged.
+The step of a row is the training step. Online, a run that goes on repeats the steps since its checkpoint,
+which W&B has and leaves out. Offline nobody would, so the rows of an epoch wait until the epoch is recorded.
 """
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import Logger
+import numpy as np
+
+from lightning_modules.loggers import TolerantLogger, first_line, key_of, warn
+
+STEP = "trainer/global_step"
+"""The horizontal axis of every chart, as Lightning's WandbLogger calls it."""
 
 
-class WandbLoggingFailed(UserWarning):
-    """W&B could not do something; the run goes on without it."""
-
-
-class TolerantWandbLogger(Logger):
-    """Lightning's `WandbLogger` that gives up instead of raising.
-
-    Nothing is asked and nothing printed. Online without an account falls back to offline.
+class TolerantWandbLogger(TolerantLogger):
+    """W&B, which asks nothing and prints nothing. Online without an account falls back to offline.
 
     Args:
         mode: "offline" or "online".
@@ -48,32 +46,25 @@ class TolerantWandbLogger(Logger):
         tags: Sequence[str],
         config: Mapping[str, Any],
     ) -> None:
-        super().__init__()
-        self._run: Any = None
-        self._logger: Any = None
-        self._gave_up = False
-        self._attempt(
-            lambda: self._start(
-                mode=mode,
-                entity=entity,
-                project=project,
-                dir=str(folder),
-                id=run_id,
-                name=name,
-                group=group,
-                job_type=job_type,
-                tags=list(tags),
-                config=dict(config),
-            )
-        )
+        self._waiting: list[tuple[dict[str, Any], int | None]] = []
+        arguments = {
+            "entity": entity,
+            "project": project,
+            "dir": str(folder),
+            "id": run_id,
+            "name": name,
+            "group": group,
+            "job_type": job_type,
+            "tags": list(tags),
+        }
+        super().__init__("W&B", lambda: self._init(mode, arguments | {"config": dict(config)}), {})
 
-    def _start(self, *, mode: Literal["offline", "online"], **arguments: Any) -> None:
+    def _init(self, mode: Literal["offline", "online"], arguments: dict[str, Any]) -> Any:
         import wandb
-        from lightning.pytorch.loggers import WandbLogger
 
         Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
         if mode == "online" and not wandb.login(prompt=False):
-            _warn("no W&B account is configured (`wandb login`), logging offline")
+            warn("no W&B account is configured (`wandb login`), logging offline")
             mode = "offline"
         settings = wandb.Settings(
             silent=True,
@@ -83,29 +74,21 @@ class TolerantWandbLogger(Logger):
         )
         arguments |= {"settings": settings, "resume": "allow"}
         try:
-            self._run = wandb.init(mode=mode, **arguments)
+            run: Any = wandb.init(mode=mode, **arguments)
         except Exception as error:  # whatever W&B raises
             if mode == "offline":
                 raise
-            _warn(f"W&B cannot be reached, logging offline: {type(error).__name__}: {_first_line(error)}")
-            self._run = wandb.init(mode="offline", **arguments)
-        # As WandbLogger does with a run of its own: training steps are the x-axis of every chart.
-        self._run.define_metric("trainer/global_step")
-        self._run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-        self._logger = WandbLogger(experiment=self._run)
+            warn(f"W&B cannot be reached, logging offline: {type(error).__name__}: {first_line(error)}")
+            mode = "offline"
+            run = wandb.init(mode=mode, **arguments)
+        self._live, self._run = mode == "online", run
+        run.define_metric(STEP)
+        run.define_metric("*", step_metric=STEP, step_sync=True)
+        return run
 
-    def _attempt(self, action: Callable[[], Any]) -> None:
-        try:
-            action()
-        except Exception as error:  # whatever W&B raises
-            self._logger = None
-            if not self._gave_up:
-                self._gave_up = True
-                _warn(f"W&B is switched off for this run: {type(error).__name__}: {_first_line(error)}")
-
-    @property
-    def name(self) -> str | None:
-        return None
+    def _start(self, make: Any, config: Mapping[str, Any]) -> None:
+        self._run: Any = None
+        self._logger = make()
 
     @property
     def version(self) -> str | None:
@@ -113,28 +96,52 @@ class TolerantWandbLogger(Logger):
         return None if self._run is None else self._run.id
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if self._logger is None:
+            return
+        row = {key_of(name): value for name, value in metrics.items()}
+        self._waiting.append((row if step is None else row | {STEP: step}, step))
+        # Lightning logs the epoch's own values behind everything else, the checkpoint included.
+        if self._live or "train_loss" in metrics or any(name.startswith("test_") for name in metrics):
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for row, step in waiting:
+            if self._logger is not None:
+                self._attempt(lambda row=row, step=step: self._run.log(row, step=step))
+
+    def log_confusion_matrix(self, counts: np.ndarray) -> None:
         if self._logger is not None:
-            self._attempt(lambda: self._logger.log_metrics(metrics, step))
+            self._attempt(lambda: self._run.log({"test/confusion_matrix": _plot(counts)}))
 
-    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        """The configuration is logged at the start; Lightning's own view of it is not."""
+    def log_end(self, summary: Mapping[str, Any], changes: Mapping[str, str]) -> None:
+        if self._logger is None:
+            return
+        self._attempt(lambda: self._run.summary.update(dict(summary)))
+        if changes and self._logger is not None:
+            self._attempt(lambda: self._save("changes.diff", "\n".join(changes.values())))
 
-    def log_summary(self, values: Mapping[str, Any]) -> None:
-        """Set values of the run's summary."""
-        if self._logger is not None:
-            self._attempt(lambda: self._run.summary.update(dict(values)))
+    def _save(self, name: str, text: str) -> None:
+        path = Path(self._run.dir, name)
+        path.write_text(text, encoding="utf-8")
+        self._run.save(str(path), base_path=self._run.dir, policy="now")
 
-    def finish(self, *, succeeded: bool) -> None:
+    def finish(self, *, succeeded: bool, ended: bool = True) -> None:
         """End the W&B run; to be called in every case, or the next run of the process joins it."""
-        run = self._run
-        if run is not None:
+        if ended:
+            self._flush()
+        if (run := self._run) is not None:
             self._attempt(lambda: run.finish(exit_code=0 if succeeded else 1))
         self._logger = None
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "")
+def _plot(counts: np.ndarray) -> Any:
+    import wandb
 
-
-def _warn(message: str) -> None:
-    warnings.warn(message, WandbLoggingFailed, stacklevel=2)
+    actual, predicted = np.nonzero(counts)
+    times = counts[actual, predicted]
+    return wandb.plot.confusion_matrix(
+        y_true=np.repeat(actual, times).tolist(),
+        preds=np.repeat(predicted, times).tolist(),
+        class_names=[str(name) for name in range(len(counts))],
+    )

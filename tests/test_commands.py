@@ -334,7 +334,7 @@ def test_variables_that_a_scheduler_left_in_the_shell_change_nothing(checkout, t
     (logged,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(logged)]
     shown = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout
-    assert any("val_top1" in line for line in shown.splitlines() if json.loads(line)["type"] == "history")
+    assert any("val/top1" in line for line in shown.splitlines() if json.loads(line)["type"] == "history")
 
 
 def test_torchrun_without_a_strategy_says_what_to_add(checkout, tmp_path):

@@ -252,8 +252,8 @@ def publish_results(parsed: argparse.Namespace) -> None:
     places = [word for word in overrides if re.match(r"\+*(results_dir|logger)\b", word)]
     with hydra_configuration():
         logger = compose_runs(places)[0].resolved["logger"]
-    if logger["backend"] is None:
-        raise UserError("logger=none: nothing is logged to W&B; leave it out")
+    if logger.get("backend") is None:
+        raise UserError("logger=wandb alone is logged to W&B; leave logger out")
     try:
         check_logger(logger, modes=("offline", "online"))
     except ValueError as error:

@@ -38,10 +38,10 @@ STEP = "trainer/global_step"
 """The x-axis of a run's curves; see `lightning_modules.wandb_logging`."""
 
 CURVES = {
-    "val_loss": "validation loss",
-    "train_loss": "training loss of an epoch",
+    "val/loss": "validation loss",
+    "train/loss_epoch": "training loss of an epoch",
     "train/loss": "training loss of a step",
-    "learning_rate": "learning rate",
+    "train/learning_rate": "learning rate",
 }
 """What every run logs next to the metrics of its study, with its title."""
 
@@ -254,7 +254,7 @@ def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
                 key = wr.RunsetGroupKey(wr.Metric("JobType"), job_type)
                 colors[wr.RunsetGroup(name, (key,))] = looks[arm.name].color
     over_seeds: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
-    curves = {f"val_{name}": f"validation {study.declaration(name).label}" for name in study.metrics} | CURVES
+    curves = {f"val/{name}": f"validation {study.declaration(name).label}" for name in study.metrics} | CURVES
     panels: list[Any] = [
         wr.LinePlot(title=title, x=STEP, y=[key], title_x="training steps", **over_seeds)
         for key, title in curves.items()
@@ -262,7 +262,7 @@ def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
     panels += [
         wr.BarPlot(
             title=f"test {study.declaration(name).label}",
-            metrics=[wr.SummaryMetric(f"test_{name}")],
+            metrics=[wr.SummaryMetric(f"test/{name}")],
             **over_seeds,
         )
         for name in study.metrics

@@ -293,7 +293,6 @@ def test_is_outside_identity(key: str, outside: bool) -> None:
         "weights",
         "results_dir",
         "trainer.threads",
-        "logger.backend",
         "recipe.epochs",
         "dataset.checksums",
     ],

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules.wandb_logging import TolerantWandbLogger, WandbLoggingFailed
+from lightning_modules.confusion import ConfusionMatrix
+from lightning_modules.loggers import LoggingFailed
+from lightning_modules.wandb_logging import TolerantWandbLogger
 
 ARGUMENTS = {
     "mode": "offline",
@@ -58,7 +60,7 @@ def test_an_offline_run_can_be_read_back(
     last = dict(trainer.callback_metrics)
     trainer.test(module, data, verbose=False)
     assert logger.version == "0123abcd"
-    logger.log_summary({"status": "completed", "parameters": 340_000, "diverged_at_step": None})
+    logger.log_end({"status": "completed", "parameters": 340_000, "diverged_at_step": None}, {})
     logger.finish(succeeded=True)
     assert capfd.readouterr() == ("", "")
 
@@ -78,13 +80,13 @@ def test_an_offline_run_can_be_read_back(
     history = [content["item"] for content in only(records, "history")]
     steps = [row for row in history if "train/loss" in row]
     assert [row["trainer/global_step"] for row in steps] == list(range(6))
-    assert all({"train/top1", "learning_rate"} <= row.keys() for row in steps)
-    epochs = [row for row in history if "val_top1" in row]
+    assert all({"train/top1", "train/learning_rate"} <= row.keys() for row in steps)
+    epochs = [row for row in history if "val/top1" in row]
     assert [(row["epoch"], row["trainer/global_step"]) for row in epochs] == [(0, 2), (1, 5)]
-    assert all({"val_loss", "val_top5"} <= row.keys() for row in epochs)
-    assert sum("train_loss" in row and "train_top1" in row for row in history) == 2
-    assert epochs[-1]["val_loss"] == pytest.approx(last["val_loss"].item())
-    assert sum("test_top1" in row for row in history) == 1
+    assert all({"val/loss", "val/top5"} <= row.keys() for row in epochs)
+    assert sum("train/loss_epoch" in row and "train/top1_epoch" in row for row in history) == 2
+    assert epochs[-1]["val/loss"] == pytest.approx(last["val_loss"].item())
+    assert sum("test/top1" in row for row in history) == 1
 
     summary = {}
     for content in only(records, "summary"):
@@ -92,8 +94,8 @@ def test_an_offline_run_can_be_read_back(
     assert summary["status"] == "completed"
     assert summary["parameters"] == 340_000
     assert summary["diverged_at_step"] is None
-    assert summary["val_loss"] == epochs[-1]["val_loss"]
-    assert summary["test_top1"] == pytest.approx(trainer.callback_metrics["test_top1"].item())
+    assert summary["val/loss"] == epochs[-1]["val/loss"]
+    assert summary["test/top1"] == pytest.approx(trainer.callback_metrics["test_top1"].item())
 
 
 def test_charts_are_over_training_steps(isolated_wandb, make_logger, tmp_path):
@@ -106,6 +108,51 @@ def test_charts_are_over_training_steps(isolated_wandb, make_logger, tmp_path):
         if metric.get("step_metric") == "trainer/global_step"
     ]
     assert "*" in over_steps
+
+
+def test_an_interrupted_run_is_one_without_overlapping_steps(isolated_wandb, make_logger, tmp_path):
+    """It ends after five of six steps, and goes on from the third, where an epoch was recorded."""
+    first, second = make_logger(), None
+    for step in range(5):
+        first.log_metrics({"train/loss": float(step)}, step=step)
+        if step == 2:
+            first.log_metrics({"val_loss": 0.5}, step=step)
+            first.log_metrics({"train_loss": 0.4}, step=step)
+    first.finish(succeeded=False, ended=False)
+    second = make_logger(folder=tmp_path / "on")
+    for step in range(3, 6):
+        second.log_metrics({"train/loss": float(step)}, step=step)
+    second.log_metrics({"test_loss": 0.3}, step=6)
+    second.finish(succeeded=True)
+    parts = [records_of(tmp_path / "logs"), records_of(tmp_path / "on")]
+    assert {run["run_id"] for part in parts for run in only(part, "run")} == {"0123abcd"}
+    rows = [content["item"] for part in parts for content in only(part, "history")]
+    assert [row["train/loss"] for row in rows if "train/loss" in row] == [0, 1, 2, 3, 4, 5]
+    assert [row["_step"] for row in rows] == list(range(7))
+
+
+def test_the_rest_of_a_run_that_diverged_is_logged(isolated_wandb, make_logger, tmp_path):
+    logger = make_logger()
+    logger.log_metrics({"train/loss": 3.0}, step=0)
+    logger.finish(succeeded=False)
+    assert len(only(records_of(tmp_path / "logs"), "history")) == 1
+
+
+def test_confusion_matrix_and_changes_of_code_are_kept(
+    isolated_wandb, make_logger, make_classifier, make_trainer, tiny_data, tmp_path
+):
+    logger = make_logger()
+    trainer = make_trainer(1, logger=logger, callbacks=[ConfusionMatrix(6)])
+    trainer.test(make_classifier(), tiny_data(), verbose=False)
+    logger.log_end({}, {"networks.py": "- old\n+ new"})
+    logger.finish(succeeded=True)
+    (run,) = (tmp_path / "logs" / "wandb").glob("offline-run-*")
+    assert (run / "files" / "changes.diff").read_text() == "- old\n+ new"
+    (table,) = (run / "files" / "media" / "table" / "test").glob("*.table.json")
+    counts = {(row[0], row[1]): row[2] for row in json.loads(table.read_text())["data"]}
+    assert len(counts) == 36
+    assert sum(counts.values()) == 18  # the test images, three of each class
+    assert [sum(counts[f"{actual}", f"{other}"] for other in range(6)) for actual in range(6)] == [3] * 6
 
 
 def test_loggers_of_one_process_make_a_run_each(isolated_wandb, make_logger, tmp_path, capfd):
@@ -130,7 +177,7 @@ def test_online_without_an_account_logs_offline_and_asks_nothing(
 
     monkeypatch.setattr(builtins, "input", ask)
     monkeypatch.setattr(getpass, "getpass", ask)
-    with pytest.warns(WandbLoggingFailed, match="no W&B account is configured"):
+    with pytest.warns(LoggingFailed, match="no W&B account is configured"):
         logger = make_logger(mode="online")
     logger.log_metrics({"train/loss": 0.5}, step=0)
     logger.finish(succeeded=True)
@@ -155,7 +202,7 @@ class FakeRun:
     def fail(self, *_, **__):
         raise self.error
 
-    def log(self, metrics):
+    def log(self, metrics, step=None):
         self.logged.append(metrics)
 
     def update(self, values):
@@ -219,13 +266,13 @@ def test_training_goes_on_after_one_warning(
     module = make_classifier()
     start = module.network.head.logits.weight.detach().clone()
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", WandbLoggingFailed)
+        warnings.simplefilter("always", LoggingFailed)
         logger = make_logger()
         trainer = make_trainer(2, logger=logger)
         trainer.fit(module, tiny_data())
-        logger.log_summary({"status": "completed"})
+        logger.log_end({"status": "completed"}, {})
         logger.finish(succeeded=True)
-    (warning,) = (entry for entry in caught if entry.category is WandbLoggingFailed)
+    (warning,) = (entry for entry in caught if entry.category is LoggingFailed)
     assert re.match(f"W&B is switched off for this run: {message}", str(warning.message))
     assert trainer.global_step == 6
     assert math.isfinite(trainer.callback_metrics["val_loss"])
@@ -237,9 +284,9 @@ def test_a_run_that_could_not_log_is_finished_all_the_same(make_logger, monkeypa
     run = FakeRun(["log"], DISK_FULL)
     monkeypatch.setattr("wandb.init", lambda **_: run)
     logger = make_logger()
-    with pytest.warns(WandbLoggingFailed):
-        logger.log_metrics({"train/loss": 1.0}, step=0)
-    logger.log_summary({"status": "failed"})
+    with pytest.warns(LoggingFailed):
+        logger.log_metrics({"test_loss": 1.0}, step=0)
+    logger.log_end({"status": "failed"}, {})
     assert run.logged == []  # after a failure the rest is not logged
     logger.finish(succeeded=False)
     assert run.finished == [1]
@@ -249,4 +296,4 @@ def test_an_interruption_is_no_failure_of_wandb(make_logger, monkeypatch):
     monkeypatch.setattr("wandb.init", lambda **_: FakeRun(["log"], KeyboardInterrupt()))
     logger = make_logger()
     with pytest.raises(KeyboardInterrupt):
-        logger.log_metrics({"train/loss": 1.0}, step=0)
+        logger.log_metrics({"test_loss": 1.0}, step=0)

@@ -158,8 +158,8 @@ def test_curves_are_of_what_runs_log(judged, make_classifier, make_trainer, tiny
         metric.name for panel in curves.panels if isinstance(panel, wr.BarPlot) for metric in panel.metrics
     }
     assert {panel.x for panel in lines} == {"trainer/global_step"}
-    assert {"val_top1", "val_loss"} <= {key for panel in lines for key in panel.y} <= history
-    assert bars == {"test_top1"} <= final
+    assert {"val/top1", "val/loss"} <= {key for panel in lines for key in panel.y} <= history
+    assert bars == {"test/top1"} <= final
 
 
 @pytest.mark.slow
@@ -180,7 +180,7 @@ def test_where_wandb_is_switched_off_nothing_is_written(call, results_dir, monke
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["logger=none"], "logger=none: nothing is logged to W&B; leave it out"),
+        (["logger=none"], "logger=wandb alone is logged to W&B; leave logger out"),
         (["logger.mode=sideways"], "logger.mode=sideways: must be one of offline, online, disabled"),
         (
             ["logger.mode=online"],
