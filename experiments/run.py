@@ -134,23 +134,13 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
     Returns:
         The record: completed, diverged or failed.
     """
-<<<<<<< HEAD
-    from experiments.logger import make_logger, summary
-=======
-    import torch
-
     from experiments.logger import is_logged, make_loggers, summary
->>>>>>> 508a2b1 (Any of Lightning's loggers, several at once; on W&B one scheme of keys, choices as columns, no step twice, a confusion matrix and the changes of code)
     from experiments.recorder import Recorder
     from experiments.sizes.network_cost import count_network
     from lightning_modules.assembly import make_diagnostics, make_trainer
     from lightning_modules.classifier import TrainingDiverged
-<<<<<<< HEAD
-    from lightning_modules.processes import end_processes
-=======
     from lightning_modules.confusion import MOST_CLASSES, ConfusionMatrix
-    from lightning_modules.processes import end_at_sigterm, end_processes, start_processes
->>>>>>> 508a2b1 (Any of Lightning's loggers, several at once; on W&B one scheme of keys, choices as columns, no step twice, a confusion matrix and the changes of code)
+    from lightning_modules.processes import end_processes
 
     environment.quieten()
     trainer = None
@@ -181,27 +171,12 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
     finally:
         if trainer is not None and record["status"] not in DONE:
             end_processes(trainer)
-<<<<<<< HEAD
         record |= _ended(record, recorder)
-        if logger is not None:
-            logger.log_summary(summary(record))
-            logger.finish(succeeded=record["status"] == COMPLETED)
-            record["wandb_run_id"] = logger.version
-=======
-        record |= {
-            "git": environment.imported(record["git"]),
-            "finished": now() if record["status"] != RUNNING else None,
-            "steps": recorder.steps,
-            "steps_per_second": recorder.steps_per_second,
-            "wall_time_s": recorder.wall_time,
-            "undecodable_images": recorder.undecodable_images,
-        }
         for logger in loggers:
             logger.log_end(summary(record), (record["git"] or {}).get("changes") or {})
             logger.finish(succeeded=record["status"] == COMPLETED, ended=record["status"] in DONE)
         logged = [logger.version for logger in loggers if logger.version is not None]
         record["wandb_run_id"] = logged[0] if logged else None
->>>>>>> 508a2b1 (Any of Lightning's loggers, several at once; on W&B one scheme of keys, choices as columns, no step twice, a confusion matrix and the changes of code)
     if first:
         directory.write(record)
         if not configuration.resolved["keep_checkpoint"]:
