@@ -91,8 +91,8 @@ def main() -> None:
         builds = (partial(ours, model, size), partial(timms, model))
         for order in arguments.orders or ("contiguous", "channels-last"):
             channels_last = order == "channels-last"
-            prepares = [partial(prepare, build, noise, channels_last) for build in builds]
-            measured = compare(*prepares, arguments.pairs, arguments.threads)
+            our_step, their_step = (partial(prepare, build, noise, channels_last) for build in builds)
+            measured = compare(our_step, their_step, arguments.pairs, arguments.threads)
             say = f"{model}, {order}: {{}} {{:.2f}} {{}}, timm's {{:.2f}}, median ratio {{:.3f}}"
             for what, unit, of in (
                 ("step", "s", [(our.seconds, their.seconds) for our, their in measured]),

@@ -383,7 +383,9 @@ def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]
 
     results = [run for run in sorted(runs, key=lambda run: run.seed) if run.status in DONE]
     nothing = np.empty(0), np.empty(0)  # of a study that compares size and speed alone
-    measured = {run.run_id: run.measured(study.metric) if study.metrics else nothing for run in results}
+    measured: dict[str, tuple[np.ndarray, np.ndarray]] = {
+        run.run_id: run.measured(study.metric) if study.metrics else nothing for run in results
+    }
 
     def longest(of: Sequence[StudyRun]) -> np.ndarray:
         return max((measured[run.run_id][0] for run in of), key=len, default=np.empty(0))
