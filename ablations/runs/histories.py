@@ -7,6 +7,7 @@ has its row, steps rise and validation metrics are finite.
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -85,7 +86,8 @@ def read_history(
         if len(set(names)) < len(names) or not set(HISTORY_COLUMNS) <= set(names):
             return None
         lines = body.splitlines()
-        if any(line.count(",") != len(names) - 1 for line in lines) or (lines and not metric_names(names)):
+        ragged = set(map(str.count, lines, repeat(","))) - {len(names) - 1}
+        if ragged or (lines and not metric_names(names)):
             return None
         wanted = columns(names)
         places = [names.index(name) for name in wanted]

@@ -85,6 +85,8 @@ def hash_of(identity: Mapping[str, Any]) -> str:
 
 def _canonical(value: Any) -> Any:
     """`1.0` and `1` are one value, whichever way it was typed; infinity is as in a record."""
+    if isinstance(value, str | int | None):  # most are, and to ask for a Mapping is slow
+        return value
     if isinstance(value, Mapping):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):
