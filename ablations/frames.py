@@ -1,4 +1,4 @@
-"""The analysis as functions of tables: of records, or of anything with a column per factor, a seed and a number.
+"""The analysis as functions of tables: of records, or of anything with a column per factor, a seed, a number.
 
 What they compute is what tables, figures and verdicts show.
 """
@@ -209,7 +209,7 @@ def _directories(results: str | Path) -> Iterator[list[tuple[RunDirectory, dict[
                 record = directory.read()
             except UnreadableRecord:
                 continue
-            if record is not None:
+            if record is not None and "timing" not in record["config"]:
                 found.append((directory, record))
         if not found:
             raise UserError(f"{results}: no records; a folder with {RUNS}/ or {FILE_NAME} has some")

@@ -31,13 +31,16 @@ project = "Xception ablations"
 author = "the Xception ablations authors"
 copyright = f"2026, {author}"
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_in_temp = False
 templates_path = ["_templates"]
 
 nitpicky = True
@@ -57,7 +60,9 @@ python_use_unqualified_type_names = True
 # Types of other projects are named and not linked: the site is built without a network.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!ablations|experiments|lightning_modules).*"),
-    ("py:class", r"ablations\.(validation\.Written|studies\.schema\._different)"),  # of type hints alone
+    # Of type hints alone.
+    ("py:class", r"ablations\.(validation\.Written|studies\.schema\._different)"),
+    ("py:class", r"ablations\.(studies\.results\._known_metric|metrics\._checked)"),
 ]
 
 copybutton_prompt_text = "$ "

@@ -18,6 +18,8 @@ PAGES = sorted(
 )
 
 FENCE = re.compile(r"(?P<indent>\s*)(?P<ticks>`{3,})(?P<language>\S*)")
+CELL = "{code-cell}"
+"""Of a notebook; lines that begin with a colon are its options."""
 NAMED_FILE = re.compile(r"`((?:conf|lightning_modules)/[\w/]+\.(?:yaml|py))`")
 
 
@@ -58,9 +60,12 @@ def parse(text: str, page: Path) -> list[Block]:
         elif opened is not None and fence and fence["ticks"] == opened["ticks"] and not fence["language"]:
             above = " ".join(paragraph)
             named = NAMED_FILE.findall(above) if above.rstrip().endswith(":") else []
+            language = opened["language"]
+            if language == CELL:
+                language, inside = "python", [line for line in inside if not line.startswith(":")]
             body = textwrap.dedent("\n".join(inside)) + "\n"
             where = f"{page.name}:{start}"
-            found.append(Block(where, opened["language"], body, named[-1] if named else None))
+            found.append(Block(where, language, body, named[-1] if named else None))
             opened, paragraph = None, []
         elif opened is not None:
             inside.append(line)
