@@ -475,7 +475,7 @@ def _keys_set_below(place: str, overrides: Sequence[str]) -> Iterator[str]:
 def _settle_loss(resolved: dict[Any, Any]) -> None:
     """A loss that is the task's own is left out, so that it is the same run."""
     recipe, task = resolved["recipe"], resolved["dataset"]["task"]
-    own = OWN_LOSSES.get(task.get("_target_")) if isinstance(task, dict) else None
+    own = OWN_LOSSES.get(str(task.get("_target_"))) if isinstance(task, dict) else None
     if own is not None and recipe.get("loss") == {"_target_": own}:
         recipe["loss"] = None
 

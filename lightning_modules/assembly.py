@@ -92,7 +92,7 @@ def make_task(config: Mapping[str, Any]) -> Task:
 
 def make_mix(config: Mapping[str, Any]) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
     """Make what mixes the images of a training batch and their labels, where the recipe names it."""
-    return instantiate((config["recipe"].get("augmentation") or {}).get("batch"))  # type: ignore[no-any-return]
+    return instantiate((config["recipe"].get("augmentation") or {}).get("batch"))
 
 
 def try_loss(config: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ def named(key: str, name: object) -> Callable[..., Any]:
         raise ValueError(f"{key}._target_={name}: no such class or function{hint}") from error
     if not callable(found):
         raise ValueError(f"{key}._target_={name}: is a {type(found).__name__}, and no class or function")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def arguments_of(name: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def make_scheduler(
     given: dict[str, Any] = dict(make.keywords) if isinstance(make, partial) else {}
     of_the_run = dict.fromkeys(OF_THE_RUN, total_steps)
     of_the_run |= {"batches": batches, "max_lr": optimizer.param_groups[0]["lr"]}
-    added = {
+    added: dict[str, Any] = {
         name: value for name, value in of_the_run.items() if name in parameters and given.get(name) is None
     }
     if parts := given.get("schedulers"):

@@ -107,7 +107,7 @@ class ImageFiles(Batches):
         Raises:
             UndecodableImages: see the module.
         """
-        indices, uniforms = selection
+        indices, uniforms = selection.indices, selection.uniforms
         images = torch.empty(len(indices), 3, self.crops.image_size, self.crops.image_size)
         shown = indices.clone()
         for row, position in enumerate(indices.tolist()):

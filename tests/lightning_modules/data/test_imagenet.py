@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import distributed, multiprocessing
+from torchvision.transforms import v2
 
 from lightning_modules.checks import DATA_CHECKS, DataToCheck
 from lightning_modules.data.checksums import images_checksum
@@ -102,6 +103,22 @@ def test_batches_are_scaled_images_with_their_labels(make):
     assert torch.equal(red, labels)
     assert [len(labels) for _, labels in data.val_dataloader()] == [4, 2]
     assert equal(list(data.test_dataloader()), list(data.test_dataloader()))
+
+
+@pytest.mark.parametrize(
+    "check", [check for check in DATA_CHECKS if check.__name__.startswith(("check_batches", "check_proc"))]
+)
+def test_the_engine_can_rely_on_what_the_recipe_does_to_an_image(make, check):
+    """Drawn by image and epoch: the same for any number of workers and processes, interrupted or not."""
+
+    def augmented(**changes):
+        data = make(**changes)
+        data.augmentation = v2.RandAugment()
+        return data
+
+    check(DataToCheck(augmented, num_classes=3, channels=3, image_size=8))
+    if "workers" in check.__name__:
+        assert not equal(batches_of(augmented(), 0), batches_of(make(), 0))
 
 
 @pytest.mark.parametrize("check", DATA_CHECKS)

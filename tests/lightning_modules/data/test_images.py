@@ -237,7 +237,7 @@ def test_augmentation_equals_the_slow_one(flip, padding):
         ({"crop_padding": 7}, "dataset.crop_padding=7: must be a whole number from 0 to 6"),
         ({"horizontal_flip": 1}, "dataset.horizontal_flip=1: must be true or false"),
         ({"num_classes": 2}, "dataset.num_classes=2: the training labels go from 0 to 2"),
-        ({"channels": 3}, "dataset.channels=3, dataset.image_size=6: the training images are 1 x"),
+        ({"channels": 2}, "dataset.channels=2, dataset.image_size=6: the training images are 1 x"),
         ({"image_size": 8}, "dataset.channels=1, dataset.image_size=8: the training images are 1"),
         ({"root": 5}, "dataset.root=5: must be a folder"),
         ({"root": None, "download": True}, "dataset.download=true: needs a dataset.root"),
