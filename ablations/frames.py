@@ -196,7 +196,7 @@ def judge(
 
 @contextmanager
 def _directories(results: str | Path) -> Iterator[list[tuple[RunDirectory, dict[str, Any]]]]:
-    """The runs of a folder that have a record, by id."""
+    """The runs of a folder that have a record, by id; timings trained nothing and are left out."""
     folder = Path(results).expanduser()
     with tempfile.TemporaryDirectory() as unpacked:
         if not (folder / RUNS).is_dir() and (folder / FILE_NAME).is_file():

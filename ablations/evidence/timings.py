@@ -163,5 +163,6 @@ def benchmark_study(results_dir: Path, arms: Collection[str]) -> tuple[Study, li
         seeds=timings.rounds if timings else (),
         metrics=(),
         target=0.0,
+        notes=() if timings else ("Nothing was timed here yet: python -m ablations benchmark.",),
         scale=f"full size, {timings.scale}, channels-last memory, float32" if timings else "",
     ), runs

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from ablations.errors import UserError
 from ablations.evidence.claims import Claim, Comparison
 from ablations.evidence.timings import benchmark_study, read_timings
 from ablations.evidence.verdicts import Verdict, judge_study
+from ablations.frames import load_runs
 from ablations.runs.identity import run_id_of
 from ablations.runs.records import COMPLETED, SCHEMA, SCHEMA_VERSION, RunDirectory
 from ablations.tables.timings import timing_table
@@ -115,6 +117,12 @@ def test_five_rounds_decide_nothing_about_speed_and_all_about_size(write: Write,
 def test_nothing_was_timed(results_dir: Path) -> None:
     assert read_timings(results_dir) == []
     assert judged(results_dir, "steps_per_second", "lower", 0.02).verdict == "undecided"
+
+
+def test_timings_are_no_runs_of_an_arm(write: Write, results_dir: Path) -> None:
+    write(SLOWER)
+    with pytest.raises(UserError, match="no records"):
+        load_runs(results_dir)
 
 
 def test_a_round_that_was_interrupted_does_not_count(write: Write, results_dir: Path) -> None:
