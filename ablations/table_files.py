@@ -34,7 +34,8 @@ def markdown_tables(tables: Sequence[pd.DataFrame]) -> str:
 def latex_page(
     title: str, subtitle: str, label: str, tables: Sequence[pd.DataFrame], notes: Sequence[str]
 ) -> str:
-    """A table environment with a caption (`tab:<label>`), for the packages booktabs and adjustbox.
+    """A table environment with a caption (`tab:<label>`) that fits a page, and the notes behind it; for the
+    packages booktabs and adjustbox.
 
     Args:
         title: Of the table.
@@ -47,7 +48,8 @@ def latex_page(
     for table in tables:
         escaped = table.map(escape_latex).rename(columns=escape_latex)
         tabular = escaped.style.hide(axis="index").to_latex(hrules=True, column_format="l" * table.shape[1])
-        tabulars.append(f"\\begin{{adjustbox}}{{max width=\\linewidth}}\n{tabular}\\end{{adjustbox}}")
+        place = f"max width=\\linewidth,max totalheight={0.85 / len(tables):.2f}\\textheight"
+        tabulars.append(f"\\begin{{adjustbox}}{{{place}}}\n{tabular}\\end{{adjustbox}}")
     lines = [
         "% needs \\usepackage{adjustbox,booktabs}",
         "\\begin{table}",
@@ -55,29 +57,31 @@ def latex_page(
         f"\\caption{{{escape_latex(f'{title}. {subtitle}')}}}",
         f"\\label{{tab:{label}}}",
         "\\par\\medskip\n".join(tabulars),
-        "\\par\\medskip",
-        "{\\footnotesize\\raggedright",
+        "\\end{table}",
+        "{\\footnotesize\\raggedright",  # outside: a table that floats must fit a page
         *[f"{escape_latex(note)}\\par" for note in notes],
         "}",
-        "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def write_table_files(folder: Path, name: str, *, csv: pd.DataFrame, markdown: str, latex: str) -> list[Path]:
-    """Write a table in its three forms, each whole or not at all.
+def write_table_files(
+    folder: Path, name: str, *, csv: pd.DataFrame, markdown: str, latex: str, slim: str | None = None
+) -> list[Path]:
+    """Write a table in its forms, each whole or not at all.
 
     Where it replaces one from more completed runs, a line on stderr says so.
 
     Returns:
-        The three paths, `folder/<name>.csv`, `.md` and `.tex`.
+        The paths, `folder/<name>.csv`, `.md`, `.tex`, and `_slim.tex` where there is one for a paper.
 
     Raises:
         OSError: The folder cannot be written.
     """
     text = csv_text(csv)
     tell_if_emptier(folder / f"{name}.csv", completeness_of(".csv", text))
-    return write_forms(folder, name, {".csv": text, ".md": markdown, ".tex": latex})
+    forms: dict[str, str | bytes] = {".csv": text, ".md": markdown, ".tex": latex}
+    return write_forms(folder, name, forms if slim is None else forms | {"_slim.tex": slim})
 
 
 def csv_text(table: pd.DataFrame) -> str:

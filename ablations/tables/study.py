@@ -23,6 +23,7 @@ from ablations.evidence.interaction import interaction_notes, interaction_panel,
 from ablations.files import write_atomically
 from ablations.metrics import Metric
 from ablations.runs.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING, STATUSES
+from ablations.slim_tables import Numbers, SlimTable
 from ablations.statistics.paired import (
     EXACT_PAIRS,
     RANDOM_FLIPS,
@@ -186,10 +187,10 @@ def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:
 
 
 def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write the study's table as CSV, Markdown and LaTeX, each whole or not at all.
+    """Write the study's table as CSV, Markdown and LaTeX, full and slim, each whole or not at all.
 
     Returns:
-        The three paths, `folder/<output>.csv`, `.md` and `.tex`, and of a study of factors
+        The paths, `folder/<output>.csv`, `.md`, `.tex` and `_slim.tex`, and of a study of factors
         `folder/<output>_interaction.csv`.
 
     Raises:
@@ -209,6 +210,7 @@ def write_and_show(study: Study, runs: Sequence[StudyRun], folder: Path) -> tupl
         csv=table,
         markdown=markdown_page(study.title, study_subtitle(study), panels, notes),
         latex=latex_page(study.title, study_subtitle(study), study.output, panels, notes),
+        slim=slim_table(study, table).latex(),
     )
     if interaction is not None:
         paths.append(folder / f"{study.output}_interaction.csv")
@@ -302,6 +304,54 @@ def _size(arm: Arm, of_arm: Sequence[Outcome]) -> dict[str, Any]:
 def _record(outcome: Outcome) -> Mapping[str, Any]:
     assert outcome.run.record is not None
     return outcome.run.record
+
+
+# What a paper prints
+
+
+def slim_table(study: Study, table: pd.DataFrame) -> SlimTable:
+    """Test metrics and the difference in the first of them, of every arm.
+
+    Args:
+        study: The study.
+        table: As `study_table`.
+    """
+    table = table[table["n_planned"].notna()]
+    digits = 1 if study.deciding.is_share else None
+    n = table["n_completed"] + table["n_diverged"]
+    columns = [Numbers("n", [float(number) for number in n], digits=0)]
+    for name in study.metrics:
+        metric = study.declaration(name)
+        header = f"test {metric.label}" + (f"\n{metric.shown_unit}" if metric.shown_unit else "")
+        numbers = _with_halves(table, f"test_{name}", metric.times)
+        columns.append(Numbers(header, *numbers, metric.sign, 1 if metric.is_share else None))
+    unit, column = study.deciding.difference_unit, _difference_column(study, "test")
+    header = "difference" + (f"\n{unit}" if unit else "")
+    columns.append(Numbers(header, *_with_halves(table, column), digits=digits, signed=True))
+    columns.append(Numbers("p", table[f"{column}_p"].astype(float).tolist(), digits=3))
+    labels = {arm.name: arm.label for arm in study.arms}
+    others = dict.fromkeys(table["compared_with"].dropna())
+    minus = " or ".join(f"“{labels[name]}”" for name in others) or "nothing"
+    return SlimTable(
+        title=study.title,
+        label=f"{study.output}_slim",
+        head="arm",
+        names=table["label"].tolist(),
+        columns=columns,
+        notes=(
+            f"{study.scale}. n: runs, one per seed. Means over seeds at the final epoch, ± half of the 95 % "
+            f"t interval; bold: the best mean. Difference: {study.deciding.label} minus that of {minus}, "
+            "seed by seed; p: two-sided sign-flip test, not corrected.",
+        ),
+    )
+
+
+def _with_halves(table: pd.DataFrame, name: str, times: float = 1) -> tuple[list[float], list[float]]:
+    """Means and halves of intervals; of one that ends where the metric does, the half that does not."""
+    mean, low, high = (
+        times * table[f"{name}_{part}"].astype(float) for part in ("mean", "ci_low", "ci_high")
+    )
+    return mean.tolist(), np.fmax(high - mean, mean - low).tolist()
 
 
 # What a person reads

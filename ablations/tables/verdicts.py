@@ -31,6 +31,7 @@ from ablations.evidence.verdicts import (
 )
 from ablations.files import write_atomically
 from ablations.runs.records import DONE
+from ablations.slim_tables import Numbers, SlimTable
 from ablations.statistics.paired import EXACT_PAIRS
 from ablations.studies.results import Study, StudyRun
 from ablations.table_files import latex_page, markdown_page, provenance, write_table_files
@@ -156,6 +157,39 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         for one in verdict.comparisons
     ]
     return pd.DataFrame(rows)
+
+
+def slim_table(verdicts: Sequence[Verdict], name: str) -> SlimTable:
+    """What a paper prints: a row per comparison.
+
+    Args:
+        verdicts: In the order of the claims; what is not testable is left out.
+        name: Of the file.
+    """
+    rows = [(verdict, one) for verdict in verdicts for one in verdict.comparisons]
+    times = [one.quantity.metric.times for _, one in rows]
+    estimates = [by * one.estimate for by, (_, one) in zip(times, rows, strict=True)]
+    halves = [by * (one.high - one.low) / 2 for by, (_, one) in zip(times, rows, strict=True)]
+    shares = all(one.quantity.metric.is_share for _, one in rows)
+    return SlimTable(
+        title=TITLE,
+        label=f"{name}_slim",
+        head="claim",
+        names=[verdict.claim.id for verdict, _ in rows],
+        columns=[
+            Numbers("n", [float(one.n) for _, one in rows], digits=0),
+            Numbers("difference", estimates, halves, digits=1 if shares else None, signed=True),
+        ],
+        texts={
+            "": [one.quantity.unit for _, one in rows],
+            "in": [SHORT_LABELS.get(one.quantity.label, one.quantity.label) for _, one in rows],
+            "verdict": [one.verdict for _, one in rows],
+        },
+        notes=(
+            "Differences seed by seed, ± half of an interval by which the chance of a wrong decision is "
+            f"{100 * ALPHA:g} % over all comparisons of a study (Holm).",
+        ),
+    )
 
 
 def console_table(verdicts: Sequence[Verdict]) -> RenderableType:
@@ -298,6 +332,7 @@ def write_verdicts(
         csv=verdict_table(verdicts),
         markdown=markdown_page(TITLE, subtitle, panels, notes),
         latex=latex_page(TITLE, subtitle, FILE_NAME + suffix, panels, notes),
+        slim=slim_table(verdicts, FILE_NAME + suffix).latex(),
     )
 
 

@@ -147,7 +147,9 @@ def test_a_diverged_run_has_no_map(jft_study: Study, jft_runs: list[StudyRun], m
 
 def test_files(residual_study: Study, mixed_runs: list[StudyRun], tmp_path: Path) -> None:
     paths = write_tables(residual_study, mixed_runs, tmp_path / "tables")
-    assert [path.name for path in paths] == [f"figure09_residual.{x}" for x in ("csv", "md", "tex")]
+    assert [path.name for path in paths] == [
+        f"figure09_residual{x}" for x in (".csv", ".md", ".tex", "_slim.tex")
+    ]
     assert sorted(paths) == sorted((tmp_path / "tables").iterdir())
     read = pd.read_csv(paths[0])
     expected = study_table(residual_study, mixed_runs)
@@ -210,7 +212,7 @@ def test_notes_that_do_not_apply_are_absent(residual_study: Study, make_runs) ->
 
 def test_nothing_completed(residual_study: Study, make_run, tmp_path: Path) -> None:
     runs = [make_run(arm, 0, status="missing") for arm in ("with", "without")]
-    csv, markdown, latex = write_tables(residual_study, runs, tmp_path)
+    csv, markdown, latex, _ = write_tables(residual_study, runs, tmp_path)
     assert "- No completed run." in markdown.read_text()
     assert "No completed run." in latex.read_text()
     assert list(pd.read_csv(csv)["n_completed"]) == [0, 0]
@@ -300,7 +302,7 @@ def test_tables_do_not_import_matplotlib() -> None:
 
 def test_files_hold_what_the_single_functions_give(residual_study: Study, make_runs, tmp_path: Path) -> None:
     runs = make_runs(residual_study)
-    csv, markdown, latex = write_tables(residual_study, runs, tmp_path)
+    csv, markdown, latex, _ = write_tables(residual_study, runs, tmp_path)
     assert csv.read_text() == study_table(residual_study, runs).to_csv(index=False)
     assert markdown.read_text() == markdown_table(residual_study, runs)
     assert latex.read_text() == latex_table(residual_study, runs)

@@ -64,7 +64,8 @@ def test_numbers(verdicts: list[Verdict]) -> None:
 def test_files(verdicts: list[Verdict], residual_study: Study, make_runs, tmp_path: Path) -> None:
     runs = make_runs(residual_study)
     paths = write_verdicts(verdicts, [(residual_study, runs)], tmp_path, "__study=residual")
-    assert [path.name for path in paths] == [f"verdicts__study=residual.{x}" for x in ("csv", "md", "tex")]
+    forms = (".csv", ".md", ".tex", "_slim.tex")
+    assert [path.name for path in paths] == [f"verdicts__study=residual{form}" for form in forms]
     expected = verdict_table(verdicts).astype(dict.fromkeys(INTEGERS, "float"))
     pd.testing.assert_frame_equal(pd.read_csv(paths[0]), expected, check_dtype=False, rtol=1e-12)
     page = paths[1].read_text()

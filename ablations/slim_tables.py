@@ -1,0 +1,128 @@
+"""A table as a paper prints it: a column of names, and numbers aligned by siunitx, the best in bold.
+
+A number is written `76.3(12)`: siunitx prints it as 76.3 ± 1.2, or where the
+column has no `separate-uncertainty` as 76.3(12). Notes are below the float, as text.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ablations.text import NO_VALUE, escape_latex
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column.
+
+    Attributes:
+        header: As a person reads it.
+        values: What is printed, per row; not a number where there is none.
+        halves: Half of each value's interval; not a number where there is none.
+        best: 1 where the highest value is in bold, -1 where the lowest, 0 for none.
+        digits: Behind the point; None: as many as the smallest half needs for two digits.
+        signed: Whether a number above zero has a plus.
+    """
+
+    header: str
+    values: Sequence[float]
+    halves: Sequence[float] = ()
+    best: int = 0
+    digits: int | None = None
+    signed: bool = False
+
+    def decimals(self) -> int:
+        """Digits behind the point."""
+        if self.digits is not None:
+            return self.digits
+        halves = [half for half in self.halves if half > 0]
+        return min(4, max(0, 1 - math.floor(math.log10(min(halves))))) if halves else 1
+
+
+@dataclass(frozen=True)
+class SlimTable:
+    """What is printed.
+
+    Attributes:
+        title: Its caption.
+        label: `tab:<label>`.
+        head: Above the names.
+        names: Of the rows.
+        columns: Of numbers.
+        texts: Columns of words by header, behind the numbers.
+        notes: Sentences below the float.
+    """
+
+    title: str
+    label: str
+    head: str
+    names: Sequence[str]
+    columns: Sequence[Numbers]
+    texts: dict[str, Sequence[str]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def latex(self) -> str:
+        """The table environment, for the packages booktabs and siunitx, and the notes behind it."""
+        cells = [_cells(column) for column in self.columns]
+        words = [[escape_latex(text) for text in texts] for texts in self.texts.values()]
+        rows = zip(map(escape_latex, self.names), *cells, *words, strict=True)
+        kinds = [_format(column) for column in self.columns] + ["l"] * len(words)
+        headers = [self.head, *(column.header for column in self.columns), *self.texts]
+        lines = [
+            "% needs \\usepackage{booktabs,siunitx}",
+            "\\begin{table}",
+            "\\centering\\footnotesize",
+            f"\\caption{{{escape_latex(self.title)}}}",
+            f"\\label{{tab:{self.label}}}",
+            "\\setlength{\\tabcolsep}{3pt}",
+            "\\begin{tabular}{>{\\raggedright\\arraybackslash}p{0.3\\linewidth}" + " ".join(kinds) + "}",
+            "\\toprule",
+            " & ".join(_header(header) for header in headers) + " \\\\",
+            "\\midrule",
+            *(" & ".join(row) + " \\\\" for row in rows),
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\end{table}",
+            "",
+            *(f"{{\\footnotesize\\noindent {escape_latex(note)}\\par}}" for note in self.notes),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _header(text: str) -> str:
+    """A header in the middle of its column, in lines where its words say so."""
+    lines = [escape_latex(line) for line in text.split("\n")]
+    return "{" + (lines[0] if len(lines) == 1 else "\\shortstack{" + "\\\\".join(lines) + "}") + "}"
+
+
+def _cells(column: Numbers) -> list[str]:
+    digits, halves = column.decimals(), column.halves or [math.nan] * len(column.values)
+    texts = [_number(value, half, digits) for value, half in zip(column.values, halves, strict=True)]
+    shown = [round(value, digits) for value in column.values if math.isfinite(value)]
+    if not column.best or len(set(shown)) < 2:
+        return texts
+    best = max(column.best * value for value in shown)
+    return [
+        f"\\bfseries {text}" if column.best * round(value, digits) == best else text
+        for text, value in zip(texts, column.values, strict=True)
+    ]
+
+
+def _number(value: float, half: float, digits: int) -> str:
+    if not math.isfinite(value):
+        return "{" + escape_latex(NO_VALUE) + "}"
+    text = f"{value:z.{digits}f}"
+    return f"{text}({round(half * 10**digits)})" if math.isfinite(half) and half > 0 else text
+
+
+def _format(column: Numbers) -> str:
+    """Siunitx's column, as wide as its numbers."""
+    digits = column.decimals()
+    values = [value for value in column.values if math.isfinite(value)]
+    whole = max((len(f"{abs(value):.{digits}f}".partition(".")[0]) for value in values), default=1)
+    halves = [half for half in column.halves if math.isfinite(half)]
+    place = f"({len(str(round(max(halves) * 10**digits)))})" if halves else ""
+    sign = "+" if column.signed else "-" if any(value < 0 for value in values) else ""
+    explicit = ",retain-explicit-plus,print-implicit-plus" if column.signed else ""
+    number = f"table-format={sign}{whole}.{digits}{place}"
+    return f"S[{number},separate-uncertainty=true,detect-weight=true,mode=text{explicit}]"
