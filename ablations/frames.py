@@ -19,10 +19,11 @@ from ablations.evidence.claims import CLAIMS, Claim
 from ablations.evidence.contrasts import ArmValues, contrast_values
 from ablations.evidence.verdicts import UNDECIDED, Verdict, combine, untestable
 from ablations.evidence.verdicts import compare as compare_family
-from ablations.metrics import BEFORE_DECLARATIONS, declared_in, metric_of
+from ablations.metrics import declared_in, metric_of
 from ablations.runs.archive import FILE_NAME, RUNS, unpack
 from ablations.runs.histories import metric_names
-from ablations.runs.records import COMPLETED, DIVERGED, RunDirectory, UnreadableRecord
+from ablations.runs.records import RunDirectory, UnreadableRecord
+from ablations.runs.schema import COMPLETED, DIVERGED
 from ablations.statistics.effects import probability_of_improvement, standardized_effect
 from ablations.statistics.paired import mean_interval, paired_difference
 from ablations.tables.verdicts import verdict_table
@@ -217,9 +218,7 @@ def _directories(results: str | Path) -> Iterator[list[tuple[RunDirectory, dict[
 
 
 def _head(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {"run_id": record["run_id"], "status": record["status"], "seed": record["seed"]} | record[
-        "choices"
-    ]
+    return {key: record[key] for key in ("run_id", "status", "seed")} | dict(record["choices"])
 
 
 def _row(record: Mapping[str, Any], measured: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
@@ -227,9 +226,9 @@ def _row(record: Mapping[str, Any], measured: Sequence[str], settings: Sequence[
     row = _head(record) | {key: _setting(config, key) for key in settings}
     row |= record["metrics"] or {}
     if record["status"] == DIVERGED:
-        declared = BEFORE_DECLARATIONS | declared_in(config)
+        declared = declared_in(config)
         classes = config["dataset"]["num_classes"]
-        for name in declared_in(config) or measured:
+        for name in declared or measured:
             value = metric_of(name, declared).of_nothing(classes)
             row |= {f"val_{name}": value, f"test_{name}": value}
     row |= {key: record[key] for key in COST}

@@ -10,6 +10,7 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -59,15 +60,14 @@ def formula(text: str) -> Callable[[int], float]:
     def of_classes(classes: int) -> float:
         try:
             return float(value(tree, classes))
-        except (ValueError, TypeError, ArithmeticError) as error:
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise ValueError(
                 f"must be a finite number, or a formula of num_classes with + - * / {' '.join(FUNCTIONS)}"
             ) from error
 
-    try:
+    tree: ast.AST = ast.Pass()  # which no formula is
+    with suppress(SyntaxError, RecursionError, ValueError):
         tree = ast.parse(text, mode="eval").body
-    except (SyntaxError, RecursionError, ValueError):
-        tree = ast.Pass()
     if not math.isfinite(of_classes(10)):
         raise ValueError("must be a finite number")
     return of_classes
@@ -149,8 +149,8 @@ class Metric(BaseModel):
 
     def interval(self, mean: float, low: float, high: float, sign: str = "") -> str:
         """The same with an interval: "71.3 [70.9, 71.7]"."""
-        shown = [self.times * value for value in (mean, low, high)]
-        return with_interval(*shown, sign, 1 if self.is_share else digits_for(*shown))
+        mean, low, high = (self.times * value for value in (mean, low, high))
+        return with_interval(mean, low, high, sign, 1 if self.is_share else digits_for(mean, low, high))
 
     @property
     def sign(self) -> int:

@@ -120,7 +120,7 @@ def commit_name(git: Mapping[str, Any] | None) -> str:
     """The commit of a record as a person reads it; the record has none outside a checkout."""
     if git is None:
         return "unknown"
-    commit, changes = git["commit"][:10], git["changes"]
+    commit, changes = str(git["commit"])[:10], git["changes"]
     if changes == {}:
         return commit
     return f"{commit} with uncommitted changes" + (f" of {', '.join(sorted(changes))}" if changes else "")

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from ablations.runs.histories import HISTORY_COLUMNS
-from ablations.runs.records import COMPLETED, DIVERGED, SCHEMA, SCHEMA_VERSION
+from ablations.runs.schema import COMPLETED, DIVERGED, SCHEMA, SCHEMA_VERSION
 from experiments import environment
 from experiments.planned_run import PlannedRun
 from experiments.planning import hydra_configuration, plan_study

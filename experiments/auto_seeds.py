@@ -24,7 +24,8 @@ from hydra.plugins.launcher import Launcher
 from ablations.errors import RunsFailed, UserError
 from ablations.evidence.claims import Claim
 from ablations.evidence.verdicts import ALPHA, UNDECIDED, Compared, Verdict, combine, judge_study
-from ablations.runs.records import DONE, FAILED
+from ablations.runs.records import DONE
+from ablations.runs.schema import FAILED
 from ablations.statistics.sequential import looks, t_levels
 from ablations.studies.results import Study, StudyRun
 from ablations.text import amount

@@ -35,7 +35,8 @@ from ablations.evidence.timings import IMAGE_SIZE, MODELS, NUM_CLASSES, output_o
 from ablations.evidence.verdicts import MIN_PAIRS
 from ablations.files import check_writable
 from ablations.runs.identity import is_outside_identity
-from ablations.runs.records import COMPLETED, DONE, RunDirectory
+from ablations.runs.records import DONE, RunDirectory
+from ablations.runs.schema import COMPLETED
 from ablations.text import amount
 from experiments import environment
 from experiments.check import check_keys

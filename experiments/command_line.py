@@ -36,13 +36,8 @@ from ablations.errors import (
     first_cause,
 )
 from ablations.runs.histories import metric_names
-from ablations.runs.records import (
-    COMPLETED,
-    DIVERGED,
-    FAILED,
-    RunDirectory,
-    UnreadableRecord,
-)
+from ablations.runs.records import RunDirectory, UnreadableRecord
+from ablations.runs.schema import COMPLETED, DIVERGED, FAILED
 from ablations.terminal.run_tables import measured
 from ablations.text import amount, day_of
 from ablations.yaml_files import check_aliases

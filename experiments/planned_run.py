@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ablations.errors import UserError
-from ablations.runs.records import RunDirectory, planned_epochs
+from ablations.runs.records import RunDirectory
+from ablations.runs.schema import planned_epochs
 from experiments.configuration import RunConfiguration
 
 

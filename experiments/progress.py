@@ -16,7 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ablations.runs.records import DONE, FAILED, MISSING, RUNNING, UnreadableRecord
+from ablations.runs.records import DONE, MISSING, UnreadableRecord
+from ablations.runs.schema import FAILED, RUNNING
 from ablations.terminal.run_tables import RunState, counts, run_table
 from ablations.text import amount, duration
 from experiments.command_line import outcome

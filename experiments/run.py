@@ -22,18 +22,8 @@ from omegaconf import DictConfig
 
 from ablations.errors import RunsFailed, UserError, first_cause
 from ablations.runs.identity import as_json
-from ablations.runs.records import (
-    COMPLETED,
-    DIVERGED,
-    DONE,
-    FAILED,
-    RUNNING,
-    RunDirectory,
-    measured_diagnostics,
-    measured_metrics,
-    planned_epochs,
-)
-from ablations.runs.schema import SCHEMA, SCHEMA_VERSION
+from ablations.runs.records import DONE, RunDirectory, measured_diagnostics, measured_metrics
+from ablations.runs.schema import COMPLETED, DIVERGED, FAILED, RUNNING, SCHEMA, SCHEMA_VERSION, planned_epochs
 from ablations.text import amount
 from experiments import command_line, environment
 from experiments.configuration import RunConfiguration, as_typed

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from hydra.plugins.launcher import Launcher
 
 from ablations.errors import RunsFailed, first_cause
-from ablations.runs.records import COMPLETED, DONE, FAILED, RUNNING, UnreadableRecord
+from ablations.runs.records import DONE, UnreadableRecord
+from ablations.runs.schema import COMPLETED, FAILED, RUNNING
 from ablations.terminal.run_tables import counts
 from ablations.text import amount
 from experiments.configuration import quoted

@@ -161,7 +161,7 @@ def list_studies(parsed: argparse.Namespace) -> None:
     """Print every planned run and how it stands."""
     from rich.text import Text
 
-    from ablations.runs.records import RUNNING
+    from ablations.runs.schema import RUNNING
     from ablations.terminal.run_tables import COLUMNS, RunState, counts, run_table
 
     for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
@@ -330,8 +330,9 @@ def output_folder(parsed: argparse.Namespace, results_dir: Path, *within: str) -
         UserError: It cannot be written.
     """
     if parsed.output is not None:
-        check_writable(f"--output {parsed.output}", parsed.output, within)
-        return parsed.output
+        folder: Path = parsed.output
+        check_writable(f"--output {folder}", folder, within)
+        return folder
     instead = "; --output FOLDER writes elsewhere"
     check_writable(f"results_dir={results_dir}", results_dir, within, instead)
     return results_dir
@@ -435,18 +436,16 @@ def tell_power(parsed: argparse.Namespace) -> None:
 
 def add_power_options(parser: argparse.ArgumentParser) -> None:
     """What `power` takes."""
-    of = {"type": float, "metavar": "NUMBER"}
-    parser.add_argument(
-        "--effect", required=True, help="the difference to be seen, as a claim's margin", **of
-    )
-    parser.add_argument(
-        "--spread",
-        required=True,
-        help="standard deviation of the differences, seed by seed, in its unit",
-        **of,
-    )
-    parser.add_argument("--power", default=0.8, help="the chance to see it; 0.8 where none is given", **of)
-    parser.add_argument("--alpha", default=0.05, help="chance of seeing what is not there; 0.05", **of)
+    numbers = {
+        "--effect": (None, "the difference to be seen, as a claim's margin"),
+        "--spread": (None, "standard deviation of the differences, seed by seed, in its unit"),
+        "--power": (0.8, "the chance to see it; 0.8 where none is given"),
+        "--alpha": (0.05, "chance of seeing what is not there; 0.05"),
+    }
+    for name, (default, told) in numbers.items():
+        parser.add_argument(
+            name, required=default is None, default=default, type=float, metavar="NUMBER", help=told
+        )
     parser.add_argument(
         "--comparisons", type=int, default=1, metavar="NUMBER", help="of the study, which share alpha; 1"
     )

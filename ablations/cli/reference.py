@@ -16,7 +16,7 @@ from ablations.evidence.timings import TABLE_3, Timings, read_timings
 from ablations.outputs import write_study
 from ablations.report.build import build_report, write_report
 from ablations.runs.archive import pack, unpack
-from ablations.runs.records import COMPLETED
+from ablations.runs.schema import COMPLETED
 from ablations.studies.results import Study, StudyRun
 from ablations.tables.timings import write_timings
 from ablations.tables.verdicts import write_verdicts

@@ -392,11 +392,11 @@ def _record(outcome: Outcome) -> Mapping[str, Any]:
 
 
 def _differ(a: Mapping[str, Any], b: Mapping[str, Any], name: str) -> bool:
-    return abs(a[name] - b[name]) > TOLERANCE * b[name]
+    return bool(abs(a[name] - b[name]) > TOLERANCE * b[name])
 
 
 def _change(a: Mapping[str, Any], b: Mapping[str, Any], name: str) -> float:
-    return a[name] / b[name] - 1
+    return float(a[name] / b[name] - 1)
 
 
 def _instead(key: str, value: Any, value_of_other: Any) -> str:

@@ -228,8 +228,9 @@ def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
 
 def _interval(study: Study, estimate: PairedEstimate) -> str:
     """A slope is a fraction of a difference, so it has one decimal more."""
-    shown = (estimate.mean, estimate.low, estimate.high)
-    return with_interval(*shown, "+", 2 if study.deciding.is_share else digits_for(*shown))
+    mean, low, high = estimate.mean, estimate.low, estimate.high
+    digits = 2 if study.deciding.is_share else digits_for(mean, low, high)
+    return with_interval(mean, low, high, "+", digits)
 
 
 def interaction_notes(study: Study) -> list[str]:

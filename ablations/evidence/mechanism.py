@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 
 from ablations.files import write_forms
-from ablations.runs.records import DONE, RunDirectory, measured_diagnostics, planned_epochs
+from ablations.runs.records import DONE, RunDirectory, measured_diagnostics
+from ablations.runs.schema import planned_epochs
 from ablations.statistics.paired import Estimate, mean_interval
 from ablations.studies.results import Study, StudyRun, baseline_first
 from ablations.table_files import csv_text, markdown_page

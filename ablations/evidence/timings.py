@@ -16,7 +16,8 @@ from typing import Any
 
 from ablations.evidence.claims import BENCHMARK
 from ablations.evidence.verdicts import MIN_PAIRS
-from ablations.runs.records import COMPLETED, RunDirectory, UnreadableRecord
+from ablations.runs.records import RunDirectory, UnreadableRecord
+from ablations.runs.schema import COMPLETED
 from ablations.studies.results import Arm, Study, StudyRun
 
 TITLE = "Size and speed"
@@ -57,7 +58,8 @@ class Timings:
     @property
     def question(self) -> Mapping[str, Any]:
         """The configuration of one of them, for what all share."""
-        return self.records[0]["config"]
+        config: Mapping[str, Any] = self.records[0]["config"]
+        return config
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -433,7 +433,7 @@ def core_hours(record: Mapping[str, Any]) -> float:
     device, seconds = record.get("device"), record.get("wall_time_s")
     if device is None or seconds is None:
         return math.nan
-    return seconds * device["threads"] * device.get("processes", 1) / 3600
+    return float(seconds * device["threads"] * device.get("processes", 1) / 3600)
 
 
 def _verdict(

@@ -34,7 +34,7 @@ from ablations.figures.study import (
     write_nothing_completed,
     write_texts,
 )
-from ablations.runs.records import COMPLETED
+from ablations.runs.schema import COMPLETED
 from ablations.statistics.paired import mean_interval
 from ablations.studies.results import Design, Outcome, Study, StudyRun, outcomes
 from ablations.tables.study import missing_notes

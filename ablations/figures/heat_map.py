@@ -147,7 +147,8 @@ def _draw_cells(
 def _text(metric: Metric, of_arm: Sequence[Outcome], values: Sequence[float]) -> str:
     """Mean, interval below it, and how many of its runs diverged."""
     estimate = mean_interval(values).within(*metric.ends(metric.times))
-    shown = metric.interval(*(x / metric.times for x in (estimate.mean, estimate.low, estimate.high)))
+    mean, low, high = (end / metric.times for end in (estimate.mean, estimate.low, estimate.high))
+    shown = metric.interval(mean, low, high)
     lines = shown.split(" ", 1)  # the interval below
     if diverged := sum(outcome.diverged for outcome in of_arm):
         lines.append(f"{diverged} diverged")

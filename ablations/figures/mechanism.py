@@ -35,7 +35,7 @@ from ablations.figures.study import (
     subtitle_of,
     write_texts,
 )
-from ablations.runs.records import DIVERGED
+from ablations.runs.schema import DIVERGED
 from ablations.studies.results import Study, StudyRun, baseline_first
 from ablations.text import amount
 

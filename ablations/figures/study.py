@@ -26,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ablations.evidence.audit import audit_lines, audit_study
 from ablations.files import write_forms
-from ablations.runs.records import COMPLETED
+from ablations.runs.schema import COMPLETED
 from ablations.statistics.paired import mean_interval, seed_band
 from ablations.studies.results import (
     Arm,

@@ -18,7 +18,8 @@ from ablations.evidence.mechanism import BETWEEN, MAIN, measured_of
 from ablations.figures.study import COLORS
 from ablations.metrics import LOSS, Metric
 from ablations.runs.histories import metric_names
-from ablations.runs.records import COMPLETED, MISSING
+from ablations.runs.records import MISSING
+from ablations.runs.schema import COMPLETED
 from ablations.statistics.paired import mean_interval, seed_band
 from ablations.studies.results import (
     Outcome,

@@ -8,7 +8,8 @@ import pandas as pd
 
 from ablations.report.charts import Histories, kept_epochs, run_chart, scale, with_unit
 from ablations.report.study import SEEDS, flatten
-from ablations.runs.records import COMPLETED, DIVERGED, DONE, MISSING, RunDirectory
+from ablations.runs.records import DONE, MISSING, RunDirectory
+from ablations.runs.schema import COMPLETED, DIVERGED
 from ablations.studies.results import Study, StudyRun, final_value
 from ablations.text import NO_VALUE, duration
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from ablations.errors import UserError
 from ablations.runs.identity import hash_of, identity_of, run_id_of
-from ablations.runs.records import DONE, RUNNING, OtherSchema, RunDirectory, UnreadableRecord
+from ablations.runs.records import DONE, OtherSchema, RunDirectory, UnreadableRecord
+from ablations.runs.schema import RUNNING
 
 
 def _from_1(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from ablations.files import write_atomically
 from ablations.metrics import METRIC
 from ablations.runs.histories import HISTORY_COLUMNS
 from ablations.runs.identity import as_json, run_id_of
-from ablations.runs.records import COMPLETED, DIVERGED, RunDirectory
-from ablations.runs.schema import ELSEWHERE, SCHEMA, SCHEMA_VERSION
+from ablations.runs.records import RunDirectory
+from ablations.runs.schema import COMPLETED, DIVERGED, ELSEWHERE, SCHEMA, SCHEMA_VERSION
 from ablations.validation import validated
 
 

@@ -21,7 +21,8 @@ from pydantic.dataclasses import dataclass as written
 from ablations.errors import UserError
 from ablations.metrics import BEFORE_DECLARATIONS, Metric, metric_of
 from ablations.runs.histories import History, metric_names
-from ablations.runs.records import COMPLETED, DIVERGED, DONE
+from ablations.runs.records import DONE
+from ablations.runs.schema import COMPLETED, DIVERGED
 from ablations.validation import WRITTEN
 
 

@@ -22,7 +22,8 @@ from ablations.evidence.audit import Audit, audit_columns, audit_notes, audit_pa
 from ablations.evidence.interaction import interaction_notes, interaction_panel, interaction_table
 from ablations.files import write_atomically
 from ablations.metrics import Metric
-from ablations.runs.records import COMPLETED, DIVERGED, FAILED, MISSING, RUNNING, STATUSES
+from ablations.runs.records import MISSING, STATUSES
+from ablations.runs.schema import COMPLETED, DIVERGED, FAILED, RUNNING
 from ablations.slim_tables import Numbers, SlimTable
 from ablations.statistics.paired import (
     EXACT_PAIRS,

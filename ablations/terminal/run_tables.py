@@ -11,16 +11,8 @@ from rich.text import Text
 
 from ablations.metrics import declared_in, metric_of
 from ablations.runs.histories import metric_names
-from ablations.runs.records import (
-    COMPLETED,
-    DIVERGED,
-    FAILED,
-    MISSING,
-    RUNNING,
-    STATUSES,
-    RunDirectory,
-    planned_epochs,
-)
+from ablations.runs.records import MISSING, STATUSES, RunDirectory
+from ablations.runs.schema import COMPLETED, DIVERGED, FAILED, RUNNING, planned_epochs
 from ablations.studies.results import StudyRun
 from ablations.text import NO_VALUE, duration, three_digits
 
