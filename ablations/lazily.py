@@ -1,27 +1,56 @@
 """Imports at the top of a file that are done when they are first used.
 
 Commands take what they need from many modules, and none should wait for what only another one needs: torch,
-Lightning, matplotlib, pydantic's schemas. `import` in a function would hide who depends on whom.
+Lightning, matplotlib, SciPy. `import` in a function would hide from readers and tools who depends on whom.
+
+The standard library's `importlib.util.LazyLoader` executes a module whenever anything of it is looked at,
+also its file: `inspect.getmodule`, which pydantic calls, would execute all in the midst of another import.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import LazyLoader
 from types import ModuleType
+from typing import Any
+
+
+class _LazyModule(ModuleType):
+    """A module that is executed when a name in it is asked for that is not there yet."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or self.__spec__ is None or self.__spec__.loader is None:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        self.__class__ = ModuleType  # type: ignore[assignment]
+        try:
+            self.__spec__.loader.exec_module(self)
+        except BaseException:
+            self.__class__ = _LazyModule  # who asks again gets the error again
+            raise
+        return getattr(self, name)
+
+
+class _LazyLoader(Loader):
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _LazyModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self._loader
 
 
 class _LazyFinder:
-    """Finds modules as Python does, and has them executed when an attribute is asked for."""
-
     @staticmethod
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None and spec.submodule_search_locations is None:
-            spec.loader = LazyLoader(spec.loader)
+            spec.loader = _LazyLoader(spec.loader)
         return spec
 
 
@@ -29,7 +58,7 @@ class _LazyFinder:
 def lazily() -> Iterator[None]:
     """A context in which `from package import module` does not execute the module before it is used.
 
-    Packages themselves are executed. A module that cannot be imported says so where it is used.
+    Packages themselves are executed, so it is for modules of this project, whose packages are empty.
     """
     sys.meta_path.insert(0, _LazyFinder)
     try:

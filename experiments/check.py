@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from ablations.errors import UserError, did_you_mean
 from ablations.files import check_writable
+from ablations.lazily import lazily
 from ablations.runs.identity import OF_RECIPE
 from ablations.runs.records import RunDirectory
 from ablations.text import memory_size
@@ -34,6 +35,12 @@ from lightning_modules.validation import (
     require_number,
     require_one_of,
 )
+
+with lazily():
+    from experiments.sizes import network_cost
+    from lightning_modules import assembly, classes, schedules
+    from lightning_modules import weights as weights_files
+    from lightning_modules.data import images as images_data
 
 if TYPE_CHECKING:
     import torch
@@ -280,16 +287,6 @@ def _check_parts(run: RunConfiguration) -> None:
     import torch
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
-    from experiments.sizes.network_cost import (
-        activation_memory,
-        count_network,
-        training_memory,
-        without_memory,
-    )
-    from lightning_modules.assembly import make_data, make_diagnostics, make_task, try_loss
-    from lightning_modules.classes import require_arguments
-    from lightning_modules.weights import fit_weights, read_weights
-
     config = run.resolved
     accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
     require_one_of("trainer.accelerator", config["trainer"].get("accelerator"), accelerators)
@@ -297,8 +294,8 @@ def _check_parts(run: RunConfiguration) -> None:
     kinds = {"optimizer": torch.optim.Optimizer, "scheduler": torch.optim.lr_scheduler.LRScheduler}
     for part, first in CALLED_WITH.items():
         if isinstance(recipe.get(part), dict):
-            require_arguments(f"recipe.{part}", recipe[part], first, kinds.get(part, object))
-    with without_memory():
+            classes.require_arguments(f"recipe.{part}", recipe[part], first, kinds.get(part, object))
+    with network_cost.without_memory():
         network = explained("model", lambda: instantiate(config["model"]))
         optimizer = explained("recipe", lambda: instantiate(recipe["optimizer"])(network.parameters()))
         _check_optimization(recipe, optimizer)
@@ -306,12 +303,14 @@ def _check_parts(run: RunConfiguration) -> None:
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._NormBase):
             require_number(f"model: {type(module).__name__}.eps", module.eps, 0)
-    for diagnostic in explained("diagnostics", lambda: make_diagnostics(config)):
+    for diagnostic in explained("diagnostics", lambda: assembly.make_diagnostics(config)):
         diagnostic.require_layers(network)
         if diagnostic.of_training and not config["train"]:
             raise ValueError(f"diagnostics.{diagnostic.name}: measures training steps, train=false has none")
     if (weights := config["weights"]) is not None:
-        fit_weights(network, read_weights(weights), weights, new_head=config.get("new_head", False))
+        weights_files.fit_weights(
+            network, weights_files.read_weights(weights), weights, new_head=config.get("new_head", False)
+        )
     for name, node in others(config["logger"]).items():
         with TemporaryDirectory() as elsewhere:  # some write where they are made
             texts = {key: value for key, value in node.items() if isinstance(value, str)}
@@ -321,25 +320,29 @@ def _check_parts(run: RunConfiguration) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     what = f"model: {'training' if config['train'] else 'holding'} its {parameters:.4g} parameters"
     sharing = _processes_sharing(run, device)
-    of_network = training_memory(network, config) * sharing
+    of_network = network_cost.training_memory(network, config) * sharing
     _require_memory(what, of_network, device)
-    explained("dataset.task", lambda: make_task({**config, "metrics": {}}))
-    task = explained("metrics", lambda: make_task(config))
+    explained("dataset.task", lambda: assembly.make_task({**config, "metrics": {}}))
+    task = explained("metrics", lambda: assembly.make_task(config))
     for name, node in config["metrics"].items():
         if node["labels"] not in (None, task.labels):
             raise ValueError(
                 f"metrics={name}: of data with {_labels(node['labels'])} an image; "
                 f"dataset={run.choices.get('dataset')} has {_labels(task.labels)}"
             )
-    explained("recipe.loss", lambda: try_loss(config))
-    explained("dataset", lambda: _check_data(make_data(config), config["dataset"], train=config["train"]))
+    explained("recipe.loss", lambda: assembly.try_loss(config))
+    explained(
+        "dataset", lambda: _check_data(assembly.make_data(config), config["dataset"], train=config["train"])
+    )
     size, batch = config["dataset"]["image_size"], recipe["batch_size"] if config["train"] else 1
     images = 4 * batch * config["dataset"]["channels"] * size**2  # as 32-bit numbers
     _require_memory(f"dataset.image_size={size}: a batch of {batch} images", images, device)
-    explained("model", lambda: count_network(config))
+    explained("model", lambda: network_cost.count_network(config))
     if config["train"]:
         per_process = batch // run.processes
-        of_step = explained("model", lambda: activation_memory(network, config, per_process)) * sharing
+        of_step = (
+            explained("model", lambda: network_cost.activation_memory(network, config, per_process)) * sharing
+        )
         told = f"{memory_size(of_network)} for the network and {memory_size(of_step)} for activations"
         _require_memory(f"recipe.batch_size={batch}: a training step, {told},", of_network + of_step, device)
 
@@ -348,22 +351,20 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
     """Check optimizer and schedule; a step of each shows what they need."""
     import torch
 
-    from lightning_modules.schedules import interval_of, make_scheduler
-
     name = recipe["optimizer"]["_target_"]
     if not isinstance(optimizer, torch.optim.Optimizer):
         kind = type(optimizer).__name__
         raise ValueError(f"recipe.optimizer._target_={name}: makes a {kind}, and no optimizer")
     scheduler = explained(
         "recipe.scheduler",
-        lambda: make_scheduler(
+        lambda: schedules.make_scheduler(
             instantiate(recipe["scheduler"]), optimizer, total_steps=recipe["epochs"] * 100
         ),
     )
     if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
         name, kind = recipe["scheduler"]["_target_"], type(scheduler).__name__
         raise ValueError(f"recipe.scheduler._target_={name}: makes a {kind}, and no schedule")
-    interval_of(scheduler, recipe.get("scheduler_interval"))
+    schedules.interval_of(scheduler, recipe.get("scheduler_interval"))
     with torch.device("cpu"):
         probe = torch.nn.Parameter(torch.ones(2, 2))
         probe.grad = torch.ones(2, 2)
@@ -383,11 +384,9 @@ def _check_data(data: Any, dataset: Mapping[str, Any], *, train: bool) -> None:
         with warnings.catch_warnings(action="ignore"):  # the run itself warns
             data.train_dataloader()  # refuses a batch that is larger than the training part
         if (transform := getattr(data, "augmentation", None)) is not None:
-            from lightning_modules.data.images import transformed
-
             size = dataset["image_size"]
             black = torch.zeros(dataset["channels"], size, size, dtype=torch.uint8)
-            explained("recipe.augmentation.image", lambda: transformed(black, transform, 0))
+            explained("recipe.augmentation.image", lambda: images_data.transformed(black, transform, 0))
     if unread := getattr(data, "unread", None):
         some = ", ".join(unread[:3]) + (", ..." if len(unread) > 3 else "")
         warnings.warn(
@@ -417,11 +416,9 @@ def _check_trainer(run: RunConfiguration) -> "torch.device":
     """
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from lightning_modules.assembly import make_trainer
-
     environment.quieten()
     config = run.resolved
-    make = partial(make_trainer, config, callbacks=[], loggers=[], folder=run.results_dir)
+    make = partial(assembly.make_trainer, config, callbacks=[], loggers=[], folder=run.results_dir)
     try:
         with warnings.catch_warnings(action="ignore"):  # the run itself warns
             trainer = explained("trainer", make)

@@ -35,16 +35,20 @@ from ablations.errors import (
     did_you_mean,
     first_cause,
 )
+from ablations.lazily import lazily
 from ablations.runs.histories import metric_names
 from ablations.runs.records import RunDirectory, UnreadableRecord
 from ablations.runs.schema import COMPLETED, DIVERGED, FAILED
-from ablations.terminal.run_tables import measured
 from ablations.text import amount, day_of
 from ablations.yaml_files import check_aliases
 from experiments.configuration import quote_option_names
 from experiments.errors import refused_by_hydra
 from experiments.overrides import check_arguments
 from experiments.project import Project, current, use
+
+with lazily():
+    from ablations.terminal import run_tables
+    from experiments import plan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -114,9 +118,7 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
 
 def _of_first_run(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The words of a sweep with the choices of its first run in place of the sweep's, which is told."""
-    from experiments.plan import first_run
-
-    first, number = first_run(overrides)
+    first, number = plan.first_run(overrides)
     print(f"# the first of {amount(number, 'run')}: {' '.join(first)}")
     left = list(words)
     for override in overrides:
@@ -266,7 +268,9 @@ def outcome(record: Mapping[str, Any]) -> str:
     if record["status"] == COMPLETED:
         name, metrics = metric_names(record["metrics"])[0], record["metrics"]
         config = record.get("config", {})
-        validation, test = (measured(config, name, metrics[f"{part}_{name}"]) for part in ("val", "test"))
+        validation, test = (
+            run_tables.measured(config, name, metrics[f"{part}_{name}"]) for part in ("val", "test")
+        )
         return f"completed: validation {validation}, test {test}"
     if record["status"] == DIVERGED:
         return f"diverged: the loss was not finite after step {record['diverged_at_step']}"

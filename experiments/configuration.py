@@ -35,11 +35,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from ablations.errors import UserError
+from ablations.lazily import lazily
 from ablations.runs.identity import OF_RECIPE, run_id_of
 from ablations.text import amount
 from experiments.project import current, load_yaml
 from lightning_modules.data.checksums import filled_checksums
 from lightning_modules.validation import require_boolean, require_integer
+
+with lazily():
+    from experiments.sizes import width as sizes
+    from lightning_modules import classes
+    from lightning_modules import weights as weights_files
 
 if TYPE_CHECKING:
     from ablations.runs.records import RunDirectory
@@ -445,9 +451,8 @@ def _leave_out_keys_of_another_class(
     name, option_s = node.get("_target_"), current().keys_of(group, option).get("_target_")
     if name == option_s or not isinstance(name, str):
         return
-    from lightning_modules.classes import arguments_of  # imports torch: only where it is needed
 
-    if not (arguments := arguments_of(name)):  # no such class: the check says so
+    if not (arguments := classes.arguments_of(name)):  # no such class: the check says so
         return
     rate = arguments.get("lr")
     with open_dict(config):
@@ -557,12 +562,10 @@ def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices:
     Raises:
         UserError: The weights cannot be used, or something else was set.
     """
-    from lightning_modules.weights import WeightsError, inspect_weights, shown  # imports torch
-
     path, expected = resolved["weights"], resolved["weights_sha256"]
     try:
-        source = inspect_weights(path)
-    except WeightsError as error:
+        source = weights_files.inspect_weights(path)
+    except weights_files.WeightsError as error:
         raise UserError(str(error)) from error
     if expected not in (None, source.sha256):
         raise UserError(f"weights_sha256={expected}: weights={path} has {source.sha256}")
@@ -576,7 +579,9 @@ def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices:
         if not isinstance(node, dict) or last not in node:
             continue  # another network's weights, which the check refuses
         if node[last] != value and any(f"{set_key}.".startswith(f"model.{key}.") for set_key in set_by_user):
-            raise UserError(f"model.{key}={node[last]}: the network of weights={path} has {shown(value)}")
+            raise UserError(
+                f"model.{key}={node[last]}: the network of weights={path} has {weights_files.shown(value)}"
+            )
         node[last] = dict(value) if isinstance(value, Mapping) else value
     if resolved["train"] is False:
         _require_network(resolved["model"], source, path, choices["model"])
@@ -590,22 +595,22 @@ def _require_network(model: Mapping[str, Any], source: "Source", path: str, opti
     Raises:
         UserError: It is another network.
     """
-    from lightning_modules.weights import NO_OUTCOME, flattened, shown  # imports torch
-
-    found = flattened(model)
+    found = weights_files.flattened(model)
     for key, value in source.requires.items():
         if found.get(key) != value:
-            raise UserError(f"model.{key}={found.get(key)}: the network of weights={path} has {shown(value)}")
+            has = weights_files.shown(value)
+            raise UserError(f"model.{key}={found.get(key)}: the network of weights={path} has {has}")
     known = (*source.requires, *source.follows)
     added = [
         key
         for key in found
-        if not re.fullmatch(NO_OUTCOME, key) and not any(f"{key}.".startswith(f"{one}.") for one in known)
+        if not re.fullmatch(weights_files.NO_OUTCOME, key)
+        and not any(f"{key}.".startswith(f"{one}.") for one in known)
     ]
     if added:
         composed = compose(current().config_name, [f"model={quoted(option)}"])
         default: Any = OmegaConf.to_container(composed.model, resolve=True)
-        as_by_default = flattened(default)
+        as_by_default = weights_files.flattened(default)
         for key in added:
             if key not in as_by_default or found[key] != as_by_default[key]:
                 raise UserError(
@@ -626,17 +631,13 @@ def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
     keys = [override.key_or_group for item in overrides if (override := parse_override(item))]
     if "model.width" in keys:
         raise UserError(f"model.width: {asked} solves it, so it cannot be set beside it")
-    from experiments.sizes.width import (  # imports torch: only where needed
-        solve_width,
-        solve_width_by_multiply_adds,
-    )
 
     model, dataset = resolved["model"], resolved["dataset"]
     try:
         if "match_parameters" in wanted:
-            model["width"] = solve_width(model, wanted["match_parameters"])
+            model["width"] = sizes.solve_width(model, wanted["match_parameters"])
         else:
-            model["width"] = solve_width_by_multiply_adds(
+            model["width"] = sizes.solve_width_by_multiply_adds(
                 model,
                 wanted["match_multiply_adds"],
                 channels=dataset["channels"],

@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
 from ablations.errors import UserError
+from ablations.lazily import lazily
 from ablations.runs.identity import is_outside_identity
 from experiments.configuration import (
     is_place_of_data,
@@ -23,6 +24,9 @@ from experiments.configuration import (
 )
 from experiments.project import current
 from lightning_modules.validation import require_integer
+
+with lazily():
+    from ablations.statistics import sequential
 
 AUTO_KEYS = ("seeds", "seed_budget")
 """What asks for as many seeds as a study's verdicts need; no run is configured with it."""
@@ -163,10 +167,9 @@ def seed_budget(overrides: Sequence[str]) -> int | None:
         raise UserError(f"{words['seed'][0]}: seeds=auto chooses the seeds, so it cannot be set beside it")
     if (tuning := tuning_option(overrides)) is not None:
         raise UserError(f"tuning={tuning}: tuned arms meet on fresh seeds, so not beside seeds=auto")
-    from ablations.statistics.sequential import FIRST_LOOK  # imports scipy: only where it is asked for
 
     try:
-        require_integer("seed_budget", budget, FIRST_LOOK, LARGEST_BUDGET)
+        require_integer("seed_budget", budget, sequential.FIRST_LOOK, LARGEST_BUDGET)
     except ValueError as error:
         raise UserError(str(error)) from error
     return int(budget)

@@ -17,6 +17,7 @@ from typing import Any
 from hydra.core.override_parser.types import QuotedString
 
 from ablations.errors import UserError
+from ablations.lazily import lazily
 from ablations.runs.identity import is_outside_identity
 from ablations.studies.results import Arm, Study, Swept
 from experiments.check import check_axes
@@ -42,6 +43,9 @@ from experiments.planning import compose_runs, hydra_configuration, metrics_over
 from experiments.project import current
 from experiments.scale import scale_of
 
+with lazily():
+    from experiments import tuning
+
 WHOLE_NUMBER = re.compile("0|[1-9][0-9]*")
 
 
@@ -53,9 +57,8 @@ def plan_named(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
     """
     if tuning_option(overrides) is None:
         return plan_study(name, overrides)
-    from experiments.tuning import plan_tuned_study  # which few commands need
 
-    return plan_tuned_study(name, overrides)
+    return tuning.plan_tuned_study(name, overrides)
 
 
 def plan_choices(arguments: Sequence[str]) -> tuple[Study, list[PlannedRun]]:

@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError
+from ablations.lazily import lazily
 from ablations.metrics import BEFORE_DECLARATIONS
 from ablations.studies.results import Arm, Study
 from ablations.studies.schema import AS_BASELINE, StudyFile
@@ -33,6 +34,9 @@ from experiments.planned_run import PlannedRun, require_different_arms
 from experiments.project import current
 from experiments.scale import scale_of
 from experiments.study_file import check_study
+
+with lazily():
+    from experiments.sizes import network_cost
 
 
 @contextmanager
@@ -229,14 +233,12 @@ def _arm_overrides(study: StudyFile, arm: Arm, base: Sequence[str], overrides: S
             if key in choose:
                 choose[key] = item.partition("=")[2]
     if choose.get("match_parameters") == AS_BASELINE:
-        from experiments.sizes.network_cost import count_parameters  # imports torch: only where it is needed
-
         name = arm.baseline or study.baseline
         other = next(other for other in study.arms if other.name == name)
         (counted,) = compose_runs(_arm_overrides(study, other, base, overrides))
         model = counted.resolved["model"]
         try:
-            choose["match_parameters"] = explained("model", lambda: count_parameters(model))
+            choose["match_parameters"] = explained("model", lambda: network_cost.count_parameters(model))
         except ValueError as error:
             raise UserError(str(error)) from error
         overrides = [item for item in overrides if not item.lstrip("+").startswith("model.width=")]

@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ablations.errors import RunsFailed, UserError, first_cause
+from ablations.lazily import lazily
 from ablations.runs.identity import as_json
 from ablations.runs.records import DONE, RunDirectory, measured_diagnostics, measured_metrics
 from ablations.runs.schema import COMPLETED, DIVERGED, FAILED, RUNNING, SCHEMA, SCHEMA_VERSION, planned_epochs
@@ -30,6 +31,13 @@ from experiments.configuration import RunConfiguration, as_typed
 from experiments.overrides import key_of
 from experiments.progress import RunProgress
 from experiments.project import Project, current
+
+with lazily():
+    from experiments import check
+    from experiments import logger as run_loggers
+    from experiments import recorder as recording
+    from experiments.sizes import network_cost
+    from lightning_modules import assembly, classifier, confusion, processes
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -66,10 +74,8 @@ def run(config: DictConfig) -> None:
     if configuration.processes > 1 and environment.process_rank(configuration.devices) > 0:
         return train_beside(configuration, directory)
     if alone and directory.status() not in DONE:
-        from experiments.check import check_run
-
         directory.check_schema()
-        check_run(configuration)  # a sweep has checked all of its runs before the first
+        check.check_run(configuration)  # a sweep has checked all of its runs before the first
 
     record = None
     if directory.status() not in DONE:
@@ -124,46 +130,40 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
     Returns:
         The record: completed, diverged or failed.
     """
-    from experiments.logger import is_logged, make_loggers, summary
-    from experiments.recorder import Recorder
-    from experiments.sizes.network_cost import count_network
-    from lightning_modules.assembly import make_diagnostics, make_trainer
-    from lightning_modules.classifier import TrainingDiverged
-    from lightning_modules.confusion import MOST_CLASSES, ConfusionMatrix
-    from lightning_modules.processes import end_processes
-
     environment.quieten()
     trainer = None
     configuration = configuration.with_measured(directory)  # or an earlier command's were lost
     record = begin_record(configuration, directory)
-    diagnostics = make_diagnostics(configuration.resolved)
-    recorder = Recorder(directory, diagnostics)
-    loggers = make_loggers(configuration, record) if first else []
+    diagnostics = assembly.make_diagnostics(configuration.resolved)
+    recorder = recording.Recorder(directory, diagnostics)
+    loggers = run_loggers.make_loggers(configuration, record) if first else []
     classes = configuration.resolved["dataset"]["num_classes"]
-    shown = is_logged(configuration.resolved["logger"]) and classes <= MOST_CLASSES  # in all processes alike
+    shown = (
+        run_loggers.is_logged(configuration.resolved["logger"]) and classes <= confusion.MOST_CLASSES
+    )  # in all processes alike
     try:
         record |= dataclasses.asdict(
-            count_network(configuration.resolved)
+            network_cost.count_network(configuration.resolved)
         )  # parameters, multiply_adds, depth
-        trainer = make_trainer(
+        trainer = assembly.make_trainer(
             configuration.resolved,
-            callbacks=[recorder, *diagnostics, *([ConfusionMatrix(classes)] if shown else [])],
+            callbacks=[recorder, *diagnostics, *([confusion.ConfusionMatrix(classes)] if shown else [])],
             loggers=loggers,
             folder=directory.path,
         )
         checkpoint = _start(configuration, directory, record, trainer, first=first)
         record |= {"metrics": fit_and_test(configuration, trainer, recorder, checkpoint)}
         record |= {"status": COMPLETED}
-    except TrainingDiverged as divergence:
+    except classifier.TrainingDiverged as divergence:
         record |= {"status": DIVERGED, "diverged_at_step": divergence.step}
     except Exception:
         record |= {"status": FAILED, "error": traceback.format_exc()}
     finally:
         if trainer is not None and record["status"] not in DONE:
-            end_processes(trainer)
+            processes.end_processes(trainer)
         record |= _ended(record, recorder)
         for logger in loggers:
-            logger.log_end(summary(record), (record["git"] or {}).get("changes") or {})
+            logger.log_end(run_loggers.summary(record), (record["git"] or {}).get("changes") or {})
             logger.finish(succeeded=record["status"] == COMPLETED, ended=record["status"] in DONE)
         logged = [logger.version for logger in loggers if logger.version is not None]
         record["wandb_run_id"] = logged[0] if logged else None
@@ -189,11 +189,9 @@ def _start(
     """
     import torch
 
-    from lightning_modules.processes import end_at_sigterm, start_processes
-
     if configuration.processes > 1:
-        end_at_sigterm(trainer)
-    start_processes(trainer)
+        processes.end_at_sigterm(trainer)
+    processes.start_processes(trainer)
     torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning sets them anew
     device = environment.device(trainer.strategy.root_device)
     record |= {"device": device | {"processes": configuration.processes}}
@@ -252,42 +250,36 @@ def fit_and_test(
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from experiments.recorder import number, require_finite
-    from lightning_modules.assembly import make_data_and_module
-    from lightning_modules.processes import SIGTERM_EXIT
-
-    datamodule, module = make_data_and_module(configuration.resolved)
+    datamodule, module = assembly.make_data_and_module(configuration.resolved)
     try:
         if configuration.resolved["train"]:
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)  # it runs no code
             validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
         else:
             trainer.validate(module, datamodule, verbose=False)
-            validation = {key: number(value) for key, value in trainer.callback_metrics.items()}
+            validation = {key: recording.number(value) for key, value in trainer.callback_metrics.items()}
             recorder.write_history()  # without rows: no epoch was trained
             recorder.write_diagnostics()
         trainer.test(module, datamodule, verbose=False)
     except SIGTERMException as terminated:
-        raise SystemExit(SIGTERM_EXIT) from terminated
+        raise SystemExit(processes.SIGTERM_EXIT) from terminated
     except SystemExit as interrupted:
-        if interrupted.code == SIGTERM_EXIT:  # one of several processes
+        if interrupted.code == processes.SIGTERM_EXIT:  # one of several processes
             raise
         raise KeyboardInterrupt from interrupted
-    metrics = validation | {key: number(value) for key, value in trainer.callback_metrics.items()}
-    require_finite(metrics)
+    metrics = validation | {key: recording.number(value) for key, value in trainer.callback_metrics.items()}
+    recording.require_finite(metrics)
     return metrics
 
 
 def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> dict[str, Any]:
     """The record as it stands when training begins; an interrupted run keeps its first start."""
-    from experiments.logger import is_logged
-
     previous = directory.read() if directory.checkpoint() else None
     asked = (configuration.diagnostics, list(configuration.metrics))
     if (measured_diagnostics(previous), measured_metrics(previous)) != asked:
         previous = None  # it starts over, to measure them from the first step on
     wandb_run_id = previous["wandb_run_id"] if previous else None
-    if wandb_run_id is None and is_logged(configuration.resolved["logger"]):
+    if wandb_run_id is None and run_loggers.is_logged(configuration.resolved["logger"]):
         # Not the run_id alone: the same run may be trained in two results directories.
         wandb_run_id = f"{configuration.run_id}-{secrets.token_hex(4)}"
     return dict.fromkeys(SCHEMA) | {

@@ -8,10 +8,14 @@ from typing import Any
 
 from ablations.errors import UserError
 from ablations.evidence.claims import BENCHMARK, PARAMETERS, STEPS_PER_SECOND, Claim, Comparable, load_claims
+from ablations.lazily import lazily
 from ablations.studies.schema import STUDY, STUDY_FILES, StudyFile
 from ablations.validation import validated
 from experiments.configuration import option_name
 from experiments.project import current, load_yaml
+
+with lazily():
+    from ablations.evidence import contrasts
 
 
 def study_names(*, unasked: bool = False) -> list[str]:
@@ -37,13 +41,11 @@ def study_names(*, unasked: bool = False) -> list[str]:
 
 def comparable_studies() -> dict[str, Comparable]:
     """Arms and quantities of every study of the project, and of the benchmark."""
-    from ablations.evidence.contrasts import quantities  # imports scipy: only where it is needed
-
     found = {}
     for file in current().own_files("study"):
         study = validated(STUDY, load_yaml(file), f"conf/study/{file.name}", context=_context())
         arms = tuple(arm.name for arm in study.arms)
-        found[file.stem] = Comparable(arms, tuple(quantities(study.metrics)))
+        found[file.stem] = Comparable(arms, tuple(contrasts.quantities(study.metrics)))
     models = tuple(current().options("model"))
     return found | {BENCHMARK: Comparable(models, (PARAMETERS, STEPS_PER_SECOND))}
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from hydra.plugins.launcher import Launcher
 
 from ablations.errors import RunsFailed, first_cause
+from ablations.lazily import lazily
 from ablations.runs.records import DONE, UnreadableRecord
 from ablations.runs.schema import COMPLETED, FAILED, RUNNING
 from ablations.terminal.run_tables import counts
@@ -20,6 +21,9 @@ from ablations.text import amount
 from experiments.configuration import quoted
 from experiments.planned_run import PlannedRun
 from experiments.progress import SweepProgress
+
+with lazily():
+    from experiments import check
 
 WAIT_S = 2.0
 """Seconds between two looks at runs that another process is training."""
@@ -63,17 +67,16 @@ def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
 
 
 def _check(runs: Sequence[PlannedRun]) -> None:
-    from experiments.check import check_run, check_seed  # imports torch: only where runs are missing
 
     checked = set()
     for run in runs:
         run.directory.check_schema()
         if problem := run.directory.problem():
             print(f"{problem}; it is trained again", file=sys.stderr)
-        check_seed(run.configuration)
+        check.check_seed(run.configuration)
         run.configuration.with_measured(run.directory)
         if (run.group, run.arm) not in checked:  # within an arm runs differ in the seed alone
-            check_run(run.configuration)
+            check.check_run(run.configuration)
             checked.add((run.group, run.arm))
 
 

@@ -31,6 +31,7 @@ from omegaconf import OmegaConf
 
 from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable
+from ablations.lazily import lazily
 from ablations.runs.identity import identity_of, is_outside_identity
 from ablations.runs.records import DONE, RunDirectory, UnreadableRecord
 from ablations.studies.results import Arm, Study, Trial, Tuning, final_value
@@ -49,6 +50,11 @@ from experiments.planning import compose_runs, plan_study
 from experiments.project import current
 from experiments.scale import scale_of
 from experiments.sweep import sweep
+
+with lazily():
+    from ablations.evidence import verdicts as judging
+    from experiments import check
+    from experiments import trials as storing
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -101,9 +107,8 @@ class TuningPlan:
 
     @cached_property
     def storage(self) -> "TrialStorage":
-        from experiments.trials import TrialStorage
 
-        return TrialStorage(self.storage_path)
+        return storing.TrialStorage(self.storage_path)
 
     def sampler_of(self, place: int) -> "BaseSampler":
         """What draws the trial of that place: a fresh sampler, so that whoever draws it draws the same."""
@@ -113,10 +118,8 @@ class TuningPlan:
         self, arm: str, settings: Mapping[str, Any], seeds: Sequence[int], name: str
     ) -> list[PlannedRun]:
         """The runs of an arm with these settings, one per seed; they go by `name`."""
-        from experiments.trials import contains
-
         for parameter, value in settings.items():  # of a file, which may be anybody's
-            if parameter not in self.space or not contains(self.space[parameter], value):
+            if parameter not in self.space or not storing.contains(self.space[parameter], value):
                 raise UserError(
                     f"{self.storage_path}: damaged: {parameter}={value} is not in tuning.space; where it is "
                     "removed the same command draws its trials anew and trains none whose runs are recorded"
@@ -341,8 +344,6 @@ def _results(plan: TuningPlan) -> dict[str, list["DrawnTrial"]]:
 
 
 def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> Tuning:
-    from ablations.evidence.verdicts import core_hours  # imports scipy
-    from experiments.trials import described, is_independent
 
     records: dict[str, Mapping[str, Any]] = {}
     for of_arm in trials.values():
@@ -359,17 +360,17 @@ def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> T
     return Tuning(
         option=plan.option,
         keys=plan.keys,
-        space={parameter: described(distribution) for parameter, distribution in plan.space.items()},
+        space={parameter: storing.described(distribution) for parameter, distribution in plan.space.items()},
         logarithmic=tuple(
             parameter for parameter, distribution in plan.space.items() if getattr(distribution, "log", False)
         ),
         sampler=type(sampler).__name__,
-        independent=is_independent(sampler),
+        independent=storing.is_independent(sampler),
         seeds=plan.seeds,
         epochs=plan.runs(plan.study.baseline, {}, plan.seeds[:1], "")[0].epochs,
         labels={arm.name: arm.label for arm in plan.study.arms},
         trials={arm: tuple(map(with_runs, of_arm)) for arm, of_arm in trials.items()},
-        core_hours=sum(map(core_hours, records.values())),
+        core_hours=sum(map(judging.core_hours, records.values())),
         recorded_runs=len(records),
         sign=plan.study.deciding.sign,
     )
@@ -477,8 +478,6 @@ def _check_keys(study: Study, keys: Mapping[str, str]) -> None:
 
 def _configured(run: PlannedRun, parameter: str, key: str, distribution: "BaseDistribution") -> Any:
     """The configured value of a parameter, which the first trial has."""
-    from experiments.trials import contains, described
-
     where = f"tuning.space.{parameter}.key={key}"
     node: Any = run.configuration.resolved
     for part in key.split("."):
@@ -487,10 +486,10 @@ def _configured(run: PlannedRun, parameter: str, key: str, distribution: "BaseDi
         node = node[part]
     if isinstance(node, dict | list):
         raise UserError(f"{where}: must be a single value, not {', '.join(map(str, node))}")
-    if not contains(distribution, node):
+    if not storing.contains(distribution, node):
         raise UserError(
             f"{where}: the configured value of arm={run.arm}, {node}, must lie in the space, "
-            f"{described(distribution)}"
+            f"{storing.described(distribution)}"
         )
     return node
 
@@ -501,16 +500,15 @@ def _check_space(plan: TuningPlan) -> None:
     Raises:
         UserError: A run cannot be as it would be configured.
     """
-    from experiments.check import check_run, check_seed  # imports torch: only where trials are missing
-    from experiments.trials import extremes
-
     for arm, configured in plan.configured.items():
         for run in plan.runs(arm, configured, [*plan.seeds, *plan.fresh_seeds], arm):
-            check_seed(run.configuration)
-        ends = [{parameter: end} for parameter in plan.space for end in extremes(plan.space[parameter])]
+            check.check_seed(run.configuration)
+        ends = [
+            {parameter: end} for parameter in plan.space for end in storing.extremes(plan.space[parameter])
+        ]
         for settings in [{}, *ends]:
             (run,) = plan.runs(arm, {**configured, **settings}, plan.seeds[:1], arm)
-            check_run(run.configuration)
+            check.check_run(run.configuration)
 
 
 def _fingerprint(run: PlannedRun, metric: str, node: Mapping[str, Any]) -> str:

@@ -42,42 +42,10 @@ class RunSweeper(Sweeper):
                 ray.init.setdefault("object_store_memory", None)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from ablations.errors import RunsFailed
+        # Here, because Hydra looks at every name of this file before it answers, which would import it.
+        from ablations.cli import sweeping
 
-        try:
-            self._sweep(arguments)
-        except RunsFailed:
-            print_verdicts_of(arguments)
-            raise
-        print_verdicts_of(arguments)
-
-    def _sweep(self, arguments: list[str]) -> None:
-        from experiments.auto_seeds import sweep_auto_seeds
-        from experiments.overrides import seed_budget, split_studies, variations
-        from experiments.plan import plan_sweep
-        from experiments.sweep import sweep
-        from experiments.tuning import tune_studies
-
-        studies, others = split_studies(arguments)
-        of_studies = [f"study={','.join(studies)}"] if studies else []
-        each = [[*of_studies, *of_one] for of_one in variations(others)] if studies else [arguments]
-        if seed_budget(arguments) is None:
-            for words in each:
-                tune_studies(words, self.launcher)
-            sweep(plan_sweep(arguments), self.launcher)
-        else:
-            for words in each:
-                sweep_auto_seeds(words, self.launcher)
-
-
-def print_verdicts_of(arguments: list[str]) -> None:
-    """Print what the records say of the claims about the studies of a sweep, where it is over studies."""
-    from ablations.cli.commands import print_verdicts
-    from experiments.overrides import split_studies, variations
-
-    studies, overrides = split_studies(arguments)
-    for of_one in variations(overrides) if studies else ():
-        print_verdicts(studies, of_one)
+        sweeping.run_sweep(arguments, self.launcher)
 
 
 ConfigStore.instance().store(

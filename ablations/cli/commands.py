@@ -1,7 +1,7 @@
 """What `python -m ablations COMMAND` can do: its commands, each with its words, help and examples.
 
 A command reads studies and records and writes what people look at; none trains a run. `Command.run` gets the
-parsed words. Imports stand in the functions, so that a command does not wait for what only another one needs.
+parsed words.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from rich.text import Text
+
 from ablations.cli.reading import (
     judge,
     judged_studies,
@@ -29,8 +31,29 @@ from ablations.cli.reading import (
 )
 from ablations.errors import RunsFailed, UserError
 from ablations.files import check_writable, write_atomically
+from ablations.lazily import lazily
+from ablations.runs.records import RunDirectory
+from ablations.runs.schema import RUNNING
 from ablations.text import amount, memory_size
 from experiments.command_line import explain, print_paths, print_table, refuse_words
+from experiments.overrides import variations
+from experiments.project import current
+
+with lazily():
+    from ablations import outputs, validation
+    from ablations.cli import dashboards, reference
+    from ablations.evidence import claims
+    from ablations.evidence import timings as timing_records
+    from ablations.report import build as report
+    from ablations.runs import archive, migration
+    from ablations.studies import schema as study_schema
+    from ablations.tables import timings as timing_tables
+    from ablations.tables import verdicts as verdict_tables
+    from ablations.terminal import run_tables
+    from experiments import benchmark as benchmarking
+    from experiments import check, planning, study_file
+    from experiments import logger as loggers
+    from experiments import new_project as projects
 
 SCHEMAS = ".schemas"
 """The folder of the JSON schemas where none is named."""
@@ -123,8 +146,6 @@ def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
     Raises:
         UserError: There are several, and each would write the same file.
     """
-    from experiments.overrides import variations
-
     names, overrides = names_and_overrides(parsed.words)
     found = [[*names, *of_one] for of_one in variations(overrides)] if names else [parsed.words]
     for option in ("record", "check"):
@@ -135,23 +156,19 @@ def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
 
 def reproduce_studies(parsed: argparse.Namespace) -> None:
     """Write tables and figures, print the tables and the paths; of every study, what was timed as well."""
-    from ablations.evidence.timings import read_timings
-    from ablations.outputs import write_study
-    from ablations.tables.timings import write_timings
-    from experiments.study_file import study_names
-
     names, overrides = names_and_overrides(parsed.words)
-    require_known(names, study_names(), others=COMMANDS)  # the command that is meant where none is named
+    # The command that is meant where none is named.
+    require_known(names, study_file.study_names(), others=COMMANDS)
     loaded = load_studies(names, overrides)
     folders = [output_folder(parsed, results_dir, "tables", "figures") for _, _, results_dir in loaded]
     paths = []
     for (study, runs, _), folder in zip(loaded, folders, strict=True):
-        written = write_study(study, runs, folder)
+        written = outputs.write_study(study, runs, folder)
         paths += written.tables + written.figures
         print_table(written.shown)
     everything = not names and all(word.startswith("results_dir=") for word in overrides)
-    for timings in read_timings(loaded[0][2]) if everything and loaded else ():
-        of_timings, shown = write_timings(timings, folders[0] / "tables")
+    for timings in timing_records.read_timings(loaded[0][2]) if everything and loaded else ():
+        of_timings, shown = timing_tables.write_timings(timings, folders[0] / "tables")
         paths += of_timings
         print_table(shown)
     print_paths(paths)
@@ -159,16 +176,11 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
 
 def list_studies(parsed: argparse.Namespace) -> None:
     """Print every planned run and how it stands."""
-    from rich.text import Text
-
-    from ablations.runs.schema import RUNNING
-    from ablations.terminal.run_tables import COLUMNS, RunState, counts, run_table
-
     for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
         statuses = Counter(run.status for run in runs)
-        columns = [name for name in COLUMNS if name != "time left" or statuses[RUNNING]]
-        title = Text.assemble(f"{study.name}: ", counts(statuses))
-        print_table(run_table(map(RunState.of, runs), columns, title))
+        columns = [name for name in run_tables.COLUMNS if name != "time left" or statuses[RUNNING]]
+        title = Text.assemble(f"{study.name}: ", run_tables.counts(statuses))
+        print_table(run_tables.run_table(map(run_tables.RunState.of, runs), columns, title))
         print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json\n")
 
 
@@ -179,8 +191,6 @@ def judge_claims(parsed: argparse.Namespace) -> None:
         UserError: Something that the user chose cannot be.
         VerdictsDiffer: A verdict is not the recorded one.
     """
-    from ablations.tables import verdicts as verdict_tables
-
     recorded = verdict_tables.read_recorded(parsed.check) if parsed.check else {}
     judged = judge(*names_and_overrides(parsed.words))
     verdicts, folder = judged.verdicts, output_folder(parsed, judged.results_dir, "tables") / "tables"
@@ -200,13 +210,11 @@ def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
 
     Whatever keeps them from being judged is told in a line, because what comes before counts without them.
     """
-    from ablations.tables.verdicts import console_table
-
     try:
         verdicts = judge(names, overrides).verdicts
         if verdicts:
             print()
-            print_table(console_table(verdicts))
+            print_table(verdict_tables.console_table(verdicts))
     except Exception as error:
         print(f"no verdicts: {type(error).__name__}: {explain(error)}", file=sys.stderr)
 
@@ -223,13 +231,11 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
     """Measure size and speed of the networks, print the table and the paths."""
-    from ablations.evidence.timings import read_timings
-    from ablations.tables.timings import write_timings
-    from experiments.benchmark import benchmark
-
-    asked = benchmark(parsed.words)
-    timings = next(one for one in read_timings(asked.results_dir) if one.output == asked.output)
-    paths, shown = write_timings(timings, asked.results_dir / "tables")
+    asked = benchmarking.benchmark(parsed.words)
+    timings = next(
+        one for one in timing_records.read_timings(asked.results_dir) if one.output == asked.output
+    )
+    paths, shown = timing_tables.write_timings(timings, asked.results_dir / "tables")
     print_table(shown)
     print_paths(paths)
 
@@ -242,43 +248,39 @@ def publish_results(parsed: argparse.Namespace) -> None:
     """
     if find_spec("wandb_workspaces") is None:
         raise UserError("wandb_workspaces is not installed: pip install 'xception-ablations[dashboards]'")
-    from ablations.cli.dashboards import Destination, publish
-    from experiments.check import check_logger
-    from experiments.logger import is_logged
-    from experiments.planning import compose_runs, hydra_configuration
 
     names, overrides = names_and_overrides(parsed.words)
     judged, studies = judged_studies(names, overrides)
     places = [word for word in overrides if re.match(r"\+*(results_dir|logger)\b", word)]
-    with hydra_configuration():
-        logger = compose_runs(places)[0].resolved["logger"]
+    with planning.hydra_configuration():
+        logger = planning.compose_runs(places)[0].resolved["logger"]
     if logger.get("backend") is None:
         raise UserError("logger=wandb alone is logged to W&B; leave logger out")
     try:
-        check_logger(logger, modes=("offline", "online"))
+        check.check_logger(logger, modes=("offline", "online"))
     except ValueError as error:
         raise UserError(str(error)) from error
-    if not is_logged(logger):
+    if not loggers.is_logged(logger):
         raise UserError("WANDB_DISABLED is set: nothing is logged to W&B; unset it")
     name = f"dashboards{judged.suffix}"
     check_writable(f"logger.dir={logger['dir']}", Path(logger["dir"]), [f"wandb/{name}"])
     folder = Path(logger["dir"]) / "wandb" / name
     online = logger["mode"] == "online"
-    destination = Destination(logger["project"], logger["entity"], online, folder, title_of(overrides))
-    print_paths([publish(judged, studies, overrides, destination)])
+    destination = dashboards.Destination(
+        logger["project"], logger["entity"], online, folder, title_of(overrides)
+    )
+    print_paths([dashboards.publish(judged, studies, overrides, destination)])
     if not destination.online:
         print("not sent: `make wandb-sync` uploads it, and logger.mode=online saves a W&B report too")
 
 
 def report_page(parsed: argparse.Namespace) -> None:
     """Write the report page and print its path."""
-    from ablations.report.build import build_report, write_report
-
     names, overrides = names_and_overrides(parsed.words)
     judged, studies = judged_studies(names, overrides)
     folder = output_folder(parsed, judged.results_dir, "report")
-    page = build_report(judged, studies, overrides, title_of(overrides))
-    print_paths([write_report(page, folder / "report", judged.suffix)])
+    page = report.build_report(judged, studies, overrides, title_of(overrides))
+    print_paths([report.write_report(page, folder / "report", judged.suffix)])
 
 
 def new_project(parsed: argparse.Namespace) -> None:
@@ -287,34 +289,27 @@ def new_project(parsed: argparse.Namespace) -> None:
     Raises:
         UserError: It cannot be written there, or there is not one name.
     """
-    from experiments.new_project import create_project
-
     if len(parsed.words) != 1:
         raise UserError(
             f"new {' '.join(parsed.words)}".rstrip() + ": give one name, as in: ablations new my_paper"
         )
     folder = Path(parsed.words[0])
-    print_paths(create_project(folder))
+    print_paths(projects.create_project(folder))
     print(f"\nnext:\n  cd {shlex.quote(str(folder))}\n  python run.py -m study=attention")
 
 
 def pack_records(parsed: argparse.Namespace) -> None:
     """Write the records of the runs that ended into one file and print its path."""
-    from ablations.runs.archive import pack
-
     results_dir = results_folder(_places(parsed.words))
-    path, runs = pack(results_dir, output_folder(parsed, results_dir, ""))
+    path, runs = archive.pack(results_dir, output_folder(parsed, results_dir, ""))
     print(f"{path}: {amount(runs, 'run')}")
 
 
 def unpack_records(parsed: argparse.Namespace) -> None:
     """Put the records of a file where commands read them."""
-    from ablations.runs.archive import FILE_NAME, unpack
-    from experiments.project import current
-
     results_dir = results_folder(_places(parsed.words), may_be_new=True)
     check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
-    new, there = unpack(parsed.file or current().reference / FILE_NAME, results_dir)
+    new, there = archive.unpack(parsed.file or current().reference / archive.FILE_NAME, results_dir)
     print(f"{results_dir / 'runs'}: {amount(new, 'run')} unpacked, {there} there already")
 
 
@@ -347,8 +342,6 @@ def add_output_option(parser: argparse.ArgumentParser) -> None:
 
 def free_checkpoints(parsed: argparse.Namespace) -> None:
     """Delete the checkpoints of the runs that completed or diverged and print how much was freed."""
-    from ablations.runs.records import RunDirectory
-
     results_dir = results_folder(_places(parsed.words))
     freed = []
     for path in sorted(results_dir.glob("runs/*/checkpoint.ckpt")):
@@ -364,12 +357,10 @@ def migrate_records(parsed: argparse.Namespace) -> None:
     Raises:
         RunsFailed: A record cannot be brought up to date, a line each.
     """
-    from ablations.runs.migration import accept, migrate
-
     results_dir = results_folder(_places(parsed.words))
     if parsed.accept is not None:
-        return accept(results_dir, parsed.accept)
-    migrated, problems = migrate(results_dir)
+        return migration.accept(results_dir, parsed.accept)
+    migrated, problems = migration.migrate(results_dir)
     print(f"{results_dir / 'runs'}: {amount(migrated, 'record')} brought up to date")
     if problems:
         raise RunsFailed("\n".join([f"{amount(len(problems), 'record')} not brought up to date:", *problems]))
@@ -381,19 +372,19 @@ def write_schemas(parsed: argparse.Namespace) -> None:
     Raises:
         UserError: More than one folder is named, or it cannot be written.
     """
-    from ablations.evidence.claims import CLAIMS
-    from ablations.studies.schema import STUDY, TUNING
-    from ablations.validation import json_schema
-
     if len(parsed.words) > 1:
         raise UserError(f"{parsed.words[1]}: only one folder can be named")
     folder = _file(parsed.words[0] if parsed.words else SCHEMAS)
     check_writable(str(folder), folder, [])
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, schema in (("study", STUDY), ("claims", CLAIMS), ("tuning", TUNING)):
+    for name, schema in (
+        ("study", study_schema.STUDY),
+        ("claims", claims.CLAIMS),
+        ("tuning", study_schema.TUNING),
+    ):
         paths.append(folder / f"{name}.json")
-        write_atomically(paths[-1], json.dumps(json_schema(schema), indent=2) + "\n")
+        write_atomically(paths[-1], json.dumps(validation.json_schema(schema), indent=2) + "\n")
     print_paths(paths)
 
 
@@ -463,13 +454,10 @@ def add_unpack_options(parser: argparse.ArgumentParser) -> None:
 
 def renew_reference(parsed: argparse.Namespace) -> None:
     """Write results/reference anew from the records."""
-    from ablations.cli.reference import write_reference
-    from experiments.project import current
-
     folder, results_dir = current().reference, results_folder(_places(parsed.words))
     check_writable(str(folder), folder, [""])
     varied = [shlex.split(words) for words in parsed.also]
-    written = write_reference(folder, results_dir, varied, force=parsed.force)
+    written = reference.write_reference(folder, results_dir, varied, force=parsed.force)
     print(f"{written.folder}: {amount(written.studies, 'study', 'studies')}, {amount(written.runs, 'run')}")
 
 

@@ -1,7 +1,4 @@
-"""What a command's words ask for, read from the records: studies with their runs, claims with their verdicts.
-
-Imports stand in the functions, so that a command does not wait for what only another one needs.
-"""
+"""What a command's words ask for, read from the records: studies with their runs, claims with verdicts."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -9,10 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.errors import UserError, did_you_mean
-from ablations.evidence.verdicts import Judged
-from ablations.studies.results import Study, StudyRun
+from ablations.lazily import lazily
+from experiments.configuration import parse_override
+from experiments.overrides import output_suffix, seed_budget, studies_suffix, sweeps_choices
+from experiments.project import current
+
+with lazily():
+    from ablations.evidence import claims as claiming
+    from ablations.evidence import timings as timing_records
+    from ablations.evidence import verdicts as judging
+    from experiments import auto_seeds, check, plan, planning, standing, study_file
 
 if TYPE_CHECKING:
+    from ablations.evidence.verdicts import Judged
+    from ablations.studies.results import Study, StudyRun
     from experiments.planned_run import PlannedRun
 
 
@@ -48,10 +55,8 @@ def results_folder(overrides: Sequence[str], *, may_be_new: bool = False) -> Pat
     Raises:
         UserError: A folder is named and is not there.
     """
-    from experiments.planning import compose_runs, hydra_configuration
-
-    with hydra_configuration():
-        folder = compose_runs(_places(overrides))[0].results_dir
+    with planning.hydra_configuration():
+        folder = planning.compose_runs(_places(overrides))[0].results_dir
     if not may_be_new:
         _require_there(folder, overrides)
     return folder
@@ -69,15 +74,14 @@ def _require_there(folder: Path, overrides: Sequence[str]) -> None:
 
 def title_of(overrides: Sequence[str]) -> str:
     """What titles call the project: its name, or the one that these overrides give it."""
-    from experiments.configuration import parse_override
-    from experiments.project import current
-
     parsed = [override for word in overrides if (override := parse_override(word))]
     typed = [str(override.value()) for override in parsed if override.key_or_group == "project"]
     return typed[-1] if typed else current().name
 
 
-def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[Study, list[StudyRun], Path]]:
+def load_studies(
+    names: Sequence[str], overrides: Sequence[str]
+) -> "list[tuple[Study, list[StudyRun], Path]]":
     """Plan studies and read how their runs stand; unreadable records are named on stderr.
 
     Returns:
@@ -87,26 +91,21 @@ def load_studies(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[S
     Raises:
         UserError: A study does not exist, or the folder of results that is named.
     """
-    from experiments.auto_seeds import follow_study
-    from experiments.overrides import seed_budget, sweeps_choices
-    from experiments.plan import plan_choices, plan_named
-    from experiments.planning import hydra_configuration
-    from experiments.standing import standing
-    from experiments.study_file import study_names
-
-    known = study_names()
+    known = study_file.study_names()
     require_known(names, known)
     loaded = []
     swept = not names and sweeps_choices(overrides)
     if swept and seed_budget(overrides) is not None:
         raise UserError("seeds=auto: only beside a study: name one")
-    with hydra_configuration():
-        for name in [None] if swept else names or study_names(unasked=True):
+    with planning.hydra_configuration():
+        for name in [None] if swept else names or study_file.study_names(unasked=True):
             if name is None or seed_budget(overrides) is None:
-                study, planned = plan_choices(overrides) if name is None else plan_named(name, overrides)
-                runs, problems = standing(planned, [study.metric])
+                study, planned = (
+                    plan.plan_choices(overrides) if name is None else plan.plan_named(name, overrides)
+                )
+                runs, problems = standing.standing(planned, [study.metric])
             else:
-                study, planned, runs, problems = follow_study(name, overrides)
+                study, planned, runs, problems = auto_seeds.follow_study(name, overrides)
             _require_there(planned[0].configuration.results_dir, overrides)
             if len(_places(overrides)) < len(overrides):
                 _check_planned(planned)  # else nobody would have runs of it, and all would be missing
@@ -122,15 +121,13 @@ def _check_planned(planned: "Sequence[PlannedRun]") -> None:
     Raises:
         UserError: A run cannot be as it is planned.
     """
-    from experiments.check import check_seed, check_values
-
     for run in {run.seed: run for run in planned}.values():
-        check_seed(run.configuration)
+        check.check_seed(run.configuration)
     for run in {run.arm: run for run in planned}.values():
-        check_values(run.configuration)
+        check.check_values(run.configuration)
 
 
-def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
+def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
     """Judge the claims about these studies by the records; every claim where no study is named.
 
     Args:
@@ -140,29 +137,24 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     Raises:
         UserError: A study does not exist; overrides beside the benchmark; the results can not be read.
     """
-    from ablations.evidence.claims import BENCHMARK
-    from ablations.evidence.timings import benchmark_study
-    from ablations.evidence.verdicts import judge_study, untestable
-    from experiments.auto_seeds import judge_by_looks
-    from experiments.overrides import output_suffix, seed_budget, studies_suffix, sweeps_choices
-    from experiments.study_file import project_claims, study_names
-
     if not names and sweeps_choices(overrides):
         raise UserError(
             "no study: claims are about studies, so name one; the tables of a sweep compare its arms"
         )
     changes = output_suffix(overrides)
-    if changes and BENCHMARK in names:
-        raise UserError(f"{BENCHMARK}: its claims are about the networks as they are, so only results_dir=")
-    require_known(names, [*study_names(), BENCHMARK])
-    claims = project_claims()
+    if changes and claiming.BENCHMARK in names:
+        raise UserError(
+            f"{claiming.BENCHMARK}: its claims are about the networks as they are, so only results_dir="
+        )
+    require_known(names, [*study_file.study_names(), claiming.BENCHMARK])
+    claims = study_file.project_claims()
     asked = [
         claim
         for claim in claims
-        if (claim.study in names if names else not (changes and claim.study == BENCHMARK))
+        if (claim.study in names if names else not (changes and claim.study == claiming.BENCHMARK))
     ]
-    of_studies = {claim.study for claim in asked} - {None, BENCHMARK}
-    chosen = [name for name in study_names() if name in of_studies]
+    of_studies = {claim.study for claim in asked} - {None, claiming.BENCHMARK}
+    chosen = [name for name in study_file.study_names() if name in of_studies]
     loaded = load_studies(chosen, overrides) if chosen else []
     studies = [(study, runs) for study, runs, _ in loaded]
     results_dir = loaded[0][2] if loaded else results_folder(overrides)
@@ -170,22 +162,26 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> Judged:
     found = []
     for study, runs in studies:
         found += (
-            judge_study(asked, study, runs)
+            judging.judge_study(asked, study, runs)
             if budget is None
-            else judge_by_looks(asked, study, runs, budget).verdicts
+            else auto_seeds.judge_by_looks(asked, study, runs, budget).verdicts
         )
-    if timed := [claim for claim in asked if claim.study == BENCHMARK]:
-        studies.append(benchmark_study(results_dir, [arm for claim in timed for arm in claim.arms]))
-        found += judge_study(timed, *studies[-1])
-    found += [untestable(claim) for claim in asked if claim.study is None]
+    if timed := [claim for claim in asked if claim.study == claiming.BENCHMARK]:
+        studies.append(
+            timing_records.benchmark_study(results_dir, [arm for claim in timed for arm in claim.arms])
+        )
+        found += judging.judge_study(timed, *studies[-1])
+    found += [judging.untestable(claim) for claim in asked if claim.study is None]
     by_id = {verdict.claim.id: verdict for verdict in found}
     verdicts = tuple(by_id[claim.id] for claim in asked)
-    return Judged(verdicts, tuple(claims), tuple(studies), results_dir, studies_suffix(names) + changes)
+    return judging.Judged(
+        verdicts, tuple(claims), tuple(studies), results_dir, studies_suffix(names) + changes
+    )
 
 
 def judged_studies(
     names: Sequence[str], overrides: Sequence[str]
-) -> tuple[Judged, list[tuple[Study, Sequence[StudyRun]]]]:
+) -> "tuple[Judged, list[tuple[Study, Sequence[StudyRun]]]]":
     """The verdicts on studies; and the studies with their runs, also those that no claim is about.
 
     Args:
@@ -195,17 +191,16 @@ def judged_studies(
     Raises:
         UserError: As `judge`.
     """
-    from experiments.overrides import sweeps_choices
-    from experiments.study_file import study_names
-
     if not names and sweeps_choices(overrides):
         ((study, runs, results_dir),) = load_studies(names, overrides)
-        return Judged((), (), (), results_dir, f"__{study.output}"), [(study, runs)]
+        return judging.Judged((), (), (), results_dir, f"__{study.output}"), [(study, runs)]
     judged = judge(names, overrides)
     have: dict[str, tuple[Study, Sequence[StudyRun]]] = {
         study.name: (study, runs) for study, runs in judged.studies
     }
-    wanted = [name for name in names or study_names(unasked=True) if name in study_names()]
+    wanted = [
+        name for name in names or study_file.study_names(unasked=True) if name in study_file.study_names()
+    ]
     if others := [name for name in wanted if name not in have]:
         have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
-    return judged, [have[name] for name in study_names() if name in have]
+    return judged, [have[name] for name in study_file.study_names() if name in have]

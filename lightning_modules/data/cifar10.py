@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from torchvision import datasets
 
 from lightning_modules.data.images import ImageDataModule, Part
 
@@ -38,7 +39,6 @@ class CIFAR10(ImageDataModule):
         return train, _read_batch(contents[TEST_BATCH])
 
     def download_into(self, folder: Path) -> None:
-        from torchvision import datasets  # heavy, and only a download needs it
 
         datasets.CIFAR10(folder, download=True)
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from torchvision import datasets
+
 from lightning_modules.data.idx import parse_idx, read_decompressed
 from lightning_modules.data.images import ImageDataModule, Part
 
@@ -45,6 +47,5 @@ class FashionMNIST(ImageDataModule):
         return Part(train_images[:, None], train_labels), Part(test_images[:, None], test_labels)
 
     def download_into(self, folder: Path) -> None:
-        from torchvision import datasets  # heavy, and only a download needs it
 
         datasets.FashionMNIST(folder, download=True)

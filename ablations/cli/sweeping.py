@@ -1,0 +1,52 @@
+"""What `python run.py -m` does: runs, and the verdicts on the studies that they are of."""
+
+from collections.abc import Sequence
+
+from hydra.plugins.launcher import Launcher
+
+from ablations.cli import commands
+from ablations.errors import RunsFailed
+from ablations.lazily import lazily
+from experiments.overrides import seed_budget, split_studies, variations
+from experiments.plan import plan_sweep
+from experiments.sweep import sweep
+
+with lazily():
+    from experiments import auto_seeds, tuning
+
+
+def run_sweep(arguments: Sequence[str], launcher: Launcher) -> None:
+    """Train what a sweep lacks; print what the records then say of the claims about its studies.
+
+    Args:
+        arguments: As on the command line.
+        launcher: Hydra's.
+
+    Raises:
+        UserError: Something the user chose cannot be; nothing was written.
+        RunsFailed: Runs failed; the verdicts are printed all the same.
+    """
+    studies, others = split_studies(arguments)
+    try:
+        _train(arguments, launcher)
+    except RunsFailed:
+        _print_verdicts(studies, others)
+        raise
+    _print_verdicts(studies, others)
+
+
+def _train(arguments: Sequence[str], launcher: Launcher) -> None:
+    studies, others = split_studies(arguments)
+    each = [[f"study={','.join(studies)}", *one] for one in variations(others)] if studies else [arguments]
+    if seed_budget(arguments) is None:
+        for words in each:
+            tuning.tune_studies(words, launcher)
+        sweep(plan_sweep(arguments), launcher)
+    else:
+        for words in each:
+            auto_seeds.sweep_auto_seeds(words, launcher)
+
+
+def _print_verdicts(studies: Sequence[str], others: Sequence[str]) -> None:
+    for of_one in variations(others) if studies else ():
+        commands.print_verdicts(studies, of_one)
