@@ -92,8 +92,8 @@ class Metric(BaseModel):
     chance: Annotated[float | str, Field(union_mode="left_to_right"), AfterValidator(_checked)]
     """What a network has that learned nothing and gives one answer for every image: a number, or a formula of
     num_classes, e.g. 1 / num_classes. A diverged run counts as it."""
-    labels: Literal["one", "several"] | None = None
-    """The data that it is of: one label an image, or several; null: either."""
+    labels: Literal["single", "several"] | None = None
+    """The data that it is of: single, one label an image, or several; null: either."""
     training: Annotated[bool, Field(strict=True)] = False
     """Whether it is measured of the training batches as well."""
     measured_by: dict[str, Any] | None = None

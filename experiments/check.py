@@ -372,7 +372,7 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
 
 
 def _labels(number: str) -> str:
-    return "one label" if number == "one" else "several labels"
+    return "one label" if number == "single" else "several labels"
 
 
 def _check_data(data: Any, dataset: Mapping[str, Any], *, train: bool) -> None:

@@ -29,7 +29,7 @@ class Task(nn.Module):
             made small, and what training makes small where the recipe names none.
     """
 
-    labels: ClassVar[Literal["one", "several"]]
+    labels: ClassVar[Literal["single", "several"]]
 
     def __init__(self, *, loss: nn.Module) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class SingleLabel(Task):
         num_classes: Classes.
     """
 
-    labels = "one"
+    labels = "single"
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(loss=nn.CrossEntropyLoss())

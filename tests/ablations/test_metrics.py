@@ -44,7 +44,7 @@ def test_what_a_network_has_that_learned_nothing(chance: float | str, classes: i
         ({"chance": "1 +"}, "chance=1 .: must be a finite number"),
         ({"chance": "2 ** num_classes"}, "chance=.*: must be a finite number"),
         ({"chance": "log"}, "chance=log: must be a finite number"),
-        ({"labels": "two"}, "labels=two: must be 'one' or 'several'"),
+        ({"labels": "two"}, "labels=two: must be 'single' or 'several'"),
         ({"training": "yes"}, "training=yes: must be a valid boolean"),
     ],
 )
