@@ -7,6 +7,7 @@ Xception, the author's Keras network  `.h5`, `.weights.h5`, `.keras`      1e-3  
 Xception, timm's `legacy_xception`    safetensors, PyTorch                1e-5        symmetric
 torchvision's `inception_v3`          safetensors, PyTorch                1e-3        none padded
 a run of ours, any network            `checkpoint.ckpt`                   the run's   the run's
+any network, by its own names         safetensors, PyTorch                as it is    as they are
 ====================================  ==================================  ==========  ===========
 
 PyTorch's files may have the weights below a key (`STATES`), with a prefix (`module.`, `_orig_mod.`, `model.`)
@@ -65,6 +66,9 @@ POOLS: Mapping[str, Mapping[str, Any]] = {
 
 STATES = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
 """Where training scripts keep the weights in their checkpoints. The average first, as timm loads it."""
+
+PREFIXES = ("", "module.", "_orig_mod.", "model.", "network.")
+"""What wrappers put before the names of a network."""
 
 SAVE_INSTEAD = "save the weights alone: torch.save(network.state_dict(), FILE)"
 
@@ -254,7 +258,8 @@ def read_weights(path: str) -> Weights:
     if weights is None:
         raise WeightsError(
             f"weights={path}: of another network; known are Xception of Keras and of timm "
-            "(legacy_xception), Inception V3 of torchvision, and the checkpoint.ckpt of a run",
+            "(legacy_xception), Inception V3 of torchvision, the checkpoint.ckpt of a run, and the state_dict "
+            "of any network",
         )
     return weights
 
@@ -328,7 +333,7 @@ def _recognize(found: Any, sha256: str) -> Weights | None:
         return Weights(
             sha256, lambda own: _from_torchvision(of_torchvision, own), {"norm.eps": 1e-3}, INCEPTION_V3_IS
         )
-    return None
+    return Weights(sha256, lambda own: _below_any_prefix(states[0], own))
 
 
 def _holds_tensors(state: object) -> TypeGuard[Mapping[str, Tensor]]:
@@ -353,6 +358,15 @@ def _below_prefix(state: Mapping[str, Tensor], known: str) -> dict[str, Tensor] 
     below = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     # The classifier's name in older ports.
     return {re.sub(r"^last_linear\.", "fc.", name): value for name, value in below.items()}
+
+
+def _below_any_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The values of a network whose names are known, without the prefix that wrappers added to them."""
+
+    def below(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+    return max(map(below, PREFIXES), key=lambda values: len(values.keys() & own.keys()))
 
 
 def _is_flat_pointwise(name: str, value: Tensor) -> bool:

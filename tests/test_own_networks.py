@@ -82,6 +82,26 @@ def test_the_seed_may_set_its_values_and_a_network_of_the_package_its_own(own) -
     assert configured("model=xception_small", "initialize=network").run_id != packaged.run_id
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_its_own_weights_are_read_from_a_file(own, tmp_path: Path, prefix: str) -> None:
+    trained = Pretrained(num_classes=7, norm_layer=nn.BatchNorm2d)
+    nn.init.constant_(trained.conv.weight, 0.5)
+    file = tmp_path / "trained.pt"
+    torch.save({f"{prefix}{name}": value for name, value in trained.state_dict().items()}, file)
+    chosen = ("dataset.channels=3", f"weights={file}")
+    with pytest.raises(UserError, match="of 7 classes, but dataset"):
+        check_run(configured(*chosen))
+    run = configured(*chosen, "new_head=true")
+    check_run(run)
+    _, module = make_data_and_module(run.resolved)
+    assert module.network.conv.weight.eq(0.5).all()
+    assert torch.equal(module.network.classifier.weight, make_network(run.resolved).classifier.weight)
+    others = nn.Conv2d(3, 4, 3)
+    torch.save(others.state_dict(), file)
+    with pytest.raises(UserError, match="of another network than Pretrained as configured: without "):
+        check_run(configured(*chosen, "new_head=true"))
+
+
 def test_grey_images_are_refused_with_what_to_do_which_works(own) -> None:
     with pytest.raises(UserError) as refusal:
         check_run(configured())

@@ -38,7 +38,7 @@ def planned(workspace: Workspace, words: Sequence[str]) -> None:
         config = compose(current().config_name, quote_option_names(single), return_hydra_config=True)
         assert get_class(config.hydra.launcher._target_)
         if config.weights is not None:  # needs the file
-            assert config.weights == "xception.h5"
+            assert config.weights in ("xception.h5", "resnet18.pt")
         elif seed_budget(of_runs) is None:
             assert plan_sweep(of_runs)
         else:

@@ -479,7 +479,7 @@ def test_the_content_counts_and_not_the_place(timm_network: TorchNetwork, tmp_pa
 
 @pytest.fixture
 def small_file(tmp_path: Path) -> Path:
-    """A file that is read in an instant: of no network that is known."""
+    """A file that is read in an instant."""
     file = tmp_path / "small"
     save_file({"a.weight": torch.ones(2, 2)}, file)
     return file
@@ -588,10 +588,9 @@ def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert refusal(str(tmp_path / "x.h5")) == 'needs h5py; pip install -e ".[weights]"'
 
 
-def test_of_no_known_network(small_file: Path, tmp_path: Path) -> None:
-    assert refusal(str(small_file)).startswith("of another network; known are Xception of Keras ")
+def test_of_no_known_network(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list")
-    assert refusal(str(tmp_path / "list")).startswith("of another network")
+    assert refusal(str(tmp_path / "list")).startswith("of another network; known are Xception of Keras ")
     torch.save({"pytorch-lightning_version": "2.6", "state_dict": {}}, tmp_path / "lightning")
     assert refusal(str(tmp_path / "lightning")).startswith("of another network")
     with h5py.File(tmp_path / "empty.h5", "w"):
