@@ -115,7 +115,7 @@ def check_keys(run: RunConfiguration) -> None:
         UserError: A key that nothing reads.
     """
     project = current()
-    top = {*project.run_keys(), *run.choices} - set(NOT_GROUPS)
+    top = {*project.run_keys(), *run.choices} - {*NOT_GROUPS, *OF_RECIPE}
     nodes = {"": (run.resolved, top)}
     for group, option in run.choices.items():
         node = run.resolved.get(group)

@@ -37,6 +37,7 @@ from ablations.errors import (
 )
 from ablations.lazily import lazily
 from ablations.runs.histories import metric_names
+from ablations.runs.identity import OF_RECIPE
 from ablations.runs.records import RunDirectory, UnreadableRecord
 from ablations.runs.schema import COMPLETED, DIVERGED, FAILED
 from ablations.text import amount, day_of
@@ -222,6 +223,10 @@ def explain(error: BaseException) -> str:
     if cause is not None and isinstance(cause.parent_node, DictConfig):
         keys = [str(key) for key in cause.parent_node if key != "hydra"]
         known = f"; there are: {', '.join(keys)}{did_you_mean(str(cause.key), keys)}" if keys else ""
+        if cause.full_key in OF_RECIPE:
+            known = f"; its keys stand below recipe: recipe.{cause.full_key}.KEY=VALUE"
+        elif "_target_" in keys:
+            known += f"; +{cause.full_key}=VALUE adds an argument"
         return f"{cause.full_key}: no such key{known}"
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):

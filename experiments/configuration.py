@@ -13,7 +13,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, cached_property, lru_cache
@@ -150,9 +150,12 @@ class RunConfiguration:
             config.pop("hydra", None)
         overrides = as_typed(overrides)
         typed = {override.key_or_group for item in overrides if (override := parse_override(item))}
+        recipe = str(choices.get("recipe"))
+        of_recipe = current().keys_of("recipe", recipe) if recipe in current().options("recipe") else {}
         for group in OF_RECIPE:
             if choices.get(group) is not None:
-                _leave_out_keys_of_another_class(config, group, str(choices[group]), overrides)
+                own = of_recipe.get(group) or {}
+                _leave_out_keys_of_another_class(config, group, str(choices[group]), own, overrides)
         if "results_dir" in config and "results_dir" not in typed:
             config.results_dir = current().place(config.results_dir)
         for key in PLACES:
@@ -429,22 +432,23 @@ def as_typed(overrides: Sequence[str]) -> list[str]:
 
 
 def _leave_out_keys_of_another_class(
-    config: DictConfig, group: str, option: str, overrides: Sequence[str]
+    config: DictConfig, group: str, option: str, recipe_s: Collection[str], overrides: Sequence[str]
 ) -> None:
     """Where `recipe.GROUP._target_` is set to another class, leave out what stands there for the option's.
 
-    What the user set stays, and the network's weight decay; the rate becomes the class's own default. What
-    the class does not take is refused when the run is checked.
+    What the user or the recipe's own file set stays, and the network's weight decay; the rate becomes the
+    class's own default. What the class does not take is refused when the run is checked.
 
     Args:
         config: As composed; changed in place.
         group: "optimizer", say.
         option: Its option.
+        recipe_s: Keys that the recipe's own file has in the node.
         overrides: What the configuration was composed with.
     """
     place = f"recipe.{group}"
     node = OmegaConf.select(config, place)
-    set_by_user = set(_keys_set_below(place, overrides))
+    set_by_user = {*_keys_set_below(place, overrides), *recipe_s}
     files = current().option_files(group, option) if option in current().options(group) else []
     if "_target_" not in set_by_user or not isinstance(node, DictConfig) or not files:
         return

@@ -258,8 +258,8 @@ def read_weights(path: str) -> Weights:
     if weights is None:
         raise WeightsError(
             f"weights={path}: of another network; known are Xception of Keras and of timm "
-            "(legacy_xception), Inception V3 of torchvision, the checkpoint.ckpt of a run, and the state_dict "
-            "of any network",
+            "(legacy_xception), Inception V3 of torchvision, the checkpoint.ckpt of a run, and any network's "
+            "state_dict",
         )
     return weights
 

@@ -102,6 +102,20 @@ def test_its_own_weights_are_read_from_a_file(own, tmp_path: Path, prefix: str) 
         check_run(configured(*chosen, "new_head=true"))
 
 
+def test_a_recipe_of_ones_own_may_say_all_in_its_file(own, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "recipe").mkdir()
+    (tmp_path / "conf" / "recipe" / "own.yaml").write_text(
+        "defaults:\n  - embedded\n  - _self_\n"
+        "optimizer:\n  _target_: torch.optim.Adam\n  _partial_: true\n  lr: 0.002\n"
+    )
+    assert configured("recipe=own").resolved["recipe"]["optimizer"] == {
+        "_target_": "torch.optim.Adam",
+        "_partial_": True,
+        "lr": 0.002,
+        "weight_decay": 1e-5,
+    }
+
+
 def test_grey_images_are_refused_with_what_to_do_which_works(own) -> None:
     with pytest.raises(UserError) as refusal:
         check_run(configured())

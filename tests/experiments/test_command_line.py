@@ -52,7 +52,7 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
             "study=none: no such option; there are: inception_comparison, intermediate_activation, ",
         ),
         (["hydra/launcher=nope"], "hydra/launcher=nope: no such option; there are: basic, "),
-        (["recipe.epoch=3"], "recipe.epoch: no such key; there are: epochs, batch_size, "),
+        (["recipe.epoch=3"], "recipe.epoch: no such key; there are: optimizer, scheduler, "),
         (
             ["recipe.optimizer.lrr=1"],
             "recipe.optimizer.lrr: no such key; there are: _target_, ",
@@ -241,7 +241,7 @@ def test_main_words_the_errors_of_a_run(
             ["-m", "study=nope"],
             "study=nope: no such option; there are: inception_comparison, intermediate_activation, ",
         ),
-        (["-m", "seed=0,1", "recipe.epoch=1"], "recipe.epoch: no such key; there are: epochs, "),
+        (["-m", "seed=0,1", "recipe.epoch=1"], "recipe.epoch: no such key; there are: optimizer, "),
         (["~seed=1"], "~seed=1: seed is there and stays"),
         (["-m", "~study=residual"], "~study=residual: study is there and stays"),
         (["+seeds=auto"], "+seeds=auto: seeds is there and stays"),
