@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import against_timm
+from experiments.sizes.training_step import time_step
 
 
 @pytest.mark.parametrize("model", against_timm.TIMMS)
@@ -23,11 +24,11 @@ def test_who_goes_first_alternates(monkeypatch):
     assert order == ["ours", "timms", "timms", "ours", "ours", "timms"]
 
 
-@pytest.mark.slow
 def test_the_command_prints_a_ratio(capsys, monkeypatch):
     words = ["--models", "xception", "--pairs", "1", "--batch-size", "2", "--image-size", "33"]
     monkeypatch.setattr(sys, "argv", ["against_timm", *words, "--orders", "channels-last"])
     monkeypatch.setattr(against_timm, "SECONDS", 0.01)
+    monkeypatch.setattr(against_timm, "time_apart", time_step)  # that has a test of its own
     against_timm.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("batch 2, 33x33, 1 threads, torch ")

@@ -1,7 +1,5 @@
 """A training step on noise: it trains, in the order and precision asked for; memory of a fresh process."""
 
-import os
-import signal
 from functools import partial
 
 import pytest
@@ -81,16 +79,6 @@ def test_peak_memory_is_what_the_steps_hold() -> None:
     assert peak is not None
     assert peak / 2**20 == pytest.approx(60, abs=25)
     assert here.sum() > 0
-
-
-def killed():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_a_process_that_was_killed() -> None:
-    with pytest.raises(MemoryError):
-        time_apart(killed, device=CPU, threads=1, seconds=1)
 
 
 def test_memory_of_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
