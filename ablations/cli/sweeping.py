@@ -8,11 +8,9 @@ from ablations.cli import commands
 from ablations.errors import RunsFailed
 from ablations.lazily import lazily
 from experiments.overrides import seed_budget, split_studies, variations
-from experiments.plan import plan_sweep
-from experiments.sweep import sweep
 
 with lazily():
-    from experiments import auto_seeds, tuning
+    from experiments import auto_seeds, plan, sweep, tuning
 
 
 def run_sweep(arguments: Sequence[str], launcher: Launcher) -> None:
@@ -41,7 +39,7 @@ def _train(arguments: Sequence[str], launcher: Launcher) -> None:
     if seed_budget(arguments) is None:
         for words in each:
             tuning.tune_studies(words, launcher)
-        sweep(plan_sweep(arguments), launcher)
+        sweep.sweep(plan.plan_sweep(arguments), launcher)
     else:
         for words in each:
             auto_seeds.sweep_auto_seeds(words, launcher)

@@ -149,7 +149,7 @@ def test_an_error_names_the_nearest_word(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("residual", "recipe.epoch=3"), "error: recipe.epoch: no such key; there are: epochs, "),
+        (("residual", "recipe.epoch=3"), "error: recipe.epoch: no such key; there are: "),
         (("residual", "residual=true"), "error: residual: the arms of study=residual differ in it"),
         (("list", "seed=0,a"), "error: seed=0,a: must be whole numbers"),
         (("list", "residual", "seed=0,0"), "error: seed=0,0: 0 is given twice"),
