@@ -126,3 +126,10 @@ def test_loss_is_a_metric_of_records_without_declarations(residual_study: Study,
     assert table.loc["with", "test_loss_mean"] == pytest.approx((0.5 + math.log(10)) / 2)
     assert table.loc["without", "val_difference_mean"] == pytest.approx(0.3)
     assert np.isinf(table.loc["without", "epochs_to_target_median"])
+
+
+def test_the_best_trial_is_the_lowest_where_lower_is_better(tuned_study: Study) -> None:
+    assert tuned_study.tuning is not None
+    tuning = replace(tuned_study.tuning, trials={"with": tuple(trials([3.0, 4.0, 1.0, 1.0]))})
+    assert tuning.best("with") == 1
+    assert replace(tuning, sign=-1).best("with") == 2
