@@ -68,7 +68,7 @@ def _places(overrides: Sequence[str]) -> list[str]:
 
 def _require_there(folder: Path, overrides: Sequence[str]) -> None:
     # That of the project need not be there: nothing was trained yet.
-    if _places(overrides) and not folder.is_dir():
+    if _places(overrides) and not folder.exists():
         raise UserError(f"results_dir={folder}: no such folder; name one that runs were written to")
 
 
