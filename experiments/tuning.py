@@ -161,19 +161,9 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
     seed_override = [] if fresh_seeds is None else ["seed=" + ",".join(map(str, fresh_seeds))]
     of_tuning = [item for item in others if is_tuning(item)]
     others = [item for item in others if not is_tuning(item)]
-    composed = compose(current().config_name, quote_option_names([f"study={name}", *others, *of_tuning]))
-    node: Any = OmegaConf.to_container(composed.tuning, resolve=True)
-    node = validated(TUNING, node, "", "tuning").model_dump(mode="json", by_alias=True)
+    node = _settings([f"study={name}", *others, *of_tuning], fresh_seeds)
     space = _space(option, node)
     _sampler(node["sampler"], 0)
-    if fresh_seeds is not None:
-        node["fresh_seeds"] = fresh_seeds
-    if clash := sorted(set(node["seeds"]) & set(node["fresh_seeds"])):
-        raise UserError(
-            f"seed={clash[0]}: trials have it, tuning.seeds={node['seeds']}; those at the best settings, of "
-            f"{node['fresh_seeds']}, must be fresh"
-        )
-
     study, runs = plan_study(name, others)
     arms = _tuned_arms(study, node["arms"])
     first_runs = {arm: next(run for run in runs if run.arm == arm) for arm in arms}
@@ -207,6 +197,26 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
         results_dir=results_dir,
         suffix=output_suffix([*of_tuning, *seed_override]),
     )
+
+
+def _settings(overrides: Sequence[str], fresh_seeds: Sequence[int] | None) -> dict[str, Any]:
+    """The option of tuning as its schema has it.
+
+    Args:
+        overrides: Study, tuning and what the user sets beside them.
+        fresh_seeds: Those of the runs at the best settings, where the user sets them.
+    """
+    composed = compose(current().config_name, quote_option_names(overrides))
+    content = OmegaConf.to_container(composed.tuning, resolve=True)
+    node: dict[str, Any] = validated(TUNING, content, "", "tuning").model_dump(mode="json", by_alias=True)
+    if fresh_seeds is not None:
+        node["fresh_seeds"] = fresh_seeds
+    if clash := sorted(set(node["seeds"]) & set(node["fresh_seeds"])):
+        raise UserError(
+            f"seed={clash[0]}: trials have it, tuning.seeds={node['seeds']}; those at the best settings, of "
+            f"{node['fresh_seeds']}, must be fresh"
+        )
+    return node
 
 
 def tune_studies(arguments: Sequence[str], launcher: Launcher) -> None:

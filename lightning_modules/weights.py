@@ -179,36 +179,8 @@ def fit_weights(
         raise WeightsError(
             f"weights={path}: without {last}; new_head=true starts the head from the seed and trains it"
         )
-    if different := [*sorted(own.keys() - values.keys()), *sorted(values.keys() - own.keys())]:
-        side = "without" if different[0] in own else "with"
-        more = f" and {len(different) - 1} more differences" if len(different) > 1 else ""
-        source = str(weights.requires.get("_target_", "")).rpartition(".")[2]
-        named = f"{source}, " if source not in ("", type(network).__name__) else ""
-        raise WeightsError(
-            f"weights={path}: of {named}another network than {type(network).__name__} as configured: "
-            f"{side} {different[0]}{more}",
-        )
-
-    def expected(name: str) -> torch.Size:
-        """The shape, but for what the data decides."""
-        shape = list(own[name].shape)
-        if name == first and values[name].ndim == len(shape):
-            shape[1] = values[name].shape[1]
-        if name.rpartition(".")[0] == module and values[name].ndim == len(shape):
-            shape[0] = values[name].shape[0]
-        return torch.Size(shape)
-
-    for name in own:
-        value = values[name]
-        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
-            raise WeightsError(
-                f"weights={path}: {name} holds no plain floating-point numbers; {SAVE_INSTEAD}"
-            )
-        if value.shape != expected(name):
-            raise WeightsError(
-                f"weights={path}: of another width: {name} is {_by(value.shape)} there and "
-                f"{_by(own[name].shape)} in the network as configured (model.width)",
-            )
+    _require_names(network, weights, path, own, values)
+    _require_shapes(path, own, values, first, module)
     channels = values[first].shape[1]
     if channels != own[first].shape[1]:
         raise WeightsError(
@@ -220,6 +192,55 @@ def fit_weights(
             "new_head=true keeps the rest, starts the head from the seed and trains it",
         )
     return values
+
+
+def _require_names(
+    network: nn.Module,
+    weights: Weights,
+    path: str,
+    own: Mapping[str, Tensor],
+    values: Mapping[str, Tensor],
+) -> None:
+    """Require that the weights have the network's names, and no others."""
+    if different := [*sorted(own.keys() - values.keys()), *sorted(values.keys() - own.keys())]:
+        side = "without" if different[0] in own else "with"
+        more = f" and {len(different) - 1} more differences" if len(different) > 1 else ""
+        source = str(weights.requires.get("_target_", "")).rpartition(".")[2]
+        named = f"{source}, " if source not in ("", type(network).__name__) else ""
+        raise WeightsError(
+            f"weights={path}: of {named}another network than {type(network).__name__} as configured: "
+            f"{side} {different[0]}{more}",
+        )
+
+
+def _require_shapes(
+    path: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor], first: str, module: str
+) -> None:
+    """Require plain numbers in the network's shapes, but for what the data decides.
+
+    Args:
+        path: As the user named the file.
+        own: The network's.
+        values: The weights.
+        first: Name of the first layer's weight, whose channels are the image's.
+        module: Name of the last layer, whose outputs are the classes.
+    """
+    for name in own:
+        value = values[name]
+        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+            raise WeightsError(
+                f"weights={path}: {name} holds no plain floating-point numbers; {SAVE_INSTEAD}"
+            )
+        shape = list(own[name].shape)
+        if name == first and value.ndim == len(shape):
+            shape[1] = value.shape[1]
+        if name.rpartition(".")[0] == module and value.ndim == len(shape):
+            shape[0] = value.shape[0]
+        if value.shape != torch.Size(shape):
+            raise WeightsError(
+                f"weights={path}: of another width: {name} is {_by(value.shape)} there and "
+                f"{_by(own[name].shape)} in the network as configured (model.width)",
+            )
 
 
 def read_weights(path: str) -> Weights:
