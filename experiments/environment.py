@@ -1,5 +1,6 @@
 """What a run ran on: device, versions, commit. Never the environment's variables."""
 
+import importlib
 import logging
 import os
 import platform
@@ -131,6 +132,7 @@ def quieten() -> None:
     logging.raiseExceptions = False  # W&B's own logging, where its disk is full
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     for package in ("lightning.pytorch", "lightning.fabric"):  # devices, processes, tips
+        importlib.import_module(package)  # which sets the level itself
         logging.getLogger(package).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers").setLevel(logging.ERROR)  # an experiment is made
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # tables of its database are made
