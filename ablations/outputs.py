@@ -10,6 +10,7 @@ from ablations.evidence.mechanism import measured_of, write_mechanism_tables
 from ablations.figures.factorial import write_factorial_figure
 from ablations.figures.heat_map import write_heat_map
 from ablations.figures.mechanism import write_mechanism_figures
+from ablations.figures.paper import write_paper
 from ablations.figures.study import write_figures
 from ablations.figures.tuning import write_tuning_figure
 from ablations.studies.results import Study, StudyRun
@@ -32,8 +33,10 @@ class Outputs:
     shown: RenderableType
 
 
-def write_study(study: Study, runs: Sequence[StudyRun], results_dir: Path) -> Outputs:
-    """Write a study's tables and figures from its records.
+def write_study(
+    study: Study, runs: Sequence[StudyRun], results_dir: Path, *, paper_width: float | None = None
+) -> Outputs:
+    """Write a study's tables and figures from its records; with a width in inches those for a paper too.
 
     What fewer than two arms have measured of the mechanism is left out: it compares nothing, and comes from
     runs that are shared with a study that asked for it.
@@ -54,4 +57,6 @@ def write_study(study: Study, runs: Sequence[StudyRun], results_dir: Path) -> Ou
     measured = [one for one in measured_of(study, runs) if len(one.arms()) > 1]
     tables += write_mechanism_tables(study, measured, in_tables)
     figures += write_mechanism_figures(study, runs, measured, in_figures)
+    if paper_width is not None:
+        figures += write_paper(study, runs, measured, in_figures, paper_width)
     return Outputs(tables, figures, shown)

@@ -67,6 +67,7 @@ class SlimTable:
         words = [[escape_latex(text) for text in texts] for texts in self.texts.values()]
         rows = zip(map(escape_latex, self.names), *cells, *words, strict=True)
         kinds = [_format(column) for column in self.columns] + ["l"] * len(words)
+        width = 0.24 if words else 0.3
         headers = [self.head, *(column.header for column in self.columns), *self.texts]
         lines = [
             "% needs \\usepackage{booktabs,siunitx}",
@@ -75,7 +76,8 @@ class SlimTable:
             f"\\caption{{{escape_latex(self.title)}}}",
             f"\\label{{tab:{self.label}}}",
             "\\setlength{\\tabcolsep}{3pt}",
-            "\\begin{tabular}{>{\\raggedright\\arraybackslash}p{0.3\\linewidth}" + " ".join(kinds) + "}",
+            f"\\begin{{tabular}}{{>{{\\raggedright\\arraybackslash}}p{{{width}\\linewidth}}"
+            f"{' '.join(kinds)}}}",
             "\\toprule",
             " & ".join(_header(header) for header in headers) + " \\\\",
             "\\midrule",

@@ -61,6 +61,9 @@ SCHEMAS = ".schemas"
 TABLES = "tables"
 """The command that is meant where none is named."""
 
+PAPER_WIDTH = 3.25
+"""Inches of a figure for a paper: a column of a conference's two."""
+
 HELP_WIDTH = 79
 """Of a help's lines, for a terminal of 80 columns."""
 
@@ -163,7 +166,7 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
     folders = [output_folder(parsed, results_dir, "tables", "figures") for _, _, results_dir in loaded]
     paths = []
     for (study, runs, _), folder in zip(loaded, folders, strict=True):
-        written = outputs.write_study(study, runs, folder)
+        written = outputs.write_study(study, runs, folder, paper_width=parsed.width)
         paths += written.tables + written.figures
         print_table(written.shown)
     everything = not names and all(word.startswith("results_dir=") for word in overrides)
@@ -172,6 +175,24 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
         paths += of_timings
         print_table(shown)
     print_paths(paths)
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """What the tables and figures take beside words."""
+
+    def inches(text: str) -> float:
+        if not 2 <= float(text) <= 20:
+            raise ValueError
+        return float(text)
+
+    add_output_option(parser)
+    parser.add_argument(
+        "--width",
+        type=inches,
+        default=PAPER_WIDTH,
+        metavar="INCHES",
+        help=f"of the figures for a paper, from 2 to 20; {PAPER_WIDTH} where none is given",
+    )
 
 
 def list_studies(parsed: argparse.Namespace) -> None:
@@ -495,11 +516,12 @@ COMMANDS: Mapping[str, Command] = {
             "residual": "of one study",
             "residual recipe.epochs=12 seed=0,1,2": "of a study that was varied on the command line",
             "residual=true,false recipe.epochs=6,12": "of choices that were swept without a study",
+            "residual --width 6.75": "with its figures for a paper in that width, in inches",
             "residual tuning=learning_rate": "of a study whose arms were tuned, with every trial",
             "residual seeds=auto": "of one that got as many seeds as its verdicts need",
         },
         reproduce_studies,
-        add_output_option,
+        add_table_options,
     ),
     "list": Command(
         "Every planned run of the studies and how it stands.",

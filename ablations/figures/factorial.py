@@ -29,6 +29,7 @@ from ablations.figures.study import (
     draw_legend,
     looks_of,
     save_figure,
+    small,
     style,
     subtitle_of,
     write_nothing_completed,
@@ -90,7 +91,7 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     design, by_arm = study.design, outcomes(study, runs)
     found = interactions(study, by_arm)
     looks = looks_of_lines(study, design)
-    rows = _grid(design)
+    rows = grid_of(design)
     subtitle = subtitle_of(study)
     notes = _notes(study, runs, by_arm, found)
     header = HEADER + LINE * (len(subtitle) + 1)  # with the legend
@@ -113,14 +114,14 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
         bottom = footer + panels - (i + 1) * one_row + BELOW
         for column, (kind, split, part) in enumerate(row):
             axes = figure.add_axes(_place(column, 2 if single else _columns(design), single, bottom, height))
-            at = _drawn_at(design, part)
+            at = drawn_at(design, part)
             if kind == "accuracy":
-                shown[kind] += _draw_accuracy(axes, study, design, by_arm, looks, split, part, at)
+                shown[kind] += draw_values(axes, study, design, by_arm, looks, split, part, at)
             else:
                 of_cell = [each for each in found if (each.split, dict(each.part)) == (split, dict(part))]
-                shown[kind] += _draw_interaction(axes, study, design, by_arm, looks, of_cell, at)
+                shown[kind] += draw_interaction(axes, study, design, by_arm, looks, of_cell, at)
             shared[kind].append(axes)
-            _dress(axes, study, design, (kind, split, part), at, labelled=single or column == 0)
+            dress(axes, study, design, (kind, split, part), at, labelled=single or column == 0)
     for kind, panels_of_kind in shared.items():
         low, high = min(shown[kind], default=0.0), max(shown[kind], default=0.0)
         pad = 0.07 * (high - low) or 1.0
@@ -133,12 +134,12 @@ def _columns(design: Design) -> int:
     return min(COLUMNS, len(design.parts()))
 
 
-def _grid(design: Design) -> list[list[Cell]]:
-    """Rows of panels: one set is two by two; several are columns, `COLUMNS` at once, of four panels each."""
+def grid_of(design: Design, columns: int = COLUMNS) -> list[list[Cell]]:
+    """Rows of panels: one set is two by two; several are columns, `columns` at once, of four panels each."""
     parts, kinds = design.parts(), ("accuracy", "interaction")
     if len(parts) == 1:
         return [[(kind, split, parts[0]) for split in SPLITS] for kind in kinds]
-    chunks = [parts[start : start + COLUMNS] for start in range(0, len(parts), COLUMNS)]
+    chunks = [parts[start : start + columns] for start in range(0, len(parts), columns)]
     return [[(kind, split, part) for part in chunk] for chunk in chunks for kind in kinds for split in SPLITS]
 
 
@@ -159,7 +160,7 @@ def looks_of_lines(study: Study, design: Design) -> dict[str, Look]:
     return looks_of(levels)
 
 
-def _drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
+def drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
     """Where each level of the axis is drawn in a set, in doublings; equal sizes stand side by side."""
     line = next(iter(design.factor(design.lines).levels))
     levels = design.factor(design.x).levels
@@ -175,7 +176,7 @@ def _drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
 def _near(design: Design, part: Mapping[str, str]) -> bool:
     """Whether some levels are not drawn where they are."""
     line = next(iter(design.factor(design.lines).levels))
-    at = _drawn_at(design, part)
+    at = drawn_at(design, part)
     return any(x > np.log2(_position(design, part, level, line)) for level, x in at.items())
 
 
@@ -189,7 +190,7 @@ def _dodged(design: Design, at: float, line: str) -> float:
     return at + DODGE * (lines.index(line) - (len(lines) - 1) / 2)
 
 
-def _draw_accuracy(
+def draw_values(
     axes: Axes,
     study: Study,
     design: Design,
@@ -220,7 +221,7 @@ def _draw_accuracy(
     return shown
 
 
-def _draw_interaction(
+def draw_interaction(
     axes: Axes,
     study: Study,
     design: Design,
@@ -274,7 +275,7 @@ def _draw_line(axes: Axes, xs: Sequence[float], means: np.ndarray, look: Look) -
     )  # fmt: skip
 
 
-def _dress(
+def dress(
     axes: Axes, study: Study, design: Design, cell: Cell, at: Mapping[str, float], *, labelled: bool
 ) -> None:
     """Title, labels and ticks of a panel."""
@@ -291,8 +292,8 @@ def _dress(
     else:
         title = f"Gain on “{line}” since {level}, {SPLITS[split]}"
         label = f"{SPLITS[split]} {metric}: gain on “{line}”\n({study.deciding.difference_words})"
-    axes.set_title("\n".join(sets) or title, loc="left", fontsize=9.5)
-    axes.set_xticks(list(at.values()), [_tick(design, part, name) for name in at], fontsize=8)
+    axes.set_title("\n".join(sets) or title, loc="left")
+    axes.set_xticks(list(at.values()), [_tick(design, part, name) for name in at], fontsize=small())
     axes.set_xlim(min(at.values()) - 0.3, max(at.values()) + 0.3)
     axes.set_xlabel(textwrap.fill(f"{design.axis} (log₂ scale)", 70 if not sets else 34))
     axes.grid(axis="y")

@@ -4,7 +4,7 @@ Left validation, by which a setting is chosen; right test, by which it is report
 of their values, not at their distances. A framed cell is the baseline. A cell without a result is hatched.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from ablations.figures.study import (
     WIDTH,
     figure_notes,
     save_figure,
+    small,
     subtitle_of,
     wrapped,
     write_nothing_completed,
@@ -65,12 +66,12 @@ def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
     """Draw two swept numbers from the runs there are; see `write_heat_map`."""
     assert study.swept is not None, "a cell per combination of two numbers"
     by_arm = outcomes(study, runs)
-    xs, ys = (sorted({of_arm[axis] for of_arm in study.swept.values.values()}) for axis in (0, 1))
+    rows = len({of_arm[1] for of_arm in study.swept.values.values()})
     subtitle = subtitle_of(study)
     framed = next(arm.label for arm in study.arms if arm.name == study.baseline)
     read = f"A cell: mean over seeds, with its 95 % t interval below. Framed: the baseline, {framed}."
     notes = wrapped([read, *figure_notes(study, runs, by_arm)])
-    panel = max(2.0, CELL * len(ys))
+    panel = max(2.0, CELL * rows)
     above, below = HEADER + LINE * len(subtitle) + TITLE, BELOW + LINE * len(notes) + 0.15
     height = above + panel + below
     figure = Figure(figsize=(WIDTH, height))
@@ -79,22 +80,14 @@ def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
         write_nothing_completed(figure, below + panel / 2)
         return figure
     metric = study.deciding
-    times = metric.times
-    values = {
-        split: {
-            arm: [times * outcome.final[f"{split}_{study.metric}"] for outcome in of_arm]
-            for arm, of_arm in by_arm.items()
-        }
-        for split in SPLITS
-    }
-    means = [float(np.mean(of_arm)) for of_split in values.values() for of_arm in of_split.values() if of_arm]
-    scale = Normalize(min(means), max(max(means), min(means) + 1e-9))
+    values = {split: finals(study, by_arm, split) for split in SPLITS}
+    scale = scale_of(values.values())
     width = (WIDTH - 2 * MARGIN - BAR - RIGHT) / 2
     for place, (split, word) in enumerate(SPLITS.items()):
         left = MARGIN + place * (width + MARGIN / 2)
         axes = figure.add_axes((left / WIDTH, below / height, width / WIDTH, panel / height))
-        image = _draw_cells(axes, study, by_arm, values[split], xs, ys, scale)
-        axes.set_title(f"{word.capitalize()} {metric.label}", loc="left", fontsize=9.5)
+        image = draw_cells(axes, study, by_arm, values[split], scale)
+        axes.set_title(f"{word.capitalize()} {metric.label}", loc="left")
         if place:
             axes.tick_params(labelleft=False)
         else:
@@ -107,17 +100,28 @@ def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
     return figure
 
 
-def _draw_cells(
+def finals(study: Study, by_arm: Mapping[str, Sequence[Outcome]], split: str) -> dict[str, list[float]]:
+    """The values of each arm, as a person reads them."""
+    name, times = f"{split}_{study.metric}", study.deciding.times
+    return {arm: [times * outcome.final[name] for outcome in of_arm] for arm, of_arm in by_arm.items()}
+
+
+def scale_of(values: Iterable[Mapping[str, Sequence[float]]]) -> Normalize:
+    """One scale of colours for all panels."""
+    means = [float(np.mean(of_arm)) for of_split in values for of_arm in of_split.values() if of_arm]
+    return Normalize(min(means), max(max(means), min(means) + 1e-9))
+
+
+def draw_cells(
     axes: Axes,
     study: Study,
     by_arm: Mapping[str, Sequence[Outcome]],
     values: Mapping[str, Sequence[float]],
-    xs: Sequence[float],
-    ys: Sequence[float],
     scale: Normalize,
 ) -> AxesImage:
     """Cells with their texts; returns what a colour bar is made from."""
     assert study.swept is not None
+    xs, ys = (sorted({of_arm[axis] for of_arm in study.swept.values.values()}) for axis in (0, 1))
     place = {arm: (xs.index(of_arm[0]), ys.index(of_arm[1])) for arm, of_arm in study.swept.values.items()}
     grid = np.full((len(ys), len(xs)), np.nan)
     for arm, (x, y) in place.items():
@@ -132,7 +136,7 @@ def _draw_cells(
         light = scale(grid[y, x]) > 0.55
         axes.text(
             x, y, _text(study.deciding, by_arm[arm], values[arm]),
-            ha="center", va="center", fontsize=8, color="black" if light else "white", linespacing=1.3,
+            ha="center", va="center", fontsize=small(), color="black" if light else "white", linespacing=1.3,
         )  # fmt: skip
     x, y = place[study.baseline]
     axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, edgecolor="#D55E00", linewidth=2))

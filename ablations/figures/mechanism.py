@@ -32,6 +32,7 @@ from ablations.figures.study import (
     drawn_seeds,
     looks_of,
     save_figure,
+    small,
     subtitle_of,
     write_texts,
 )
@@ -99,8 +100,8 @@ def write_mechanism_figures(
 
 def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -> Figure:
     """Draw a quantity; see `write_mechanism_figures`."""
-    rows = _grid(study, measured)
-    looks, labels, legend_title = _lines(study, measured)
+    rows = grid_of(study, measured)
+    looks, labels, legend_title = lines_of(study, measured)
     subtitle = [study.title, *subtitle_of(study)]
     notes = [line for note in _notes(runs, measured) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
     legend_columns = len(labels) if study.design else 2
@@ -124,21 +125,23 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
     for i, row in enumerate(rows):
         bottom = height - header - (i + 1) * one_row + BELOW
         heading = (bottom + panel_height + above) / height
-        figure.text(MARGIN / WIDTH, heading, row[0].heading, fontsize=9, fontweight="bold", va="bottom")
+        figure.text(
+            MARGIN / WIDTH, heading, row[0].heading, fontsize="medium", fontweight="bold", va="bottom"
+        )
         for column, panel in enumerate(row):
             left = MARGIN + column * (width + GAP)
             place = (left / WIDTH, bottom / height, width / WIDTH, panel_height / height)
             axes = figure.add_axes(place)
-            shown[panel.kind] += _draw(axes, measured, panel, looks)
-            axes.set_title(titles[panel.title], loc="left", fontsize=8.5)
-            _dress(axes, measured, panel, width=width, labelled=column == 0)
+            shown[panel.kind] += draw_panel(axes, measured, panel, looks)
+            axes.set_title(titles[panel.title], loc="left")
+            dress(axes, measured, panel, width=width, labelled=column == 0)
             drawn[panel.kind].append(axes)
     for kind, panels in drawn.items():
-        _share_scale(panels, shown[kind], logarithmic=measured.quantity.logarithmic)
+        share_scale(panels, shown[kind], logarithmic=measured.quantity.logarithmic)
     return figure
 
 
-def _lines(study: Study, measured: Measured) -> tuple[dict[str, Look], dict[str, str], str | None]:
+def lines_of(study: Study, measured: Measured) -> tuple[dict[str, Look], dict[str, str], str | None]:
     """Look and label per line, and what the lines are."""
     if study.design is not None:
         factor = study.design.factor(study.design.lines)
@@ -148,7 +151,7 @@ def _lines(study: Study, measured: Measured) -> tuple[dict[str, Look], dict[str,
     return looks, {arm.name: arm.label for arm in arms if arm.name in measured.arms()}, None
 
 
-def _grid(study: Study, measured: Measured) -> list[list[Panel]]:
+def grid_of(study: Study, measured: Measured) -> list[list[Panel]]:
     """Rows of panels, each with what was measured."""
     kinds = [kind for kind in KINDS if measured.places(kind)]
     shown = [(moment, kind) for kind in kinds for moment in measured.moments]
@@ -187,7 +190,7 @@ def _title(moment: Moment, kind: str, kinds: Sequence[str]) -> str:
     return text[0].upper() + text[1:]
 
 
-def _draw(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look]) -> list[float]:
+def draw_panel(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look]) -> list[float]:
     """Single seeds, band and mean of each line; returns what must be in view."""
     places = measured.places(panel.kind)
     at = np.arange(1, len(places) + 1)
@@ -217,7 +220,7 @@ def _draw(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look
     return shown
 
 
-def _dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labelled: bool) -> None:
+def dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labelled: bool) -> None:
     """Labels, and the modules as bands with their numbers."""
     layers = [measured.layers[place] for place in measured.places(panel.kind)]
     spans: dict[int, list[int]] = {}
@@ -233,7 +236,7 @@ def _dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labell
         for module, span in spans.items()
         if names[module].isdigit() and (not crowded or module % 2 == 0 or module == 1)
     }
-    axes.set_xticks(list(ticks), list(ticks.values()), fontsize=7.5)
+    axes.set_xticks(list(ticks), list(ticks.values()), fontsize=small())
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(0.5, len(layers) + 0.5)
     axes.set_xlabel("module, from the image to the logits" if not crowded else "module, from the image on")
@@ -244,7 +247,7 @@ def _dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labell
         axes.tick_params(labelleft=False)
 
 
-def _share_scale(panels: Sequence[Axes], shown: Sequence[float], *, logarithmic: bool) -> None:
+def share_scale(panels: Sequence[Axes], shown: Sequence[float], *, logarithmic: bool) -> None:
     """One scale for panels, from the single seeds: a band of two seeds may be far wider."""
     if not shown:
         return

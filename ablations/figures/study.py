@@ -50,6 +50,7 @@ GREY = "#595959"
 STYLE: Mapping[str, Any] = {
     "font.size": 9,
     "axes.labelsize": 9,
+    "axes.titlesize": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
@@ -127,20 +128,27 @@ def write_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[
 
     A figure of some of the arms is drawn as a study of these arms would be.
     """
+    return [path for part, of_part in of_figures(study, runs) for path in write_figure(part, of_part, folder)]
+
+
+def of_figures(study: Study, runs: Sequence[StudyRun]) -> list[tuple[Study, Sequence[StudyRun]]]:
+    """The study of each figure with its runs; of a study with one figure itself."""
     if not study.figures:
-        return write_figure(study, runs, folder)
-    paths = []
-    for figure in study.figures:
-        part = replace(
-            study,
-            title=figure.title,
-            source=figure.source,
-            output=figure.output,
-            arms=tuple(replace(arm, baseline=None) for arm in study.arms if arm.name in figure.arms),
-            baseline=figure.baseline,
+        return [(study, runs)]
+    return [
+        (
+            replace(
+                study,
+                title=figure.title,
+                source=figure.source,
+                output=figure.output,
+                arms=tuple(replace(arm, baseline=None) for arm in study.arms if arm.name in figure.arms),
+                baseline=figure.baseline,
+            ),
+            [run for run in runs if run.arm in figure.arms],
         )
-        paths += write_figure(part, [run for run in runs if run.arm in figure.arms], folder)
-    return paths
+        for figure in study.figures
+    ]
 
 
 def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
@@ -170,15 +178,25 @@ def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Pat
     contents = {}
     with style():
         figure = draw()
-        for text in figure.findobj(Text):
-            if "$" in text.get_text() and r"\mathdefault" not in text.get_text():  # of a logarithmic axis
-                text.set_parse_math(False)  # a label's $x$ is no formula
+        without_formulas(figure)
         # No date and no version of matplotlib in the files.
         for suffix, metadata in {".png": {"Software": None}, ".svg": {"Date": None}}.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix[1:], dpi=200, metadata=metadata)
             contents[suffix] = buffer.getvalue()
     return write_forms(folder, name, contents)
+
+
+def without_formulas(figure: Figure) -> None:
+    """Show a label's $x$ as it is; a logarithmic axis' own powers stay."""
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and r"\mathdefault" not in text.get_text():
+            text.set_parse_math(False)
+
+
+def small() -> float:
+    """The size of ticks and notes beside that of the text, in points."""
+    return matplotlib.rcParams["font.size"] * 8 / 9
 
 
 @contextmanager
@@ -216,8 +234,8 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
         write_nothing_completed(figure, below + panel / 2)
         return figure
     left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-    _draw_curves(left, study, by_arm, looks)
-    _draw_differences(right, study, by_arm, looks, inch=(len(arms) - 1) / panel)
+    draw_curves(left, study, by_arm, looks)
+    draw_differences(right, study, by_arm, looks, inch=(len(arms) - 1) / panel)
     handles = [legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)]
     left.legend(
         handles=handles,
@@ -240,12 +258,12 @@ def write_texts(figure: Figure, title: str, subtitle: Sequence[str], notes: Sequ
     """Title and subtitle at the top, notes at the bottom; the latter two are lines that fit."""
     height = figure.get_figheight()
     x, top = LEFT / WIDTH, 1 - 0.25 / height
-    figure.text(x, top, title, fontsize=13, fontweight="bold", va="center")
+    figure.text(x, top, title, fontsize="x-large", fontweight="bold", va="center")
     for i, line in enumerate(subtitle):
         figure.text(x, top - (0.25 + LINE * i) / height, line, color=GREY, va="center")
     for i, note in enumerate(notes):
         y = (LINE * (len(notes) - i - 0.6) + 0.15) / height
-        figure.text(x, y, note, fontsize=8, color=GREY, va="center")
+        figure.text(x, y, note, fontsize=small(), color=GREY, va="center")
 
 
 def write_nothing_completed(figure: Figure, inches: float) -> None:
@@ -261,7 +279,7 @@ def write_nothing_completed(figure: Figure, inches: float) -> None:
     )
 
 
-def _draw_curves(
+def draw_curves(
     axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], looks: Mapping[str, Look]
 ) -> None:
     """The first validation metric over training steps: seeds, band, mean, target."""
@@ -308,17 +326,17 @@ def _draw_curves(
             xycoords=("axes fraction", "data"),
             xytext=(4, 3),
             textcoords="offset points",
-            fontsize=8,
+            fontsize=small(),
             color=GREY,
         )
     axes.grid(axis="y")
-    axes.set_title(f"Validation {label}: mean, 95 % band, single seeds", loc="left", fontsize=9.5)
+    axes.set_title(f"Validation {label}: mean, 95 % band, single seeds", loc="left")
     axes.set_xlabel("training steps")
     axes.set_ylabel(metric.on_axis(f"validation {label}"))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def _draw_differences(
+def draw_differences(
     axes: Axes,
     study: Study,
     by_arm: Mapping[str, Sequence[Outcome]],
@@ -344,7 +362,7 @@ def _draw_differences(
             0.015,
             block + 0.14,
             name,
-            fontsize=9 if fits else 8,
+            fontsize=None if fits else small(),
             transform=axes.get_yaxis_transform(),
             color=look.color,
             fontweight="bold",
@@ -363,13 +381,13 @@ def _draw_differences(
     least = 0.5 if metric.is_share else 0.0
     axes.set_xlim(min(low, -least), max(high, least))
     axes.set_ylim(len(others), 0)
-    axes.set_yticks(list(ticks), list(ticks.values()), fontsize=8)
+    axes.set_yticks(list(ticks), list(ticks.values()), fontsize=small())
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     label = {arm.name: arm.label for arm in study.arms}[study.baseline]
-    axes.set_title("Difference, seed by seed: mean, 95 % interval", loc="left", fontsize=9.5)
+    axes.set_title("Difference, seed by seed: mean, 95 % interval", loc="left")
     difference = textwrap.fill(f"{metric.label} minus “{_cut(label)}”", AXIS_CHARACTERS)
     axes.set_xlabel(f"{difference}\n({metric.difference_words})" if metric.unit else difference)
 

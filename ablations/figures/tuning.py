@@ -100,9 +100,9 @@ def _draw(study: Study, tuning: Tuning) -> Figure:
     write_texts(figure, f"{study.title}: every trial", lines, ())
 
     axes = [figure.add_subplot(grid[place // columns, place % columns]) for place in range(panels)]
-    _draw_budget(axes[0], study, tuning)
+    draw_budget(axes[0], study, tuning)
     for parameter, panel in zip(tuning.space, axes[1:], strict=True):
-        _draw_parameter(panel, study, tuning, parameter)
+        draw_parameter(panel, study, tuning, parameter)
     handles = [
         _legend_line(place, _legend_label(study.deciding, tuning, arm.name)) for place, arm in enumerate(arms)
     ]
@@ -120,7 +120,7 @@ def _draw(study: Study, tuning: Tuning) -> Figure:
         frameon=False,
         handlelength=4,
         labelspacing=0.35,
-        fontsize=9,
+        fontsize="medium",
     )
     return figure
 
@@ -135,7 +135,7 @@ def _texts(study: Study, tuning: Tuning) -> list[str]:
     return [study.scale, f"{budget(tuning)}. {independent}"]
 
 
-def _draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
+def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
     """Expected best over trials."""
     for place, arm in enumerate(baseline_first(study)):
         expected = expected_best(tuning.trials[arm.name], tuning.sign)
@@ -149,14 +149,14 @@ def _draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
             markerfacecolor="none",
             markersize=5,
         )
-    axes.set_title("Expected best of so many trials", loc="left", fontsize=9.5)
+    axes.set_title("Expected best of so many trials", loc="left")
     axes.set_xlabel("trials of an arm")
     axes.set_ylabel(study.deciding.on_axis(f"expected best validation {study.deciding.label}"))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(axis="y")
 
 
-def _draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> None:
+def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> None:
     """Every trial's value over one of its settings."""
     arms, times = baseline_first(study), study.deciding.times
     values = [trial.settings[parameter] for arm in arms for trial in tuning.trials[arm.name]]
@@ -186,7 +186,7 @@ def _draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) ->
         axes.xaxis.set_minor_formatter(NullFormatter())
     elif not numbers:
         axes.set_xticks(range(len(names)), names)
-    axes.set_title(f"Every trial over its {parameter.replace('_', ' ')}", loc="left", fontsize=9.5)
+    axes.set_title(f"Every trial over its {parameter.replace('_', ' ')}", loc="left")
     axes.set_xlabel(tuning.keys[parameter])
     axes.set_ylabel(study.deciding.on_axis(f"final validation {study.deciding.label}"))
     axes.grid(axis="y")

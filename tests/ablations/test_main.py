@@ -21,6 +21,8 @@ from experiments.planning import hydra_configuration, plan_study
 from experiments.project import FRAMEWORK_CONF
 from experiments.study_file import project_claims, study_names
 
+TABLE_FORMS = (".csv", ".md", ".tex", "_slim.tex")
+
 
 @pytest.fixture
 def runs(results_dir: Path) -> list[PlannedRun]:
@@ -227,10 +229,10 @@ def test_reproduce_writes_tables_and_figures_from_what_there_is(
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1
     assert str(corrupt) in shown.err
-    paths = [Path(line) for line in shown.out.splitlines()[-5:]]
+    paths = [Path(line) for line in shown.out.splitlines()[-7:]]
     assert {path.relative_to(results_dir).as_posix() for path in paths} == {
-        *(f"tables/figure09_residual.{suffix}" for suffix in ("csv", "md", "tex")),
-        *(f"figures/figure09_residual.{suffix}" for suffix in ("png", "svg")),
+        *(f"tables/figure09_residual{form}" for form in TABLE_FORMS),
+        *(f"figures/figure09_residual.{suffix}" for suffix in ("png", "svg", "pdf")),
     }
     assert all(path.stat().st_size > 100 for path in paths)
     with (results_dir / "tables" / "figure09_residual.csv").open(newline="") as file:
@@ -285,8 +287,8 @@ def test_verdicts_of_one_study(call, judged, results_dir: Path, capsys: pytest.C
     assert re.search(r"^residual-final: holds$", shown.out, re.M)
     assert "order" not in shown.out
     name = "verdicts__study=residual"
-    assert shown.out.splitlines()[-3:] == [
-        str(results_dir / "tables" / f"{name}.{x}") for x in ("csv", "md", "tex")
+    assert shown.out.splitlines()[-4:] == [
+        str(results_dir / "tables" / f"{name}{form}") for form in TABLE_FORMS
     ]
     with (results_dir / "tables" / f"{name}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -332,7 +334,7 @@ def test_verdicts_of_a_varied_study_have_files_of_their_own(
     assert capsys.readouterr().err == ""
     names = sorted(path.name for path in (results_dir / "tables").iterdir())
     stem = "verdicts__study=residual__recipe.epochs=2__seed=0,1"
-    assert names == [f"{stem}.{suffix}" for suffix in ("csv", "md", "tex")]
+    assert names == [f"{stem}{form}" for form in TABLE_FORMS]
 
 
 @pytest.mark.parametrize(
@@ -362,7 +364,7 @@ def test_quiet_verdicts_are_paths_alone(
 ) -> None:
     assert call("verdicts", "residual", "--quiet") == 0
     stem = results_dir / "tables" / "verdicts__study=residual"
-    assert capsys.readouterr().out.splitlines() == [f"{stem}.{suffix}" for suffix in ("csv", "md", "tex")]
+    assert capsys.readouterr().out.splitlines() == [f"{stem}{form}" for form in TABLE_FORMS]
 
 
 def test_verdicts_of_a_sweep_are_printed_and_not_written(

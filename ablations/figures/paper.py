@@ -1,0 +1,254 @@
+"""The figures for a paper: PDF in the width of a column, fonts embedded, without title and notes.
+
+They show what those for the screen show, their panels below one another. What a caption has to say stands in
+the notes of the others.
+"""
+
+import io
+import textwrap
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from ablations.evidence.interaction import SPLITS, interactions
+from ablations.evidence.mechanism import Measured
+from ablations.figures import factorial, heat_map, mechanism, tuning
+from ablations.figures.study import (
+    STYLE,
+    draw_curves,
+    draw_differences,
+    legend_line,
+    looks_of,
+    of_figures,
+    without_formulas,
+)
+from ablations.files import write_forms
+from ablations.studies.results import Study, StudyRun, Tuning, baseline_first, outcomes
+
+SIZE = 7  # points
+THINNER = 0.65
+"""Lines and markers beside those of the screen."""
+
+PANEL = 1.55  # inches, as all below
+TALLEST = 8.5  # with a caption below it
+BLOCK = 0.62  # of one arm in the differences
+CHARACTERS = 18  # that fit an inch
+TWO_COLUMNS = 1.4  # the narrowest panel that stands beside another
+
+
+def write_paper(
+    study: Study, runs: Sequence[StudyRun], measured: Sequence[Measured], folder: Path, width: float
+) -> list[Path]:
+    """Write every figure of a study that has something to show.
+
+    The same runs and the same matplotlib give the same bytes.
+
+    Args:
+        study: The study.
+        runs: All of its planned runs.
+        measured: What they have measured of the mechanism.
+        folder: Where the files go.
+        width: Inches.
+
+    Returns:
+        The paths, named as the PNG files are.
+
+    Raises:
+        ValueError: As `ablations.studies.results.outcomes`; then nothing is written.
+        OSError: The folder cannot be written.
+    """
+    paths = []
+
+    def write(name: str, draw: Callable[[], Figure]) -> None:
+        with paper_style():
+            paths.extend(write_forms(folder, name, {".pdf": pdf_of(draw())}))
+
+    for part, of_part in of_figures(study, runs):
+        if any(outcomes(part, of_part).values()):
+            write(part.output, lambda part=part, of_part=of_part: _draw(part, of_part, width))
+    if (tuned := study.tuning) is not None:
+        write(f"{study.output}_trials", lambda: _draw_tuning(study, tuned, width))
+    for one in measured:
+        name = f"{study.output}_{one.quantity.name}"
+        write(name, lambda one=one: _draw_mechanism(study, one, width))
+    return paths
+
+
+def paper_style() -> AbstractContextManager[None]:
+    """Our style in a paper's size; text stays text in the file."""
+    sizes = dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize", "legend.fontsize"), SIZE)
+    own = {"pdf.fonttype": 42, "axes.linewidth": 0.5, "xtick.major.width": 0.5, "ytick.major.width": 0.5}
+    ticks = {"xtick.labelsize": "small", "ytick.labelsize": "small", "axes.labelpad": 2}
+    return matplotlib.style.context(["default", {**STYLE, **sizes, **own, **ticks}])
+
+
+def pdf_of(figure: Figure) -> bytes:
+    """A figure as PDF, without a date."""
+    without_formulas(figure)
+    for line in figure.findobj(Line2D):
+        line.set_linewidth(THINNER * line.get_linewidth())
+        line.set_markersize(THINNER * line.get_markersize())
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return buffer.getvalue()
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _legend(
+    figure: Figure, lines: Sequence[Line2D], where: str = "outside lower left", columns: int = 1
+) -> None:
+    figure.legend(
+        handles=list(lines), loc=where, frameon=False, ncols=columns,
+        handlelength=3, labelspacing=0.3, borderpad=0, columnspacing=1.2,
+    )  # fmt: skip
+
+
+def _filled(text: str, width: float) -> str:
+    return textwrap.fill(text, max(20, int((width - 0.5) * CHARACTERS)))
+
+
+def _draw(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
+    if study.design is not None:
+        return _draw_factorial(study, runs, width)
+    if study.swept is not None and study.swept.two_numbers:
+        return _draw_heat_map(study, runs, width)
+    by_arm, arms = outcomes(study, runs), baseline_first(study)
+    looks = looks_of([arm.name for arm in arms])
+    labels = [_filled(arm.label, width) for arm in arms]
+    lower = max(1.2, BLOCK * (len(arms) - 1) + 0.5)
+    height = PANEL + 0.4 + lower + 0.13 * sum(label.count("\n") + 1 for label in labels)
+    figure = _figure(width, height)
+    grid = figure.add_gridspec(2, 1, height_ratios=(PANEL, lower))
+    upper, below = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
+    draw_curves(upper, study, by_arm, looks)
+    draw_differences(below, study, by_arm, looks, inch=(len(arms) - 1) / lower)
+    for axes in (upper, below):
+        axes.set_title("", loc="left")
+    _legend(figure, [legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)])
+    return figure
+
+
+def _columns(width: float, most: int) -> int:
+    return max(1, min(most, int(width / TWO_COLUMNS)))
+
+
+def _draw_factorial(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
+    assert study.design is not None
+    design, by_arm = study.design, outcomes(study, runs)
+    found, looks = interactions(study, by_arm), factorial.looks_of_lines(study, study.design)
+    rows = factorial.grid_of(design, _columns(width, factorial.COLUMNS))
+    columns, metric = max(map(len, rows)), study.deciding
+    sets = len(design.others())
+    figure = _figure(width, len(rows) * (PANEL + 0.25 + 0.12 * sets) + 0.5)
+    shared: dict[str, tuple[list[Axes], list[float]]] = {"accuracy": ([], []), "interaction": ([], [0.0])}
+    for i, row in enumerate(rows):
+        for column, (kind, split, part) in enumerate(row):
+            axes = figure.add_subplot(len(rows), columns, i * columns + column + 1)
+            at = factorial.drawn_at(design, part)
+            if kind == "accuracy":
+                shown = factorial.draw_values(axes, study, design, by_arm, looks, split, part, at)
+            else:
+                of_cell = [one for one in found if (one.split, dict(one.part)) == (split, dict(part))]
+                shown = factorial.draw_interaction(axes, study, design, by_arm, looks, of_cell, at)
+            factorial.dress(axes, study, design, (kind, split, part), at, labelled=column == 0)
+            named = [factor.levels[part[factor.name]] for factor in design.others()]
+            axes.set_title("\n".join([*named, SPLITS[split].capitalize()]), loc="left")
+            axes.set_xlabel("")
+            if column == 0:
+                label = metric.on_axis(metric.label)
+                axes.set_ylabel(label if kind == "accuracy" else f"gain ({metric.difference_words})")
+            shared[kind][0].append(axes)
+            shared[kind][1].extend(shown)
+    for panels, values in shared.values():
+        low, high = min(values, default=0.0), max(values, default=0.0)
+        pad = 0.07 * (high - low) or 1.0
+        for axes in panels:
+            axes.set_ylim(low - pad, high + pad)
+    figure.supxlabel(
+        textwrap.fill(f"{design.axis} (log₂\N{NO-BREAK SPACE}scale)", int(width * CHARACTERS) - 6),
+        fontsize=SIZE,
+    )
+    labels = design.factor(design.lines).levels
+    lines = [legend_line(looks[name], label) for name, label in labels.items()]
+    _legend(figure, lines, "outside upper left", _side_by_side(labels.values(), width))
+    return figure
+
+
+def _draw_heat_map(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
+    assert study.swept is not None
+    by_arm = outcomes(study, runs)
+    rows = len({values[1] for values in study.swept.values.values()})
+    figure = _figure(width, 2 * (max(1.0, 0.36 * rows) + 0.45))
+    values = {split: heat_map.finals(study, by_arm, split) for split in heat_map.SPLITS}
+    panels = [figure.add_subplot(2, 1, place) for place in (1, 2)]
+    for axes, (split, word) in zip(panels, heat_map.SPLITS.items(), strict=True):
+        image = heat_map.draw_cells(axes, study, by_arm, values[split], heat_map.scale_of(values.values()))
+        axes.set_title(f"{word.capitalize()} {study.deciding.label}", loc="left")
+        axes.set_xlabel(study.swept.keys[0])
+        axes.set_ylabel(study.swept.keys[1])
+    figure.colorbar(image, ax=panels, label=study.deciding.on_axis(study.deciding.label), aspect=40)
+    return figure
+
+
+def _draw_tuning(study: Study, tuned: Tuning, width: float) -> Figure:
+    arms = baseline_first(study)
+    panels = 1 + len(tuned.space)
+    figure = _figure(width, panels * (PANEL + 0.5) + 0.15 * len(arms))
+    for place in range(panels):
+        axes = figure.add_subplot(panels, 1, place + 1)
+        if place == 0:
+            tuning.draw_budget(axes, study, tuned)
+        else:
+            tuning.draw_parameter(axes, study, tuned, list(tuned.space)[place - 1])
+        axes.set_title("", loc="left")
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    looks = looks_of([arm.name for arm in arms])
+    lines = [legend_line(looks[arm.name], _filled(tuned.labels[arm.name], width)) for arm in arms]
+    _legend(figure, lines)
+    return figure
+
+
+def _draw_mechanism(study: Study, measured: Measured, width: float) -> Figure:
+    panels = [panel for row in mechanism.grid_of(study, measured) for panel in row]
+    looks, labels, _ = mechanism.lines_of(study, measured)
+    columns = _columns(width, min(mechanism.COLUMNS, len(panels)))
+    rows = -(-len(panels) // columns)
+    of_panel = width / columns
+    lines = [legend_line(looks[name], _filled(label, width)) for name, label in labels.items()]
+    below = 0.14 * len(lines) + 0.2
+    figure = _figure(width, min(TALLEST, rows * (PANEL + 0.5) + below))
+    above = ""
+    kinds: dict[str, tuple[list[Axes], list[float]]] = {}
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        drawn, shown = kinds.setdefault(panel.kind, ([], []))
+        drawn.append(axes)
+        shown.extend(mechanism.draw_panel(axes, measured, panel, looks))
+        mechanism.dress(axes, measured, panel, width=of_panel, labelled=place % columns == 0)
+        title = [textwrap.fill(panel.title, int(of_panel * CHARACTERS) - 3)]
+        if panel.heading and place % columns == 0:
+            title.insert(0, panel.heading if panel.heading != above else "")  # as wide as all panels
+            above = panel.heading
+        axes.set_title("\n".join(title), loc="left")
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.set_xlabel("module" if place // columns == rows - 1 else "")
+        axes.set_ylabel("")
+    for drawn, shown in kinds.values():
+        mechanism.share_scale(drawn, shown, logarithmic=measured.quantity.logarithmic)
+    figure.supylabel(measured.quantity.axis, fontsize=SIZE)
+    _legend(figure, lines, columns=_side_by_side(labels.values(), width))
+    return figure
+
+
+def _side_by_side(labels: Collection[str], width: float) -> int:
+    """How many columns a legend has: all labels in a line where they are short."""
+    return len(labels) if sum(map(len, labels)) + 8 * len(labels) < CHARACTERS * width else 1
