@@ -5,6 +5,7 @@ which W&B has and leaves out. Offline nobody would, so the rows of an epoch wait
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,8 @@ class TolerantWandbLogger(TolerantLogger):
         config: Mapping[str, Any],
     ) -> None:
         self._waiting: list[tuple[dict[str, Any], int | None]] = []
+        self._run: Any = None
+        self._live = False
         arguments = {
             "entity": entity,
             "project": project,
@@ -74,7 +77,7 @@ class TolerantWandbLogger(TolerantLogger):
         )
         arguments |= {"settings": settings, "resume": "allow"}
         try:
-            run: Any = wandb.init(mode=mode, **arguments)
+            run = wandb.init(mode=mode, **arguments)
         except Exception as error:  # whatever W&B raises
             if mode == "offline":
                 raise
@@ -87,7 +90,6 @@ class TolerantWandbLogger(TolerantLogger):
         return run
 
     def _start(self, make: Any, config: Mapping[str, Any]) -> None:
-        self._run: Any = None
         self._logger = make()
 
     @property
@@ -108,7 +110,7 @@ class TolerantWandbLogger(TolerantLogger):
         waiting, self._waiting = self._waiting, []
         for row, step in waiting:
             if self._logger is not None:
-                self._attempt(lambda row=row, step=step: self._run.log(row, step=step))
+                self._attempt(partial(self._run.log, row, step=step))
 
     def log_confusion_matrix(self, counts: np.ndarray) -> None:
         if self._logger is not None:

@@ -8,7 +8,9 @@ import io
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -30,6 +32,8 @@ from ablations.figures.study import (
 )
 from ablations.files import write_forms
 from ablations.studies.results import Study, StudyRun, Tuning, baseline_first, outcomes
+
+Where = Literal["outside lower left", "outside upper left"]
 
 SIZE = 7  # points
 THINNER = 0.65
@@ -71,12 +75,12 @@ def write_paper(
 
     for part, of_part in of_figures(study, runs):
         if any(outcomes(part, of_part).values()):
-            write(part.output, lambda part=part, of_part=of_part: _draw(part, of_part, width))
+            write(part.output, partial(_draw, part, of_part, width))
     if (tuned := study.tuning) is not None:
         write(f"{study.output}_trials", lambda: _draw_tuning(study, tuned, width))
     for one in measured:
         name = f"{study.output}_{one.quantity.name}"
-        write(name, lambda one=one: _draw_mechanism(study, one, width))
+        write(name, partial(_draw_mechanism, study, one, width))
     return paths
 
 
@@ -104,7 +108,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _legend(
-    figure: Figure, lines: Sequence[Line2D], where: str = "outside lower left", columns: int = 1
+    figure: Figure, lines: Sequence[Line2D], where: Where = "outside lower left", columns: int = 1
 ) -> None:
     figure.legend(
         handles=list(lines), loc=where, frameon=False, ncols=columns,

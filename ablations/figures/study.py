@@ -196,7 +196,7 @@ def without_formulas(figure: Figure) -> None:
 
 def small() -> float:
     """The size of ticks and notes beside that of the text, in points."""
-    return matplotlib.rcParams["font.size"] * 8 / 9
+    return float(matplotlib.rcParams["font.size"]) * 8 / 9
 
 
 @contextmanager
