@@ -62,14 +62,18 @@ def make_network(config: Mapping[str, Any]) -> nn.Module:
     return network
 
 
+def data_node(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a dataset's keys its data module takes: the task and the metrics are no arguments of it."""
+    return {key: value for key, value in dataset.items() if key not in ("task", "metrics")}
+
+
 def make_data(config: Mapping[str, Any]) -> LightningDataModule:
-    """Make the data module; the task and the metrics, which a dataset names, are none of its arguments.
+    """Make the data module.
 
     Raises:
         ValueError: It does not let the recipe change its images.
     """
-    own = {key: value for key, value in config["dataset"].items() if key not in ("task", "metrics")}
-    data: LightningDataModule = instantiate(own)
+    data: LightningDataModule = instantiate(data_node(config["dataset"]))
     transform = instantiate((config["recipe"].get("augmentation") or {}).get("image"))
     if transform is not None:
         if not hasattr(data, "augmentation"):

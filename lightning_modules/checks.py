@@ -29,6 +29,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from lightning_modules.assembly import data_node
 from lightning_modules.initialization import initialize
 
 if TYPE_CHECKING:
@@ -130,8 +131,7 @@ class DataToCheck:
     ) -> LightningDataModule:
         """The data as one of several processes has them, ready for its loaders."""
         if isinstance(self.make, Mapping):
-            node = {key: value for key, value in self.make.items() if key != "task"}
-            data = instantiate(node, seed=seed, **changes)
+            data = instantiate(data_node(self.make), seed=seed, **changes)
         else:
             data = self.make(seed=seed, **changes)
         if process != (0, 1):

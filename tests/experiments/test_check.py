@@ -469,7 +469,7 @@ def test_data_of_another_content(configure, small_images: dict[str, Any]) -> Non
         check_run(with_data(configure(), small_images))
 
 
-def test_an_option_that_takes_keys_from_another_is_left_to_itself(configure, tmp_path: Path) -> None:
+def test_keys_that_an_option_takes_from_another_are_known(configure, tmp_path: Path) -> None:
     run = configure("+recipe.extra=1")
     file = tmp_path / "conf" / "recipe" / "embedded.yaml"
     file.parent.mkdir(parents=True)
@@ -478,7 +478,8 @@ def test_an_option_that_takes_keys_from_another_is_left_to_itself(configure, tmp
         OmegaConf.save(OmegaConf.create(known), file)
         with pytest.raises(UserError, match=r"^recipe\.extra: no such key"):
             check.check_keys(run)
-        OmegaConf.save(OmegaConf.create({"defaults": ["long"], "epochs": 1}), file)
+        OmegaConf.save(OmegaConf.create(known), file.with_name("long.yaml"))
+        OmegaConf.save(OmegaConf.create({"defaults": ["long"], "extra": 1}), file)
         check.check_keys(run)
 
 
