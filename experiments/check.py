@@ -311,12 +311,12 @@ def _check_parts(run: RunConfiguration) -> None:
         weights_files.fit_weights(
             network, weights_files.read_weights(weights), weights, new_head=config.get("new_head", False)
         )
+    device = _check_trainer(run)
     for name, node in others(config["logger"]).items():
         with TemporaryDirectory() as elsewhere:  # some write where they are made
             texts = {key: value for key, value in node.items() if isinstance(value, str)}
             moved = {key: text.replace(config["results_dir"], elsewhere) for key, text in texts.items()}
             explained(f"logger.{name}", partial(instantiate, {**node, **moved}))
-    device = _check_trainer(run)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     what = f"model: {'training' if config['train'] else 'holding'} its {parameters:.4g} parameters"
     sharing = _processes_sharing(run, device)

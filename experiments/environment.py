@@ -135,7 +135,7 @@ def quieten() -> None:
         importlib.import_module(package)  # which sets the level itself
         logging.getLogger(package).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers").setLevel(logging.ERROR)  # an experiment is made
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # tables of its database are made
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # tables of its database are made
     for message in (
         r".*does not have many workers.*",  # the data is in memory
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch

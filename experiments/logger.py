@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from ablations.runs.identity import as_json
 from experiments.configuration import RunConfiguration
 
@@ -61,7 +63,8 @@ def make_loggers(configuration: RunConfiguration, record: Mapping[str, Any]) -> 
         )
     texts = {"run_id": configuration.run_id, "name": name, "group": options.get("group") or ""}
     for key, node in others(options).items():
-        loggers.append(TolerantLogger(key, partial(instantiate, filled(node, texts)), config))
+        alone = FileLock(configuration.results_dir / ".loggers.lock")
+        loggers.append(TolerantLogger(key, partial(instantiate, filled(node, texts)), config, alone))
     return loggers
 
 

@@ -7,6 +7,7 @@ nothing more of the run. Every logger gets the same keys: `train/loss` and the l
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -34,14 +35,27 @@ class TolerantLogger(Logger):
         what: Its name, for the warning.
         make: Makes the logger.
         config: Logged as the run's hyperparameters.
+        alone: Held meanwhile: several runs that start at once may share a file that the first one makes.
     """
 
-    def __init__(self, what: str, make: Callable[[], Logger], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        what: str,
+        make: Callable[[], Logger],
+        config: Mapping[str, Any],
+        alone: AbstractContextManager[Any] = nullcontext(),  # noqa: B008
+    ) -> None:
         super().__init__()
         self._what = what
         self._logger: Any = None
         self._gave_up = False
-        self._attempt(lambda: self._start(make, config))
+        self._attempt(lambda: self._start_alone(make, config, alone))
+
+    def _start_alone(
+        self, make: Callable[[], Logger], config: Mapping[str, Any], alone: AbstractContextManager[Any]
+    ) -> None:
+        with alone:
+            self._start(make, config)
 
     def _start(self, make: Callable[[], Logger], config: Mapping[str, Any]) -> None:
         self._logger = make()
