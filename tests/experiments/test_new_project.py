@@ -69,6 +69,7 @@ def test_results_are_the_projects_from_every_folder(
         assert "attention: 0 of 12 completed" in shown
         records = Path(shown.rpartition("records: ")[2].strip())
         assert folder / records == root / "results" / "runs" / "RUN" / "record.json"
+        (folder / "here").mkdir()
         assert call("list", "results_dir=here", folder=folder) == 0  # as typed
         assert "records: here/runs/" in capsys.readouterr().out
     monkeypatch.chdir(tmp_path)

@@ -316,7 +316,8 @@ def test_tables_and_figures_lie_beside_the_others(
     stem = "figure09_residual__tuning=learning_rate__tuning.trials=4__tuning.arms=_residual,non_residual_"
     assert {path.relative_to(folder).as_posix() for path in folder.glob("*es/*")} == {
         *(f"tables/{stem}{kind}.{suffix}" for kind in ("", "_trials") for suffix in ("csv", "md", "tex")),
-        *(f"figures/{stem}{kind}.{suffix}" for kind in ("", "_trials") for suffix in ("png", "svg")),
+        f"tables/{stem}_slim.tex",
+        *(f"figures/{stem}{kind}.{suffix}" for kind in ("", "_trials") for suffix in ("png", "svg", "pdf")),
     }
     page = (folder / "tables" / f"{stem}.md").read_text()
     assert "# Residual connections, each arm tuned" in page
