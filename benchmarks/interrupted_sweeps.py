@@ -27,8 +27,9 @@ SWEEP = (
 )  # fmt: skip
 """A small sweep: four runs of three epochs, a second or so each."""
 
-VARYING = ("process", "started", "finished", "steps_per_second", "wall_time_s", "config")
-"""What of a record is not the outcome; `config` names the results directory."""
+VARYING = ("process", "started", "finished", "steps_per_second", "wall_time_s", "config", "device")
+"""What of a record is not the outcome; `config` names the results directory, `device` which
+of several it was."""
 
 
 @dataclass

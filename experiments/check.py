@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -19,7 +19,7 @@ from ablations.files import check_writable
 from ablations.lazily import lazily
 from ablations.runs.identity import OF_RECIPE
 from ablations.runs.records import RunDirectory
-from ablations.text import memory_size
+from ablations.text import amount, memory_size
 from experiments import environment
 from experiments.configuration import (
     NOT_AXES,
@@ -27,6 +27,7 @@ from experiments.configuration import (
 )
 from experiments.errors import explained
 from experiments.logger import others
+from experiments.placement import AUTO, Need
 from experiments.project import NOT_GROUPS, current, load_yaml
 from lightning_modules.validation import (
     MAX_SEED,
@@ -42,9 +43,6 @@ with lazily():
     from lightning_modules import weights as weights_files
     from lightning_modules.data import images as images_data
 
-if TYPE_CHECKING:
-    import torch
-
 CALLED_WITH: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("params",),
     "scheduler": ("optimizer",),
@@ -56,6 +54,12 @@ CALLED_WITH: Mapping[str, tuple[str, ...]] = {
 
 MOST_THREADS = 1024
 """More is a typing error, which would end the process."""
+
+MOST_RUNS_PER_DEVICE = 1024
+"""More is a typing error."""
+
+WORDS = {"trainer.runs_per_device": AUTO}
+"""Keys whose value is a number or this word."""
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 """Lightning's, but those of a library that is not installed."""
@@ -166,7 +170,9 @@ def _check_kinds(path: str, expected: Any, given: Any) -> None:
         elif key == "_target_" and not isinstance(value, str):
             raise UserError(f"{path}{key}={value}: must be the name of a function or class")
         elif own and isinstance(kind, int | float) and not (number or value is None):
-            raise UserError(f"{path}{key}={value}: must be a number")
+            word = WORDS.get(f"{path}{key}")
+            if word is None or value != word:
+                raise UserError(f"{path}{key}={value}: must be a number" + (f" or {word}" if word else ""))
         elif own and nested and (kind is None or (isinstance(kind, str) and "${" not in kind)):
             raise UserError(f"{path}{key}={value}: must be one value, not several")
 
@@ -249,6 +255,11 @@ def _check_values(run: RunConfiguration) -> None:
         if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum <= 1:
             raise ValueError(f"{key}={momentum}: must be a number above 0 and at most 1")
     require_integer("trainer.threads", config["trainer"].get("threads"), 1, MOST_THREADS)
+    if (per_device := config["trainer"].get("runs_per_device", 1)) != AUTO:
+        try:
+            require_integer("trainer.runs_per_device", per_device, 1, MOST_RUNS_PER_DEVICE)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {AUTO}") from error
     if logger.get("backend") is not None:
         check_logger(logger)
     for name, node in others(logger).items():
@@ -311,7 +322,7 @@ def _check_parts(run: RunConfiguration) -> None:
         weights_files.fit_weights(
             network, weights_files.read_weights(weights), weights, new_head=config.get("new_head", False)
         )
-    device = _check_trainer(run)
+    _check_trainer(run)
     for name, node in others(config["logger"]).items():
         with TemporaryDirectory() as elsewhere:  # some write where they are made
             texts = {key: value for key, value in node.items() if isinstance(value, str)}
@@ -319,9 +330,8 @@ def _check_parts(run: RunConfiguration) -> None:
             explained(f"logger.{name}", partial(instantiate, {**node, **moved}))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     what = f"model: {'training' if config['train'] else 'holding'} its {parameters:.4g} parameters"
-    sharing = _processes_sharing(run, device)
-    of_network = network_cost.training_memory(network, config) * sharing
-    _require_memory(what, of_network, device)
+    of_network = network_cost.training_memory(network, config)
+    _require_memory(what, of_network, run)
     explained("dataset.task", lambda: assembly.make_task({**config, "metrics": {}}))
     task = explained("metrics", lambda: assembly.make_task(config))
     for name, node in config["metrics"].items():
@@ -336,15 +346,13 @@ def _check_parts(run: RunConfiguration) -> None:
     )
     size, batch = config["dataset"]["image_size"], recipe["batch_size"] if config["train"] else 1
     images = 4 * batch * config["dataset"]["channels"] * size**2  # as 32-bit numbers
-    _require_memory(f"dataset.image_size={size}: a batch of {batch} images", images, device)
+    _require_memory(f"dataset.image_size={size}: a batch of {batch} images", images, run)
     explained("model", lambda: network_cost.count_network(config))
     if config["train"]:
         per_process = batch // run.processes
-        of_step = (
-            explained("model", lambda: network_cost.activation_memory(network, config, per_process)) * sharing
-        )
+        of_step = explained("model", lambda: network_cost.activation_memory(network, config, per_process))
         told = f"{memory_size(of_network)} for the network and {memory_size(of_step)} for activations"
-        _require_memory(f"recipe.batch_size={batch}: a training step, {told},", of_network + of_step, device)
+        _require_memory(f"recipe.batch_size={batch}: a training step, {told},", of_network + of_step, run)
 
 
 def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
@@ -395,25 +403,34 @@ def _check_data(data: Any, dataset: Mapping[str, Any], *, train: bool) -> None:
         )
 
 
-def _processes_sharing(run: RunConfiguration, device: "torch.device") -> int:
-    """Processes that share the memory of one device."""
-    return run.devices if device.type == "cpu" else 1
+def _require_memory(what: str, needed: int, run: RunConfiguration) -> None:
+    """Require that a process's memory fits the smallest device, as often as processes share it.
 
-
-def _require_memory(what: str, needed: int, device: "torch.device") -> None:
-    available = environment.memory(device)
-    if needed > available:
-        raise ValueError(
-            f"{what} takes {memory_size(needed)} at least; {device.type} has {memory_size(available)}"
-        )
-
-
-def _check_trainer(run: RunConfiguration) -> "torch.device":
-    """Make the trainer: it refuses devices that there are not, and processes that a cluster has not.
-
-    Returns:
-        The device of the first process.
+    Args:
+        what: Takes the memory.
+        needed: Bytes of one process.
+        run: Its devices are asked; cores share the machine's memory.
     """
+    need = Need.of(run)
+    sizes = [device.memory for device in need.devices if device.memory is not None]
+    available = min(sizes, default=environment.memory())
+    sharing = need.per_device if sizes else run.devices
+    if needed * sharing <= available:
+        return
+    kind = need.devices[0].kind
+    if need.per_device > 1 and sizes and needed <= available:
+        raise ValueError(
+            f"trainer.runs_per_device={need.per_device}: {what} takes {memory_size(needed)} at least in "
+            f"each run; {kind} has {memory_size(available)}: at most {available // needed}"
+        )
+    each = f" in {amount(sharing, 'process', 'processes')}" if sharing > 1 else ""
+    raise ValueError(
+        f"{what} takes {memory_size(needed * sharing)} at least{each}; {kind} has {memory_size(available)}"
+    )
+
+
+def _check_trainer(run: RunConfiguration) -> None:
+    """Make the trainer: it refuses devices that there are not, and processes that a cluster has not."""
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     environment.quieten()
@@ -432,4 +449,4 @@ def _check_trainer(run: RunConfiguration) -> "torch.device":
         raise ValueError(f"recipe.precision={precision}: this device has {trainer.precision} instead")
     if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type != "cuda":
         raise ValueError("trainer.sync_batchnorm=True: must be false where the device is no GPU")
-    return trainer.strategy.root_device
+    Need.of(run)  # as many devices as it takes

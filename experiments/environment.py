@@ -1,5 +1,6 @@
 """What a run ran on: device, versions, commit. Never the environment's variables."""
 
+import gc
 import importlib
 import logging
 import os
@@ -8,13 +9,14 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ablations.errors import UserError
+from experiments.devices import CPU, Device
 from experiments.project import FRAMEWORK_CONF, PACKAGED_CONF, current
 
 FRAMEWORK = "xception-ablations"
@@ -220,24 +222,28 @@ def cpu_name() -> str:
     return f"{name} ({', '.join(generation)})" if generation else name
 
 
-def device(torch_device: Any) -> dict[str, Any]:
-    """The device that a run is on: type, name and threads of the CPU.
+def device(torch_device: Any, taken: Sequence[Device] = ()) -> dict[str, Any]:
+    """The device that a run is on: type, name, threads of the CPU, and indices where it has taken some.
 
     Args:
         torch_device: A `torch.device`.
+        taken: The devices, as they were taken.
     """
     import torch
 
-    on_gpu = torch_device.type == "cuda"
-    return {
-        "type": torch_device.type,
-        "name": torch.cuda.get_device_name(torch_device) if on_gpu else cpu_name(),
-        "threads": torch.get_num_threads(),
-    }
+    kind, name = torch_device.type, cpu_name()
+    if kind == "cuda":
+        name = torch.cuda.get_device_name(torch_device)
+    elif taken and taken[0].kind != CPU:  # Apple's, or one that torch does not know
+        kind, name = taken[0].kind, taken[0].name
+    found = {"type": kind, "name": name, "threads": torch.get_num_threads()}
+    return found | ({"indices": [one.index for one in taken]} if taken else {})
 
 
-def memory(torch_device: Any) -> int:
-    """Bytes of memory that a device has; of a CPU as much as this machine, or its container, may use.
+def peak_memory(torch_device: Any) -> int | None:
+    """Bytes that this process had of a device at most, since `forget_peak_memory`.
+
+    Of a GPU what PyTorch had reserved; of a CPU what was resident. None where the system does not tell.
 
     Args:
         torch_device: A `torch.device`.
@@ -245,7 +251,42 @@ def memory(torch_device: Any) -> int:
     import torch
 
     if torch_device.type == "cuda":
-        return torch.cuda.get_device_properties(torch_device).total_memory
+        return torch.cuda.max_memory_reserved(torch_device)
+    return highest_resident_memory() if torch_device.type == "cpu" else None
+
+
+def highest_resident_memory() -> int | None:
+    """Bytes that this process had resident at most; None where the system does not tell (it is no Linux).
+
+    Not getrusage's, which a process inherits from the one that started it.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = [line.split() for line in status.splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(found[0][1]) if found else None
+
+
+def forget_peak_memory() -> None:
+    """Begin anew to measure the peak of memory, in a process that has trained before."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # another system, or a container that does not allow it
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def free_memory() -> None:
+    """Give a GPU's memory back that PyTorch keeps for what comes next."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def memory() -> int:
+    """Bytes of memory that this machine, or its container, lets this process use."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_limits_of_groups()])
 

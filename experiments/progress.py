@@ -6,7 +6,7 @@ It reads what the runs write, so it is the same for every launcher, and for `pyt
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from typing import Any, Self
@@ -28,7 +28,7 @@ from experiments.screen import Screen, can_draw
 POLL_S = 1.0
 """Seconds between two looks at the runs."""
 
-LIVE_COLUMNS = ("arm", "seed", "epoch", "validation", "steps/s", "time left")
+LIVE_COLUMNS = ("arm", "seed", "epoch", "validation", "steps/s", "time left", "device")
 
 MAX_ROWS = 16
 """Running runs that the table shows, where the terminal is high enough."""
@@ -84,7 +84,10 @@ class Watch:
         """What is shown of it while it runs."""
         run, rows = self.run, self._of_this_training()
         config = run.configuration.resolved
-        return RunState.running(run.arm, run.seed, run.run_id, run.epochs, rows, self._written, config)
+        device = self.record["device"] if self.record and self.record["status"] == RUNNING else None
+        return RunState.running(
+            run.arm, run.seed, run.run_id, run.epochs, rows, self._written, config, device
+        )
 
     def _of_this_training(self) -> Sequence[Mapping[str, float]]:
         """Rows: none where the run started over and they are those of before."""
@@ -102,9 +105,16 @@ class SweepProgress:
     Args:
         runs: All runs of the sweep, finished ones included.
         clock: Tells the time, in seconds.
+        waiting: Tells the runs, by their run_id, that wait for a device.
     """
 
-    def __init__(self, runs: Sequence[PlannedRun], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        runs: Sequence[PlannedRun],
+        clock: Callable[[], float] = time.monotonic,
+        waiting: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
+        self._ask_waiting, self._waiting = waiting, set[str]()
         self._total = len(runs)
         watches = [Watch(run) for run in runs]
         self._open = [watch for watch in watches if watch.status not in DONE]
@@ -153,6 +163,7 @@ class SweepProgress:
                 self._failures[watch.run.run_id] = watch.failed_at
                 if watch.record is not None and watch.failed_at is not None:
                     self._tell_outcome(watch, watch.record)
+        self._look_who_waits()
         if self._screen:
             self._screen.refresh()
 
@@ -173,6 +184,13 @@ class SweepProgress:
         )
         return Group(*parts, line, *self._standing())
 
+    def _look_who_waits(self) -> None:
+        known, waiting = self._waiting, set(self._ask_waiting())
+        self._waiting = {watch.run.run_id for watch in self._open} & waiting
+        for watch in self._open:
+            if not self._screen and watch.run.run_id in self._waiting - known:
+                self.tell(f"{watch.run.arm} seed {watch.run.seed} is waiting for a device")
+
     def _watch(self) -> None:
         while not self._ended.wait(POLL_S):
             self.look()
@@ -186,7 +204,8 @@ class SweepProgress:
 
     def _standing(self) -> Sequence[Text]:
         """How all runs stand."""
-        return [counts(self._done + Counter(watch.status for watch in self._open))]
+        standing = [counts(self._done + Counter(watch.status for watch in self._open))]
+        return standing + ([Text(f"{len(self._waiting)} waiting for a device")] if self._waiting else [])
 
     def _epochs_trained(self) -> int:
         """Of the runs that were open at the start."""

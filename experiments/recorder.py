@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 
 from ablations.files import write_atomically
 from ablations.runs.histories import HISTORY_COLUMNS
 from ablations.runs.records import RunDirectory
+from experiments import environment
 from lightning_modules.classifier import TrainingDiverged
 from lightning_modules.diagnostics import COLUMNS, Diagnostic
 
@@ -156,3 +157,24 @@ class Recorder(Checkpoint):
         except OSError as error:  # a full disk: the record that says so needs what room there is
             beside.unlink(missing_ok=True)
             raise OSError(error.errno, error.strerror, str(place)) from error
+
+
+class MemoryRecorder(Callback):
+    """Keeps the peak of memory in the record of a run that goes on; of several processes the first writes.
+
+    Args:
+        directory: The run's directory, whose lock the caller holds.
+        record: Of the run, as it is written next; its device is there once the run trains.
+    """
+
+    GROWTH = 1.01
+    """From which growth on it is written anew: after the first epoch there is next to none."""
+
+    def __init__(self, directory: RunDirectory, record: dict[str, Any]) -> None:
+        self._directory, self._record = directory, record
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        peak, device = environment.peak_memory(module.device), self._record["device"]
+        if trainer.is_global_zero and peak is not None and peak > self.GROWTH * device.get("peak_memory", 0):
+            device["peak_memory"] = peak
+            self._directory.write(self._record)

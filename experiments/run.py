@@ -5,7 +5,6 @@ imported once the configuration stands, so that --help and --cfg answer at once.
 """
 
 import dataclasses
-import os
 import secrets
 import subprocess
 import sys
@@ -24,11 +23,22 @@ from ablations.errors import RunsFailed, UserError, first_cause
 from ablations.lazily import lazily
 from ablations.runs.identity import as_json
 from ablations.runs.records import DONE, RunDirectory, measured_diagnostics, measured_metrics
-from ablations.runs.schema import COMPLETED, DIVERGED, FAILED, RUNNING, SCHEMA, SCHEMA_VERSION, planned_epochs
+from ablations.runs.schema import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    RUNNING,
+    SCHEMA,
+    SCHEMA_VERSION,
+    kind_of,
+    planned_epochs,
+)
 from ablations.text import amount
 from experiments import command_line, environment
 from experiments.configuration import RunConfiguration, as_typed
+from experiments.devices import Device, environment_before
 from experiments.overrides import key_of
+from experiments.placement import LOCAL, WAITS, Place, place
 from experiments.progress import RunProgress
 from experiments.project import Project, current
 
@@ -68,8 +78,10 @@ def run(config: DictConfig) -> None:
         configuration.diagnostics,
         configuration.asked_metrics,
     )
+    launcher = None if alone else hydra_config.launcher["_target_"].rpartition(".")[2]
+    overrides = as_typed(hydra_config.overrides.task)
     if configuration.processes > 1 and not alone:
-        return run_apart(as_typed(hydra_config.overrides.task))
+        return run_apart(overrides, waits=launcher in LOCAL)
     environment.check_launcher(configuration.processes)
     if configuration.processes > 1 and environment.process_rank(configuration.devices) > 0:
         return train_beside(configuration, directory)
@@ -79,13 +91,11 @@ def run(config: DictConfig) -> None:
 
     record = None
     if directory.status() not in DONE:
-        with directory.lock() as held:
-            # Another process may have finished it while this one was on its way here.
-            if held and directory.status() not in DONE:
-                if (aside := directory.set_unreadable_aside()) and alone:
-                    print(f"unreadable record set aside: {aside}", file=sys.stderr)
-                with RunProgress(configuration) if alone else nullcontext():
-                    record = train(configuration, directory)
+        with place(configuration, directory, launcher) as found:
+            if found is not None and not found.apart:
+                record = train_there(configuration, directory, found, alone=alone)
+        if found is not None and found.apart:
+            return run_apart(overrides, waits=True)
     trained = record is not None
     if not trained and directory.status() in DONE:
         record = directory.read()
@@ -93,11 +103,33 @@ def run(config: DictConfig) -> None:
         command_line.report_run(directory, record, trained=trained)
 
 
-def run_apart(overrides: Sequence[str]) -> None:
-    """Run a run of several processes as a command of its own, which Lightning repeats to start them."""
+def train_there(
+    configuration: RunConfiguration, directory: RunDirectory, found: Place, *, alone: bool
+) -> dict[str, Any] | None:
+    """Train a run on its devices; None where another process holds it or has finished it."""
+    with directory.lock() as held:
+        # Another process may have finished it while this one was on its way here.
+        if not held or directory.status() in DONE:
+            return None
+        if (aside := directory.set_unreadable_aside()) and alone:
+            print(f"unreadable record set aside: {aside}", file=sys.stderr)
+        with RunProgress(configuration) if alone else nullcontext():
+            record = train(configuration, directory, found.devices)
+    environment.free_memory()  # this process may wait now, and others of the device train
+    return record
+
+
+def run_apart(overrides: Sequence[str], *, waits: bool) -> None:
+    """Run a run as a command of its own: one of several processes, or on a device that this one cannot use.
+
+    Args:
+        overrides: What was typed for it.
+        waits: Whether it waits until there are devices for it.
+    """
     last = {key_of(override): override for override in overrides}  # a command takes a key once
     command = [sys.executable, str(current().root / "run.py"), *last.values()]
-    own = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # the sweep's
+    own = environment_before() | ({WAITS: "1"} if waits else {})
+    own.pop("HYDRA_FULL_ERROR", None)  # the sweep's
     subprocess.run(command, stdout=subprocess.DEVNULL, env=own, check=False)  # how it went is in its record
 
 
@@ -119,18 +151,26 @@ def train_beside(configuration: RunConfiguration, directory: RunDirectory) -> No
         raise RunsFailed(f"process {rank} failed: {first_cause(record['error'])}")
 
 
-def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bool = True) -> dict[str, Any]:
+def train(
+    configuration: RunConfiguration,
+    directory: RunDirectory,
+    devices: Sequence[Device] | None = None,
+    *,
+    first: bool = True,
+) -> dict[str, Any]:
     """Train and test from the last completed epoch on, and write the record; the caller holds the lock.
 
     Args:
         configuration: The run's.
         directory: Its directory.
+        devices: That the run has taken; None where somebody else has placed it.
         first: Whether this is the first of its processes: the one that writes.
 
     Returns:
         The record: completed, diverged or failed.
     """
     environment.quieten()
+    environment.forget_peak_memory()
     trainer = None
     configuration = configuration.with_measured(directory)  # or an earlier command's were lost
     record = begin_record(configuration, directory)
@@ -147,11 +187,14 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
         )  # parameters, multiply_adds, depth
         trainer = assembly.make_trainer(
             configuration.resolved,
-            callbacks=[recorder, *diagnostics, *([confusion.ConfusionMatrix(classes)] if shown else [])],
+            callbacks=[
+                *(recorder, *diagnostics, recording.MemoryRecorder(directory, record)),
+                *([confusion.ConfusionMatrix(classes)] if shown else []),
+            ],
             loggers=loggers,
             folder=directory.path,
         )
-        checkpoint = _start(configuration, directory, record, trainer, first=first)
+        checkpoint = _start(configuration, directory, record, trainer, devices, first=first)
         record |= {"metrics": fit_and_test(configuration, trainer, recorder, checkpoint)}
         record |= {"status": COMPLETED}
     except classifier.TrainingDiverged as divergence:
@@ -162,6 +205,8 @@ def train(configuration: RunConfiguration, directory: RunDirectory, *, first: bo
         if trainer is not None and record["status"] not in DONE:
             processes.end_processes(trainer)
         record |= _ended(record, recorder)
+        if trainer is not None and record["device"] is not None:
+            record["device"]["peak_memory"] = environment.peak_memory(trainer.strategy.root_device)
         for logger in loggers:
             logger.log_end(run_loggers.summary(record), (record["git"] or {}).get("changes") or {})
             logger.finish(succeeded=record["status"] == COMPLETED, ended=record["status"] in DONE)
@@ -179,6 +224,7 @@ def _start(
     directory: RunDirectory,
     record: dict[str, Any],
     trainer: "Trainer",
+    devices: Sequence[Device] | None,
     *,
     first: bool,
 ) -> Path | None:
@@ -193,7 +239,7 @@ def _start(
         processes.end_at_sigterm(trainer)
     processes.start_processes(trainer)
     torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning sets them anew
-    device = environment.device(trainer.strategy.root_device)
+    device = environment.device(trainer.strategy.root_device, devices or ())
     record |= {"device": device | {"processes": configuration.processes}}
     # One answer for all processes: the first one's record is about to change.
     checkpoint: Path | None = trainer.strategy.broadcast(
@@ -229,7 +275,10 @@ def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> 
     A run that changed them half way would not be what its record says: it starts over.
     """
     previous = directory.read()
-    same = previous is not None and all(previous[key] == record[key] for key in ("device", "versions"))
+    if previous is None:
+        return None
+    same = previous["versions"] == record["versions"]
+    same = same and kind_of(previous["device"]) == kind_of(record["device"])
     same = same and measured_diagnostics(previous) == measured_diagnostics(record)
     same = same and measured_metrics(previous) == measured_metrics(record)
     return directory.checkpoint() if same else None

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hydra.plugins.launcher import Launcher
 
@@ -19,6 +19,7 @@ from ablations.runs.schema import COMPLETED, FAILED, RUNNING
 from ablations.terminal.run_tables import counts
 from ablations.text import amount
 from experiments.configuration import quoted
+from experiments.placement import Packing
 from experiments.planned_run import PlannedRun
 from experiments.progress import SweepProgress
 
@@ -53,8 +54,11 @@ def check_missing(runs: Sequence[PlannedRun]) -> None:
 def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
     """As `sweep`, for runs that were checked."""
     todo = [run for run in runs if run.directory.status() not in DONE]
-    with SweepProgress(runs) as progress:
-        failed = _launch_all(todo, launcher)
+    packing = Packing(runs, launcher)
+    with SweepProgress(runs, waiting=packing.waiting) as progress:
+        for line in packing.notices() if todo else ():
+            progress.tell(line)
+        failed = _launch_all(todo, launcher, packing, progress.tell)
     statuses = Counter(run.directory.status() for run in runs)
     done = sum(statuses[status] for status in DONE)
     how = "" if statuses[COMPLETED] == len(runs) else f" ({counts(statuses).plain})"
@@ -80,12 +84,21 @@ def _check(runs: Sequence[PlannedRun]) -> None:
             checked.add((run.group, run.arm))
 
 
-def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[PlannedRun, str]]:
+def _launch_all(
+    runs: Sequence[PlannedRun], launcher: Launcher, packing: Packing, tell: Callable[[str], None]
+) -> list[tuple[PlannedRun, str]]:
     """Launch until every run has an outcome, failed here, or was lost twice.
 
     A process that dies (killed, out of memory) may take other runs with it: joblib's pool dies with one
     of its processes, Ray and Slurm stop telling at the first. Runs that had not started are launched
-    again together, the others one by one, so that only the run that kills its process is given up.
+    again together, the others one by one, so that only the run that kills its process is given up. So are
+    those for which a device was too small, or that lost it: once each.
+
+    Args:
+        runs: That are missing.
+        launcher: Hydra's.
+        packing: How they share devices.
+        tell: Shows a line.
 
     Returns:
         The failed runs, with the reason.
@@ -96,10 +109,12 @@ def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[Pl
     earlier_failures = {run.run_id: _failure(run) for run in runs}
     job = 0
     while queue or suspects:
-        batch, alone = (queue, False) if queue else (suspects[:1], True)
-        error = _launch(batch, launcher, job)
+        batch, alone = (packing.ready(queue), False) if queue else (suspects[:1], True)
+        error = _launch(batch, launcher, packing, job, alone=alone)
         job += len(batch)
-        queue, suspects = [], suspects[1:] if alone else suspects
+        launched = {run.run_id for run in batch}
+        queue = [run for run in queue if run.run_id not in launched]
+        suspects = suspects[1:] if alone else suspects
         busy, not_started = [], []
         for run in batch:
             status, failure = run.directory.status(), _failure(run)
@@ -108,7 +123,12 @@ def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[Pl
             if status == RUNNING:
                 busy.append(run)
             elif failure is not None and failure != earlier_failures[run.run_id]:
-                failed.append((run, failure[1]))
+                if not alone and (why := packing.second_try(run)) is not None:
+                    tell(f"{run.arm} seed {run.seed}: {why}")
+                    earlier_failures[run.run_id] = failure
+                    suspects.append(run)
+                else:
+                    failed.append((run, failure[1]))
             elif alone:
                 failed.append((run, error or "its process ended without an outcome"))
             elif run.directory.path.exists():
@@ -121,21 +141,27 @@ def _launch_all(runs: Sequence[PlannedRun], launcher: Launcher) -> list[tuple[Pl
     return failed
 
 
-def _launch(runs: Sequence[PlannedRun], launcher: Launcher, first_job: int) -> str | None:
-    """Launch runs, side by side if each is one process; returns what went wrong outside of them."""
+def _launch(
+    runs: Sequence[PlannedRun], launcher: Launcher, packing: Packing, first_job: int, *, alone: bool
+) -> str | None:
+    """Launch runs, side by side as far as there are devices; returns what went wrong outside of them."""
     overrides = [
         [
             *run.overrides,
+            *packing.overrides(run, alone=alone),
             *_absolute_weights(run),
             f"results_dir={quoted(str(run.configuration.results_dir.absolute()))}",  # from any folder
             *_logger_overrides(run),
         ]
         for run in runs
     ]
-    # A run of several processes has the machine to itself.
-    several = any(run.configuration.processes > 1 for run in runs)
+    # A run of several processes has the machine to itself, unless it takes devices of it as others do.
+    several = any(
+        run.configuration.processes > (run.configuration.devices if packing.is_local else 1) for run in runs
+    )
     batches = [[job] for job in overrides] if several else [overrides]
     try:
+        packing.set_jobs(runs)
         for batch in batches:
             for job in launcher.launch(batch, initial_job_idx=first_job):
                 _ = job.return_value

@@ -33,7 +33,7 @@ from ablations.studies.results import (
     Trial,
     Tuning,
 )
-from experiments import environment
+from experiments import devices, environment
 from experiments.configuration import RunConfiguration
 from experiments.planning import compose_runs, hydra_configuration
 from lightning_modules.classifier import Classifier
@@ -80,6 +80,35 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of these tests share the machine's devices with each other and with nobody else's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
+@pytest.fixture
+def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Pretends that there are GPUs: `pretend(2, memory=2**30)`, each with the attributes that are given.
+
+    Returns the file that says so: what is written there is what there is from then on.
+    """
+
+    def make(count: int, **attributes: Any) -> Path:
+        monkeypatch.setattr(devices, "_before", {})  # what an earlier test entered
+        monkeypatch.setenv("PRETENDED_VISIBLE", "")
+        file = tmp_path / "devices.json"
+        gpu = {"kind": "pretended", "name": "Pretended", "variable": "PRETENDED_VISIBLE", "memory": 2**33}
+        file.write_text(
+            json.dumps([gpu | {"index": n, "id": f"{tmp_path.name}-{n}"} | attributes for n in range(count)])
+        )
+        monkeypatch.setenv(devices.PRETENDED, str(file))
+        return file
+
+    return make
 
 
 def xception(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> Xception:

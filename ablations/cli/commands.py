@@ -199,7 +199,8 @@ def list_studies(parsed: argparse.Namespace) -> None:
     """Print every planned run and how it stands."""
     for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
         statuses = Counter(run.status for run in runs)
-        columns = [name for name in run_tables.COLUMNS if name != "time left" or statuses[RUNNING]]
+        hidden = () if statuses[RUNNING] else run_tables.OF_RUNNING
+        columns = [name for name in run_tables.COLUMNS if name not in hidden]
         title = Text.assemble(f"{study.name}: ", run_tables.counts(statuses))
         print_table(run_tables.run_table(map(run_tables.RunState.of, runs), columns, title))
         print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json\n")

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablations.runs.identity import NEUTRAL, OF_RECIPE, is_outside_identity
+from ablations.runs.schema import kind_of
 from ablations.studies.results import Arm, Outcome, Study, baseline_first, pair_by_seed
 from ablations.table_files import commit_name
 from ablations.text import NO_VALUE, cut, decimals, named_seeds, per_cent
@@ -233,6 +234,7 @@ def _without_seed(record: Mapping[str, Any]) -> list[Any]:
     """What `_compare` reads of a record, without the places of the seed."""
     config = record["config"]
     dataset = config["dataset"] | {"seed": None}
+    record = {**record, "device": kind_of(record["device"])}
     return [config | {"seed": None, "dataset": dataset}, *(record[key] for key in COMPARED)]
 
 
@@ -275,10 +277,10 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     undeclared += [_instead(*setting) for setting in settings]
     if a["data_fingerprint"] != b["data_fingerprint"] and "dataset" not in keys:
         undeclared.append("other data, by their checksums")
-    for name in ("versions", "device"):
-        prefix = "" if name == "versions" else "device "
-        for key in sorted(a[name].keys() | b[name].keys()):
-            value, value_of_other = a[name].get(key, ABSENT), b[name].get(key, ABSENT)
+    of_devices = kind_of(a["device"]), kind_of(b["device"])
+    for prefix, of_a, of_b in (("", a["versions"], b["versions"]), ("device ", *of_devices)):
+        for key in sorted(of_a.keys() | of_b.keys()):
+            value, value_of_other = of_a.get(key, ABSENT), of_b.get(key, ABSENT)
             if value != value_of_other:
                 undeclared.append(_instead(prefix + key, value, value_of_other))
     if a["git"] != b["git"] and not (_is_committed(a["git"]) and _is_committed(b["git"])):

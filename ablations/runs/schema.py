@@ -57,6 +57,7 @@ class Device(TypedDict):
     name: str
     threads: Count
     processes: NotRequired[Size]
+    indices: NotRequired[list[Count]]
     peak_memory: NotRequired[Count | None]
 
 
@@ -185,8 +186,8 @@ class Record(TypedDict):
         Device | None,
         Field(
             description="{type, name, threads} of a process, and the number of processes; a processor's name "
-            "has its family, model and stepping, because several generations may go by one name; of a timing "
-            "also peak_memory, bytes"
+            "has its family, model and stepping, because several generations may go by one name; indices of "
+            "the devices, or cores, that it took; peak_memory, the most bytes that a process had"
         ),
     ]
     undecodable_images: Annotated[
@@ -242,6 +243,11 @@ NOT_NULL: Mapping[str, tuple[str, ...]] = {
     RUNNING: (),
 }
 """Keys that must have a value, by status."""
+
+
+def kind_of(device: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What of a record's device can change an outcome: not which of several it was, nor what it held."""
+    return {key: value for key, value in (device or {}).items() if key not in ("indices", "peak_memory")}
 
 
 def planned_epochs(config: Mapping[str, Any]) -> int:

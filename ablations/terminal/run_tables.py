@@ -14,12 +14,13 @@ from ablations.runs.histories import metric_names
 from ablations.runs.records import MISSING, STATUSES, RunDirectory
 from ablations.runs.schema import COMPLETED, DIVERGED, FAILED, RUNNING, planned_epochs
 from ablations.studies.results import StudyRun
-from ablations.text import NO_VALUE, duration, three_digits
+from ablations.text import NO_VALUE, duration, memory_size, three_digits
 
 STYLES = {COMPLETED: "green", DIVERGED: "yellow", FAILED: "red", RUNNING: "cyan", MISSING: "dim"}
 """Colour of a status, beside the word that says it."""
 
-COLUMNS = ("arm", "seed", "status", "epoch", "validation", "steps/s", "time left", "run")
+COLUMNS = ("arm", "seed", "status", "epoch", "validation", "steps/s", "time left", "run", "device")
+OF_RUNNING = ("time left", "device")
 NUMBERS = ("seed", "epoch", "steps/s")
 
 
@@ -38,6 +39,7 @@ class RunState:
             the last one of a running run; None for all others.
         steps_per_second: Training steps over the time spent in them; None before the first epoch.
         seconds_left: Until the last epoch ends, of a running run; None before its first epoch.
+        device: Of a running run, with the most memory that it has had, "cuda 1, 3.2 GiB"; None before.
     """
 
     arm: str
@@ -49,6 +51,7 @@ class RunState:
     validation: str | None
     steps_per_second: float | None
     seconds_left: float | None
+    device: str | None = None
 
     @classmethod
     def running(
@@ -60,6 +63,7 @@ class RunState:
         rows: Sequence[Mapping[str, float]],
         written: float | None,
         config: Mapping[str, Any],
+        device: Mapping[str, Any] | None = None,
     ) -> Self:
         """Of a run that is under way, from its metrics.csv.
 
@@ -71,6 +75,7 @@ class RunState:
             rows: Of metrics.csv.
             written: When the last row was, in seconds since 1970.
             config: Of the run, which declares its metrics.
+            device: As its record has it.
         """
         seconds = sum(row["seconds"] for row in rows)
         names = metric_names(rows[-1]) if rows else []
@@ -90,6 +95,7 @@ class RunState:
             validation=measured(config, names[0], rows[-1][f"val_{names[0]}"]) if names else None,
             steps_per_second=rows[-1]["step"] / seconds if seconds else None,
             seconds_left=left,
+            device=None if device is None else _where(device),
         )
 
     @classmethod
@@ -102,7 +108,9 @@ class RunState:
         if run.status == RUNNING:
             directory = RunDirectory(run.directory.parent.parent, run.run_id)
             rows, written = directory.rows(record) or [], directory.history_written()
-            return cls.running(run.arm, run.seed, run.run_id, planned, rows, written, record["config"])
+            return cls.running(
+                run.arm, run.seed, run.run_id, planned, rows, written, record["config"], record["device"]
+            )
         names = metric_names(record["metrics"] or {}) if run.status == COMPLETED else []
         final = [measured(record["config"], name, record["metrics"][f"val_{name}"]) for name in names[:1]]
         validation = final[0] if final else None
@@ -121,6 +129,7 @@ class RunState:
             "steps/s": NO_VALUE if speed is None else three_digits(speed),
             "time left": duration(left),
             "run": self.run_id,
+            "device": self.device or NO_VALUE,
         }
         styles = {"status": STYLES[self.status]}
         return {name: Text(text, styles.get(name, "")) for name, text in texts.items()}
@@ -133,6 +142,12 @@ class RunState:
         if self.steps_per_second is not None:
             words.append(f"{three_digits(self.steps_per_second)} steps/s")
         return ", ".join(words)
+
+
+def _where(device: Mapping[str, Any]) -> str:
+    words = " ".join([device["type"], "+".join(map(str, device.get("indices", ())))]).strip()
+    peak = device.get("peak_memory")
+    return words if peak is None else f"{words}, {memory_size(peak)}"
 
 
 def run_table(states: Iterable[RunState], columns: Sequence[str], title: Text | None = None) -> Table:

@@ -6,13 +6,13 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from torch import nn
 
+from experiments import environment
 from lightning_modules.assembly import make_network
 
 Step = Callable[[], None]
@@ -150,15 +150,7 @@ def time_step(prepare: Callable[[], Step], *, device: torch.device, threads: int
 
 
 def _highest_memory(device: torch.device) -> int | None:
-    """Bytes that PyTorch had allocated at most on a GPU; of a CPU those that this process had resident.
-
-    Not getrusage's, which a process inherits from the one that started it.
-    """
+    """Bytes that PyTorch had allocated at most on a GPU; of a CPU those that this process had resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = [line.split() for line in status.splitlines() if line.startswith("VmHWM:")]
-    return 1024 * int(found[0][1]) if found else None
+    return environment.highest_resident_memory()

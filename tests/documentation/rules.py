@@ -21,7 +21,10 @@ from experiments.project import current
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 
-ELSEWHERE = "hydra/launcher=|trainer=ddp|=imagenet|tuning=|seeds=auto|mode=online|match_[a-z_]+=|weights="
+ELSEWHERE = (
+    "hydra/launcher=|trainer=ddp|runs_per_device=|=imagenet|"
+    "tuning=|seeds=auto|mode=online|match_[a-z_]+=|weights="
+)
 """What needs a cluster, GPUs, ImageNet, weights, an account or an hour: it is planned, not run."""
 
 

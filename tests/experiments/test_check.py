@@ -233,7 +233,10 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
         ("+claims=paper", "claims: no such key; there are: "),
         ("+recipe.momentum=0.9", "recipe.momentum: no such key; there are: augmentation, averaging, "),
         ("+logger.x=1", "logger.x: no such key; there are: backend, "),
-        ("+trainer.devices=2", "trainer.devices: no such key; there are: accelerator, threads"),
+        (
+            "+trainer.devices=2",
+            "trainer.devices: no such key; there are: accelerator, runs_per_device, threads",
+        ),
         ("+recipe.optimizer.x=1", "recipe.optimizer.x=1: torch.optim.SGD does not take it; it takes: lr, "),
         ("+model.depth=3", "model: Xception.__init__() got an unexpected keyword argument 'depth'"),
         ("+dataset.x=1", "dataset: "),
@@ -504,7 +507,7 @@ def test_what_is_not_read_of_class_folders_is_named_and_counted(configure, tmp_p
 def test_a_step_that_takes_more_memory_than_there_is_is_refused(
     configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment, "memory", lambda device: 2**30)
+    monkeypatch.setattr(environment, "memory", lambda: 2**30)
     check_run(configure("model.width=1", "recipe.batch_size=8"))
     with pytest.raises(
         UserError, match=r"recipe\.batch_size=400: a training step, .* for activations, takes"

@@ -196,13 +196,35 @@ def test_the_table_has_the_running_runs_and_how_all_stand(
     with runs[1].directory.lock(), runs[3].directory.lock():
         progress.look()
         lines = rendered(progress, 80)
-    assert lines[0].split() == ["arm", "seed", "epoch", "validation", "steps/s", "time", "left"]
+    assert lines[0].split() == ["arm", "seed", "epoch", "validation", "steps/s", "time", "left", "device"]
     assert lines[2].split()[:6] == ["residual", "1", "2/6", "top-1", "51.0%", "376"]
-    assert lines[3].split() == ["non_residual", "1", "0/6", "–", "–", "–"]
+    assert lines[3].split() == ["non_residual", "1", "0/6", "–", "–", "–", "–"]
     # 2 of 18 epochs in 10 s, so 16 in 80 s.
     assert lines[4].endswith("2/18 epochs, 10 s passed, about 1 min 20 s left")
     assert lines[5:] == ["1 of 4 completed, 1 failed, 2 running"]
     assert max(map(len, lines)) <= 80
+
+
+def test_a_row_has_the_devices_and_their_memory(runs, write_run) -> None:
+    device = {"type": "cuda", "name": "Some GPU", "threads": 1, "indices": [2, 3], "peak_memory": 3 * 2**30}
+    write_run(runs[0].configuration, "running", epochs=2, device=device)
+    with runs[0].directory.lock():
+        lines = rendered(SweepProgress(runs), 100)
+    assert lines[2].endswith("cuda 2+3, 3 GiB")
+
+
+def test_a_run_that_waits_for_a_device_is_told_once_and_counted(
+    runs, write_run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = {runs[1].run_id, "another sweep's"}
+    progress = SweepProgress(runs, waiting=lambda: waiting)
+    progress.look()
+    progress.look()
+    assert capsys.readouterr().out == f"{runs[1].arm} seed {runs[1].seed} is waiting for a device\n"
+    assert rendered(progress, 80)[-1] == "1 waiting for a device"
+    waiting.clear()
+    progress.look()
+    assert "waiting" not in "".join(rendered(progress, 80))
 
 
 def test_rows_are_bounded_by_the_height_of_the_terminal(runs, write_run) -> None:
@@ -223,7 +245,7 @@ def test_a_run_alone_has_its_row_and_no_count_of_one(runs, write_run) -> None:
     with runs[0].directory.lock():
         progress.look()
         lines = rendered(progress, 80)
-    assert lines[0].split() == ["arm", "seed", "epoch", "validation", "steps/s", "time", "left"]
+    assert lines[0].split() == ["arm", "seed", "epoch", "validation", "steps/s", "time", "left", "device"]
     assert lines[2].split()[:6] == ["default", "0", "2/6", "top-1", "50.0%", "376"]
     assert re.fullmatch(r".* 2/6 epochs, \d+ s passed, about .* left", lines[3])
     assert len(lines) == 4
@@ -233,7 +255,7 @@ def test_epochs_of_before_a_run_started_over_do_not_count(runs, write_run) -> No
     write_run(runs[0].configuration, "running", epochs=3, started="2999-01-01T00:00:00+00:00")
     with runs[0].directory.lock():
         lines = rendered(SweepProgress(runs), 80)
-    assert lines[2].split() == ["residual", "0", "0/6", "–", "–", "–"]
+    assert lines[2].split() == ["residual", "0", "0/6", "–", "–", "–", "–"]
 
 
 PREPARE = """

@@ -131,6 +131,10 @@ def test_a_setting_that_is_not_declared(audit, changes: dict[str, Any], undeclar
             {"device": {"name": "Some GPU", "type": "cuda", "threads": 1}},
             ["device name Some GPU instead of Some CPU", "device type cuda instead of cpu"],
         ),
+        (
+            {"device": {"name": "Some CPU", "type": "cpu", "threads": 1, "indices": [1], "peak_memory": 9}},
+            [],  # another of the same kind
+        ),
         ({"git": {"commit": "f" * 40, "changes": {}}}, []),  # outcome_version would tell
         (
             {"git": {"commit": "0123456789abcdef", "changes": {"a/b.py": "diff"}}},

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.sizes import training_step
+from experiments import environment
 from experiments.sizes.training_step import Noise, make_step, time_apart, time_step
 
 CPU = torch.device("cpu")
@@ -82,5 +82,5 @@ def test_peak_memory_is_what_the_steps_hold() -> None:
 
 
 def test_memory_of_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr(training_step, "Path", lambda _: tmp_path / "missing")
+    monkeypatch.setattr(environment, "Path", lambda _: tmp_path / "missing")
     assert time_step(lambda: int, device=CPU, threads=1, seconds=1e-9).peak_memory is None
