@@ -65,7 +65,7 @@ def test_help_tells_what_can_be_chosen_in_a_screenful(checkout):
     assert result.returncode == 0
     assert result.stderr == ""
     lines = result.stdout.splitlines()
-    assert len(lines) <= 45
+    assert len(lines) <= 50
     assert all(len(line) < 80 for line in lines)
     for expected in (
         "residual: false, projections, true",
