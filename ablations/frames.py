@@ -4,6 +4,7 @@ What they compute is what tables, figures and verdicts show.
 """
 
 import tempfile
+import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,11 @@ from ablations.evidence.claims import CLAIMS, Claim
 from ablations.evidence.contrasts import ArmValues, contrast_values
 from ablations.evidence.verdicts import UNDECIDED, Verdict, combine, untestable
 from ablations.evidence.verdicts import compare as compare_family
-from ablations.metrics import declared_in, metric_of
+from ablations.metrics import BEFORE_DECLARATIONS, declared_in, metric_of
 from ablations.runs.archive import FILE_NAME, RUNS, unpack
 from ablations.runs.histories import metric_names
 from ablations.runs.records import RunDirectory, UnreadableRecord
-from ablations.runs.schema import COMPLETED, DIVERGED
+from ablations.runs.schema import COMPLETED, DIVERGED, ELSEWHERE
 from ablations.statistics.effects import probability_of_improvement, standardized_effect
 from ablations.statistics.paired import mean_interval, paired_difference
 from ablations.tables.verdicts import verdict_table
@@ -111,7 +112,8 @@ def compare(
         baseline: The option that the others are compared with.
         metric: Column of a number. Rows without one are left out.
         seed: Column of what pairs runs.
-        within: Further columns in which compared runs agree; each combination of theirs is a comparison.
+        within: Further columns in which compared runs agree; each combination of theirs is a comparison. A
+            missing value is one as well.
         confidence: Of the intervals.
 
     Returns:
@@ -128,7 +130,7 @@ def compare(
     if baseline not in set(known[factor]):
         options = ", ".join(map(str, sorted(set(known[factor]), key=str)))
         raise ValueError(f"baseline={baseline}: must be an option of {factor}: {options}")
-    parts = known.groupby(list(within), sort=True) if within else [((), known)]
+    parts = known.groupby(list(within), sort=True, dropna=False) if within else [((), known)]
     rows = []
     for key, part in parts:
         of_options = _values(part, factor, metric, seed, key)
@@ -176,7 +178,8 @@ def judge(
         if unknown := sorted(comparison.contrast.keys() - set(options)):
             raise ValueError(f"arm={unknown[0]}: must be one of {', '.join(sorted(set(options)))}")
         known = runs[runs[comparison.metric].notna() & options.isin(list(comparison.contrast))]
-        arms = {
+        nothing = ArmValues(np.empty(0, dtype=int), {comparison.metric: np.empty(0)})
+        arms = dict.fromkeys(comparison.contrast, nothing) | {
             str(arm): ArmValues(values.index.to_numpy(), {comparison.metric: values.to_numpy(float)})
             for arm, values in _values(known, factor, comparison.metric, seed, ()).items()
         }
@@ -208,7 +211,8 @@ def _directories(results: str | Path) -> Iterator[list[tuple[RunDirectory, dict[
             directory = RunDirectory(folder, path.parent.name)
             try:
                 record = directory.read()
-            except UnreadableRecord:
+            except UnreadableRecord as error:
+                warnings.warn(f"unreadable record, left out: {error}", stacklevel=4)
                 continue
             if record is not None and "timing" not in record["config"]:
                 found.append((directory, record))
@@ -228,7 +232,10 @@ def _row(record: Mapping[str, Any], measured: Sequence[str], settings: Sequence[
     if record["status"] == DIVERGED:
         declared = declared_in(config)
         classes = config["dataset"]["num_classes"]
-        for name in declared or measured:
+        if config.get(ELSEWHERE):  # it may have declared some of its metrics alone
+            known = {*declared, *BEFORE_DECLARATIONS}
+            measured = [*declared, *(name for name in measured if name in known - declared.keys())]
+        for name in measured if config.get(ELSEWHERE) else declared or measured:
             value = metric_of(name, declared).of_nothing(classes)
             row |= {f"val_{name}": value, f"test_{name}": value}
     row |= {key: record[key] for key in COST}

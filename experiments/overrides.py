@@ -276,12 +276,17 @@ def sweeps_choices(overrides: Sequence[str]) -> bool:
     )
 
 
+def changes_a_table(key: str) -> bool:
+    """Whether a key of a sweep changes what its table shows: what a run is, or what arms are compared by."""
+    return key == "metrics" or not is_outside_identity(key)
+
+
 def sweep_output(overrides: Sequence[str]) -> str:
     """Stem of the files about swept choices: the same for the same words, and safe whatever their values."""
     words = []
     for argument in overrides:
         override = parse_override(argument)
-        if override is None or is_outside_identity(override.key_or_group):
+        if override is None or not changes_a_table(override.key_or_group):
             continue
         values = swept_values(override).values() if override.is_sweep_override() else [override.value()]
         words.append(f"{override.key_or_group}={','.join(map(option_name, values))}")

@@ -18,7 +18,6 @@ from hydra.core.override_parser.types import QuotedString
 
 from ablations.errors import UserError
 from ablations.lazily import lazily
-from ablations.runs.identity import is_outside_identity
 from ablations.studies.results import Arm, Study, Swept
 from experiments.check import check_axes
 from experiments.configuration import (
@@ -31,6 +30,7 @@ from experiments.configuration import (
 from experiments.overrides import (
     AUTO_KEYS,
     LARGEST_PRODUCT,
+    changes_a_table,
     is_tuning,
     split_studies,
     sweep_output,
@@ -91,7 +91,7 @@ def plan_choices(arguments: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
         choose = dict(zip(swept, chosen, strict=True))
         label = ", ".join(f"{names[key]}={option_name(value)}" for key, value in choose.items())
         arms.append(Arm(arm, label, choose))
-    others = [word for word in arguments if not is_outside_identity(word.partition("=")[0])]
+    others = [word for word in arguments if changes_a_table(word.partition("=")[0])]
     study = Study(
         name=(output := sweep_output(arguments)),
         title=" by ".join(swept),

@@ -38,7 +38,7 @@ class PlannedRun:
     @property
     def directory(self) -> RunDirectory:
         run, metrics = self.configuration, (*self.metrics, *self.configuration.asked_metrics)
-        return RunDirectory(run.results_dir, self.run_id, run.diagnostics, metrics)
+        return RunDirectory(run.results_dir, self.run_id, run.diagnostics, dict.fromkeys(metrics))
 
     @property
     def epochs(self) -> int:

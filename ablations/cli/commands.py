@@ -44,8 +44,10 @@ with lazily():
     from ablations.cli import dashboards, reference
     from ablations.evidence import claims
     from ablations.evidence import timings as timing_records
+    from ablations.evidence import verdicts as judging
     from ablations.report import build as report
     from ablations.runs import archive, migration
+    from ablations.statistics import effects
     from ablations.studies import schema as study_schema
     from ablations.tables import timings as timing_tables
     from ablations.tables import verdicts as verdict_tables
@@ -416,31 +418,29 @@ def tell_power(parsed: argparse.Namespace) -> None:
     Raises:
         UserError: A number is out of range, or words are given.
     """
-    from ablations.evidence.verdicts import MIN_PAIRS
-    from ablations.statistics.effects import MOST_SEEDS, needed_seeds, power_of
-
     if parsed.words:
         raise UserError(f"{parsed.words[0]}: power takes --effect and --spread alone")
     if parsed.comparisons < 1:
         raise UserError(f"--comparisons {parsed.comparisons}: must be at least 1")
     alpha = parsed.alpha / parsed.comparisons
     try:
-        needed = needed_seeds(parsed.effect, parsed.spread, power=parsed.power, alpha=alpha)
+        needed = effects.needed_seeds(parsed.effect, parsed.spread, power=parsed.power, alpha=alpha)
     except ValueError as error:
         raise UserError(str(error)) from error
     if needed is None:
         raise UserError(
-            f"--effect {parsed.effect}: takes more than {MOST_SEEDS:,} seeds; the spread hides it"
+            f"--effect {parsed.effect}: takes more than {effects.MOST_SEEDS:,} seeds; the spread hides it"
         )
-    seeds = max(needed, MIN_PAIRS)
+    fewest = judging.MIN_PAIRS
+    seeds = max(needed, fewest)
     print(
         f"{seeds} seeds of each arm see a difference of {parsed.effect:g} with a chance of "
-        f"{power_of(seeds, parsed.effect, parsed.spread, alpha=alpha):.0%}"
-        + (f"; {needed} would do, and a verdict takes {MIN_PAIRS}" if needed < MIN_PAIRS else "")
+        f"{effects.power_of(seeds, parsed.effect, parsed.spread, alpha=alpha):.0%}"
+        + (f"; {needed} would do, and a verdict takes {fewest}" if needed < fewest else "")
     )
-    others = sorted({MIN_PAIRS, max(MIN_PAIRS, seeds // 2), seeds, 2 * seeds})
+    others = sorted({fewest, max(fewest, seeds // 2), seeds, 2 * seeds})
     for number in others:
-        print(f"{number:>7} seeds: {power_of(number, parsed.effect, parsed.spread, alpha=alpha):.0%}")
+        print(f"{number:>7} seeds: {effects.power_of(number, parsed.effect, parsed.spread, alpha=alpha):.0%}")
     print(
         "chance that the paired t interval leaves out zero, if the differences of the seeds are normal with "
         "that mean and standard deviation"

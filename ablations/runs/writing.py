@@ -12,7 +12,7 @@ from typing import Any
 
 from ablations.errors import UserError
 from ablations.files import write_atomically
-from ablations.metrics import METRIC
+from ablations.metrics import BEFORE_DECLARATIONS, METRIC, Metric
 from ablations.runs.histories import HISTORY_COLUMNS
 from ablations.runs.identity import as_json, run_id_of
 from ablations.runs.records import RunDirectory
@@ -42,7 +42,8 @@ def write_run(
         epochs: A row per epoch: `step` (optimizer steps taken by its end), `val_METRIC`, and what else there
             is of train_loss, val_loss, learning_rate, seconds.
         test: Final test value per metric of `epochs`, {"top1": 0.93}; of a diverged run nothing.
-        num_classes: Of the data, which tells what a network has that learned nothing.
+        num_classes: Of the data, which tells what a network has that learned nothing; a diverged run needs
+            it, unless `metrics` declares that in numbers.
         settings: What else the run depends on: data, epochs, learning rate.
         metrics: Declaration per metric, as a file of conf/metric, where label, unit and direction matter.
         diverged: Whether the loss was not finite in the end.
@@ -52,7 +53,8 @@ def write_run(
         The path of record.json.
 
     Raises:
-        UserError: A metric has no test value, a row no step, or a value is not as the record's schema says.
+        UserError: A metric has no test value, a row no step, a run that did not diverge no row, a diverged
+            one no number of classes or no declaration, or a value is not as the record's schema says.
     """
     rows = [{"epoch": number, **row} for number, row in enumerate(epochs, start=1)]
     names = [key.removeprefix("val_") for key in (rows[-1] if rows else {}) if key.startswith("val_")]
@@ -60,10 +62,11 @@ def write_run(
         raise UserError(f"test: {lacking[0]}: missing; the final test value of what epochs have")
     if without := [row["epoch"] for row in rows if "step" not in row]:
         raise UserError(f"epochs: row {without[0]}: step: missing; optimizer steps taken by then")
-    declared = {
-        name: validated(METRIC, node, f"metrics.{name}").model_dump()
-        for name, node in (metrics or {}).items()
-    }
+    declared = {name: validated(METRIC, node, f"metrics.{name}") for name, node in (metrics or {}).items()}
+    if not rows and not diverged:
+        raise UserError("epochs: none; a run that did not diverge has a row at least")
+    if diverged:
+        _require_chance([*declared, *names], {**BEFORE_DECLARATIONS, **declared}, num_classes)
     config = as_json(
         {
             ELSEWHERE: True,
@@ -71,7 +74,7 @@ def write_run(
             "model": dict(choices),
             "recipe": {**(settings or {}), "epochs": max(1, len(rows))},
             "dataset": {"num_classes": num_classes},
-            "metrics": declared,
+            "metrics": {name: metric.model_dump() for name, metric in declared.items()},
         }
     )
     seconds = sum(row.get("seconds", 0.0) for row in rows)
@@ -111,6 +114,24 @@ def write_run(
             raise UserError(str(error)) from error
         directory.write(record)
     return directory.record_path
+
+
+def _require_chance(names: Sequence[str], declared: Mapping[str, Metric], num_classes: int) -> None:
+    """Require that it is known what a diverged run counts as.
+
+    Raises:
+        UserError: A metric is not declared, or counts by the number of classes, which is not given.
+    """
+    if unknown := [name for name in names if name not in declared]:
+        raise UserError(
+            f"metrics.{unknown[0]}: missing; its declaration says what a diverged run counts as, `chance`"
+        )
+    by_classes = not names or any("num_classes" in str(declared[name].chance) for name in names)
+    if by_classes and num_classes < 2:
+        raise UserError(
+            f"num_classes={num_classes}: must be that of the data, as a diverged run counts as a network "
+            "that learned nothing"
+        )
 
 
 def _table(rows: Sequence[Mapping[str, float]]) -> str:

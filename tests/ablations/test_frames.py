@@ -1,5 +1,6 @@
 """The analysis of any table: from records, from another loop, from a data frame that somebody made."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,19 @@ def test_further_columns_divide_the_comparison(table: pd.DataFrame) -> None:
     assert adam.loc["a", "difference"] == pytest.approx(-adam.loc["b", "difference"])
 
 
+def test_a_missing_value_of_a_further_column_is_one_as_well(table: pd.DataFrame) -> None:
+    found = ablations.compare(table.assign(data=None), "optimizer", "sgd", "accuracy", within=["data"])
+    assert found["n"].tolist() == [6, 6, 5]
+
+
+def test_a_claim_about_an_arm_without_a_value_is_undecided(table: pd.DataFrame) -> None:
+    lacking = table.assign(accuracy=table["accuracy"].where(table["optimizer"] != "adam"))
+    comparison = {"treatment": "adam", "control": "sgd", "metric": "accuracy"}
+    claim = {"id": "x", "comparisons": [comparison | {"direction": "higher", "margin": 0.01}]}
+    judged = ablations.judge([claim], lacking, factor="optimizer")
+    assert judged[["verdict", "n_pairs"]].to_numpy().tolist() == [["undecided", 0]]
+
+
 def test_claims_about_any_table_are_judged(table: pd.DataFrame, tmp_path: Path) -> None:
     pair = {"treatment": "adam", "control": "sgd", "metric": "accuracy"}
     claims: list[dict[str, Any]] = [
@@ -138,6 +152,7 @@ def test_a_record_from_any_loop_is_read_as_all_are(tmp_path: Path) -> None:
     legend = axes.get_legend()
     assert legend is not None
     assert legend.get_texts()[0].get_text() == "norm=batch (n = 2)"
+    ablations.write_run(tmp_path, choices={}, seed=0, epochs=[{"step": 1, "val_f1": 0.3}], test={"f1": 0.3})
     again = ablations.write_run(
         tmp_path, choices={"norm": "group"}, seed=1, epochs=rows([0.3]), test={"top1": 0.3}, num_classes=10
     )
@@ -152,6 +167,10 @@ def test_a_record_from_any_loop_is_read_as_all_are(tmp_path: Path) -> None:
         ({"seed": -1}, "seed=-1: must be greater than or equal to 0"),
         ({"test": {"top1": float("nan")}}, "metrics.test_top1=nan: must be a finite number"),
         ({"metrics": {"top1": {"label": "x"}}}, "metrics.top1: direction: missing"),
+        ({"epochs": []}, "epochs: none"),
+        # It would count as a network that is always right.
+        ({"diverged": True}, "num_classes=1: must be that of the data"),
+        ({"diverged": True, "epochs": [{"step": 1, "val_error": 0.5}]}, "metrics.error: missing"),
     ],
 )
 def test_what_cannot_be_a_record_is_told_and_not_written(
@@ -167,6 +186,15 @@ def test_what_cannot_be_a_record_is_told_and_not_written(
         ablations.write_run(tmp_path, **(arguments | change))
     assert not list(tmp_path.rglob("*.json"))
     assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_a_record_that_was_changed_is_told_and_left_out(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"choices": {}, "epochs": rows([0.5]), "test": {"top1": 0.5}}
+    changed, _ = (ablations.write_run(tmp_path, seed=seed, **arguments) for seed in range(2))
+    changed.write_text(changed.read_text().replace("0.5", "0.9"))
+    with pytest.warns(UserWarning, match=f"left out: {re.escape(str(changed))}: was changed"):
+        runs = ablations.load_runs(tmp_path)
+    assert runs["seed"].tolist() == [1]
 
 
 def test_a_folder_without_records_is_told(tmp_path: Path) -> None:

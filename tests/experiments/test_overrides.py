@@ -179,6 +179,7 @@ def test_files_about_swept_choices_have_names_that_are_safe_and_their_own() -> N
     plain = "sweep__recipe.optimizer.lr=0.05,0.1__residual=true,false__seed=0,1"
     assert sweep_output(words) == plain
     assert sweep_output([words[0], "residual='true','false'", *words[2:3]]) == plain  # as run.py quotes them
+    assert sweep_output([*words, "metrics=[macro_f1]"]) != plain  # arms are compared by another number
     others = [
         ["weights='/a/b','/a/c'"],
         ["weights='/a_b','/a/c'"],
