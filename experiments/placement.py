@@ -35,6 +35,10 @@ ROOM = Fraction(9, 10)
 CONTEXT = 600 * 2**20
 """Bytes that a process takes of a GPU before it has a tensor. Ours: 300 to 600 MB, by driver and GPU."""
 
+FEWEST_PROCESSES = 2
+"""Of one alone joblib makes none: a run that is killed, for its memory say, would take the sweep with it. The
+second waits for a device, before it has loaded what trains."""
+
 OUT_OF_MEMORY = "OutOfMemoryError"
 """How torch calls it on every device."""
 
@@ -201,7 +205,8 @@ class Packing:
         if self._joblib is not None and self._sets_jobs:
             # Runs of an arm are placed alike, and there may be thousands.
             arms = {(run.group, run.arm): run for run in runs}.values()
-            self._joblib["n_jobs"] = max(1, min(max(map(self._at_once, arms)), len(runs)))
+            wanted = min(max(map(self._at_once, arms)), len(runs))
+            self._joblib["n_jobs"] = max(FEWEST_PROCESSES, wanted)
 
     def _at_once(self, run: PlannedRun) -> int:
         return Need.of(run.configuration).at_once * (self._per_device(run) if _asked(run) == AUTO else 1)

@@ -75,8 +75,8 @@ def record_on(index: int, **more: Any) -> dict[str, Any]:
     [
         ((), 3),
         (("trainer.runs_per_device=2",), 6),
-        (("trainer=ddp", "trainer.devices=2"), 1),
-        (("trainer=ddp", "trainer.devices=3"), 1),
+        (("trainer=ddp", "trainer.devices=2"), 2),
+        (("trainer=ddp", "trainer.devices=3"), 2),
         (("hydra.launcher.n_jobs=-1",), 3),
     ],
 )
@@ -89,6 +89,14 @@ def test_as_many_processes_as_the_devices_have_room_for(
     assert launcher.processes == [processes]
 
 
+def test_a_run_that_is_tried_alone_cannot_take_the_sweep_with_it(plan, pretend) -> None:
+    """Joblib runs what has one process in the sweep's own."""
+    pretend(1)
+    launcher = launched(plan("seed=0"), lambda run: run.directory.path.mkdir(parents=True, exist_ok=True))
+    assert [len(batch) for batch in launcher.batches] == [2, 1, 1]
+    assert min(launcher.processes) > 1
+
+
 def test_somebody_who_says_how_many_processes_has_that_many(plan, pretend, write_run) -> None:
     pretend(3)
     runs = plan("seed=0,1")
@@ -99,7 +107,7 @@ def test_somebody_who_says_how_many_processes_has_that_many(plan, pretend, write
 
 
 @pytest.mark.parametrize(
-    ("cores", "threads", "processes"), [({0, 1, 2, 3}, 1, 4), ({4, 5, 6}, 2, 1), ({0}, 3, 1)]
+    ("cores", "threads", "processes"), [({0, 1, 2, 3}, 1, 4), ({4, 5, 6}, 2, 2), ({0}, 3, 2)]
 )
 def test_without_a_gpu_runs_share_the_cores_of_this_process(
     plan, write_run, cores: set[int], threads: int, processes: int, monkeypatch: pytest.MonkeyPatch
