@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from ablations.errors import UserError
 from ablations.evidence.claims import CLAIMS, Claim
 from ablations.evidence.contrasts import ArmValues, contrast_values
-from ablations.evidence.verdicts import UNDECIDED, Verdict, combine, untestable
+from ablations.evidence.verdicts import INCONCLUSIVE, Verdict, combine, untestable
 from ablations.evidence.verdicts import compare as compare_family
 from ablations.metrics import BEFORE_DECLARATIONS, declared_in, metric_of
 from ablations.runs.archive import FILE_NAME, RUNS, unpack
@@ -152,7 +152,7 @@ def judge(
     seed: str = "seed",
     alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """Whether claims hold: holds, contradicted, undecided or not testable, with Holm's correction over all.
+    """Judge claims: holds, contradicted, inconclusive or not testable, with Holm's correction over all.
 
     Args:
         claims: A file as in conf/claims, or claims with the keys of one; statement, source and study may be
@@ -192,8 +192,8 @@ def judge(
             continue
         of_claim = tuple(next(compared) for _ in claim.comparisons)
         verdict = combine([one.verdict for one in of_claim])
-        reasons = dict.fromkeys(one.reason for one in of_claim if one.verdict == UNDECIDED)
-        reason = "; ".join(reasons) if verdict == UNDECIDED else ""
+        reasons = dict.fromkeys(one.reason for one in of_claim if one.verdict == INCONCLUSIVE)
+        reason = "; ".join(reasons) if verdict == INCONCLUSIVE else ""
         verdicts.append(Verdict(claim, verdict, reason, of_claim, ""))
     return verdict_table(verdicts)
 

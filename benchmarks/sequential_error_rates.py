@@ -4,7 +4,7 @@
 
 Made-up paired differences are judged at every look as the sweep does. The claim is "higher", with a smallest
 difference that matters of 0.5 sd (of the paired differences): it holds where the mean is at least the margin
-and the interval above 0, is contradicted where the interval lies below the margin, and is undecided
+and the interval above 0, is contradicted where the interval lies below the margin, and is inconclusive
 otherwise. "Holds" is
 wrong without an effect, "contradicted" with one of the margin or more; between them nothing is. "Missed"
 counts every interval of the whole schedule, also after the decision: how often any of them misses the
@@ -40,7 +40,7 @@ class Rates:
         wrong: Of studies: some comparison was decided wrongly.
         holds: Of comparisons: decided to hold.
         contradicted: Of comparisons: decided to be contradicted.
-        undecided: Of comparisons: not decided within the budget.
+        inconclusive: Of comparisons: not decided within the budget.
         seeds: Pairs used, mean over comparisons.
     """
 
@@ -48,7 +48,7 @@ class Rates:
     wrong: float
     holds: float
     contradicted: float
-    undecided: float
+    inconclusive: float
     seeds: float
 
 
@@ -127,7 +127,7 @@ def simulate(
         wrong=float(wrong.any(axis=1).mean()),
         holds=float((verdict == HOLDS).mean()),
         contradicted=float((verdict == CONTRADICTED).mean()),
-        undecided=float((verdict == 0).mean()),
+        inconclusive=float((verdict == 0).mean()),
         seeds=float(seeds.mean()),
     )
 
@@ -144,7 +144,7 @@ def main() -> None:
     usual = partial(nominal_levels, [n / pairs[-1] for n in pairs])
     levels = ", ".join(f"{level:.4f}" for level in exact(ALPHA))
     print(f"looks at {', '.join(map(str, pairs))} pairs; levels {levels}")
-    widths = {"missed": 11, "wrong": 11, "holds": 11, "contradicted": 17, "undecided": 14}
+    widths = {"missed": 11, "wrong": 11, "holds": 11, "contradicted": 17, "inconclusive": 14}
     headers = "".join(f"{f'{column} %':>{width}}" for column, width in widths.items())
     print(f"{'differences and effect':<44}{headers}  seeds")
 

@@ -1,8 +1,8 @@
 """`seeds=auto`: as many seeds as the verdicts of a study need, and no more.
 
-The first look is at six seeds of every arm. Whatever is undecided then gets the next look's seeds, and only
-the arms that it compares, until every claim about the study is decided or the budget is spent. How often one
-may look so and still be wrong in 5 % of all studies at most: `ablations.statistics.sequential`.
+The first look is at six seeds of every arm. Whatever is inconclusive then gets the next look's seeds, and
+only the arms that it compares, until every claim about the study is decided or the budget is spent. How often
+one may look so and still be wrong in 5 % of all studies at most: `ablations.statistics.sequential`.
 
 - Seeds are 0, 1, 2, ..., so a study's own six are the first look, and nothing is trained twice.
 - A look takes place when each of its runs is completed, diverged or failed. A diverged run is an outcome. A
@@ -23,7 +23,7 @@ from hydra.plugins.launcher import Launcher
 
 from ablations.errors import RunsFailed, UserError
 from ablations.evidence.claims import Claim
-from ablations.evidence.verdicts import ALPHA, UNDECIDED, Compared, Verdict, combine, judge_study
+from ablations.evidence.verdicts import ALPHA, INCONCLUSIVE, Compared, Verdict, combine, judge_study
 from ablations.runs.records import DONE
 from ablations.runs.schema import FAILED
 from ablations.statistics.sequential import looks, t_levels
@@ -183,7 +183,7 @@ class _Judging:
         self._decided_at: dict[tuple[str, int], int] = {}  # claim and place of the comparison -> pairs
 
     def arms(self) -> tuple[str, ...]:
-        """The arms of undecided comparisons of undecided claims, in their order."""
+        """The arms of inconclusive comparisons of inconclusive claims, in their order."""
         left = [claim.comparisons[place] for claim in self._open() for place in self._left(claim)]
         return tuple(dict.fromkeys(arm for comparison in left for arm in comparison.contrast))
 
@@ -213,9 +213,9 @@ class _Judging:
             compared = self._compared.setdefault(name, list(verdict.comparisons))
             for place, one in zip(left[name], verdict.comparisons, strict=True):
                 compared[place] = one
-                if one.verdict != UNDECIDED:
+                if one.verdict != INCONCLUSIVE:
                     self._decided_at[name, place] = self._pairs[number]
-            if (found := combine([one.verdict for one in compared])) != UNDECIDED:
+            if (found := combine([one.verdict for one in compared])) != INCONCLUSIVE:
                 news.append(f"{name} {found}")
         return news
 
@@ -228,17 +228,17 @@ class _Judging:
             (verdict,) = judge_study([claim], study, [run for run in runs if run.seed < upto])
             if name in self._last:
                 decision = combine([one.verdict for one in self._compared[name]])
-                last = replace(self._last[name], reason="") if decision != UNDECIDED else self._last[name]
+                last = replace(self._last[name], reason="") if decision != INCONCLUSIVE else self._last[name]
             else:
-                decision, last = UNDECIDED, replace(verdict, reason="the first look has not taken place")
+                decision, last = INCONCLUSIVE, replace(verdict, reason="the first look has not taken place")
             if verdict.claim.comparisons:
                 verdict = replace(
                     verdict,
                     verdict=decision,
                     reason=last.reason,
                     comparisons=tuple(self._compared.get(name, ())),
-                    seeds_needed=last.seeds_needed if decision == UNDECIDED else None,
-                    core_hours_needed=last.core_hours_needed if decision == UNDECIDED else None,
+                    seeds_needed=last.seeds_needed if decision == INCONCLUSIVE else None,
+                    core_hours_needed=last.core_hours_needed if decision == INCONCLUSIVE else None,
                 )
             found.append(verdict)
         return found
@@ -277,11 +277,11 @@ class _Judging:
             claim
             for claim in self._claims
             if claim.comparisons
-            and combine([one.verdict for one in self._compared.get(claim.id, ())]) == UNDECIDED
+            and combine([one.verdict for one in self._compared.get(claim.id, ())]) == INCONCLUSIVE
         ]
 
     def _left(self, claim: Claim) -> list[int]:
-        """Places of its comparisons that are undecided."""
+        """Places of its comparisons that are inconclusive."""
         return [place for place in range(len(claim.comparisons)) if (claim.id, place) not in self._decided_at]
 
 

@@ -1,4 +1,4 @@
-"""Whether claims hold, by the records of their studies: holds, contradicted, undecided, not testable.
+"""Whether claims hold, by the records of their studies: holds, contradicted, inconclusive, not testable.
 
 `judge_study` takes everything from `ablations.studies.results`, compares seed by seed
 (`ablations.evidence.contrasts`) and decides by the mean paired difference, its interval [low, high] and the
@@ -8,13 +8,13 @@ claim's margin, the smallest difference that matters::
     lower           the mirror image
     no_difference   holds where the interval lies within (-margin, margin); contradicted where wholly outside
 
-and undecided otherwise. So a difference that is real and too small to matter contradicts "higher". A claim
+and inconclusive otherwise. So a difference that is real and too small to matter contradicts "higher". A claim
 holds where all of its comparisons hold, and is contradicted where one of them is.
 
 The rule is monotone in the level: which of the two a comparison can become follows from its mean alone, and
-a wider interval (a stricter correction, the level of a look) only moves it towards undecided. Were it enough
-to hold that an interval lies above zero and reaches the margin, as it once was here, a wider one would turn
-"contradicted" into "holds".
+a wider interval (a stricter correction, the level of a look) only moves it towards inconclusive. Were it
+enough to hold that an interval lies above zero and reaches the margin, a wider one would turn "contradicted"
+into "holds".
 
 Several comparisons of a study are corrected: Holm's procedure steps through the levels alpha / (m - k) of its
 m comparisons, those of all its claims, from the one that is decided most clearly on; its interval has that
@@ -57,9 +57,9 @@ from ablations.text import amount
 
 HOLDS = "holds"
 CONTRADICTED = "contradicted"
-UNDECIDED = "undecided"
+INCONCLUSIVE = "inconclusive"
 NOT_TESTABLE = "not testable"
-VERDICTS = (HOLDS, CONTRADICTED, UNDECIDED, NOT_TESTABLE)
+VERDICTS = (HOLDS, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE)
 
 ALPHA = 0.05
 """The chance of a wrong decision among all comparisons of a study."""
@@ -73,7 +73,7 @@ class Compared:
 
     Attributes:
         comparison: What was asked.
-        verdict: holds, contradicted or undecided.
+        verdict: holds, contradicted or inconclusive.
         estimate: The mean difference, in the metric's unit; NaN without a pair.
         low: The interval's lower end; NaN where there is no interval.
         high: Its upper end.
@@ -84,7 +84,7 @@ class Compared:
             where p is not above `level`. Not corrected; NaN where there is no interval.
         needed: Pairs at which the interval is expected to decide; None where it is decided, or where the
             runs do not say.
-        reason: Why it is undecided, or what decided in place of the interval; "" otherwise.
+        reason: Why it is inconclusive, or what decided in place of the interval; "" otherwise.
         differences: One per pair, `(n,)`.
         quantity: What it is in, as a person reads it.
     """
@@ -118,7 +118,7 @@ class Verdict:
     Attributes:
         claim: What was claimed.
         verdict: In `VERDICTS`.
-        reason: Why it is undecided or not testable; "" otherwise.
+        reason: Why it is inconclusive or not testable; "" otherwise.
         comparisons: In the claim's order; empty where it is not testable.
         scale: How large the runs were; "" where no study is named.
         n_missing: Planned runs of its arms without a result.
@@ -152,18 +152,18 @@ def decide(direction: str, margin: float, low: float, estimate: float, high: flo
         high: Its upper end.
 
     Returns:
-        holds, contradicted or undecided.
+        holds, contradicted or inconclusive.
     """
     if direction == NO_DIFFERENCE:
         if -margin < low and high < margin:
             return HOLDS
-        return CONTRADICTED if low > margin or high < -margin else UNDECIDED
+        return CONTRADICTED if low > margin or high < -margin else INCONCLUSIVE
     assert direction in (HIGHER, LOWER)
     if direction == LOWER:
         low, estimate, high = -high, -estimate, -low
     if _matters(estimate, margin):
-        return HOLDS if low > 0 else UNDECIDED
-    return CONTRADICTED if high < margin else UNDECIDED
+        return HOLDS if low > 0 else INCONCLUSIVE
+    return CONTRADICTED if high < margin else INCONCLUSIVE
 
 
 def _matters(toward: float, margin: float) -> bool:
@@ -252,7 +252,7 @@ def combine(verdicts: Sequence[str]) -> str:
     """A claim's verdict from those of its comparisons: all must hold, and one can contradict."""
     if CONTRADICTED in verdicts:
         return CONTRADICTED
-    return HOLDS if set(verdicts) == {HOLDS} else UNDECIDED
+    return HOLDS if set(verdicts) == {HOLDS} else INCONCLUSIVE
 
 
 def compare(
@@ -326,12 +326,12 @@ def _compared(
     if n == 0:
         nan = math.nan
         return Compared(
-            comparison, UNDECIDED, nan, nan, nan, level, 0, nan, None, "no pair of results yet", differences,
-            quantity,
+            comparison, INCONCLUSIVE, nan, nan, nan, level, 0, nan, None, "no pair of results yet",
+            differences, quantity,
         )  # fmt: skip
     interval = mean_interval(differences, 1 - level)
     equal = constant(differences)
-    verdict, reason = UNDECIDED, ""
+    verdict, reason = INCONCLUSIVE, ""
     if _is_counted(comparison, differences):
         verdict = decide(direction, margin, interval.mean, interval.mean, interval.mean)
         reason = "counted, without error"
@@ -346,9 +346,9 @@ def _compared(
         reason = "all differences are equal: by the exact sign-flip test"
     else:
         verdict = decide(direction, margin, interval.low, interval.mean, interval.high)
-        if verdict == UNDECIDED and direction == NO_DIFFERENCE:
+        if verdict == INCONCLUSIVE and direction == NO_DIFFERENCE:
             reason = "the interval reaches over a margin"
-        elif verdict == UNDECIDED:
+        elif verdict == INCONCLUSIVE:
             toward = -interval.mean if direction == LOWER else interval.mean
             reason = (
                 "the difference is as large as matters, and its interval reaches zero"
@@ -368,7 +368,7 @@ def _compared(
         level,
         n,
         t,
-        _needed(comparison, differences, level) if verdict == UNDECIDED else None,
+        _needed(comparison, differences, level) if verdict == INCONCLUSIVE else None,
         reason,
         differences,
         quantity,
@@ -376,7 +376,7 @@ def _compared(
 
 
 def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> int | None:
-    """Pairs at which an undecided comparison is expected to be decided, at least `MIN_PAIRS`."""
+    """Pairs at which an inconclusive comparison is expected to be decided, at least `MIN_PAIRS`."""
     if len(differences) < 2 or not differences.any():
         return None
     if constant(differences):
@@ -446,9 +446,9 @@ def _verdict(
         seeds = [seeds for one, seeds in found if arm in one.comparison.contrast]
         spent += float(spending.hours[arm][np.isin(spending.seeds[arm], np.concatenate(seeds))].sum())
     needed = hours_needed = None
-    undecided = [one for one in compared if one.verdict == UNDECIDED]
-    counts = [one.needed for one in undecided]
-    if verdict == UNDECIDED and None not in counts:
+    inconclusive = [one for one in compared if one.verdict == INCONCLUSIVE]
+    counts = [one.needed for one in inconclusive]
+    if verdict == INCONCLUSIVE and None not in counts:
         needed = max(count for count in counts if count is not None)
         if all(len(spending.hours[arm]) for arm in claim.arms):
             hours_needed = sum(
@@ -458,7 +458,7 @@ def _verdict(
     return Verdict(
         claim,
         verdict,
-        "; ".join(dict.fromkeys(one.reason for one in undecided)) if verdict == UNDECIDED else "",
+        "; ".join(dict.fromkeys(one.reason for one in inconclusive)) if verdict == INCONCLUSIVE else "",
         compared,
         study.scale,
         n_missing=sum(spending.missing.get(arm, 0) for arm in claim.arms),

@@ -10,7 +10,7 @@ from typing import Any
 
 from ablations.evidence.audit import NOTHING, RULE, audit_rows, audit_study
 from ablations.evidence.claims import LOWER, NO_DIFFERENCE
-from ablations.evidence.verdicts import CONTRADICTED, HOLDS, NOT_TESTABLE, UNDECIDED, Compared, Verdict
+from ablations.evidence.verdicts import CONTRADICTED, HOLDS, INCONCLUSIVE, NOT_TESTABLE, Compared, Verdict
 from ablations.report.charts import (
     Histories,
     Line,
@@ -28,7 +28,7 @@ from ablations.tables.study import study_contents, study_subtitle
 from ablations.tables.verdicts import to_decide
 from ablations.text import contrast_label
 
-MARKS = {HOLDS: "✓", CONTRADICTED: "✕", UNDECIDED: "?", NOT_TESTABLE: "–"}
+MARKS = {HOLDS: "✓", CONTRADICTED: "✕", INCONCLUSIVE: "?", NOT_TESTABLE: "–"}
 """Next to the word, so that a verdict is told not by its colour alone."""
 
 MOST_MARGINS = 120
@@ -167,7 +167,7 @@ def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] 
     return {
         "verdict": verdict,
         "study": study.name if study else "",
-        "decide": to_decide(verdict) if verdict.verdict == UNDECIDED else "",
+        "decide": to_decide(verdict) if verdict.verdict == INCONCLUSIVE else "",
         "runs": [at for at, run in enumerate(runs) if run.run_id in paired],
         "comparisons": [
             {

@@ -22,9 +22,9 @@ from ablations.evidence.verdicts import (
     ALPHA,
     CONTRADICTED,
     HOLDS,
+    INCONCLUSIVE,
     MIN_PAIRS,
     NOT_TESTABLE,
-    UNDECIDED,
     VERDICTS,
     Compared,
     Verdict,
@@ -41,7 +41,7 @@ from ablations.yaml_files import check_aliases
 
 TITLE = "Claims and verdicts"
 FILE_NAME = "verdicts"
-STYLES = {HOLDS: "green", CONTRADICTED: "red", UNDECIDED: "yellow", NOT_TESTABLE: "dim"}
+STYLES = {HOLDS: "green", CONTRADICTED: "red", INCONCLUSIVE: "yellow", NOT_TESTABLE: "dim"}
 """Colour of a verdict, beside the word that says it."""
 
 SHORT_LABELS = {"area under validation curve": "area under curve"}
@@ -151,7 +151,7 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "p (t)": p_value(one.p),
             "p (sign-flip)": p_value(one.sign_flip_p),
             "verdict": one.verdict,
-            "decided how": one.reason or ("by the interval" if one.verdict != UNDECIDED else NO_VALUE),
+            "decided how": one.reason or ("by the interval" if one.verdict != INCONCLUSIVE else NO_VALUE),
         }
         for verdict in verdicts
         for one in verdict.comparisons
@@ -240,7 +240,7 @@ def difference(one: Compared) -> str:
 
 def to_decide(verdict: Verdict) -> str:
     """What it would take to decide, e.g. "14 seeds in all, 0.3 core-hours"."""
-    if verdict.verdict != UNDECIDED:
+    if verdict.verdict != INCONCLUSIVE:
         return NO_VALUE
     if verdict.seeds_needed is None:
         least = min((one.n for one in verdict.comparisons), default=0) < MIN_PAIRS
@@ -258,8 +258,8 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
         "matters: “higher” holds where the mean is at least the margin and the interval lies above zero, and "
         "is contradicted where the interval lies below the margin; “lower” is the mirror image; “within” "
         "holds where the interval lies between minus margin and margin, and is contradicted where it lies "
-        "outside. All else is undecided. A claim holds where all of its comparisons do, and one contradicts "
-        "it.",
+        "outside. All else is inconclusive. A claim holds where all of its comparisons do, and one "
+        "contradicts it.",
         "Differences are taken seed by seed over the seeds that all arms of a comparison have; at least "
         f"{MIN_PAIRS} for a verdict. Intervals are Student's t. Over all comparisons of a study, of all its "
         f"claims, the chance of a wrong decision is {100 * ALPHA:g} %: Holm's procedure, which gives each "
@@ -276,7 +276,7 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
         "A diverged run is a result: chance for accuracies, the curve with chance for the area, never for "
         "the steps to target.",
         "Core-hours: wall time by CPU threads by processes of the runs that a verdict rests on; a run shared "
-        "by several claims counts for each. To decide: the seeds at which every undecided interval is "
+        "by several claims counts for each. To decide: the seeds at which every inconclusive interval is "
         "expected to decide if mean and spread stay as seen (even odds, not a promise), and what they would "
         "cost as these runs did.",
     ]

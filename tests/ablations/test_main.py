@@ -307,7 +307,7 @@ def test_all_verdicts_in_the_papers_order(
     assert list(found) == [claim.id for claim in project_claims()]
     assert found["residual-final"] == "holds"
     assert found["residual-tuning"] == "not testable"
-    assert found["order"] == found["size"] == found["speed"] == "undecided"
+    assert found["order"] == found["size"] == found["speed"] == "inconclusive"
 
 
 def test_verdicts_are_recorded_and_checked(

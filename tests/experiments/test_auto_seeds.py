@@ -72,7 +72,7 @@ def test_an_effect_is_seen_at_the_first_look(runs_of) -> None:
     assert sorted(levels) == pytest.approx(expected)
 
 
-def test_only_the_arms_of_what_is_undecided_go_on(runs_of) -> None:
+def test_only_the_arms_of_what_is_inconclusive_go_on(runs_of) -> None:
     study = study_of("base", "a", "b", "c")
     claims = [claim("a", "a"), claim("b", "b")]
     effects = {"a": DECIDED, "b": LATER}
@@ -117,7 +117,7 @@ def test_no_effect_spends_the_budget(runs_of) -> None:
     judged = judge_by_looks([claim("a", "a")], study, runs_of({}, {"base": 12, "a": 12}), 12)
     assert judged.news == [[]] * 4
     (verdict,) = judged.verdicts
-    assert (verdict.verdict, verdict.comparisons[0].n) == ("undecided", 12)
+    assert (verdict.verdict, verdict.comparisons[0].n) == ("inconclusive", 12)
     assert verdict.seeds_needed is not None
     assert "looks at 6, 8, 10, 12 seeds, of which the first 4 took place" in judged.notes[0]
 
@@ -130,7 +130,7 @@ def test_the_rest_of_a_contradicted_claim_gets_no_seeds_and_goes_on_counting(run
     assert first.news == [["two contradicted"]]
     assert first.arms == ("c", "base")
     judged = judge_by_looks(claims, study, runs_of(effects, {"base": 20, "a": 6, "b": 6, "c": 20}), 20)
-    assert [one.verdict for one in judged.verdicts[0].comparisons] == ["contradicted", "undecided"]
+    assert [one.verdict for one in judged.verdicts[0].comparisons] == ["contradicted", "inconclusive"]
     assert [one.n for one in judged.verdicts[0].comparisons] == [6, 6]
     assert judged.verdicts[0].seeds_needed is None
     (compared,) = judged.verdicts[1].comparisons
@@ -190,7 +190,7 @@ def test_what_a_decision_cost_is_that_of_the_seeds_it_was_taken_with(runs_of, ma
     at_once, open_ = judge_by_looks(claims, study_of("base", "a"), runs, 12).verdicts
     assert (at_once.verdict, at_once.comparisons[0].n, at_once.core_hours) == ("holds", 6, 12)
     assert (at_once.n_missing, at_once.n_diverged) == (0, 0)
-    assert (open_.verdict, open_.comparisons[0].n, open_.core_hours) == ("undecided", 11, 22)
+    assert (open_.verdict, open_.comparisons[0].n, open_.core_hours) == ("inconclusive", 11, 22)
     assert (open_.n_missing, open_.n_diverged) == (1, 1)
 
 
@@ -212,12 +212,12 @@ def test_studies_are_judged_as_those_whose_error_rates_are_simulated(make_run) -
         verdicts = judge_by_looks(claims, study, runs, 12).verdicts
         found = [verdict.verdict for verdict in verdicts]
         simulated = simulate(differences[None], effects, pairs, partial(t_levels, pairs))
-        shares = simulated.holds, simulated.contradicted, simulated.undecided
-        assert tuple(found.count(v) / 4 for v in ("holds", "contradicted", "undecided")) == shares
+        shares = simulated.holds, simulated.contradicted, simulated.inconclusive
+        assert tuple(found.count(v) / 4 for v in ("holds", "contradicted", "inconclusive")) == shares
         assert np.mean([verdict.comparisons[0].n for verdict in verdicts]) == simulated.seeds
         seen.update((verdict.verdict, verdict.comparisons[0].n) for verdict in verdicts)
     assert len({n for _, n in seen}) == len(pairs)
-    assert {verdict for verdict, _ in seen} == {"holds", "contradicted", "undecided"}
+    assert {verdict for verdict, _ in seen} == {"holds", "contradicted", "inconclusive"}
 
 
 def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:

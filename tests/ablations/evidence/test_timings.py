@@ -103,7 +103,7 @@ def test_speed_is_judged_round_by_round_as_a_share_of_the_controls(write: Write,
 
 def test_five_rounds_decide_nothing_about_speed_and_all_about_size(write: Write, results_dir: Path) -> None:
     write(SLOWER[:5])
-    assert judged(results_dir, "steps_per_second", "lower", 0.02).verdict == "undecided"
+    assert judged(results_dir, "steps_per_second", "lower", 0.02).verdict == "inconclusive"
     for direction, margin, verdict in (
         ("no_difference", 0.035, "holds"),
         ("no_difference", 0.03, "contradicted"),
@@ -116,7 +116,7 @@ def test_five_rounds_decide_nothing_about_speed_and_all_about_size(write: Write,
 
 def test_nothing_was_timed(results_dir: Path) -> None:
     assert read_timings(results_dir) == []
-    assert judged(results_dir, "steps_per_second", "lower", 0.02).verdict == "undecided"
+    assert judged(results_dir, "steps_per_second", "lower", 0.02).verdict == "inconclusive"
 
 
 def test_timings_are_no_runs_of_an_arm(write: Write, results_dir: Path) -> None:

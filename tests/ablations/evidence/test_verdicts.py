@@ -29,24 +29,24 @@ CORE_HOURS = 90 / 3600
     ("direction", "low", "estimate", "high", "verdict"),
     [
         ("higher", 0.001, 0.015, 0.03, "holds"),
-        ("higher", 0.0, 0.015, 0.03, "undecided"),
+        ("higher", 0.0, 0.015, 0.03, "inconclusive"),
         ("higher", 0.02, 0.025, 0.03, "holds"),
         ("higher", 0.001, 0.005, 0.009, "contradicted"),  # real, and too small to matter
-        ("higher", 0.001, 0.006, 0.011, "undecided"),  # real, and it is open whether it matters
+        ("higher", 0.001, 0.006, 0.011, "inconclusive"),  # real, and it is open whether it matters
         ("higher", 0.001, 0.01, 0.019, "holds"),
         ("higher", -0.01, 0.0, 0.009, "contradicted"),
         ("higher", -0.03, -0.025, -0.02, "contradicted"),
-        ("higher", -0.03, -0.01, 0.01, "undecided"),
+        ("higher", -0.03, -0.01, 0.01, "inconclusive"),
         ("lower", -0.03, -0.015, -0.001, "holds"),
         ("lower", -0.019, -0.01, -0.001, "holds"),
-        ("lower", -0.011, -0.006, -0.001, "undecided"),
+        ("lower", -0.011, -0.006, -0.001, "inconclusive"),
         ("lower", -0.009, 0.0, 0.01, "contradicted"),
-        ("lower", -0.03, -0.015, 0.0, "undecided"),
+        ("lower", -0.03, -0.015, 0.0, "inconclusive"),
         ("lower", 0.02, 0.025, 0.03, "contradicted"),
         ("no_difference", -0.009, 0.0, 0.009, "holds"),
         ("no_difference", 0.001, 0.005, 0.009, "holds"),
-        ("no_difference", -0.01, 0.0, 0.009, "undecided"),
-        ("no_difference", 0.0, 0.01, 0.02, "undecided"),
+        ("no_difference", -0.01, 0.0, 0.009, "inconclusive"),
+        ("no_difference", 0.0, 0.01, 0.02, "inconclusive"),
         ("no_difference", 0.011, 0.015, 0.02, "contradicted"),
         ("no_difference", -0.02, -0.015, -0.011, "contradicted"),
     ],
@@ -56,7 +56,7 @@ def test_the_rule(direction: str, low: float, estimate: float, high: float, verd
 
 
 @pytest.mark.parametrize("direction", ["higher", "lower", "no_difference"])
-def test_a_wider_interval_only_moves_towards_undecided(direction: str) -> None:
+def test_a_wider_interval_only_moves_towards_inconclusive(direction: str) -> None:
     """Whatever widens it: Holm's correction, the level of a look."""
     generator = np.random.default_rng(0)
     seen = Counter[tuple[str, str]]()
@@ -68,13 +68,13 @@ def test_a_wider_interval_only_moves_towards_undecided(direction: str) -> None:
             decide(direction, 0.01, estimate - below * width, estimate, estimate + above * width)
             for width in (1.0, wider)
         ]
-        assert found[1] in (found[0], "undecided")
+        assert found[1] in (found[0], "inconclusive")
         seen[found[0], found[1]] += 1
     decided = ("holds", "contradicted")
-    assert min(seen[verdict, after] for verdict in decided for after in (verdict, "undecided")) > 10
+    assert min(seen[verdict, after] for verdict in decided for after in (verdict, "inconclusive")) > 10
 
 
-def test_a_stricter_level_only_moves_towards_undecided() -> None:
+def test_a_stricter_level_only_moves_towards_inconclusive() -> None:
     """Families of runs at falling levels; what is in them is decided in every way."""
     generator = np.random.default_rng(0)
     directions = ("higher", "lower", "no_difference")
@@ -86,21 +86,21 @@ def test_a_stricter_level_only_moves_towards_undecided() -> None:
         before = [one.verdict for one in compare(family, differences, 0.4)]
         for alpha in (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001):
             now = [one.verdict for one in compare(family, differences, alpha)]
-            assert all(new in (old, "undecided") for old, new in zip(before, now, strict=True))
+            assert all(new in (old, "inconclusive") for old, new in zip(before, now, strict=True))
             seen.update(zip(before, now, strict=True))
             before = now
-    assert min(seen[verdict, "undecided"] for verdict in ("holds", "contradicted")) > 50
+    assert min(seen[verdict, "inconclusive"] for verdict in ("holds", "contradicted")) > 50
 
 
 def test_a_real_difference_below_the_margin_is_not_made_to_hold_by_a_correction() -> None:
     small = 0.003 + 0.001 * np.array([-1.2, 1.2, -0.8, 0.8, -0.4, 0.4])
     alone, corrected = (compare([comparison("higher", 0.0045)], [small], alpha)[0] for alpha in (0.05, 0.01))
-    assert (alone.verdict, corrected.verdict) == ("contradicted", "undecided")
+    assert (alone.verdict, corrected.verdict) == ("contradicted", "inconclusive")
     assert corrected.low > 0  # and it reaches the margin
     assert corrected.high > 0.0045
     assert corrected.reason == "the difference is smaller than what matters, and its interval reaches that"
     (mirrored,) = compare([comparison("lower", 0.0045)], [-small], 0.01)
-    assert (mirrored.verdict, mirrored.reason) == ("undecided", corrected.reason)
+    assert (mirrored.verdict, mirrored.reason) == ("inconclusive", corrected.reason)
 
 
 def test_a_mean_that_is_the_margin_but_for_rounding_is_as_large_as_the_margin() -> None:
@@ -114,8 +114,8 @@ def test_a_mean_that_is_the_margin_but_for_rounding_is_as_large_as_the_margin() 
 
 def test_a_claim_needs_all_of_its_comparisons() -> None:
     assert combine(["holds", "holds"]) == "holds"
-    assert combine(["holds", "undecided"]) == "undecided"
-    assert combine(["holds", "undecided", "contradicted"]) == "contradicted"
+    assert combine(["holds", "inconclusive"]) == "inconclusive"
+    assert combine(["holds", "inconclusive", "contradicted"]) == "contradicted"
 
 
 def comparison(direction: str = "higher", margin: float = 0.01, metric: str = "test_top1") -> Comparison:
@@ -167,10 +167,10 @@ def test_every_verdict(residual_study: Study, pairs) -> None:
     assert judged("higher", 0.07, SIX) == "contradicted"
     assert judged("higher", 0.01, down) == "contradicted"
     assert judged("lower", 0.01, down) == "holds"
-    assert judged("higher", 0.01, (0.05, -0.05, 0.04, -0.04, 0.03, 0.01)) == "undecided"
+    assert judged("higher", 0.01, (0.05, -0.05, 0.04, -0.04, 0.03, 0.01)) == "inconclusive"
     assert judged("no_difference", 0.01, (0.001, -0.002, 0.003, 0.0, -0.001, 0.001)) == "holds"
     assert judged("no_difference", 0.005, SIX) == "contradicted"
-    assert judged("no_difference", 0.03, SIX) == "undecided"
+    assert judged("no_difference", 0.03, SIX) == "inconclusive"
 
 
 def test_equivalence_is_judged_by_two_one_sided_tests(residual_study: Study, pairs) -> None:
@@ -190,7 +190,7 @@ def test_what_is_shown_of_equivalence_is_what_decides() -> None:
         (one,) = compare([comparison("no_difference", 0.01)], [differences])
         assert (one.p <= one.level) == (one.verdict == "holds")
         seen[one.verdict, 0.025 < one.p <= 0.1] += 1
-    assert seen["undecided", True] > 10  # where the p of one side would have held
+    assert seen["inconclusive", True] > 10  # where the p of one side would have held
     assert seen["holds", True] > 10
 
 
@@ -206,10 +206,10 @@ def test_holm_steps_through_the_comparisons_of_all_claims(residual_study: Study,
         return [v.verdict for v in verdicts], [c.level for v in verdicts for c in v.comparisons]
 
     verdicts, levels = judged(7)
-    assert verdicts == ["undecided"] * 7 + ["holds"]
+    assert verdicts == ["inconclusive"] * 7 + ["holds"]
     assert levels == pytest.approx([0.05 / 7] * 7 + [0.05 / 8])
     verdicts, levels = judged(8)
-    assert verdicts == ["undecided"] * 9
+    assert verdicts == ["inconclusive"] * 9
     assert levels == pytest.approx([0.05 / 9] * 9)
 
 
@@ -219,10 +219,10 @@ def test_the_level_of_a_look_is_that_of_nominal(residual_study: Study, pairs) ->
     assert [v.comparisons[0].level for v in verdicts] == pytest.approx([0.0125, 0.025])
     assert [v.verdict for v in verdicts] == ["holds", "holds"]
     strict = judge_study(claims, residual_study, pairs(SIX), nominal=lambda level: level / 10)
-    assert [v.verdict for v in strict] == ["undecided", "undecided"]
+    assert [v.verdict for v in strict] == ["inconclusive", "inconclusive"]
     assert [v.verdict for v in judge_study(claims, residual_study, pairs(SIX), alpha=0.001)] == [
-        "undecided",
-        "undecided",
+        "inconclusive",
+        "inconclusive",
     ]
 
 
@@ -256,12 +256,12 @@ def test_holm_takes_each_comparison_at_the_level_at_which_its_interval_decides()
         means = generator.choice([-0.04, -0.006, 0.0, 0.006, 0.04], 4)
         differences = [generator.normal(mean, 0.008, 8) for mean in means]
         compared = compare(family, differences, 0.05)
-        decided = sorted(one.level for one in compared if one.verdict != "undecided")
+        decided = sorted(one.level for one in compared if one.verdict != "inconclusive")
         assert decided == pytest.approx([0.05 / (4 - place) for place in range(len(decided))])
-        left = [one.level for one in compared if one.verdict == "undecided"]
+        left = [one.level for one in compared if one.verdict == "inconclusive"]
         assert left == pytest.approx([0.05 / (4 - len(decided)) for _ in left])
         seen.update((one.comparison.direction, one.verdict) for one in compared)
-    assert min(seen[d, v] for d in directions for v in ("holds", "contradicted", "undecided")) > 10
+    assert min(seen[d, v] for d in directions for v in ("holds", "contradicted", "inconclusive")) > 10
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -293,7 +293,7 @@ def test_as_many_pairs_as_needed_decide_and_one_fewer_does_not(
     assert needed is not None
     assert needed > 8
     assert judged(needed).verdict == decision
-    assert judged(needed - 1).verdict == "undecided"
+    assert judged(needed - 1).verdict == "inconclusive"
 
 
 def test_a_claim_needs_the_pairs_of_its_least_decided_comparison(residual_study: Study, pairs) -> None:
@@ -311,7 +311,7 @@ def test_no_verdict_with_five_pairs(residual_study: Study, pairs, make_run) -> N
     runs = [*pairs(SIX[:5]), make_run("with", 5, [0.3, 0.5]), make_run("without", 5, status="failed")]
     (verdict,) = judge_study([claim()], residual_study, runs)
     (one,) = verdict.comparisons
-    assert (verdict.verdict, verdict.reason) == ("undecided", "5 pairs, where a verdict takes 6")
+    assert (verdict.verdict, verdict.reason) == ("inconclusive", "5 pairs, where a verdict takes 6")
     assert one.low > 0
     assert verdict.n_missing == 1
     assert verdict.core_hours == pytest.approx(10 * CORE_HOURS)  # of the pairs alone
@@ -322,7 +322,7 @@ def test_no_verdict_with_five_pairs(residual_study: Study, pairs, make_run) -> N
 @pytest.mark.parametrize(("n", "reason"), [(0, "no pair of results yet"), (1, "1 pair, where a verdict ")])
 def test_no_variance_no_forecast(n: int, reason: str, residual_study: Study, pairs) -> None:
     (verdict,) = judge_study([claim()], residual_study, pairs(SIX[:n]))
-    assert verdict.verdict == "undecided"
+    assert verdict.verdict == "inconclusive"
     assert verdict.reason.startswith(reason)
     assert (verdict.seeds_needed, verdict.core_hours_needed) == (None, None)
     assert math.isnan(verdict.comparisons[0].low)
@@ -340,7 +340,7 @@ def test_equal_differences_are_decided_by_the_exact_test(residual_study: Study, 
     assert judged("lower", 0.01, 0.02, 6) == ["contradicted", ""]
     assert judged("no_difference", 0.03, 0.02, 6) == ["holds", ""]
     few = "all differences are equal, and 6 pairs are too few for the exact sign-flip test"
-    assert judged("higher", 0.01, 0.02, 6, alpha=0.025) == ["undecided", few]
+    assert judged("higher", 0.01, 0.02, 6, alpha=0.025) == ["inconclusive", few]
     assert judged("higher", 0.01, 0.02, 7, alpha=0.025) == ["holds", ""]
     (verdict,) = judge_study([claim()], residual_study, pairs([0.02] * 6), alpha=0.025)
     assert verdict.seeds_needed == 7
@@ -353,7 +353,7 @@ def test_equal_differences_are_decided_by_the_exact_test(residual_study: Study, 
 @pytest.mark.parametrize("direction", ["higher", "lower", "no_difference"])
 def test_differences_of_zero_decide_nothing(direction: str, residual_study: Study, pairs) -> None:
     (verdict,) = judge_study([claim(comparison(direction))], residual_study, pairs([0.0] * 8))
-    assert (verdict.verdict, verdict.seeds_needed) == ("undecided", None)
+    assert (verdict.verdict, verdict.seeds_needed) == ("inconclusive", None)
     assert verdict.reason == "all differences are zero, which decides nothing"
 
 
@@ -366,7 +366,7 @@ def test_diverged_runs_are_in_it_as_chance(residual_study: Study, make_run, pair
     assert (final.n_diverged, final.n_missing, final.verdict) == (5, 0, "holds")
     expected = [0.6 + d - 0.1 for d in SIX[:5]] + [0.6 + SIX[5] - 0.5]
     assert final.comparisons[0].estimate == pytest.approx(np.mean(expected))
-    assert speed.verdict == "undecided"  # no run of either arm reached the target
+    assert speed.verdict == "inconclusive"  # no run of either arm reached the target
 
 
 def test_a_contrast_of_four_arms(residual_study: Study, make_run) -> None:
@@ -409,7 +409,7 @@ def test_a_claim_on_what_the_study_has_not(residual_study: Study, pairs) -> None
 def test_the_margin_and_the_mean_at_zero(residual_study: Study, pairs) -> None:
     balanced = (0.01, -0.01, 0.02, -0.02, 0.03, -0.03)
     (verdict,) = judge_study([claim(comparison(margin=0.0))], residual_study, pairs(balanced))
-    assert (verdict.verdict, verdict.seeds_needed) == ("undecided", None)
+    assert (verdict.verdict, verdict.seeds_needed) == ("inconclusive", None)
 
 
 def test_core_hours() -> None:
@@ -436,7 +436,7 @@ def test_wrong_verdicts_are_as_rare_as_promised() -> None:
     wrong = 0
     for _ in range(500):
         differences = list(generator.normal(0, 0.02, (2, 6)))
-        wrong += any(one.verdict != "undecided" for one in compare(family, differences, 0.05))
+        wrong += any(one.verdict != "inconclusive" for one in compare(family, differences, 0.05))
     assert 0.02 < wrong / 500 < 0.08  # a standard error of 1 %
 
 

@@ -206,7 +206,7 @@ def test_several_comparisons_and_failed_seeds() -> None:
     assert rates(normal, 2.0, 2.0, 0.0, 0.0).wrong < ALPHA / 2 + NOISE  # what two of them hand on
     failed = rates(normal, 0.0, left_out=2)
     assert failed.missed < 0.06
-    assert failed.undecided > rates(normal, 0.0).undecided
+    assert failed.inconclusive > rates(normal, 0.0).inconclusive
 
 
 def test_the_simulation_decides_by_the_rule_of_the_verdicts() -> None:
@@ -217,5 +217,9 @@ def test_the_simulation_decides_by_the_rule_of_the_verdicts() -> None:
         half = stats.t.isf(0.025, 5) * error
         found = simulate(differences[None, :, None], [effect], [6], lambda alpha: [alpha])
         verdict = decide("higher", 0.5, mean - half, mean, mean + half)
-        expected = {"holds": found.holds, "contradicted": found.contradicted, "undecided": found.undecided}
+        expected = {
+            "holds": found.holds,
+            "contradicted": found.contradicted,
+            "inconclusive": found.inconclusive,
+        }
         assert [name for name, share in expected.items() if share] == [verdict]

@@ -118,9 +118,9 @@ def test_what_it_takes_is_told(residual_study: Study, make_run) -> None:
     ]
     (verdict,) = judge_study(CLAIMS[:1], residual_study, runs)
     lines = shown([verdict, untestable(CLAIMS[-1])], 80)
-    assert lines[0] == "Claims: 0 of 2 hold, 1 undecided, 1 not testable"
+    assert lines[0] == "Claims: 0 of 2 hold, 1 inconclusive, 1 not testable"
     (heading,) = (line for line in lines if line.startswith("final"))
-    assert heading.startswith(f"final: undecided; to decide: {verdict.seeds_needed} seeds in all")
+    assert heading.startswith(f"final: inconclusive; to decide: {verdict.seeds_needed} seeds in all")
     assert lines[lines.index("never: not testable") + 1] == "  it takes 50 % more"
 
 
@@ -182,7 +182,7 @@ def test_what_differs_is_a_line_each(verdicts: list[Verdict]) -> None:
         ("- final", "must have a line `id: verdict` per claim"),
         ("", "must have a line `id: verdict` per claim"),
         ("final: holds\nfinal: contradicted", "final: stands there twice"),
-        ("final: true", "final=True: must be one of holds, contradicted, undecided, not testable"),
+        ("final: true", "final=True: must be one of holds, contradicted, inconclusive, not testable"),
     ],
 )
 def test_a_bad_file_of_verdicts_is_a_line(content: str | None, line: str, tmp_path: Path) -> None:
