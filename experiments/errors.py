@@ -28,7 +28,8 @@ def explained(what: str, build: Callable[[], Built]) -> Built:
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
         text = words_of(cause)
-        raise ValueError(text if re.match(r"[\w.]+=", text) else f"{what}: {text}") from error
+        named = re.match(r"[\w.]+=", text) or text.startswith(f"{what}: ")
+        raise ValueError(text if named else f"{what}: {text}") from error
 
 
 @contextmanager

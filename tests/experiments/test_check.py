@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,7 @@ def test_what_is_wrong_is_told_in_a_line_and_nothing_is_written(
         check_run(run)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert not re.match(r"([\w.]+: )\1", str(raised.value))  # where it is wrong is said once
     assert not results_dir.exists()
 
 
