@@ -183,9 +183,10 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     """What the tables and figures take beside words."""
 
     def inches(text: str) -> float:
-        if not 2 <= float(text) <= 20:
-            raise ValueError
-        return float(text)
+        width = float(text)
+        if not 2 <= width <= 20:
+            raise argparse.ArgumentTypeError(f"{text}: must be a number of inches from 2 to 20")
+        return width
 
     add_output_option(parser)
     parser.add_argument(

@@ -83,12 +83,12 @@ def test_a_missing_value_of_a_further_column_is_one_as_well(table: pd.DataFrame)
     assert found["n"].tolist() == [6, 6, 5]
 
 
-def test_a_claim_about_an_arm_without_a_value_is_undecided(table: pd.DataFrame) -> None:
+def test_a_claim_about_an_arm_without_a_value_is_inconclusive(table: pd.DataFrame) -> None:
     lacking = table.assign(accuracy=table["accuracy"].where(table["optimizer"] != "adam"))
     comparison = {"treatment": "adam", "control": "sgd", "metric": "accuracy"}
     claim = {"id": "x", "comparisons": [comparison | {"direction": "higher", "margin": 0.01}]}
     judged = ablations.judge([claim], lacking, factor="optimizer")
-    assert judged[["verdict", "n_pairs"]].to_numpy().tolist() == [["undecided", 0]]
+    assert judged[["verdict", "n_pairs"]].to_numpy().tolist() == [["inconclusive", 0]]
 
 
 def test_claims_about_any_table_are_judged(table: pd.DataFrame, tmp_path: Path) -> None:
