@@ -237,7 +237,7 @@ def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
     ("words", "line"),
     [
         (["study=residual", "seeds=6"], "seeds=6: must be auto or null"),
-        (["study=residual", "seeds=auto,null"], "seeds=auto,null: must be auto or null"),
+        (["study=residual", "seeds=auto,null"], "seeds=auto,null: seeds changes no outcome"),
         (["study=residual", "seeds=auto", "seed=0,1"], "seed=0,1: seeds=auto chooses the seeds"),
         (["study=residual", "seed_budget=9"], "seed_budget=9: only beside seeds=auto"),
         (
@@ -257,7 +257,6 @@ def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
             ["study=operation_order", "seeds=auto", "recipe.epochs=0"],
             "recipe.epochs=0: must be",
         ),
-        (["study=residual", "seeds=auto", "recipe.epochs=1,2"], "recipe.epochs=1,2: beside a study only"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(
