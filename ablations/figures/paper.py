@@ -22,6 +22,7 @@ from ablations.evidence.interaction import SPLITS, interactions
 from ablations.evidence.mechanism import Measured
 from ablations.figures import factorial, heat_map, mechanism, tuning
 from ablations.figures.study import (
+    LABEL_CHARACTERS,
     STYLE,
     draw_curves,
     draw_differences,
@@ -42,6 +43,7 @@ THINNER = 0.65
 PANEL = 1.55  # inches, as all below
 TALLEST = 8.5  # with a caption below it
 BLOCK = 0.62  # of one arm in the differences
+TALLER = 0.84  # where a name takes two lines, which would hide dots
 CHARACTERS = 18  # that fit an inch
 TWO_COLUMNS = 1.4  # the narrowest panel that stands beside another
 
@@ -128,7 +130,8 @@ def _draw(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
     by_arm, arms = outcomes(study, runs), baseline_first(study)
     looks = looks_of([arm.name for arm in arms])
     labels = [_filled(arm.label, width) for arm in arms]
-    lower = max(1.2, BLOCK * (len(arms) - 1) + 0.5)
+    two_lines = any(len(f"{arm.label}, n = 99") > LABEL_CHARACTERS for arm in arms[1:])
+    lower = max(1.2, (TALLER if two_lines else BLOCK) * (len(arms) - 1) + 0.5)
     height = PANEL + 0.4 + lower + 0.13 * sum(label.count("\n") + 1 for label in labels)
     figure = _figure(width, height)
     grid = figure.add_gridspec(2, 1, height_ratios=(PANEL, lower))

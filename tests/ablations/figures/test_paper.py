@@ -55,6 +55,21 @@ def test_a_figure_is_as_wide_as_a_column_and_brings_its_fonts(
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
 
 
+def test_a_name_of_two_lines_has_room_above_the_dots(
+    residual_study: Study, make_runs, tmp_path: Path
+) -> None:
+    heights = []
+    for label in ("short", "a name that takes a line and some of another"):
+        arms = (
+            arm if arm.name == residual_study.baseline else replace(arm, label=label)
+            for arm in residual_study.arms
+        )
+        study = replace(residual_study, arms=tuple(arms))
+        (path,) = write_paper(study, make_runs(study), [], tmp_path, 3.25)
+        heights.append(size(path)[1])
+    assert heights[1] > heights[0] + 0.1
+
+
 def test_another_width(residual_study: Study, make_runs, tmp_path: Path) -> None:
     (path,) = write_paper(residual_study, make_runs(residual_study), [], tmp_path, width=6.75)
     assert size(path)[0] == pytest.approx(6.75)
