@@ -17,6 +17,7 @@ CONF = HERE.parent / "conf"
 sys.path.insert(0, str(HERE.parent))
 
 from ablations.evidence.claims import CLAIMS  # noqa: E402
+from ablations.metrics import METRIC  # noqa: E402
 from ablations.studies.schema import STUDY, TUNING  # noqa: E402
 from ablations.validation import json_schema  # noqa: E402
 
@@ -96,7 +97,7 @@ def write_schema_tables(app: Sphinx) -> None:
     """Write a table per model of what a user writes, and of a record, from their schemas."""
     tables = HERE / "reference" / "generated" / "schema"
     tables.mkdir(parents=True, exist_ok=True)
-    schemas = {"study": STUDY, "claims": CLAIMS, "tuning": TUNING}
+    schemas = {"study": STUDY, "claims": CLAIMS, "tuning": TUNING, "metric": METRIC}
     for file, adapter in schemas.items():
         schema = json_schema(adapter)
         text = ""
@@ -113,7 +114,7 @@ def write_schema_tables(app: Sphinx) -> None:
         (tables / f"{file}.md").write_text(f"# {TITLES[file]}\n\n{text}", encoding="utf-8")
 
 
-TITLES = {"study": "Studies", "claims": "Claims", "tuning": "Tunings"}
+TITLES = {"study": "Studies", "claims": "Claims", "tuning": "Tunings", "metric": "Metrics"}
 
 
 def _kind(entry: dict[str, Any]) -> str:

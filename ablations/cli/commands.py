@@ -40,7 +40,7 @@ from experiments.overrides import variations
 from experiments.project import current
 
 with lazily():
-    from ablations import outputs, validation
+    from ablations import metrics, outputs, validation
     from ablations.cli import dashboards, reference
     from ablations.evidence import claims
     from ablations.evidence import timings as timing_records
@@ -392,7 +392,7 @@ def migrate_records(parsed: argparse.Namespace) -> None:
 
 
 def write_schemas(parsed: argparse.Namespace) -> None:
-    """Write the JSON schemas of studies, claims and tunings and print their paths.
+    """Write the JSON schemas of studies, claims, tunings and metrics and print their paths.
 
     Raises:
         UserError: More than one folder is named, or it cannot be written.
@@ -407,6 +407,7 @@ def write_schemas(parsed: argparse.Namespace) -> None:
         ("study", study_schema.STUDY),
         ("claims", claims.CLAIMS),
         ("tuning", study_schema.TUNING),
+        ("metric", metrics.METRIC),
     ):
         paths.append(folder / f"{name}.json")
         write_atomically(paths[-1], json.dumps(validation.json_schema(schema), indent=2) + "\n")
@@ -619,7 +620,7 @@ COMMANDS: Mapping[str, Command] = {
         in_project=False,
     ),
     "schema": Command(
-        "JSON schemas of studies, claims and tunings, from which an editor completes and checks them.",
+        "JSON schemas of studies, claims, tunings and metrics, by which an editor completes and checks them.",
         "FOLDER",
         {"schema": f"into {SCHEMAS}", "schema ../schemas": "into another folder"},
         write_schemas,

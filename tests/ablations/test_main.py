@@ -450,7 +450,7 @@ def test_schemas_for_editors_take_the_files_of_the_project(
     assert command.main() == 0
     paths = [Path(line) for line in capsys.readouterr().out.split()]
     written = {path.stem: json.loads(path.read_text()) for path in paths}
-    assert written.keys() == {"study", "claims", "tuning"}
+    assert written.keys() == {"study", "claims", "tuning", "metric"}
     for name, schema in written.items():
         files = sorted((FRAMEWORK_CONF / name).glob("*.yaml"))
         assert files
