@@ -68,6 +68,7 @@ class Workspace:
             copy = folder / "results" / "reference" / part
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(FRAMEWORK_CONF.parent / "results" / "reference" / part, copy)
+        (folder / "shared" / "results").mkdir(parents=True)  # /shared/results on a page
         self._git("init", "-q")
         self._git("add", "-A")
         self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "as cloned")

@@ -492,7 +492,7 @@ def test_a_lost_run_holds_the_look_up(sweep: Sweep, recorder, capsys: pytest.Cap
     with pytest.raises(RunsFailed, match="its process ended without an outcome"):
         sweep(launcher)
     assert lines_of(capsys.readouterr().out) == [
-        "operation_order: look 1 of 8, 6 seeds: not taken, 1 of 12 runs are without an outcome"
+        "operation_order: look 1 of 8, 6 seeds: not taken, 1 of 12 runs without an outcome"
     ]
     assert {seed for _, seed in launched(launcher)} == set(range(6))
 
