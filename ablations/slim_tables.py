@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ablations.text import NO_VALUE, escape_latex
+from ablations.text import NO_VALUE, decimals, escape_latex
 
 
 @dataclass(frozen=True)
@@ -100,20 +100,25 @@ def _header(text: str) -> str:
 def _cells(column: Numbers) -> list[str]:
     digits, halves = column.decimals(), column.halves or [math.nan] * len(column.values)
     texts = [_number(value, half, digits) for value, half in zip(column.values, halves, strict=True)]
-    shown = [round(value, digits) for value in column.values if math.isfinite(value)]
+    shown = [_rounded(value, digits) for value in column.values if math.isfinite(value)]
     if not column.best or len(set(shown)) < 2:
         return texts
     best = max(column.best * value for value in shown)
     return [
-        f"\\bfseries {text}" if column.best * round(value, digits) == best else text
+        f"\\bfseries {text}" if column.best * _rounded(value, digits) == best else text
         for text, value in zip(texts, column.values, strict=True)
     ]
+
+
+def _rounded(value: float, digits: int) -> float:
+    """The value as it is printed, for all tables alike."""
+    return float(decimals(value, digits=digits)) if math.isfinite(value) else math.nan
 
 
 def _number(value: float, half: float, digits: int) -> str:
     if not math.isfinite(value):
         return "{" + escape_latex(NO_VALUE) + "}"
-    text = f"{value:z.{digits}f}"
+    text = decimals(value, digits=digits)
     return f"{text}({round(half * 10**digits)})" if math.isfinite(half) and half > 0 else text
 
 
@@ -121,7 +126,7 @@ def _format(column: Numbers) -> str:
     """Siunitx's column, as wide as its numbers."""
     digits = column.decimals()
     values = [value for value in column.values if math.isfinite(value)]
-    whole = max((len(f"{abs(value):.{digits}f}".partition(".")[0]) for value in values), default=1)
+    whole = max((len(decimals(abs(value), digits=digits).partition(".")[0]) for value in values), default=1)
     halves = [half for half in column.halves if math.isfinite(half)]
     place = f"({len(str(round(max(halves) * 10**digits)))})" if halves else ""
     sign = "+" if column.signed else "-" if any(value < 0 for value in values) else ""

@@ -214,8 +214,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         group = group or "--config-name"
-        options = ", ".join(sorted(error.options or ()))
-        known = f"; there are: {options}{did_you_mean(option, error.options or ())}" if options else ""
+        there = error.options or current().options(group)  # Hydra tells none of an option in a list
+        known = f"; there are: {', '.join(sorted(there))}{did_you_mean(option, there)}" if there else ""
         return f"{group}={option}: no such option{known}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
@@ -231,6 +231,9 @@ def explain(error: BaseException) -> str:
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):
         return f"{text[0]} Groups: {', '.join(current().groups())}"
+    if text and (several := re.match(r"Ambiguous value for argument '(.*?)=(.*)'$", text[0])):
+        key, values = several.groups()
+        return f"{key}={values}: several values are a sweep: add -m; a list is written {key}=[{values}]"
     if isinstance(error, InterpolationResolutionError) and error.full_key:
         return f"{error.full_key}: {text[0]}"
     if isinstance(error, OverrideParseException):

@@ -334,7 +334,11 @@ def unpack_records(parsed: argparse.Namespace) -> None:
     """Put the records of a file where commands read them."""
     results_dir = results_folder(_places(parsed.words), may_be_new=True)
     check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
-    new, there = archive.unpack(parsed.file or current().reference / archive.FILE_NAME, results_dir)
+    file = parsed.file or current().reference / archive.FILE_NAME
+    if not file.exists():
+        where = "" if parsed.file else "; --file=FILE names one, and a clone of the repository has its own"
+        raise UserError(f"{file}: no such file of records{where}")
+    new, there = archive.unpack(file, results_dir)
     print(f"{results_dir / 'runs'}: {amount(new, 'run')} unpacked, {there} there already")
 
 

@@ -367,7 +367,7 @@ def draw_differences(
             color=look.color,
             fontweight="bold",
             va="center",
-            zorder=6,
+            zorder=2,  # above the grid, below the seeds, of which it hides none
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
         )
         for split, y in (("validation", block + 0.42), ("test", block + 0.76)):
@@ -424,7 +424,8 @@ def _draw_row(
     drawn = drawn_seeds(pairs)
     differences = np.array([times * (arm.final[name] - base.final[name]) for arm, base in drawn])
     diverged = np.array([arm.diverged or base.diverged for arm, base in drawn])
-    at = y + jitter * np.where(np.arange(len(drawn)) % 2, 1, -1)  # or equal seeds hide each other
+    apart = jitter if len(drawn) > 1 else 0.0  # or equal seeds hide each other
+    at = y + apart * np.where(np.arange(len(drawn)) % 2, 1, -1)
     fill = look.color if name.startswith("val_") else "white"
     axes.scatter(
         differences[~diverged], at[~diverged],

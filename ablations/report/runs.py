@@ -11,7 +11,7 @@ from ablations.report.study import SEEDS, flatten
 from ablations.runs.records import DONE, MISSING, RunDirectory
 from ablations.runs.schema import COMPLETED, DIVERGED
 from ablations.studies.results import Study, StudyRun, final_value
-from ablations.text import NO_VALUE, duration
+from ablations.text import NO_VALUE, decimals, duration
 
 RECORD = (
     *("started", "finished", "edited", "steps", "steps_per_second", "parameters", "multiply_adds", "depth"),
@@ -131,5 +131,5 @@ def shown(study: Study, column: str, value: float | None) -> str:
     if value is None or pd.isna(value):
         return NO_VALUE
     if scale(study, column) != 1.0:
-        return f"{100 * value:.1f}"
+        return decimals(100 * value)
     return f"{value:.4g}" if value % 1 else f"{value:.0f}"

@@ -92,7 +92,7 @@ class RunDirectory:
         self.run_id = run_id
         self.path = results_dir.joinpath("runs", run_id)
         self._diagnostics = dict(diagnostics or {})
-        self._metrics = tuple(metrics)
+        self._metrics = tuple(dict.fromkeys(metrics))  # a study's and the run's may be the same
 
     # Paths are made when they are asked for: of the thousands of runs of a large study most need two.
 

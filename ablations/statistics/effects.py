@@ -95,8 +95,10 @@ def needed_seeds(effect: float, spread: float, *, power: float = 0.8, alpha: flo
         ValueError: A number out of range.
     """
     _require(effect, spread, alpha)
-    if effect == 0 or not 0 < power < 1:
-        raise ValueError(f"effect={effect}, power={power}: must not be 0, must be in (0, 1)")
+    if effect == 0:
+        raise ValueError(f"effect={effect}: must not be 0")
+    if not 0 < power < 1:
+        raise ValueError(f"power={power}: must be in (0, 1)")
     low, high = 1, 2  # `low` is never enough
     while power_of(high, effect, spread, alpha=alpha) < power:
         if high == MOST_SEEDS:
@@ -110,7 +112,9 @@ def needed_seeds(effect: float, spread: float, *, power: float = 0.8, alpha: flo
 
 
 def _require(effect: float, spread: float, alpha: float) -> None:
-    if not (np.isfinite(effect) and np.isfinite(spread) and spread > 0 and 0 < alpha < 1):
-        raise ValueError(
-            f"effect={effect}, spread={spread}, alpha={alpha}: must be finite, above 0, in (0, 1)"
-        )
+    if not np.isfinite(effect):
+        raise ValueError(f"effect={effect}: must be finite")
+    if not (np.isfinite(spread) and spread > 0):
+        raise ValueError(f"spread={spread}: must be finite and above 0")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha={alpha}: must be in (0, 1)")

@@ -193,4 +193,4 @@ def counts(statuses: Mapping[str, int]) -> Text:
 def measured(config: Mapping[str, Any], name: str, value: float) -> str:
     """A metric of a run with this configuration, as a person reads it: "top-1 73.4%", "loss 0.412 nats"."""
     metric = metric_of(name, declared_in(config))
-    return f"{metric.label} " + (f"{value:.1%}" if metric.is_share else metric.text(value))
+    return f"{metric.label} " + (f"{metric.number(value)}%" if metric.is_share else metric.text(value))

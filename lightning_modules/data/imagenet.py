@@ -84,10 +84,13 @@ class ImageNet(ImageFilesDataModule):
         entries = visible(folder) if folder.is_dir() else []
         classes = [entry.name for entry in entries if entry.is_dir()]
         if len(classes) != self.num_classes:
-            state = f"{len(classes)} class folders" if folder.is_dir() else "no such folder"
+            layout = "train/<class>/*.JPEG and val/<class>/*.JPEG"
+            if not folder.is_dir():
+                raise ValueError(f"{self.key}: {folder}: no such folder; put the images there as {layout}")
+            own = f"set dataset.num_classes={len(classes)}, or " if len(classes) > 1 else ""
             raise ValueError(
-                f"{self.key}: {folder}: {state}, must be {self.num_classes} (dataset.num_classes); put the "
-                "images of ILSVRC 2012 there as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
+                f"{self.key}: {folder}: {len(classes)} class folders, must be {self.num_classes} "
+                f"(dataset.num_classes); {own}put the images there as {layout}"
             )
         self.unread += [f"{part}/{entry.name}" for entry in entries if not entry.is_dir()]
         names, labels = [], []

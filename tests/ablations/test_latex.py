@@ -14,6 +14,7 @@ from ablations.slim_tables import Numbers, SlimTable
 from ablations.studies.results import Study, StudyRun
 from ablations.tables.study import write_tables
 from ablations.tables.verdicts import write_verdicts
+from ablations.text import decimals
 from experiments.study_file import project_claims
 
 NAN = math.nan
@@ -47,6 +48,12 @@ def test_numbers_have_their_uncertainty_and_the_best_is_bold() -> None:
     assert "\\caption{50 \\% of it}" in latex
     assert "table-format=2.1(3)" in latex
     assert latex.index("\\end{table}") < latex.index("Notes.")
+
+
+def test_a_half_is_rounded_as_in_the_other_tables() -> None:
+    values = [100 * 0.3545, 100 * 0.3535]  # a little below 35.45, a little above 35.35
+    rows = rows_of(SlimTable("t", "x", "arm", ["a", "b"], [Numbers("top-1", values, digits=1)]).latex())
+    assert [row[1] for row in rows] == [decimals(value) for value in values] == ["35.5", "35.4"]
 
 
 def test_nothing_is_the_best_of_equal_numbers() -> None:

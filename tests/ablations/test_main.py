@@ -158,6 +158,7 @@ def test_an_error_names_the_nearest_word(
         (("list", "residual", "residual"), "error: residual residual: residual is given twice"),
         (("benchmark", "steps=2", "steps=3"), "error: steps=2 steps=3: steps is given twice"),
         (("unpack", "--file=a", "--file=b"), "error: --file --file: --file is given twice"),
+        (("unpack", "--file=/no/such"), "error: /no/such: no such file of records"),
         (("list", "weights=a=b.ckpt"), "error: weights=a=b.ckpt: = must be in quotes"),
         (("list", "residual", "seed=-1"), "error: seed=-1: must be a whole number from 0"),
         (("residual", "seed=4294967296"), "error: seed=4294967296: must be a whole number from 0"),

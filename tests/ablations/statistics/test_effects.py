@@ -58,5 +58,5 @@ def test_an_effect_that_nobody_can_see_takes_no_number_of_seeds() -> None:
 )
 def test_a_number_out_of_range_is_told(arguments: tuple[float, float, float, float], line: str) -> None:
     effect, spread, power, alpha = arguments
-    with pytest.raises(ValueError, match=line):
+    with pytest.raises(ValueError, match=f"^{line}[^=]*$"):  # and no other number
         needed_seeds(effect, spread, power=power, alpha=alpha)

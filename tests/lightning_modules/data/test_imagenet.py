@@ -291,9 +291,9 @@ def flat(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("train"), "train: no such folder, must be 3"),
-        (without("val"), "val: no such folder, must be 3"),
-        (without("train", CLASSES[0]), "train: 2 class folders, must be 3"),
+        (without("train"), "train: no such folder; put the images there as train/"),
+        (without("val"), "val: no such folder; put the images there as train/"),
+        (without("train", CLASSES[0]), "train: 2 class folders, must be 3 .*; set dataset.num_classes=2, "),
         (flat, "val: 0 class folders, must be 3"),
         (emptied, f"val/{CLASSES[1]}: no images"),
         (renamed, f"train and val have other class folders, {CLASSES[1]} for one"),
