@@ -20,6 +20,7 @@ def options():
     """The keys of the option file, with a stand-in for what comes from other groups."""
     keys = yaml.safe_load((CONF / "fashion_mosaic.yaml").read_text())
     del keys["_target_"], keys["task"]
+    keys.pop("metrics", None)
     return keys | {"batch_size": 64, "seed": 0}
 
 
