@@ -352,9 +352,7 @@ def _check_parts(run: RunConfiguration) -> None:
         per_process = batch // run.processes
         try:
             of_step = network_cost.activation_memory(network, config, per_process)
-        except (
-            Exception
-        ):  # some networks need values in training; an estimate refuses none of them
+        except Exception:  # some networks need values in training; an estimate refuses none of them
             return
         told = f"{memory_size(of_network)} for the network and {memory_size(of_step)} for activations"
         _require_memory(f"recipe.batch_size={batch}: a training step, {told},", of_network + of_step, run)

@@ -23,6 +23,8 @@ from experiments.run import train
 from experiments.tuning import plan_tuning
 from lightning_modules.assembly import make_data_and_module
 
+pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
+
 TINY = ("model.width=0.02", "model.stem_stride=2", "model.middle_modules=0", "recipe.epochs=1", "logger=none")
 
 

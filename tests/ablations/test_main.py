@@ -21,6 +21,8 @@ from experiments.planning import hydra_configuration, plan_study
 from experiments.project import FRAMEWORK_CONF
 from experiments.study_file import project_claims, study_names
 
+pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
+
 TABLE_FORMS = (".csv", ".md", ".tex", "_slim.tex")
 
 

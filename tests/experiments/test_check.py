@@ -20,6 +20,8 @@ from experiments.project import Project, use
 from experiments.sweep import sweep
 from lightning_modules.data.idx import format_idx
 
+pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
+
 
 @pytest.mark.parametrize(
     "overrides",

@@ -14,6 +14,8 @@ from experiments.planned_run import PlannedRun
 from experiments.planning import compose_runs, hydra_configuration, plan_study
 from experiments.project import Project, use
 
+pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
+
 
 @pytest.mark.usefixtures("hydra")
 def test_a_product_of_choices() -> None:

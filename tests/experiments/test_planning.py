@@ -21,6 +21,8 @@ from experiments.planning import compose_runs, plan_study
 from experiments.project import FRAMEWORK_CONF, current
 from experiments.sizes.network_cost import count_network, count_parameters
 
+pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
+
 XCEPTION = 356_353
 """Parameters of Xception as the default configuration has it."""
 

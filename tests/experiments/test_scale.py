@@ -4,6 +4,8 @@ import pytest
 
 from experiments.planning import plan_study
 
+pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
+
 
 @pytest.mark.usefixtures("hydra")
 def test_many_sizes_of_one_network_are_told_as_a_range() -> None:

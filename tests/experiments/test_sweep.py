@@ -18,6 +18,8 @@ from experiments.planning import compose_runs
 from experiments.project import current
 from experiments.sweep import sweep
 
+pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
+
 ROOT = Path(__file__).resolve().parents[2]
 
 Act = Callable[[PlannedRun], Any]

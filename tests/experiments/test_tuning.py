@@ -28,6 +28,8 @@ from experiments.planning import compose_runs, hydra_configuration
 from experiments.sweep import sweep
 from experiments.tuning import plan_tuning, tune_studies
 
+pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
+
 ARMS = "tuning.arms=[residual,non_residual]"
 NOTHING_BESIDE = "diagnostics=none"
 """Made-up runs have metrics alone."""
