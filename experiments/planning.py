@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from ablations.errors import UserError
+from ablations.errors import UserError, did_you_mean
 from ablations.lazily import lazily
 from ablations.metrics import BEFORE_DECLARATIONS
 from ablations.studies.results import Arm, Study
@@ -103,6 +103,10 @@ def plan_study(
 
 def _study_file(name: str, overrides: Sequence[str]) -> StudyFile:
     """The study's file, checked, with what the user sets beside it."""
+    if current().option_file("study", name) is None:  # Hydra finds the framework's from every project
+        there = current().options("study")
+        near = did_you_mean(name, there)
+        raise UserError(f"study={name}: no such study; there are: {', '.join(there)}{near}")
     with refused_by_hydra():
         config = compose(current().config_name, quote_option_names([f"study={name}", *overrides]))
     if config.get("train") is False:

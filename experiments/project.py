@@ -35,6 +35,9 @@ FRAMEWORK_CONFIG = "config"
 NOT_GROUPS = ("claims", "hydra", "metric")
 """Folders of conf/ from which no option of a run is chosen."""
 
+OWN = ("study", "claims")
+"""Folders of conf/ of which a project has its own alone."""
+
 
 @dataclass(frozen=True)
 class Project:
@@ -115,12 +118,16 @@ class Project:
 
     def option_file(self, group: str, option: str) -> Path | None:
         """The file of an option, or None where there is none."""
-        files = (folder / group / f"{option}.yaml" for folder in self.conf_dirs)
+        files = (folder / group / f"{option}.yaml" for folder in self._conf_dirs(group))
         return next((file for file in files if file.is_file()), None)
 
     def options(self, group: str) -> list[str]:
         """The options of a group, by name."""
-        return sorted({file.stem for folder in self.conf_dirs for file in (folder / group).glob("*.yaml")})
+        folders = (folder / group for folder in self._conf_dirs(group))
+        return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+
+    def _conf_dirs(self, group: str) -> tuple[Path, ...]:
+        return (self.conf,) if group in OWN else self.conf_dirs
 
     def groups(self) -> list[str]:
         """The config groups, by name; Hydra's own are left out."""

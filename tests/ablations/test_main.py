@@ -34,9 +34,9 @@ def runs(results_dir: Path) -> list[PlannedRun]:
 
 
 def listed(shown: str) -> list[list[str]]:
-    """The rows of `list`, as cells."""
-    lines = [line for line in shown.splitlines() if re.search(r"  [0-9a-f]{12} *$", line)]
-    return [re.split("  +", line.strip()) for line in lines]
+    """The rows of `list`, as cells up to the run's name; a device stands behind it."""
+    found = (re.match(r"(.*  [0-9a-f]{12})(  |$)", line) for line in shown.splitlines())
+    return [re.split("  +", row[1].strip()) for row in found if row]
 
 
 def test_list_of_nothing(call, results_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +74,7 @@ def test_list_of_every_status(call, runs, write_run, capsys: pytest.CaptureFixtu
         "time",
         "left",
         "run",
+        "device",
     ]
     cells = listed(shown.out)
     speed = f"{94 * 3 / 0.75:.0f}"

@@ -9,7 +9,7 @@ import pytest
 from ablations import __main__ as command
 from experiments import run
 from experiments.planning import compose_runs, hydra_configuration, plan_study
-from experiments.project import Project, use
+from experiments.project import FRAMEWORK_CONF, Project, use
 
 
 @pytest.fixture
@@ -76,6 +76,22 @@ def test_results_are_the_projects_from_every_folder(
     monkeypatch.setattr(sys, "argv", ["my_paper/run.py", "--cfg", "job"])
     assert run.main("my_paper/run.py") == 0
     assert "project: my_paper" in capsys.readouterr().out
+
+
+def test_the_frameworks_studies_are_not_the_projects(
+    call, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("new", "my_paper") == 0
+    assert (FRAMEWORK_CONF / "study" / "residual.yaml").is_file()
+    capsys.readouterr()
+    assert call("list", "residual", folder=tmp_path / "my_paper") == 2
+    monkeypatch.chdir(tmp_path / "my_paper")
+    monkeypatch.setattr(sys, "argv", ["run.py", "-m", "study=residual"])
+    assert run.main(str(tmp_path / "my_paper" / "run.py")) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert all("study=residual: no such" in line and line.endswith("attention") for line in errors)
+    assert not (tmp_path / "my_paper" / "results").exists()
 
 
 @pytest.mark.parametrize(
