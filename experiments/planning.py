@@ -34,6 +34,7 @@ from experiments.planned_run import PlannedRun, require_different_arms
 from experiments.project import current
 from experiments.scale import scale_of
 from experiments.study_file import check_study
+from lightning_modules.validation import require_integer
 
 with lazily():
     from experiments.sizes import network_cost
@@ -96,6 +97,10 @@ def plan_study(
     seeds = seeds if auto_seeds is None else auto_seeds
     require_few_runs(f"study={name}", len(study.arms) * len(seeds))
     runs = _runs_of_arms(study, overrides, seeds)
+    try:  # the study's title names it
+        require_integer("recipe.epochs", runs[0].configuration.resolved["recipe"]["epochs"], 1)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     if study.factors is None:  # of factors two arms can be one network, which its notes say
         require_different_arms(runs)
     return _study_of(study, seeds, suffix, runs), runs

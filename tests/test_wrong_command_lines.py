@@ -64,7 +64,6 @@ WRONG_OF_A_STUDY = [
     "--nope",
     "study=nope",
     "tuning=nope",
-    "model.width=0,1",
     "recipe.epoch=1",
     "hydra/launcher=2",
     "--check",
@@ -199,6 +198,8 @@ def wrong_for(value: Any) -> st.SearchStrategy[str]:
     shapes = ("{a:1}", "[1,[2]]", "[]")
     if isinstance(value, dict):
         return st.sampled_from((*shapes[1:], "nope", "3", "true"))
+    if isinstance(value, list):
+        return st.sampled_from(shapes[:2])
     if isinstance(value, bool):
         return st.sampled_from((*shapes, "nope", "3", "-1", "nan"))
     if isinstance(value, int | float):
@@ -274,7 +275,7 @@ def test_sweeps(call: Call, first: str, second: str) -> None:
         (["run.py", "-m", "seed=range(1,2,0)"], "error: seed=range(1,2,0): must be range(start, stop, step)"),
         (
             ["-m", "ablations", "list", "residual", "seed=range(1000000)"],
-            "error: seed=range(1000000): 1000000",
+            "error: seed=range(1000000): 1,000,000 runs",
         ),
     ],
 )

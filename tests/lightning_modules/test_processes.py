@@ -94,7 +94,7 @@ def fit(tmp_path, make_classifier, tiny_data):
         trainer = make_trainer(
             {"trainer": place, "recipe": recipe, "train": True},
             callbacks=[recorder, seen],
-            logger=None if process else logger,  # as in a run
+            loggers=[] if process else [logger],  # as in a run
             folder=tmp_path,
         )
         start_processes(trainer)

@@ -63,7 +63,7 @@ def test_the_reference_is_made_from_its_own_records(project, runs, write_run, ca
 
     assert call("reference") == 0, capsys.readouterr().err
     shown = capsys.readouterr()
-    assert (shown.err, shown.out.count(f"1 studies, {len(runs)} runs")) == ("", 1)
+    assert (shown.err, shown.out.count(f"1 study, {len(runs)} runs")) == ("", 1)
     reference = project / "results" / "reference"
     first = content(reference)
     assert {
