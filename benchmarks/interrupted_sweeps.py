@@ -27,9 +27,10 @@ SWEEP = (
 )  # fmt: skip
 """A small sweep: four runs of three epochs, a second or so each."""
 
-VARYING = ("process", "started", "finished", "steps_per_second", "wall_time_s", "config", "device")
-"""What of a record is not the outcome; `config` names the results directory, `device` which
-of several it was."""
+TIMES = ("process", "started", "finished", "steps_per_second", "wall_time_s", "checksum", "files")
+VARYING = (*TIMES, "config", "device")
+"""What of a record is not the outcome: times, and checksums of what has times in it. `config` names the results
+directory, `device` which of several it was."""
 
 
 @dataclass
