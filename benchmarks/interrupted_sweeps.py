@@ -29,8 +29,8 @@ SWEEP = (
 
 TIMES = ("process", "started", "finished", "steps_per_second", "wall_time_s", "checksum", "files")
 VARYING = (*TIMES, "config", "device")
-"""What of a record is not the outcome: times, and checksums of what has times in it. `config` names the results
-directory, `device` which of several it was."""
+"""What of a record is not the outcome: times, and checksums of what has times in it. `config` names the
+results directory, `device` which of several it was."""
 
 
 @dataclass
