@@ -73,11 +73,9 @@ def _page(
     record = run.record or {}
     finals = dict(record["metrics"]) if run.status == COMPLETED else final_metrics(study, run)
     facts = {with_unit(study, key): shown(study, key, value) for key, value in finals.items()}
-    facts |= (
-        {"wall time": duration(record.get("wall_time_s")), "device": record["device"]["name"]}
-        if record
-        else {}
-    )
+    if record:
+        device = record["device"] or {}  # none yet, of a run that has just begun
+        facts |= {"wall time": duration(record.get("wall_time_s")), "device": device.get("name", "–")}
     other = {path: value for path, value in settings.items() if path in usual and usual[path] != value}
     return {
         "id": run.run_id,
