@@ -245,7 +245,9 @@ def _check_values(run: RunConfiguration) -> None:
     require_one_of("initialize", config.get("initialize"), ("seed", "network"))
     require_integer("outcome_version", config["outcome_version"], 0)
     for part, key in (("optimizer", "lr"), ("scheduler", "max_lr")):
-        if key in (recipe[part] or {}):
+        if not isinstance(recipe[part], dict):
+            raise ValueError(f"recipe.{part}={recipe[part]}: must be a node with _target_, as in conf/{part}")
+        if key in recipe[part]:
             require_number(f"recipe.{part}.{key}", recipe[part][key], 0)
     norm = config["model"].get("norm")
     momenta = {"recipe.norm_momentum": recipe.get("norm_momentum", 1)}
