@@ -5,28 +5,26 @@ reference/generated, which git ignores.
 """
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy.typing
 from sphinx.application import Sphinx
 
+from ablations.evidence.claims import CLAIMS
+from ablations.metrics import METRIC
+from ablations.studies.schema import STUDY, TUNING
+from ablations.validation import json_schema
+
 HERE = Path(__file__).resolve().parent
 CONF = HERE.parent / "conf"
-sys.path.insert(0, str(HERE.parent))
-
-from ablations.evidence.claims import CLAIMS  # noqa: E402
-from ablations.metrics import METRIC  # noqa: E402
-from ablations.studies.schema import STUDY, TUNING  # noqa: E402
-from ablations.validation import json_schema  # noqa: E402
 
 
 class ArrayLike:
     """Stands for NumPy's, a union of ten types that would be spelled out wherever it is named."""
 
 
-numpy.typing.ArrayLike = ArrayLike  # type: ignore[misc, assignment]
+numpy.typing.ArrayLike = ArrayLike
 
 project = "Xception ablations"
 author = "the Xception ablations authors"

@@ -701,19 +701,19 @@ class _Visitor(HydraOverrideVisitor):
         super().__init__(functions)
         self.as_text = as_text
 
-    def visitPrimitive(self, ctx: Any) -> Any:  # noqa: N802
+    def visitPrimitive(self, ctx: Any) -> Any:
         value = super().visitPrimitive(ctx)
         if not self.as_text or isinstance(value, str | QuotedString):
             return value
         text = ctx.getText().strip()
         return text if isinstance(value, int | float) and not isinstance(value, bool) else text.lower()
 
-    def visitFunction(self, ctx: Any) -> Any:  # noqa: N802
+    def visitFunction(self, ctx: Any) -> Any:
         if self.as_text and not ctx.getText().startswith("choice("):  # range(1,3) takes numbers
             return _Visitor(self.functions, as_text=False).visitFunction(ctx)
         return super().visitFunction(ctx)
 
-    def visitDictContainer(self, ctx: Any) -> Any:  # noqa: N802
+    def visitDictContainer(self, ctx: Any) -> Any:
         keys = [pair.dictKey().getText().strip() for pair in ctx.dictKeyValuePair()]
         if repeated := [key for i, key in enumerate(keys) if key in keys[:i]]:
             raise UserError(f"{ctx.getText()}: {repeated[0]} is given twice")

@@ -30,7 +30,6 @@ from ablations.figures.study import (
     looks_of,
     save_figure,
     small,
-    style,
     subtitle_of,
     write_nothing_completed,
     write_texts,
@@ -73,7 +72,7 @@ def write_factorial_figure(study: Study, runs: Sequence[StudyRun], folder: Path)
         ValueError: As `ablations.studies.results.outcomes`; then nothing is written.
         OSError: The folder cannot be written.
     """
-    return save_figure(lambda: _draw(study, runs), folder, study.output)
+    return save_figure(lambda: draw_factorial(study, runs), folder, study.output)
 
 
 def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
@@ -82,11 +81,6 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
     A diverged run counts as chance and is drawn as a cross; arms without a result leave a gap; failed,
     running and missing runs are named below.
     """
-    with style():
-        return _draw(study, runs)
-
-
-def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     assert study.design is not None, "a study of factors has a design"
     design, by_arm = study.design, outcomes(study, runs)
     found = interactions(study, by_arm)

@@ -275,8 +275,9 @@ def checked(record: object) -> dict[str, Any]:
     if "timing" in config:
         needed = tuple(key for key in needed if key != "metrics")
     unknown = _MAY_BE_UNKNOWN if config.get(ELSEWHERE) is True else ()
+    values: Mapping[str, Any] = {**found}
     for key in needed:
-        if found[key] is None and key not in unknown:  # type: ignore[literal-required]
+        if values[key] is None and key not in unknown:
             raise ValueError(f"{key}=None: must have a value where status={status}")
     if found["seed"] != config["seed"]:
         raise ValueError(f"seed={found['seed']}: must be that of its configuration, {config['seed']}")

@@ -144,7 +144,7 @@ def serve() -> Iterator[WandbServer]:
                     server.files[self.path] = body
                 self.reply(200, {})
 
-        do_GET = do_PUT = do_POST  # noqa: N815
+        do_GET = do_PUT = do_POST
 
         def reply(self, code: int, content: Any) -> None:
             data = json.dumps(content).encode()
