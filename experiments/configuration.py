@@ -481,8 +481,19 @@ def _keys_set_below(place: str, overrides: Sequence[str]) -> Iterator[str]:
             yield key.removeprefix(f"{place}.").partition(".")[0]
 
 
+def _require_node_or_null(key: str, value: Any) -> None:
+    if value is not None and not isinstance(value, dict):
+        group = key.rpartition(".")[2]
+        raise UserError(f"{key}={value}: must be a node, as in the files of conf/{group}, or null")
+
+
 def _settle_loss(resolved: dict[Any, Any]) -> None:
-    """A loss that is the task's own is left out, so that it is the same run."""
+    """A loss that is the task's own is left out, so that it is the same run.
+
+    Raises:
+        UserError: It is no node.
+    """
+    _require_node_or_null("recipe.loss", resolved["recipe"].get("loss"))
     recipe, task = resolved["recipe"], resolved["dataset"]["task"]
     own = OWN_LOSSES.get(str(task.get("_target_"))) if isinstance(task, dict) else None
     if own is not None and recipe.get("loss") == {"_target_": own}:
@@ -495,11 +506,12 @@ def _settle_augmentation(
     """Let an option of `augmentation` set the keys of the dataset that say the same, but for those typed.
 
     Raises:
-        UserError: The dataset has not got what the option switches on.
+        UserError: It is no node, or the dataset has not got what the option switches on.
     """
     recipe, dataset = resolved["recipe"], resolved["dataset"]
     chosen = recipe.get("augmentation")
-    if not isinstance(chosen, dict):
+    _require_node_or_null("recipe.augmentation", chosen)
+    if chosen is None:
         return
     for key in chosen.keys() & OFF.keys():
         value = chosen.pop(key)

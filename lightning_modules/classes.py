@@ -58,8 +58,11 @@ def require_arguments(
         kind: What it must be where it is a class.
 
     Raises:
-        ValueError: It does not exist, is of another kind, or does not take an argument.
+        ValueError: It names nothing, or what does not exist, is of another kind, or does not take an
+            argument.
     """
+    if "_target_" not in node:
+        raise ValueError(f"{key}._target_: missing; the class or function that makes it")
     target = named(key, node["_target_"])
     if isinstance(target, type) and not issubclass(target, kind):
         raise ValueError(f"{key}._target_={node['_target_']}: is no {kind.__name__}")
