@@ -26,7 +26,7 @@ reproduce-figures: .venv/installed
 	$(BIN)/python -m ablations verdicts --quiet residual intermediate_activation && \
 	$(BIN)/python -m ablations report && exit $$trained
 
-# Tables 1 to 3, figures 6 to 10, what the paper argues beside them, and the verdicts on its claims. Table 3
+# Tables 1 to 3, figures 6 to 10, what the paper argues besides, and the verdicts on its claims. Table 3
 # times on this machine what was not timed on it yet.
 reproduce-all: .venv/installed
 	@$(BIN)/python run.py -m study=$(STUDIES); trained=$$?; \

@@ -1,4 +1,4 @@
-"""Files that are never half there: written beside their place, then renamed into it."""
+"""Files that are never half there: written next to their place, then renamed into it."""
 
 import os
 import secrets

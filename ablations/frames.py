@@ -55,7 +55,7 @@ def load_runs(results: str | Path = "results", *, settings: Sequence[str] = ()) 
         fractions, of a diverged run the value of a network that learned nothing; what it cost: parameters,
         multiply_adds, depth, steps, steps_per_second, wall_time_s, device, threads, started, finished; and
         commit.
-        What a run has not is missing.
+        What a run does not have is NaN.
 
     Raises:
         UserError: There are no records.

@@ -33,7 +33,7 @@ def validated(
         given: What is in it.
         file: Its name, for the message.
         within: The keys that it is below, for the message.
-        context: What it is checked against beside its schema.
+        context: What it is checked against besides its schema.
 
     Raises:
         UserError: It is not as the schema says.

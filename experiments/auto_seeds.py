@@ -68,7 +68,7 @@ def sweep_auto_seeds(arguments: Sequence[str], launcher: Launcher) -> None:
     """
     names, overrides = split_studies(arguments)
     if not names:
-        raise UserError("seeds=auto: only beside a study: study=NAME")
+        raise UserError("seeds=auto: needs a study: study=NAME")
     claims = project_claims()
     first = range(looks(_budget(overrides))[0])
     planned = [run for name in names for run in plan_study(name, overrides, auto_seeds=first)[1]]
@@ -101,7 +101,7 @@ def follow_study(
 
     Args:
         name: Of the file in conf/study.
-        overrides: What the user sets beside it, with seeds=auto.
+        overrides: What the user sets with it, with seeds=auto.
         reach: Brings the runs that a look adds to an outcome; by default what is not there stays missing.
         tell: Is told every look in a line.
 

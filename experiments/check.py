@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -42,6 +42,9 @@ with lazily():
     from lightning_modules import assembly, classes, schedules
     from lightning_modules import weights as weights_files
     from lightning_modules.data import images as images_data
+
+if TYPE_CHECKING:
+    import torch
 
 CALLED_WITH: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("params",),
@@ -330,10 +333,7 @@ def _check_parts(run: RunConfiguration) -> None:
             texts = {key: value for key, value in node.items() if isinstance(value, str)}
             moved = {key: text.replace(config["results_dir"], elsewhere) for key, text in texts.items()}
             explained(f"logger.{name}", partial(instantiate, {**node, **moved}))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    what = f"model: {'training' if config['train'] else 'holding'} its {parameters:.4g} parameters"
-    of_network = network_cost.training_memory(network, config)
-    _require_memory(what, of_network, run)
+    _check_network_memory(run, network)
     explained("dataset.task", lambda: assembly.make_task({**config, "metrics": {}}))
     task = explained("metrics", lambda: assembly.make_task(config))
     for name, node in config["metrics"].items():
@@ -346,11 +346,27 @@ def _check_parts(run: RunConfiguration) -> None:
     explained(
         "dataset", lambda: _check_data(assembly.make_data(config), config["dataset"], train=config["train"])
     )
-    size, batch = config["dataset"]["image_size"], recipe["batch_size"] if config["train"] else 1
+    _check_step_memory(run, network)
+
+
+def _check_network_memory(run: RunConfiguration, network: "torch.nn.Module") -> None:
+    config = run.resolved
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    what = f"model: {'training' if config['train'] else 'holding'} its {parameters:.4g} parameters"
+    _require_memory(what, network_cost.training_memory(network, config), run)
+
+
+def _check_step_memory(run: RunConfiguration, network: "torch.nn.Module") -> None:
+    """A batch's images, then what a training step keeps; in between the network is counted, which shows
+    whether it takes these images.
+    """
+    config = run.resolved
+    size, batch = config["dataset"]["image_size"], config["recipe"]["batch_size"] if config["train"] else 1
     images = 4 * batch * config["dataset"]["channels"] * size**2  # as 32-bit numbers
     _require_memory(f"dataset.image_size={size}: a batch of {batch} images", images, run)
     explained("model", lambda: network_cost.count_network(config))
     if config["train"]:
+        of_network = network_cost.training_memory(network, config)
         per_process = batch // run.processes
         try:
             of_step = network_cost.activation_memory(network, config, per_process)

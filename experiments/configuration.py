@@ -67,7 +67,7 @@ NOT_AXES = (
     *("model", "dataset", "recipe", "trainer", "logger", "diagnostics"),
     *NOT_OF_A_RUN,
 )
-"""Groups that say what is trained, on what, how and where, and what is measured beside; every other group is
+"""Groups that say what is trained, on what, how and where, and what is measured as well; every other group is
 an axis of an ablation."""
 
 MATCHED_SIZES = ("match_parameters", "match_multiply_adds")
@@ -122,7 +122,7 @@ class RunConfiguration:
     Attributes:
         resolved: The whole configuration as plain values, without Hydra's own.
         choices: The option's name per config group, e.g. `{"model": "xception", ...}`.
-        asked_metrics: Of `metrics`, those that somebody asked for beside what the dataset names.
+        asked_metrics: Of `metrics`, those that somebody asked for besides what the dataset names.
     """
 
     resolved: Mapping[str, Any]
@@ -167,12 +167,7 @@ class RunConfiguration:
         _refuse_study_keys(resolved, overrides)
         if resolved.get("new_head") is False:  # as if there were no such key: older records have none
             del resolved["new_head"]
-        for key in REQUIRED:
-            node = resolved
-            for part in key.split("."):
-                if not isinstance(node, dict) or part not in node:
-                    raise UserError(f"{key}: every run has it, so it cannot be deleted")
-                node = node[part]
+        _require_keys(resolved)
         _settle_loss(resolved)
         _settle_augmentation(resolved, choices, typed)
         _settle_norm(resolved, choices)
@@ -188,16 +183,7 @@ class RunConfiguration:
         except ValueError as error:
             raise UserError(str(error)) from error
         _match_size(resolved, overrides)
-        own = {
-            group: option
-            for group, option in choices.items()
-            if option is not None and not group.startswith("hydra/") and group not in NOT_OF_A_RUN
-        }
-        if "logger" not in own:  # Hydra names none of several: logger=[wandb,csv]
-            wandb = ["wandb"] if resolved["logger"].get("backend") else []
-            own["logger"] = ",".join(
-                wandb + [name for name, node in resolved["logger"].items() if isinstance(node, dict)]
-            )
+        own = _own_choices(resolved, choices)
         if resolved["weights"] is not None:
             _follow_weights(resolved, overrides, own)
         _require_storable(resolved)
@@ -278,7 +264,7 @@ class RunConfiguration:
 
     @property
     def diagnostics(self) -> Mapping[str, Any]:
-        """What is measured beside the metrics: settings by name. It changes no outcome."""
+        """What is measured besides the metrics: settings by name. It changes no outcome."""
         return self.resolved.get("diagnostics") or {}
 
     def with_diagnostics(self, diagnostics: Mapping[str, Any]) -> Self:
@@ -481,6 +467,29 @@ def _keys_set_below(place: str, overrides: Sequence[str]) -> Iterator[str]:
             yield key.removeprefix(f"{place}.").partition(".")[0]
 
 
+def _require_keys(resolved: Mapping[Any, Any]) -> None:
+    for key in REQUIRED:
+        node: Any = resolved
+        for part in key.split("."):
+            if not isinstance(node, dict) or part not in node:
+                raise UserError(f"{key}: every run has it, so it cannot be deleted")
+            node = node[part]
+
+
+def _own_choices(resolved: Mapping[Any, Any], choices: Mapping[str, str | None]) -> dict[str, str]:
+    """The option of every group that a run has."""
+    own = {
+        group: option
+        for group, option in choices.items()
+        if option is not None and not group.startswith("hydra/") and group not in NOT_OF_A_RUN
+    }
+    if "logger" not in own:  # Hydra names none of several: logger=[wandb,csv]
+        wandb = ["wandb"] if resolved["logger"].get("backend") else []
+        others = [name for name, node in resolved["logger"].items() if isinstance(node, dict)]
+        own["logger"] = ",".join(wandb + others)
+    return own
+
+
 def _require_node_or_null(key: str, value: Any) -> None:
     if value is not None and not isinstance(value, dict):
         group = key.rpartition(".")[2]
@@ -560,11 +569,11 @@ def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> No
     seeds, budget, arms = (resolved.pop(key, None) for key in ("seeds", "seed_budget", "arms"))
     keys = {override.key_or_group for item in overrides if (override := parse_override(item))}
     if seeds is not None:
-        raise UserError(f"seeds={seeds}: only beside a study: -m study=NAME seeds=auto")
+        raise UserError(f"seeds={seeds}: needs a study: -m study=NAME seeds=auto")
     if arms is not None:
-        raise UserError(f"arms={arms}: only beside a study: -m study=NAME")
+        raise UserError(f"arms={arms}: needs a study: -m study=NAME")
     if "seed_budget" in keys:
-        raise UserError(f"seed_budget={budget}: only beside seeds=auto: -m study=NAME seeds=auto")
+        raise UserError(f"seed_budget={budget}: needs seeds=auto: -m study=NAME seeds=auto")
 
 
 def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices: Mapping[str, str]) -> None:
@@ -646,7 +655,7 @@ def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
         raise UserError(f"{asked}: one width cannot match both; set one of them to null")
     keys = [override.key_or_group for item in overrides if (override := parse_override(item))]
     if "model.width" in keys:
-        raise UserError(f"model.width: {asked} solves it, so it cannot be set beside it")
+        raise UserError(f"model.width: {asked} solves it, so it cannot be set as well")
 
     model, dataset = resolved["model"], resolved["dataset"]
     try:

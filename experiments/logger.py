@@ -1,14 +1,16 @@
-"""What loggers are told of a run: its name, group and tags, and what stands beside its name."""
+"""What loggers are told of a run: its name, group and tags, and what stands next to its name."""
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from ablations.runs.identity import as_json
+from ablations.runs.records import DONE
+from ablations.runs.schema import COMPLETED
 from experiments.configuration import RunConfiguration
 
 if TYPE_CHECKING:
@@ -81,9 +83,17 @@ def filled(node: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a record W&B shows beside a run's name."""
+    """What of a record W&B shows next to a run's name."""
     from lightning_modules.loggers import key_of
 
     shown = ("status", "parameters", "multiply_adds", "depth", "steps_per_second", "diverged_at_step")
     metrics = {key_of(name): value for name, value in (record["metrics"] or {}).items()}
     return metrics | {key: record[key] for key in shown}
+
+
+def end(loggers: Sequence["TolerantLogger"], record: Mapping[str, Any]) -> str | None:
+    """Tell loggers how a run ended; returns W&B's id of it, or None where it is not logged there."""
+    for logger in loggers:
+        logger.log_end(summary(record), (record["git"] or {}).get("changes") or {})
+        logger.finish(succeeded=record["status"] == COMPLETED, ended=record["status"] in DONE)
+    return next((logger.version for logger in loggers if logger.version is not None), None)

@@ -1,4 +1,4 @@
-"""What stands beside a study on the command line: seeds, tuning, and what the study is varied by."""
+"""What stands with a study on the command line: seeds, tuning, and what the study is varied by."""
 
 import hashlib
 import itertools
@@ -148,7 +148,7 @@ def seed_budget(overrides: Sequence[str]) -> int | None:
     """The largest number of seeds per arm, where overrides ask for seeds=auto; None where they do not.
 
     Raises:
-        UserError: A value that is not allowed, a budget without seeds=auto, or a seed beside it.
+        UserError: A value that is not allowed, a budget without seeds=auto, or a seed with it.
     """
     words: dict[str, tuple[str, Any]] = {}
     for argument in overrides:
@@ -161,12 +161,12 @@ def seed_budget(overrides: Sequence[str]) -> int | None:
     word, budget = words.get("seed_budget", ("", _default_budget()))
     if seeds is None:
         if word:
-            raise UserError(f"{word}: only beside seeds=auto")
+            raise UserError(f"{word}: needs seeds=auto")
         return None
     if "seed" in words:
-        raise UserError(f"{words['seed'][0]}: seeds=auto chooses the seeds, so it cannot be set beside it")
+        raise UserError(f"{words['seed'][0]}: seeds=auto chooses the seeds, so it cannot be set as well")
     if (tuning := tuning_option(overrides)) is not None:
-        raise UserError(f"tuning={tuning}: tuned arms meet on fresh seeds, so not beside seeds=auto")
+        raise UserError(f"tuning={tuning}: tuned arms meet on fresh seeds, so not with seeds=auto")
 
     try:
         require_integer("seed_budget", budget, sequential.FIRST_LOOK, LARGEST_BUDGET)
@@ -189,7 +189,7 @@ def tuning_option(overrides: Sequence[str]) -> str | None:
         override = parse_override(argument)
         if override is not None and override.key_or_group == "tuning" and not override.is_delete():
             if override.is_sweep_override():
-                raise UserError(f"{argument}: beside a study only the seed can take several values")
+                raise UserError(f"{argument}: with a study only the seed can take several values")
             return option_name(override.value())
     return None
 
@@ -220,14 +220,14 @@ def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
         elif override is not None and override.key_or_group in AUTO_KEYS:
             continue
         elif override is not None and override.is_sweep_override():
-            raise UserError(f"{argument}: beside a study only the seed can take several values")
+            raise UserError(f"{argument}: with a study only the seed can take several values")
         else:
             others.append(argument)
     return seeds, others
 
 
 def variations(overrides: Sequence[str]) -> list[list[str]]:
-    """What stands beside a study, once for each combination of the values that it lists.
+    """What stands with a study, once for each combination of the values that it lists.
 
     Several seeds are no variation: a study has them all.
 

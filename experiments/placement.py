@@ -133,7 +133,7 @@ def place(run: RunConfiguration, directory: RunDirectory, launcher: str | None) 
 
 
 def _is_placed_by_others() -> bool:
-    """Whether torchrun or srun has started this process, and others beside it."""
+    """Whether torchrun or srun has started this process, and others with it."""
     return "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_STEP_ID" in os.environ
 
 
@@ -195,7 +195,7 @@ class Packing:
         return found
 
     def overrides(self, run: PlannedRun, *, alone: bool) -> list[str]:
-        """What a run's job is told beside what it is."""
+        """What a run's job is told besides what it is."""
         if not self.is_local or (_asked(run) != AUTO and not (alone and _asked(run) != 1)):
             return []
         return [f"++trainer.runs_per_device={1 if alone else self._per_device(run)}"]

@@ -50,7 +50,7 @@ WHOLE_NUMBER = re.compile("0|[1-9][0-9]*")
 
 
 def plan_named(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[PlannedRun]]:
-    """A study and its runs: as its file has it, or with `tuning=NAME` beside it each arm at its best.
+    """A study and its runs: as its file has it, or with `tuning=NAME` each arm at its best.
 
     Raises:
         UserError: As `plan_study` or `experiments.tuning.plan_tuned_study`.

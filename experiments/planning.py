@@ -1,4 +1,4 @@
-"""From a study's file, and what is set beside it, to its planned runs.
+"""From a study's file, and what is set with it, to its planned runs.
 
 A study selects runs, it does not own them: a run that two studies plan is one run. What takes time is done
 once per arm, not once per run, so that 100,000 runs are planned in seconds.
@@ -75,7 +75,7 @@ def plan_study(
 
     Args:
         name: Of the file in conf/study.
-        overrides: What the user sets beside it, without tuning (`experiments.plan.plan_named`). They go
+        overrides: What the user sets with it, without tuning (`experiments.plan.plan_named`). They go
             before the study's base; a list of seeds replaces the study's, and `arms={ARM: {KEY: VALUE}}` what
             an arm chooses.
         auto_seeds: The seeds of a look, where the overrides ask for seeds=auto
@@ -107,7 +107,7 @@ def plan_study(
 
 
 def _study_file(name: str, overrides: Sequence[str]) -> StudyFile:
-    """The study's file, checked, with what the user sets beside it."""
+    """The study's file, checked, with what the user sets with it."""
     if current().option_file("study", name) is None:  # Hydra finds the framework's from every project
         there = current().options("study")
         near = did_you_mean(name, there)
@@ -228,7 +228,7 @@ def _arm_overrides(study: StudyFile, arm: Arm, base: Sequence[str], overrides: S
     """What composes an arm, but for the seed.
 
     Where the arm has as many parameters as the one that it is compared with, the number is counted for what
-    the user set beside the study: another dataset has another number. A width set there is that arm's. A size
+    the user set with the study: another dataset has another number. A width set there is that arm's. A size
     that the user set stands in place of the arm's number, and is no business of an arm that has none.
 
     Raises:

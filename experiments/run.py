@@ -178,9 +178,8 @@ def train(
     recorder = recording.Recorder(directory, diagnostics)
     loggers = run_loggers.make_loggers(configuration, record) if first else []
     classes = configuration.resolved["dataset"]["num_classes"]
-    shown = (
-        run_loggers.is_logged(configuration.resolved["logger"]) and classes <= confusion.MOST_CLASSES
-    )  # in all processes alike
+    is_logged = run_loggers.is_logged(configuration.resolved["logger"])
+    shown = is_logged and classes <= confusion.MOST_CLASSES  # in all processes alike
     try:
         record |= dataclasses.asdict(
             network_cost.count_network(configuration.resolved)
@@ -207,11 +206,7 @@ def train(
         record |= _ended(record, recorder)
         if trainer is not None and record["device"] is not None:
             record["device"]["peak_memory"] = environment.peak_memory(trainer.strategy.root_device)
-        for logger in loggers:
-            logger.log_end(run_loggers.summary(record), (record["git"] or {}).get("changes") or {})
-            logger.finish(succeeded=record["status"] == COMPLETED, ended=record["status"] in DONE)
-        logged = [logger.version for logger in loggers if logger.version is not None]
-        record["wandb_run_id"] = logged[0] if logged else None
+        record["wandb_run_id"] = run_loggers.end(loggers, record)
     if first:
         directory.write(record)
         if not configuration.resolved["keep_checkpoint"]:

@@ -12,7 +12,7 @@ answers it:
    has the arms of the study, by the same names, and tables, figures and verdicts of its own.
 
 A trial is a run for each seed, an ordinary one with a record of its own; what is recorded is never trained
-again. `seed=0,1` beside it replaces the fresh seeds, not those of the trials.
+again. `seed=0,1` replaces the fresh seeds, not those of the trials.
 """
 
 import hashlib
@@ -148,7 +148,7 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
 
     Args:
         name: Of the study.
-        overrides: What the user sets beside it.
+        overrides: What the user sets with it.
 
     Raises:
         UserError: Optuna is not installed, a value of the option cannot be, the space names a key that an
@@ -203,7 +203,7 @@ def _settings(overrides: Sequence[str], fresh_seeds: Sequence[int] | None) -> di
     """The option of tuning as its schema has it.
 
     Args:
-        overrides: Study, tuning and what the user sets beside them.
+        overrides: Study, tuning and what the user sets with them.
         fresh_seeds: Those of the runs at the best settings, where the user sets them.
     """
     composed = compose(current().config_name, quote_option_names(overrides))

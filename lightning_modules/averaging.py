@@ -28,7 +28,7 @@ class PolyakAveraging(Callback):
     """Averages `module.network` after every training step; validation and test see the average.
 
     A checkpoint's `state_dict` holds what is evaluated, the average; the weights that training goes on
-    from lie beside it.
+    from lie next to it.
 
     Args:
         decay: Share of the average that a step keeps, in [0, 1).

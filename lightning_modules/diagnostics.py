@@ -1,4 +1,4 @@
-"""Measured mechanism: what happens in a network's layers while it trains, beside how well it does.
+"""Measured mechanism: what happens in a network's layers while it trains, besides how well it does.
 
 Paper: Chollet 2016 (arXiv:1610.02357) gives final accuracies and conjectures why: "for deep feature spaces
 (e.g. those found in Inception modules) the non-linearity is helpful, but for shallow ones (e.g. the 1-channel

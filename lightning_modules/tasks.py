@@ -55,7 +55,7 @@ class Task(nn.Module):
 
     @abstractmethod
     def of_batch(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """What a logged training step shows beside its loss: scalars by name."""
+        """What a logged training step shows besides its loss: scalars by name."""
 
     def set_class_weights(self, weights: Tensor) -> None:
         """Give the data's class weights, float32 (C,), to the metrics that weigh classes."""

@@ -472,7 +472,7 @@ XCEPTION_SHORTCUTS = ("entry_flow.0", "entry_flow.1", "entry_flow.2", "exit_flow
 def _xception_layers() -> Iterator[tuple[str, str]]:
     """Layer and kind of the paper's Xception as Keras orders its layers: by distance from the output.
 
-    A projection's norm comes behind those of the two separable convolutions beside it.
+    A projection's norm comes behind those of the two separable convolutions next to it.
     """
     yield from (("stem.conv1", "conv"), ("stem.conv2", "conv"))
     middle = [f"middle_flow.{number}" for number in range(8)]

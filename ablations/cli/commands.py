@@ -69,7 +69,7 @@ PAPER_WIDTH = 3.25
 HELP_WIDTH = 79
 """Of a help's lines, for a terminal of 80 columns."""
 
-OVERRIDES_HELP = "as run.py takes them beside a study; results_dir=FOLDER reads other results"
+OVERRIDES_HELP = "as run.py takes them with a study; results_dir=FOLDER reads other results"
 
 
 class Parser(argparse.ArgumentParser):
@@ -93,7 +93,7 @@ class Command:
         words: What stands for its words in the usage, "STUDY | KEY=VALUE".
         examples: Per example, what follows `python -m ablations` and what it does.
         run: Does it.
-        add_options: Adds what it takes beside words to its parser.
+        add_options: Adds its options to its parser.
         words_help: What the help says of its words.
         in_project: Whether it is about the project that the working directory lies in.
     """
@@ -135,7 +135,7 @@ def _file(name: str) -> Path:
 
 
 def two_columns(lines: Mapping[str, str]) -> str:
-    """Words and beside them what they do; below them where the longest leaves no room."""
+    """Words and next to them what they do; below them where the longest leaves no room."""
     width = max(map(len, lines)) + 2
     if width > HELP_WIDTH // 2:
         return "\n".join(f"{words}\n      {what}" if what else words for words, what in lines.items())
@@ -146,7 +146,7 @@ def two_columns(lines: Mapping[str, str]) -> str:
 
 
 def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
-    """The words of a command, once for each combination of the values that are listed beside named studies.
+    """The words of a command, once for each combination of the values that are listed with named studies.
 
     Raises:
         UserError: There are several, and each would write the same file.
@@ -180,7 +180,7 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
 
 
 def add_table_options(parser: argparse.ArgumentParser) -> None:
-    """What the tables and figures take beside words."""
+    """Options of the tables and figures."""
 
     def inches(text: str) -> float:
         width = float(text)
@@ -245,7 +245,7 @@ def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
 
 
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:
-    """What `verdicts` takes beside words."""
+    """Options of `verdicts`."""
     add_output_option(parser)
     parser.add_argument("--check", type=_file, metavar="FILE", help="exit with 1 where a verdict differs")
     parser.add_argument("--quiet", action="store_true", help="write the files and print their paths alone")
@@ -471,12 +471,12 @@ def add_power_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_migrate_options(parser: argparse.ArgumentParser) -> None:
-    """What `migrate` takes beside words."""
+    """Options of `migrate`."""
     parser.add_argument("--accept", metavar="RUN", help="take the changes that you made to this run's record")
 
 
 def add_unpack_options(parser: argparse.ArgumentParser) -> None:
-    """What `unpack` takes beside words."""
+    """Options of `unpack`."""
     parser.add_argument("--file", type=_file, help="of records; without it that of results/reference")
 
 
@@ -490,7 +490,7 @@ def renew_reference(parsed: argparse.Namespace) -> None:
 
 
 def add_reference_options(parser: argparse.ArgumentParser) -> None:
-    """What `reference` takes beside words."""
+    """Options of `reference`."""
     parser.add_argument(
         "--also",
         action="append",

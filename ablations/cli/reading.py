@@ -96,7 +96,7 @@ def load_studies(
     loaded = []
     swept = not names and sweeps_choices(overrides)
     if swept and seed_budget(overrides) is not None:
-        raise UserError("seeds=auto: only beside a study: name one")
+        raise UserError("seeds=auto: needs a study: name one")
     with planning.hydra_configuration():
         for name in [None] if swept else names or study_file.study_names(unasked=True):
             if name is None or seed_budget(overrides) is None:
@@ -132,10 +132,10 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
 
     Args:
         names: Studies, or the benchmark of table 3.
-        overrides: As run.py takes them beside a study.
+        overrides: As run.py takes them with a study.
 
     Raises:
-        UserError: A study does not exist; overrides beside the benchmark; the results can not be read.
+        UserError: A study does not exist; overrides with the benchmark; the results can not be read.
     """
     if not names and sweeps_choices(overrides):
         raise UserError(
@@ -186,7 +186,7 @@ def judged_studies(
 
     Args:
         names: Studies; every one but those to be named where there is none.
-        overrides: As run.py takes them beside a study.
+        overrides: As run.py takes them with a study.
 
     Raises:
         UserError: As `judge`.

@@ -22,7 +22,7 @@ arm alone. What cannot change an outcome (folders, logging) is left out. Code di
 which whoever changes outcomes raises, so two commits are no difference, unless one is unknown or a file that
 the run imported had uncommitted changes. A record that was changed by hand is named. The table names all.
 
-Steps/second is shown beside the sizes and is no confound by itself: machines are noisy.
+Steps/second is shown next to the sizes and is no confound by itself: machines are noisy.
 """
 
 import json
@@ -44,7 +44,7 @@ SIZES = {"parameters": "parameters", "multiply_adds": "multiply-adds"}
 """Of a record, and how a person reads them."""
 
 COMPARED = (*SIZES, "depth", "data_fingerprint", "versions", "device", "git", "edited")
-"""What is compared of two records beside their configurations."""
+"""What is compared of two records besides their configurations."""
 
 RANK = {"recipe": 1, "dataset": 2, "model": 3}
 """Which node is handed things by which: each by those before it, and all by every other group."""
@@ -93,7 +93,7 @@ Difference = tuple[str, Any, Any]
 
 @dataclass(frozen=True)
 class Audit:
-    """One arm beside the arm that it is compared with.
+    """One arm and the arm that it is compared with.
 
     Attributes:
         arm: The arm.
@@ -116,7 +116,7 @@ class Audit:
 
 
 def audit_study(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[Audit]:
-    """Each arm beside the arm that it is compared with, in the order of the table.
+    """Each arm and the arm that it is compared with, in the order of the table.
 
     Args:
         study: The study.

@@ -1,6 +1,6 @@
 """Claims as data: what the paper, or a user, says that a study shows.
 
-Every file of conf/claims is read: paper.yaml has the paper's claims in its order, and a file beside it adds
+Every file of conf/claims is read: paper.yaml has the paper's claims in its order, and a file next to it adds
 a user's own. A claim is a list of comparisons, of which every one
 must hold. A comparison is a contrast between arms of one study, one quantity
 (`ablations.evidence.contrasts`), a direction and a margin: the smallest difference that matters, a fraction
@@ -38,7 +38,7 @@ NO_DIFFERENCE: Final = "no_difference"
 Direction = Literal["higher", "lower", "no_difference"]
 
 BENCHMARK = "benchmark"
-"""The name under which claims speak of table 3, beside the studies'."""
+"""The name under which claims speak of table 3, next to the studies'."""
 PARAMETERS = "parameters"
 STEPS_PER_SECOND = "steps_per_second"
 SHARES = (PARAMETERS, STEPS_PER_SECOND)
@@ -94,7 +94,7 @@ class Comparison:
         arms = [given.get(key) for key in PAIR]
         if "contrast" in given or not all(isinstance(arm, str) for arm in arms) or arms[0] == arms[1]:
             raise ValueError(
-                f"treatment={arms[0]}, control={arms[1]}: must name two arms, with no contrast beside them"
+                f"treatment={arms[0]}, control={arms[1]}: must name two arms, without a contrast"
             )
         rest = {key: value for key, value in given.items() if key not in PAIR}
         return rest | {"contrast": {arms[0]: 1.0, arms[1]: -1.0}}
@@ -154,7 +154,7 @@ class Claim:
 
 
 class ClaimsFile(BaseModel):
-    """A file of claims: those of the paper, or your own beside them."""
+    """A file of claims: those of the paper, or your own."""
 
     model_config = WRITTEN
     claims: tuple[Claim, ...]

@@ -43,7 +43,7 @@ class Interaction:
     """Whether a line's distance to the baseline's line changes along the axis, in one set of arms.
 
     Attributes:
-        part: The arms' levels of the factors beside axis and lines.
+        part: The arms' levels of the factors other than axis and lines.
         line: Level of the factor that is drawn as lines.
         split: "val" or "test".
         distances: At each level of the axis but the baseline's.
@@ -132,10 +132,10 @@ def _design(study: Study) -> Design:
 def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
     """The interaction as numbers: a row per set, line and level, and one per slope.
 
-    Columns: one per factor beside axis and lines; that of the lines; quantity ("difference of differences" or
-    "slope"); that of the axis (missing for a slope) and position; n, the seeds; and in percentage points (a
-    slope: per doubling of the position) val_pp and test_pp, each as _mean, _ci_low, _ci_high and _p; of a
-    metric that is no share val_difference and test_difference in its unit.
+    Columns: one per factor other than axis and lines; that of the lines; quantity ("difference of
+    differences" or "slope"); that of the axis (missing for a slope) and position; n, the seeds; and
+    in percentage points (a slope: per doubling of the position) val_pp and test_pp, each as _mean, _ci_low,
+    _ci_high and _p; of a metric that is no share val_difference and test_difference in its unit.
 
     Args:
         study: With a design.

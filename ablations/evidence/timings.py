@@ -1,7 +1,7 @@
 """Size and speed of networks, as `python -m ablations benchmark` recorded them: table 3 of the paper.
 
 A timing is a record like any other: of a network, a memory order, a precision and a round, which is its
-seed. Its configuration has a node `timing` beside the rest: what was compared, and on which machine, since a
+seed. Its configuration has one more node, `timing`: what was compared, and on which machine, since a
 speed is of a machine. Timings of one question and one machine belong together; in a round the networks took
 turns, so that they are compared round by round, as the arms of a study are seed by seed.
 """

@@ -104,7 +104,7 @@ class Compared:
 
     @cached_property
     def sign_flip_p(self) -> float:
-        """The two-sided sign-flip p of the differences, beside the t test's; NaN without a pair."""
+        """The two-sided sign-flip p of the differences, next to the t test's; NaN without a pair."""
         if not self.differences.size:
             return math.nan
         # A fixed generator: a table rebuilt from the same records is the same table.

@@ -179,7 +179,7 @@ def _position(design: Design, part: Mapping[str, str], level: str, line: str) ->
 
 
 def _dodged(design: Design, at: float, line: str) -> float:
-    """Lines stand beside each other, or the seeds of one would hide those of another."""
+    """Lines stand side by side, or the seeds of one would hide those of another."""
     lines = list(design.factor(design.lines).levels)
     return at + DODGE * (lines.index(line) - (len(lines) - 1) / 2)
 

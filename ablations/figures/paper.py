@@ -38,14 +38,14 @@ Where = Literal["outside lower left", "outside upper left"]
 
 SIZE = 7  # points
 THINNER = 0.65
-"""Lines and markers beside those of the screen."""
+"""Sizes of lines and markers, relative to those on the screen."""
 
 PANEL = 1.55  # inches, as all below
 TALLEST = 8.5  # with a caption below it
 BLOCK = 0.62  # of one arm in the differences
 TALLER = 0.84  # where a name takes two lines, which would hide dots
 CHARACTERS = 18  # that fit an inch
-TWO_COLUMNS = 1.4  # the narrowest panel that stands beside another
+TWO_COLUMNS = 1.4  # inches: the narrowest panel of two in a row
 
 
 def write_paper(

@@ -195,7 +195,7 @@ def without_formulas(figure: Figure) -> None:
 
 
 def small() -> float:
-    """The size of ticks and notes beside that of the text, in points."""
+    """The size of ticks and notes for a size of the text, in points."""
     return float(matplotlib.rcParams["font.size"]) * 8 / 9
 
 
@@ -250,7 +250,7 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
 
 
 def subtitle_of(study: Study) -> list[str]:
-    """Scale and source, in lines that fit; a long title leaves the source no place beside it."""
+    """Scale and source, in lines that fit; a long title leaves no room for the source in its line."""
     return [*textwrap.wrap(study.scale, CHARACTERS), *textwrap.wrap(study.source, CHARACTERS)]
 
 

@@ -167,7 +167,7 @@ def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> 
         settings = [trial.settings[parameter] for trial in trials]
         at = settings if numbers else [names.index(str(value)) for value in settings]
         _draw_trials(axes, place, at, trials, tuning.best(arm.name), times)
-        if numbers and len(tuning.space) == 1:  # beside other settings a line would join what differs in more
+        if numbers and len(tuning.space) == 1:  # with other settings a line would join what differs in more
             order = np.argsort(at, kind="stable")
             axes.plot(
                 np.array(at)[order],

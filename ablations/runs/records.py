@@ -9,7 +9,7 @@
     checkpoint.ckpt   the last completed epoch; what an interrupted run goes on from
     lock              held by the process that trains the run, and released when it dies
 
-Every file is written beside its place and renamed into it. Reading never changes anything.
+Every file is written next to its place and renamed into it. Reading never changes anything.
 
 A record names the SHA-256 of itself and, once the run has ended, of the two tables, and its configuration
 hashes to the name of its directory. What does not match was changed or damaged: nothing uses it, and the run

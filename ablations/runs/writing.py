@@ -57,16 +57,8 @@ def write_run(
             one no number of classes or no declaration, or a value is not as the record's schema says.
     """
     rows = [{"epoch": number, **row} for number, row in enumerate(epochs, start=1)]
-    names = [key.removeprefix("val_") for key in (rows[-1] if rows else {}) if key.startswith("val_")]
-    if not diverged and (lacking := [name for name in names if name not in test and name != "loss"]):
-        raise UserError(f"test: {lacking[0]}: missing; the final test value of what epochs have")
-    if without := [row["epoch"] for row in rows if "step" not in row]:
-        raise UserError(f"epochs: row {without[0]}: step: missing; optimizer steps taken by then")
     declared = {name: validated(METRIC, node, f"metrics.{name}") for name, node in (metrics or {}).items()}
-    if not rows and not diverged:
-        raise UserError("epochs: none; a run that did not diverge has a row at least")
-    if diverged:
-        _require_chance([*declared, *names], {**BEFORE_DECLARATIONS, **declared}, num_classes)
+    _require_whole(rows, test, declared, num_classes, diverged=diverged)
     config = as_json(
         {
             ELSEWHERE: True,
@@ -77,12 +69,58 @@ def write_run(
             "metrics": {name: metric.model_dump() for name, metric in declared.items()},
         }
     )
+    directory = RunDirectory(Path(results).expanduser(), run_id_of(config))
+    record = _record(directory.run_id, choices, seed, config, rows, test, diverged=diverged)
+    record["parameters"] = parameters
+    with directory.lock() as held:
+        if not held:
+            raise UserError(f"{directory.path}: another process is writing this run")
+        write_atomically(directory.history_path, _table(rows))
+        try:
+            directory.check({**record, "checksum": "0" * 64, "files": directory.checksums()})
+        except ValueError as error:
+            directory.history_path.unlink()
+            raise UserError(str(error)) from error
+        directory.write(record)
+    return directory.record_path
+
+
+def _require_whole(
+    rows: Sequence[Mapping[str, float]],
+    test: Mapping[str, float],
+    declared: Mapping[str, Metric],
+    num_classes: int,
+    *,
+    diverged: bool,
+) -> None:
+    """Require what every record has; see `write_run`."""
+    names = [key.removeprefix("val_") for key in (rows[-1] if rows else {}) if key.startswith("val_")]
+    if not diverged and (lacking := [name for name in names if name not in test and name != "loss"]):
+        raise UserError(f"test: {lacking[0]}: missing; the final test value of what epochs have")
+    if without := [row["epoch"] for row in rows if "step" not in row]:
+        raise UserError(f"epochs: row {without[0]}: step: missing; optimizer steps taken by then")
+    if not rows and not diverged:
+        raise UserError("epochs: none; a run that did not diverge has a row at least")
+    if diverged:
+        _require_chance([*declared, *names], {**BEFORE_DECLARATIONS, **declared}, num_classes)
+
+
+def _record(
+    run_id: str,
+    choices: Mapping[str, str],
+    seed: int,
+    config: Mapping[str, Any],
+    rows: Sequence[Mapping[str, float]],
+    test: Mapping[str, float],
+    *,
+    diverged: bool,
+) -> dict[str, Any]:
+    """The record of a run that has ended, as far as its trainer has told."""
     seconds = sum(row.get("seconds", 0.0) for row in rows)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    directory = RunDirectory(Path(results).expanduser(), run_id_of(config))
-    record = dict.fromkeys(SCHEMA) | {
+    return dict.fromkeys(SCHEMA) | {
         "schema_version": SCHEMA_VERSION,
-        "run_id": directory.run_id,
+        "run_id": run_id,
         "status": DIVERGED if diverged else COMPLETED,
         "process": {"host": socket.gethostname(), "pid": os.getpid()},
         "started": now,
@@ -95,7 +133,6 @@ def write_run(
         if diverged
         else {key: value for key, value in rows[-1].items() if key.startswith("val_")}
         | {f"test_{name}": value for name, value in test.items()},
-        "parameters": parameters,
         "steps": int(rows[-1]["step"]) if rows else 0,
         "steps_per_second": rows[-1]["step"] / seconds if seconds else None,
         "wall_time_s": float(seconds),
@@ -103,17 +140,6 @@ def write_run(
         "versions": {"python": platform.python_version()},
         "diverged_at_step": (int(rows[-1]["step"]) if rows else 0) if diverged else None,
     }
-    with directory.lock() as held:
-        if not held:
-            raise UserError(f"{directory.path}: another process is writing this run")
-        write_atomically(directory.history_path, _table(rows))
-        try:
-            directory.check({**record, "checksum": "0" * 64, "files": directory.checksums()})
-        except ValueError as error:
-            directory.history_path.unlink()
-            raise UserError(str(error)) from error
-        directory.write(record)
-    return directory.record_path
 
 
 def _require_chance(names: Sequence[str], declared: Mapping[str, Metric], num_classes: int) -> None:

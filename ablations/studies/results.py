@@ -111,7 +111,7 @@ class Tuning:
     Attributes:
         option: Name of the file in conf/tuning, "learning_rate".
         keys: Per parameter of the space, the key that it sets, `{"learning_rate": "recipe.optimizer.lr"}`:
-            what tuned arms may differ in beside what the study declares.
+            what tuned arms may differ in besides what the study declares.
         space: Per parameter, what it is drawn from, `{"learning_rate": "log-uniform from 0.01 to 1"}`.
         logarithmic: Parameters that are drawn on a logarithmic scale.
         sampler: What draws, "RandomSampler".
@@ -240,7 +240,7 @@ class Study:
         figures: Its figures; empty: one of all arms, named as its table.
         paper_only: Rows of the paper's table that no arm stands for.
         tuning: How its arms were tuned; None where all have the configured settings.
-        notes: What a reader of its tables needs to know beside the rest, a sentence or two each.
+        notes: What a reader of its tables needs to know as well, a sentence or two each.
         design: Of a study of factors; None where the arms are listed.
         swept: Of a study without a file, which a command's words make; None of one that has a name.
         declared: What its metrics are, by name.
@@ -452,7 +452,7 @@ def _outcome(
     epochs = len(measured)
     cut_short = epochs < len(steps) and run.status == COMPLETED
     if cut_short or not np.array_equal(measured_at, steps[:epochs]):
-        raise UserError(f"{run.directory}: validated at other steps than the runs beside it")
+        raise UserError(f"{run.directory}: validated at other steps than the other runs")
     final = {}
     for name in study.metrics:
         for part in ("val", "test"):

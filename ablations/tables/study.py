@@ -3,7 +3,7 @@
 `study_table` gives the numbers, one row per arm. They are written as CSV (shares as fractions,
 their differences in percentage points, for programs), and, for people, in per cent with intervals, as
 Markdown and as LaTeX with the notes a reader needs: scale, rules, machine, versions. Where the paper
-prints a number it stands beside ours as it is printed; what its text says of an arm stands in words
+prints a number it stands next to ours as it is printed; what its text says of an arm stands in words
 in the column "paper".
 """
 

@@ -1,6 +1,6 @@
 """What a tuned study says of its tuning: notes under its tables, and a table of every trial.
 
-The trials are written beside the study's own table as `<output>_trials`: CSV with the names of the runs, for
+The trials are written next to the study's own table as `<output>_trials`: CSV with the names of the runs, for
 programs, Markdown and LaTeX for people.
 """
 

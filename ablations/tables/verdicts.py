@@ -42,7 +42,7 @@ from ablations.yaml_files import check_aliases
 TITLE = "Claims and verdicts"
 FILE_NAME = "verdicts"
 STYLES = {HOLDS: "green", CONTRADICTED: "red", INCONCLUSIVE: "yellow", NOT_TESTABLE: "dim"}
-"""Colour of a verdict, beside the word that says it."""
+"""Colour of a verdict, next to the word that says it."""
 
 SHORT_LABELS = {"area under validation curve": "area under curve"}
 """Quantities as a terminal has room for."""

@@ -17,7 +17,7 @@ from ablations.studies.results import StudyRun
 from ablations.text import NO_VALUE, duration, memory_size, three_digits
 
 STYLES = {COMPLETED: "green", DIVERGED: "yellow", FAILED: "red", RUNNING: "cyan", MISSING: "dim"}
-"""Colour of a status, beside the word that says it."""
+"""Colour of a status, next to the word that says it."""
 
 COLUMNS = ("arm", "seed", "status", "epoch", "validation", "steps/s", "time left", "run", "device")
 OF_RUNNING = ("time left", "device")

@@ -60,7 +60,7 @@ class Selection(NamedTuple):
     """One batch to be gathered: positions of its images, int64 (B,), and what to augment with.
 
     `uniforms`, float64 (B, 3) in [0, 1): horizontal flip, vertical and horizontal crop offset (images in
-    files: flip, seed of the crop). `seeds`, int64 (B,): of what the recipe does to each image beside these.
+    files: flip, seed of the crop). `seeds`, int64 (B,): of what the recipe does to each image besides these.
     None where nothing is augmented.
     """
 

@@ -280,5 +280,5 @@ def _files_in(folder: Path) -> set[str]:
 
 
 def _some(items: list[str], of_what: str) -> str:
-    """The first and how many there are beside it, e.g. "a.jpg and 2 more images"."""
+    """The first and how many more there are, e.g. "a.jpg and 2 more images"."""
     return items[0] if len(items) == 1 else f"{items[0]} and {len(items) - 1} more {of_what}"

@@ -1,4 +1,4 @@
-"""The parts that Xception is made of beside its separable convolution: convolution with BN, pool, shortcut.
+"""The parts that Xception is made of besides its separable convolution: convolution with BN, pool, shortcut.
 
 Paper: Chollet 2016 (arXiv:1610.02357), section 3 and figure 5. Every convolution and every separable
 convolution is followed by BN; convolutions have no bias. Padding and BN follow the author's Keras

@@ -271,6 +271,15 @@ class Module8x8(Branches):
         self.out_channels = build.scale(320) + 4 * build.scale(384) + build.scale(192)
 
 
+def _require_three(key: str, channels: Sequence[int]) -> None:
+    """Require three whole numbers from 1."""
+    is_list = isinstance(channels, Sequence) and not isinstance(channels, str)
+    if not is_list or len(channels) != 3:
+        raise ValueError(f"{key}={channels}: must be three whole numbers")
+    for number in channels:
+        require_integer(key, number, 1)
+
+
 class InceptionV3(nn.Module):
     """Images (N, in_channels, H, W) -> logits (N, num_classes).
 
@@ -318,13 +327,7 @@ class InceptionV3(nn.Module):
         require_width(width)
         require_one_of("model.stem_stride", stem_stride, (1, 2))
         require_one_of("model.padding", padding, (0, 1))
-        is_list = isinstance(pool_branch_channels, Sequence) and not isinstance(pool_branch_channels, str)
-        if not is_list or len(pool_branch_channels) != 3:
-            raise ValueError(
-                f"model.pool_branch_channels={pool_branch_channels}: must be three whole numbers"
-            )
-        for channels in pool_branch_channels:
-            require_integer("model.pool_branch_channels", channels, 1)
+        _require_three("model.pool_branch_channels", pool_branch_channels)
         require_integer("model.last_double_7x7_channels", last_double_7x7_channels, 1)
         require_number("model.dropout", dropout, 0, 1)
 

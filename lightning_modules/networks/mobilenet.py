@@ -4,7 +4,7 @@ Paper: Howard et al. 2017 (arXiv:1704.04861), table 1 and figure 3. It stacks Xc
 shortcuts and with a non-linearity in between, what Xception's section 4.7 advises against. Trainable
 parameters at width 1, 1000 classes: 4,231,976. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
 
-The last module has stride 1, where table 1 prints 2 beside a feature map that stays at 7x7. Windows are
+The last module has stride 1, where table 1 prints 2 next to a feature map that stays at 7x7. Windows are
 padded as TensorFlow's "same", which the authors used: on an even side a window of stride 2 has one pixel
 of padding at the end only. Beyond the paper: the stem's stride, for small images; its resolution
 multiplier is the image's size.

@@ -239,7 +239,7 @@ def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
         (["study=residual", "seeds=6"], "seeds=6: must be auto or null"),
         (["study=residual", "seeds=auto,null"], "seeds=auto,null: seeds changes no outcome"),
         (["study=residual", "seeds=auto", "seed=0,1"], "seed=0,1: seeds=auto chooses the seeds"),
-        (["study=residual", "seed_budget=9"], "seed_budget=9: only beside seeds=auto"),
+        (["study=residual", "seed_budget=9"], "seed_budget=9: needs seeds=auto"),
         (
             ["study=residual", "seeds=auto", "seed_budget=5"],
             "seed_budget=5: must be a whole number from 6 to 1000",
@@ -251,7 +251,7 @@ def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
         (["study=residual", "seeds=auto", "seed_budget=6.5"], "seed_budget=6.5: must be a whole number"),
         (["study=residual", "seeds=auto", "seed_budget=7,8"], "seed_budget="),
         (["study=residual", "seeds=auto", "tuning=learning_rate"], "tuning=learning_rate: tuned arms"),
-        (["residual=true,false", "seeds=auto"], "seeds=auto: only beside a study: study=NAME"),
+        (["residual=true,false", "seeds=auto"], "seeds=auto: needs a study: study=NAME"),
         (["study=residual", "seeds=auto", "residual=true"], "residual: the arms of study=residual differ"),
         (
             ["study=operation_order", "seeds=auto", "recipe.epochs=0"],
@@ -283,11 +283,11 @@ def test_a_run_knows_no_seeds_of_a_study() -> None:
     (run,) = compose_runs(["seeds=null"])
     assert not {"seeds", "seed_budget"} & run.resolved.keys()
     assert run.run_id == compose_runs([])[0].run_id
-    with pytest.raises(UserError, match="seeds=auto: only beside a study"):
+    with pytest.raises(UserError, match="seeds=auto: needs a study"):
         compose_runs(["seeds=auto"])
-    with pytest.raises(UserError, match="seed_budget=9: only beside seeds=auto"):
+    with pytest.raises(UserError, match="seed_budget=9: needs seeds=auto"):
         compose_runs(["seed_budget=9"])
-    with pytest.raises(UserError, match="seeds=auto: only beside a study"):
+    with pytest.raises(UserError, match="seeds=auto: needs a study"):
         plan_sweep(["residual=true,false", "seeds=auto"])
 
 

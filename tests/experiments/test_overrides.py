@@ -1,4 +1,4 @@
-"""What stands beside a study on the command line: what is refused, and what its files are named by."""
+"""What stands with a study on the command line: what is refused, and what its files are named by."""
 
 import re
 import shlex
@@ -40,7 +40,7 @@ def test_a_varied_study_has_files_of_its_own(overrides: list[str], suffix: str) 
     ("override", "message"),
     [
         ("residual=false,true", "only the seed can take several values"),
-        ("recipe.epochs=1,2", "recipe.epochs=1,2: beside a study only the seed"),
+        ("recipe.epochs=1,2", "recipe.epochs=1,2: with a study only the seed"),
         ("recipe.epochs=range(1,3)", "only the seed can take several values"),
         ("model=glob(*)", "only the seed can take several values"),
         ("seed=0,1,0", "seed=0,1,0: 0 is given twice"),

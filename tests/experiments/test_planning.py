@@ -201,7 +201,7 @@ def test_a_varied_study_has_every_arm_with_every_seed(override: str) -> None:
         ("residual='true'", "residual: the arms of study=residual differ in it"),
         ("~residual", "residual: the arms of study=residual differ in it"),
         ("residual._target_=torch.nn.Identity", "residual._target_: the arms of study=residual differ in it"),
-        ("recipe.epochs=1,2", "recipe.epochs=1,2: beside a study only the seed"),
+        ("recipe.epochs=1,2", "recipe.epochs=1,2: with a study only the seed"),
         ("seed=0,a", "seed=0,a: must be whole numbers"),
     ],
 )
@@ -216,8 +216,12 @@ def test_what_cannot_be_set_beside_a_study(override: str, message: str) -> None:
 def test_what_does_not_exist_beside_a_study(override: str) -> None:
     with pytest.raises(HydraException):
         plan_study("residual", [override])
-    with pytest.raises(HydraException):
-        plan_study("no_such_study")
+
+
+@pytest.mark.usefixtures("hydra")
+def test_a_study_that_does_not_exist() -> None:
+    with pytest.raises(UserError, match=r"^study=residul: no such study; .* did you mean residual"):
+        plan_study("residul")
 
 
 # The spectrum

@@ -535,7 +535,7 @@ SPACE = "tuning.space.learning_rate"
         (["tuning.sampler._target_=torch.Generator"], "tuning.sampler"),
         (["tuning.sampler=null"], "tuning.sampler=None: must be keys with values: _target_, seed"),
         (["+tuning.budget=3"], "unknown key tuning.budget"),
-        (["recipe.epochs=2,3"], "recipe.epochs=2,3: beside a study only the seed can take several values"),
+        (["recipe.epochs=2,3"], "recipe.epochs=2,3: with a study only the seed can take several values"),
     ],
 )
 def test_what_cannot_be_is_a_line(overrides: list[str], line: str, results_dir: Path) -> None:
@@ -571,7 +571,7 @@ def test_a_part_that_refuses_a_value_of_the_space_is_told_before_anything_is_wri
 def test_tuning_needs_a_study(write_run) -> None:
     with pytest.raises(UserError, match=r"^tuning=learning_rate: tunes the arms of a study: add study=NAME"):
         tune_studies(["tuning=learning_rate", "residual=true,false"], Launcher(write_run))
-    with pytest.raises(UserError, match=r"^tuning=a,b: beside a study only the seed"):
+    with pytest.raises(UserError, match=r"^tuning=a,b: with a study only the seed"):
         tune_studies(["study=residual", "tuning=a,b"], Launcher(write_run))
 
 

@@ -190,7 +190,7 @@ IN_FILE, IN_STUDY = "claims.0.comparisons.1", "claim mine: comparisons.1: "
         ({"treatment": "nope"}, IN_STUDY + "nope: must be an arm of study=residual: with, without, other"),
         ({"treatment": ["with"]}, IN_FILE + r": treatment=\['with'\], control=without: must name two arms"),
         ({"control": "with"}, IN_FILE + ": treatment=with, control=with: must name two arms"),
-        ({"contrast": {"with": 1, "without": -1}}, IN_FILE + ": treatment=with, .* no contrast beside them"),
+        ({"contrast": {"with": 1, "without": -1}}, IN_FILE + ": treatment=with, .* without a contrast"),
         ({"metric": "test_top5"}, IN_STUDY + "metric=test_top5: must be one of test_top1, area, steps_to"),
         ({"direction": "up"}, IN_FILE + ".direction=up: must be 'higher', 'lower' or 'no_difference'"),
         ({"margin": -1}, IN_FILE + ".margin=-1: must be greater than or equal to 0"),
