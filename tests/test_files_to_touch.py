@@ -85,6 +85,8 @@ padding: 1
 
 
 def test_a_factor_is_a_folder_of_options_and_the_networks_file_and_orphans_no_run(project: Touched) -> None:
+    study = (FRAMEWORK_CONF / "study/residual.yaml").read_text()  # a project plans its own studies alone
+    project.write("conf/study/residual.yaml", study)
     with hydra_configuration():
         before = [planned.run_id for planned in plan_study("residual")[1]]
     file = "conf/model/xception.yaml"
@@ -102,7 +104,7 @@ def test_a_factor_is_a_folder_of_options_and_the_networks_file_and_orphans_no_ru
     assert neutral in before
     assert varied not in before
     project.check("pool=average")
-    assert [name for name in project.files if "/pool/" not in name] == [file]
+    assert [name for name in project.files if "/pool/" not in name] == ["conf/study/residual.yaml", file]
 
 
 NETWORK = '''\
