@@ -186,6 +186,7 @@ def tiny_data(tmp_path: Path) -> Callable[..., TinyImages]:
             "channels": 1,
             "image_size": 10,
             "validation_images": 6,
+            "train_images": None,
             "split_seed": 0,
             "batch_size": 8,
             "eval_batch_size": 4,

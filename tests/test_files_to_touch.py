@@ -178,6 +178,7 @@ channels: 1
 image_size: 16
 task: {_target_: lightning_modules.tasks.SingleLabel, _partial_: true}
 validation_images: 20
+train_images: null
 split_seed: 0
 batch_size: ${recipe.batch_size}
 eval_batch_size: 500

@@ -28,6 +28,7 @@ NEUTRAL: Mapping[str, Any] = {
     "recipe.scheduler_interval": None,
     "recipe.augmentation": None,
     "recipe.loss": None,
+    "dataset.train_images": None,
     "norm": None,
 }
 
@@ -54,12 +55,12 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {key: config[key] for key in WHOLE if key in config}
     found = {key: value for key, value in found.items() if key not in NEUTRAL or value != NEUTRAL[key]}
-    found["recipe"] = {
-        key: value
-        for key, value in config["recipe"].items()
-        if f"recipe.{key}" not in NEUTRAL or value != NEUTRAL[f"recipe.{key}"]
-    }
-    found["dataset"] = {key: value for key, value in config["dataset"].items() if key not in NOT_OF_DATA}
+    for group, outside in (("recipe", ()), ("dataset", NOT_OF_DATA)):
+        found[group] = {
+            key: value
+            for key, value in config[group].items()
+            if key not in outside and (f"{group}.{key}" not in NEUTRAL or value != NEUTRAL[f"{group}.{key}"])
+        }
     trainer = config.get("trainer") or {}
     processes = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
     if processes > 1 and (

@@ -59,7 +59,13 @@ class FashionMosaic(FashionMNIST):
         image_size: int,
         **settings: Any,
     ) -> None:
-        super().__init__(num_classes=num_classes, image_size=image_size, horizontal_flip=False, **settings)
+        super().__init__(
+            num_classes=num_classes,
+            image_size=image_size,
+            train_images=None,
+            horizontal_flip=False,
+            **settings,
+        )
         require_integer("dataset.places", places, 1)
         require_integer("dataset.most_garments", most_garments, 1, places**2)
         require_number("dataset.zipf_exponent", zipf_exponent, 0)

@@ -24,7 +24,7 @@ from lightning_modules.data.checksums import (
     visible,
 )
 from lightning_modules.data.files import FilePart, ImageFilesDataModule, as_names
-from lightning_modules.data.images import require_equally_many_of_each_class, split_per_class
+from lightning_modules.data.images import require_multiple_of_classes, split_per_class
 
 BLACKLIST = "blacklist"
 
@@ -58,7 +58,7 @@ class ImageNet(ImageFilesDataModule):
     def __init__(self, *, validation_images: int, **settings: Any) -> None:
         super().__init__(**settings)
         # Before a million files are listed.
-        require_equally_many_of_each_class(validation_images, self.num_classes)
+        require_multiple_of_classes("dataset.validation_images", validation_images, self.num_classes)
         self.validation_images = validation_images
         self.unread: list[str] = []
 

@@ -286,18 +286,15 @@ def require_a_batch(batch_size: int, images: int) -> None:
         )
 
 
-def require_equally_many_of_each_class(validation_images: int, num_classes: int) -> None:
-    """Require a number of images that can be held out of the training part.
+def require_multiple_of_classes(key: str, images: int, num_classes: int) -> None:
+    """Require a number of images of which each class can have the same share.
 
     Raises:
-        ValueError: `validation_images` is no positive multiple of the classes.
+        ValueError: `images` is no positive multiple of the classes.
     """
-    require_integer("dataset.validation_images", validation_images, num_classes)
-    if validation_images % num_classes:
-        raise ValueError(
-            f"dataset.validation_images={validation_images}: must be a multiple of {num_classes}, the number "
-            "of classes"
-        )
+    require_integer(key, images, num_classes)
+    if images % num_classes:
+        raise ValueError(f"{key}={images}: must be a multiple of {num_classes}, the number of classes")
 
 
 def split_per_class(
@@ -314,7 +311,7 @@ def split_per_class(
     Raises:
         ValueError: `validation_images` is no positive multiple of the classes, or leaves a class empty.
     """
-    require_equally_many_of_each_class(validation_images, num_classes)
+    require_multiple_of_classes("dataset.validation_images", validation_images, num_classes)
     smallest = np.bincount(labels, minlength=num_classes).min()
     if validation_images >= smallest * num_classes:
         raise ValueError(
@@ -335,6 +332,29 @@ def hold_out(train: Part, num_classes: int, validation_images: int, seed: int) -
     return Part(train.images[kept], train.labels[kept]), Part(train.images[held_out], train.labels[held_out])
 
 
+def keep_per_class(train: Part, num_classes: int, train_images: int, seed: int) -> Part:
+    """The same number of images of each class, drawn so that fewer are a subset of more.
+
+    Args:
+        train: With one class an image, 0 to num_classes - 1.
+        num_classes: Classes.
+        train_images: Of all classes together.
+        seed: Draws them.
+
+    Raises:
+        ValueError: `train_images` is no positive multiple of the classes, or a class has too few.
+    """
+    require_multiple_of_classes("dataset.train_images", train_images, num_classes)
+    smallest = np.bincount(train.labels, minlength=num_classes).min()
+    if train_images > smallest * num_classes:
+        raise ValueError(
+            f"dataset.train_images={train_images}: must be at most {smallest * num_classes}, as the "
+            f"smallest of the {num_classes} classes has {smallest} images to train on"
+        )
+    kept = draw_per_class(train.labels, train_images // num_classes, seed)
+    return Part(train.images[kept], train.labels[kept])
+
+
 class ImageDataModule(LightningDataModule):
     """Finds, verifies, splits and serves an image dataset that fits into memory.
 
@@ -350,7 +370,9 @@ class ImageDataModule(LightningDataModule):
         channels: of an image.
         image_size: height and width of an image, in pixels.
         validation_images: held out of the training part, the same number of each class.
-        split_seed: draws the held-out images; the same for all runs that are compared.
+        train_images: how many of the rest are trained on, the same number of each class; None: all. Fewer
+            are a subset of more.
+        split_seed: draws both; the same for all runs that are compared.
         batch_size: images of a training batch, over all processes.
         eval_batch_size: images of a validation or test batch, of each process.
         seed: of the run: draws order and augmentation, together with the epoch.
@@ -388,6 +410,7 @@ class ImageDataModule(LightningDataModule):
         channels: int,
         image_size: int,
         validation_images: int,
+        train_images: int | None,
         split_seed: int,
         batch_size: int,
         eval_batch_size: int,
@@ -419,6 +442,7 @@ class ImageDataModule(LightningDataModule):
         self.channels = channels
         self.image_size = image_size
         self.validation_images = validation_images
+        self.train_images = train_images
         self.split_seed = split_seed
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -493,6 +517,8 @@ class ImageDataModule(LightningDataModule):
         self._check_part("training", train)
         self._check_part("test", test)
         kept, held_out = hold_out(train, self.num_classes, self.validation_images, self.split_seed)
+        if self.train_images is not None:
+            kept = keep_per_class(kept, self.num_classes, self.train_images, self.split_seed)
         return {"train": kept, "validation": held_out, "test": test}
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -21,6 +21,7 @@ SETTINGS: dict[str, Any] = {
     "batch_size": 4,
     "eval_batch_size": 5,
     "validation_images": 6,
+    "train_images": None,
     "horizontal_flip": False,
     "crop_padding": 0,
 }

@@ -35,6 +35,7 @@ def make_cifar(cifar_contents, tmp_path):
             "channels": 3,
             "image_size": 32,
             "validation_images": 15,
+            "train_images": None,
             "split_seed": 0,
             "batch_size": 8,
             "eval_batch_size": 10,

@@ -52,6 +52,19 @@ def test_split_is_stratified_and_disjoint(make_data):
     assert len(images.flatten(1).unique(dim=0)) == 36  # the tiny images differ from each other
 
 
+def test_fewer_training_images_are_a_subset_of_more_and_leave_the_rest_alone(make_data):
+    loaded = {}
+    for number in (None, 12, 6):
+        data = make_data(train_images=number)
+        data.setup()
+        loaded[number] = data.parts
+        assert torch.equal(data.parts["validation"].images, loaded[None]["validation"].images)
+    for more, fewer in ((None, 12), (12, 6)):
+        images = {image.numpy().tobytes() for image in loaded[more]["train"].images}
+        assert {image.numpy().tobytes() for image in loaded[fewer]["train"].images} < images
+        assert loaded[fewer]["train"].labels.bincount().tolist() == [fewer // 3] * 3
+
+
 def test_split_depends_on_its_own_seed_alone(make_data):
     def held_out(**changes):
         data = make_data(**changes)
@@ -234,6 +247,9 @@ def test_augmentation_equals_the_slow_one(flip, padding):
         ({"validation_images": 0}, "dataset.validation_images=0: must be"),
         ({"validation_images": 7}, "dataset.validation_images=7: must be a multiple of 3"),
         ({"validation_images": 36}, "dataset.validation_images=36: must be below 36"),
+        ({"train_images": 0}, "dataset.train_images=0: must be"),
+        ({"train_images": 7}, "dataset.train_images=7: must be a multiple of 3"),
+        ({"train_images": 33}, "dataset.train_images=33: must be at most 30"),
         ({"crop_padding": 7}, "dataset.crop_padding=7: must be a whole number from 0 to 6"),
         ({"horizontal_flip": 1}, "dataset.horizontal_flip=1: must be true or false"),
         ({"num_classes": 2}, "dataset.num_classes=2: the training labels go from 0 to 2"),
