@@ -1,7 +1,7 @@
 """Sphinx: the documentation as a site, `make docs`.
 
-The reference is made as the site is built, from docstrings and from the files in conf/. It is written to
-reference/generated, which git ignores.
+The reference and the gallery are generated from docstrings, from the files in conf/ and from the committed
+figures. They are written to reference/generated, which git ignores.
 """
 
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing
+import yaml
 from sphinx.application import Sphinx
 
 from ablations.evidence.claims import CLAIMS
@@ -18,6 +19,7 @@ from ablations.validation import json_schema
 
 HERE = Path(__file__).resolve().parent
 CONF = HERE.parent / "conf"
+REFERENCE = HERE.parent / "results" / "reference"
 
 
 class ArrayLike:
@@ -91,6 +93,51 @@ def write_configuration_pages(app: Sphinx) -> None:
             text.write(f"\n{heading}\n\n```{{literalinclude}} /../conf/{name}.yaml\n:language: yaml\n```\n")
 
 
+SHOWS = {
+    "": "Left: validation curves with 95 % band and single seeds. Right: paired differences to the baseline.",
+    "dead_units": "Share of units that are zero on every image, by layer.",
+    "effective_rank": "Effective rank of the activations after the spatial operation, by layer.",
+    "gradient_norm": "Norm of the gradient, by layer.",
+    "trials": "Expected best validation value over the number of trials, by arm.",
+}
+"""What a figure shows, by the ending of its name; "" for a study's own figure."""
+
+TUNED = "tuning=learning_rate"
+
+
+def write_gallery(app: Sphinx) -> None:
+    """Write a page with every committed figure, the command that makes it and what it shows."""
+    studies = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(CONF.glob("study/*.yaml"))]
+    studies.sort(key=lambda study: study["output"])
+    text = "# Gallery\n\nThe committed figures. Each command trains what is missing, then draws.\n"
+    for study in studies:
+        others = [other["output"] for other in studies if other["output"].startswith(study["output"] + "_")]
+        for file in sorted(REFERENCE.joinpath("figures").glob(f"{study['output']}*.png")):
+            ending = file.stem.removeprefix(study["output"])
+            if file.stem.startswith(tuple(others)):
+                continue
+            kind = next((kind for kind in SHOWS if kind and ending.endswith(f"_{kind}")), "")
+            if not ending:
+                text += f"\n## {study['title']}\n\n{study['source']}\n"
+            words = study["name"]
+            if TUNED in ending:
+                words += f" {TUNED} 'tuning.arms=[residual,non_residual]'"
+                text += "\nEach arm at its own learning rate:\n"
+            commands = f"python run.py -m study={words}\npython -m ablations {words}"
+            text += (
+                f"\n{SHOWS[kind]}\n\n```bash\n{commands}\n```\n"
+                f"\n![{study['title']}](<../../../results/reference/figures/{file.name}>)\n"
+            )
+    page = HERE / "reference" / "generated" / "gallery.md"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text, encoding="utf-8")
+
+
+def copy_report(app: Sphinx, error: Exception | None) -> None:
+    """Copy the committed report page, to which the front page links."""
+    shutil.copytree(REFERENCE / "report", app.outdir / "report", dirs_exist_ok=True)
+
+
 def write_schema_tables(app: Sphinx) -> None:
     """Write a table per model of what a user writes, and of a record, from their schemas."""
     tables = HERE / "reference" / "generated" / "schema"
@@ -136,4 +183,6 @@ def _kind(entry: dict[str, Any]) -> str:
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", write_configuration_pages, priority=1)
+    app.connect("builder-inited", write_gallery, priority=1)
+    app.connect("build-finished", copy_report)
     app.connect("builder-inited", write_schema_tables, priority=1)
