@@ -55,7 +55,27 @@ def make_design(study: StudyFile, configurations: Mapping[str, Mapping[str, Any]
     combinations = product(*(factor.levels for factor in factors))
     names = [factor.name for factor in factors]
     levels = {"_".join(combined): dict(zip(names, combined, strict=True)) for combined in combinations}
-    return Design(factors, given.x, given.lines, given.axis, levels, positions)
+    return Design(factors, given.x, given.lines, given.axis, levels, positions, given.paper)
+
+
+def setting(resolved: Mapping[str, Any], *, key: str) -> float:
+    """The value of a key: epochs, width, number of training images.
+
+    Args:
+        resolved: A run's configuration.
+        key: With dots, e.g. recipe.epochs.
+
+    Raises:
+        ValueError: There is no such key, or its value is not a number.
+    """
+    value: Any = resolved
+    for name in key.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            raise ValueError(f"design.position.key={key}: a run has no such key")
+        value = value[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"design.position.key={key}: is {value}; must be a number")
+    return value
 
 
 def channels_per_segment(resolved: Mapping[str, Any], *, channels: int) -> int:

@@ -1,10 +1,13 @@
-"""Whether two factors act together: whether a line's distance to the baseline's line changes along the axis.
+"""Whether two factors act together: whether the effect of one changes along the other.
 
-Per seed and level of the axis, the distance there minus the distance at the baseline's level; and over all
-levels the slope of the distance per doubling of the position. A seed enters where it has the runs for it:
-failed, running and missing runs leave it out, a diverged run counts as chance (`ablations.studies.results`).
+The effect is a line minus the baseline's line, seed by seed, at one level of the axis. Three quantities say
+how it changes: the effect at a level minus that at the baseline's level; its slope per doubling of the
+position, by least squares over all levels; and what that straight line predicts for the paper's position,
+where the study names one. A seed enters where it has the runs for it: failed, running and missing runs leave
+it out, a diverged run counts as chance (`ablations.studies.results`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablations.statistics.paired import PairedEstimate, paired_difference, slopes
+from ablations.statistics.paired import PairedEstimate, paired_difference, straight_lines
 from ablations.studies.results import Design, Outcome, Study, pair_by_seed
 from ablations.text import NO_VALUE, digits_for, p_value, with_interval
 
@@ -20,13 +23,13 @@ SPLITS = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
-class Distance:
-    """How much further from the baseline's line a line is at one level of the axis than at the baseline's.
+class Effect:
+    """A line minus the baseline's line at a level of the axis, or that minus the same at the base level.
 
     Attributes:
         level: Of the axis.
         position: There.
-        seeds: Those that have all four runs.
+        seeds: Those that have the runs.
         of_seeds: Of each, `(n,)`; of a share in percentage points.
         estimate: Of their mean; None without a seed.
     """
@@ -40,23 +43,28 @@ class Distance:
 
 @dataclass(frozen=True)
 class Interaction:
-    """Whether a line's distance to the baseline's line changes along the axis, in one set of arms.
+    """How the effect of a line changes along the axis, in one set of arms.
 
     Attributes:
         part: The arms' levels of the factors other than axis and lines.
         line: Level of the factor that is drawn as lines.
         split: "val" or "test".
-        distances: At each level of the axis but the baseline's.
-        slopes: Per doubling of the position, of each seed that has every level, `(n,)`; as above.
+        effects: At each level of the axis.
+        changes: The effect minus that at the baseline's level, at each other level.
+        slopes: Per doubling of the position, of each seed that has every level, `(n,)`; in the same unit.
         slope: Of their mean; None without a seed.
+        at_paper: Mean of what the seeds' straight lines predict for the paper's position; None where the
+            study names none, or without a seed.
     """
 
     part: Mapping[str, str]
     line: str
     split: str
-    distances: tuple[Distance, ...]
+    effects: tuple[Effect, ...]
+    changes: tuple[Effect, ...]
     slopes: np.ndarray
     slope: PairedEstimate | None
+    at_paper: PairedEstimate | None
 
 
 def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[Interaction]:
@@ -67,41 +75,65 @@ def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[
         by_arm: Its `outcomes`.
     """
     design = _design(study)
+    base_line = design.levels[study.baseline][design.lines]
+    return [
+        _interaction(study, by_arm, part, line, split)
+        for part in design.parts()
+        for line in design.factor(design.lines).levels
+        if line != base_line
+        for split in SPLITS
+    ]
+
+
+def _interaction(
+    study: Study, by_arm: Mapping[str, Sequence[Outcome]], part: Mapping[str, str], line: str, split: str
+) -> Interaction:
+    design = _design(study)
     base_level, base_line = (design.levels[study.baseline][axis] for axis in (design.x, design.lines))
-    x_levels = list(design.factor(design.x).levels)
-    found = []
-    for part in design.parts():
-        for line in design.factor(design.lines).levels:
-            if line == base_line:
-                continue
-            for split in SPLITS:
-                name = f"{split}_{study.metric}"
-                apart = {
-                    level: _apart(
-                        by_arm[design.arm(part | {design.x: level, design.lines: line})],
-                        by_arm[design.arm(part | {design.x: level, design.lines: base_line})],
-                        name,
-                        study.deciding.times,
-                    )
-                    for level in x_levels
-                }
-                at = {
-                    level: design.positions[design.arm(part | {design.x: level, design.lines: base_line})]
-                    for level in x_levels
-                }
-                distances = []
-                for level in x_levels:
-                    if level != base_level:
-                        seeds = sorted(apart[level].keys() & apart[base_level].keys())
-                        values = np.array([apart[level][seed] - apart[base_level][seed] for seed in seeds])
-                        distances.append(Distance(level, at[level], tuple(seeds), values, _estimate(values)))
-                complete = sorted(set.intersection(*(set(seeds) for seeds in apart.values())))
-                of_seeds = np.array([[apart[level][seed] for level in x_levels] for seed in complete])
-                # Segments that are all of one size, as in a very narrow network, have no slope.
-                sloped = complete and len(set(at.values())) > 1
-                values = slopes(np.log2(list(at.values())), of_seeds) if sloped else np.empty(0)
-                found.append(Interaction(part, line, split, tuple(distances), values, _estimate(values)))
-    return found
+    levels = list(design.factor(design.x).levels)
+
+    def arm(level: str, of: str) -> str:
+        return design.arm({**part, design.x: level, design.lines: of})
+
+    apart = {
+        level: _apart(
+            by_arm[arm(level, line)],
+            by_arm[arm(level, base_line)],
+            f"{split}_{study.metric}",
+            study.deciding.times,
+        )
+        for level in levels
+    }
+    positions = {level: design.positions[arm(level, base_line)] for level in levels}
+    effects = tuple(_effect(level, positions[level], apart[level]) for level in levels)
+    changes = tuple(
+        _effect(
+            level,
+            positions[level],
+            {
+                seed: apart[level][seed] - apart[base_level][seed]
+                for seed in apart[level].keys() & apart[base_level].keys()
+            },
+        )
+        for level in levels
+        if level != base_level
+    )
+    complete = sorted(set.intersection(*(set(seeds) for seeds in apart.values())))
+    of_seeds = np.array([[apart[level][seed] for level in levels] for seed in complete])
+    slopes, at_paper = np.empty(0), None
+    # Segments that are all of one size, as in a very narrow network, have no slope.
+    if complete and len(set(positions.values())) > 1:
+        paper = 1.0 if design.paper is None else design.paper
+        x = np.log2(list(positions.values()))
+        slopes, predicted = straight_lines(x, of_seeds, math.log2(paper))
+        at_paper = None if design.paper is None else _estimate(predicted)
+    return Interaction(part, line, split, effects, changes, slopes, _estimate(slopes), at_paper)
+
+
+def _effect(level: str, position: float, by_seed: Mapping[int, float]) -> Effect:
+    seeds = sorted(by_seed)
+    values = np.array([by_seed[seed] for seed in seeds])
+    return Effect(level, position, tuple(seeds), values, _estimate(values))
 
 
 def _apart(
@@ -130,10 +162,10 @@ def _design(study: Study) -> Design:
 
 
 def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
-    """The interaction as numbers: a row per set, line and level, and one per slope.
+    """The interaction as numbers: a row per set, line and level, one per slope and one per extrapolation.
 
     Columns: one per factor other than axis and lines; that of the lines; quantity ("difference of
-    differences" or "slope"); that of the axis (missing for a slope) and position; n, the seeds; and
+    differences", "slope" or "extrapolated"); that of the axis (of a level) and position; n, the seeds; and
     in percentage points (a slope: per doubling of the position) val_pp and test_pp, each as _mean, _ci_low,
     _ci_high and _p; of a metric that is no share val_difference and test_difference in its unit.
 
@@ -146,7 +178,7 @@ def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
     found = interactions(study, by_arm)
     for val, test in zip(found[::2], found[1::2], strict=True):
         head = {**val.part, design.lines: val.line}
-        for here, there in zip(val.distances, test.distances, strict=True):
+        for here, there in zip(val.changes, test.changes, strict=True):
             rows.append(
                 head
                 | {"quantity": "difference of differences", design.x: here.level, "position": here.position}
@@ -160,6 +192,18 @@ def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
             | _columns(study, "val", val.slope)
             | _columns(study, "test", test.slope)
         )
+        if design.paper is not None:
+            rows.append(
+                head
+                | {
+                    "quantity": "extrapolated",
+                    design.x: np.nan,
+                    "position": design.paper,
+                    "n": len(val.slopes),
+                }
+                | _columns(study, "val", val.at_paper)
+                | _columns(study, "test", test.at_paper)
+            )
     return pd.DataFrame(rows)
 
 
@@ -186,6 +230,8 @@ def interaction_panel(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
         difference = f"{lines[row[design.lines]]} minus {lines[base[design.lines]]}"
         if row["quantity"] == "slope":
             what = "slope per doubling"
+        elif row["quantity"] == "extrapolated":
+            what = f"extrapolated to {row['position']:g}, the paper's"
         else:
             what = f"{steps[row[design.x]]}, less that at {steps[base[design.x]]}"
         rows.append(
@@ -239,12 +285,21 @@ def interaction_notes(study: Study) -> list[str]:
     base = design.levels[study.baseline]
     line, step = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
     unit = f"in {study.deciding.difference_words}; " if study.deciding.unit else ""
-    return [
-        f"Interaction: per seed, {study.deciding.label} of a line minus that of “{line}” with the "
-        f"same {design.factor(design.x).label}, less the same difference at “{step}”, {unit}above "
-        "0, the line has more. Mean over the seeds that have all four runs, 95 % t interval and "
-        "two-sided sign-flip test, not corrected for the number of comparisons.",
-        "Slope per doubling: that difference over the logarithm to base 2 of the position on the axis "
-        f"({design.axis}), by least squares per seed; mean over the seeds that have a result in every "
-        "arm of the two lines, with the same interval and test. A straight line need not fit.",
+    notes = [
+        f"Interaction: the effect is {study.deciding.label} of a line minus that of “{line}” at the same "
+        f"{design.factor(design.x).label}, seed by seed. Each row is the effect there minus the effect at "
+        f"“{step}”, {unit}mean over the seeds that have all four runs, 95 % t interval and two-sided "
+        "sign-flip test, not corrected for the number of comparisons.",
+        "Slope per doubling: the effect over the logarithm to base 2 of the position on the axis "
+        f"({design.axis}), by least squares per seed; mean over the seeds that have a result in every arm of "
+        "the two lines, with the same interval and test. The effect need not follow a straight line.",
     ]
+    if design.paper is not None:
+        largest = max(design.positions.values())
+        beyond = abs(math.log2(design.paper / largest))
+        notes.append(
+            f"Extrapolated: the same straight lines at {design.paper:g}, the paper's {design.axis}, "
+            f"{beyond:.1f} doublings beyond the largest arm. The interval is that of the line. Whether the "
+            "effect stays on the line that far, no run here can show."
+        )
+    return notes

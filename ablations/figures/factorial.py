@@ -2,9 +2,9 @@
 
 The paper has no such figure: its conjecture of section 4.7 is not tested there. Drawn are validation and test
 value of each arm over its position (a logarithmic scale of base 2): mean over seeds, 95 % t band, single
-seeds; and the interaction: a line's distance to the baseline's line, less the same distance at the baseline's
-level, seed by seed (`ablations.evidence.interaction`). Each set of arms that the further factors make is a
-column; a single set is two by two panels.
+seeds; and the effect: a line minus the baseline's line, seed by seed, with the same band; the two factors act
+together where it is not flat (`ablations.evidence.interaction`). Each set of arms that the further factors
+make is a column; a single set is two by two panels.
 """
 
 import textwrap
@@ -52,7 +52,7 @@ DODGE = 0.07  # doublings between lines at one position
 NOTE_LINES = 16
 
 Cell = tuple[str, str, Mapping[str, str]]
-"""What a panel shows: "accuracy" or "interaction", "val" or "test", and its set of arms."""
+"""What a panel shows: "accuracy" or "effect", "val" or "test", and its set of arms."""
 
 
 def write_factorial_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
@@ -102,8 +102,8 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
     lines = design.factor(design.lines)
     columns = len(lines.levels)
     draw_legend(figure, looks, lines.levels, title=lines.label, subtitle=subtitle, columns=columns)
-    shared: dict[str, list[Axes]] = {"accuracy": [], "interaction": []}
-    shown: dict[str, list[float]] = {"accuracy": [], "interaction": []}
+    shared: dict[str, list[Axes]] = {"accuracy": [], "effect": []}
+    shown: dict[str, list[float]] = {"accuracy": [], "effect": []}
     for i, row in enumerate(rows):
         bottom = footer + panels - (i + 1) * one_row + BELOW
         for column, (kind, split, part) in enumerate(row):
@@ -113,7 +113,7 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
                 shown[kind] += draw_values(axes, study, design, by_arm, looks, split, part, at)
             else:
                 of_cell = [each for each in found if (each.split, dict(each.part)) == (split, dict(part))]
-                shown[kind] += draw_interaction(axes, study, design, by_arm, looks, of_cell, at)
+                shown[kind] += draw_effects(axes, study, design, by_arm, looks, of_cell, at)
             shared[kind].append(axes)
             dress(axes, study, design, (kind, split, part), at, labelled=single or column == 0)
     for kind, panels_of_kind in shared.items():
@@ -130,7 +130,7 @@ def _columns(design: Design) -> int:
 
 def grid_of(design: Design, columns: int = COLUMNS) -> list[list[Cell]]:
     """Rows of panels: one set is two by two; several are columns, `columns` at once, of four panels each."""
-    parts, kinds = design.parts(), ("accuracy", "interaction")
+    parts, kinds = design.parts(), ("accuracy", "effect")
     if len(parts) == 1:
         return [[(kind, split, parts[0]) for split in SPLITS] for kind in kinds]
     chunks = [parts[start : start + columns] for start in range(0, len(parts), columns)]
@@ -215,7 +215,7 @@ def draw_values(
     return shown
 
 
-def draw_interaction(
+def draw_effects(
     axes: Axes,
     study: Study,
     design: Design,
@@ -224,32 +224,28 @@ def draw_interaction(
     of_cell: Sequence[Interaction],
     at: Mapping[str, float],
 ) -> list[float]:
-    """Distances less that at the baseline's level; returns what must be in view."""
-    base_level, base_line = (design.levels[study.baseline][axis] for axis in (design.x, design.lines))
+    """The effect at each level; returns what must be in view."""
+    base_line = design.levels[study.baseline][design.lines]
     shown = [0.0]
     axes.axhline(0, color="black", linewidth=1, zorder=1)
     for interaction in of_cell:
         look, line = looks[interaction.line], interaction.line
-        distances = {distance.level: distance for distance in interaction.distances}
-        xs = [_dodged(design, at[level], line) for level in at if level in distances]
-        means = np.full(len(xs), np.nan)
-        for i, distance in enumerate(distances[level] for level in at if level in distances):
-            if distance.estimate is None:
+        effects = {effect.level: effect for effect in interaction.effects}
+        xs = [_dodged(design, x, line) for x in at.values()]
+        means, lows, highs = (np.full(len(xs), np.nan) for _ in range(3))  # a gap where nothing is
+        for i, effect in enumerate(effects[level] for level in at):
+            if effect.estimate is None:
                 continue
-            four = [
-                by_arm[design.arm({**interaction.part, design.x: level, design.lines: of})]
-                for level in (distance.level, base_level)
+            pair = [
+                by_arm[design.arm({**interaction.part, design.x: effect.level, design.lines: of})]
                 for of in (line, base_line)
             ]
-            gone = {outcome.run.seed for of_arm in four for outcome in of_arm if outcome.diverged}
-            diverged = np.array([seed in gone for seed in distance.seeds])
-            _draw_seeds(axes, xs[i], distance.of_seeds, diverged, look)
-            low, high = distance.estimate.low, distance.estimate.high
-            if np.isfinite(low):
-                axes.plot([xs[i], xs[i]], [low, high], color=look.color, linewidth=1.8, zorder=3)
-            means[i] = distance.estimate.mean
-            shown += [float(distance.of_seeds.min()), float(distance.of_seeds.max())]
+            gone = {outcome.run.seed for of_arm in pair for outcome in of_arm if outcome.diverged}
+            _draw_seeds(axes, xs[i], effect.of_seeds, np.isin(effect.seeds, list(gone)), look)
+            means[i], lows[i], highs[i] = effect.estimate.mean, effect.estimate.low, effect.estimate.high
+            shown += [float(effect.of_seeds.min()), float(effect.of_seeds.max())]
         _draw_line(axes, xs, means, look)
+        axes.fill_between(xs, lows, highs, color=look.color, alpha=0.15, linewidth=0, zorder=2)
     return shown
 
 
@@ -276,7 +272,7 @@ def dress(
     kind, split, part = cell
     metric = study.deciding.label
     base = design.levels[study.baseline]
-    line, level = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
+    line = design.factor(design.lines).levels[base[design.lines]]
     sets = [factor.levels[part[factor.name]] for factor in design.others()]
     if kind == "accuracy":
         title, label = (
@@ -284,8 +280,8 @@ def dress(
             study.deciding.on_axis(f"{SPLITS[split]} {metric}"),
         )
     else:
-        title = f"Gain on “{line}” since {level}, {SPLITS[split]}"
-        label = f"{SPLITS[split]} {metric}: gain on “{line}”\n({study.deciding.difference_words})"
+        title = f"Difference from “{line}”, {SPLITS[split]}"
+        label = f"{SPLITS[split]} {metric}: difference from “{line}”\n({study.deciding.difference_words})"
     axes.set_title("\n".join(sets) or title, loc="left")
     axes.set_xticks(list(at.values()), [_tick(design, part, name) for name in at], fontsize=small())
     axes.set_xlim(min(at.values()) - 0.3, max(at.values()) + 0.3)
@@ -314,12 +310,11 @@ def _notes(
     """Lines below the panels: how it is drawn, the slopes, and what is missing; the table has all."""
     assert study.design is not None, "a study of factors has a design"
     base, design = study.design.levels[study.baseline], study.design
-    line, level = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
+    line = design.factor(design.lines).levels[base[design.lines]]
     completed = sum(run.status == COMPLETED for run in runs)
     notes = [
-        f"{completed} of {amount(len(runs), 'run')} completed. Lines: means over seeds; bands and bars: 95 % "
-        "t intervals; dots: single seeds.",
-        f"Gain on “{line}”: distance to it, less that at {level}, seed by seed.",
+        f"{completed} of {amount(len(runs), 'run')} completed. Lines: means over seeds; bands: 95 % t "
+        f"intervals; dots: single seeds. Differences from “{line}” are taken seed by seed.",
     ]
     if any(_near(design, part) for part in design.parts()):
         notes[-1] += f" Levels less than {APART:g} doublings apart are drawn side by side."

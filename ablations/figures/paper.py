@@ -156,7 +156,7 @@ def _draw_factorial(study: Study, runs: Sequence[StudyRun], width: float) -> Fig
     columns, metric = max(map(len, rows)), study.deciding
     sets = len(design.others())
     figure = _figure(width, len(rows) * (PANEL + 0.25 + 0.12 * sets) + 0.5)
-    shared: dict[str, tuple[list[Axes], list[float]]] = {"accuracy": ([], []), "interaction": ([], [0.0])}
+    shared: dict[str, tuple[list[Axes], list[float]]] = {"accuracy": ([], []), "effect": ([], [0.0])}
     for i, row in enumerate(rows):
         for column, (kind, split, part) in enumerate(row):
             axes = figure.add_subplot(len(rows), columns, i * columns + column + 1)
@@ -165,14 +165,14 @@ def _draw_factorial(study: Study, runs: Sequence[StudyRun], width: float) -> Fig
                 shown = factorial.draw_values(axes, study, design, by_arm, looks, split, part, at)
             else:
                 of_cell = [one for one in found if (one.split, dict(one.part)) == (split, dict(part))]
-                shown = factorial.draw_interaction(axes, study, design, by_arm, looks, of_cell, at)
+                shown = factorial.draw_effects(axes, study, design, by_arm, looks, of_cell, at)
             factorial.dress(axes, study, design, (kind, split, part), at, labelled=column == 0)
             named = [factor.levels[part[factor.name]] for factor in design.others()]
             axes.set_title("\n".join([*named, SPLITS[split].capitalize()]), loc="left")
             axes.set_xlabel("")
             if column == 0:
                 label = metric.on_axis(metric.label)
-                axes.set_ylabel(label if kind == "accuracy" else f"gain ({metric.difference_words})")
+                axes.set_ylabel(label if kind == "accuracy" else f"difference ({metric.difference_words})")
             shared[kind][0].append(axes)
             shared[kind][1].extend(shown)
     for panels, values in shared.values():

@@ -419,27 +419,29 @@ def expected_maximum(values: ArrayLike) -> np.ndarray:
     return expected
 
 
-def slopes(x: ArrayLike, values: ArrayLike) -> np.ndarray:
-    """The slope of each row over x, by least squares: sum (x - mean) y / sum (x - mean)^2.
+def straight_lines(x: ArrayLike, values: ArrayLike, at: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The least-squares line through each row over x: slope = sum (x - mean) y / sum (x - mean)^2.
 
     Args:
         x: `(D,)`, at least two different numbers.
         values: `(n, D)`, one row per seed, n >= 1.
+        at: Where on x the lines are read.
 
     Returns:
-        `(n,)`, in the unit of `values` per unit of `x`.
+        Slopes, `(n,)`, in the unit of `values` per unit of `x`; and the lines' values there, `(n,)`.
 
     Raises:
         ValueError: Other shapes, one x, or a number that is not finite.
     """
-    at = _finite("x", x, dimensions=1)
+    positions = _finite("x", x, dimensions=1)
     rows = _finite("values", values, dimensions=2)
-    if rows.shape[1] != len(at):
-        raise ValueError(f"{len(at)} x for rows of {rows.shape[1]} values")
-    if at.min() == at.max():
-        raise ValueError(f"x={at.tolist()}: a slope needs two different numbers")
-    centred = at - at.mean()
-    return np.asarray(rows @ centred / (centred @ centred))
+    if rows.shape[1] != len(positions):
+        raise ValueError(f"{len(positions)} x for rows of {rows.shape[1]} values")
+    if positions.min() == positions.max():
+        raise ValueError(f"x={positions.tolist()}: a slope needs two different numbers")
+    centred = positions - positions.mean()
+    slope = np.asarray(rows @ centred / (centred @ centred))
+    return slope, rows.mean(axis=1) + slope * (at - positions.mean())
 
 
 def seed_band(curves: ArrayLike, confidence: float = 0.95) -> Band:

@@ -173,6 +173,7 @@ class Design:
         axis: What the position is, with its unit, for the axis.
         levels: Level per factor of each arm.
         positions: On the horizontal axis, per arm; above 0, the axis is logarithmic.
+        paper: Position of the paper's own setting, to which effects are extrapolated; None: nowhere.
     """
 
     factors: tuple[Factor, ...]
@@ -181,6 +182,7 @@ class Design:
     axis: str
     levels: Mapping[str, Mapping[str, str]]
     positions: Mapping[str, float]
+    paper: float | None = None
 
     def factor(self, name: str) -> Factor:
         """The factor of that name."""

@@ -89,6 +89,8 @@ class DesignAxes(BaseModel):
     """What an arm's position on the axis is, with its unit."""
     position: dict[str, Any]
     """`_target_` and `_partial_` of a function from an arm's configuration to its position, above 0."""
+    paper: Annotated[Number, Field(gt=0)] | None = None
+    """Position of the paper's own setting on the axis. The effects are extrapolated to it."""
 
 
 class StudyFiles(BaseModel):

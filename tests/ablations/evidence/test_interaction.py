@@ -34,7 +34,7 @@ def runs(make_run) -> list[StudyRun]:
 def test_differences_of_differences_and_slope(factorial_study: Study, runs: list[StudyRun]) -> None:
     validation, test = interactions(factorial_study, outcomes(factorial_study, runs))
     assert (validation.split, test.split, validation.line) == ("val", "test", "relu")
-    four, everything = validation.distances
+    four, everything = validation.changes
     assert (four.level, four.position, four.seeds) == ("four", 4.0, (0, 1))
     assert four.of_seeds == pytest.approx([1 - -2, 2 - -3])
     assert everything.of_seeds == pytest.approx([4 - -2, 1 - -3])
@@ -47,28 +47,41 @@ def test_differences_of_differences_and_slope(factorial_study: Study, runs: list
     assert test.slopes == pytest.approx(validation.slopes)  # all arms have one point less there
 
 
+def test_effects_and_what_their_line_predicts(factorial_study: Study, runs: list[StudyRun]) -> None:
+    assert factorial_study.design is not None
+    to_paper = replace(factorial_study, design=replace(factorial_study.design, paper=64.0))
+    validation, _ = interactions(to_paper, outcomes(to_paper, runs))
+    assert [effect.of_seeds.round(6).tolist() for effect in validation.effects] == [[-2, -3], [1, 2], [4, 1]]
+    # Means 1 and 0 at 2 doublings, slopes 1.5 and 1 per doubling; 64 is at 6.
+    assert validation.at_paper is not None
+    assert validation.at_paper.mean == pytest.approx(((1 + 1.5 * 4) + (0 + 1 * 4)) / 2)
+    table = interaction_table(to_paper, outcomes(to_paper, runs))
+    assert list(table["quantity"])[-1] == "extrapolated"
+    assert (table["val_pp_mean"].iloc[-1], table["position"].iloc[-1]) == pytest.approx((5.5, 64))
+
+
 def test_a_seed_enters_where_it_has_the_runs(factorial_study: Study, runs: list[StudyRun], make_run) -> None:
     left = [run for run in runs if (run.arm, run.seed) != ("four_relu", 1)]
     left.append(make_run("four_relu", 1, status="failed"))
     validation, _ = interactions(factorial_study, outcomes(factorial_study, left))
-    assert [distance.seeds for distance in validation.distances] == [(0,), (0, 1)]
+    assert [distance.seeds for distance in validation.changes] == [(0,), (0, 1)]
     assert validation.slopes == pytest.approx([1.5])
-    assert validation.distances[0].estimate is not None
-    assert math.isnan(validation.distances[0].estimate.low)
+    assert validation.changes[0].estimate is not None
+    assert math.isnan(validation.changes[0].estimate.low)
 
 
 def test_a_diverged_run_counts_as_chance(factorial_study: Study, runs: list[StudyRun], make_run) -> None:
     left = [run for run in runs if (run.arm, run.seed) != ("all_relu", 0)]
     left.append(make_run("all_relu", 0, [0.5], status="diverged"))
     validation, _ = interactions(factorial_study, outcomes(factorial_study, left))
-    assert validation.distances[1].of_seeds == pytest.approx([(10 - 70) - -2, 4])
+    assert validation.changes[1].of_seeds == pytest.approx([(10 - 70) - -2, 4])
 
 
 def test_an_arm_without_a_run_is_no_end(factorial_study: Study, runs: list[StudyRun], tmp_path) -> None:
     left = [run for run in runs if run.arm != "four_relu"]
     pair = tuple(interactions(factorial_study, outcomes(factorial_study, left)))
     validation, _ = pair
-    assert validation.distances[0].estimate is None
+    assert validation.changes[0].estimate is None
     assert validation.slope is None
     assert slope_text(factorial_study, pair) == (
         "ReLU minus none: no slope, because no seed has a result at every level."
@@ -92,7 +105,7 @@ def test_levels_at_one_position_have_no_slope(factorial_study: Study, runs: list
     flat = replace(factorial_study.design, positions=dict.fromkeys(FINAL, 3.0))
     validation, _ = interactions(replace(factorial_study, design=flat), outcomes(factorial_study, runs))
     assert validation.slope is None
-    assert np.array_equal(validation.distances[0].of_seeds.round(6), [3, 5])
+    assert np.array_equal(validation.changes[0].of_seeds.round(6), [3, 5])
 
 
 def test_the_table_has_a_row_per_interval(factorial_study: Study, runs: list[StudyRun]) -> None:

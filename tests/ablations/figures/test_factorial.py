@@ -71,24 +71,24 @@ def dots(axes: Axes, marker: str) -> int:
 
 def test_means_bands_and_seeds_of_every_arm(factorial_study: Study, runs: list[StudyRun]) -> None:
     figure = draw_factorial(factorial_study, runs)
-    validation, test, gain, gain_test = figure.axes
+    validation, test, effect, effect_test = figure.axes
     assert means(validation) == {"#000000": [80.5, 81.5, 70.5], "#D55E00": [78.5, 82.5, 74.5]}
     assert means(test)["#000000"] == [75.5, 76.5, 65.5]
-    assert [dots(axes, ".") for axes in figure.axes] == [12, 12, 4, 4]
-    for axes in (validation, test):
-        assert sum(isinstance(c, FillBetweenPolyCollection) for c in axes.collections) == 2
-    assert means(gain) == means(gain_test) == {"#D55E00": [3, 6]}
+    assert [dots(axes, ".") for axes in figure.axes] == [12, 12, 6, 6]
+    bands = [sum(isinstance(c, FillBetweenPolyCollection) for c in axes.collections) for axes in figure.axes]
+    assert bands == [2, 2, 1, 1]
+    assert means(effect) == means(effect_test) == {"#D55E00": [-2, 1, 4]}
     assert "ReLU minus none, slope per doubling: validation +1.50 pp, test +1.50 pp (n = 2)." in texts(figure)
 
 
 def test_axes_say_what_they_are(factorial_study: Study, runs: list[StudyRun]) -> None:
-    validation, _, gain, _ = draw_factorial(factorial_study, runs).axes
+    validation, _, effect, _ = draw_factorial(factorial_study, runs).axes
     assert validation.get_xlabel() == "channels per segment (log₂ scale)"
     assert list(validation.get_xticks()) == [0, 2, 4]
     assert [label.get_text() for label in validation.get_xticklabels()] == ["1", "4", "16\nevery one"]
     assert validation.get_ylabel() == "validation top-1 (%)"
-    assert gain.get_ylabel() == "validation top-1: gain on “none”\n(percentage points)"
-    assert gain.get_title(loc="left") == "Gain on “none” since one, validation"
+    assert effect.get_ylabel() == "validation top-1: difference from “none”\n(percentage points)"
+    assert effect.get_title(loc="left") == "Difference from “none”, validation"
 
 
 def test_levels_of_nearly_one_size_stand_side_by_side(factorial_study: Study, runs: list[StudyRun]) -> None:
@@ -109,12 +109,12 @@ def test_what_is_missing_leaves_a_gap_and_what_diverged_a_cross(
     left += [make_run("four_relu", seed, status="missing") for seed in (0, 1)]
     left.append(make_run("all_relu", 1, [0.5], status="diverged"))
     figure = draw_factorial(factorial_study, left)
-    validation, _, gain, _ = figure.axes
+    validation, _, effect, _ = figure.axes
     relu = means(validation)["#D55E00"]
     assert np.isnan(relu[1])
     assert (relu[0], relu[2]) == (78.5, (74 + 10) / 2)
-    assert np.isnan(means(gain)["#D55E00"][0])
-    assert dots(validation, "x") == dots(gain, "x") == 1
+    assert np.isnan(means(effect)["#D55E00"][1])
+    assert dots(validation, "x") == dots(effect, "x") == 1
     told = texts(figure)
     assert "9 of 12 runs completed." in told
     assert "Diverged (×): all, ReLU, seed 1" in told
@@ -122,10 +122,9 @@ def test_what_is_missing_leaves_a_gap_and_what_diverged_a_cross(
     assert "ReLU minus none: no slope, because no seed has a result at every level." in told
 
 
-def test_one_seed_is_drawn_without_an_interval(factorial_study: Study, runs: list[StudyRun]) -> None:
+def test_one_seed_is_drawn(factorial_study: Study, runs: list[StudyRun]) -> None:
     figure = draw_factorial(factorial_study, [run for run in runs if run.seed == 0])
-    assert means(figure.axes[2]) == {"#D55E00": [3, 6]}
-    assert not any(line.get_linewidth() == 1.8 for line in figure.axes[2].lines)
+    assert means(figure.axes[2]) == {"#D55E00": [-2, 1, 4]}
 
 
 def test_without_a_completed_run_it_says_so(factorial_study: Study, make_run) -> None:

@@ -25,8 +25,8 @@ from ablations.statistics.paired import (
     seed_band,
     share_to_target,
     sign_flip_p,
-    slopes,
     smallest_sign_flip_p,
+    straight_lines,
     t_p,
 )
 
@@ -379,13 +379,15 @@ def test_expected_maximum_refuses(values: list[float]) -> None:
 
 def test_slopes_by_hand() -> None:
     # x - mean = -2, 0, 2; squares 8. First row: (-2 * 1 + 2 * 5) / 8; second, on a line: its slope.
-    assert slopes([0, 2, 4], [[1, 9, 5], [1, 0, -1]]) == pytest.approx([1.0, -0.5])
+    slopes, there = straight_lines([0, 2, 4], [[1, 9, 5], [1, 0, -1]], 10)
+    assert slopes == pytest.approx([1.0, -0.5])
+    assert there == pytest.approx([5 + 8 * 1.0, 0 - 8 * 0.5])
 
 
 def test_slopes_are_those_of_scipy() -> None:
     draws = np.random.default_rng(0)
     x, rows = draws.normal(size=7), draws.normal(size=(3, 7))
-    assert slopes(x, rows) == pytest.approx([stats.linregress(x, row).slope for row in rows])
+    assert straight_lines(x, rows)[0] == pytest.approx([stats.linregress(x, row).slope for row in rows])
 
 
 @pytest.mark.parametrize(
@@ -402,4 +404,4 @@ def test_slopes_are_those_of_scipy() -> None:
 )
 def test_what_has_no_slope(x, values, message) -> None:
     with pytest.raises(ValueError, match=message):
-        slopes(x, values)
+        straight_lines(x, values)
