@@ -11,15 +11,18 @@ d = 2/11 in the second step the difference is forgotten at once.
 
 Lightning's own `WeightAveraging` copies the average into the module where training ends, which a run that
 was interrupted between its last epoch and its test never reaches, and averages the metrics' module as well.
+torch's `AveragedModel` counts its steps in a tensor, which a GPU would have to be waited for in every step.
 """
 
 import itertools
+from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lightning_modules.validation import require_number
 
@@ -41,10 +44,11 @@ class PolyakAveraging(Callback):
         require_number("recipe.averaging.decay", decay, 0, 1)
         self._decay = decay
         self._going_on: dict[str, Any] | None = None
-        self._average: AveragedModel | None = None
+        self._average: nn.Module | None = None
+        self._steps = 0  # that are averaged
 
     @property
-    def average(self) -> AveragedModel:
+    def average(self) -> nn.Module:
         """The average; while the network is evaluated, the weights that training goes on from."""
         assert self._average is not None, "only while a run is fitted and tested"
         return self._average
@@ -52,15 +56,15 @@ class PolyakAveraging(Callback):
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         # Not in `setup`, where the network is not on its device yet.
         network = _network(module)
-        self._average = AveragedModel(network, multi_avg_fn=self._update, use_buffers=True)
+        self._average, self._steps = deepcopy(network), 0
         if self._going_on is not None:  # what was loaded into the network is the average
-            self._average.n_averaged.fill_(self._going_on["steps"])
+            self._steps = self._going_on["steps"]
             network.load_state_dict(self._going_on["weights"])
             self._going_on = None
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        if trainer.global_step > int(self.average.n_averaged):  # a step may have several batches
-            self.average.update_parameters(_network(module))
+        if trainer.global_step > self._steps:  # a step may have several batches
+            self._update(_network(module))
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._swap(module)
@@ -77,33 +81,36 @@ class PolyakAveraging(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        state = self.average.module.state_dict()
+        state = self.average.state_dict()
         checkpoint["state_dict"] |= {f"network.{name}": value for name, value in state.items()}
-        steps = int(self.average.n_averaged)
-        checkpoint["averaging"] = {"steps": steps, "weights": _network(module).state_dict()}
+        checkpoint["averaging"] = {"steps": self._steps, "weights": _network(module).state_dict()}
 
     def on_load_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self._going_on = checkpoint["averaging"]
 
-    def _update(self, averages: Any, values: Any, steps: Tensor | int) -> None:
-        decay = min(self._decay, (1 + int(steps)) / (10 + int(steps)))
-        get_ema_multi_avg_fn(decay)(averages, values, steps)
+    @torch.no_grad()
+    def _update(self, network: nn.Module) -> None:
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps)) if self._steps else 0.0
+        pairs = list(zip(_state(self.average), _state(network), strict=True))
+        for floating in (True, False):  # BN counts in whole numbers
+            of_kind = [pair for pair in pairs if pair[0].is_floating_point() == floating]
+            if of_kind:
+                get_ema_multi_avg_fn(decay)(*map(list, zip(*of_kind, strict=True)), self._steps)
+        self._steps += 1
 
     @torch.no_grad()
     def _swap(self, module: LightningModule) -> None:
         """Exchange the values of network and average, buffers included."""
-        network, average = _network(module), self.average.module
-        pairs = zip(
-            itertools.chain(network.parameters(), network.buffers()),
-            itertools.chain(average.parameters(), average.buffers()),
-            strict=True,
-        )
-        for value, averaged in pairs:
+        for value, averaged in zip(_state(_network(module)), _state(self.average), strict=True):
             kept = value.clone()
             value.copy_(averaged)
             averaged.copy_(kept)
+
+
+def _state(network: nn.Module) -> Iterator[Tensor]:
+    return itertools.chain(network.parameters(), network.buffers())
 
 
 def _network(module: LightningModule) -> nn.Module:

@@ -4,7 +4,6 @@ Loss and metrics are the task's, which comes with the data (tasks.py). The paper
 4.3; what stands in a recipe arrives here as arguments.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,12 +12,15 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics import MeanMetric
+from torchmetrics import Metric
 
 from lightning_modules.processes import agree_on_buffers, mean_over_processes, several
 from lightning_modules.schedules import interval_of, make_scheduler
 from lightning_modules.seeding import derive_seed, draws_of
 from lightning_modules.tasks import Task
+
+FINITE_EVERY = 100
+"""Training steps between two looks at whether the loss is finite, which make a GPU wait. Ours."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -33,12 +35,39 @@ class TrainingDiverged(RuntimeError):
         return type(self), (self.step, self.loss)
 
 
+class MeanLoss(Metric):
+    """The mean of losses, each weighted by its images, over all processes; not a number where one is none.
+
+    torchmetrics' own `MeanMetric` asks whether a value is a number, for which the CPU waits for the device.
+    """
+
+    full_state_update = False
+    total: Tensor
+    images: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, images: int) -> None:
+        self.total += loss.to(self.total) * images
+        self.images += images
+
+    def compute(self) -> Tensor:
+        return self.total / self.images
+
+
 class Classifier(LightningModule):
     """Classification of images (N, C, H, W) with the labels of a task.
 
     Logs every so many steps `train/loss`, `learning_rate` and what the task shows of a batch; per epoch
     `train_loss`, `learning_rate` (of the last step), `val_loss`; of the test `test_loss`; and the
     task's metrics with the same prefixes, e.g. `train_top1`, `val_top1`, `val_top5`, `test_top1`.
+
+    A training step reads nothing back from the device unless it is logged: on a GPU steps are queued while
+    the ones before them run. The first loss that is not finite, and its step, are kept on the device and read
+    every `FINITE_EVERY` steps, at a logged step and before validation.
 
     Args:
         network: Images -> logits (N, num_classes), with its initial values.
@@ -82,11 +111,12 @@ class Classifier(LightningModule):
         self.task = task
         self.loss = task.loss if loss is None else loss
         self._mix = mix
-        # Weighted by images, over all processes; not a number where one loss is none. (With "disable"
-        # torchmetrics ignores the weights.)
-        self.losses = {part: MeanMetric(nan_strategy=math.nan) for part in task.metrics}
+        self.losses = {part: MeanLoss() for part in task.metrics}
         for part, loss in self.losses.items():
             self.add_module(f"{part}_loss", loss)  # so that it moves with the network
+        # Of the first loss that was not finite; -1: all were.
+        self.register_buffer("_diverged_step", torch.tensor(-1), persistent=False)
+        self.register_buffer("_diverged_loss", torch.zeros(()), persistent=False)
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)  # Lightning declares it nowhere
@@ -106,6 +136,13 @@ class Classifier(LightningModule):
         torch.manual_seed(derive_seed(self.seed, "network", *purpose))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        try:
+            return self._training_step(batch, batch_index)
+        except Exception:
+            self._require_finite()  # where the loss was none before, that is why
+            raise
+
+    def _training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
         if self._mix is not None:
             own = labels
@@ -115,15 +152,17 @@ class Classifier(LightningModule):
         logits = self(images)
         loss = self.loss(logits, labels if self._mix is None else mixed)
         global_loss = mean_over_processes(loss.detach())
-        if not torch.isfinite(global_loss):
-            raise TrainingDiverged(self.global_step, global_loss.item())
-        self.losses["train"].update(loss.detach(), weight=len(labels))
-        self.task.update("train", logits, labels)
-        self._learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self._note_finite(global_loss)
         # Straight to the logger: Lightning's own bookkeeping of values per step costs more than the
         # bookkeeping of an epoch does, and every step pays for it.
         due = self.global_step % self._log_every_n_steps == 0 and self.global_step != self._logged_step
-        if due and (self.loggers or several()):
+        due = due and bool(self.loggers or several())
+        if due or batch_index % FINITE_EVERY == FINITE_EVERY - 1:
+            self._require_finite()
+        self.losses["train"].update(loss.detach(), len(labels))
+        self.task.update("train", logits, labels)
+        self._learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        if due:
             self._logged_step = self.global_step  # a step may have several batches
             values = {"train/loss": global_loss.item()}
             for name, value in self.task.of_batch(logits, labels).items():
@@ -132,6 +171,17 @@ class Classifier(LightningModule):
             for logger in self.loggers:  # the first process's alone
                 logger.log_metrics(values, step=self.global_step)
         return loss
+
+    def _note_finite(self, loss: Tensor) -> None:
+        """Keep the first loss that is not finite, and its step, on the device."""
+        first = ~loss.isfinite() & (self._diverged_step < 0)
+        self._diverged_step.masked_fill_(first, self.global_step)
+        self._diverged_loss = torch.where(first, loss, self._diverged_loss)
+
+    def _require_finite(self) -> None:
+        """Wait for the device, and end training where a loss was not finite."""
+        if (step := int(self._diverged_step.item())) >= 0:
+            raise TrainingDiverged(step, self._diverged_loss.item())
 
     def on_train_epoch_end(self) -> None:
         metrics = {"loss": self.losses["train"], **self.task.metrics["train"]}
@@ -154,6 +204,7 @@ class Classifier(LightningModule):
             scheduler.step()
 
     def on_validation_epoch_start(self) -> None:
+        self._require_finite()  # of the steps before
         self._not_finite = torch.zeros((), device=self.device)
         self._without_images = torch.ones((), device=self.device)
         agree_on_buffers(self.network)
@@ -182,7 +233,7 @@ class Classifier(LightningModule):
         loss = self.task.loss(logits, labels)
         self._without_images.zero_()
         self._not_finite = torch.where(loss.isfinite(), self._not_finite, loss)
-        self.losses[part].update(loss, weight=len(labels))
+        self.losses[part].update(loss, len(labels))
         self.log(f"{part}_loss", self.losses[part], on_epoch=True)
         self.task.update(part, logits, labels)
         for name, metric in self.task.metrics[part].items():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor, distributed, nn
@@ -84,6 +85,12 @@ def end_processes(trainer: Trainer) -> None:
 def process_of(data: LightningDataModule) -> tuple[int, int]:
     """Which process this is, and how many there are; (0, 1) outside of a trainer."""
     return (0, 1) if data.trainer is None else (data.trainer.global_rank, data.trainer.world_size)
+
+
+def device_of(data: LightningDataModule) -> torch.device:
+    """Where this process trains; the CPU outside of a trainer."""
+    strategy = getattr(data.trainer, "strategy", None)
+    return torch.device("cpu") if strategy is None else strategy.root_device
 
 
 def require_for_each_process(data: LightningDataModule, counts: Mapping[str, int], of_what: str) -> None:

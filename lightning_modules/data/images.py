@@ -35,7 +35,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lightning_modules.data.checksums import CHECKSUM
-from lightning_modules.processes import process_of, require_for_each_process
+from lightning_modules.processes import device_of, process_of, require_for_each_process
 from lightning_modules.seeding import draws_of, generator
 from lightning_modules.validation import MAX_SEED, require_boolean, require_integer
 
@@ -44,6 +44,9 @@ Batch = tuple[Tensor, Tensor]
 float32 (N, num_classes) of 0 and 1."""
 
 UNIFORMS_PER_IMAGE = 3
+
+SHARE_OF_MEMORY = 0.25
+"""Of a GPU's free memory that the images of a dataset may fill. Ours: the network needs more than they do."""
 
 
 class Part(NamedTuple):
@@ -130,8 +133,8 @@ def augment(images: Tensor, uniforms: Tensor, *, horizontal_flip: bool, crop_pad
     """Pads images with zeros (black), crops them back to their size, mirrors half of them.
 
     Args:
-        images: uint8 (B, C, H, W).
-        uniforms: float64 (B, 3), as in `Selection`.
+        images: uint8 (B, C, H, W), on any device.
+        uniforms: float64 (B, 3), as in `Selection`, on the CPU: what is drawn is the same on every device.
         horizontal_flip: whether images whose first uniform is below 0.5 are mirrored.
         crop_padding: pixels on each side; 0 crops nothing.
 
@@ -146,12 +149,21 @@ def augment(images: Tensor, uniforms: Tensor, *, horizontal_flip: bool, crop_pad
     if horizontal_flip:
         columns = torch.where(uniforms[:, :1] < 0.5, width - 1 - columns, columns)
     columns = offsets[:, 1:] + columns
+    device = images.device
+    rows, columns = sent(rows, device), sent(columns, device)
     return padded[
-        torch.arange(batch)[:, None, None, None],
-        torch.arange(channels)[:, None, None],
+        torch.arange(batch, device=device)[:, None, None, None],
+        torch.arange(channels, device=device)[:, None, None],
         rows[:, None, :, None],
         columns[:, None, None, :],
     ]
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the CPU on a device, which may still be on their way: neither waits for the other."""
+    if device.type == "cpu":
+        return values
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 class Batches(Dataset[Batch]):
@@ -163,7 +175,7 @@ class Batches(Dataset[Batch]):
 
 
 class ImageBatches(Batches):
-    """Images in memory that are gathered, augmented and scaled a whole batch at a time."""
+    """Images in memory that are gathered, augmented and scaled a whole batch at a time, on their device."""
 
     def __init__(self, part: Part, *, horizontal_flip: bool, crop_padding: int) -> None:
         self.images = torch.tensor(part.images)
@@ -171,12 +183,31 @@ class ImageBatches(Batches):
         self.labels = torch.tensor(part.labels, dtype=torch.float32 if several else torch.int64)
         self.horizontal_flip = horizontal_flip
         self.crop_padding = crop_padding
+        # A tensor, because CUDA multiplies by the reciprocal of a number, which rounds otherwise.
+        self._half = torch.tensor(127.5)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether batches are made on another device than the CPU."""
+        return self.images.device.type != "cpu"
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.images.nbytes + self.labels.nbytes
+
+    def move(self, device: torch.device) -> None:
+        """Keep the images on a device, where batches are then made."""
+        self.images, self.labels, self._half = (
+            tensor.to(device) for tensor in (self.images, self.labels, self._half)
+        )
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, selection: Selection) -> Batch:
-        images = self.images[selection.indices]
+        indices = sent(selection.indices, self.images.device)
+        images = self.images[indices]
         if selection.uniforms is not None and (self.horizontal_flip or self.crop_padding):
             images = augment(
                 images,
@@ -184,7 +215,7 @@ class ImageBatches(Batches):
                 horizontal_flip=self.horizontal_flip,
                 crop_padding=self.crop_padding,
             )
-        return images.float() / 127.5 - 1, self.labels[selection.indices]
+        return images.float() / self._half - 1, self.labels[indices]
 
 
 class AugmentedBatches(Batches):
@@ -527,13 +558,23 @@ class ImageDataModule(LightningDataModule):
         Raises:
             ValueError: a batch is larger than the part.
         """
-        return train_loader(self, self.parts["train"], self.batch_size, self.seed)
+        # What a recipe does to each image by itself stays on the CPU: a GPU would start work for every image,
+        # and round otherwise.
+        part = self.parts["train"] if self.augmentation is not None else self._on_device("train")
+        return train_loader(self, part, self.batch_size, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return eval_loader(self, self.parts["validation"], self.eval_batch_size)
+        return eval_loader(self, self._on_device("validation"), self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return eval_loader(self, self.parts["test"], self.eval_batch_size)
+        return eval_loader(self, self._on_device("test"), self.eval_batch_size)
+
+    def _on_device(self, name: str) -> "ImageBatches":
+        """A part, moved to the device that trains where all parts fit there."""
+        device, part = device_of(self), self.parts[name]
+        if part.images.device != device and fits(sum(one.size for one in self.parts.values()), device):
+            part.move(device)
+        return part
 
     def _find(self, folder: Path, name: str) -> Path | None:
         candidates = (folder / f"{name}{suffix}" for suffix in self.suffixes)
@@ -622,6 +663,11 @@ class ImageDataModule(LightningDataModule):
             )
 
 
+def fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes may stay on a device; what is no GPU of NVIDIA shares the CPU's memory."""
+    return device.type != "cuda" or size <= SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]
+
+
 def train_loader(
     data: LightningDataModule, part: Batches, batch_size: int, seed: int, *, num_workers: int = 0
 ) -> DataLoader[Batch]:
@@ -681,7 +727,8 @@ def make_loader(
         # Python's default here. In a worker of joblib the start method is joblib's own, in which none starts.
         multiprocessing_context=get_all_start_methods()[0] if num_workers else None,
         persistent_workers=num_workers > 0 and selections is not None,
-        pin_memory=num_workers > 0 and torch.cuda.is_available(),
+        # From here the GPU fetches a batch while it trains on another; some are on it already.
+        pin_memory=torch.cuda.is_available() and not getattr(part, "on_device", False),
         generator=torch.Generator(),
     )
 

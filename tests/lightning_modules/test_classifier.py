@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from ablations.runs.records import RunDirectory
 from experiments.recorder import Recorder
 from lightning_modules.classifier import TrainingDiverged
+from lightning_modules.diagnostics import GradientNorm
 
 
 def schedule(factor):
@@ -190,13 +191,52 @@ def test_poisoned_weights_diverge_before_the_first_step(make_classifier, make_tr
     assert math.isnan(divergence.value.loss)
 
 
-def test_divergence_names_the_steps_that_were_completed(make_classifier, make_trainer, tiny_data):
-    # The rate is infinite from step 4 on, which ruins the weights that step 5 reads.
-    ruin = schedule(lambda step: math.inf if step >= 4 else 1.0)
-    module = make_classifier(scheduler=ruin, optimizer=partial(torch.optim.SGD, lr=0.01))
-    with pytest.raises(TrainingDiverged, match="after 5 steps") as divergence:
+@pytest.mark.parametrize("last", [3, 4, 5, 6])
+@pytest.mark.parametrize("every", [None, 1, 2, 4])
+def test_divergence_names_the_steps_that_were_completed(
+    make_classifier, make_trainer, tiny_data, last, every
+):
+    """Whenever the loss is looked at: at a logged step, or before validation."""
+    # The rate is infinite from a step on, which ruins the weights that the next one reads.
+    ruin = schedule(lambda step: math.inf if step >= last else 1.0)
+    optimizer, logger = partial(torch.optim.SGD, lr=0.01), MemoryLogger() if every else False
+    module = make_classifier(scheduler=ruin, optimizer=optimizer, log_every_n_steps=every or 1)
+    with pytest.raises(TrainingDiverged, match=f"after {last + 1} steps") as divergence:
+        make_trainer(3, logger=logger).fit(module, tiny_data())
+    assert divergence.value.step == last + 1
+    assert not logger or all(math.isfinite(row["train/loss"]) for _, row in logger.with_key("train/loss"))
+
+
+def test_what_breaks_on_numbers_that_are_none_is_divergence(make_classifier, make_trainer, tiny_data):
+    class Breaks(nn.CrossEntropyLoss):
+        def forward(self, logits, labels):
+            if self.broken:
+                raise ValueError("broken")
+            self.broken = not logits.isfinite().all()
+            return super().forward(logits, labels)
+
+    loss = Breaks()
+    loss.broken = False
+    ruin = schedule(lambda step: math.inf if step >= 3 else 1.0)
+    module = make_classifier(scheduler=ruin, optimizer=partial(torch.optim.SGD, lr=0.01), loss=loss)
+    with pytest.raises(TrainingDiverged) as divergence:
         make_trainer(3).fit(module, tiny_data())
-    assert divergence.value.step == 5
+    assert divergence.value.step == 4
+
+
+def test_a_diagnostic_has_no_row_of_a_step_after_divergence(
+    tmp_path, make_classifier, make_trainer, tiny_data
+):
+    gradients = GradientNorm(steps=[1, 4, 5, 6])
+    ruin = schedule(lambda step: math.inf if step >= 3 else 1.0)
+    module = make_classifier(scheduler=ruin, optimizer=partial(torch.optim.SGD, lr=0.01))
+    directory = RunDirectory(tmp_path, "run")
+    directory.path.mkdir(parents=True)
+    recorder = Recorder(directory, [gradients])
+    with pytest.raises(TrainingDiverged):
+        make_trainer(3, callbacks=[recorder, gradients], checkpoints=True).fit(module, tiny_data())
+    with directory.diagnostics_path.open(newline="") as file:
+        assert {row["step"] for row in csv.DictReader(file)} == {"1", "4"}
 
 
 def test_weights_that_the_last_step_ruined_diverge_in_validation(make_classifier, make_trainer, tiny_data):
