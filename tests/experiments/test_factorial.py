@@ -10,7 +10,7 @@ from ablations.errors import UserError
 from ablations.studies.results import Arm
 from ablations.studies.schema import STUDY, StudyFile
 from ablations.validation import validated
-from experiments.factorial import channels_at_width, channels_per_segment, make_design
+from experiments.factorial import channels_at_width, channels_per_segment, make_design, setting
 from experiments.project import FRAMEWORK_CONF
 
 FILE = "conf/study/some.yaml"
@@ -185,3 +185,11 @@ def test_channels_at_a_width(width: float, expected: int) -> None:
 def test_a_network_without_width_has_no_channels_at_it() -> None:
     with pytest.raises(ValueError, match=r"^design\.position: needs a network with model\.width$"):
         channels_at_width({"model": {}}, channels=728)
+
+
+def test_a_setting_is_a_number_of_the_configuration() -> None:
+    resolved = {"recipe": {"epochs": 6, "averaging": None, "channels_last": True}}
+    assert setting(resolved, key="recipe.epochs") == 6
+    for key in ("recipe.epoch", "recipe.epochs.more", "recipe.averaging", "recipe.channels_last", "recipe"):
+        with pytest.raises(ValueError, match=f"^design.position.key={key}: "):
+            setting(resolved, key=key)
