@@ -1,7 +1,7 @@
 """Group-sequential boundaries for normal statistics of known variance, as they are published.
 
-`ablations.statistics.sequential` is compared with them: by the tests, which check them against published
-tables, and by `benchmarks.sequential_error_rates`, which shows why they are not used.
+`ablations.statistics.sequential` is compared with them by the tests, which check them against published
+tables and show why they are not used.
 """
 
 import math

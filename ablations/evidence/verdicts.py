@@ -1,8 +1,8 @@
 """Whether claims hold, by the records of their studies: holds, contradicted, inconclusive, not testable.
 
 `judge_study` takes everything from `ablations.studies.results`, compares seed by seed
-(`ablations.evidence.contrasts`) and decides by the mean paired difference, its interval [low, high] and the
-claim's margin, the smallest difference that matters::
+(`ablations.evidence.contrasts`) and decides by the mean paired difference, the interval [low, high] of
+`ablations.statistics.decisions` and the claim's margin, the smallest difference that matters::
 
     higher          holds where low > 0 and the mean >= margin; contradicted where high < margin
     lower           the mirror image
@@ -24,7 +24,7 @@ comparisons (Shaffer, "Control of directional errors with stagewise multiple tes
 Statistics 8, 1980) and taken for granted here.
 
 No verdict is given with fewer than `MIN_PAIRS` pairs. Where all differences are equal there is no t interval:
-then the exact sign-flip test decides, which every value but the one seen fails with p = 2 / 2**n; where all
+then the exact rank test decides, which every value but the one seen fails with p = 2 / 2**n; where all
 are zero nothing is decided, since that is what runs look like that never learned. Parameters are counted
 without error: one pair decides.
 """
@@ -33,7 +33,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +41,8 @@ import numpy as np
 from ablations.evidence.claims import HIGHER, LOWER, NO_DIFFERENCE, PARAMETERS, Claim, Comparison
 from ablations.evidence.contrasts import Quantity, arm_values, contrast_values, quantity_of
 from ablations.runs.records import DONE
-from ablations.statistics.paired import (
-    constant,
-    equivalence_p,
-    holm_levels,
-    mean_interval,
-    needed_pairs,
-    sign_flip_p,
-    smallest_sign_flip_p,
-    t_p,
-)
+from ablations.statistics.decisions import deciding_level, decision_interval
+from ablations.statistics.paired import constant, holm_levels, needed_pairs, smallest_sign_flip_p
 from ablations.studies.results import Outcome, Study, StudyRun, outcomes
 from ablations.text import amount
 
@@ -64,7 +55,11 @@ VERDICTS = (HOLDS, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE)
 ALPHA = 0.05
 """The chance of a wrong decision among all comparisons of a study."""
 MIN_PAIRS = 6
-"""The fewest with which an exact two-sided sign-flip test can fall below 0.05."""
+"""The fewest with which an exact two-sided test of pairs can fall below 0.05."""
+
+
+RANK_WIDTH = math.sqrt(math.pi / 3)
+"""How much wider the rank interval of many normal differences is than their t interval."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +74,9 @@ class Compared:
         high: Its upper end.
         level: 1 - the interval's confidence, after Holm's correction.
         n: Pairs: seeds that all arms of the contrast have.
-        p: Two-sided, of the t test that the difference is zero; for no_difference twice that of the two
-            one-sided t tests that it is not within the margin, because either has half of the level: it holds
-            where p is not above `level`. Not corrected; NaN where there is no interval.
+        p: The level above which the interval leaves out zero; for no_difference, above which it lies within
+            the margins, so that it holds where p is not above `level`. Not corrected; NaN where there is no
+            interval.
         needed: Pairs at which the interval is expected to decide; None where it is decided, or where the
             runs do not say.
         reason: Why it is inconclusive, or what decided in place of the interval; "" otherwise.
@@ -101,14 +96,6 @@ class Compared:
     reason: str
     differences: np.ndarray = field(compare=False, repr=False)
     quantity: Quantity = field(compare=False, repr=False)
-
-    @cached_property
-    def sign_flip_p(self) -> float:
-        """The two-sided sign-flip p of the differences, next to the t test's; NaN without a pair."""
-        if not self.differences.size:
-            return math.nan
-        # A fixed generator: a table rebuilt from the same records is the same table.
-        return sign_flip_p(self.differences, np.random.default_rng(0))
 
 
 @dataclass(frozen=True)
@@ -299,24 +286,30 @@ def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
         return 1.0
     if constant(differences):
         return smallest_sign_flip_p(n)
-    toward = -differences if comparison.direction == LOWER else differences
-    mean = float(toward.mean())
+    mean = float(differences.mean())
     if comparison.direction == NO_DIFFERENCE:
-        if abs(mean) < margin:  # the interval leaves out both margins, each with half of the level
-            return _two_sided_equivalence_p(toward, margin)
-        return t_p(toward, math.copysign(margin, mean))
+        if abs(mean) < margin:
+            return _within_level(differences, margin)
+        return _level(differences, math.copysign(margin, mean), above=mean > 0)
     # A mean that matters can hold, which takes leaving out zero; any other can be contradicted.
-    return t_p(toward, 0.0 if _matters(mean, margin) else margin)
+    up = comparison.direction == HIGHER
+    if _matters(mean if up else -mean, margin):
+        return _level(differences, 0.0, above=up)
+    return _level(differences, margin if up else -margin, above=not up)
+
+
+def _level(differences: np.ndarray, null: float, *, above: bool) -> float:
+    return float(deciding_level(differences, null, above=above))
+
+
+def _within_level(differences: np.ndarray, margin: float) -> float:
+    """The level above which the interval lies within (-margin, margin)."""
+    return max(_level(differences, -margin, above=True), _level(differences, margin, above=False))
 
 
 def _is_counted(comparison: Comparison, differences: np.ndarray) -> bool:
     """Whether the difference has no error: parameters are the same number in every run of an arm."""
     return comparison.metric == PARAMETERS and len(differences) > 0 and constant(differences)
-
-
-def _two_sided_equivalence_p(differences: np.ndarray, margin: float) -> float:
-    """Twice the p of the two one-sided tests: the level above which the interval lies within the margins."""
-    return min(1.0, 2 * equivalence_p(differences, margin))
 
 
 def _compared(
@@ -329,45 +322,46 @@ def _compared(
             comparison, INCONCLUSIVE, nan, nan, nan, level, 0, nan, None, "no pair of results yet",
             differences, quantity,
         )  # fmt: skip
-    interval = mean_interval(differences, 1 - level)
-    equal = constant(differences)
+    mean, equal = float(differences.mean()), constant(differences)
+    low, high = (math.nan, math.nan) if equal else map(float, decision_interval(differences, level))
     verdict, reason = INCONCLUSIVE, ""
     if _is_counted(comparison, differences):
-        verdict = decide(direction, margin, interval.mean, interval.mean, interval.mean)
+        verdict = decide(direction, margin, mean, mean, mean)
         reason = "counted, without error"
     elif n < MIN_PAIRS:
         reason = f"{amount(n, 'pair')}, where a verdict takes {MIN_PAIRS}"
     elif not differences.any():
         reason = "all differences are zero, which decides nothing"
     elif equal and p > level:
-        reason = f"all differences are equal, and {n} pairs are too few for the exact sign-flip test"
+        reason = f"all differences are equal, and {n} pairs are too few for the exact test"
     elif equal:
-        verdict = decide(direction, margin, interval.mean, interval.mean, interval.mean)
-        reason = "all differences are equal: by the exact sign-flip test"
+        verdict = decide(direction, margin, mean, mean, mean)
+        reason = "all differences are equal: by the exact test"
     else:
-        verdict = decide(direction, margin, interval.low, interval.mean, interval.high)
+        verdict = decide(direction, margin, low, mean, high)
         if verdict == INCONCLUSIVE and direction == NO_DIFFERENCE:
             reason = "the interval reaches over a margin"
         elif verdict == INCONCLUSIVE:
-            toward = -interval.mean if direction == LOWER else interval.mean
+            toward = -mean if direction == LOWER else mean
             reason = (
                 "the difference is as large as matters, and its interval reaches zero"
                 if _matters(toward, margin)
                 else "the difference is smaller than what matters, and its interval reaches that"
             )
-    t = math.nan
-    if not equal:
-        equivalence = direction == NO_DIFFERENCE
-        t = _two_sided_equivalence_p(differences, margin) if equivalence else t_p(differences)
+    p = math.nan
+    if not equal and direction == NO_DIFFERENCE:
+        p = _within_level(differences, margin)
+    elif not equal:
+        p = min(_level(differences, 0.0, above=above) for above in (True, False))
     return Compared(
         comparison,
         verdict,
-        interval.mean,
-        interval.low,
-        interval.high,
+        mean,
+        low,
+        high,
         level,
         n,
-        t,
+        p,
         _needed(comparison, differences, level) if verdict == INCONCLUSIVE else None,
         reason,
         differences,
@@ -388,7 +382,8 @@ def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> in
         distance = abs(abs(mean) - margin)  # to the nearer one
     else:
         distance = mean if _matters(mean, margin) else margin - mean
-    needed = needed_pairs(float(differences.std(ddof=1)), distance, level)
+    sd = float(differences.std(ddof=1)) * RANK_WIDTH
+    needed = needed_pairs(sd, distance, level)
     return None if needed is None else max(MIN_PAIRS, needed)
 
 

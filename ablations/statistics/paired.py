@@ -61,8 +61,7 @@ class Band:
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Mean and two-sided t interval: mean -+ t(n - 1) s / sqrt(n).
 
-    It assumes a normal distribution. Simulated, a 95 % interval holds the true mean (`python -m
-    benchmarks.coverage`)::
+    It assumes a normal distribution. Simulated, a 95 % interval holds the true mean::
 
         distribution                                      n = 6     n = 10
         normal, or the difference of two gamma, shape 4   95 %      95 %
@@ -73,7 +72,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
 
     So it is too narrow where differences are skewed by more than 1, as where a few seeds of one arm fail:
     more seeds help slowly (exponential, n = 20: 92 %). It is a little too wide where few differences are
-    far out on both sides.
+    far out on both sides. Verdicts are read off another one: `ablations.statistics.decisions`.
 
     Args:
         values: `(n,)`, one per seed, n >= 1.
@@ -115,7 +114,7 @@ def sign_flip_p(differences: ArrayLike, generator: np.random.Generator | None = 
 
     Where the differences are symmetric about zero, p <= 0.05 is found in 3.1 % of samples of 6 (one of 32 is
     the smallest p there is) and at most 5 % of 10. Where only their mean is zero it is no exact test: of
-    skewed ones (gamma, shape 4) in 4 and 6 %, of exponential ones in 7 and 9 % (`benchmarks.coverage`).
+    skewed ones (gamma, shape 4) in 4 and 6 %, of exponential ones in 7 and 9 %.
 
     Returns:
         p in (0, 1]; 1 for n = 1 and where every difference is 0.
@@ -269,50 +268,6 @@ def share_to_target(steps: ArrayLike, curve: ArrayLike, target: float, start: fl
         return 0.0
     risen = (target - height[first - 1]) / (height[first] - height[first - 1])
     return float((at[first - 1] + risen * (at[first] - at[first - 1])) / at[-1])
-
-
-def t_p(values: ArrayLike, null: float = 0.0) -> float:
-    """Two-sided p of Student's t test that the mean is `null`: it is below 1 - c where the t interval of
-    confidence c leaves `null` out.
-
-    Args:
-        values: `(n,)`, n >= 1.
-        null: In the unit of `values`.
-
-    Returns:
-        p in [0, 1]; NaN where `mean_interval` has no interval.
-
-    Raises:
-        ValueError: No value, or a number that is not finite.
-    """
-    return 2 * _t_tail(values, null)
-
-
-def equivalence_p(values: ArrayLike, margin: float) -> float:
-    """The p of two one-sided t tests (TOST): that the mean is not within (-margin, margin).
-
-    The larger p of the two tests of "at most -margin" and "at least margin".
-
-    Args:
-        values: `(n,)`, n >= 1.
-        margin: Above 0, in the unit of `values`.
-
-    Returns:
-        p in [0, 1]; NaN where `mean_interval` has no interval.
-
-    Raises:
-        ValueError: No value, a margin not above 0, or a number that is not finite.
-
-    Source:
-        Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", Journal of
-        Pharmacokinetics and Biopharmaceutics 15, 1987.
-    """
-    if not margin > 0:
-        raise ValueError(f"margin={margin} must be above 0")
-    mean = float(_finite("values", values, dimensions=1).mean())
-    nearer = margin if mean >= 0 else -margin
-    tail = _t_tail(values, nearer)
-    return tail if abs(mean) < margin else 1 - tail
 
 
 def holm_levels(p: ArrayLike, alpha: float, nominal: Callable[[float], float] = float) -> np.ndarray:
@@ -479,15 +434,6 @@ def _half_width(sample: np.ndarray, confidence: float) -> np.ndarray:
         raise ValueError(f"confidence={confidence} must be between 0 and 1")
     quantile = special.stdtrit(len(sample) - 1, (1 + confidence) / 2)
     return np.asarray(quantile * (sample.std(axis=0, ddof=1) / np.sqrt(len(sample))))
-
-
-def _t_tail(values: ArrayLike, null: float) -> float:
-    """The smaller tail's p of the t statistic about `null`, at most 0.5; NaN without spread."""
-    sample = _finite("values", values, dimensions=1)
-    away = sample.mean() - float(_finite("null", null, dimensions=0))
-    if _constant(sample):
-        return np.nan
-    return float(special.stdtr(len(sample) - 1, -abs(away) / (sample.std(ddof=1) / np.sqrt(len(sample)))))
 
 
 def constant(values: ArrayLike) -> bool:

@@ -20,8 +20,10 @@ The looks, how the level is spent, and the method:
   comparison that was decided stays decided and hands its level on. That needs nominal levels that rise
   with alpha at every look, as these do.
 
-`python -m benchmarks.sequential_error_rates` prints the rates by simulation, also where differences are
-skewed: no level mends that a t interval of six pairs misses more often then. Pure functions on numbers.
+Verdicts are read off intervals that reach over the t intervals of these levels
+(`ablations.statistics.decisions`), so that they are wrong less often still. `python -m
+benchmarks.verdict_error_rates` prints the rates by simulation, also where differences are skewed. Pure
+functions on numbers.
 
 Source:
     Lan and DeMets, "Discrete sequential boundaries for clinical trials", Biometrika 70, 1983 (spending).

@@ -32,7 +32,6 @@ from ablations.evidence.verdicts import (
 from ablations.files import write_atomically
 from ablations.runs.records import DONE
 from ablations.slim_tables import Numbers, SlimTable
-from ablations.statistics.paired import EXACT_PAIRS
 from ablations.studies.results import Study, StudyRun
 from ablations.table_files import latex_page, markdown_page, provenance, write_table_files
 from ablations.terminal.tables import Section, headed_table
@@ -62,7 +61,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
     Columns: claim, statement, source, study, verdict, reason; of the comparison: comparison (the contrast),
     metric, direction, margin, comparison_verdict, estimate, ci_low, ci_high, confidence (of that interval),
-    n_pairs, p_t, p_sign_flip; of the claim: n_missing, n_diverged, core_hours, seeds_needed,
+    n_pairs, p; of the claim: n_missing, n_diverged, core_hours, seeds_needed,
     core_hours_needed, scale. Estimates, intervals and margins are in the metric's unit: of shares
     fractions, and of sizes and speeds shares of the control's. What there is no number for is missing.
 
@@ -90,7 +89,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         }
         rows += [of_claim | _numbers(one) | costs for one in verdict.comparisons or (None,)]
     table = pd.DataFrame(rows)
-    numbers = ("margin", "estimate", "ci_low", "ci_high", "confidence", "p_t", "p_sign_flip", "core_hours")
+    numbers = ("margin", "estimate", "ci_low", "ci_high", "confidence", "p", "core_hours")
     kinds = dict.fromkeys((*numbers, "core_hours_needed"), "float") | dict.fromkeys(INTEGERS, "Int64")
     return table.astype(kinds) if rows else table
 
@@ -107,8 +106,7 @@ def _numbers(one: Compared | None) -> dict[str, Any]:
         "ci_high": None if one is None else one.high,
         "confidence": None if one is None else 1 - one.level,
         "n_pairs": None if one is None else one.n,
-        "p_t": None if one is None else one.p,
-        "p_sign_flip": None if one is None else one.sign_flip_p,
+        "p": None if one is None else one.p,
     }
 
 
@@ -148,8 +146,7 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "difference": difference(one),
             "interval": f"{100 * (1 - one.level):.4g} %" if one.low < one.high else NO_VALUE,
             "n": str(one.n),
-            "p (t)": p_value(one.p),
-            "p (sign-flip)": p_value(one.sign_flip_p),
+            "p": p_value(one.p),
             "verdict": one.verdict,
             "decided how": one.reason or ("by the interval" if one.verdict != INCONCLUSIVE else NO_VALUE),
         }
@@ -261,14 +258,15 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
         "outside. All else is inconclusive. A claim holds where all of its comparisons do, and one "
         "contradicts it.",
         "Differences are taken seed by seed over the seeds that all arms of a comparison have; at least "
-        f"{MIN_PAIRS} for a verdict. Intervals are Student's t. Over all comparisons of a study, of all its "
-        f"claims, the chance of a wrong decision is {100 * ALPHA:g} %: Holm's procedure, which gives each "
-        "interval its confidence.",
-        "p (t): two-sided, of the t test that the difference is zero; for “within”, twice the p of the two "
-        "one-sided t tests (TOST) that it is not within, so that it holds where p is not above 1 minus the "
-        "interval's confidence. p (sign-flip): that the differences are symmetric about zero, exact up to "
-        f"{EXACT_PAIRS} pairs. Neither is corrected. Where all differences are equal there is no t interval: "
-        "the exact sign-flip test decides, and nothing where all are zero.",
+        f"{MIN_PAIRS} for a verdict. An interval reaches over Student's t interval of the mean and the "
+        "exact rank interval of the typical difference (Hodges-Lehmann). Over all comparisons of a study, of "
+        f"all its claims, the chance of a wrong decision is {100 * ALPHA:g} %: Holm's procedure, which gives "
+        "each interval its confidence.",
+        "p: the level above which the interval leaves out zero, the larger p of the t test and of Wilcoxon's "
+        "signed-rank test; for “within”, the level above which it lies between minus margin and margin. Not "
+        "corrected: it decides where it is not above 1 minus the interval's confidence. Where all values lie "
+        "on one side, the rank test is at its smallest p and the t test answers for the rest. Where all "
+        "differences are equal there is no interval: the exact test decides, and nothing where all are zero.",
         "pp: percentage points. Steps to target: share of the planned steps until validation is at the "
         "study's target, linear between validations; a run that never is counts 100 % (restricted mean). "
         "Area: mean height of the validation curve. Steps/second: share of the control's of the same seed; "

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from ablations.evidence.verdicts import ALPHA, MIN_PAIRS, decide
+from ablations.statistics.decisions import decision_interval
 from ablations.statistics.sequential import (
     FIRST_LOOK,
     looks,
@@ -16,7 +17,7 @@ from ablations.statistics.sequential import (
     t_levels,
 )
 from benchmarks.normal_boundaries import crossing_probabilities, nominal_levels
-from benchmarks.sequential_error_rates import Draw, Rates, normal, simulate, skewed, skewed_arms
+from benchmarks.verdict_error_rates import Draw, Rates, normal, simulate, t_level
 
 BUDGET = 20
 PAIRS = looks(BUDGET)
@@ -140,9 +141,9 @@ def test_what_is_no_schedule(call, line: str) -> None:
 # By simulation
 
 
-DRAWS = 20_000
+DRAWS = 8_000
 NOISE = 4 * math.sqrt(0.05 * 0.95 / DRAWS)
-"""Four standard errors of a rate of 5 %: 0.6 points."""
+"""Four standard errors of a rate of 5 %: one point."""
 
 
 EXACT = partial(t_levels, PAIRS)
@@ -155,57 +156,36 @@ def rates(draw: Draw, *effects: float, levels=EXACT, pairs=PAIRS, **changes) -> 
 
 
 def test_without_an_effect_the_whole_schedule_misses_in_5_per_cent() -> None:
-    found = rates(normal, 0.0)
-    assert found.missed == pytest.approx(ALPHA, abs=NOISE)
+    """By t intervals, whose levels they are; verdicts are read off wider ones."""
+    by_t, found = rates(normal, 0.0, level_of=t_level), rates(normal, 0.0)
+    assert by_t.missed == pytest.approx(ALPHA, abs=NOISE)
     # Not all that lies above 0 has a mean that matters, so that it is a little less than half.
-    assert 0.8 * ALPHA / 2 < found.wrong < ALPHA / 2 + NOISE / math.sqrt(2)
+    assert 0.8 * ALPHA / 2 - NOISE < by_t.wrong < ALPHA / 2 + NOISE
+    assert 0.01 < found.wrong <= by_t.wrong
 
 
 def test_looking_without_a_method_and_the_levels_of_normal_statistics_miss_more() -> None:
     assert rates(normal, 0.0, levels=lambda alpha: [alpha] * len(PAIRS)).missed > 0.14
     usual = rates(normal, 0.0, levels=partial(nominal_levels, [n / BUDGET for n in PAIRS]))
-    assert 0 < usual.missed - rates(normal, 0.0).missed < 0.01  # of the same draws
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [skewed_arms, partial(skewed, skewness=0.5), partial(skewed, skewness=-0.5)],
-    ids=["arms", "right", "left"],
-)
-def test_a_verdict_on_skewed_differences_is_wrong_in_5_per_cent_at_most(draw: Draw) -> None:
-    assert rates(draw, 0.0).wrong < ALPHA
-
-
-@pytest.mark.parametrize(
-    ("skewness", "by_looks", "of_six"),
-    [(-1, (0.047, 0.06), (0.043, 0.055)), (-2, (0.08, 0.09), (0.067, 0.08))],
-)
-def test_verdicts_on_strongly_skewed_differences_are_wrong_too_often_and_most_of_it_at_six_pairs(
-    skewness: int, by_looks: tuple[float, float], of_six: tuple[float, float]
-) -> None:
-    """Not what one would wish: `ablations.statistics.sequential` says so."""
-    draw = partial(skewed, skewness=skewness)
-    assert by_looks[0] < rates(draw, 0.0).wrong < by_looks[1]
-    alone = rates(draw, 0.0, levels=lambda alpha: [alpha], pairs=PAIRS[:1])
-    assert of_six[0] < alone.wrong < of_six[1]
+    assert 0 < usual.missed - rates(normal, 0.0).missed < 0.015  # of the same draws
 
 
 def test_power_and_seeds() -> None:
     half, one, two = (rates(normal, effect) for effect in (0.5, 1.0, 2.0))
-    assert 0.38 < half.holds < 0.46
-    assert 0.94 < one.holds < 0.97
+    assert 0.35 < half.holds < 0.45
+    assert 0.92 < one.holds < 0.97
     assert two.holds > 0.999
     assert half.wrong < ALPHA  # an effect of the margin is not to be contradicted
     assert 16 < half.seeds < 17.5
-    assert 10 < one.seeds < 11.5
-    assert 6 <= two.seeds < 6.6
+    assert 10.5 < one.seeds < 12
+    assert 6 <= two.seeds < 6.8
 
 
 def test_several_comparisons_and_failed_seeds() -> None:
     assert rates(normal, 0.0, 0.0, 0.0).wrong < ALPHA / 2 + NOISE
     assert rates(normal, 2.0, 2.0, 0.0, 0.0).wrong < ALPHA / 2 + NOISE  # what two of them hand on
     failed = rates(normal, 0.0, left_out=2)
-    assert failed.missed < 0.06
+    assert failed.missed < 0.065
     assert failed.inconclusive > rates(normal, 0.0).inconclusive
 
 
@@ -213,10 +193,9 @@ def test_the_simulation_decides_by_the_rule_of_the_verdicts() -> None:
     generator = np.random.default_rng(4)
     for effect in (0.0, 0.5, 1.5):
         differences = effect + generator.standard_normal(6)
-        mean, error = differences.mean(), stats.sem(differences)
-        half = stats.t.isf(0.025, 5) * error
+        low, high = decision_interval(differences, 0.05)
         found = simulate(differences[None, :, None], [effect], [6], lambda alpha: [alpha])
-        verdict = decide("higher", 0.5, mean - half, mean, mean + half)
+        verdict = decide("higher", 0.5, float(low), differences.mean(), float(high))
         expected = {
             "holds": found.holds,
             "contradicted": found.contradicted,
