@@ -8,7 +8,7 @@ import pandas as pd
 
 from ablations.completeness import completeness_of, tell_if_emptier
 from ablations.files import write_forms
-from ablations.text import amount, escape_latex, escape_markdown
+from ablations.text import amount, escape_latex, escape_markdown, true_minus
 
 
 def markdown_page(title: str, subtitle: str, tables: Sequence[pd.DataFrame], notes: Sequence[str]) -> str:
@@ -20,14 +20,17 @@ def markdown_page(title: str, subtitle: str, tables: Sequence[pd.DataFrame], not
         tables: Parts of the table, each as wide as a page; their cells are texts.
         notes: What a reader needs to know.
     """
-    listed = "\n".join(f"- {escape_markdown(note)}" for note in notes)
+    listed = "\n".join(f"- {escape_markdown(true_minus(note))}" for note in notes)
     title, subtitle = escape_markdown(title), escape_markdown(subtitle)
     return "\n\n".join([f"# {title}", subtitle, markdown_tables(tables), listed]) + "\n"
 
 
 def markdown_tables(tables: Sequence[pd.DataFrame]) -> str:
     """Tables of text, one below the other."""
-    shown = [table.map(escape_markdown).to_markdown(index=False, disable_numparse=True) for table in tables]
+    shown = [
+        table.map(true_minus).map(escape_markdown).to_markdown(index=False, disable_numparse=True)
+        for table in tables
+    ]
     return "\n\n".join(shown)
 
 

@@ -63,13 +63,6 @@ def shown_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def shown_number(value: float | None, digits: int = 3) -> str:
-    """A number of which the first digits matter, "0.0861", "17", "1,204"; core-hours for instance."""
-    if value is None or is_missing(value):
-        return NO_VALUE
-    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
-
-
 def three_digits(value: float) -> str:
     """A speed, whose digits stay as many while it changes: "0.214", "17.0", "1204"."""
     digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
@@ -102,8 +95,13 @@ def memory_size(number: float) -> str:
 
 
 def true_minus(text: str) -> str:
-    """A text whose negative numbers have minus signs in place of hyphens."""
+    """A text whose negative numbers have minus signs instead of hyphens."""
     return re.sub(r"(?<![\w.)\]-])-(?=\d)", "−", text)
+
+
+def capitalized(text: str) -> str:
+    """A text that begins with a capital letter, and is otherwise unchanged."""
+    return text[:1].upper() + text[1:]
 
 
 # Times
@@ -121,6 +119,11 @@ def duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def core_time(hours: float | None) -> str:
+    """Computing time in core-hours as a duration on one core, "3 min 31 s"; a dash where it is unknown."""
+    return NO_VALUE if hours is None or is_missing(hours) else duration(3600 * hours)
 
 
 def day_of(moment: str) -> str:
@@ -200,6 +203,7 @@ LATEX_ESCAPES = {
     "<": "$<$",
     ">": "$>$",
     NO_VALUE: "--",
+    "−": "$-$",
 }
 
 

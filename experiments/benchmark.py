@@ -75,7 +75,7 @@ class Options:
         results_dir: Where the records go.
     """
 
-    models: tuple[str, ...] = MODELS
+    models: tuple[str, ...] = tuple(MODELS)
     image_size: int = IMAGE_SIZE
     num_classes: int = NUM_CLASSES
     batch_size: int | None = None

@@ -1,10 +1,11 @@
 """At which scale a study's runs are: a verdict is about that one."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablations.text import amount
+from ablations.text import amount, in_words
 from experiments.planned_run import PlannedRun
 from experiments.project import current, load_yaml
 
@@ -13,44 +14,58 @@ LISTED_SIZES = 3
 
 
 def scale_of(runs: Sequence[PlannedRun]) -> str:
-    """One line: which networks, in what they differ from the paper's, on which data, for how long."""
-    networks: dict[str, dict[Any, dict[str, Any]]] = {}
+    """One line: the networks and their sizes, the data and the epochs.
+
+    "Xception (width 0.125, stem stride 1) on Fashion MNIST embedded (28×28 pixels, 10 classes), 6 epochs".
+    """
+    networks: dict[str, list[dict[str, Any]]] = {}
     for run in {run.arm: run for run in runs}.values():  # runs of an arm have one network
         full, *_ = current().option_files("model", run.configuration.choices["model"])
-        option = full.stem  # of a small variant the full network, whose sizes it changes
-        changed = _scaling(full, run.configuration.resolved["model"])
-        networks.setdefault(option, {})[tuple(changed.items())] = changed
-    described = [
-        text for option, scalings in networks.items() for text in _describe(option, scalings.values())
-    ]
+        model = run.configuration.resolved["model"]
+        # Of a small variant the full network's file, whose sizes it changes.
+        networks.setdefault(_class_label(model, full.stem), []).append(_scaling(full, model))
+    described = [f"{label} ({_sizes(scalings) or 'full size'})" for label, scalings in networks.items()]
     data = dict.fromkeys(_data(run) for run in runs)
     epochs = sorted({run.epochs for run in runs})
     several = "".join(f"{number} or " for number in epochs[:-1])
     return f"{', '.join(described)} on {' or '.join(data)}, {several}{amount(epochs[-1], 'epoch')}"
 
 
+def _class_label(node: Mapping[str, Any], option: str) -> str:
+    """What a configuration instantiates, as a person writes it.
+
+    Args:
+        node: Of a network or a dataset.
+        option: Its name in the configuration.
+
+    Returns:
+        The name of the class. Where the option's name shows that it is several words, or says more, so does
+        this: "Fashion MNIST embedded" of FashionMNIST and fashion_mnist_embedded.
+    """
+    name = str(node.get("_target_", option)).rpartition(".")[2]
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    key = words.lower().replace(" ", "_")
+    return words + in_words(option[len(key) :]) if f"{option}_".startswith(f"{key}_") else name
+
+
 def _data(run: PlannedRun) -> str:
     dataset = run.configuration.resolved["dataset"]
-    size = dataset["image_size"]
-    name = run.configuration.choices["dataset"]
-    return f"{name} ({size}x{size} pixels, {dataset['num_classes']} classes)"
+    size, name = dataset["image_size"], _class_label(dataset, run.configuration.choices["dataset"])
+    return f"{name} ({size}×{size} pixels, {dataset['num_classes']} classes)"
 
 
-def _describe(option: str, scalings: Collection[Mapping[str, Any]]) -> list[str]:
-    """A network at each of its sizes, or above `LISTED_SIZES` at once: "xception (width 0.04 to 0.13)"."""
-    if len(scalings) > LISTED_SIZES:
-        values: dict[str, list[Any]] = {}
-        for scaling in scalings:
-            for key, value in scaling.items():
-                values.setdefault(key, []).append(value)
-        ranges = {key: sorted({min(found), max(found)}) for key, found in values.items()}
-        scalings = [{key: " to ".join(f"{value:g}" for value in ends) for key, ends in ranges.items()}]
-    else:
-        scalings = [{key: f"{value:g}" for key, value in scaling.items()} for scaling in scalings]
-    texts = [
-        ", ".join(f"{key.replace('_', ' ')} {text}" for key, text in scaling.items()) for scaling in scalings
-    ]
-    return [f"{option} ({text or 'full size'})" for text in texts]
+def _sizes(scalings: Collection[Mapping[str, Any]]) -> str:
+    """In what a network's arms differ from the full one: "width 0.04 to 0.13, stem stride 1"."""
+    values: dict[str, set[float]] = {}
+    for scaling in scalings:
+        for key, value in scaling.items():
+            values.setdefault(key, set()).add(value)
+    texts = []
+    for key, found in values.items():
+        numbers = [f"{value:g}" for value in sorted(found)]
+        several = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > LISTED_SIZES else " or ".join(numbers)
+        texts.append(f"{in_words(key)} {several}")
+    return ", ".join(texts)
 
 
 def _scaling(file: Path, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Confound audit: what else differs between an arm and the arm that it is compared with.
 
 A study declares its factor: what `choose` sets differently for the two arms. Two runs of one seed should
-differ in that and in nothing else. This room says where they do, from their records alone; nothing is
+differ in that and in nothing else. This module says where they do, from their records alone; nothing is
 composed, so it holds for what was trained and not for what the files say today.
 
 **To the declared factor belongs**, of the two resolved configurations:
@@ -66,15 +66,15 @@ SHOWN = 3
 LONGEST = 40
 """Characters of a setting that are shown."""
 
-NOTHING = "Only the declared factor differs between the arms that are compared, as far as the records tell."
+NOTHING = "According to the records, the compared arms differ only in the declared factor."
 
 RULE = (
-    "Confound audit, of the records of the runs of one seed: to the declared factor belongs what the study "
-    "sets differently for the two arms, what repeats it in the configuration, a width that matches sizes, "
-    "and with another network its scaling to the dataset, its weight decay and its depth. All else is "
-    f"listed: parameters or multiply-adds that differ by more than {100 * TOLERANCE:g} % where the size is "
-    "not the factor, depth, another setting, data, versions, device, uncommitted code, a seed that one "
-    "arm lacks. Steps/second is shown and is no confound by itself: machines are noisy."
+    "Confound audit, from the records of runs with the same seed. The declared factor includes what the "
+    "study sets differently for the two arms, settings that repeat it, a width that matches sizes and, with "
+    "another network, its scaling to the dataset, its weight decay and its depth. Everything else that "
+    f"differs is listed: parameters or multiply-adds by more than {100 * TOLERANCE:g} % (unless size is the "
+    "factor), depth, other settings, data, versions, device, uncommitted code, and seeds that one arm lacks. "
+    "Steps/second is shown, but is no confound by itself: machines are noisy."
 )
 
 
@@ -156,7 +156,7 @@ def audit_rows(audits: Sequence[Audit]) -> list[dict[str, str]]:
     return [
         {
             "arm": audit.arm.label,
-            "beside": audit.other.label,
+            "compared with": audit.other.label,
             "declared factor": "; ".join(audit.declared) or NO_VALUE,
             **{
                 f"{word}, %": _signed(audit.changes.get(name))
@@ -184,13 +184,13 @@ def audit_lines(study: Study, audits: Sequence[Audit]) -> list[str]:
         if left := len(audit.undeclared) - len(named):
             named.append(f"{left} more in the table")
         if named:
-            beside = "" if audit.other.name == study.baseline else f" beside “{audit.other.label}”"
-            found.setdefault(", ".join(named), []).append(f"“{audit.arm.label}”{beside}")
+            against = "" if audit.other.name == study.baseline else f" compared with “{audit.other.label}”"
+            found.setdefault(", ".join(named), []).append(f"“{audit.arm.label}”{against}")
     if found:
         sentences = [
             f"{', '.join(arms)} {'has' if len(arms) == 1 else 'have'} {text}" for text, arms in found.items()
         ]
-        return [f"Not only the declared factor differs: {'; '.join(sentences)}."]
+        return [f"Differences beyond the declared factor: {'; '.join(sentences)}."]
     return [NOTHING] if any(audit.n_pairs for audit in audits) else []
 
 
@@ -285,8 +285,8 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
                 undeclared.append(_instead(prefix + key, value, value_of_other))
     if a["git"] != b["git"] and not (_is_committed(a["git"]) and _is_committed(b["git"])):
         commit, commit_of_other = commit_name(a["git"]), commit_name(b["git"])
-        beside = "others" if commit == commit_of_other else commit_of_other
-        undeclared.append(f"commit {commit} instead of {beside}")
+        other_name = "others" if commit == commit_of_other else commit_of_other
+        undeclared.append(f"commit {commit} instead of {other_name}")
     if a["edited"] or b["edited"]:
         undeclared.append("a record that was changed by hand")
     return declared, undeclared

@@ -27,7 +27,8 @@ import numpy as np
 from ablations.evidence.claims import PARAMETERS, SHARES, STEPS_PER_SECOND
 from ablations.metrics import SHARE, Metric, metric_of
 from ablations.statistics.paired import area_under_curve, share_to_target
-from ablations.studies.results import Outcome, Study, chance
+from ablations.studies.results import Design, Outcome, Study, chance
+from ablations.text import contrast_label
 
 AREA = "area"
 STEPS_TO_TARGET = "steps_to_target"
@@ -75,6 +76,48 @@ def quantity_of(name: str, study: Study | None = None) -> Quantity:
     words = {"val": "validation ", "test": "test "}
     metric = metric_of(metric_name if part in words else name, study.declared if study else {})
     return Quantity(words.get(part, "") + metric.label, metric.difference_unit, metric)
+
+
+def contrast_words(contrast: Mapping[str, float], study: Study | None = None) -> str:
+    """A contrast in the labels of its arms, "with residual connections − without residual connections".
+
+    A difference of two differences in a study of factors is written as such: "ReLU − none: all channels per
+    segment − 1 channel per segment".
+
+    Args:
+        contrast: A weight per arm.
+        study: Of the arms; None: their names are all there is.
+    """
+    if study is None:
+        return contrast_label(contrast, {})
+    labels = {arm.name: arm.label for arm in study.arms}
+    return _interaction_words(contrast, study.design) or contrast_label(contrast, labels)
+
+
+def _interaction_words(contrast: Mapping[str, float], design: Design | None) -> str:
+    """A contrast that is a difference of two differences along two factors; "" for any other."""
+    if (
+        design is None
+        or sorted(contrast.values()) != [-1, -1, 1, 1]
+        or not contrast.keys() <= design.levels.keys()
+    ):
+        return ""
+    levels = {arm: design.levels[arm] for arm in contrast}
+    varied = [
+        factor for factor in design.factors if len({of_arm[factor.name] for of_arm in levels.values()}) > 1
+    ]
+    if len(varied) != 2:
+        return ""
+    first = next(iter(contrast))
+    sign, words = contrast[first], []
+    for factor in sorted(varied, key=lambda factor: factor.name != design.lines):
+        one, *others = dict.fromkeys(of_arm[factor.name] for of_arm in levels.values())
+        if len(others) != 1 or sum(contrast[arm] for arm in levels if levels[arm][factor.name] == one):
+            return ""
+        words.append((factor.levels[one], factor.levels[others[0]]))
+    if sign < 0:
+        words[0] = words[0][::-1]
+    return ": ".join(" − ".join(pair) for pair in words)
 
 
 @dataclass(frozen=True)

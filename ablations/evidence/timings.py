@@ -23,8 +23,8 @@ from ablations.studies.results import Arm, Study, StudyRun
 TITLE = "Size and speed"
 SOURCE = "Chollet 2016, section 4.5, table 3"
 TABLE_3 = "table03_size_and_speed"
-MODELS = ("inception_v3_table3", "xception")
-"""Of table 3; ratios are to the first."""
+MODELS = {"inception_v3_table3": "Inception V3 as in table 3", "xception": "Xception"}
+"""Networks of table 3 and their labels; ratios are to the first."""
 IMAGE_SIZE = 299
 NUM_CLASSES = 1000
 
@@ -34,7 +34,7 @@ CHANNELS_LAST, FLOAT32 = True, "32-true"
 
 def output_of(models: Sequence[str], image_size: int, num_classes: int, overrides: Sequence[str]) -> str:
     """Stem of the files of a question: table 3's, or another where the networks are others."""
-    changes = [] if tuple(models) == MODELS else ["models=" + ",".join(models)]
+    changes = [] if tuple(models) == tuple(MODELS) else ["models=" + ",".join(models)]
     changes += [] if image_size == IMAGE_SIZE else [f"image_size={image_size}"]
     changes += [] if num_classes == NUM_CLASSES else [f"num_classes={num_classes}"]
     return "__".join([TABLE_3, *(re.sub(r"[^\w=.,-]", "_", change) for change in (*changes, *overrides))])
@@ -160,8 +160,8 @@ def benchmark_study(results_dir: Path, arms: Collection[str]) -> tuple[Study, li
         title=TITLE,
         output=TABLE_3,
         source=SOURCE,
-        arms=tuple(Arm(name, name, {"model": name}) for name in names),
-        baseline=MODELS[0],
+        arms=tuple(Arm(name, MODELS.get(name, name), {"model": name}) for name in names),
+        baseline=next(iter(MODELS)),
         seeds=timings.rounds if timings else (),
         metrics=(),
         target=0.0,

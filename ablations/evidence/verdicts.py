@@ -39,7 +39,13 @@ from typing import Any
 import numpy as np
 
 from ablations.evidence.claims import HIGHER, LOWER, NO_DIFFERENCE, PARAMETERS, Claim, Comparison
-from ablations.evidence.contrasts import Quantity, arm_values, contrast_values, quantity_of
+from ablations.evidence.contrasts import (
+    Quantity,
+    arm_values,
+    contrast_values,
+    contrast_words,
+    quantity_of,
+)
 from ablations.runs.records import DONE
 from ablations.statistics.decisions import deciding_level, decision_interval
 from ablations.statistics.paired import constant, holm_levels, needed_pairs, smallest_sign_flip_p
@@ -82,6 +88,7 @@ class Compared:
         reason: Why it is inconclusive, or what decided in place of the interval; "" otherwise.
         differences: One per pair, `(n,)`.
         quantity: What it is in, as a person reads it.
+        label: What is compared, in the labels of the arms.
     """
 
     comparison: Comparison
@@ -96,6 +103,7 @@ class Compared:
     reason: str
     differences: np.ndarray = field(compare=False, repr=False)
     quantity: Quantity = field(compare=False, repr=False)
+    label: str = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -269,7 +277,7 @@ def compare(
     ps = [_deciding_p(c, values) for c, values in zip(comparisons, differences, strict=True)]
     levels = holm_levels(ps, alpha, nominal or float)
     return [
-        _compared(comparison, values, p, float(level), quantity_of(comparison.metric, study))
+        _compared(comparison, values, p, float(level), study)
         for comparison, values, p, level in zip(comparisons, differences, ps, levels, strict=True)
     ]
 
@@ -313,23 +321,24 @@ def _is_counted(comparison: Comparison, differences: np.ndarray) -> bool:
 
 
 def _compared(
-    comparison: Comparison, differences: np.ndarray, p: float, level: float, quantity: Quantity
+    comparison: Comparison, differences: np.ndarray, p: float, level: float, study: Study | None
 ) -> Compared:
+    quantity, label = quantity_of(comparison.metric, study), contrast_words(comparison.contrast, study)
     n, direction, margin = len(differences), comparison.direction, comparison.margin
     if n == 0:
         nan = math.nan
         return Compared(
             comparison, INCONCLUSIVE, nan, nan, nan, level, 0, nan, None, "no pair of results yet",
-            differences, quantity,
+            differences, quantity, label,
         )  # fmt: skip
     mean, equal = float(differences.mean()), constant(differences)
     low, high = (math.nan, math.nan) if equal else map(float, decision_interval(differences, level))
     verdict, reason = INCONCLUSIVE, ""
     if _is_counted(comparison, differences):
         verdict = decide(direction, margin, mean, mean, mean)
-        reason = "counted, without error"
+        reason = "counted exactly"
     elif n < MIN_PAIRS:
-        reason = f"{amount(n, 'pair')}, where a verdict takes {MIN_PAIRS}"
+        reason = f"{amount(n, 'pair')}; a verdict needs {MIN_PAIRS}"
     elif not differences.any():
         reason = "all differences are zero, which decides nothing"
     elif equal and p > level:
@@ -340,13 +349,13 @@ def _compared(
     else:
         verdict = decide(direction, margin, low, mean, high)
         if verdict == INCONCLUSIVE and direction == NO_DIFFERENCE:
-            reason = "the interval reaches over a margin"
+            reason = "the interval crosses the equivalence margin"
         elif verdict == INCONCLUSIVE:
             toward = -mean if direction == LOWER else mean
             reason = (
-                "the difference is as large as matters, and its interval reaches zero"
+                "the estimate exceeds the margin, but its interval includes 0"
                 if _matters(toward, margin)
-                else "the difference is smaller than what matters, and its interval reaches that"
+                else "the estimate is below the margin, but its interval includes the margin"
             )
     p = math.nan
     if not equal and direction == NO_DIFFERENCE:
@@ -366,6 +375,7 @@ def _compared(
         reason,
         differences,
         quantity,
+        label,
     )
 
 

@@ -473,39 +473,39 @@ def _notes(
     minus = (
         f"“{labels[study.baseline]}”"
         if set(others.values()) <= {study.baseline}
-        else "what it is compared with"
+        else "the arm it is compared with"
     )
     deciding = study.deciding
     metric, unit, better = deciding.label, deciding.difference_unit, "least" if deciding.sign > 0 else "most"
     measured = " and ".join(study.declaration(name).label for name in study.metrics)
     notes += [
         f"Validation and test {measured}: mean over seeds "
-        "at the final epoch, never the best, with the 95 % t interval of the mean in brackets (none for "
-        "one run, or where all runs are equal).",
+        "at the final epoch, not the best one, with the 95 % t interval of the mean in brackets (none for "
+        "one run, or if all runs are equal).",
         f"Differences of {metric}: arm minus {minus}, seed by seed{_unit_words(unit)}, with the "
-        f"95 % t interval; p: {_p_note(n_pairs)}, not corrected for the number of comparisons.",
-        f"Area under validation curve: validation {metric} over training steps by trapezoids, from the "
-        "end of the first epoch to the end of the last, divided by the steps between: the mean on the way.",
+        f"95 % t interval; p: {_p_note(n_pairs)}, not corrected for multiple comparisons.",
+        f"Area under validation curve: mean height of the curve of validation {metric} over training steps "
+        "(trapezoids), from the end of the first epoch to the end of the last.",
     ]
     if study.target is not None:
         notes.append(
-            f"Epochs to {deciding.text(study.target)}: the first epoch at whose end validation {metric} is "
-            f"at {better} that; median over completed and diverged runs, where a run that never reaches it "
-            "counts as later than all others (in parentheses: how many reached it)."
+            f"Epochs to {deciding.text(study.target)}: the first epoch after which validation {metric} is "
+            f"at {better} that; median over completed and diverged runs. A run that never reaches it counts "
+            "as later than all others. In parentheses: how many reached it."
         )
     if study.design:
         notes += interaction_notes(study)
     if _printed_metrics(study):
         notes.append(
-            "Paper's values are as it prints them, at its scale: other data, other sizes; what can be "
-            "compared is which is the larger one."
+            "Values of the paper are as printed, at its scale. Data and sizes differ from ours, so only the "
+            "order of the values can be compared."
         )
     val_metric = f"val_{study.metric}"
     if chance := sorted({outcome.final[val_metric] for outcome in all_outcomes if outcome.diverged}):
         chances = ", ".join(map(deciding.text, chance))
         notes.append(
-            f"A diverged run is a result: its final {metric} counts as chance ({chances}), its "
-            "curve is chance from where it diverged, and it never reaches the target."
+            f"A diverged run counts: its final {metric} is chance ({chances}), its curve is chance from "
+            "where it diverged, and it never reaches the target."
         )
     notes += audit_notes(audits)
     return notes + provenance("Trained", [_record(outcome) for outcome in all_outcomes])
@@ -522,7 +522,7 @@ def _p_note(n_pairs: set[int]) -> str:
     text = "exact two-sided sign-flip test"
     if any(n > EXACT_PAIRS for n in n_pairs):
         text = f"two-sided sign-flip test ({RANDOM_FLIPS:,} draws above {EXACT_PAIRS} pairs)"
-    return f"{text}, which cannot go below {', '.join(floors)}" if floors else text
+    return f"{text}, which is at least {', '.join(floors)}" if floors else text
 
 
 def missing_notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:

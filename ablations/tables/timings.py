@@ -13,10 +13,10 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
-from ablations.evidence.timings import SOURCE, TITLE, Timings, setting_of
+from ablations.evidence.timings import MODELS, SOURCE, TITLE, Timings, setting_of
 from ablations.table_files import latex_page, markdown_page, provenance, write_table_files
 from ablations.terminal.tables import Section, headed_table
-from ablations.text import NO_VALUE, integer
+from ablations.text import NO_VALUE, amount, integer
 
 PAPER = {"inception_v3_table3": (23_626_728, 31), "xception": (22_855_952, 28)}
 """Table 3: parameters, and steps/second on 60 K80 GPUs."""
@@ -112,13 +112,13 @@ def _readable(numbers: pd.DataFrame, first: str) -> pd.DataFrame:
     for _, row in numbers.iterrows():
         rows.append(
             {
-                "network": row["model"],
+                "network": MODELS.get(row["model"], row["model"]),
                 "memory order": row["memory_order"],
                 "precision": row["precision"],
                 "parameters": integer(row["parameters"]),
                 "multiply-adds": f"{row['multiply_adds'] / 1e9:.2f} G",
                 "steps/second": _with_spread(row, "steps_per_second"),
-                f"ratio to {first}": _with_spread(row, "ratio"),
+                f"ratio to {MODELS.get(first, first)}": _with_spread(row, "ratio"),
                 "peak memory, GiB": _number(row["peak_memory_bytes"], lambda value: f"{value / 2**30:.2f}"),
                 "paper: parameters": integer(row["paper_parameters"]),
                 "paper: steps/second": _number(row["paper_steps_per_second"], str),
@@ -162,11 +162,11 @@ def _notes(timings: Timings) -> list[str]:
     memory = "PyTorch had allocated on the GPU" if on_gpu else "was resident, less what was there before"
     return [
         "A step is forward pass, loss, backward pass and the recipe's optimizer on noise images. "
-        f"Steps/second: median over rounds ({len(timings.rounds)}, each of "
-        f"{timings.question['timing']['seconds']:g} seconds or more), minimum and maximum in brackets. In a "
-        "round the networks take turns, each in a fresh process and behind steps that do not count.",
-        f"Ratio: steps/second over those of {timings.models[0]} in the same round, memory order and "
-        "precision; median, minimum and maximum.",
+        f"Steps/second: median over {amount(len(timings.rounds), 'round')} of at least "
+        f"{timings.question['timing']['seconds']:g} seconds, minimum and maximum in brackets. In a round the "
+        "networks take turns, each in a fresh process and after warm-up steps.",
+        f"Ratio: steps/second divided by those of {MODELS.get(timings.models[0], timings.models[0])} in the "
+        "same round, memory order and precision; median, minimum and maximum.",
         f"Peak memory: the most that {memory}, over all rounds.",
         "Multiply-adds: of the convolutions and linear layers, for one image.",
         "Paper: 60 K80 GPUs with synchronous gradient descent; its batch size is not stated.",

@@ -12,7 +12,7 @@ import pandas as pd
 from ablations.metrics import Metric
 from ablations.studies.results import Arm, Study, Trial, Tuning
 from ablations.table_files import latex_page, markdown_page, write_table_files
-from ablations.text import amount, in_words, shown_number, shown_settings, shown_value
+from ablations.text import amount, core_time, in_words, shown_settings, shown_value
 
 
 def tuning_notes(study: Study) -> list[str]:
@@ -30,7 +30,7 @@ def tuning_notes(study: Study) -> list[str]:
         f"Space: {'; '.join(space)}.",
         f"Chosen for each arm: its trial with the {best_is} final validation {metric}"
         + (", the mean over its seeds" if len(tuning.seeds) > 1 else "")
-        + "; test was not looked at. The runs of this study have these settings and seeds that no trial had.",
+        + "; test results were not used. The study's runs have these settings and seeds that no trial had.",
     ]
     for arm in study.arms:
         trials, best = tuning.trials[arm.name], tuning.best(arm.name)
@@ -53,14 +53,14 @@ def _value(metric: Metric, trial: Trial) -> str:
 
 
 def budget(tuning: Tuning) -> str:
-    """The budget in words: "8 trials x 1 seed x 6 epochs for each of 2 arms, 16 runs, 0.2 core-hours"."""
+    """The budget, "8 trials × 1 seed × 6 epochs for each of 2 arms, 16 runs, 12 min 05 s on one core"."""
     arms = len(tuning.trials)
     trials = len(next(iter(tuning.trials.values())))
     runs = len({run for of_arm in tuning.trials.values() for trial in of_arm for run in trial.runs})
     lost = "" if tuning.recorded_runs == runs else f" ({tuning.recorded_runs} of them with a record)"
     of_arm = [amount(trials, "trial"), amount(len(tuning.seeds), "seed"), amount(tuning.epochs, "epoch")]
-    of_all = [amount(runs, "run") + lost, f"{shown_number(tuning.core_hours, 2)} core-hours"]
-    return f"{' x '.join(of_arm)} for each of {amount(arms, 'arm')}, {', '.join(of_all)}"
+    of_all = [amount(runs, "run") + lost, f"{core_time(tuning.core_hours)} on one core"]
+    return f"{' × '.join(of_arm)} for each of {amount(arms, 'arm')}, {', '.join(of_all)}"
 
 
 def trials_table(study: Study) -> pd.DataFrame:
@@ -136,7 +136,7 @@ def _remark(place: int, best: int) -> str:
 
 
 def _edge_note(trials: Sequence[Trial], best: int) -> str:
-    """Where nothing beyond the chosen value was tried, a better one may lie there."""
+    """A warning where the chosen value is the lowest or highest tried."""
     edges = []
     for parameter, value in trials[best].settings.items():
         tried = [trial.settings[parameter] for trial in trials]

@@ -35,7 +35,7 @@ from ablations.slim_tables import Numbers, SlimTable
 from ablations.studies.results import Study, StudyRun
 from ablations.table_files import latex_page, markdown_page, provenance, write_table_files
 from ablations.terminal.tables import Section, headed_table
-from ablations.text import NO_VALUE, amount, p_value, shown_number
+from ablations.text import NO_VALUE, amount, core_time, p_value
 from ablations.yaml_files import check_aliases
 
 TITLE = "Claims and verdicts"
@@ -126,9 +126,9 @@ def _claims_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "statement": verdict.claim.statement,
                 "study": verdict.claim.study or NO_VALUE,
                 "verdict": verdict.verdict,
-                "why not": verdict.reason or NO_VALUE,
+                "reason": verdict.reason or NO_VALUE,
                 "runs missing / diverged": f"{verdict.n_missing} / {verdict.n_diverged}",
-                "core-hours": shown_number(verdict.core_hours),
+                "time on one core": core_time(verdict.core_hours),
                 "to decide": to_decide(verdict),
             }
             for verdict in verdicts
@@ -140,15 +140,15 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     rows = [
         {
             "claim": verdict.claim.id,
-            "comparison": one.comparison.label,
-            "in": one.quantity.label,
+            "comparison": one.label,
+            "metric": one.quantity.label,
             "claimed": claimed(one),
             "difference": difference(one),
             "interval": f"{100 * (1 - one.level):.4g} %" if one.low < one.high else NO_VALUE,
             "n": str(one.n),
             "p": p_value(one.p),
             "verdict": one.verdict,
-            "decided how": one.reason or ("by the interval" if one.verdict != INCONCLUSIVE else NO_VALUE),
+            "reason": one.reason or ("by the interval" if one.verdict != INCONCLUSIVE else NO_VALUE),
         }
         for verdict in verdicts
         for one in verdict.comparisons
@@ -183,8 +183,8 @@ def slim_table(verdicts: Sequence[Verdict], name: str) -> SlimTable:
             "verdict": [one.verdict for _, one in rows],
         },
         notes=(
-            "Differences seed by seed, ± half of an interval by which the chance of a wrong decision is "
-            f"{100 * ALPHA:g} % over all comparisons of a study (Holm).",
+            "Differences seed by seed, ± half of the interval; the chance of any wrong decision among all "
+            f"comparisons of a study is {100 * ALPHA:g} % (Holm).",
         ),
     )
 
@@ -220,11 +220,11 @@ def _section(verdict: Verdict) -> Section:
 
 
 def claimed(one: Compared) -> str:
-    """Direction and margin, e.g. "higher; 0.4 pp matter"."""
+    """Direction and margin, e.g. "higher by at least 0.4 pp"."""
     direction, margin = one.comparison.direction, one.quantity.amount(one.comparison.margin)
     if direction == NO_DIFFERENCE:
         return f"within {margin}"
-    return f"{'lower' if direction == LOWER else 'higher'}; {margin} matter"
+    return f"{'lower' if direction == LOWER else 'higher'} by at least {margin}"
 
 
 def difference(one: Compared) -> str:
@@ -236,52 +236,50 @@ def difference(one: Compared) -> str:
 
 
 def to_decide(verdict: Verdict) -> str:
-    """What it would take to decide, e.g. "14 seeds in all, 0.3 core-hours"."""
+    """What a decision is expected to take, e.g. "14 seeds in total (12 min 05 s more on one core)"."""
     if verdict.verdict != INCONCLUSIVE:
         return NO_VALUE
     if verdict.seeds_needed is None:
         least = min((one.n for one in verdict.comparisons), default=0) < MIN_PAIRS
-        return f"{MIN_PAIRS} or more seeds in all" if least else "not known"
+        return f"{MIN_PAIRS} or more seeds in total" if least else "unknown"
     hours = verdict.core_hours_needed
-    return f"{amount(verdict.seeds_needed, 'seed')} in all" + (
-        "" if hours is None else f", {shown_number(hours)} core-hours more"
+    return f"{amount(verdict.seeds_needed, 'seed')} in total" + (
+        "" if hours is None else f" ({core_time(hours)} more on one core)"
     )
 
 
 def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[StudyRun]]]) -> list[str]:
     testable = [study for study, _ in studies if any(v.claim.study == study.name for v in verdicts)]
     notes = [
-        "Verdicts, by the mean difference, its interval and the claim's margin, the smallest difference that "
-        "matters: “higher” holds where the mean is at least the margin and the interval lies above zero, and "
-        "is contradicted where the interval lies below the margin; “lower” is the mirror image; “within” "
-        "holds where the interval lies between minus margin and margin, and is contradicted where it lies "
-        "outside. All else is inconclusive. A claim holds where all of its comparisons do, and one "
-        "contradicts it.",
-        "Differences are taken seed by seed over the seeds that all arms of a comparison have; at least "
-        f"{MIN_PAIRS} for a verdict. An interval reaches over Student's t interval of the mean and the "
-        "exact rank interval of the typical difference (Hodges-Lehmann). Over all comparisons of a study, of "
-        f"all its claims, the chance of a wrong decision is {100 * ALPHA:g} %: Holm's procedure, which gives "
-        "each interval its confidence.",
-        "p: the level above which the interval leaves out zero, the larger p of the t test and of Wilcoxon's "
-        "signed-rank test; for “within”, the level above which it lies between minus margin and margin. Not "
-        "corrected: it decides where it is not above 1 minus the interval's confidence. Where all values lie "
-        "on one side, the rank test is at its smallest p and the t test answers for the rest. Where all "
-        "differences are equal there is no interval: the exact test decides, and nothing where all are zero.",
-        "pp: percentage points. Steps to target: share of the planned steps until validation is at the "
-        "study's target, linear between validations; a run that never is counts 100 % (restricted mean). "
-        "Area: mean height of the validation curve. Steps/second: share of the control's of the same seed; "
-        "it depends on the machine and on what else ran there.",
-        "A diverged run is a result: chance for accuracies, the curve with chance for the area, never for "
-        "the steps to target.",
-        "Core-hours: wall time by CPU threads by processes of the runs that a verdict rests on; a run shared "
-        "by several claims counts for each. To decide: the seeds at which every inconclusive interval is "
-        "expected to decide if mean and spread stay as seen (even odds, not a promise), and what they would "
-        "cost as these runs did.",
+        "Verdicts: the margin is the smallest difference that matters. “Higher” holds if the mean difference "
+        "is at least the margin and its interval lies above 0; it is contradicted if the interval lies below "
+        "the margin. “Lower” is the mirror image. “Within” holds if the interval lies inside ± the margin, "
+        "and is contradicted if it lies outside. Anything else is inconclusive. A claim holds if all its "
+        "comparisons hold; one contradicted comparison contradicts it.",
+        "Differences are taken seed by seed, over the seeds that all arms of a comparison have. A verdict "
+        f"needs at least {MIN_PAIRS} of them. An interval covers both Student's t interval of the mean and the "
+        "exact rank interval of the typical difference (Hodges-Lehmann). Holm's procedure corrects it: the "
+        f"chance of any wrong decision among all comparisons of a study is {100 * ALPHA:g} %.",
+        "p: the level at which the interval just excludes 0, the larger p of the t test and of Wilcoxon's "
+        "signed-rank test; for “within”, the level at which it just lies inside ± the margin. Not corrected: "
+        "it decides if it is at most 1 minus the interval's confidence. If all values lie on one side, the "
+        "rank test is at its smallest p and the t test decides. If all differences are equal, there is no "
+        "interval and the exact test decides; if all are 0, nothing does.",
+        "pp: percentage points. Steps to target: share of the planned steps until validation reaches the "
+        "study's target, interpolated linearly; a run that never reaches it counts as 100 % (restricted "
+        "mean). Area: mean height of the validation curve. Steps/second: relative to the control of the same "
+        "seed; it depends on the machine and its load.",
+        "A diverged run counts as chance in accuracies and, from where it diverged, in the area. It never "
+        "reaches the target.",
+        "Time on one core: wall time × CPU threads × processes of the runs behind a verdict; a run shared by "
+        "several claims counts for each. To decide: the number of seeds at which every inconclusive interval "
+        "is expected to decide if mean and spread stay as they are (even odds, not a promise), and the time "
+        "that the missing runs would take.",
     ]
     if any(one.comparison.metric in SHARES for verdict in verdicts for one in verdict.comparisons):
         notes.append(
-            "Parameters and steps/second: as a share of the control's. Parameters are counted without error, "
-            "so that one pair decides. Timings (study benchmark) have rounds in place of seeds."
+            "Parameters and steps/second: difference as a share of the control's. Parameters are counted "
+            "exactly, so one pair decides. Timings have rounds instead of seeds."
         )
     notes += [note for study in testable for note in study.notes]
     scales: dict[str, list[str]] = {}
@@ -319,9 +317,7 @@ def write_verdicts(
     Raises:
         OSError: The folder cannot be written.
     """
-    subtitle = (
-        "What the paper claims, and what users add, judged by the records of this repository's studies."
-    )
+    subtitle = "Claims of the paper and our own, judged by the records of the runs."
     panels = verdict_panels(verdicts)
     notes = _notes(verdicts, studies)
     return write_table_files(

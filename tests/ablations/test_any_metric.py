@@ -60,7 +60,7 @@ def test_the_table_has_the_metrics_unit_and_its_direction(memory_study: Study, m
     text = markdown_table(memory_study, memory_runs)
     assert "validation memory, MiB" in text
     assert "epochs to 40.0 MiB" in text
-    assert "counts as chance (100 MiB)" in text
+    assert "is chance (100 MiB)" in text
 
 
 def test_claims_about_it_and_about_speed(memory_study: Study, memory_runs) -> None:
@@ -74,11 +74,11 @@ def test_claims_about_it_and_about_speed(memory_study: Study, memory_runs) -> No
     (verdict,) = judge_study([claim], memory_study, memory_runs)
     memory, _, speed = verdict.comparisons
     assert memory.estimate == pytest.approx(-(5 * 15 - 0.4 + 100 - 36.2) / 6)
-    assert (claimed(memory), memory.quantity.label) == ("lower; 5 MiB matter", "test memory")
+    assert (claimed(memory), memory.quantity.label) == ("lower by at least 5 MiB", "test memory")
     assert difference(memory).endswith(" MiB")
     assert speed.n == 5  # the diverged run has no speed
     assert speed.estimate == pytest.approx(np.mean([8 / (10 + seed / 100) - 1 for seed in range(5)]))
-    assert claimed(speed) == "lower; 5 % matter"
+    assert claimed(speed) == "lower by at least 5 %"
 
 
 def test_the_target_is_reached_from_above(memory_study: Study, memory_runs) -> None:

@@ -60,7 +60,7 @@ def test_shares_and_sizes() -> None:
 
 def test_speeds_and_hours_have_three_digits() -> None:
     assert [text.three_digits(value) for value in (0.2136, 17.64, 1204.4)] == ["0.214", "17.6", "1204"]
-    assert [text.shown_number(value) for value in (0.08612, 17, 1204.4)] == ["0.0861", "17", "1,204"]
+    assert [text.core_time(hours) for hours in (0.0585, 2.56, None)] == ["3 min 30 s", "2 h 33 min", "–"]
 
 
 def test_contrast_adds_before_it_subtracts() -> None:

@@ -10,4 +10,6 @@ pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
 @pytest.mark.usefixtures("hydra")
 def test_many_sizes_of_one_network_are_told_as_a_range() -> None:
     study, _ = plan_study("spectrum", ["seed=0"])
-    assert study.scale.startswith("xception (width 0.04052 to 0.12432, stem stride 1) on ")
+    assert study.scale.startswith(
+        "Xception (width 0.04052 to 0.12432, stem stride 1) on Fashion MNIST embedded (28×28 "
+    )

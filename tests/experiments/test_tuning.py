@@ -323,7 +323,7 @@ def test_tables_and_figures_lie_beside_the_others(
     }
     page = (folder / "tables" / f"{stem}.md").read_text()
     assert "# Residual connections, each arm tuned" in page
-    assert "4 trials x 1 seed x 6 epochs for each of 2 arms, 8 runs, 0.13 core-hours" in page
+    assert "4 trials × 1 seed × 6 epochs for each of 2 arms, 8 runs, 8 min 00 s on one core" in page
     assert "6 / 6" in page
 
 

@@ -305,10 +305,10 @@ def test_each_arm_is_audited_beside_its_own_baseline(jft_study: Study, jft_runs:
     ]  # fmt: skip
     assert [found.undeclared for found in audits] == [(), ("100.0 % more parameters",), ()]
     assert audit_lines(jft_study, audits) == [
-        "Not only the declared factor differs: “Inception V3, FC” has 100.0 % more parameters."
+        "Differences beyond the declared factor: “Inception V3, FC” has 100.0 % more parameters."
     ]
     beside = replace(audits[2], undeclared=("depth 3 instead of 2",))
-    assert "“Xception, FC” beside “Inception V3, FC” has depth" in audit_lines(jft_study, [beside])[0]
+    assert "“Xception, FC” compared with “Inception V3, FC” has depth" in audit_lines(jft_study, [beside])[0]
 
 
 def test_a_figure_names_a_few_and_arms_of_one_difference_together(activation_study: Study, make_runs) -> None:
@@ -316,11 +316,12 @@ def test_a_figure_names_a_few_and_arms_of_one_difference_together(activation_stu
     relu, elu = audit_study(activation_study, by_arm)
     relu, elu = (replace(found, undeclared=("a 1 instead of 2",)) for found in (relu, elu))
     assert audit_lines(activation_study, [relu, elu]) == [
-        "Not only the declared factor differs: “intermediate ReLU”, “intermediate ELU” have a 1 instead of 2."
+        "Differences beyond the declared factor: “intermediate ReLU”, “intermediate ELU” have "
+        "a 1 instead of 2."
     ]
     many = replace(elu, undeclared=tuple("bcdef"))
     assert audit_lines(activation_study, [relu, many]) == [
-        "Not only the declared factor differs: “intermediate ReLU” has a 1 instead of 2; "
+        "Differences beyond the declared factor: “intermediate ReLU” has a 1 instead of 2; "
         "“intermediate ELU” has b, c, d, 2 more in the table."
     ]
 

@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ablations.evidence.contrasts import ArmValues, arm_values, contrast_values, quantities
+from ablations.evidence.contrasts import (
+    ArmValues,
+    arm_values,
+    contrast_values,
+    contrast_words,
+    quantities,
+)
 from ablations.runs.histories import History
 from ablations.statistics.paired import area_under_curve
 from ablations.studies.results import Study, outcomes
@@ -17,6 +23,18 @@ def test_quantities_of_a_study() -> None:
     names = ["val_top1", "test_top1", "val_top5", "test_top5", "area", "steps_to_target"]
     names += ["steps_per_second", "parameters"]
     assert quantities(("top1", "top5")) == names
+
+
+def test_a_contrast_is_written_in_labels(factorial_study: Study) -> None:
+    difference = {"all_relu": 1.0, "all_none": -1.0}
+    assert contrast_words(difference, factorial_study) == "all, ReLU − all, none"
+    assert contrast_words(difference) == "all_relu − all_none"
+    interaction = difference | {"one_relu": -1.0, "one_none": 1.0}
+    assert contrast_words(interaction, factorial_study) == "ReLU − none: all − one"
+    negative = {arm: -weight for arm, weight in interaction.items()}
+    assert contrast_words(negative, factorial_study) == "none − ReLU: all − one"
+    no_interaction = {"all_relu": 1.0, "all_none": 1.0, "one_relu": -1.0, "one_none": -1.0}
+    assert ":" not in contrast_words(no_interaction, factorial_study)
 
 
 def test_quantities_by_hand(residual_study: Study, make_run) -> None:

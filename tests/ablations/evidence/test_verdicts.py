@@ -98,7 +98,7 @@ def test_a_real_difference_below_the_margin_is_not_made_to_hold_by_a_correction(
     assert (alone.verdict, corrected.verdict) == ("contradicted", "inconclusive")
     assert corrected.low > 0  # and it reaches the margin
     assert corrected.high > 0.0045
-    assert corrected.reason == "the difference is smaller than what matters, and its interval reaches that"
+    assert corrected.reason == "the estimate is below the margin, but its interval includes the margin"
     (mirrored,) = compare([comparison("lower", 0.0045)], [-small], 0.01)
     assert (mirrored.verdict, mirrored.reason) == ("inconclusive", corrected.reason)
 
@@ -242,7 +242,7 @@ def test_what_it_would_take_to_decide(residual_study: Study, pairs) -> None:
 
     assert half(needed) < distance <= half(needed - 1)
     assert verdict.core_hours_needed == pytest.approx(2 * (needed - 6) * CORE_HOURS)
-    assert verdict.reason == "the difference is smaller than what matters, and its interval reaches that"
+    assert verdict.reason == "the estimate is below the margin, but its interval includes the margin"
     with_more = [mean + sd * z for z in stats.norm.ppf((np.arange(needed + 20) + 0.5) / (needed + 20))]
     assert judge_study([claim(comparison("higher", 0.04))], residual_study, pairs(with_more))[0].verdict == (
         "contradicted"
@@ -314,7 +314,7 @@ def test_no_verdict_with_five_pairs(residual_study: Study, pairs, make_run) -> N
     runs = [*pairs(SIX[:5]), make_run("with", 5, [0.3, 0.5]), make_run("without", 5, status="failed")]
     (verdict,) = judge_study([claim()], residual_study, runs)
     (one,) = verdict.comparisons
-    assert (verdict.verdict, verdict.reason) == ("inconclusive", "5 pairs, where a verdict takes 6")
+    assert (verdict.verdict, verdict.reason) == ("inconclusive", "5 pairs; a verdict needs 6")
     assert one.low > 0
     assert verdict.n_missing == 1
     assert verdict.core_hours == pytest.approx(10 * CORE_HOURS)  # of the pairs alone
@@ -322,7 +322,7 @@ def test_no_verdict_with_five_pairs(residual_study: Study, pairs, make_run) -> N
     assert verdict.core_hours_needed == pytest.approx(CORE_HOURS)  # of the arm that lacks one
 
 
-@pytest.mark.parametrize(("n", "reason"), [(0, "no pair of results yet"), (1, "1 pair, where a verdict ")])
+@pytest.mark.parametrize(("n", "reason"), [(0, "no pair of results yet"), (1, "1 pair; a verdict ")])
 def test_no_variance_no_forecast(n: int, reason: str, residual_study: Study, pairs) -> None:
     (verdict,) = judge_study([claim()], residual_study, pairs(SIX[:n]))
     assert verdict.verdict == "inconclusive"

@@ -93,15 +93,14 @@ def test_words_and_units(activation_study: Study, make_runs) -> None:
     ]:
         assert phrase in found
     assert not any("Left out" in text or "Diverged" in text for text in found)
-    assert (
-        "Only the declared factor differs between the arms that are compared, as far as the records tell."
-        in found
-    )
+    assert "According to the records, the compared arms differ only in the declared factor." in found
 
 
 def test_what_is_not_declared_is_named_below(residual_study: Study, make_run) -> None:
     runs = [make_run("with", 0, [0.8]), make_run("without", 0, [0.7], parameters=323_000)]
-    line = "Not only the declared factor differs: “without residual connections” has 5.0 % fewer parameters."
+    line = (
+        "Differences beyond the declared factor: “without residual connections” has 5.0 % fewer parameters."
+    )
     assert line in texts(draw_study(residual_study, runs))
 
 

@@ -13,17 +13,17 @@ from ablations.tables.tuning import budget, trials_table, tuning_notes, write_tr
 
 def test_the_budget_is_stated(tuned_study: Study) -> None:
     assert budget(tuned_study.tuning) == (
-        "4 trials x 2 seeds x 6 epochs for each of 2 arms, 16 runs, 0.23 core-hours"
+        "4 trials × 2 seeds × 6 epochs for each of 2 arms, 16 runs, 14 min 02 s on one core"
     )
     lost = replace(tuned_study.tuning, recorded_runs=15, core_hours=1234.5)
-    assert budget(lost).endswith("16 runs (15 of them with a record), 1,234 core-hours")
+    assert budget(lost).endswith("16 runs (15 of them with a record), 51 d 10 h on one core")
 
 
 def test_the_notes_say_what_was_chosen_and_how(tuned_study: Study) -> None:
     notes = tuning_notes(tuned_study)
     assert "drawn by RandomSampler, the same for every arm." in notes[0]
     assert notes[1] == "Space: learning rate (recipe.optimizer.lr), log-uniform from 0.01 to 1."
-    assert "highest final validation top-1, the mean over its seeds; test was not looked at." in notes[2]
+    assert "highest final validation top-1, the mean over its seeds; test results were not used." in notes[2]
     assert notes[3:] == [
         "Best of “without residual connections”: learning rate 0.1 (validation top-1 70.0 %); "
         "the configured settings.",
@@ -79,7 +79,7 @@ def test_every_trial_has_a_row(tuned_study: Study, tmp_path: Path) -> None:
         *("with residual connections", "3", "0.3", "87.0", "0 / 2", "chosen")
     ]
     assert "configured, chosen" in page
-    assert "4 trials x 2 seeds" in page
+    assert "4 trials × 2 seeds" in page
 
 
 def test_the_studys_own_table_has_the_notes(tuned_study: Study, make_runs) -> None:

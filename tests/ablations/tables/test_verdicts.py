@@ -70,9 +70,9 @@ def test_files(verdicts: list[Verdict], residual_study: Study, make_runs, tmp_pa
     pd.testing.assert_frame_equal(pd.read_csv(paths[0]), expected, check_dtype=False, rtol=1e-12)
     page = paths[1].read_text()
     for phrase in (
-        "with - without",
-        "higher; 0.4 pp matter",
-        "lower; 5 % of the steps matter",
+        "with residual connections − without residual connections",
+        "higher by at least 0.4 pp",
+        "lower by at least 5 % of the steps",
         "within 10 pp",
         "| holds ",
         "it takes 50 % more",
@@ -100,7 +100,7 @@ def test_nothing_completed(residual_study: Study, make_run, tmp_path: Path) -> N
     assert "No completed run." in page
     assert "no pair of results yet" in page
     assert "2 / 0" in page
-    assert "6 or more seeds in all" in page
+    assert "6 or more seeds in total" in page
 
 
 def shown(verdicts: list[Verdict], width: int) -> list[str]:
@@ -120,7 +120,7 @@ def test_what_it_takes_is_told(residual_study: Study, make_run) -> None:
     lines = shown([verdict, untestable(CLAIMS[-1])], 80)
     assert lines[0] == "Claims: 0 of 2 hold, 1 inconclusive, 1 not testable"
     (heading,) = (line for line in lines if line.startswith("final"))
-    assert heading.startswith(f"final: inconclusive; to decide: {verdict.seeds_needed} seeds in all")
+    assert heading.startswith(f"final: inconclusive; to decide: {verdict.seeds_needed} seeds in total")
     assert lines[lines.index("never: not testable") + 1] == "  it takes 50 % more"
 
 
