@@ -257,7 +257,7 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
         "and is contradicted if it lies outside. Anything else is inconclusive. A claim holds if all its "
         "comparisons hold; one contradicted comparison contradicts it.",
         "Differences are taken seed by seed, over the seeds that all arms of a comparison have. A verdict "
-        f"needs at least {MIN_PAIRS} of them. An interval covers both Student's t interval of the mean and the "
+        f"needs at least {MIN_PAIRS} of them. An interval covers Student's t interval of the mean and the "
         "exact rank interval of the typical difference (Hodges-Lehmann). Holm's procedure corrects it: the "
         f"chance of any wrong decision among all comparisons of a study is {100 * ALPHA:g} %.",
         "p: the level at which the interval just excludes 0, the larger p of the t test and of Wilcoxon's "
