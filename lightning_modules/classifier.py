@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
+from lightning_modules.data.images import scaled
 from lightning_modules.processes import agree_on_buffers, mean_over_processes, several
 from lightning_modules.schedules import interval_of, make_scheduler
 from lightning_modules.seeding import derive_seed, draws_of
@@ -125,7 +126,11 @@ class Classifier(LightningModule):
             self.task.set_class_weights(weights)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(images.to(memory_format=self.memory_format))
+        return self.network(self._as_taken(images).to(memory_format=self.memory_format))
+
+    def _as_taken(self, images: Tensor) -> Tensor:
+        """Images as the network takes them: bytes are scaled here, on the device."""
+        return scaled(images).to(self.dtype) if images.dtype == torch.uint8 else images
 
     def on_train_epoch_start(self) -> None:
         # Dropout draws from the global generator: set it anew every epoch, so that an epoch draws
@@ -145,7 +150,7 @@ class Classifier(LightningModule):
     def _training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         images, labels = batch
         if self._mix is not None:
-            own = labels
+            own, images = labels, self._as_taken(images)
             with draws_of(self.seed, "mix", self.current_epoch, batch_index):
                 images, mixed = self._mix(images, labels)
             labels = mixed.argmax(dim=1) if own.ndim == 1 else (mixed >= 0.5).to(own.dtype)

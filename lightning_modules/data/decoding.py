@@ -85,6 +85,10 @@ class Crops:
     max_aspect_ratio: float
     eval_crop_share: float
 
+    def empty(self, images: int) -> Tensor:
+        """Memory for a batch, uint8 (N, 3, image_size, image_size), laid out as Pillow's images are."""
+        return torch.empty(images, self.image_size, self.image_size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+
     def for_training(self, image: Image.Image, uniforms: Tensor) -> Tensor:
         """A random crop, mirrored or not.
 

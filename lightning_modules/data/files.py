@@ -76,7 +76,7 @@ class UndecodableImages(ValueError):
 
 
 class ImageFiles(Batches):
-    """Images in files that are decoded, cropped and scaled straight into a batch.
+    """Images in files that are decoded and cropped straight into a batch of bytes.
 
     Args:
         root: Folder that the names are relative to.
@@ -108,14 +108,14 @@ class ImageFiles(Batches):
             UndecodableImages: see the module.
         """
         indices, uniforms = selection.indices, selection.uniforms
-        images = torch.empty(len(indices), 3, self.crops.image_size, self.crops.image_size)
+        images = self.crops.empty(len(indices))
         shown = indices.clone()
         for row, position in enumerate(indices.tolist()):
             if uniforms is None:
                 images[row] = self._evaluated(position)
             else:
                 images[row], shown[row] = self._trained(position, uniforms[row])
-        return images.div_(127.5).sub_(1), self.labels[shown]
+        return images, self.labels[shown]
 
     def _evaluated(self, position: int) -> Tensor:
         try:

@@ -147,17 +147,16 @@ class ShardStream(IterableDataset[Batch]):
         return content, int(text)
 
     def __iter__(self) -> Iterator[Batch]:
-        size = (self.batch_size, 3, self.crops.image_size, self.crops.image_size)
-        images, labels = torch.empty(size), torch.empty(self.batch_size, dtype=torch.int64)
+        images, labels = self.crops.empty(self.batch_size), torch.empty(self.batch_size, dtype=torch.int64)
         filled = 0
         for square, label in self.squares():
             images[filled], labels[filled] = square, label
             filled += 1
             if filled == self.batch_size:
-                yield images.div_(127.5).sub_(1), labels
-                images, labels, filled = torch.empty(size), torch.empty_like(labels), 0
+                yield images, labels
+                images, labels, filled = torch.empty_like(images), torch.empty_like(labels), 0
         if filled:
-            yield images[:filled].div(127.5).sub_(1), labels[:filled]
+            yield images[:filled], labels[:filled]
 
 
 class TrainingStream(ShardStream):

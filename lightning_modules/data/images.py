@@ -40,8 +40,8 @@ from lightning_modules.seeding import draws_of, generator
 from lightning_modules.validation import MAX_SEED, require_boolean, require_integer
 
 Batch = tuple[Tensor, Tensor]
-"""Images, float32 (N, C, H, W) in [-1, 1], and labels: int64 (N,), or of several classes an image
-float32 (N, num_classes) of 0 and 1."""
+"""Images (N, C, H, W), float32 in [-1, 1] or uint8 as they are in files (see `scaled`), and labels: int64 (N,),
+or of several classes an image float32 (N, num_classes) of 0 and 1."""
 
 UNIFORMS_PER_IMAGE = 3
 
@@ -166,6 +166,18 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
+def scaled(images: Tensor) -> Tensor:
+    """Images as a network takes them, on their device: bytes become float32 in [-1, 1], others stay as they are.
+
+    Images that workers decode stay bytes up to here, because a quarter of the memory is then written, sent between
+    processes and copied to a GPU.
+    """
+    if images.dtype != torch.uint8:
+        return images
+    # By a tensor, because CUDA multiplies by the reciprocal of a number, which rounds otherwise.
+    return images.float().div_(torch.full((), 127.5, device=images.device)).sub_(1)
+
+
 class Batches(Dataset[Batch]):
     """Images that are gathered a whole batch at a time: `part[selection]` is a batch."""
 
@@ -183,8 +195,6 @@ class ImageBatches(Batches):
         self.labels = torch.tensor(part.labels, dtype=torch.float32 if several else torch.int64)
         self.horizontal_flip = horizontal_flip
         self.crop_padding = crop_padding
-        # A tensor, because CUDA multiplies by the reciprocal of a number, which rounds otherwise.
-        self._half = torch.tensor(127.5)
 
     @property
     def on_device(self) -> bool:
@@ -198,9 +208,7 @@ class ImageBatches(Batches):
 
     def move(self, device: torch.device) -> None:
         """Keep the images on a device, where batches are then made."""
-        self.images, self.labels, self._half = (
-            tensor.to(device) for tensor in (self.images, self.labels, self._half)
-        )
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -215,7 +223,7 @@ class ImageBatches(Batches):
                 horizontal_flip=self.horizontal_flip,
                 crop_padding=self.crop_padding,
             )
-        return images.float() / self._half - 1, self.labels[indices]
+        return scaled(images), self.labels[indices]
 
 
 class AugmentedBatches(Batches):
@@ -236,12 +244,14 @@ class AugmentedBatches(Batches):
     def __getitem__(self, selection: Selection) -> Batch:
         images, labels = self.part[selection]
         assert selection.seeds is not None, "what is evaluated is not augmented"
-        pixels = ((images + 1) * 127.5).round().to(torch.uint8)
+        as_bytes = images.dtype == torch.uint8
+        pixels = images if as_bytes else ((images + 1) * 127.5).round().to(torch.uint8)
         changed = [
             transformed(image, self.transform, seed)
             for image, seed in zip(pixels, selection.seeds.tolist(), strict=True)
         ]
-        return torch.stack(changed).float() / 127.5 - 1, labels
+        stacked = torch.stack(changed)
+        return stacked if as_bytes else scaled(stacked), labels
 
 
 def transformed(image: Tensor, transform: Callable[[Tensor], Tensor], seed: int) -> Tensor:

@@ -181,6 +181,12 @@ def test_a_step_is_the_optimizers(make_linear, make_trainer, tiny_data):
     torch.testing.assert_close(module.network[1].weight.detach(), after, rtol=1e-4, atol=1e-6)
 
 
+def test_bytes_are_scaled_images_to_the_last_bit(make_linear):
+    images = torch.arange(256, dtype=torch.uint8).repeat(2)[:400].view(4, 1, 10, 10)
+    module = make_linear()
+    assert torch.equal(module(images), module(images.float() / 127.5 - 1))
+
+
 def test_poisoned_weights_diverge_before_the_first_step(make_classifier, make_trainer, tiny_data):
     def poison(weight, generator):
         return weight.fill_(math.nan)

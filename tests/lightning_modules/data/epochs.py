@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from lightning_modules.data.images import scaled
+
 
 def batches_of(data, epoch):
     loader = data.train_dataloader()
@@ -43,7 +45,7 @@ class Mean(LightningModule):
 
     def training_step(self, batch, batch_idx):
         self.seen.setdefault(self.current_epoch, []).append(batch)
-        return self.layer(batch[0].mean(dim=(1, 2, 3))[:, None]).square().mean()
+        return self.layer(scaled(batch[0]).mean(dim=(1, 2, 3))[:, None]).square().mean()
 
     def validation_step(self, batch, batch_idx):
         torch.rand(3)  # moves the global generator
