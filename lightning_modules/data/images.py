@@ -40,8 +40,8 @@ from lightning_modules.seeding import draws_of, generator
 from lightning_modules.validation import MAX_SEED, require_boolean, require_integer
 
 Batch = tuple[Tensor, Tensor]
-"""Images (N, C, H, W), float32 in [-1, 1] or uint8 as they are in files (see `scaled`), and labels: int64 (N,),
-or of several classes an image float32 (N, num_classes) of 0 and 1."""
+"""Images (N, C, H, W), float32 in [-1, 1] or, as in files, uint8 (see `scaled`), and labels: int64 (N,), or
+of several classes an image float32 (N, num_classes) of 0 and 1."""
 
 UNIFORMS_PER_IMAGE = 3
 
@@ -167,10 +167,10 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
 
 
 def scaled(images: Tensor) -> Tensor:
-    """Images as a network takes them, on their device: bytes become float32 in [-1, 1], others stay as they are.
+    """Images as a network takes them: bytes become float32 in [-1, 1], others stay as they are.
 
-    Images that workers decode stay bytes up to here, because a quarter of the memory is then written, sent between
-    processes and copied to a GPU.
+    Images in files stay bytes until they are on the device that trains: to write them, to send them between
+    processes and to copy them to a GPU takes a quarter of the time.
     """
     if images.dtype != torch.uint8:
         return images

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from lightning_modules.checks import DATA_CHECKS, DataToCheck
 from lightning_modules.data.checksums import images_checksum
 from lightning_modules.data.imagenet import ImageNet
+from lightning_modules.data.images import scaled
 from tests.lightning_modules.data.epochs import (
     as_process,
     assert_epochs_are_the_same_resumed_or_not,
@@ -249,7 +250,7 @@ def test_images_of_every_usual_format_are_read(make, folder, suffix):
     images, labels = zip(*make().test_dataloader(), strict=True)
     assert len(torch.cat(labels)) == size + 1
     assert torch.cat(labels)[2] == 0
-    assert torch.cat(images)[2].mean(dim=(1, 2)) == pytest.approx([1, -1, -1], abs=0.05)
+    assert scaled(torch.cat(images)[2]).mean(dim=(1, 2)) == pytest.approx([1, -1, -1], abs=0.05)
 
 
 def test_weights_may_be_evaluated_with_fewer_training_images_than_a_batch(make):
