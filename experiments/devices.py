@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.cores import usable_cores
+
 PRETENDED = "ABLATIONS_DEVICES"
 """Variable that names a JSON file: a list of devices, each with the attributes of `Device`, in place of those
 that there are. For tests of placement, and for devices that nothing here can list."""
@@ -83,9 +85,7 @@ def visible(accelerator: str = "auto") -> list[Device]:
 
 def _cores() -> list[Device]:
     """The cores that affinity and control groups leave this process; they share the machine's memory."""
-    import joblib
-
-    count = joblib.cpu_count()
+    count = usable_cores()
     own = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(count)
     return [Device(CPU, core, "") for core in list(own)[:count]]
 

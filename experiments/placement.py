@@ -20,6 +20,7 @@ from experiments import devices, slots
 from experiments.configuration import RunConfiguration
 from experiments.devices import CPU, Device
 from experiments.planned_run import PlannedRun
+from lightning_modules.cores import usable_cores
 
 LOCAL = ("BasicLauncher", "JoblibLauncher")
 """Launchers whose runs take devices of this machine; others place runs themselves."""
@@ -194,11 +195,29 @@ class Packing:
                 found.append(run)
         return found
 
-    def overrides(self, run: PlannedRun, *, alone: bool) -> list[str]:
-        """What a run's job is told besides what it is."""
-        if not self.is_local or (_asked(run) != AUTO and not (alone and _asked(run) != 1)):
+    def overrides(self, run: PlannedRun, *, alone: bool, runs: int) -> list[str]:
+        """What a run's job is told besides what it is.
+
+        Args:
+            run: The run.
+            alone: Whether it has its device to itself.
+            runs: How many are launched with it, itself included.
+        """
+        if not self.is_local:
             return []
-        return [f"++trainer.runs_per_device={1 if alone else self._per_device(run)}"]
+        workers = self._workers(run, runs)
+        if _asked(run) != AUTO and not (alone and _asked(run) != 1):
+            return workers
+        return [f"++trainer.runs_per_device={1 if alone else self._per_device(run)}", *workers]
+
+    def _workers(self, run: PlannedRun, runs: int) -> list[str]:
+        """How many workers decode for a run: runs that train at once share the cores."""
+        if self._joblib is None or run.configuration.resolved["dataset"].get("num_workers", 0) is not None:
+            return []
+        at_once = min(self._at_once(run), runs)
+        if not self._sets_jobs and self._joblib["n_jobs"] > 0:
+            at_once = min(at_once, self._joblib["n_jobs"])
+        return [f"++dataset.num_workers={max(1, usable_cores() // (at_once * run.configuration.devices))}"]
 
     def set_jobs(self, runs: Sequence[PlannedRun]) -> None:
         """Let joblib start as many processes as there is room for of the runs that are launched next."""

@@ -148,7 +148,7 @@ def _launch(
     overrides = [
         [
             *run.overrides,
-            *packing.overrides(run, alone=alone),
+            *packing.overrides(run, alone=alone, runs=len(runs)),
             *_absolute_weights(run),
             f"results_dir={quoted(str(run.configuration.results_dir.absolute()))}",  # from any folder
             *_logger_overrides(run),

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_modules.cores import usable_cores
 from lightning_modules.data.checksums import (
     IMAGES,
     MISSING,
@@ -173,7 +174,8 @@ class ImageFilesDataModule(LightningDataModule):
         max_aspect_ratio: See `Crops`.
         eval_crop_share: See `Crops`.
         max_undecodable_share: Of the training images, in [0, 1); a run with more stops.
-        num_workers: Processes that decode; 0: the training process itself.
+        num_workers: Processes that decode; 0: the training process itself; None: as many as there are
+            cores for this process, which all of a run's on this machine share.
 
     Attributes:
         parts: Train, validation and test, after `setup`.
@@ -205,7 +207,7 @@ class ImageFilesDataModule(LightningDataModule):
         max_aspect_ratio: float,
         eval_crop_share: float,
         max_undecodable_share: float,
-        num_workers: int,
+        num_workers: int | None,
     ) -> None:
         super().__init__()
         if not isinstance(root, str | os.PathLike):
@@ -225,7 +227,8 @@ class ImageFilesDataModule(LightningDataModule):
             eval_crop_share=eval_crop_share,
         )
         require_number("dataset.max_undecodable_share", max_undecodable_share, 0, below=1)
-        require_integer("dataset.num_workers", num_workers, 0, MOST_WORKERS)
+        if num_workers is not None:
+            require_integer("dataset.num_workers", num_workers, 0, MOST_WORKERS)
         self.root = Path(os.path.expanduser(root))
         self.key = f"dataset.root={root}"
         self.files = dict(files)
@@ -322,7 +325,7 @@ class ImageFilesDataModule(LightningDataModule):
             ValueError: a batch is larger than the part.
         """
         part = self.parts["train"]
-        return train_loader(self, part, self.batch_size, self.seed, num_workers=self.num_workers)
+        return train_loader(self, part, self.batch_size, self.seed, num_workers=self._workers())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._eval_dataloader(self.parts["validation"])
@@ -331,7 +334,12 @@ class ImageFilesDataModule(LightningDataModule):
         return self._eval_dataloader(self.parts["test"])
 
     def _eval_dataloader(self, part: ImageFiles) -> DataLoader[Batch]:
-        return eval_loader(self, part, self.eval_batch_size, num_workers=self.num_workers)
+        return eval_loader(self, part, self.eval_batch_size, num_workers=self._workers())
+
+    def _workers(self) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        return max(1, usable_cores() // getattr(self.trainer, "num_devices", 1))
 
     def count_undecodable(self) -> int:
         """Training images that could not be decoded so far, each once. Every process must call this.

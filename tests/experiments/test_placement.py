@@ -31,12 +31,14 @@ class JoblibLauncher:
         self.batches: list[list[str]] = []
         self.processes: list[int] = []
         self.per_device: list[list[str]] = []
+        self.workers: list[list[str]] = []
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[Any]:
         batch = [self._run_of(overrides) for overrides in job_overrides]
         told = [[word for word in job if "runs_per_device" in word] for job in job_overrides]
         self.batches.append([f"{run.arm} {run.seed}" for run in batch])
         self.per_device.append([words[-1].rpartition("=")[2] if words else "" for words in told])
+        self.workers += [[word for word in job if "++dataset.num_workers" in word] for job in job_overrides]
         self.processes.append(self.joblib["n_jobs"])
         return [SimpleNamespace(return_value=self.act(run)) for run in batch]
 
@@ -87,6 +89,25 @@ def test_as_many_processes_as_the_devices_have_room_for(
     runs = plan("seed=0,1,2,3", *(word for word in words if not word.startswith("hydra")))
     launcher = launched(runs, lambda run: write_run(run.configuration))
     assert launcher.processes == [processes]
+
+
+@pytest.mark.parametrize(
+    ("words", "workers"),
+    [
+        (("seed=0,1,2,3",), {"4"}),  # three runs at once
+        (("seed=0", "trainer.runs_per_device=2"), {"6"}),  # there are but two
+        (("seed=0,1,2,3", "trainer=ddp", "trainer.devices=3"), {"4"}),  # a run of three processes
+        (("seed=0,1,2,3", "dataset.num_workers=5"), set()),
+    ],
+)
+def test_runs_that_train_at_once_share_the_cores_that_decode(
+    plan, pretend, write_run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], workers: set[str]
+) -> None:
+    pretend(3)
+    monkeypatch.setattr("experiments.placement.usable_cores", lambda: 12)
+    runs = plan("+dataset.num_workers=null", *words)
+    launcher = launched(runs, lambda run: write_run(run.configuration))
+    assert {word.rpartition("=")[2] for words in launcher.workers for word in words} == workers
 
 
 def test_a_run_that_is_tried_alone_cannot_take_the_sweep_with_it(plan, pretend) -> None:

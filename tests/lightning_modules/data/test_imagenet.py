@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -139,6 +140,15 @@ def damage(folder, part, wnid, number):
     path = sorted((folder / part / wnid).iterdir())[number]
     path.write_bytes(path.read_bytes()[:100])
     return path
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 12 worker processes")
+def test_as_many_workers_as_cores_decode_for_all_processes_of_a_machine(make, monkeypatch):
+    monkeypatch.setattr("lightning_modules.data.files.usable_cores", lambda: 12)
+    data = make(num_workers=None)
+    assert data.val_dataloader().num_workers == 12
+    data.trainer = SimpleNamespace(global_rank=0, world_size=8, num_devices=4)
+    assert data.val_dataloader().num_workers == 3
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
