@@ -3,6 +3,7 @@
 What needs no torch comes first, so that a wrong seed is told at once.
 """
 
+import inspect
 import os
 import re
 import warnings
@@ -17,7 +18,7 @@ from omegaconf import OmegaConf
 from ablations.errors import UserError, did_you_mean
 from ablations.files import check_writable
 from ablations.lazily import lazily
-from ablations.runs.identity import OF_RECIPE
+from ablations.runs.identity import COMPILE, OF_RECIPE
 from ablations.runs.records import RunDirectory
 from ablations.text import amount, memory_size
 from experiments import environment
@@ -168,7 +169,7 @@ def _check_kinds(path: str, expected: Any, given: Any) -> None:
                 raise UserError(f"{path}{key}={value}: must be a node with {', '.join(map(str, kind))}")
             _check_kinds(f"{path}{key}.", kind, value)
         elif isinstance(kind, bool):
-            if not isinstance(value, bool):
+            if not isinstance(value, bool) and f"{path}{key}" != COMPILE:  # which may name a backend
                 raise UserError(f"{path}{key}={value}: must be true or false")
         elif key == "_target_" and not isinstance(value, str):
             raise UserError(f"{path}{key}={value}: must be the name of a function or class")
@@ -241,6 +242,9 @@ def _check_values(run: RunConfiguration) -> None:
     if run.processes > 1:
         require_one_of("trainer.strategy", config["trainer"].get("strategy"), ("ddp",))
     require_boolean("recipe.channels_last", recipe.get("channels_last"))
+    for key in ("tf32", "fused_optimizer"):
+        require_boolean(f"recipe.{key}", recipe.get(key, False))
+    _check_compile(config["trainer"].get("compile", False))
     if recipe.get("gradient_clipping") is not None:
         require_number("recipe.gradient_clipping", recipe["gradient_clipping"], 0, open_below=True)
     require_integer("recipe.gradient_accumulation", recipe.get("gradient_accumulation", 1), 1)
@@ -272,6 +276,17 @@ def _check_values(run: RunConfiguration) -> None:
             raise ValueError(f"logger.{name}: must have a _target_, one of Lightning's loggers")
     if "every_n_steps" in logger:
         require_integer("logger.every_n_steps", logger["every_n_steps"], 1)
+
+
+def _check_compile(asked: object) -> None:
+    """Check the value of `trainer.compile`."""
+    if isinstance(asked, bool):
+        return
+    import torch
+
+    backends = torch.compiler.list_backends(exclude_tags=())
+    if asked not in backends:
+        raise ValueError(f"trainer.compile={asked}: must be true, false or one of {', '.join(backends)}")
 
 
 def check_logger(
@@ -323,6 +338,11 @@ def _check_parts(run: RunConfiguration) -> None:
         diagnostic.require_layers(network)
         if diagnostic.of_training and not config["train"]:
             raise ValueError(f"diagnostics.{diagnostic.name}: measures training steps, train=false has none")
+        if config["trainer"].get("compile"):
+            raise ValueError(
+                f"diagnostics.{diagnostic.name}: measures single layers, which compiling joins: choose "
+                "trainer.compile=false or diagnostics=none"
+            )
     if (weights := config["weights"]) is not None:
         weights_files.fit_weights(
             network, weights_files.read_weights(weights), weights, new_head=config.get("new_head", False)
@@ -384,6 +404,15 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         kind = type(optimizer).__name__
         raise ValueError(f"recipe.optimizer._target_={name}: makes a {kind}, and no optimizer")
+    if recipe.get("fused_optimizer"):
+        if "fused" not in inspect.signature(type(optimizer)).parameters:
+            kind = type(optimizer).__name__
+            raise ValueError(f"recipe.fused_optimizer=True: {kind} has no fused form; must be false")
+        if recipe["precision"] == "16-mixed" and recipe.get("gradient_clipping") is not None:
+            raise ValueError(
+                "recipe.fused_optimizer=True: must be false with recipe.precision=16-mixed and "
+                "recipe.gradient_clipping, as it unscales the gradients itself"
+            )
     scheduler = explained(
         "recipe.scheduler",
         lambda: schedules.make_scheduler(
@@ -397,7 +426,7 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
     with torch.device("cpu"):
         probe = torch.nn.Parameter(torch.ones(2, 2))
         probe.grad = torch.ones(2, 2)
-        explained("recipe.optimizer", lambda: instantiate(recipe["optimizer"])([probe]).step(lambda: 1.0))
+        explained("recipe.optimizer", lambda: assembly.make_optimizer(recipe)([probe]).step(lambda: 1.0))
 
 
 def _labels(number: str) -> str:

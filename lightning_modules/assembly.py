@@ -4,6 +4,7 @@ The one place that knows which key of conf/ goes where; networks, data and modul
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,11 @@ def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule
         seed=config["seed"],
         loss=instantiate(recipe.get("loss")),
         mix=make_mix(config),
-        optimizer=instantiate(recipe["optimizer"]),
+        optimizer=make_optimizer(recipe),
         scheduler=instantiate(recipe["scheduler"]),
         scheduler_interval=recipe.get("scheduler_interval"),
         channels_last=recipe["channels_last"],
+        compile_with=compiler_of(config),
         log_every_n_steps=config["logger"].get("every_n_steps", 1),
     )
     if config["weights"] is not None:  # in place of the values that the seed gave
@@ -60,6 +62,25 @@ def make_network(config: Mapping[str, Any]) -> nn.Module:
     if config.get("initialize", "seed") == "seed":
         initialize(network, config["seed"], instantiate(config["recipe"]["weight_init"]))
     return network
+
+
+def make_optimizer(recipe: Mapping[str, Any]) -> Callable[..., torch.optim.Optimizer]:
+    """Make what makes the optimizer of the parameters."""
+    optimizer: Callable[..., torch.optim.Optimizer] = instantiate(recipe["optimizer"])
+    return partial(optimizer, fused=True) if recipe.get("fused_optimizer") else optimizer
+
+
+def compiler_of(config: Mapping[str, Any]) -> str | None:
+    """The backend of torch.compile that training steps are compiled with; None: they are not."""
+    asked = config["trainer"].get("compile")
+    return ("inductor" if asked is True else str(asked)) if asked else None
+
+
+def set_float32(recipe: Mapping[str, Any]) -> None:
+    """Set what single precision is on a GPU, for all that this process computes from now on."""
+    tf32 = bool(recipe.get("tf32"))
+    torch.backends.cudnn.allow_tf32 = tf32  # of convolutions, for which torch allows it by default
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
 
 
 def data_node(dataset: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,6 +181,7 @@ def make_trainer(
         folder: Where Lightning would put what it writes by itself.
     """
     place, recipe = config["trainer"], config["recipe"]
+    set_float32(recipe)
     added: list[Callback] = []
     cluster = None
     if recipe["averaging"] is not None and config["train"]:  # weights are evaluated as they are

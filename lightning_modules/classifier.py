@@ -83,8 +83,13 @@ class Classifier(LightningModule):
         scheduler_interval: What the schedule is stepped after, "step" or "epoch"; None: a step, or an epoch
             where it looks at the validation loss.
         channels_last: Whether images and weights lie in channels-last memory order.
+        compile_with: Backend of torch.compile for training steps; None: they are not compiled. Nor is
+            evaluation: each of its batch sizes would be compiled anew.
         log_every_n_steps: Training steps between two that are logged.
     """
+
+    _diverged_step: Tensor
+    _diverged_loss: Tensor
 
     def __init__(
         self,
@@ -98,11 +103,14 @@ class Classifier(LightningModule):
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         scheduler_interval: str | None,
         channels_last: bool,
+        compile_with: str | None,
         log_every_n_steps: int,
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
+        # The function, not the module: that would be another one, whose weights have other names.
+        self._compiled = torch.compile(network.forward, backend=compile_with) if compile_with else None
         self.seed = seed
         self._log_every_n_steps = log_every_n_steps
         self._optimizer = optimizer
@@ -126,7 +134,9 @@ class Classifier(LightningModule):
             self.task.set_class_weights(weights)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(self._as_taken(images).to(memory_format=self.memory_format))
+        network = self._compiled if self.training and self._compiled is not None else self.network
+        logits: Tensor = network(self._as_taken(images).to(memory_format=self.memory_format))
+        return logits
 
     def _as_taken(self, images: Tensor) -> Tensor:
         """Images as the network takes them: bytes are scaled here, on the device."""

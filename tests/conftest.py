@@ -229,6 +229,7 @@ def make_classifier(small_xception: Callable[..., Xception]) -> Callable[..., Cl
             "loss": None,
             "mix": None,
             "channels_last": True,
+            "compile_with": None,
             "log_every_n_steps": 1,
         }
         weight_init = changes.pop("weight_init", nn.init.xavier_uniform_)

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.runs.identity import NEUTRAL, OF_RECIPE, is_outside_identity
+from ablations.runs.identity import COMPILE, NEUTRAL, OF_RECIPE, is_outside_identity
 from ablations.runs.schema import kind_of
 from ablations.studies.results import Arm, Outcome, Study, baseline_first, pair_by_seed
 from ablations.table_files import commit_name
@@ -338,7 +338,7 @@ def _differences(
         values = (a.get(key, absent), b.get(key, absent))
         if (
             values[0] == values[1]
-            or is_outside_identity(path)
+            or (is_outside_identity(path) and not COMPILE.startswith(f"{path}."))
             or any(_is_under(path, place) for place in declared)
             or any(_repeats((path, *values), source) for source in held)
         ):

@@ -18,6 +18,9 @@ WHOLE = (
 weights, wherever it lies; `timing` is there where steps were timed in place of a training, and names the
 machine. One with its neutral value counts as absent."""
 
+COMPILE = "trainer.compile"
+"""The one key of a trainer that counts: compiled steps round otherwise."""
+
 NEUTRAL: Mapping[str, Any] = {
     "train": True,
     "initialize": "seed",
@@ -28,8 +31,11 @@ NEUTRAL: Mapping[str, Any] = {
     "recipe.scheduler_interval": None,
     "recipe.augmentation": None,
     "recipe.loss": None,
+    "recipe.tf32": False,
+    "recipe.fused_optimizer": False,
     "dataset.train_images": None,
     "norm": None,
+    COMPILE: False,
 }
 
 OF_RECIPE = ("optimizer", "scheduler", "augmentation", "loss")
@@ -70,6 +76,8 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
         or config["dataset"].get("processes_change_order")
     ):
         found["processes"] = processes
+    if found.get("train", True) and trainer.get("compile"):
+        found["compile"] = trainer["compile"]
     return found
 
 
@@ -116,4 +124,4 @@ def is_outside_identity(key: str) -> bool:
     top, _, rest = key.lstrip("+~").partition(".")
     if top == "dataset":
         return rest.partition(".")[0] in NOT_OF_DATA
-    return top in OUTSIDE
+    return top in OUTSIDE and key.lstrip("+~") != COMPILE

@@ -9,11 +9,10 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from torch import nn
 
 from experiments import environment
-from lightning_modules.assembly import make_network
+from lightning_modules.assembly import compiler_of, make_network, make_optimizer, set_float32
 
 Step = Callable[[], None]
 """Trains one step: forward, loss, backward, optimizer."""
@@ -44,6 +43,7 @@ def make_step(
     device: torch.device,
     channels_last: bool,
     bf16: bool,
+    compile_with: str | None = None,
 ) -> Step:
     """Put a network and a batch of noise on a device, ready to be trained on it.
 
@@ -54,10 +54,12 @@ def make_step(
         device: Where.
         channels_last: Whether images and weights lie in channels-last memory order.
         bf16: Whether the forward pass is autocast to bfloat16.
+        compile_with: Backend of torch.compile for the forward and backward pass; None: not compiled.
     """
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     network.train().to(device).to(memory_format=memory_format)
     optimizer = make_optimizer(network.parameters())
+    forward = torch.compile(network.forward, backend=compile_with) if compile_with else network
     loss_function = nn.CrossEntropyLoss()
     draws = torch.Generator().manual_seed(0)
     size = (noise.batch_size, noise.channels, noise.image_size, noise.image_size)
@@ -67,7 +69,7 @@ def make_step(
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = loss_function(network(images), labels)
+            loss = loss_function(forward(images), labels)
         loss.backward()
         optimizer.step()
 
@@ -82,13 +84,15 @@ def prepare_step(config: Mapping[str, Any], device: torch.device) -> Step:
         device: Where it is trained.
     """
     dataset, recipe = config["dataset"], config["recipe"]
+    set_float32(recipe)
     return make_step(
         make_network(config),
-        instantiate(recipe["optimizer"]),
+        make_optimizer(recipe),
         Noise(recipe["batch_size"], dataset["channels"], dataset["image_size"], dataset["num_classes"]),
         device=device,
         channels_last=recipe["channels_last"],
         bf16=recipe["precision"] == "bf16-mixed",
+        compile_with=compiler_of(config),
     )
 
 

@@ -67,6 +67,18 @@ def test_what_is_right_passes_and_nothing_is_written(
             "recipe.loss._target_=torch.nn.CrossEntropyLoss: takes one label an image",
         ),
         (
+            ("trainer.compile=true", "diagnostics=gradient_norm"),
+            "diagnostics.gradient_norm: measures single layers, which compiling joins",
+        ),
+        (
+            ("optimizer=rmsprop", "recipe.fused_optimizer=true"),
+            "recipe.fused_optimizer=True: RMSprop has no fused form",
+        ),
+        (
+            ("recipe.fused_optimizer=true", "recipe.gradient_clipping=1", "recipe.precision=16-mixed"),
+            "recipe.fused_optimizer=True: must be false with recipe.precision=16-mixed",
+        ),
+        (
             ("augmentation=mixup", "recipe.loss={_target_: torch.nn.MultiMarginLoss}"),
             "recipe.loss: ",
         ),
@@ -97,6 +109,8 @@ def test_what_does_not_go_together_is_told_in_a_line(
         ("augmentation=none", "dataset=fashion_mosaic"),
         ("recipe=imagenet", "optimizer=adamw", "scheduler=cosine"),
         ("loss=binary", "augmentation=mixup"),
+        ("recipe.fused_optimizer=true", "recipe.tf32=true", "trainer.compile=true"),
+        ("optimizer=adamw", "recipe.fused_optimizer=true", "recipe.gradient_clipping=1"),
     ],
     ids=lambda overrides: " ".join(overrides),
 )
@@ -152,6 +166,9 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
         ("recipe.norm_momentum=0", "recipe.norm_momentum=0: must be a number above 0 and at most 1"),
         ("recipe.norm_momentum=slow", "recipe.norm_momentum=slow: must be a number"),
         ("recipe.channels_last=maybe", "recipe.channels_last=maybe: must be true or false"),
+        ("recipe.tf32=maybe", "recipe.tf32=maybe: must be true or false"),
+        ("recipe.fused_optimizer=1", "recipe.fused_optimizer=1: must be true or false"),
+        ("trainer.compile=fast", "trainer.compile=fast: must be true, false or one of "),
         ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1: must be a number of at least 0"),
         ("recipe.optimizer.lr=high", "recipe.optimizer.lr=high: must be a number of at least 0"),
         ("model.norm.eps=inf", "model: BatchNorm2d.eps=inf: must be a number of at least 0"),

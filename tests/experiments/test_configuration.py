@@ -152,7 +152,7 @@ def test_exactly_what_can_change_the_outcome_changes_the_run_id(configure) -> No
     every = {".".join(path) for path in leaves(dict(run.resolved))}
     parts = ("model", "recipe", "dataset")
     built = {key for key in every if key.partition(".")[0] in parts}
-    keys = {"outcome_version", "seed", "train", "initialize", "weights_sha256"}
+    keys = {"outcome_version", "seed", "train", "initialize", "weights_sha256", "trainer.compile"}
     assert changing == keys | built - {"dataset.root", "dataset.download"}
     # A sample by name, so that the comparison above is not of two empty sets.
     assert {
@@ -193,6 +193,7 @@ def test_the_same_run_however_it_is_asked_for(configure, results_dir) -> None:
         ("recipe.epochs=3", "seed=1", "logger=none"),
         ("recipe.epochs=3", "seed=1", "logger.mode=online", "++logger.group='a b'", "++logger.job_type='c'"),
         ("recipe.epochs=3", "seed=1", "trainer.threads=2", "trainer.accelerator=cpu"),
+        ("recipe.epochs=3", "seed=1", "trainer.compile=false", "recipe.tf32=false"),
         ("recipe.epochs=3", "seed=1", "dataset.root=/data"),
         ("recipe.epochs=3", "seed=1", "study=residual"),
         ("recipe.epochs=3", "seed=1", "diagnostics=all", "diagnostics.dead_units.images=100"),
@@ -212,6 +213,9 @@ def test_the_same_run_however_it_is_asked_for(configure, results_dir) -> None:
         "dataset.crop_padding=2",
         "model=xception",
         "weight_decay=4e-5",
+        "trainer.compile=true",
+        "recipe.tf32=true",
+        "recipe.fused_optimizer=true",
     ],
 )
 def test_another_choice_is_another_run(configure, override: str) -> None:

@@ -427,3 +427,31 @@ def test_precision_is_the_trainers_and_the_weights_stay_single(
     assert set(seen) == {torch.float32 if precision == "32-true" else torch.bfloat16}
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
     assert all(math.isfinite(value) for value in trainer.callback_metrics.values())
+
+
+def test_compiled_steps_keep_the_names_of_the_weights_and_train_alike(make_linear, make_trainer, tiny_data):
+    """Evaluation is not compiled: its batches are of other sizes, each of which would be compiled."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append([len(value) for value in inputs if value.ndim == 4])
+        return graph.forward
+
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    plain, compiled = make_linear(optimizer=sgd), make_linear(optimizer=sgd, compile_with=backend)
+    compiled.load_state_dict(state_of(plain))
+    for module in (plain, compiled):
+        make_trainer(2).fit(module, tiny_data())
+    assert graphs == [[8]]  # images of a training batch
+    assert_equal_states(state_of(compiled), state_of(plain))
+
+
+@pytest.mark.slow
+def test_inductor_compiles_training_steps(make_linear, make_trainer, tiny_data):
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    plain, compiled = make_linear(optimizer=sgd), make_linear(optimizer=sgd, compile_with="inductor")
+    compiled.load_state_dict(state_of(plain))
+    for module in (plain, compiled):
+        make_trainer(1).fit(module, tiny_data())
+    assert state_of(compiled).keys() == state_of(plain).keys()
+    torch.testing.assert_close(compiled.network[1].weight, plain.network[1].weight)

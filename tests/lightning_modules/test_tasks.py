@@ -110,6 +110,7 @@ def fit_linear(make_classifier, make_trainer):
             network=network,
             task=measuring_map(6),
             channels_last=False,
+            compile_with=None,
             optimizer=partial(torch.optim.SGD, lr=0.0),
             scheduler=lambda optimizer, total_steps: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
         )

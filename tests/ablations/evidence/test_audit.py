@@ -107,6 +107,8 @@ def test_what_is_declared_and_what_repeats_it_is_all_that_differs(audit) -> None
         # What cannot change an outcome, or what something else stands for.
         ({"results_dir": "elsewhere"}, None),
         ({"trainer__threads": 2}, None),  # the device has them
+        ({"trainer__compile": False}, None),
+        ({"trainer__compile": True}, "trainer.compile true instead of false"),
         ({"weights": "a.h5"}, None),
         ({"dataset__checksums": {"images": "sha256:1"}}, None),
     ],

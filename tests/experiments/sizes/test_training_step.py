@@ -1,5 +1,6 @@
 """A training step on noise: it trains, in the order and precision asked for; memory of a fresh process."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -44,6 +45,17 @@ def test_a_step_trains_every_parameter(channels_last: bool, bf16: bool) -> None:
     assert images.is_contiguous(memory_format=order)
     assert network.conv.weight.is_contiguous(memory_format=order)
     assert logits.dtype == (torch.bfloat16 if bf16 else torch.float32)
+
+
+def test_a_compiled_step_trains_the_same_weights() -> None:
+    torch.manual_seed(0)
+    plain = Watched()
+    compiled = copy.deepcopy(plain)
+    for network, backend in ((plain, None), (compiled, "eager")):
+        options = {"device": CPU, "channels_last": False, "bf16": False}
+        make_step(network, SGD, NOISE, **options, compile_with=backend)()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, compiled.state_dict()[name])
 
 
 def test_steps_follow_the_gradient() -> None:
