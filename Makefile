@@ -18,20 +18,23 @@ WANDB_LOGS := $(or $(WANDB_DIR),results)/wandb
 
 .PHONY: reproduce-figures reproduce-all figures report reference dashboards wandb-sync browse test lint format docs benchmark clean
 
-# Train what is missing of the paper's figures 9 and 10 and judge it, then draw it, also where a run failed.
+# Train what is missing of the paper's figures 9 and 10 and judge it, then draw it, also where a run failed; at
+# the end, whether it says the same as results/reference.
 # --quiet, here and below: the sweep has printed the verdicts.
 reproduce-figures: .venv/installed
 	@$(BIN)/python run.py -m study=residual,intermediate_activation; trained=$$?; \
 	$(BIN)/python -m ablations residual intermediate_activation && \
 	$(BIN)/python -m ablations verdicts --quiet residual intermediate_activation && \
-	$(BIN)/python -m ablations report && exit $$trained
+	$(BIN)/python -m ablations report && \
+	$(BIN)/python -m ablations reproduce residual intermediate_activation && exit $$trained
 
 # Tables 1 to 3, figures 6 to 10, what the paper argues besides, and the verdicts on its claims. Table 3
 # times on this machine what was not timed on it yet.
 reproduce-all: .venv/installed
 	@$(BIN)/python run.py -m study=$(STUDIES); trained=$$?; \
 	$(BIN)/python -m ablations && $(BIN)/python -m ablations benchmark && \
-	$(BIN)/python -m ablations verdicts --quiet && $(BIN)/python -m ablations report && exit $$trained
+	$(BIN)/python -m ablations verdicts --quiet && $(BIN)/python -m ablations report && \
+	$(BIN)/python -m ablations reproduce && exit $$trained
 
 # Tables, figures, verdicts and the report page of every study from the records, without training.
 figures: .venv/installed

@@ -29,7 +29,7 @@ from ablations.cli.reading import (
     results_folder,
     title_of,
 )
-from ablations.errors import RunsFailed, UserError
+from ablations.errors import RunsFailed, UserError, VerdictsDiffer
 from ablations.files import check_writable, write_atomically
 from ablations.lazily import lazily
 from ablations.runs.records import RunDirectory
@@ -41,14 +41,16 @@ from experiments.project import current
 
 with lazily():
     from ablations import metrics, outputs, validation
-    from ablations.cli import dashboards, reference
+    from ablations.cli import dashboards, reference, reproducing
     from ablations.evidence import claims
+    from ablations.evidence import reproduction as reproductions
     from ablations.evidence import timings as timing_records
     from ablations.evidence import verdicts as judging
     from ablations.report import build as report
     from ablations.runs import archive, migration
     from ablations.statistics import effects
     from ablations.studies import schema as study_schema
+    from ablations.tables import reproduction as reproduction_tables
     from ablations.tables import timings as timing_tables
     from ablations.tables import verdicts as verdict_tables
     from ablations.terminal import run_tables
@@ -228,6 +230,41 @@ def judge_claims(parsed: argparse.Namespace) -> None:
     if parsed.check:
         others = {claim.id for claim in judged.claims} - {verdict.claim.id for verdict in verdicts}
         verdict_tables.compare_with_recorded(verdicts, recorded, sorted(others))
+
+
+def compare_records(parsed: argparse.Namespace) -> None:
+    """Compare the claims in two sets of records, write and print the table.
+
+    Raises:
+        UserError: Something that the user chose cannot be.
+        VerdictsDiffer: A claim is not reproduced.
+    """
+    words, overrides = names_and_overrides(parsed.words)
+    known = study_file.study_names()
+    paths = [_file(word) for word in words if word not in known and _file(word).exists()]
+    names = [word for word in words if _file(word) not in paths]
+    require_known(names, known)
+    if len(paths) > 2:
+        raise UserError(f"{paths[2]}: two sets of records are compared, not {len(paths)}")
+    with reproducing.two_sets(paths, overrides) as sets:
+        if sets is None:
+            print(
+                f"no reference: {current().reference} has no records; name a folder of results, or a "
+                "records.tar.xz, to compare yours with"
+            )
+            return
+        found = reproducing.reproduce(names, overrides, *sets)
+    called = sets[0].name, sets[1].name
+    folder = output_folder(parsed, results_folder(_of_results(overrides)), "tables")
+    path = reproduction_tables.write_reproduction(found, called, folder / "tables")
+    print_table(reproduction_tables.console_table(found, called))
+    print_paths([path])
+    if lost := [one.claim.id for one in found if one.outcome == reproductions.NOT_REPRODUCED]:
+        raise VerdictsDiffer(f"not reproduced: {', '.join(lost)}")
+
+
+def _of_results(overrides: Sequence[str]) -> list[str]:
+    return [word for word in overrides if word.startswith("results_dir=")]
 
 
 def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
@@ -548,6 +585,19 @@ COMMANDS: Mapping[str, Command] = {
         },
         judge_claims,
         add_verdict_options,
+    ),
+    "reproduce": Command(
+        "Whether your records say the same as the reference, claim by claim; or any two sets of records.",
+        "STUDY | KEY=VALUE | FOLDER | ARCHIVE",
+        {
+            "reproduce": "yours against results/reference; exit with 1 where a claim is not reproduced",
+            "reproduce residual": "the claims about one study",
+            "reproduce theirs/records.tar.xz": "yours against a colleague's",
+            "reproduce one/results other/records.tar.xz": "two sets",
+        },
+        compare_records,
+        add_output_option,
+        words_help="studies, overrides, and up to two sets of records",
     ),
     "report": Command(
         "The report page: verdicts, curves, tables and runs in one file that opens from disk.",

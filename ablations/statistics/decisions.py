@@ -101,6 +101,34 @@ def deciding_level(values: ArrayLike, null: float, *, above: bool) -> np.ndarray
     return np.maximum(by_t, by_rank)
 
 
+def welch_interval(one: ArrayLike, other: ArrayLike, level: float) -> tuple[float, float]:
+    """Welch's t interval of the difference of two means, of independent samples of unequal variance.
+
+    Args:
+        one: `(n,)`, n >= 2.
+        other: `(m,)`, m >= 2.
+        level: 1 - confidence, in (0, 1).
+
+    Returns:
+        The ends of the interval of the mean of `one` minus that of `other`; where neither has a spread, the
+        difference twice.
+
+    Source:
+        Welch, "The generalization of Student's problem when several different population variances are
+        involved", Biometrika 34, 1947.
+    """
+    samples = [np.asarray(values, dtype=float) for values in (one, other)]
+    squares = [sample.var(ddof=1) / len(sample) for sample in samples]
+    difference, total = float(samples[0].mean() - samples[1].mean()), sum(squares)
+    if total <= 1e-24 * max(np.abs(sample).max() for sample in samples) ** 2:
+        return difference, difference
+    degrees = total**2 / sum(
+        square**2 / (len(sample) - 1) for square, sample in zip(squares, samples, strict=True)
+    )
+    half = float(-special.stdtrit(degrees, level / 2) * np.sqrt(total))
+    return difference - half, difference + half
+
+
 def _averages(sample: np.ndarray) -> np.ndarray:
     """Of any two values, each with itself too, `(n (n + 1) / 2, ...)`."""
     one, other = np.triu_indices(len(sample))

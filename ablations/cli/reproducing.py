@@ -1,0 +1,130 @@
+"""Two sets of records: yours and the reference, or any two, as folders or archives."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablations.cli.reading import load_studies, results_folder
+from ablations.errors import UserError
+from ablations.evidence.claims import BENCHMARK
+from ablations.evidence.reproduction import Reproduction, reproduce_study
+from ablations.runs import archive
+from ablations.runs.records import DONE
+from experiments.overrides import seed_budget
+from experiments.project import current
+from experiments.study_file import project_claims, study_names
+
+YOURS, REFERENCE = "yours", "reference"
+
+
+@dataclass(frozen=True)
+class Records:
+    """A set of records.
+
+    Attributes:
+        name: As a table calls it.
+        results_dir: Where its runs are.
+    """
+
+    name: str
+    results_dir: Path
+
+    def seeds(self) -> list[int]:
+        """Of the runs that ended, increasing."""
+        found = set()
+        for path in self.results_dir.glob("runs/*/record.json"):
+            try:
+                record = json.loads(path.read_text(encoding="utf-8"))
+                if record["status"] in DONE and isinstance(record["seed"], int):
+                    found.add(record["seed"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # it is told where runs are read
+        return sorted(found)
+
+
+@contextmanager
+def two_sets(paths: Sequence[Path], overrides: Sequence[str]) -> Iterator[tuple[Records, Records] | None]:
+    """Yours and the reference, yours and a path's, or those of two paths; archives are unpacked for as long.
+
+    Args:
+        paths: Folders of results or archives, two at most.
+        overrides: Where yours are.
+
+    Yields:
+        None where no path is named and the project has no reference.
+
+    Raises:
+        UserError: A path is not there, or is no set of records.
+    """
+    with tempfile.TemporaryDirectory(prefix="ablations-") as folder:
+        sets = [Records(YOURS, results_folder(overrides))] if len(paths) < 2 else []
+        for number, path in enumerate(paths):
+            sets.append(Records(_short(path), _folder_of(path, Path(folder) / str(number))))
+        if not paths:
+            reference = current().reference / archive.FILE_NAME
+            if not reference.exists():
+                yield None
+                return
+            sets.append(Records(REFERENCE, _folder_of(reference, Path(folder) / REFERENCE)))
+        yield sets[0], sets[1]
+
+
+def _short(path: Path) -> str:
+    """A name that leaves room for numbers: the folder's, or the archive's without its endings."""
+    resolved = path.resolve()
+    stem = resolved.name.removesuffix(".tar.xz")
+    name = resolved.parent.name if stem in ("records", "results", archive.RUNS) else stem
+    return name if len(name) <= 12 else f"{name[:11]}…"
+
+
+def _folder_of(path: Path, unpacked: Path) -> Path:
+    if path.is_file():
+        archive.unpack(path, unpacked)
+        return unpacked
+    for folder in (path, path / "results"):
+        if (folder / archive.RUNS).is_dir():
+            return folder
+    if path.is_dir() and path.name == archive.RUNS:
+        return path.parent
+    if (path / archive.FILE_NAME).is_file():
+        return _folder_of(path / archive.FILE_NAME, unpacked)
+    raise UserError(f"{path}: no records; name a folder of results or a records.tar.xz")
+
+
+def reproduce(
+    names: Sequence[str], overrides: Sequence[str], one: Records, other: Records
+) -> list[Reproduction]:
+    """Compare the claims about studies in two sets of records, over all seeds that each has.
+
+    Args:
+        names: Studies; every one that a claim is about where there is none.
+        overrides: As run.py takes them with a study.
+        one: A set.
+        other: The other one.
+
+    Raises:
+        UserError: A study does not exist, or seeds=auto.
+    """
+    if seed_budget(overrides) is not None:
+        raise UserError("seeds=auto: leave it out; all seeds that there are count")
+    claims = project_claims()
+    about = {claim.study for claim in claims if claim.comparisons} - {BENCHMARK}
+    chosen = [name for name in names or study_names() if name in about or name in names]
+    others = [word for word in overrides if word.partition("=")[0] != "results_dir"]
+    # A tuning has seeds of its own.
+    chosen_seeds = any(word.partition("=")[0] in ("seed", "tuning") for word in others)
+    found = []
+    for name in chosen:
+        loaded = []
+        for records in (one, other):
+            words = [*others, f"results_dir={json.dumps(str(records.results_dir))}"]
+            seeds = records.seeds()
+            if not chosen_seeds and seeds:
+                words.append(f"seed={','.join(map(str, seeds))}")
+            loaded.append(load_studies([name], words)[0][:2])
+        (study, runs), (_, there) = loaded
+        found += reproduce_study(claims, study, runs, there)
+    return found

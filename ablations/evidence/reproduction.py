@@ -1,0 +1,277 @@
+"""Whether two sets of records say the same: yours and the reference, or yours and a colleague's.
+
+Each comparison of a claim is estimated in both sets. Their difference is judged, by its interval [low, high]
+and the claim's margin, the smallest difference that matters::
+
+    not reproduced    the interval lies outside of (-margin, margin): the two differ by more than matters;
+                      or the claim holds in one set and is contradicted in the other
+    reproduced        the interval lies within (-margin, margin): the two agree; or it includes zero, and both
+                      sets decide, and alike
+    too few runs      all else
+
+So agreement is never read off a difference that is merely not significant: wide intervals that include zero
+are too few runs, unless each set by itself came to the same decision. A claim is reproduced where each of its
+comparisons is, and is not where one is not.
+
+Which interval: a seed that both sets have is the same initial values and batches, so that such seeds are
+compared with each other, by the interval of verdicts (`ablations.statistics.decisions`); that holds however
+much the two runs of a seed resemble each other. With fewer than `MIN_PAIRS` common seeds, the seeds of which
+each set has its own are independent samples, compared by Welch's interval. A seed whose runs are copies of
+the other set's, as after `python -m ablations unpack`, reproduces nothing and is left out. Over the
+comparisons of a study the level is shared (Bonferroni).
+
+Source:
+    Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", Journal of
+    Pharmacokinetics and Biopharmaceutics 15, 1987 (agreement is an interval within a margin). Welch, "The
+    generalization of Student's problem", Biometrika 34, 1947. Asendorpf et al., "Recommendations for
+    increasing replicability in psychology", European Journal of Personality 27, 2013.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ablations.evidence.claims import PARAMETERS, Claim, Comparison
+from ablations.evidence.contrasts import (
+    ArmValues,
+    ContrastValues,
+    Quantity,
+    arm_values,
+    contrast_values,
+    quantity_of,
+)
+from ablations.evidence.verdicts import ALPHA, CONTRADICTED, HOLDS, MIN_PAIRS, Compared, judge_study
+from ablations.statistics.decisions import decision_interval, welch_interval
+from ablations.statistics.paired import constant
+from ablations.studies.results import Study, StudyRun, outcomes
+from ablations.text import amount
+
+REPRODUCED = "reproduced"
+NOT_REPRODUCED = "not reproduced"
+TOO_FEW = "too few runs to tell"
+OUTCOMES = (REPRODUCED, NOT_REPRODUCED, TOO_FEW)
+
+
+@dataclass(frozen=True)
+class Twice:
+    """A comparison in two sets of records.
+
+    Attributes:
+        comparison: What is compared.
+        outcome: In `OUTCOMES`.
+        reason: Why, a few words.
+        verdicts: On the comparison, of one set and of the other.
+        estimates: Mean differences over the seeds that are compared, of either; NaN without one.
+        counts: Seeds that are compared, of either.
+        low: Of the interval of one estimate minus the other; NaN where there is none.
+        high: Its other end.
+        level: 1 - its confidence.
+        quantity: What it is in, as a person reads it.
+    """
+
+    comparison: Comparison
+    outcome: str
+    reason: str
+    verdicts: tuple[str, str]
+    estimates: tuple[float, float]
+    counts: tuple[int, int]
+    low: float
+    high: float
+    level: float
+    quantity: Quantity = field(compare=False, repr=False)
+
+    @property
+    def difference(self) -> float:
+        """One estimate minus the other."""
+        return self.estimates[0] - self.estimates[1]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A claim in two sets of records.
+
+    Attributes:
+        claim: What is claimed.
+        outcome: In `OUTCOMES`.
+        verdicts: On the claim, of one set and of the other.
+        comparisons: In the claim's order.
+    """
+
+    claim: Claim
+    outcome: str
+    verdicts: tuple[str, str]
+    comparisons: tuple[Twice, ...]
+
+
+def reproduce_study(
+    claims: Sequence[Claim],
+    study: Study,
+    runs: Sequence[StudyRun],
+    others: Sequence[StudyRun],
+    *,
+    alpha: float = ALPHA,
+) -> list[Reproduction]:
+    """Compare the claims of a study in two sets of records.
+
+    Args:
+        claims: Any; those of other studies, and what is not testable, are left out.
+        study: The study.
+        runs: Its runs in one set.
+        others: In the other.
+        alpha: The chance to call something not reproduced, or in agreement, that is not so.
+
+    Returns:
+        One per claim, in their order.
+
+    Raises:
+        ValueError: As `ablations.evidence.verdicts.judge_study`.
+    """
+    own = [claim for claim in claims if claim.study == study.name and claim.comparisons]
+    if not own:
+        return []
+    family = sum(len(claim.comparisons) for claim in own)
+    copies = _copies(runs, others)
+    both = [_Judged.of(own, study, of_one) for of_one in (runs, others)]
+    found = []
+    for claim in own:
+        compared = []
+        for place, comparison in enumerate(claim.comparisons):
+            one, other = (judged.values(comparison, copies) for judged in both)
+            verdicts = both[0].verdict(claim, place), both[1].verdict(claim, place)
+            compared.append(
+                _twice(comparison, one, other, verdicts, alpha / family, study, copied=bool(copies))
+            )
+        found.append(
+            Reproduction(
+                claim,
+                _combined([one.outcome for one in compared]),
+                (both[0].claims[claim.id], both[1].claims[claim.id]),
+                tuple(compared),
+            )
+        )
+    return found
+
+
+def _combined(of_comparisons: Sequence[str]) -> str:
+    for outcome in (NOT_REPRODUCED, TOO_FEW):
+        if outcome in of_comparisons:
+            return outcome
+    return REPRODUCED
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One set of records: its verdicts, and the values that they are about."""
+
+    claims: Mapping[str, str]
+    compared: Mapping[str, Sequence[Compared]]
+    arms: Mapping[str, ArmValues]
+
+    @classmethod
+    def of(cls, claims: Sequence[Claim], study: Study, runs: Sequence[StudyRun]) -> "_Judged":
+        verdicts = judge_study(claims, study, runs)
+        wanted = {comparison.metric for claim in claims for comparison in claim.comparisons}
+        return cls(
+            {verdict.claim.id: verdict.verdict for verdict in verdicts},
+            {verdict.claim.id: verdict.comparisons for verdict in verdicts},
+            arm_values(study, outcomes(study, runs), wanted),
+        )
+
+    def verdict(self, claim: Claim, place: int) -> str:
+        compared = self.compared[claim.id]
+        return compared[place].verdict if compared else self.claims[claim.id]
+
+    def values(self, comparison: Comparison, copies: Mapping[str, set[int]]) -> ContrastValues:
+        """Seed by seed, without the seeds all of whose runs are in the other set as they are here."""
+        found = contrast_values(self.arms, comparison.contrast, comparison.metric)
+        copied = set.intersection(*(copies.get(arm, set()) for arm in comparison.contrast))
+        kept = ~np.isin(found.seeds, list(copied))
+        return ContrastValues(found.seeds[kept], found.values[kept])
+
+
+def _copies(runs: Sequence[StudyRun], others: Sequence[StudyRun]) -> dict[str, set[int]]:
+    """Per arm, the seeds whose two runs are one, which was copied: they started and ended at one time."""
+
+    def when(run: StudyRun) -> tuple[object, ...] | None:
+        record = run.record or {}
+        if record.get("started") is None:  # numbers from elsewhere do not say
+            return None
+        return tuple(record.get(key) for key in ("started", "finished", "wall_time_s"))
+
+    there = {(run.arm, run.seed): when(run) for run in others}
+    found: dict[str, set[int]] = {}
+    for run in runs:
+        if (own := when(run)) is not None and own == there.get((run.arm, run.seed)):
+            found.setdefault(run.arm, set()).add(run.seed)
+    return found
+
+
+def _twice(
+    comparison: Comparison,
+    one: ContrastValues,
+    other: ContrastValues,
+    verdicts: tuple[str, str],
+    level: float,
+    study: Study,
+    *,
+    copied: bool,
+) -> Twice:
+    quantity = quantity_of(comparison.metric, study)
+    common = np.intersect1d(one.seeds, other.seeds)
+    own = min(len(one.seeds), len(other.seeds)) - len(common)
+    by_seed = len(common) >= min(MIN_PAIRS, own + 1)
+    if by_seed:
+        samples = [of.values[np.isin(of.seeds, common)] for of in (one, other)]
+    else:  # what both have would be in both samples
+        samples = [of.values[~np.isin(of.seeds, common)] for of in (one, other)]
+    means = tuple(float(sample.mean()) if len(sample) else math.nan for sample in samples)
+    counts = len(samples[0]), len(samples[1])
+    low, high = _interval(samples, level, by_seed=by_seed)
+    enough = 1 if comparison.metric == PARAMETERS else MIN_PAIRS
+    if min(counts) < enough:
+        few = f"{counts[0]} and {counts[1]} seeds" if counts[0] != counts[1] else amount(counts[0], "seed")
+        reason = f"{few} to compare, where it takes {enough}"
+        outcome, reason = TOO_FEW, reason + (", without the copies" if copied else "")
+    else:
+        outcome, reason = _decide(comparison.margin, low, high, verdicts)
+        if by_seed and np.array_equal(*samples):
+            reason = "the same to the last digit"
+    return Twice(
+        comparison, outcome, reason, verdicts, (means[0], means[1]), counts, low, high, level, quantity
+    )
+
+
+def _interval(samples: Sequence[np.ndarray], level: float, *, by_seed: bool) -> tuple[float, float]:
+    if by_seed:
+        differences = (samples[0] - samples[1]).round(12)
+        if not len(differences):
+            return math.nan, math.nan
+        if constant(differences):
+            return float(differences[0]), float(differences[0])
+        low, high = decision_interval(differences, level)
+        return float(low), float(high)
+    if min(map(len, samples)) < 2:
+        return math.nan, math.nan
+    return welch_interval(samples[0], samples[1], level)
+
+
+def _decide(margin: float, low: float, high: float, verdicts: tuple[str, str]) -> tuple[str, str]:
+    """The rule of the module's docstring."""
+    if set(verdicts) == {HOLDS, CONTRADICTED}:
+        return NOT_REPRODUCED, "one holds, the other is contradicted"
+    if low > margin or high < -margin:
+        return NOT_REPRODUCED, "they differ by more than matters"
+    if -margin < low and high < margin:
+        return REPRODUCED, "they agree within what matters"
+    decided = verdicts[0] == verdicts[1] and verdicts[0] in (HOLDS, CONTRADICTED)
+    if decided and low <= 0 <= high:
+        return REPRODUCED, "the same verdict, and no difference is seen"
+    return TOO_FEW, "the interval of the difference is too wide"
+
+
+def count(reproductions: Sequence[Reproduction]) -> Mapping[str, int]:
+    """How many claims have which outcome."""
+    return Counter(one.outcome for one in reproductions)
