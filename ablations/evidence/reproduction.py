@@ -237,7 +237,7 @@ def _twice(
         outcome, reason = TOO_FEW, reason + (", without the copies" if copied else "")
     else:
         outcome, reason = _decide(comparison.margin, low, high, verdicts)
-        if by_seed and np.array_equal(*samples):
+        if by_seed and np.array_equal(samples[0], samples[1]):
             reason = "the same to the last digit"
     return Twice(
         comparison, outcome, reason, verdicts, (means[0], means[1]), counts, low, high, level, quantity

@@ -98,7 +98,7 @@ def deciding_level(values: ArrayLike, null: float, *, above: bool) -> np.ndarray
     by_t = np.minimum(1.0, 2 * special.stdtr(n - 1, -away))
     against = (sign * (_averages(sample) - null) <= 10.0**-DIGITS).sum(axis=0)
     by_rank = np.where(against == 0, 0.0, np.minimum(1.0, 2 * _distribution(n)[against]))
-    return np.maximum(by_t, by_rank)
+    return np.asarray(np.maximum(by_t, by_rank))
 
 
 def welch_interval(one: ArrayLike, other: ArrayLike, level: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""`python -m ablations reproduce`: two sets of records, as folders and archives, made up for a study's runs."""
+"""`python -m ablations reproduce`: two sets of records, made up for the runs of a study."""
 
 from pathlib import Path
 
