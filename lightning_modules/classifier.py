@@ -4,6 +4,7 @@ Loss and metrics are the task's, which comes with the data (tasks.py). The paper
 4.3; what stands in a recipe arrives here as arguments.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -67,8 +68,8 @@ class Classifier(LightningModule):
     task's metrics with the same prefixes, e.g. `train_top1`, `val_top1`, `val_top5`, `test_top1`.
 
     A training step reads nothing back from the device unless it is logged: on a GPU steps are queued while
-    the ones before them run. The first loss that is not finite, and its step, are kept on the device and read
-    every `FINITE_EVERY` steps, at a logged step and before validation.
+    the ones before them run. Losses stay on the device and are read every `FINITE_EVERY` steps, at a logged
+    step and before validation; the first that is not finite ends training.
 
     Args:
         network: Images -> logits (N, num_classes), with its initial values.
@@ -123,9 +124,15 @@ class Classifier(LightningModule):
         self.losses = {part: MeanLoss() for part in task.metrics}
         for part, loss in self.losses.items():
             self.add_module(f"{part}_loss", loss)  # so that it moves with the network
-        # Of the first loss that was not finite; -1: all were.
-        self.register_buffer("_diverged_step", torch.tensor(-1), persistent=False)
-        self.register_buffer("_diverged_loss", torch.zeros(()), persistent=False)
+        self._unread: list[tuple[int, Tensor]] = []  # steps and their losses, maybe still being computed
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning sets this text 50 times a step. A module looks at much before it keeps a value, which takes
+        # three thousandths of a step of the small network.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)  # Lightning declares it nowhere
@@ -167,10 +174,11 @@ class Classifier(LightningModule):
         logits = self(images)
         loss = self.loss(logits, labels if self._mix is None else mixed)
         global_loss = mean_over_processes(loss.detach())
-        self._note_finite(global_loss)
+        step = self.global_step
+        self._unread.append((step, global_loss))
         # Straight to the logger: Lightning's own bookkeeping of values per step costs more than the
         # bookkeeping of an epoch does, and every step pays for it.
-        due = self.global_step % self._log_every_n_steps == 0 and self.global_step != self._logged_step
+        due = step % self._log_every_n_steps == 0 and step != self._logged_step
         due = due and bool(self.loggers or several())
         if due or batch_index % FINITE_EVERY == FINITE_EVERY - 1:
             self._require_finite()
@@ -178,25 +186,24 @@ class Classifier(LightningModule):
         self.task.update("train", logits, labels)
         self._learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         if due:
-            self._logged_step = self.global_step  # a step may have several batches
+            self._logged_step = step  # a step may have several batches
             values = {"train/loss": global_loss.item()}
             for name, value in self.task.of_batch(logits, labels).items():
                 values[f"train/{name}"] = mean_over_processes(value).item()
             values["learning_rate"] = self._learning_rate
             for logger in self.loggers:  # the first process's alone
-                logger.log_metrics(values, step=self.global_step)
+                logger.log_metrics(values, step=step)
         return loss
-
-    def _note_finite(self, loss: Tensor) -> None:
-        """Keep the first loss that is not finite, and its step, on the device."""
-        first = ~loss.isfinite() & (self._diverged_step < 0)
-        self._diverged_step.masked_fill_(first, self.global_step)
-        self._diverged_loss = torch.where(first, loss, self._diverged_loss)
 
     def _require_finite(self) -> None:
         """Wait for the device, and end training where a loss was not finite."""
-        if (step := int(self._diverged_step.item())) >= 0:
-            raise TrainingDiverged(step, self._diverged_loss.item())
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        steps, losses = zip(*unread, strict=True)
+        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise TrainingDiverged(step, loss)
 
     def on_train_epoch_end(self) -> None:
         metrics = {"loss": self.losses["train"], **self.task.metrics["train"]}
