@@ -51,11 +51,12 @@ with lazily():
     from ablations.statistics import effects
     from ablations.studies import schema as study_schema
     from ablations.tables import reproduction as reproduction_tables
+    from ablations.tables import speed as speed_tables
     from ablations.tables import timings as timing_tables
     from ablations.tables import verdicts as verdict_tables
     from ablations.terminal import run_tables
     from experiments import benchmark as benchmarking
-    from experiments import check, planning, study_file
+    from experiments import check, environment, planning, speed, study_file
     from experiments import logger as loggers
     from experiments import new_project as projects
 
@@ -293,6 +294,15 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
     """Measure size and speed of the networks, print the table and the paths."""
+    if speed.is_asked(parsed.words):
+        against, device, turns = speed.measure(parsed.words)
+        batch = against.batch_size or benchmarking.BATCH_SIZES[device.type]
+        name = environment.device(device)["name"]
+        what = f"{name}, {against.threads} threads, {batch} images of {against.image_size} pixels"
+        paths, shown = speed_tables.write_speeds(turns, what, against.results_dir / "benchmark")
+        print_table(shown)
+        print_paths(paths)
+        return
     asked = benchmarking.benchmark(parsed.words)
     timings = next(
         one for one in timing_records.read_timings(asked.results_dir) if one.output == asked.output
@@ -687,6 +697,7 @@ COMMANDS: Mapping[str, Command] = {
         {
             "benchmark": "",
             "benchmark rounds=12": "more rounds, which narrow the interval",
+            "benchmark against=timm,torchvision": "next to the libraries' networks",
             "benchmark batch_size=8 image_size=96 seconds=1 rounds=3": "a shorter one",
         },
         benchmark_networks,

@@ -1,4 +1,4 @@
-"""One training step of any network on noise: how long it takes, how much memory it needs."""
+"""A training step or an inference pass of any network on noise: time and memory that it takes."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -35,6 +35,29 @@ class Noise:
     num_classes: int
 
 
+def place_noise(
+    noise: Noise, device: torch.device, *, channels_last: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The noise images and their labels on a device."""
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    draws = torch.Generator().manual_seed(0)
+    size = (noise.batch_size, noise.channels, noise.image_size, noise.image_size)
+    images = torch.randn(size, generator=draws).to(device=device, memory_format=memory_format)
+    return images, torch.randint(noise.num_classes, (noise.batch_size,), generator=draws).to(device)
+
+
+def place_network(
+    network: nn.Module, device: torch.device, *, channels_last: bool, compile_with: str | None = None
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Move a network to a device.
+
+    Returns:
+        What computes its logits: the network, or its forward pass compiled by a backend of torch.compile.
+    """
+    network.to(device).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    return torch.compile(network.forward, backend=compile_with) if compile_with else network
+
+
 def make_step(
     network: nn.Module,
     make_optimizer: Callable[..., torch.optim.Optimizer],
@@ -56,15 +79,10 @@ def make_step(
         bf16: Whether the forward pass is autocast to bfloat16.
         compile_with: Backend of torch.compile for the forward and backward pass; None: not compiled.
     """
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    network.train().to(device).to(memory_format=memory_format)
+    forward = place_network(network.train(), device, channels_last=channels_last, compile_with=compile_with)
     optimizer = make_optimizer(network.parameters())
-    forward = torch.compile(network.forward, backend=compile_with) if compile_with else network
     loss_function = nn.CrossEntropyLoss()
-    draws = torch.Generator().manual_seed(0)
-    size = (noise.batch_size, noise.channels, noise.image_size, noise.image_size)
-    images = torch.randn(size, generator=draws).to(device=device, memory_format=memory_format)
-    labels = torch.randint(noise.num_classes, (noise.batch_size,), generator=draws).to(device)
+    images, labels = place_noise(noise, device, channels_last=channels_last)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -74,6 +92,27 @@ def make_step(
         optimizer.step()
 
     return step
+
+
+def make_pass(
+    network: nn.Module,
+    noise: Noise,
+    *,
+    device: torch.device,
+    channels_last: bool,
+    bf16: bool,
+    compile_with: str | None = None,
+) -> Step:
+    """As `make_step`, for inference: logits without gradients, BN by its running averages."""
+    forward = place_network(network.eval(), device, channels_last=channels_last, compile_with=compile_with)
+    images, _ = place_noise(noise, device, channels_last=channels_last)
+
+    @torch.inference_mode()
+    def infer() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            forward(images)
+
+    return infer
 
 
 def prepare_step(config: Mapping[str, Any], device: torch.device) -> Step:
@@ -135,25 +174,31 @@ def time_apart(prepare: Callable[[], Step], *, device: torch.device, threads: in
 
 def time_step(prepare: Callable[[], Step], *, device: torch.device, threads: int, seconds: float) -> Timing:
     """As `time_apart`, in this process: its peak of memory counts only what it never needed before."""
-    # What builds extensions comes with it, and says that there is no CUDA.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    from torch.utils.benchmark import Timer
-
     torch.set_num_threads(threads)
-    before = _highest_memory(device)
+    before = highest_memory(device)
     step = prepare()
     step()  # gradients and the optimizer's state are there from the second one on
-    timer = Timer("step()", globals={"step": step}, num_threads=threads)
-    measurement = timer.blocked_autorange(min_run_time=seconds)
-    after = _highest_memory(device)
+    seconds, steps = time_it(step, threads=threads, seconds=seconds)
+    after = highest_memory(device)
     return Timing(
-        seconds=measurement.median,
-        steps=len(measurement.times) * measurement.number_per_run,
+        seconds=seconds,
+        steps=steps,
         peak_memory=None if before is None or after is None else after - before,
     )
 
 
-def _highest_memory(device: torch.device) -> int | None:
+def time_it(step: Step, *, threads: int, seconds: float) -> tuple[float, int]:
+    """Seconds of a step, its median over blocks of steps, and how many were timed, for `seconds` at least."""
+    # What builds extensions comes with it, and says that there is no CUDA.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import Timer
+
+    timer = Timer("step()", globals={"step": step}, num_threads=threads)
+    measured = timer.blocked_autorange(min_run_time=seconds)
+    return measured.median, len(measured.times) * measured.number_per_run
+
+
+def highest_memory(device: torch.device) -> int | None:
     """Bytes that PyTorch had allocated at most on a GPU; of a CPU those that this process had resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

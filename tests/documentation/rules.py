@@ -18,6 +18,7 @@ from experiments.overrides import seed_budget, split_studies
 from experiments.plan import plan_sweep
 from experiments.planning import hydra_configuration, plan_study
 from experiments.project import current
+from experiments.speed import parse
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 
@@ -78,6 +79,12 @@ def module(workspace: Workspace, words: Sequence[str]) -> None:
     assert importlib.util.find_spec(words[2])
 
 
+def speeds(workspace: Workspace, words: Sequence[str]) -> None:
+    """`python -m ablations benchmark against=LIBRARY`: takes minutes; its words are read."""
+    with hydra_configuration():
+        assert parse(words[4:])
+
+
 def script(workspace: Workspace, words: Sequence[str]) -> None:
     """A script of the repository: it can be executed."""
     assert os.access(REPOSITORY / words[0], os.X_OK)
@@ -101,6 +108,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"python run\.py( |$)", lambda place, words: place.run_py(words[2:])),
     (r"python -m ablations .*tuning=", planned),
     (r"python -m ablations benchmark$", nothing),  # minutes; tests/experiments/test_benchmark.py does
+    (r"python -m ablations benchmark against=", speeds),
     (r"python -m ablations( |$)", lambda place, words: place.ablations(words[3:])),
     (r"ablations new ", new_project),
     (r"cd my_paper$", nothing),

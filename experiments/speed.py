@@ -1,0 +1,293 @@
+"""Speed and memory of our networks next to the same graphs of timm and torchvision, on this device.
+
+::
+
+    python -m ablations benchmark against=timm,torchvision
+    python -m ablations benchmark against=timm precisions=bf16-mixed compiled=false,true batch_size=64
+    python -m ablations benchmark against=timm networks=xception image_size=96 seconds=1 rounds=3
+
+Measured per precision, memory order and compiled or not: images/second of a training step (forward, loss,
+backward, SGD) and of inference, on noise, and on a GPU the peak of memory. All networks of a setting are in
+one process and take turns in rounds, as a machine's speed drifts; which is first alternates. timm's
+`legacy_xception` and `inception_v3` and torchvision's `inception_v3` without auxiliary tower are our graphs.
+Xception over Inception V3 is in table 3 of the paper: 28 of 31 steps/second, 0.90.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from ablations.errors import UserError
+from ablations.files import check_writable
+from experiments.benchmark import BATCH_SIZES, find_device
+from experiments.configuration import home_expanded
+from experiments.planning import compose_runs, hydra_configuration
+from experiments.project import current
+from experiments.sizes.training_step import Noise, Step, make_pass, make_step, time_it
+from lightning_modules.assembly import set_float32
+from lightning_modules.validation import require_integer, require_number, require_one_of
+
+OURS = "ours"
+
+NETWORKS = ("xception", "inception_v3")
+"""Options of conf/model that a library has as well."""
+
+LIBRARIES: Mapping[str, Mapping[str, Callable[[int], nn.Module]]] = {
+    "timm": {
+        "xception": lambda classes: _of_timm("legacy_xception", classes),
+        "inception_v3": lambda classes: _of_timm("inception_v3", classes),
+    },
+    "torchvision": {"inception_v3": lambda classes: _of_torchvision(classes)},
+}
+"""By library and network of ours: makes the same graph for so many classes."""
+
+PRECISIONS = ("32-true", "tf32", "bf16-mixed")
+"""As `recipe.precision`; tf32 is 32-true with `recipe.tf32`."""
+
+ORDERS = ("contiguous", "channels-last")
+
+SGD = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-5)
+
+Row = dict[str, Any]
+"""A turn: precision, order, compiled, network, of (whose), part (training or inference), round;
+images_per_second, and peak_memory in bytes or None."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured, as words KEY=VALUE.
+
+    Attributes:
+        against: Libraries whose networks are measured as well.
+        networks: Of `NETWORKS`.
+        precisions: Of `PRECISIONS`; (): all that the device gains by.
+        orders: Of memory.
+        compiled: Whether networks are compiled by torch.compile: false, true, or both.
+        image_size: Height and width, in pixels.
+        num_classes: Of the logistic regression.
+        batch_size: Images; None: `BATCH_SIZES`.
+        seconds: That a turn is timed at least.
+        rounds: Turns of each network in each setting.
+        accelerator: As `trainer.accelerator`.
+        threads: Of the CPU, as `trainer.threads`.
+        results_dir: Where `benchmark/` with the table is.
+    """
+
+    against: tuple[str, ...] = ()
+    networks: tuple[str, ...] = NETWORKS
+    precisions: tuple[str, ...] = ()
+    orders: tuple[str, ...] = ORDERS
+    compiled: tuple[str, ...] = ("false",)
+    image_size: int = 299
+    num_classes: int = 1000
+    batch_size: int | None = None
+    seconds: float = 2
+    rounds: int = 5
+    accelerator: str = "auto"
+    threads: int = 1
+    results_dir: Path = Path("results")
+
+
+LISTS: Mapping[str, Sequence[str]] = {
+    "against": tuple(LIBRARIES),
+    "networks": NETWORKS,
+    "precisions": PRECISIONS,
+    "orders": ORDERS,
+    "compiled": ("false", "true"),
+}
+"""Options that take several values, and which."""
+
+
+def is_asked(words: Sequence[str]) -> bool:
+    """Whether the words after "benchmark" ask for this one and not for table 3."""
+    return any(word.partition("=")[0] == "against" for word in words)
+
+
+def parse(words: Sequence[str]) -> Asked:
+    """What the words after "benchmark" say.
+
+    Raises:
+        UserError: A word that nothing reads, or a value that cannot be.
+    """
+    keys = {field.name: field.name for field in fields(Asked)}
+    keys |= {f"trainer.{key}": keys.pop(key) for key in ("accelerator", "threads")}
+    given: dict[str, Any] = {"results_dir": Path(current().place(current().run_keys()["results_dir"]))}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or key not in keys:
+            allowed = ", ".join(f"{name}=" for name in keys)
+            raise UserError(f"{word}: no option of benchmark against=; there are: {allowed}")
+        try:
+            given[keys[key]] = _value(key, text)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    return Asked(**given)
+
+
+def _value(key: str, text: str) -> Any:
+    if key in LISTS:
+        for value in (values := text.split(",")):
+            require_one_of(key, value, LISTS[key])
+        if len(set(values)) < len(values):
+            raise ValueError(f"{key}={text}: each at most once")
+        return tuple(values)
+    if key == "results_dir":
+        return Path(home_expanded(key, text))
+    if key == "trainer.accelerator":
+        return text
+    try:
+        number = float(text) if key == "seconds" else int(text)
+    except ValueError as error:
+        raise ValueError(f"{key}={text}: must be a {'' if key == 'seconds' else 'whole '}number") from error
+    if key == "seconds":
+        require_number(key, number, 0, open_below=True)
+    else:
+        require_integer(key, number, 1)
+    return number
+
+
+def measure(words: Sequence[str]) -> tuple[Asked, torch.device, list[Row]]:
+    """Measure all settings.
+
+    Returns:
+        What was asked for, the device, and the turns.
+
+    Raises:
+        UserError: Something that the user chose cannot be, or a batch does not fit.
+    """
+    asked = parse(words)
+    check_writable(f"results_dir={asked.results_dir}", asked.results_dir, ["benchmark"])
+    try:
+        device = find_device({"accelerator": asked.accelerator, "threads": asked.threads})
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    for library in asked.against:
+        if find_spec(library) is None:
+            print(f"{library} is not installed, so it is left out: pip install {library}", file=sys.stderr)
+    rows: list[Row] = []
+    for number, setting in enumerate(all_settings := settings(asked, device), 1):
+        rows += measure_setting(asked, setting, device)
+        print(f"{number} of {len(all_settings)} settings measured", file=sys.stderr)
+    return asked, device, rows
+
+
+def settings(asked: Asked, device: torch.device) -> list[Row]:
+    """Precision, memory order, and whether compiled, of each setting."""
+    gains = PRECISIONS if device.type == "cuda" else ("32-true",)
+    return [
+        {"precision": precision, "order": order, "compiled": compiled == "true"}
+        for precision, order, compiled in product(asked.precisions or gains, asked.orders, asked.compiled)
+    ]
+
+
+def measure_setting(asked: Asked, setting: Row, device: torch.device) -> list[Row]:
+    """Let all networks take turns in a setting.
+
+    Raises:
+        UserError: The batch does not fit.
+    """
+    torch.compiler.reset()  # it compiles a function only so often before it gives up
+    set_float32({"tf32": setting["precision"] == "tf32"})
+    batch = asked.batch_size or BATCH_SIZES[device.type]
+    try:
+        entries = [_Entry(asked, setting, device, batch, *names) for names in _names(asked)]
+        rows = [
+            {**setting, **entry.names, "part": part, "round": number, **turn}
+            for number in range(asked.rounds)
+            for entry in entries[:: -1 if number % 2 else 1]
+            for part, turn in entry.turns(asked)
+        ]
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise UserError(f"batch_size={batch}: too large for this device's memory") from error
+    finally:
+        set_float32({})
+    return rows
+
+
+def _names(asked: Asked) -> Iterator[tuple[str, str]]:
+    """Network, and whose: ours, and of each library that is installed and has it."""
+    for network in asked.networks:
+        yield network, OURS
+        for library in asked.against:
+            if network in LIBRARIES[library] and find_spec(library) is not None:
+                yield network, library
+
+
+class _Entry:
+    """A network on its device, ready to be timed in training and inference."""
+
+    def __init__(
+        self, asked: Asked, setting: Row, device: torch.device, batch: int, network: str, of: str
+    ) -> None:
+        self.names = {"network": network, "of": of}
+        self.batch, self._device = batch, device
+        self._network = _build(asked, network, of)
+        options: dict[str, Any] = {
+            "device": device,
+            "channels_last": setting["order"] == "channels-last",
+            "bf16": setting["precision"] == "bf16-mixed",
+            "compile_with": "inductor" if setting["compiled"] else None,
+        }
+        noise = Noise(batch, 3, asked.image_size, asked.num_classes)
+        makers: dict[str, Callable[[], Step]] = {
+            "inference": lambda: make_pass(self._network, noise, **options),
+            "training": lambda: make_step(self._network, SGD, noise, **options),
+        }
+        before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+        self._steps: dict[str, tuple[Step, int | None]] = {}
+        for part, make in makers.items():  # inference first, while there is no gradient
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            step = make()
+            for _ in range(2):  # gradients and the optimizer's state are there from the second on
+                step()
+            peak = torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else None
+            self._steps[part] = step, peak
+
+    def turns(self, asked: Asked) -> Iterator[tuple[str, Row]]:
+        """Times training and inference; images/second and peak of memory of each."""
+        for part, (step, peak) in self._steps.items():
+            self._network.train(part == "training")
+            step()  # caches hold what the network before has left
+            seconds, _ = time_it(step, threads=asked.threads, seconds=asked.seconds)
+            yield part, {"images_per_second": self.batch / seconds, "peak_memory": peak}
+
+
+def _build(asked: Asked, network: str, of: str) -> nn.Module:
+    """A network with PyTorch's own initial values, equal in kind whoever wrote it."""
+    torch.manual_seed(0)
+    if of == OURS:
+        words = [f"dataset.image_size={asked.image_size}", f"dataset.num_classes={asked.num_classes}"]
+        with hydra_configuration():
+            (run,) = compose_runs([f"model={network}", "dataset.channels=3", *words])
+        built: nn.Module = instantiate(run.resolved["model"])
+    else:
+        built = LIBRARIES[of][network](asked.num_classes)
+    for module in built.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.reset_parameters()
+    return built
+
+
+def _of_timm(name: str, classes: int) -> nn.Module:
+    import timm
+
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+    return network
+
+
+def _of_torchvision(classes: int) -> nn.Module:
+    import torchvision
+
+    return torchvision.models.inception_v3(
+        weights=None, aux_logits=False, init_weights=False, num_classes=classes
+    )
