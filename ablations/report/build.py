@@ -28,7 +28,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from ablations.completeness import completeness_of, tell_if_emptier
-from ablations.evidence.verdicts import Judged
+from ablations.evidence.verdicts import HOLDS, Judged, Verdict
 from ablations.figures.study import COLORS
 from ablations.files import write_atomically
 from ablations.report.charts import DARK
@@ -38,7 +38,7 @@ from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import RunDirectory
 from ablations.studies.results import Study, StudyRun
 from ablations.tables.verdicts import claimed, difference
-from ablations.text import NO_VALUE, true_minus
+from ablations.text import NO_VALUE, amount, capitalized, in_words, true_minus
 
 POLICY = (
     "default-src 'none'; script-src 'sha256-{}' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -80,10 +80,10 @@ def build_report(
     }
     code = (Path(__file__).parent / "page" / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
-        title=title,
+        title=capitalized(in_words(title.replace("-", "_"))),
         sections=sections,
         others=others,
-        verdicts={name: sum(one.verdict == name for one in judged.verdicts) for name in MARKS},
+        summary=summary(judged.verdicts),
         counts=status_counts(list(every.values())),
         pages=pages,
         overrides=[word for word in overrides if not is_outside_identity(word.partition("=")[0])],
@@ -124,10 +124,26 @@ def _environment() -> Environment:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters |= {"text": text, "sort_key": sort_key, "place": picture_place}
-    environment.filters |= {"claimed": claimed, "difference": difference}
+    environment.filters |= {"claimed": claimed, "difference": difference, "capitalized": capitalized}
     environment.globals |= {"colors": COLORS, "dark": DARK, "marks": MARKS}
     environment.filters["anchor"] = lambda name, kind: f"#{kind}-{quote(name)}"
     return environment
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """The verdicts in a sentence: "Of 17 claims, 6 hold, 1 is contradicted and 10 are inconclusive."."""
+    if not verdicts:
+        return "No claims."
+    parts = []
+    for name in MARKS:
+        if n := sum(one.verdict == name for one in verdicts):
+            is_so = (
+                ("holds" if n == 1 else "hold") if name == HOLDS else f"{'is' if n == 1 else 'are'} {name}"
+            )
+            parts.append(f"{n} {is_so}")
+    *first, last = parts
+    listed = f"{', '.join(first)} and {last}" if first else last
+    return f"Of {amount(len(verdicts), 'claim')}, {listed}."
 
 
 def text(value: str) -> Markup:

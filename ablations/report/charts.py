@@ -29,6 +29,7 @@ from ablations.studies.results import (
     outcomes,
     pair_by_seed,
 )
+from ablations.text import digits_for, with_interval
 
 DASHES = ("solid", "dash", "dashdot", "dot")
 TEXT, GRID, AXIS, GROUND, CLEAR = "#1b1f23", "#e3e6e9", "#8a9199", "#ffffff", "rgba(0,0,0,0)"
@@ -50,13 +51,15 @@ MAX_POINTS = 200
 """Epochs of a curve that are kept, evenly spread, the first and the last among them."""
 
 MANY_LINES = 7
-"""With more, bands and single runs hide each other and are drawn only on request."""
+"""With more, lines hide each other: at first only `FEW_LINES` are drawn, without single runs."""
+
+FEW_LINES = 4
 
 MEAN, BAND, SINGLE = "mean", "band", "single"
 LAYERS = {MEAN: "means", BAND: "95 % bands", SINGLE: "single runs"}
 AXES = {"step": "training steps", "epoch": "epochs", "time": "seconds in training steps"}
 PARTS = {"val": "validation", "test": "test", "train": "training"}
-INTERVALS = "Lines are means over seeds, bands their 95 % t interval"
+INTERVALS = "Lines: means over seeds. Bands: 95 % t intervals"
 CHANCE = "A diverged run counts as chance"
 
 Trace = dict[str, Any]
@@ -100,7 +103,12 @@ class Chart:
     @property
     def shown(self) -> tuple[str, ...]:
         """Layers that are drawn first."""
-        return tuple(self.layers) if len(self.lines) <= MANY_LINES else (MEAN,)
+        return tuple(self.layers) if len(self.lines) <= MANY_LINES else (MEAN, BAND)
+
+    @property
+    def shown_lines(self) -> Sequence[Line]:
+        """Lines that are drawn first."""
+        return self.lines if len(self.lines) <= MANY_LINES else self.lines[:FEW_LINES]
 
 
 def lines_of(labels: Mapping[str, str]) -> list[Line]:
@@ -182,15 +190,16 @@ def curve_chart(study: Study, runs: Sequence[StudyRun], histories: Histories) ->
             data += _mean_traces(line, x, values, curve, f"mean of {len(counted)} runs")
             for epoch, mean, low, high in zip(kept + 1, *values, strict=True):
                 row = rows.setdefault(epoch, {"epoch": str(epoch)})
-                row[f"{line.label} (n = {len(counted)})"] = f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+                digits = digits_for(mean, low, high)
+                row[f"{line.label} (n = {len(counted)})"] = with_interval(mean, low, high, digits=digits)
         tables[curve] = list(rows.values())
     if not data:
         return None
-    notes = [f"{INTERVALS} at each epoch by itself.", f"{CHANCE} from where it ended."]
+    notes = [f"{INTERVALS} at each epoch.", f"{CHANCE} from where it ended."]
     if any(run.status != COMPLETED for run in recorded):
-        notes.append("A cross is where a run ended early.")
+        notes.append("A cross marks where a run ended early.")
     if len(runs) > MAX_SEEDS * len(lines):
-        notes.append(f"Of an arm, {MAX_SEEDS} single runs are drawn.")
+        notes.append(f"At most {MAX_SEEDS} single runs of an arm are drawn.")
     curves = {curve: with_unit(study, curve) for curve in columns}
     figure = _figure(data, curves, AXES["step"])
     note = " ".join([*notes, "Click a point to open its run."])
@@ -226,16 +235,12 @@ def difference_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
         labels.append("<br>".join(map(escape, wrapped)))
     if not data:
         return None
-    figure = _figure(
-        data, {}, f"difference in {column_label(study, metric)}{unit}", height=90 + 75 * len(labels)
-    )
-    figure["layout"]["xaxis"] |= {"zeroline": True, "zerolinecolor": AXIS}
+    figure = _figure(data, {}, f"difference{unit}", height=90 + 75 * len(labels))
+    figure["layout"]["xaxis"] |= {"rangemode": "tozero", "zeroline": True, "zerolinecolor": AXIS}
     ticks = {"tickvals": list(range(len(labels))), "ticktext": labels, "showgrid": False}
     figure["layout"]["yaxis"] |= ticks | {"range": [len(labels) - 0.5, -0.5]}
-    note = (
-        "Dots are the differences of single seeds, diamonds their means with 95 % t interval, not corrected."
-    )
-    return Chart("Differences seed by seed", f"{note} {CHANCE}.", figure)
+    note = "Dots: differences of single seeds. Diamonds: means with 95 % t intervals, not corrected."
+    return Chart(f"Differences in {column_label(study, metric)}, seed by seed", f"{note} {CHANCE}.", figure)
 
 
 def factor_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
@@ -262,11 +267,11 @@ def factor_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
                 data += _mean_traces(line, {"step": x}, ends, curve, "mean over seeds")
                 for at, of_arm, values in zip(x, found, finals, strict=True):
                     for one, value in zip(of_arm, values, strict=True):
-                        data.append(_dot(line, one.run, at, value, curve, "%{y:.4g}"))
+                        data.append(_dot(line, one.run, at, value, curve, "%{y:.3g}"))
     figure = _figure(data, curves, design.axis)
     kind = "log" if min(design.positions.values()) > 0 else "linear"
     figure["layout"]["xaxis"] |= {"type": kind, "tickvals": sorted(set(design.positions.values()))}
-    note = f"{INTERVALS}, dots single runs. {CHANCE}."
+    note = f"{INTERVALS}. Dots: single runs. {CHANCE}."
     return Chart(f"Final metric by {along.label} and {across.label}", note, figure, lines, curves)
 
 
@@ -399,7 +404,7 @@ def _run_trace(study: Study, line: Line, run: StudyRun, history: pd.DataFrame, c
     trace = _of_run(
         _trace(line, shown["step"], scale(study, curve) * shown[curve], curve, SINGLE),
         run,
-        "%{x:.6~g}: %{y:.4g}",
+        "%{x:.6~g}: %{y:.3g}",
     )
     trace["meta"]["x"] = {"epoch": _numbers(shown["epoch"]), "time": _numbers(seconds)}
     trace["line"] |= {"width": 1, "dash": "solid"}
@@ -431,8 +436,8 @@ def _mean_traces(
     trace["line"]["width"] = 3
     trace["meta"]["x"] = {key: _numbers(x[key]) for key in others}
     finite = np.isfinite(low) & np.isfinite(high)
-    ends = [f" [{a:.4g}, {b:.4g}]" if there else "" for a, b, there in zip(low, high, finite, strict=True)]
-    hover += "<br>%{x:.6~g}: %{y:.4g}%{customdata}<extra>%{fullData.name}</extra>"
+    ends = [f" [{a:.3g}, {b:.3g}]" if there else "" for a, b, there in zip(low, high, finite, strict=True)]
+    hover += "<br>%{x:.6~g}: %{y:.3g}%{customdata}<extra>%{fullData.name}</extra>"
     trace |= {
         "customdata": ends,
         "hovertemplate": hover,

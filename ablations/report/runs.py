@@ -35,11 +35,13 @@ def run_rows(study: Study, runs: Sequence[StudyRun], histories: Histories) -> li
     for run in runs:
         finals, epochs = final_metrics(study, run), len(histories.get(run.run_id, ()))
         seconds = run.record.get("wall_time_s") if run.record else None
-        cells: dict[str, tuple[str, float]] = {"epochs": (str(epochs), epochs)}
+        cells: dict[str, tuple[str, float]] = {}
         for key in (f"{part}_{name}" for part in ("val", "test") for name in study.metrics):
             cells[with_unit(study, key)] = (shown(study, key, finals.get(key)), finals.get(key, -1))
+        cells["epochs"] = (str(epochs), epochs)
         cells["wall time"] = (duration(seconds), seconds or -1)
-        rows.append({"id": run.run_id, "title": run_title(study, run), "status": run.status, "cells": cells})
+        row = {"id": run.run_id, "title": run_title(study, run), "status": run.status, "cells": cells}
+        rows.append(row | {"compared": run.record is not None})
     return rows
 
 
@@ -130,4 +132,4 @@ def shown(study: Study, column: str, value: float | None) -> str:
         return NO_VALUE
     if scale(study, column) != 1.0:
         return decimals(100 * value)
-    return f"{value:.4g}" if value % 1 else f"{value:.0f}"
+    return f"{value:.3g}" if value % 1 else f"{value:.0f}"

@@ -26,7 +26,6 @@ from ablations.studies.results import Study, StudyRun, baseline_first, outcomes
 from ablations.table_files import csv_text, latex_page, markdown_page
 from ablations.tables.study import study_contents, study_subtitle
 from ablations.tables.verdicts import to_decide
-from ablations.text import contrast_label
 
 MARKS = {HOLDS: "✓", CONTRADICTED: "✕", INCONCLUSIVE: "?", NOT_TESTABLE: "–"}
 """Next to the word, so that a verdict is told not by its colour alone."""
@@ -35,6 +34,20 @@ MOST_MARGINS = 120
 """Margins to which the picture of a difference reaches."""
 
 CAPTIONS = ("Final metrics and differences", "Convergence and size", "Interaction of the factors")
+
+PARTS = {
+    "claims": "Claims",
+    "charts": "Figures",
+    "tables": "Results",
+    "audit": "Confounds",
+    "settings": "Settings",
+    "reproduce": "Reproduce",
+    "runs": "Runs",
+}
+"""Parts of a section, as the navigation names them."""
+
+COUNTS = ("completed / planned", "diverged")
+"""Columns that a narrow screen shows last."""
 
 SEEDS = ("seed", "dataset.seed")
 """Settings in which the runs of every arm differ."""
@@ -60,6 +73,7 @@ def study_section(
         ValueError: As `ablations.studies.results.outcomes`.
     """
     by_arm = outcomes(study, runs)
+    claims = [claim_entry(one, study, runs) for one in verdicts if one.claim.study == study.name]
     numbers, panels, notes = study_contents(study, runs)
     audits = audit_study(study, by_arm)
     texts = study.title, study_subtitle(study)
@@ -72,7 +86,8 @@ def study_section(
     ]
     audit = _rows(audit_rows(audits), [lines[one.arm.name] for one in audits])
     compared = factor_chart(study, runs) if study.design else difference_chart(study, runs)
-    charts = (curve_chart(study, runs, histories), compared, layer_chart(study, runs))
+    curves = curve_chart(study, runs, histories)
+    charts = (*((compared, curves) if study.design else (curves, compared)), layer_chart(study, runs))
     words = [shlex.quote(word) for word in overrides]
     named = "" if study.swept else f" {study.name}"  # what is swept has no file, so no name
     commands = [
@@ -82,11 +97,12 @@ def study_section(
     ]
     return {
         "study": study,
+        "parts": [(id, text) for id, text in PARTS.items() if id != "claims" or claims],
         "counts": status_counts(runs),
         "planned": len(runs),
         "lines": lines,
         "arm_runs": {arm: [at for at, run in enumerate(runs) if run.arm == arm] for arm in by_arm},
-        "claims": [claim_entry(one, study, runs) for one in verdicts if one.claim.study == study.name],
+        "claims": claims,
         "charts": [chart for chart in charts if chart],
         "tables": tables,
         "notes": [note for note in notes if note not in (RULE, NOTHING)],
@@ -104,7 +120,12 @@ def study_section(
 
 
 def _rows(rows: Sequence[Mapping[Any, str]], lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Rows of a table, the first ones with the line of the arm that they are about."""
+    """Rows of a table, the first ones with the line of the arm that they are about; counts of runs last."""
+    rows = [
+        {name: cell for name, cell in row.items() if name not in COUNTS}
+        | {name: row[name] for name in COUNTS if name in row}
+        for row in rows
+    ]
     return [
         {"cells": cells, "line": line} for cells, line in zip(rows, chain(lines, repeat(None)), strict=False)
     ]
@@ -156,9 +177,8 @@ def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] 
 
     Returns:
         verdict, study (its name), decide (what that takes), runs (places of those it rests on), comparisons
-        (of each compared, label and picture).
+        (of each compared, margin and picture).
     """
-    labels = {arm.name: arm.label for arm in study.arms} if study else {}
     by_arm = outcomes(study, runs) if study else {}
     paired = set[str]()
     for contrast in (one.comparison.contrast for one in verdict.comparisons if study):
@@ -170,12 +190,7 @@ def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] 
         "decide": to_decide(verdict) if verdict.verdict == INCONCLUSIVE else "",
         "runs": [at for at, run in enumerate(runs) if run.run_id in paired],
         "comparisons": [
-            {
-                "compared": one,
-                "label": contrast_label(one.comparison.contrast, labels),
-                "picture": _picture(one),
-            }
-            for one in verdict.comparisons
+            {"compared": one, "margin": _margin(one), "picture": _picture(one)} for one in verdict.comparisons
         ],
     }
 
@@ -184,6 +199,13 @@ def picture_place(margins: float) -> float:
     """Where so many margins are drawn, in per cent: zero in the middle, large ones closer together."""
     most = math.asinh(MOST_MARGINS)
     return round(50 + 50 * max(-1.0, min(1.0, math.asinh(margins) / most)), 2)
+
+
+def _margin(one: Compared) -> str:
+    """What is claimed of a difference, in few characters: "≥ 0.4 pp", "± 0.8 pp"."""
+    direction = one.comparison.direction
+    sign = {LOWER: "≤ −", NO_DIFFERENCE: "± "}.get(direction, "≥ ")
+    return sign + one.quantity.amount(one.comparison.margin).removesuffix(" of the steps")
 
 
 def _picture(one: Compared) -> dict[str, float] | None:

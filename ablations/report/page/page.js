@@ -53,10 +53,15 @@ async function draw(plot) {
   plot.dataset.drawn = "yes";
 }
 
-document.addEventListener("change", (event) => {
-  const form = event.target.form;
+const selected = new Set(); // ids of the runs that are to be compared
+document.addEventListener("change", ({ target }) => {
+  const form = target.form ?? (target.matches("form") ? target : null);
+  if (target.closest(".runs")) {
+    selected[target.checked ? "add" : "delete"](target.value);
+    all("[data-compare]").forEach((button) => { button.disabled = selected.size < 2; });
+  }
   if (!form) return;
-  keepChosen();
+  if (view().id !== "compare") keepChosen();
   draw(one(".plot", form.parentElement));
 });
 const redraw = () => all(".plot[data-drawn]", view()).forEach(draw);
@@ -112,6 +117,11 @@ document.addEventListener("click", async (event) => {
     one("#main").focus();
   }
   if (link) showOnly(document.getElementById(decodeURIComponent(link.hash.slice(1))).closest("section"), link.dataset.runs, link.dataset.title);
+  if (button?.dataset.compare) location.hash = "#compare";
+  if (button?.dataset.check) {
+    all(`[name=${button.dataset.check}]`, button.form).forEach((box) => { box.checked = true; });
+    button.form.dispatchEvent(new Event("change", { bubbles: true }));
+  }
   if (button?.closest(".only")) showOnly(button.closest("section"));
   if (copied) {
     const source = document.getElementById(copied);
@@ -125,15 +135,67 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// Runs side by side: what their own pages say, in one chart and two tables.
+
+function element(tag, content, attributes = {}) {
+  const made = Object.assign(document.createElement(tag), attributes);
+  made.append(...[content].flat());
+  return made;
+}
+function sideBySide(caption, titles, columns, rows, className = "") {
+  const head = element("tr", [className ? "setting" : "metric", ...titles].map((title) => element("th", title, { scope: "col" })));
+  const body = rows.map((row) => element("tr", [element("th", row, { scope: "row" }),
+    ...columns.map((of) => element("td", of.get(row) ?? "–"))]));
+  const table = element("table", [element("caption", caption), element("thead", head), element("tbody", body)], { className });
+  return element("div", table, { className: "scroll", tabIndex: 0, role: "region", ariaLabel: caption });
+}
+function chartOf(runs, titles) {
+  const colors = JSON.parse(one("#colors").textContent), data = [], curves = {};
+  const figures = runs.map((run) => one(".plot script", run)).map((script) => script && JSON.parse(script.textContent));
+  figures.forEach((figure, at) => figure?.data.forEach((trace) => {
+    const axis = figure.layout[`yaxis${trace.yaxis.slice(1)}`];
+    curves[trace.meta.line] ??= { title: { text: `${trace.name}${axis.title.text === "%" ? ", %" : ""}` }, type: axis.type ?? "linear" };
+    data.push({ ...trace, xaxis: "x", yaxis: "y", name: titles[at].replaceAll("&", "&amp;").replaceAll("<", "&lt;"),
+      meta: { line: String(at), curve: trace.meta.line, layer: "mean" },
+      line: { color: colors[at % colors.length], width: 2 }, marker: { color: colors[at % colors.length], size: 5 } });
+  }));
+  if (!data.length) return [];
+  const { layout } = figures.find(Boolean), { grid, xaxis2, yaxis2, ...shared } = layout;
+  const names = document.createElement("textarea"); // the chart's labels are escaped
+  const select = element("select", Object.entries(curves).map(([value, { title }]) => {
+    names.innerHTML = title.text;
+    return element("option", names.value, { value });
+  }), { name: "curve" });
+  const fixed = [["over", "step"], ["layer", "mean"], ...titles.map((_, at) => ["line", at])];
+  const form = element("form", [element("label", ["Shown ", select]),
+    ...fixed.map(([name, value]) => element("input", [], { type: "hidden", name, value }))]);
+  const script = element("script", JSON.stringify({ data, layout: { ...shared, showlegend: true }, curves }), { type: "application/json" });
+  return [element("figure", [form, element("div", script, { className: "plot", role: "group", ariaLabel: "Curves" })])];
+}
+async function compare(shown) {
+  const asked = new URLSearchParams(location.search), known = (id) => document.getElementById(`run-${id}`);
+  const ids = (selected.size > 1 ? [...selected] : (asked.get("runs") ?? "").split(",")).filter(known);
+  const runs = await Promise.all(ids.map(async (id) => element("div", document.createRange().createContextualFragment(await unpack(`page-${id}`)))));
+  const titles = runs.map((run) => one("h1", run).textContent), place = one(":scope > div", shown);
+  const facts = runs.map((run) => new Map(all("dl > div", run).map((fact) => [one("dt", fact).textContent, one("dd", fact).textContent])));
+  const settings = runs.map((run) => new Map(all(".settings tbody tr", run).map(({ cells }) => [cells[0].textContent, cells[1].textContent])));
+  const names = (maps) => [...new Set(maps.flatMap((map) => [...map.keys()]))];
+  const differ = names(settings).filter((name) => new Set(settings.map((of) => of.get(name))).size > 1);
+  place.replaceChildren(...(runs.length ? [...chartOf(runs, titles), sideBySide("Results", titles, facts, names(facts)),
+    sideBySide("Settings that differ", titles, settings, differ, "code")] : ["Select two or more runs in the table of a study."]));
+  history.replaceState(null, "", `${location.pathname}?runs=${ids.join(",")}${location.hash}`);
+}
+
 // The view that the address leads to
 
 const view = () => one(".view:target, .view:has(:target)") ?? one("#home");
 async function show() {
   const shown = view(), packed = one(":scope > script", shown);
   if (packed) shown.innerHTML = await unpack(packed.id);
+  if (shown.id === "compare") await compare(shown);
   document.title = `${one("h1", shown).textContent}: ${document.querySelector("header a").textContent}`;
-  for (const link of all("#menu a")) link.ariaCurrent = decodeURIComponent(link.hash) === `#${shown.id}` ? "page" : null;
-  keepChosen();
+  for (const link of all("#menu a")) link.ariaCurrent = link.hash === location.hash ? "true" : decodeURIComponent(link.hash) === `#${shown.id}` ? "page" : null;
+  if (shown.id !== "compare") keepChosen();
   await Promise.all([...all(".plot", shown).map(draw), ...all(".sorted, .runs", shown).map(enhance)]).catch((error) => {
     shown.prepend(Object.assign(document.createElement("p"), { className: "note", textContent: `No charts: ${error}` }));
   });

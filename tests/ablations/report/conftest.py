@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,10 +239,12 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 @pytest.fixture(scope="session")
 def make_many() -> Callable[..., MadeUp]:
-    """Makes up a study of as many seeds as are asked for, all of them completed."""
+    """Makes up a study of as many seeds and further arms as are asked for, all of its runs completed."""
 
-    def make(results_dir: Path, seeds: int, epochs: int) -> MadeUp:
+    def make(results_dir: Path, seeds: int, epochs: int, arms: int = 3) -> MadeUp:
         study = make_study(range(seeds))
+        further = (replace(study.arms[0], name=f"arm{at}", label=f"arm {at}") for at in range(3, arms))
+        study = replace(study, arms=(*study.arms, *further))
         runs = make_runs(study, results_dir, epochs=epochs, odd=False)
         return study, runs, make_judged(study, runs, results_dir)
 

@@ -87,7 +87,7 @@ def test_what_a_claim_rests_on(made_up) -> None:
         seeds(final, "plain") == seeds(final, "evil") == [0, 1, 3, 4, 5, 6, 7, 8]
     )  # seed 2 of "evil" failed
     assert seeds(both, "third") == [3, 4, 5, 6, 7, 8]
-    assert final["comparisons"][0]["label"].startswith("as it is − with <")
+    assert final["comparisons"][0]["compared"].label.startswith("as it is − with <")
     picture = final["comparisons"][0]["picture"]
     assert (
         picture["below"] == picture_place(0) == 50 < picture["above"] < picture["low"] < picture["estimate"]

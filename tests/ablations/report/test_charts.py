@@ -58,7 +58,10 @@ def test_mean_and_band_by_hand(chart_of) -> None:
     half = T_HALF * 1  # standard error of 29 and 31
     assert band["y"] == pytest.approx([30 + half, 50, 60, 60, 50, 30 - half], rel=1e-4)
     assert "time" not in band["meta"]["x"]
-    assert chart.tables["val_top1"][1] == {"epoch": "2", "with residual connections (n = 2)": "50 [50, 50]"}
+    assert chart.tables["val_top1"][1] == {
+        "epoch": "2",
+        "with residual connections (n = 2)": "50.0 [50.0, 50.0]",
+    }
     wide = chart_of(("with", [0.2, 0.5, 0.6], "completed"), ("with", [0.4, 0.5, 0.6], "completed"))
     assert traces(wide, "band")[0]["y"] == [100, 50, 60, 60, 50, 0]  # no share is beyond
     low, high = chart.figure["curves"]["val_top1"]["range"]  # fits the runs, not the wide band

@@ -46,20 +46,17 @@ def layers(page: Page) -> dict[str, int]:
 
 def test_first_screen(open_page, written: Path) -> None:
     page = open_page(written)
-    expect(page).to_have_title(re.compile("^Claims and verdicts: "))
+    expect(page).to_have_title(re.compile("My paper"))
     home = page.locator("#home")
+    expect(home.locator(".lead")).to_contain_text(
+        "Of 3 claims, 1 holds, 1 is contradicted and 1 is not testable."
+    )
     expect(home.locator(".lead")).to_contain_text("22 of 27 runs completed, 1 diverged, 1 failed, 1 running")
     first = home.locator(".claims tbody:not(.group)").first
     expect(first.locator(".badge")).to_contain_text("holds")
     row = first.locator("tr").nth(1)
     expect(row.locator("td")).to_have_text(
-        [
-            re.compile("test top-1"),
-            "",
-            re.compile(r"^\+\d+\.\d \[\+\d.*\] pp$"),
-            "8",
-            "higher by at least 0.4 pp",
-        ]
+        [re.compile("test top-1"), "", re.compile(r"^\+\d+\.\d \[\+\d.*\] pp$"), "≥ 0.4 pp", "8"]
     )
     expect(home).to_contain_text("Because it needs what nobody has.")
     first.get_by_role("link", name="As it is is better").click()
@@ -171,11 +168,10 @@ def test_the_table_of_runs_is_filtered_sorted_and_copied(open_page, written: Pat
 
 
 def test_claims_and_arms_lead_to_their_runs_and_back(open_page, written: Path) -> None:
-    page = open_page(written)
+    page = open_page(written, STUDY)
     rows, only = page.locator(f"{STUDY} table.runs tbody tr"), page.locator(f"{STUDY} .only")
-    page.locator("#home .claims td a").first.click()
-    expect(ready(page).locator("h1")).to_have_text("Made up & <i>odd</i>")
-    expect(only).to_contain_text("Only the runs of claim made-up-final.")
+    page.locator(f"{STUDY} .claims td a").first.click()
+    expect(only).to_contain_text("Only the runs of the claim “As it is is better")
     expect(rows).to_have_count(16)
     page.locator(f"{STUDY} table.sorted tbody a").nth(2).click()
     expect(only).to_contain_text("a third <b>arm</b>")
@@ -189,6 +185,45 @@ def test_claims_and_arms_lead_to_their_runs_and_back(open_page, written: Path) -
     page.go_back()
     expect(page.locator(STUDY)).to_be_visible()
     page.wait_for_function("(left) => Math.abs(scrollY - left) < 300", arg=left_at)
+
+
+def test_the_whole_claim_is_a_link_and_the_side_bar_leads_through_the_study(open_page, written: Path) -> None:
+    page = open_page(written)
+    page.locator("#home .linked").first.locator(".picture").click(force=True)  # the link covers it
+    expect(page.locator("#claim-made-up-final")).to_be_in_viewport()
+    page.locator("#menu").get_by_role("link", name="Runs").click()
+    expect(page.locator("#runs-made_up")).to_be_in_viewport()
+    expect(page.locator("#menu [aria-current]")).to_have_text(["Made up & <i>odd</i>", "Runs"])
+
+
+def test_runs_side_by_side(open_page, written: Path) -> None:
+    page = open_page(written, STUDY)
+    button = page.get_by_role("button", name="Compare selected runs")
+    expect(button).to_be_disabled()
+    for title in ("as it is, seed 3", "a third <b>arm</b>, 5 %{x}, seed 4"):
+        page.get_by_label(f"Compare {title}").check()
+    button.click()
+    shown = ready(page)
+    titles = ["as it is, seed 3", "a third <b>arm</b>, 5 %{x}, seed 4"]
+    expect(shown.locator("thead th")).to_have_text(["metric", *titles, "setting", *titles])
+    settings = shown.get_by_role("region", name="Settings that differ").locator("tbody tr")
+    expect(settings).to_have_text(["seed34", "residualplainthird", "dataset.seed34"])
+    drawn = "document.querySelector('#compare .drawn').data.map((trace) => trace.name)"
+    assert page.evaluate(drawn) == ["as it is, seed 3", "a third &lt;b>arm&lt;/b>, 5 %{x}, seed 4"]
+    shown.get_by_label("Shown").select_option("val_loss")
+    expect(shown.locator(".ytitle")).to_have_text("validation loss")
+    again = open_page(written, page.evaluate("location.search + location.hash"))
+    expect(ready(again).locator("thead th")).to_have_count(6)
+    assert Axe().run(again).response["violations"] == []
+
+
+def test_of_many_arms_few_are_drawn_at_first(open_page, tmp_path: Path, make_many: Callable) -> None:
+    study, runs, judged = make_many(tmp_path, seeds=2, epochs=2, arms=9)
+    path = write_report(build_report(judged, [(study, runs)], [], "My paper"), tmp_path / "report")
+    page = open_page(path, STUDY)
+    assert layers(page) == {"band": 4, "mean": 4}
+    page.get_by_role("button", name="Show all 9").first.click()
+    page.wait_for_function(f"() => document.querySelector('{STUDY} .drawn').data.length === 18")
 
 
 def test_a_run(open_page, written: Path) -> None:
@@ -259,7 +294,7 @@ def test_a_phone_scrolls_only_down_and_has_a_menu(open_page, written: Path) -> N
         go_to(page, written, address)
         assert page.evaluate("document.documentElement.scrollWidth") == 360
     page.get_by_role("button", name="Studies").click()
-    page.locator("#menu").get_by_role("link", name="All claims").click()
+    page.locator("#menu").get_by_role("link", name="Results", exact=True).first.click()
     expect(page.locator("#home")).to_be_visible()
     expect(page.locator("#menu")).to_be_hidden()
 
@@ -280,7 +315,7 @@ def test_themes_and_print(open_page, written: Path) -> None:
     for hidden in ("#menu", "header", f"{STUDY} select", f"{STUDY} .layers", ".tools"):
         expect(page.locator(hidden).first).to_be_hidden()
     expect(page.locator(f"{STUDY} form").first).to_contain_text("as it is")  # the legend of the chart
-    for heading in ("Claims", "Charts", "Tables", "Confounds", "Reproduce", "Runs"):
+    for heading in ("Claims", "Figures", "Results", "Confounds", "Reproduce", "Runs"):
         expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
 
 
@@ -288,7 +323,7 @@ def test_without_scripts_claims_and_tables_are_there(browser, written: Path) -> 
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(written.as_uri())
-    page.locator("#home .group a").first.click()
+    page.locator("#menu a", has_text="Made up").click()
     expect(page.locator(f"{STUDY} table.sorted").first).to_be_visible()
     expect(page.locator("#home")).to_be_hidden()
     context.close()
