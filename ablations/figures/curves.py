@@ -57,7 +57,11 @@ def plot_curves(
             ]
             for curve in drawn_seeds(curves):
                 at, values = curve.T
-                axes.plot(at, declared.times * values, color=look.color, linewidth=0.7, alpha=0.45, zorder=2)
+                marker = "." if len(at) == 1 else None  # a line of one point is invisible
+                axes.plot(
+                    at, declared.times * values,
+                    color=look.color, linewidth=0.7, alpha=0.45, marker=marker, zorder=2,
+                )  # fmt: skip
             _draw_mean(axes, curves, declared.times, look)
             handles.append(legend_line(look, f"{by}={option} (n = {len(curves)})"))
         axes.set_xlabel({"step": "training steps"}.get(x, x))

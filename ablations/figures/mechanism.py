@@ -71,6 +71,12 @@ class Panel:
     kind: str
     arms: Mapping[str, str]
 
+    def has_values(self, measured: Measured) -> bool:
+        """Whether anything but zeros was measured of what it shows."""
+        places = measured.places(self.kind)
+        found = (measured.of_seeds.get((self.moment.name, arm)) for arm in self.arms.values())
+        return any(np.nan_to_num(values[:, places]).any() for values in found if values is not None)
+
 
 def write_mechanism_figures(
     study: Study, runs: Sequence[StudyRun], found: Sequence[Measured], folder: Path
@@ -100,10 +106,11 @@ def write_mechanism_figures(
 
 def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -> Figure:
     """Draw a quantity; see `write_mechanism_figures`."""
-    rows = grid_of(study, measured)
+    whole = grid_of(study, measured)
+    rows = [row for row in whole if any(panel.has_values(measured) for panel in row)] or whole[:1]
     looks, labels, legend_title = lines_of(study, measured)
     subtitle = [study.title, *subtitle_of(study)]
-    notes = [line for note in _notes(runs, measured) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
+    notes = [line for note in _notes(runs, measured, whole) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
     legend_columns = len(labels) if study.design else 2
     legend_lines = math.ceil(len(labels) / legend_columns) + bool(legend_title)
     header = HEADER + LINE * (len(subtitle) + legend_lines) - 0.1
@@ -128,14 +135,18 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
         figure.text(
             MARGIN / WIDTH, heading, row[0].heading, fontsize="medium", fontweight="bold", va="bottom"
         )
+        labelled = True
         for column, panel in enumerate(row):
+            if not panel.has_values(measured):
+                continue
             left = MARGIN + column * (width + GAP)
             place = (left / WIDTH, bottom / height, width / WIDTH, panel_height / height)
             axes = figure.add_axes(place)
             shown[panel.kind] += draw_panel(axes, measured, panel, looks)
             axes.set_title(titles[panel.title], loc="left")
-            dress(axes, measured, panel, width=width, labelled=column == 0)
+            dress(axes, measured, panel, width=width, labelled=labelled)
             drawn[panel.kind].append(axes)
+            labelled = False
     for kind, panels in drawn.items():
         share_scale(panels, shown[kind], logarithmic=measured.quantity.logarithmic)
     return figure
@@ -262,7 +273,7 @@ def share_scale(panels: Sequence[Axes], shown: Sequence[float], *, logarithmic: 
             axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
-def _notes(runs: Sequence[StudyRun], measured: Measured) -> list[str]:
+def _notes(runs: Sequence[StudyRun], measured: Measured, rows: Sequence[Sequence[Panel]]) -> list[str]:
     most: dict[str, int] = {}
     for (_, arm), seeds in measured.seeds.items():
         most[arm] = max(most.get(arm, 0), len(seeds))
@@ -274,7 +285,9 @@ def _notes(runs: Sequence[StudyRun], measured: Measured) -> list[str]:
     if any(layer.block == HEAD for layer in measured.layers):
         text += " The last marker is the logistic regression."
     if any(layer.kind == SHORTCUT for layer in measured.layers):
-        text += " Projections of shortcuts are left out; they stand in the table."
+        text += " Projections of shortcuts are left out; the table has them."
+    if not all(panel.has_values(measured) for row in rows for panel in row):
+        text += " Panels in which every value is 0 are left out."
     if any(run.status == DIVERGED for run in runs):
         text += " A diverged run is shown as far as it was measured."
     return [text, measured.quantity.note]

@@ -225,7 +225,8 @@ def _draw_tuning(study: Study, tuned: Tuning, width: float) -> Figure:
 
 
 def _draw_mechanism(study: Study, measured: Measured, width: float) -> Figure:
-    panels = [panel for row in mechanism.grid_of(study, measured) for panel in row]
+    every = [panel for row in mechanism.grid_of(study, measured) for panel in row]
+    panels = [panel for panel in every if panel.has_values(measured)] or every[:1]
     looks, labels, _ = mechanism.lines_of(study, measured)
     columns = _columns(width, min(mechanism.COLUMNS, len(panels)))
     rows = -(-len(panels) // columns)

@@ -1,8 +1,8 @@
 """A study's figures, drawn as the paper's figures 6 to 10: validation metric over training steps.
 
-Left, the first metric of each arm: the mean over seeds, its 95 % t band, and the single seeds behind it (the
-paper draws one run, so it has neither). Right, which the paper has not, what the study is about:
-each arm's difference to the baseline, seed by seed, at the final epoch.
+Above, the first metric of each arm: the mean over seeds, its 95 % t band, and the single seeds behind it (the
+paper draws one run, so it has neither). Below, which the paper does not have, each arm's difference to the
+baseline, seed by seed, at the final epoch. The panels are stacked so that a phone can show them.
 
 matplotlib is imported here and in the modules of other figures, and never through pyplot: no global
 figure, no display.
@@ -62,22 +62,28 @@ STYLE: Mapping[str, Any] = {
     "grid.color": "#E3E3E3",
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
-    "svg.fonttype": "path",  # the same picture whatever fonts a reader has
+    "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
     "svg.hashsalt": "ablations",  # ids in the SVG do not change from one drawing to the next
 }
 
 WIDTH = 10.0  # inches, as all below
-LEFT, RIGHT, GAP = 0.65, 0.25, 0.9
+NARROW = 5.2  # of a study's figure: 9 points are 9 pixels on a phone that is 390 pixels wide
+LEFT, RIGHT = 0.65, 0.25
+NARROW_LEFT = 0.85  # for the ticks of the differences
 HEADER = 0.68  # without the lines of the subtitle
-PANEL = 3.3
-BLOCK = 0.85  # of one arm in the right panel
+TITLE_LINE = 0.25  # each further line of a title
+PANEL = 2.7
+BLOCK = 0.85  # of one arm in the differences
+LEAST_DIFFERENCES = 1.1
 AXIS_LABEL = 0.55
 LINE = 0.19
 CHARACTERS = 125  # that fit a line
 SMALL_CHARACTERS = 150  # of a note
-LEGEND_CHARACTERS = 78  # up to where the label of the right panel begins
-AXIS_CHARACTERS = 54  # of the right panel's label
-LABEL_CHARACTERS = 42  # of an arm's name in the right panel
+NARROW_CHARACTERS, SMALL_NARROW_CHARACTERS = 58, 68
+TITLE_CHARACTERS = 38  # of a narrow figure
+LEGEND_CHARACTERS = 52
+AXIS_CHARACTERS = 46  # of the label of the differences
+LABEL_CHARACTERS = 42  # of an arm's name in the differences
 
 SEEDS_DRAWN = 50
 """Single seeds of an arm, as lines and dots; more of them hide each other and take minutes."""
@@ -114,7 +120,7 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
         runs: All of its planned runs, in any order, also those that have not run.
 
     Returns:
-        A figure 10 inches wide that belongs to no window.
+        A figure 5.2 inches wide that belongs to no window.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -207,40 +213,31 @@ def style() -> Iterator[None]:
 
 
 def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
-    arms = baseline_first(study)
-    by_arm = outcomes(study, runs)
+    arms, by_arm = baseline_first(study), outcomes(study, runs)
     looks = looks_of([arm.name for arm in arms])
-    subtitle = subtitle_of(study)
-    notes = wrapped(figure_notes(study, runs, by_arm))
-    panel = max(PANEL, BLOCK * (len(arms) - 1) + 0.3)
-    footer = LINE * len(notes) + 0.15
+    title = textwrap.wrap(study.title, TITLE_CHARACTERS)
+    subtitle = subtitle_of(study, NARROW_CHARACTERS)
+    notes = wrapped(figure_notes(study, runs, by_arm), SMALL_NARROW_CHARACTERS)
     labels = [textwrap.fill(_legend_label(arm, study, runs), LEGEND_CHARACTERS) for arm in arms]
-    below = AXIS_LABEL + LINE * sum(label.count("\n") + 1 for label in labels) + 0.05 + footer
-    above = HEADER + LINE * len(subtitle)
-    height = above + panel + below
-    figure = Figure(figsize=(WIDTH, height))
-    grid = figure.add_gridspec(
-        1,
-        2,
-        width_ratios=(3, 2),
-        left=LEFT / WIDTH,
-        right=1 - RIGHT / WIDTH,
-        bottom=below / height,
-        top=1 - above / height,
-        wspace=2 * GAP / (WIDTH - LEFT - RIGHT - GAP),  # a share of their mean width
-    )
-    write_texts(figure, study.title, subtitle, notes)
+    lower = max(LEAST_DIFFERENCES, BLOCK * (len(arms) - 1))
+    above = HEADER + TITLE_LINE * (len(title) - 1) + LINE * len(subtitle)
+    legend = AXIS_LABEL + LINE * sum(label.count("\n") + 1 for label in labels) + 0.1
+    below = AXIS_LABEL + 2 * LINE + LINE * len(notes)
+    height = above + PANEL + legend + 0.35 + lower + below
+    figure = Figure(figsize=(NARROW, height))
+    write_texts(figure, "\n".join(title), subtitle, notes, left=NARROW_LEFT)
     if not any(by_arm.values()):
-        write_nothing_completed(figure, below + panel / 2)
+        write_nothing_completed(figure, below + lower)
         return figure
-    left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-    draw_curves(left, study, by_arm, looks)
-    draw_differences(right, study, by_arm, looks, inch=(len(arms) - 1) / panel)
-    handles = [legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)]
-    left.legend(
-        handles=handles,
+    left, width = NARROW_LEFT / NARROW, 1 - (NARROW_LEFT + RIGHT) / NARROW
+    curves = figure.add_axes((left, 1 - (above + PANEL) / height, width, PANEL / height))
+    differences = figure.add_axes((left, below / height, width, lower / height))
+    draw_curves(curves, study, by_arm, looks)
+    draw_differences(differences, study, by_arm, looks, inch=(len(arms) - 1) / lower)
+    curves.legend(
+        handles=[legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)],
         loc="upper left",
-        bbox_to_anchor=(0, -AXIS_LABEL / panel),
+        bbox_to_anchor=(0, -AXIS_LABEL / PANEL),
         borderaxespad=0,
         frameon=False,
         handlelength=4,
@@ -249,18 +246,22 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     return figure
 
 
-def subtitle_of(study: Study) -> list[str]:
-    """Scale and source, in lines that fit; a long title leaves no room for the source in its line."""
-    return [*textwrap.wrap(study.scale, CHARACTERS), *textwrap.wrap(study.source, CHARACTERS)]
+def subtitle_of(study: Study, characters: int = CHARACTERS) -> list[str]:
+    """Scale and source, in lines that fit."""
+    return [*textwrap.wrap(study.scale, characters), *textwrap.wrap(study.source, characters)]
 
 
-def write_texts(figure: Figure, title: str, subtitle: Sequence[str], notes: Sequence[str]) -> None:
-    """Title and subtitle at the top, notes at the bottom; the latter two are lines that fit."""
+def write_texts(
+    figure: Figure, title: str, subtitle: Sequence[str], notes: Sequence[str], left: float = LEFT
+) -> None:
+    """Title and subtitle at the top, notes at the bottom: lines that fit, from `left` inches on."""
     height = figure.get_figheight()
-    x, top = LEFT / WIDTH, 1 - 0.25 / height
-    figure.text(x, top, title, fontsize="x-large", fontweight="bold", va="center")
+    x, top = left / figure.get_figwidth(), 1 - 0.25 / height
+    for line in title.split("\n"):
+        figure.text(x, top, line, fontsize="x-large", fontweight="bold", va="center")
+        top -= TITLE_LINE / height
     for i, line in enumerate(subtitle):
-        figure.text(x, top - (0.25 + LINE * i) / height, line, color=GREY, va="center")
+        figure.text(x, top - LINE * i / height, line, color=GREY, va="center")
     for i, note in enumerate(notes):
         y = (LINE * (len(notes) - i - 0.6) + 0.15) / height
         figure.text(x, y, note, fontsize=small(), color=GREY, va="center")
@@ -290,7 +291,8 @@ def draw_curves(
         for outcome in drawn_seeds(of_arm):
             steps = outcome.steps[: outcome.measured]
             curve = times * outcome.curve[: outcome.measured]
-            axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=0.5, zorder=2)
+            marker = "." if len(curve) == 1 else None  # a line of one point is invisible
+            axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=0.5, marker=marker, zorder=2)
             if outcome.diverged and outcome.measured:
                 axes.plot(steps[-1], curve[-1], "x", color=look.color, markersize=8, zorder=5)
             shown += list(curve)
@@ -368,7 +370,7 @@ def draw_differences(
             fontweight="bold",
             va="center",
             zorder=2,  # above the grid, below the seeds, of which it hides none
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},  # no line touches the name
         )
         for split, y in (("validation", block + 0.42), ("test", block + 0.76)):
             ticks[y] = split
@@ -387,13 +389,13 @@ def draw_differences(
     axes.grid(axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     label = {arm.name: arm.label for arm in study.arms}[study.baseline]
-    axes.set_title("Difference, seed by seed: mean, 95 % interval", loc="left")
+    axes.set_title("Differences, seed by seed: mean, 95 % interval", loc="left")
     difference = textwrap.fill(f"{metric.label} minus “{_cut(label)}”", AXIS_CHARACTERS)
     axes.set_xlabel(f"{difference}\n({metric.difference_words})" if metric.unit else difference)
 
 
 def _cut(label: str) -> str:
-    """As much of a label as two lines of the right panel hold; the legend has all of it."""
+    """As much of a label as two lines hold; the legend has all of it."""
     return cut(label, 2 * LABEL_CHARACTERS - 20)
 
 
@@ -492,12 +494,15 @@ def draw_legend(
 def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
     statuses = [run.status for run in runs if run.arm == arm.name]
     baseline = ", baseline" if arm.name == study.baseline else ""
-    return f"{arm.label}{baseline}: {statuses.count(COMPLETED)} / {amount(len(statuses), 'run')} completed"
+    counted = f"({statuses.count(COMPLETED)} / {amount(len(statuses), 'run')})".replace(
+        " ", "\N{NO-BREAK SPACE}"
+    )
+    return f"{arm.label}{baseline} {counted}"
 
 
-def wrapped(notes: Sequence[str]) -> list[str]:
+def wrapped(notes: Sequence[str], characters: int = SMALL_CHARACTERS) -> list[str]:
     """Notes as lines that fit."""
-    return [line for note in notes for line in textwrap.wrap(note, SMALL_CHARACTERS)]
+    return [line for note in notes for line in textwrap.wrap(note, characters)]
 
 
 def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:

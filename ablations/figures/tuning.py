@@ -38,7 +38,7 @@ from ablations.metrics import Metric
 from ablations.statistics.paired import expected_maximum
 from ablations.studies.results import Study, Trial, Tuning, baseline_first
 from ablations.tables.tuning import budget
-from ablations.text import shown_settings
+from ablations.text import in_words, shown_settings
 
 COLUMNS = 3
 PANEL = 2.9  # inches, as all below
@@ -186,8 +186,8 @@ def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> 
         axes.xaxis.set_minor_formatter(NullFormatter())
     elif not numbers:
         axes.set_xticks(range(len(names)), names)
-    axes.set_title(f"Every trial over its {parameter.replace('_', ' ')}", loc="left")
-    axes.set_xlabel(tuning.keys[parameter])
+    axes.set_title(f"Every trial over its {in_words(parameter)}", loc="left")
+    axes.set_xlabel(in_words(parameter))
     axes.set_ylabel(study.deciding.on_axis(f"final validation {study.deciding.label}"))
     axes.grid(axis="y")
 

@@ -101,7 +101,7 @@ def test_figure_and_chart_have_its_unit(memory_study: Study, memory_runs) -> Non
     assert left.get_ylim()[0] < 31 < 59 < left.get_ylim()[1]
     chart = difference_chart(memory_study, memory_runs)
     assert chart is not None
-    assert chart.figure["layout"]["xaxis"]["title"]["text"] == "difference in test memory, MiB"
+    assert chart.figure["layout"]["xaxis"]["title"]["text"] == "difference, MiB"
 
 
 def trials(values: Sequence[float]) -> list[Trial]:

@@ -144,3 +144,14 @@ def test_the_files_are_small_and_the_same_each_time(
     assert contents[0] == contents[1]
     assert write_mechanism_figures(factorial_study, factorial_runs, [], tmp_path / "c") == []
     assert not (tmp_path / "c").exists()
+
+
+def test_a_panel_of_zeros_is_left_out(residual_study: Study, make_run, measure) -> None:
+    runs = []
+    for arm in residual_study.arms:
+        run = make_run(arm.name, 0, [0.5, 0.6])
+        of_run = [(*row[:-1], 0.0 if row[3] == 1 else row[-1]) for row in rows(run, between=False)]
+        runs.append(measure(run, of_run))
+    figure, _ = drawn(residual_study, runs)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["After the last epoch"]
+    assert any("every value is 0" in text.get_text() for text in figure.texts)

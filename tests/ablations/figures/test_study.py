@@ -18,7 +18,8 @@ from ablations.figures.study import draw_study, save_figure, write_figure, write
 from ablations.studies.results import Study, StudyRun
 
 
-def texts(figure: Figure) -> list[str]:
+def texts(figure: Figure) -> str:
+    """Every text of a figure; what was broken into lines of its own is whole."""
     found = [text.get_text() for text in figure.texts]
     for axes in figure.axes:
         found += [text.get_text() for text in axes.texts]
@@ -26,7 +27,7 @@ def texts(figure: Figure) -> list[str]:
         found += [text.get_text() for text in axes.get_yticklabels()]
         if legend := axes.get_legend():
             found += [text.get_text() for text in legend.get_texts()]
-    return found
+    return " ".join(found).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def bands(figure: Figure) -> list[FillBetweenPolyCollection]:
@@ -88,11 +89,12 @@ def test_words_and_units(activation_study: Study, make_runs) -> None:
         "validation top-1 (%)",
         "target 80 %",
         "top-1 minus “no intermediate activation”\n(percentage points)",
-        "no intermediate activation, baseline: 6 / 6 runs completed",
-        "intermediate ELU: 6 / 6 runs completed",
+        "no intermediate activation, baseline (6 / 6 runs)",
+        "intermediate ELU (6 / 6 runs)",
     ]:
         assert phrase in found
-    assert not any("Left out" in text or "Diverged" in text for text in found)
+    assert "Left out" not in found
+    assert "Diverged" not in found
     assert "According to the records, the compared arms differ only in the declared factor." in found
 
 
@@ -108,8 +110,8 @@ def test_missing_and_diverged_runs_are_named(activation_study: Study, broken_run
     figure = draw_study(activation_study, broken_runs)
     found = texts(figure)
     for phrase in [
-        "intermediate ReLU: 5 / 6 runs completed",
-        "intermediate ELU: 4 / 6 runs completed",
+        "intermediate ReLU (5 / 6 runs)",
+        "intermediate ELU (4 / 6 runs)",
         "Diverged (×): intermediate ReLU, seed 2; counted as chance, 10 %, from there on.",
         "Left out: no intermediate activation, seed 5 (failed).",
         "Left out: intermediate ELU, seeds 3, 4 (missing).",
@@ -117,6 +119,30 @@ def test_missing_and_diverged_runs_are_named(activation_study: Study, broken_run
         assert phrase in found
     crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     assert [(*cross.get_xdata(), *cross.get_ydata()) for cross in crosses] == [(282, 75)]
+
+
+def test_a_single_epoch_is_a_point(residual_study: Study, make_run) -> None:
+    figure = draw_study(residual_study, [make_run("with", seed, [0.5]) for seed in (0, 1)])
+    drawn = [line for line in figure.axes[0].lines if line.get_linewidth() in (0.7, 2)]
+    assert len(drawn) == 3
+    assert "None" not in {line.get_marker() for line in drawn}
+
+
+def test_text_of_an_svg_is_text(residual_study: Study, make_runs, tmp_path: Path) -> None:
+    _, svg = write_figure(residual_study, make_runs(residual_study), tmp_path)
+    assert ">training steps</text>" in svg.read_text()
+
+
+def test_no_line_touches_an_arm_s_name(residual_study: Study, make_run) -> None:
+    runs = [make_run("with", seed, [0.5], 0.5) for seed in (0, 1)]
+    runs += [make_run("without", seed, [0.6 + seed / 10], 0.6) for seed in (0, 1)]  # zero is at the left
+    differences = draw_study(residual_study, runs).axes[1]
+    name = next(text for text in differences.texts if text.get_text().startswith("without"))
+    box = name.get_bbox_patch()
+    assert box is not None
+    assert box.get_alpha() is None
+    zero = next(line for line in differences.lines if list(line.get_xdata()) == [0, 0])
+    assert name.get_zorder() > zero.get_zorder()
 
 
 def test_one_seed_has_no_band(residual_study: Study, make_run) -> None:
@@ -185,7 +211,7 @@ def test_files_are_reproducible(activation_study: Study, broken_runs, tmp_path: 
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
     width = int.from_bytes(first[0].read_bytes()[16:20])  # of the PNG's header
-    assert width == 10 * 200
+    assert width == 5.2 * 200
     assert "dc:date" not in first[1].read_text()
 
 
@@ -217,8 +243,8 @@ def test_a_study_of_several_figures_draws_each_of_its_arms(
     found = texts(drawn["figure08"])
     for phrase in ("FC", "figure 8", "validation MAP@100 (%)", "validation\n+5.0", "test\n+5.0"):
         assert phrase in found
-    assert any(text.startswith("MAP@100 minus “Inception V3, FC”") for text in found)
-    assert not any(text.startswith("Xception:") for text in found)  # the arms of the other figure
+    assert "MAP@100 minus “Inception V3, FC”" in found
+    assert "Xception (" not in found  # the arms of the other figure
 
 
 def test_a_study_without_figures_of_its_own_has_one(residual_study, make_runs, tmp_path) -> None:

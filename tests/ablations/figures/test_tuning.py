@@ -59,7 +59,7 @@ def test_a_curve_per_arm_and_every_trial_over_its_setting(tuned_study: Study) ->
         for trial in trials
     }
     assert rates.get_xscale() == "log"
-    assert rates.get_xlabel() == "recipe.optimizer.lr"
+    assert rates.get_xlabel() == "learning rate"
     assert budget.get_ylabel() == "expected best validation top-1 (%)"
     assert rates.get_ylabel() == "final validation top-1 (%)"
     assert budget.get_xlabel() == "trials of an arm"
@@ -98,7 +98,7 @@ def test_every_parameter_has_a_panel(tuned_study: Study) -> None:
     figure = draw(replace(tuned_study, tuning=replace(tuning, trials=trials, keys=keys, space=keys)))
     assert [axes.get_xlabel() for axes in figure.axes] == [
         "trials of an arm",
-        *(f"recipe.{name}" for name in names),
+        *(name.replace("_", " ") for name in names),
     ]
     kind = figure.axes[3]
     assert [label.get_text() for label in kind.get_xticklabels()] == ["a", "b", "None"]
