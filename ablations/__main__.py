@@ -1,4 +1,4 @@
-"""From records to what people look at, without training a run: `python -m ablations [COMMAND] ...`.
+"""Makes results from records, without training: `python -m ablations [COMMAND] ...`.
 
 `python -m ablations --help` names the commands, `python -m ablations COMMAND --help` says what one takes.
 """
@@ -14,11 +14,10 @@ from experiments.project import current, use
 
 
 def main() -> int:
-    """Parse `sys.argv` and do what it says.
+    """Parse `sys.argv` and run the command.
 
     Returns:
-        0; 1 where a verdict is not the recorded one; 2 where something the user chose cannot be; 130
-        where interrupted.
+        0; 1 if a verdict differs from the recorded one; 2 for a user error; 130 if interrupted.
     """
     arguments = sys.argv[1:]
     name = next((word for word in arguments if word in COMMANDS), None)
@@ -26,7 +25,7 @@ def main() -> int:
         arguments.remove(name)
     every = two_columns({f"  {name}": command.help for name, command in COMMANDS.items()})
     command = COMMANDS[name or TABLES]
-    epilog = f"\ncommands, each with a --help of its own:\n{every}\n" if name is None else ""
+    epilog = f"\ncommands, each with its own --help:\n{every}\n" if name is None else ""
     parser = command.parser(name or TABLES, epilog)
 
     def run() -> None:

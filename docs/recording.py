@@ -43,7 +43,7 @@ class Frame:
 
 
 def draw(screen: pyte.Screen) -> str:
-    """One <text> per run of letters of one colour, stretched to its columns in whatever font there is."""
+    """One <text> per stretch of one colour. textLength fits it to its columns in any font."""
     parts = []
     for row in range(ROWS):
         letters = [screen.buffer[row][column] for column in range(COLUMNS)]

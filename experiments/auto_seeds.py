@@ -1,18 +1,18 @@
-"""`seeds=auto`: as many seeds as the verdicts of a study need, and no more.
+"""`seeds=auto`: adds seeds until the verdicts of a study are decided.
 
-The first look is at six seeds of every arm. Whatever is inconclusive then gets the next look's seeds, and
-only the arms that it compares, until every claim about the study is decided or the budget is spent. How often
-one may look so and still be wrong in 5 % of all studies at most: `ablations.statistics.sequential`.
+The first look is at six seeds of every arm. Then the arms of inconclusive comparisons get more seeds, until
+every claim about the study is decided or the budget is spent. The error rate stays at 5 % of studies:
+`ablations.statistics.sequential`.
 
-- Seeds are 0, 1, 2, ..., so a study's own six are the first look, and nothing is trained twice.
-- A look takes place when each of its runs is completed, diverged or failed. A diverged run is an outcome. A
-  failed one leaves its pair out: the interval has fewer degrees of freedom, the look its planned level;
-  two of 20 pairs missing from the start raise 5 % to 5.5 % by simulation. The next command tries it
-  again, and what comes of it counts from the look of its seed on.
-- A comparison that is decided stays as it was at that look. So do those that are left of a claim which one
-  comparison contradicts: no seed is added for them, and they go on counting in Holm's correction.
-- Nothing is stored but the records of the runs: decisions are taken anew from them, look by look, each from
-  its own seeds alone. So the same records have the same looks and decisions, whoever reads them and whenever.
+- Seeds are 0, 1, 2, ..., so a study's own six are the first look.
+- A look takes place when each of its runs is completed, diverged or failed. A failed run leaves its pair out:
+  the interval has fewer degrees of freedom, the look keeps its level. Two of 20 pairs missing from the start
+  raise 5 % to 5.5 % by simulation. The next command tries the run again; it then counts from the look of its
+  seed on.
+- A decided comparison stays decided. So do the other comparisons of a contradicted claim: they get no more
+  seeds, but still count in Holm's correction.
+- Only records are stored. Decisions are recomputed look by look, each from its own seeds, so the same records
+  always give the same decisions.
 """
 
 from collections import Counter
@@ -39,12 +39,12 @@ from experiments.sweep import bring_to_outcome, check_missing
 
 @dataclass(frozen=True)
 class JudgedByLooks:
-    """The claims about a study, as far as its looks have come.
+    """The claims about a study after the looks so far.
 
     Attributes:
-        news: What was decided at each look that took place, "residual-final holds", a list per look.
-        arms: Those that the next look needs seeds of; empty where all is decided.
-        verdicts: On every claim, as of the last look that took place.
+        news: Per look, what was decided: "residual-final holds".
+        arms: Those that need more seeds; empty if all is decided.
+        verdicts: On every claim, as of the last look.
         notes: Method, looks, levels and seeds, for tables.
     """
 
@@ -55,26 +55,25 @@ class JudgedByLooks:
 
 
 def sweep_auto_seeds(arguments: Sequence[str], launcher: Launcher) -> None:
-    """Train what the verdicts of studies need, one study after the other, a line per look.
+    """Train until the verdicts of each study are decided; print a line per look.
 
     Args:
         arguments: As on the command line, with seeds=auto.
         launcher: Hydra's.
 
     Raises:
-        UserError: No study, one without a claim that its runs could decide, or a run that cannot be as it is
-            configured; nothing was written.
-        RunsFailed: Runs failed or were lost; the looks went on as far as they could.
+        UserError: No study, a study without claims, or an invalid run; nothing was written.
+        RunsFailed: Runs failed or were lost; looks continued as far as possible.
     """
     names, overrides = split_studies(arguments)
     if not names:
-        raise UserError("seeds=auto: needs a study: study=NAME")
+        raise UserError("seeds=auto: needs a study: add study=NAME")
     claims = project_claims()
     first = range(looks(_budget(overrides))[0])
     planned = [run for name in names for run in plan_study(name, overrides, auto_seeds=first)[1]]
     for name in names:
         if not any(claim.comparisons for claim in claims if claim.study == name):
-            raise UserError(f"seeds=auto: no claim in conf/claims compares arms of study={name}")
+            raise UserError(f"seeds=auto: no claim compares arms of study={name}; add one to conf/claims")
     check_missing(planned)
     failures: list[str] = []
 
@@ -97,17 +96,17 @@ def follow_study(
     reach: Callable[[Sequence[PlannedRun]], None] = lambda runs: None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[Study, list[PlannedRun], list[StudyRun], list[str]]:
-    """Take the looks of a study, as far as there are runs; Hydra must be initialized.
+    """Take the looks of a study for which there are runs; Hydra must be initialized.
 
     Args:
         name: Of the file in conf/study.
-        overrides: What the user sets with it, with seeds=auto.
-        reach: Brings the runs that a look adds to an outcome; by default what is not there stays missing.
-        tell: Is told every look in a line.
+        overrides: The user's, with seeds=auto.
+        reach: Trains the runs that a look adds; by default they stay missing.
+        tell: Gets a line per look.
 
     Returns:
-        The study with the last look's seeds and notes on the looks; the runs of all looks, the one under
-        way included; how they stand; a line per record that cannot be used.
+        The study with the last look's seeds and notes on the looks; the runs of all looks, including the
+        current one; their status; a line per unusable record.
 
     Raises:
         UserError: As `plan_study`.
@@ -120,7 +119,7 @@ def follow_study(
         seeds = range(pairs[number - 2] if number > 1 else 0, upto)
         study, added = plan_study(name, overrides, auto_seeds=seeds)
         added = [run for run in added if arms is None or run.arm in arms]
-        added.sort(key=lambda run: run.seed)  # as a sweep: one that is cut short leaves whole pairs
+        added.sort(key=lambda run: run.seed)  # an interrupted sweep leaves whole pairs
         planned += added
         reach(added)
         runs, problems = standing(planned, [study.metric])
@@ -130,7 +129,7 @@ def follow_study(
         look = f"{name}: look {number} of {len(pairs)}, {amount(upto, 'seed')}"
         if len(judged.news) < number:
             waiting = sum(run.status not in (*DONE, FAILED) for run in runs)
-            tell(f"{look}: not taken, {waiting} of {amount(len(runs), 'run')} without an outcome")
+            tell(f"{look}: waiting for {waiting} of {amount(len(runs), 'run')}")
             break
         tell(f"{look}: {', '.join(judged.news[-1]) or 'nothing decided'}; {_outlook(arms, pairs[number:])}")
         if not arms:
@@ -141,12 +140,12 @@ def follow_study(
 def judge_by_looks(
     claims: Sequence[Claim], study: Study, runs: Sequence[StudyRun], budget: int
 ) -> JudgedByLooks:
-    """Judge the claims about a study look by look, each by the runs of its own seeds alone.
+    """Judge the claims about a study look by look, each by the runs of its seeds.
 
     Args:
-        claims: Any; those of other studies are left out.
+        claims: Those of other studies are ignored.
         study: The study.
-        runs: Of seeds 0, 1, 2, ... of each arm, as many as there are.
+        runs: Of seeds 0, 1, 2, ... of each arm.
         budget: The largest number of seeds per arm.
 
     Raises:
@@ -165,7 +164,7 @@ def judge_by_looks(
 
 
 class _Judging:
-    """The claims about a study in the course of its looks.
+    """The state of the claims about a study.
 
     Args:
         claims: Those about the study.
@@ -176,22 +175,22 @@ class _Judging:
         self._claims = claims
         self._pairs = pairs
         self._taken = 0
-        # Per claim, as of the last look that judged it; the verdict is of what was left of it then.
+        # Per claim, as of the last look that judged its open comparisons.
         self._compared: dict[str, list[Compared]] = {}
         self._last: dict[str, Verdict] = {}
         self._judged_with: dict[str, int] = {}  # pairs of that look
         self._decided_at: dict[tuple[str, int], int] = {}  # claim and place of the comparison -> pairs
 
     def arms(self) -> tuple[str, ...]:
-        """The arms of inconclusive comparisons of inconclusive claims, in their order."""
+        """The arms of the open comparisons of open claims, in their order."""
         left = [claim.comparisons[place] for claim in self._open() for place in self._left(claim)]
         return tuple(dict.fromkeys(arm for comparison in left for arm in comparison.contrast))
 
     def look(self, study: Study, runs: Sequence[StudyRun]) -> list[str]:
-        """Judge what is open by the runs of the next look.
+        """Judge open claims by the runs of the next look.
 
         Returns:
-            The claims that were decided, with their verdicts.
+            The claims that this look decided, with their verdicts.
         """
         claims, number = self._open(), self._taken
         self._taken += 1
@@ -199,7 +198,7 @@ class _Judging:
         given_up = sum(len(self._left(claim)) for claim in self._claims) - sum(map(len, left.values()))
 
         def nominal(level: float) -> float:
-            # From alpha / (m - k) with the m that are judged to the same with what was given up among them.
+            # The level is alpha / (m - k); m counts given-up comparisons as well.
             return t_levels(self._pairs, 1 / (1 / level + given_up / ALPHA))[number]
 
         judged = [
@@ -220,7 +219,7 @@ class _Judging:
         return news
 
     def verdicts(self, study: Study, runs: Sequence[StudyRun]) -> list[Verdict]:
-        """On every claim, as of the last look that judged it: its decision, its runs and their cost."""
+        """Every claim as of the last look that judged it: decision, runs and cost."""
         found = []
         for claim in self._claims:
             name = claim.id
@@ -230,7 +229,10 @@ class _Judging:
                 decision = combine([one.verdict for one in self._compared[name]])
                 last = replace(self._last[name], reason="") if decision != INCONCLUSIVE else self._last[name]
             else:
-                decision, last = INCONCLUSIVE, replace(verdict, reason="the first look has not taken place")
+                decision, last = (
+                    INCONCLUSIVE,
+                    replace(verdict, reason="waiting for the runs of the first look"),
+                )
             if verdict.claim.comparisons:
                 verdict = replace(
                     verdict,
@@ -263,16 +265,16 @@ class _Judging:
             f"first {self._taken} took place. Seeds run per arm: {', '.join(seeds)}.",
             "Method: group-sequential t intervals. A comparison's level is spent over the looks in the "
             "manner of Pocock (Lan and DeMets 1983), exactly for normal differences of unknown variance. "
-            "Holm's levels are spent in that way each, and a comparison stays as decided (Ye, Li, Liu and "
-            "Yao 2013; Maurer and Bretz 2013). Two-sided levels, look by look, of the first of "
+            "Each of Holm's levels is spent this way, and a decided comparison stays decided (Ye, Li, Liu "
+            "and Yao 2013; Maurer and Bretz 2013). Two-sided levels, look by look, of the first of "
             f"{family} comparisons: {first}; of the last: {last}. A seed whose run failed leaves its pair "
             "out.",
-            f"Decided, at how many seeds: {'; '.join(decided) or 'nothing'}. Intervals and p that are not "
-            "those of verdicts take no account of the looks.",
+            f"Decided at: {'; '.join(decided) or 'nothing'}. Intervals and p that are not "
+            "from verdicts do not account for the looks.",
         )
 
     def _open(self) -> list[Claim]:
-        """The claims that no look has decided."""
+        """The claims that are not decided."""
         return [
             claim
             for claim in self._claims

@@ -1,6 +1,6 @@
-"""Checks a run before anything of it is written: its sizes, its data, where its results go.
+"""Checks a run before anything is written: sizes, data, results folder.
 
-What needs no torch comes first, so that a wrong seed is told at once.
+Checks without torch come first, so that a wrong seed is reported at once.
 """
 
 import inspect
@@ -54,29 +54,29 @@ CALLED_WITH: Mapping[str, tuple[str, ...]] = {
     "averaging": (),
     "loss": (),
 }
-"""The parts of a recipe, and what each is called with besides what its node says."""
+"""The parts of a recipe, and the arguments each is called with in addition to its node."""
 
 MOST_THREADS = 1024
-"""More is a typing error, which would end the process."""
+"""More is a typing error and would crash."""
 
 MOST_RUNS_PER_DEVICE = 1024
 """More is a typing error."""
 
 WORDS = {"trainer.runs_per_device": AUTO}
-"""Keys whose value is a number or this word."""
+"""Keys with a number or this word."""
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
-"""Lightning's, but those of a library that is not installed."""
+"""Lightning's, without those of libraries that are not installed."""
 
 
 def check_run(run: RunConfiguration) -> None:
-    """Check all of a run that a user can get wrong.
+    """Check everything about a run that a user can get wrong.
 
     Raises:
         UserError: One line that names the key, the value and what is allowed.
     """
     environment.check_launcher(run.processes)
-    places = (f"runs/{run.run_id}", "tables", "figures")  # tables are written once all is trained
+    places = (f"runs/{run.run_id}", "tables", "figures")  # tables are written at the end
     check_writable(f"results_dir={run.results_dir}", run.results_dir, places)
     check_values(run)
     run.with_measured(RunDirectory(run.results_dir, run.run_id))
@@ -87,7 +87,7 @@ def check_run(run: RunConfiguration) -> None:
 
 
 def check_values(run: RunConfiguration) -> None:
-    """Check what can be seen without building a part of the run.
+    """Check what needs no building of parts.
 
     Raises:
         UserError: One line that names the key, the value and what is allowed.
@@ -103,7 +103,7 @@ def check_values(run: RunConfiguration) -> None:
 
 
 def check_seed(run: RunConfiguration) -> None:
-    """Check the seed: all that runs of one arm differ in.
+    """Check the seed.
 
     Raises:
         UserError: It is out of range.
@@ -115,12 +115,12 @@ def check_seed(run: RunConfiguration) -> None:
 
 
 def check_keys(run: RunConfiguration) -> None:
-    """Check that no key was added (`+key=value`) that nothing reads: it would be ignored.
+    """Refuse added keys (`+key=value`) that would be ignored.
 
-    Nodes with a `_target_` are left to what they name, which refuses what it does not know.
+    In nodes with a `_target_`, the target refuses unknown arguments itself.
 
     Raises:
-        UserError: A key that nothing reads.
+        UserError: An unknown key.
     """
     project = current()
     top = {*project.run_keys(), *run.choices} - {*NOT_GROUPS, *OF_RECIPE}
@@ -134,18 +134,18 @@ def check_keys(run: RunConfiguration) -> None:
         if unknown := sorted(node.keys() - known):
             key = f"{path}.{unknown[0]}".lstrip(".")
             raise UserError(
-                f"{key}: no such key; there are: {', '.join(sorted(known))}{did_you_mean(key, known)}"
+                f"{key}: unknown key; available: {', '.join(sorted(known))}{did_you_mean(key, known)}"
             )
 
 
 def check_kinds(run: RunConfiguration) -> None:
-    """Check that a value is of the kind that the file of its option has: what reads it may not.
+    """Check that values have the type of those in their option's file.
 
-    In a node with a `_target_` only true and false are compared: what it names refuses the rest, and may take
-    a list in place of a number.
+    In a node with a `_target_` only booleans are checked: the target checks the rest, and may accept other
+    types.
 
     Raises:
-        UserError: A value is of another kind.
+        UserError: A value has another type.
     """
     project = current()
     _check_kinds("", project.run_keys(), run.resolved)
@@ -166,7 +166,7 @@ def _check_kinds(path: str, expected: Any, given: Any) -> None:
         nested = isinstance(value, list) or (isinstance(value, dict) and "_target_" not in value)
         if isinstance(kind, dict):
             if own and not isinstance(value, dict) and value is not None:
-                raise UserError(f"{path}{key}={value}: must be a node with {', '.join(map(str, kind))}")
+                raise UserError(f"{path}{key}={value}: must have the keys {', '.join(map(str, kind))}")
             _check_kinds(f"{path}{key}.", kind, value)
         elif isinstance(kind, bool):
             if not isinstance(value, bool) and f"{path}{key}" != COMPILE:  # which may name a backend
@@ -182,18 +182,18 @@ def _check_kinds(path: str, expected: Any, given: Any) -> None:
 
 
 def check_axes(run: RunConfiguration) -> None:
-    """Check that the network reads every axis that is not as by default: it would be ignored.
+    """Refuse a choice of a factor that the network would ignore.
 
-    An axis of networks is a group that some file in conf/model interpolates.
+    A factor of networks is a group that a file in conf/model interpolates.
 
     Raises:
-        UserError: An axis was chosen that the run's network does not have.
+        UserError: The run's network does not have the factor.
     """
     model = run.choices.get("model")
     project = current()
     names = project.options("model")
     if model not in names:
-        return  # an option of another configuration directory
+        return  # an option outside of this project
     axes = {name: _groups_read_by(name) - set(NOT_AXES) for name in names}
     for group in sorted(set().union(*axes.values()) - axes[model]):
         option, default = run.choices.get(group), project.default_option(group)
@@ -205,38 +205,38 @@ def check_axes(run: RunConfiguration) -> None:
             chosen = group if option == default else f"{group}={option}"
             having = ", ".join(sorted(name for name in axes if group in axes[name]))
             raise UserError(
-                f"{chosen}: model={model} would ignore it, so {group} can only be as by default, {default}; "
-                f"it is an axis of: {having}"
+                f"{chosen}: model={model} does not have this factor; leave it at {default} or choose one of: "
+                f"{having}"
             )
 
 
 def _groups_read_by(model: str) -> set[str]:
-    """What a model's file, or one that it takes keys from, interpolates: the first word of `${a.b}`."""
+    """The first words of all interpolations, `${a.b}`, in a model's file and those it inherits from."""
     nodes = map(load_yaml, current().option_files("model", model))
     return {name for node in nodes for name in re.findall(r"\$\{(\w+)[.}]", str(node))}
 
 
 def _check_values(run: RunConfiguration) -> None:
-    """Check values that no part refuses before it trains."""
+    """Check values that parts would refuse only in training."""
     config = run.resolved
     recipe, logger = config["recipe"], config["logger"]
     require_boolean("train", config["train"])
     require_boolean("keep_checkpoint", config["keep_checkpoint"])
     if not config["train"] and config["weights"] is None:
-        raise ValueError("train=False: needs weights=FILE to evaluate")
+        raise ValueError("train=False: evaluates weights; add weights=FILE")
     if config["weights"] is None and config["weights_sha256"] is not None:
-        raise ValueError(f"weights_sha256={config['weights_sha256']}: of what? weights=FILE is missing")
+        raise ValueError(f"weights_sha256={config['weights_sha256']}: needs a file; add weights=FILE")
     require_boolean("new_head", new_head := config.get("new_head", False))
     if new_head and (config["weights"] is None or not config["train"]):
-        raise ValueError("new_head=True: needs weights=FILE to keep the rest of, and train=true")
+        raise ValueError("new_head=True: needs weights=FILE and train=true")
     if not isinstance(config["project"], str) or not config["project"].strip():
-        raise ValueError(f"project={config['project']}: must be a text; a number is a text in quotes")
+        raise ValueError(f"project={config['project']}: must be text; put a number in quotes")
     require_integer("recipe.epochs", recipe["epochs"], 1)
     require_integer("recipe.batch_size", recipe["batch_size"], 1)
     if config["train"] and recipe["batch_size"] % run.processes:
         raise ValueError(
-            f"recipe.batch_size={recipe['batch_size']}: must be a multiple of {run.processes}, the number of "
-            "processes (trainer.devices times trainer.num_nodes)"
+            f"recipe.batch_size={recipe['batch_size']}: must be a multiple of the {run.processes} processes "
+            "(trainer.devices times trainer.num_nodes)"
         )
     require_one_of("recipe.precision", recipe["precision"], PRECISIONS)
     if run.processes > 1:
@@ -292,11 +292,11 @@ def _check_compile(asked: object) -> None:
 def check_logger(
     logger: Mapping[str, Any], modes: tuple[str, ...] = ("offline", "online", "disabled")
 ) -> None:
-    """Check the settings of a logger that is not none.
+    """Check a logger's settings.
 
     Args:
         logger: The configuration's `logger`.
-        modes: Those that are allowed.
+        modes: Allowed ones.
 
     Raises:
         ValueError: One line that names the key or W&B's variable, the value and what is allowed.
@@ -308,13 +308,12 @@ def check_logger(
         value = logger.get(name)
         if not isinstance(value, str) and not (value is None and name not in ("project", "dir")):
             raise ValueError(
-                f"logger.{name}={value}: must be a text; a number is a text in quotes: "
-                f"\"logger.{name}='...'\""
+                f"logger.{name}={value}: must be text; put a number in quotes: \"logger.{name}='...'\""
             )
 
 
 def _check_parts(run: RunConfiguration) -> None:
-    """Build everything that a run is made of; a part refuses the values it cannot take."""
+    """Build all parts of a run; each refuses invalid values."""
     import torch
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
@@ -337,10 +336,10 @@ def _check_parts(run: RunConfiguration) -> None:
     for diagnostic in explained("diagnostics", lambda: assembly.make_diagnostics(config)):
         diagnostic.require_layers(network)
         if diagnostic.of_training and not config["train"]:
-            raise ValueError(f"diagnostics.{diagnostic.name}: measures training steps, train=false has none")
+            raise ValueError(f"diagnostics.{diagnostic.name}: needs training steps, but train=false has none")
         if config["trainer"].get("compile"):
             raise ValueError(
-                f"diagnostics.{diagnostic.name}: measures single layers, which compiling joins: choose "
+                f"diagnostics.{diagnostic.name}: measures single layers, which torch.compile merges: choose "
                 "trainer.compile=false or diagnostics=none"
             )
     if (weights := config["weights"]) is not None:
@@ -349,7 +348,7 @@ def _check_parts(run: RunConfiguration) -> None:
         )
     _check_trainer(run)
     for name, node in others(config["logger"]).items():
-        with TemporaryDirectory() as elsewhere:  # some write where they are made
+        with TemporaryDirectory() as elsewhere:  # some write files
             texts = {key: value for key, value in node.items() if isinstance(value, str)}
             moved = {key: text.replace(config["results_dir"], elsewhere) for key, text in texts.items()}
             explained(f"logger.{name}", partial(instantiate, {**node, **moved}))
@@ -359,7 +358,7 @@ def _check_parts(run: RunConfiguration) -> None:
     for name, node in config["metrics"].items():
         if node["labels"] not in (None, task.labels):
             raise ValueError(
-                f"metrics={name}: of data with {_labels(node['labels'])} an image; "
+                f"metrics={name}: needs {_labels(node['labels'])} per image; "
                 f"dataset={run.choices.get('dataset')} has {_labels(task.labels)}"
             )
     explained("recipe.loss", lambda: assembly.try_loss(config))
@@ -377,8 +376,9 @@ def _check_network_memory(run: RunConfiguration, network: "torch.nn.Module") -> 
 
 
 def _check_step_memory(run: RunConfiguration, network: "torch.nn.Module") -> None:
-    """A batch's images, then what a training step keeps; in between the network is counted, which shows
-    whether it takes these images.
+    """Check the memory of a batch's images, then of a training step.
+
+    In between, counting the network shows whether it takes these images.
     """
     config = run.resolved
     size, batch = config["dataset"]["image_size"], config["recipe"]["batch_size"] if config["train"] else 1
@@ -390,24 +390,24 @@ def _check_step_memory(run: RunConfiguration, network: "torch.nn.Module") -> Non
         per_process = batch // run.processes
         try:
             of_step = network_cost.activation_memory(network, config, per_process)
-        except Exception:  # some networks need values in training; an estimate refuses none of them
+        except Exception:  # some networks need real values; skip the estimate
             return
         told = f"{memory_size(of_network)} for the network and {memory_size(of_step)} for activations"
         _require_memory(f"recipe.batch_size={batch}: a training step, {told},", of_network + of_step, run)
 
 
 def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
-    """Check optimizer and schedule; a step of each shows what they need."""
+    """Check optimizer and schedule by one step of each."""
     import torch
 
     name = recipe["optimizer"]["_target_"]
     if not isinstance(optimizer, torch.optim.Optimizer):
         kind = type(optimizer).__name__
-        raise ValueError(f"recipe.optimizer._target_={name}: makes a {kind}, and no optimizer")
+        raise ValueError(f"recipe.optimizer._target_={name}: makes a {kind}, not an optimizer")
     if recipe.get("fused_optimizer"):
         if "fused" not in inspect.signature(type(optimizer)).parameters:
             kind = type(optimizer).__name__
-            raise ValueError(f"recipe.fused_optimizer=True: {kind} has no fused form; must be false")
+            raise ValueError(f"recipe.fused_optimizer=True: {kind} has no fused form; set it to false")
         if recipe["precision"] == "16-mixed" and recipe.get("gradient_clipping") is not None:
             raise ValueError(
                 "recipe.fused_optimizer=True: must be false with recipe.precision=16-mixed and "
@@ -421,7 +421,7 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
     )
     if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
         name, kind = recipe["scheduler"]["_target_"], type(scheduler).__name__
-        raise ValueError(f"recipe.scheduler._target_={name}: makes a {kind}, and no schedule")
+        raise ValueError(f"recipe.scheduler._target_={name}: makes a {kind}, not a schedule")
     schedules.interval_of(scheduler, recipe.get("scheduler_interval"))
     with torch.device("cpu"):
         probe = torch.nn.Parameter(torch.ones(2, 2))
@@ -434,7 +434,7 @@ def _labels(number: str) -> str:
 
 
 def _check_data(data: Any, dataset: Mapping[str, Any], *, train: bool) -> None:
-    """Prepare a data module; tell what lies in its folders and is not read."""
+    """Prepare a data module; warn about files that are not read."""
     import torch
 
     data.prepare_data()
@@ -448,18 +448,18 @@ def _check_data(data: Any, dataset: Mapping[str, Any], *, train: bool) -> None:
     if unread := getattr(data, "unread", None):
         some = ", ".join(unread[:3]) + (", ..." if len(unread) > 3 else "")
         warnings.warn(
-            f"{data.key}: {len(unread)} entries are no images in a class's folder and not read ({some})",
+            f"{data.key}: skipped {len(unread)} entries that are not images in a class's folder ({some})",
             stacklevel=2,
         )
 
 
 def _require_memory(what: str, needed: int, run: RunConfiguration) -> None:
-    """Require that a process's memory fits the smallest device, as often as processes share it.
+    """Require that the memory of all processes on a device fits the smallest one.
 
     Args:
-        what: Takes the memory.
-        needed: Bytes of one process.
-        run: Its devices are asked; cores share the machine's memory.
+        what: Needs the memory.
+        needed: Bytes per process.
+        run: The run. CPU cores share the machine's memory.
     """
     need = Need.of(run)
     sizes = [device.memory for device in need.devices if device.memory is not None]
@@ -470,17 +470,17 @@ def _require_memory(what: str, needed: int, run: RunConfiguration) -> None:
     kind = need.devices[0].kind
     if need.per_device > 1 and sizes and needed <= available:
         raise ValueError(
-            f"trainer.runs_per_device={need.per_device}: {what} takes {memory_size(needed)} at least in "
-            f"each run; {kind} has {memory_size(available)}: at most {available // needed}"
+            f"trainer.runs_per_device={need.per_device}: {what} needs at least {memory_size(needed)} per "
+            f"run; {kind} has {memory_size(available)}: use at most {available // needed}"
         )
     each = f" in {amount(sharing, 'process', 'processes')}" if sharing > 1 else ""
     raise ValueError(
-        f"{what} takes {memory_size(needed * sharing)} at least{each}; {kind} has {memory_size(available)}"
+        f"{what} needs at least {memory_size(needed * sharing)}{each}; {kind} has {memory_size(available)}"
     )
 
 
 def _check_trainer(run: RunConfiguration) -> None:
-    """Make the trainer: it refuses devices that there are not, and processes that a cluster has not."""
+    """Make the trainer, which refuses missing devices and processes."""
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     environment.quieten()
@@ -490,13 +490,15 @@ def _check_trainer(run: RunConfiguration) -> None:
         with warnings.catch_warnings(action="ignore"):  # the run itself warns
             trainer = explained("trainer", make)
         if run.processes > 1:
-            strategy: Any = trainer.strategy  # one of several processes, which has a cluster
+            strategy: Any = trainer.strategy  # with several processes it has a cluster
             strategy.cluster_environment.validate_settings(run.devices, trainer.num_nodes)
     except (MisconfigurationException, RuntimeError) as error:
         raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
     precision = config["recipe"]["precision"]
-    if trainer.precision != precision:  # Lightning takes another where the device has not this one
-        raise ValueError(f"recipe.precision={precision}: this device has {trainer.precision} instead")
+    if trainer.precision != precision:  # Lightning falls back if the device lacks it
+        raise ValueError(
+            f"recipe.precision={precision}: not supported by this device; use {trainer.precision}"
+        )
     if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type != "cuda":
-        raise ValueError("trainer.sync_batchnorm=True: must be false where the device is no GPU")
-    Need.of(run)  # as many devices as it takes
+        raise ValueError("trainer.sync_batchnorm=True: needs a GPU; set it to false")
+    Need.of(run)  # enough devices

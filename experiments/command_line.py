@@ -1,4 +1,4 @@
-"""What the user sees of a command: arguments as typed, errors in one line, how a run ended."""
+"""Runs a command: reads its arguments, prints errors in one line, prints how a run ended."""
 
 import codecs
 import errno
@@ -62,25 +62,25 @@ IN_PLAIN_CHARACTERS = "ablations.in_plain_characters"
 """Name of the error handler of standard output and error."""
 
 PLAIN = {"–": "-", "−": "-", "─": "-", "×": "x", "“": '"', "”": '"', "’": "'", "⁄": "/"}
-"""Characters of tables in ASCII; a minus above all, whose loss would change a number."""
+"""Characters of tables in ASCII. Losing a minus would change a number."""
 
 OF_THE_PLACE = (
     *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
 )
-"""Errors that stay until the user chooses another place."""
+"""Errors that remain until the user chooses another folder."""
 
 
 def main(task: Callable[[DictConfig], None], project: Project) -> int:
     """Run a task with Hydra on `sys.argv`, in a project.
 
     Returns:
-        0; 1 where runs failed; 2 where something the user chose cannot be; 130 where interrupted.
+        0; 1 if runs failed; 2 for a user error; 130 if interrupted.
     """
     stopped: list[Exception] = []
 
     def guarded_task(config: DictConfig) -> None:
-        # Hydra would print the overrides before it hands an error on; in a sweep it has to.
+        # Outside of a sweep, Hydra would print the overrides before the error.
         try:
             with use(project):  # also in the processes of a launcher
                 task(config)
@@ -88,7 +88,7 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             stopped.append(error)
-        finally:  # a process of a launcher lives on, with what was printed
+        finally:  # a launcher's process lives on with its buffer
             sys.stdout.flush()
 
     def call_hydra() -> None:
@@ -98,7 +98,7 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
         parser.error = partial(refuse_words, parser)  # type: ignore[method-assign]
         parsed = parser.parse_args()
         if parsed.experimental_rerun is not None:  # Hydra would unpickle the file, which can run code
-            raise UserError("--experimental-rerun: not supported; type the command again, with its overrides")
+            raise UserError("--experimental-rerun: not supported; repeat the command with its overrides")
         for folder in [*project.conf_dirs, *([Path(parsed.config_dir)] if parsed.config_dir else [])]:
             check_aliases(folder)
         if parsed.multirun and parsed.cfg:  # Hydra shows one configuration
@@ -118,7 +118,7 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
 
 
 def _of_first_run(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """The words of a sweep with the choices of its first run in place of the sweep's, which is told."""
+    """Replace the overrides of a sweep by those of its first run, and print which these are."""
     first, number = plan.first_run(overrides)
     print(f"# the first of {amount(number, 'run')}: {' '.join(first)}")
     left = list(words)
@@ -128,27 +128,27 @@ def _of_first_run(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 
 def refuse_words(parser: ArgumentParser, message: str) -> NoReturn:
-    """What a parser of options does in place of printing its usage: its error is a line, as all errors are.
+    """Raise a parser's error as one line, instead of printing its usage.
 
     Raises:
         UserError: Always.
     """
     options = [option for action in parser._actions for option in action.option_strings]
     unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
-    raise UserError(f"{message}{did_you_mean(unknown, options)}; {parser.prog} --help says what there is")
+    raise UserError(f"{message}{did_you_mean(unknown, options)}; see {parser.prog} --help")
 
 
 def config_groups() -> str:
-    """What can be chosen, a group per paragraph: "residual: false, true"."""
+    """All groups with their options, a group per paragraph: "residual: false, true"."""
     lines = (f"{group}: {', '.join(current().options(group))}" for group in current().groups())
     return "\n".join(textwrap.fill(line, 79, subsequent_indent="    ") for line in lines)
 
 
 def _in_plain_characters(error: UnicodeError) -> tuple[str | bytes, int]:
-    """A codec's error handler: what the output cannot show is shown by the nearest that it can."""
+    """A codec's error handler: replace a character that the output cannot show by the nearest one."""
     assert isinstance(error, UnicodeEncodeError)
     character, following = error.object[error.start], error.start + 1
-    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a file's name that is no text
+    if "\udc80" <= character <= "\udcff":  # an undecodable byte of a file's name
         return bytes([ord(character) - 0xDC00]), following
     parts = unicodedata.normalize("NFKD", character)
     plain = "".join(PLAIN.get(part, part) for part in parts if not unicodedata.combining(part))
@@ -159,15 +159,15 @@ codecs.register_error(IN_PLAIN_CHARACTERS, _in_plain_characters)
 
 
 def exit_code_of(command: Callable[[], None]) -> int:
-    """Call a command; word its errors. HYDRA_FULL_ERROR=1 shows their tracebacks."""
+    """Call a command and print its errors. HYDRA_FULL_ERROR=1 shows tracebacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=IN_PLAIN_CHARACTERS)
     before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
     try:
         return _exit_code(command, full_error=before == "1")
-    finally:  # who calls from Python goes on with the environment that was there
+    finally:  # a Python caller keeps its environment
         if before is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         else:
@@ -177,8 +177,8 @@ def exit_code_of(command: Callable[[], None]) -> int:
 def _exit_code(command: Callable[[], None], *, full_error: bool) -> int:
     try:
         command()
-        sys.stdout.flush()  # here, not at the end of the process, where nobody would hear of it
-    except BrokenPipeError:  # whoever reads has read enough
+        sys.stdout.flush()  # an error at exit would be lost
+    except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -200,40 +200,40 @@ def _exit_code(command: Callable[[], None], *, full_error: bool) -> int:
     except OSError as error:  # a full or failing disk
         if full_error:
             raise
-        goes_on = "" if error.errno in OF_THE_PLACE else "; the same command goes on where this one stopped"
+        goes_on = "" if error.errno in OF_THE_PLACE else "; rerun the command to continue"
         print(f"error: {error}{goes_on}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print("interrupted; rerun the command to continue", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
 
 def explain(error: BaseException) -> str:
-    """One line for an error of what the user chose, with what is allowed where that is known."""
+    """One line for a user error, with the allowed values if they are known."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         group = group or "--config-name"
-        there = error.options or current().options(group)  # Hydra tells none of an option in a list
-        known = f"; there are: {', '.join(sorted(there))}{did_you_mean(option, there)}" if there else ""
+        there = error.options or current().options(group)  # for an option in a list, Hydra has none
+        known = f"; available: {', '.join(sorted(there))}{did_you_mean(option, there)}" if there else ""
         return f"{group}={option}: no such option{known}"
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         cause = cause.__cause__
     if cause is not None and isinstance(cause.parent_node, DictConfig):
         keys = [str(key) for key in cause.parent_node if key != "hydra"]
-        known = f"; there are: {', '.join(keys)}{did_you_mean(str(cause.key), keys)}" if keys else ""
+        known = f"; available: {', '.join(keys)}{did_you_mean(str(cause.key), keys)}" if keys else ""
         if cause.full_key in OF_RECIPE:
-            known = f"; its keys stand below recipe: recipe.{cause.full_key}.KEY=VALUE"
+            known = f"; write recipe.{cause.full_key}.KEY=VALUE"
         elif "_target_" in keys:
             known += f"; +{cause.full_key}=VALUE adds an argument"
-        return f"{cause.full_key}: no such key{known}"
+        return f"{cause.full_key}: unknown key{known}"
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):
         return f"{text[0]} Groups: {', '.join(current().groups())}"
     if text and (several := re.match(r"Ambiguous value for argument '(.*?)=(.*)'$", text[0])):
         key, values = several.groups()
-        return f"{key}={values}: several values are a sweep: add -m; a list is written {key}=[{values}]"
+        return f"{key}={values}: several values need -m (a sweep); for a list write {key}=[{values}]"
     if isinstance(error, InterpolationResolutionError) and error.full_key:
         return f"{error.full_key}: {text[0]}"
     if isinstance(error, OverrideParseException):
@@ -247,8 +247,8 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None, *, tra
 
     Args:
         directory: The run's directory.
-        record: None where another process holds the run.
-        trained: Whether this command trained it; else it had ended before.
+        record: None if another process holds the run.
+        trained: Whether this command trained it.
 
     Raises:
         RunsFailed: The run failed, or another process is training it.
@@ -257,9 +257,9 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None, *, tra
         try:
             owner = (directory.read() or {})["process"]
             who = f"process {owner['pid']} on {owner['host']}"
-        except (UnreadableRecord, KeyError, TypeError):  # it has not written its record yet
+        except (UnreadableRecord, KeyError, TypeError):  # no record yet
             who = "another process"
-        raise RunsFailed(f"run {directory.run_id} is being trained by {who}; nothing was done")
+        raise RunsFailed(f"run {directory.run_id} is already being trained by {who}")
     if record["status"] == FAILED:
         raise RunsFailed(f"failed: {first_cause(record['error'])}; record: {directory.record_path}")
     told = outcome(record)
@@ -267,7 +267,7 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None, *, tra
         status, _, result = told.partition(": ")
         device = record["device"]
         place = "CPU" if device["type"] == "cpu" else device["name"]
-        told = f"already {status} on {day_of(record['finished'])} on {place}; nothing trained: {result}"
+        told = f"already {status} on {day_of(record['finished'])} on {place}: {result}"
     print(f"{told}\nrecord: {directory.record_path}")
 
 
@@ -286,7 +286,7 @@ def outcome(record: Mapping[str, Any]) -> str:
 
 
 def print_table(table: "RenderableType") -> None:
-    """Print a table, as wide as it is where the output is no terminal."""
+    """Print a table; outside of a terminal its width is not limited."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 160
@@ -294,6 +294,6 @@ def print_table(table: "RenderableType") -> None:
 
 
 def print_paths(paths: Sequence[Path]) -> None:
-    """Print what was written, a line each."""
+    """Print one path per line."""
     for path in paths:
         print(path)

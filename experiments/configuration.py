@@ -1,10 +1,9 @@
-"""From what a user typed to a run's configuration and identity. Light: imports neither torch nor pandas.
+"""A run's configuration and identity, from what a user typed. Imports neither torch nor pandas.
 
-A run is its resolved configuration without what cannot change its outcome. The hash of that is its
-`run_id` and names its directory, so the same run is never trained twice, whoever asks for it. The
-data's checksums are part of the configuration, and thus of the identity; loading verifies them. Those of a
-user's own tables are taken from the files when the configuration is resolved (see
-`lightning_modules.data.checksums`).
+A run is its resolved configuration without what cannot change its outcome. The hash of that, the `run_id`,
+names its directory, so no run is trained twice. The configuration includes the data's checksums, which
+loading verifies; those of a user's own files are computed when it is resolved
+(`lightning_modules.data.checksums`).
 """
 
 import copy
@@ -52,26 +51,25 @@ if TYPE_CHECKING:
     from lightning_modules.weights import Source
 
 PLACES = ("results_dir", "logger.dir")
-"""Folders that a run writes to; `~` is expanded before other keys take them over."""
+"""Folders that a run writes to; `~` is expanded before other keys copy them."""
 
 DATA_PLACES = ("dataset.root", "dataset.files")
-"""Where the data is: its content stands for it in the identity, so a sweep may be over several places."""
+"""Where the data is. The identity has the content instead, so a sweep may go over several places."""
 
 OWN_METRICS = ("top1", "top5")
-"""What data is measured by that names no metrics: that of one label an image."""
+"""Metrics of a dataset that names none: for single labels."""
 
 NOT_OF_A_RUN = ("study", "tuning")
-"""Groups that say which runs there are to be, so that no run has chosen of them."""
+"""Groups that select runs; they are not part of a run."""
 
 NOT_AXES = (
     *("model", "dataset", "recipe", "trainer", "logger", "diagnostics"),
     *NOT_OF_A_RUN,
 )
-"""Groups that say what is trained, on what, how and where, and what is measured as well; every other group is
-an axis of an ablation."""
+"""Groups that are not a factor of the network."""
 
 MATCHED_SIZES = ("match_parameters", "match_multiply_adds")
-"""Keys that ask for a size of the network: its width is solved, and they are no part of the configuration."""
+"""Keys that set the network's size by solving its width; they are not part of the configuration."""
 
 REQUIRED = (
     *("seed", "train", "weights", "weights_sha256"),
@@ -82,17 +80,17 @@ REQUIRED = (
     *("trainer.accelerator", "trainer.threads"),
     *("model._target_", "dataset._target_"),
 )
-"""Keys that every run needs, so that no override may delete them."""
+"""Keys that no override may delete."""
 
 
 NAMES_OTHER_VALUES = re.compile(r"(?:[^$]|\$(?!\{)|\$\{[\w.]+\}|\$\{oc\.env:\w+,(?:[\w.-]+|\$\{[\w.]+\})\})*")
-"""A text whose interpolations only name other values, `${dataset.channels}`, or the environment."""
+"""A text that interpolates only values, `${dataset.channels}`, or the environment."""
 
 OWN_LOSSES = {
     "lightning_modules.tasks.SingleLabel": "torch.nn.CrossEntropyLoss",
     "lightning_modules.tasks.MultiLabel": "lightning_modules.losses.BinaryCrossEntropy",
 }
-"""The loss that a task has where none is chosen."""
+"""The default loss of each task."""
 
 OFF: Mapping[str, Any] = {
     "horizontal_flip": False,
@@ -100,29 +98,29 @@ OFF: Mapping[str, Any] = {
     "min_crop_area": 1.0,
     "max_aspect_ratio": 1.0,
 }
-"""Augmentation that is the dataset's own, switched off."""
+"""Keys that switch the dataset's own augmentation off."""
 
 NORMS = ("norm", "norm_layer")
-"""Keys of a network that take a norm: ours, and torchvision's."""
+"""Keys of a network that take a norm: ours and torchvision's."""
 
 PACKAGE = "lightning_modules"
-"""Networks of this package start from the seed unless `initialize` says otherwise, others from themselves."""
+"""Networks of this package start from the seed by default; others set their own initial values."""
 
 LARGEST_INTEGER = 10**300
-"""Whole numbers up to it are also floats, which is what a record's reader may turn them into."""
+"""The largest whole number that a float can hold, which a record's reader may use."""
 
 LARGEST_PLAN = 100_000
-"""Runs of one study or sweep: planned in seconds, in 1.4 GB."""
+"""Most runs of one study or sweep: planned in seconds, in 1.4 GB."""
 
 
 @dataclass(frozen=True)
 class RunConfiguration:
-    """One run as it is configured.
+    """The configuration of one run.
 
     Attributes:
-        resolved: The whole configuration as plain values, without Hydra's own.
-        choices: The option's name per config group, e.g. `{"model": "xception", ...}`.
-        asked_metrics: Of `metrics`, those that somebody asked for besides what the dataset names.
+        resolved: Plain values, without Hydra's own.
+        choices: Option per group, e.g. `{"model": "xception", ...}`.
+        asked_metrics: The metrics requested in addition to the dataset's.
     """
 
     resolved: Mapping[str, Any]
@@ -133,17 +131,16 @@ class RunConfiguration:
     def from_composed(
         cls, config: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str] = ()
     ) -> Self:
-        """Resolve a composed configuration, and solve the width where a size is to be matched.
+        """Resolve a composed configuration, and solve the width if a size is to be matched.
 
         Args:
             config: As composed; a `hydra` node is left out.
             choices: Hydra's `runtime.choices`.
-            overrides: Hydra's `overrides.task`: what the configuration was composed with.
+            overrides: Hydra's `overrides.task`.
 
         Raises:
-            UserError: A key is deleted that every run has, results_dir is no folder's name, no width
-                gives the size that is to be matched, the weights cannot be used, or a value is one
-                that no run can have (not a number, or infinite outside the network).
+            UserError: A required key is deleted, results_dir is not a path, no width gives the wanted size,
+                the weights cannot be used, or a value is not finite (allowed only in the network).
         """
         config = config.copy()
         with open_dict(config):
@@ -165,7 +162,7 @@ class RunConfiguration:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(resolved, dict)
         _refuse_study_keys(resolved, overrides)
-        if resolved.get("new_head") is False:  # as if there were no such key: older records have none
+        if resolved.get("new_head") is False:  # older records have no such key
             del resolved["new_head"]
         _require_keys(resolved)
         _settle_loss(resolved)
@@ -174,7 +171,9 @@ class RunConfiguration:
         _settle_initialization(resolved)
         resolved["dataset"]["checksums"] = filled_checksums(resolved["dataset"])
         if not isinstance(folder := resolved["results_dir"], str) or not folder:
-            raise UserError(f"results_dir={folder}: must be a folder; as a number it is written ./2026")
+            raise UserError(
+                f"results_dir={folder}: expected a path; write ./2026 for a folder named like a number"
+            )
         try:
             for key in {"devices", "num_nodes"} & resolved["trainer"].keys():
                 require_integer(f"trainer.{key}", resolved["trainer"][key], 1)
@@ -200,10 +199,10 @@ class RunConfiguration:
         overrides: Sequence[str],
         seeds: Sequence[Any],
     ) -> list["RunConfiguration"]:
-        """`from_composed` for each of many seeds.
+        """`from_composed` for many seeds.
 
-        Resolving takes some 20 ms, so it is done once where no more than whole values are the seed
-        (`dataset.seed: ${seed}`): then the runs differ in these.
+        Resolving takes 20 ms, so it is done once if the seed appears only as whole values
+        (`dataset.seed: ${seed}`).
 
         Args:
             config: As composed; its seed is changed.
@@ -242,7 +241,7 @@ class RunConfiguration:
 
     @property
     def arm_name(self) -> str:
-        """The axes that are not as by default, e.g. "residual=false"; "default" where all are."""
+        """The factors that differ from their defaults, e.g. "residual=false"; "default" if none does."""
         varied = [group for group in sorted(self.choices) if group not in NOT_AXES]
         recipe = self.choices.get("recipe")
         chosen = [group for group in varied if self.choices[group] != current().default_option(group, recipe)]
@@ -264,20 +263,20 @@ class RunConfiguration:
 
     @property
     def diagnostics(self) -> Mapping[str, Any]:
-        """What is measured besides the metrics: settings by name. It changes no outcome."""
+        """Diagnostics: settings by name. They change no outcome."""
         return self.resolved.get("diagnostics") or {}
 
     def with_diagnostics(self, diagnostics: Mapping[str, Any]) -> Self:
-        """The same run, which measures these as well; where it has one already, its own settings stay."""
+        """The same run with these diagnostics too; existing settings stay."""
         return replace(self, resolved={**self.resolved, "diagnostics": {**diagnostics, **self.diagnostics}})
 
     @property
     def metrics(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is measured: declarations by name, the main one first. It changes no outcome."""
+        """Metrics: declarations by name, the main one first. They change no outcome."""
         return self.resolved.get("metrics") or {}
 
     def with_metrics(self, names: Sequence[str]) -> Self:
-        """The same run, which measures these, asked for and first, and what it measures anyway.
+        """The same run with these metrics first.
 
         Raises:
             UserError: conf/metric has no such file.
@@ -290,10 +289,10 @@ class RunConfiguration:
         return replace(self, resolved={**self.resolved, "metrics": resolved | own}, asked_metrics=names)
 
     def with_measured(self, directory: "RunDirectory") -> Self:
-        """The same run, which measures as well what its record says that it measured.
+        """The same run with everything that its record measured.
 
-        A record is data, and what measures is called by its `_target_`: of a metric the name alone is taken
-        over, of a diagnostic only what a file in conf/diagnostics has, with other plain settings.
+        A record must not name code to call. So only a metric's name is read, and only a diagnostic that
+        differs from its file in conf/diagnostics in plain settings.
 
         Raises:
             UserError: The record names something else.
@@ -302,14 +301,14 @@ class RunConfiguration:
         for name, node in added.items():
             if not any(_has_settings(node, known.get(name)) for known in _diagnostics()):
                 raise UserError(
-                    f"{directory.record_path}: diagnostics.{name} is none of conf/diagnostics; "
-                    "choose it with diagnostics=..., or remove the record"
+                    f"{directory.record_path}: diagnostics.{name} is not in conf/diagnostics; "
+                    "choose it with diagnostics=..., or delete the record"
                 )
         more = [name for name in directory.measured_metrics() if name not in self.metrics]
         if unknown := [name for name in more if name not in current().options("metric")]:
             raise UserError(
-                f"{directory.record_path}: metrics.{unknown[0]} is none of conf/metric; add it there, or "
-                "remove the record"
+                f"{directory.record_path}: metrics.{unknown[0]} is not in conf/metric; add it there, or "
+                "delete the record"
             )
         run = self.with_metrics((*self.metrics, *more)) if more else self
         return replace(run.with_diagnostics(added), asked_metrics=self.asked_metrics)
@@ -320,7 +319,7 @@ class RunConfiguration:
 
 
 def _diagnostics() -> Iterator[Mapping[str, Any]]:
-    """What each file of conf/diagnostics has, by name."""
+    """Content of each file of conf/diagnostics, by name."""
     project = current()
     for option in project.options("diagnostics"):
         file = project.option_file("diagnostics", option)
@@ -329,10 +328,10 @@ def _diagnostics() -> Iterator[Mapping[str, Any]]:
 
 
 def _names(key: str, given: Any) -> tuple[str, ...]:
-    """Names that a key lists; one may stand alone.
+    """The names in a key: a list, or one name.
 
     Raises:
-        UserError: Something else stands there.
+        UserError: It is neither.
     """
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
@@ -341,7 +340,7 @@ def _names(key: str, given: Any) -> tuple[str, ...]:
 
 
 def _has_settings(node: Any, known: Any) -> bool:
-    """Whether two nodes differ in plain settings at most, none of which is evaluated where they are built."""
+    """Whether two nodes differ at most in plain settings, which are not evaluated."""
     if isinstance(known, dict):
         return isinstance(node, dict) and all(
             node.get(key) == known.get(key)
@@ -361,10 +360,10 @@ _path = cache(Path)
 
 
 def _seed_places(node: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]] | None:
-    """Where a configuration that is not resolved has the seed; None where one cannot tell.
+    """Where an unresolved configuration has the seed; None if this is unclear.
 
-    One cannot where the seed is a part of a text, where an interpolation calls something or is nested, or
-    where the network or the trainer takes the seed, because these are read when a run is resolved.
+    It is unclear if the seed is part of a text, an interpolation is nested or calls something, or the network
+    or the trainer takes the seed, because these are read while resolving.
     """
     if isinstance(node, Mapping):
         found = [_seed_places(value, (*path, str(key))) for key, value in node.items()]
@@ -379,7 +378,7 @@ def _seed_places(node: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]
 
 
 def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed: Any) -> dict[str, Any]:
-    """A copy with a seed in the places named; what holds none is shared, not copied."""
+    """A copy with another seed in these places; the rest is shared."""
     copy = dict(node)
     for key, *below in places:
         copy[key] = _with_seed(copy[key], [tuple(below)], seed) if below else seed
@@ -387,8 +386,8 @@ def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed:
 
 
 def _require_storable(node: Any, key: str = "") -> None:
-    """Require values that a record can hold. A part of the network may have an infinite setting, such as
-    Hardtanh's max_val; a rate, a share or a size cannot be infinite.
+    """Require values that a record can hold. Only parts of the network may have infinite settings, such as
+    Hardtanh's max_val.
 
     Raises:
         UserError: Another value.
@@ -404,13 +403,13 @@ def _require_storable(node: Any, key: str = "") -> None:
         if math.isnan(node) or (group in NOT_AXES and group != "model"):
             raise UserError(f"{key}={node}: must be a finite number")
     elif isinstance(node, int) and abs(node) > LARGEST_INTEGER:
-        raise UserError(f"{key}: this whole number is too large; it must be at most 1e300")
+        raise UserError(f"{key}: must be at most 1e300")
     elif not isinstance(node, str | int | float | None):
-        raise UserError(f"{key}: {type(node).__name__} cannot be stored; use a number, a text or a boolean")
+        raise UserError(f"{key}: a {type(node).__name__} cannot be stored; use a number, a text or a boolean")
 
 
 def as_typed(overrides: Sequence[str]) -> list[str]:
-    """Overrides as plain texts: looking at an item of Hydra's own list would resolve a `${...}` in it."""
+    """Overrides as plain texts. Reading items of Hydra's list would resolve `${...}`."""
     if isinstance(overrides, ListConfig):
         plain: Any = OmegaConf.to_container(overrides, resolve=False)
         return list(plain)
@@ -420,16 +419,16 @@ def as_typed(overrides: Sequence[str]) -> list[str]:
 def _leave_out_keys_of_another_class(
     config: DictConfig, group: str, option: str, recipe_s: Collection[str], overrides: Sequence[str]
 ) -> None:
-    """Where `recipe.GROUP._target_` is set to another class, leave out what stands there for the option's.
+    """If `recipe.GROUP._target_` is another class, drop the arguments of the option's class.
 
-    What the user or the recipe's own file set stays, and the network's weight decay; the rate becomes the
-    class's own default. What the class does not take is refused when the run is checked.
+    Arguments of the user and the recipe's file stay, and the network's weight decay; the rate becomes the
+    class's default. The check later refuses arguments that the class does not take.
 
     Args:
         config: As composed; changed in place.
         group: "optimizer", say.
         option: Its option.
-        recipe_s: Keys that the recipe's own file has in the node.
+        recipe_s: Keys of the node in the recipe's file.
         overrides: What the configuration was composed with.
     """
     place = f"recipe.{group}"
@@ -442,7 +441,7 @@ def _leave_out_keys_of_another_class(
     if name == option_s or not isinstance(name, str):
         return
 
-    if not (arguments := classes.arguments_of(name)):  # no such class: the check says so
+    if not (arguments := classes.arguments_of(name)):  # unknown class: the check says so
         return
     rate = arguments.get("lr")
     with open_dict(config):
@@ -451,7 +450,7 @@ def _leave_out_keys_of_another_class(
             if key not in set_by_user and not stays:
                 del node[key]
         if group == "optimizer" and "lr" not in node and isinstance(rate, int | float):
-            node["lr"] = rate  # the schedule may need it, and the record says it
+            node["lr"] = rate  # for the schedule and the record
 
 
 def _keys_set_below(place: str, overrides: Sequence[str]) -> Iterator[str]:
@@ -477,13 +476,13 @@ def _require_keys(resolved: Mapping[Any, Any]) -> None:
 
 
 def _own_choices(resolved: Mapping[Any, Any], choices: Mapping[str, str | None]) -> dict[str, str]:
-    """The option of every group that a run has."""
+    """The option of each group of a run."""
     own = {
         group: option
         for group, option in choices.items()
         if option is not None and not group.startswith("hydra/") and group not in NOT_OF_A_RUN
     }
-    if "logger" not in own:  # Hydra names none of several: logger=[wandb,csv]
+    if "logger" not in own:  # Hydra has no name for logger=[wandb,csv]
         wandb = ["wandb"] if resolved["logger"].get("backend") else []
         others = [name for name, node in resolved["logger"].items() if isinstance(node, dict)]
         own["logger"] = ",".join(wandb + others)
@@ -493,14 +492,14 @@ def _own_choices(resolved: Mapping[Any, Any], choices: Mapping[str, str | None])
 def _require_node_or_null(key: str, value: Any) -> None:
     if value is not None and not isinstance(value, dict):
         group = key.rpartition(".")[2]
-        raise UserError(f"{key}={value}: must be a node, as in the files of conf/{group}, or null")
+        raise UserError(f"{key}={value}: must be null or a node with _target_, as in conf/{group}")
 
 
 def _settle_loss(resolved: dict[Any, Any]) -> None:
-    """A loss that is the task's own is left out, so that it is the same run.
+    """Leave out the task's own loss, so that it is the same run.
 
     Raises:
-        UserError: It is no node.
+        UserError: It is not a node.
     """
     _require_node_or_null("recipe.loss", resolved["recipe"].get("loss"))
     recipe, task = resolved["recipe"], resolved["dataset"]["task"]
@@ -512,10 +511,10 @@ def _settle_loss(resolved: dict[Any, Any]) -> None:
 def _settle_augmentation(
     resolved: dict[Any, Any], choices: Mapping[str, str | None], typed: set[str]
 ) -> None:
-    """Let an option of `augmentation` set the keys of the dataset that say the same, but for those typed.
+    """Let `augmentation` set the dataset's own augmentation keys, unless they were typed.
 
     Raises:
-        UserError: It is no node, or the dataset has not got what the option switches on.
+        UserError: It is not a node, or the dataset lacks a key that the option sets.
     """
     recipe, dataset = resolved["recipe"], resolved["dataset"]
     chosen = recipe.get("augmentation")
@@ -533,12 +532,12 @@ def _settle_augmentation(
             )
     if unknown := sorted(chosen.keys() - {"image", "batch"}):
         known = ", ".join(sorted({"image", "batch", *OFF}))
-        raise UserError(f"recipe.augmentation.{unknown[0]}: no such key; there are: {known}")
+        raise UserError(f"recipe.augmentation.{unknown[0]}: unknown key; available: {known}")
     recipe["augmentation"] = chosen or None
 
 
 def _settle_norm(resolved: dict[Any, Any], choices: Mapping[str, str | None]) -> None:
-    """Put the norm that was chosen in place of the network's own.
+    """Replace the network's norm by the chosen one.
 
     Raises:
         UserError: The network takes none.
@@ -549,15 +548,15 @@ def _settle_norm(resolved: dict[Any, Any], choices: Mapping[str, str | None]) ->
     places = [key for key in NORMS if key in model]
     if not places:
         raise UserError(
-            f"norm={choices.get('norm')}: model={choices.get('model')} would ignore it, as it has no key "
-            f"{' or '.join(NORMS)}"
+            f"norm={choices.get('norm')}: model={choices.get('model')} has no key {' or '.join(NORMS)}; "
+            "leave norm out"
         )
     for key in places:
         model[key] = copy.deepcopy(norm)
 
 
 def _settle_initialization(resolved: dict[Any, Any]) -> None:
-    """Say who sets the initial values, where it is left to the place that the network comes from."""
+    """Set `initialize` by the network's package if it is null."""
     if resolved.get("initialize") is None:
         target = resolved["model"]["_target_"]
         own = isinstance(target, str) and target.startswith(f"{PACKAGE}.")
@@ -565,7 +564,7 @@ def _settle_initialization(resolved: dict[Any, Any]) -> None:
 
 
 def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
-    """Leave out what says which arms and seeds a study has, which a run cannot be asked for."""
+    """Leave out the keys of a study."""
     seeds, budget, arms = (resolved.pop(key, None) for key in ("seeds", "seed_budget", "arms"))
     keys = {override.key_or_group for item in overrides if (override := parse_override(item))}
     if seeds is not None:
@@ -577,15 +576,15 @@ def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> No
 
 
 def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices: Mapping[str, str]) -> None:
-    """Take over the hash of the weights, and the constants of the network that they come from.
+    """Set the hash of the weights, and the constants of the network they come from.
 
     Args:
         resolved: Of the run; changed in place.
-        overrides: What the configuration was composed with: what was set there is not overruled.
+        overrides: The user's, which take precedence.
         choices: Option per group.
 
     Raises:
-        UserError: The weights cannot be used, or something else was set.
+        UserError: The weights cannot be used, or contradict the configuration.
     """
     path, expected = resolved["weights"], resolved["weights_sha256"]
     try:
@@ -613,9 +612,9 @@ def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices:
 
 
 def _require_network(model: Mapping[str, Any], source: "Source", path: str, option: str) -> None:
-    """Require that a network is the one that weights belong to, in all that its values do not show.
+    """Require that a network is the one of the weights, also in settings without parameters.
 
-    A key that the weights' source does not know, of a factor that was added since, must be as by default.
+    A key that the weights' source does not have, of a later factor, must have its default.
 
     Raises:
         UserError: It is another network.
@@ -639,23 +638,23 @@ def _require_network(model: Mapping[str, Any], source: "Source", path: str, opti
         for key in added:
             if key not in as_by_default or found[key] != as_by_default[key]:
                 raise UserError(
-                    f"model.{key}={found[key]}: the network of weights={path} has not; "
+                    f"model.{key}={found[key]}: not in the network of weights={path}; "
                     f"must be {as_by_default.get(key, 'left out')}"
                 )
 
 
 def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
-    """Set the model's width so that it has the parameters or the multiply-adds that are wanted."""
+    """Solve the model's width for the wanted parameters or multiply-adds."""
     wanted = {key: resolved.pop(key, None) for key in MATCHED_SIZES}
     wanted = {key: number for key, number in wanted.items() if number is not None}
     if not wanted:
         return
     asked = ", ".join(f"{key}={number}" for key, number in wanted.items())
     if len(wanted) > 1:
-        raise UserError(f"{asked}: one width cannot match both; set one of them to null")
+        raise UserError(f"{asked}: one width cannot match both; set one to null")
     keys = [override.key_or_group for item in overrides if (override := parse_override(item))]
     if "model.width" in keys:
-        raise UserError(f"model.width: {asked} solves it, so it cannot be set as well")
+        raise UserError(f"model.width: {asked} solves it; leave one of them out")
 
     model, dataset = resolved["model"], resolved["dataset"]
     try:
@@ -678,9 +677,9 @@ def is_place_of_data(key: str) -> bool:
 
 
 def parse_override(argument: str) -> Override | None:
-    """The parse of one argument, or None where it is none (a flag, a syntax error).
+    """Parse one argument; None for a flag or a syntax error.
 
-    An option of a group is the text that was typed, where Hydra would make `1e-3` or `true` another type.
+    Options stay text, where Hydra would convert `1e-3` or `true`.
 
     Raises:
         UserError: A key is given twice within the argument.
@@ -692,16 +691,16 @@ def parse_override(argument: str) -> Override | None:
 
 
 def parsed(argument: str) -> Override:
-    """As `parse_override`, of what is KEY=VALUE or ~KEY.
+    """As `parse_override`, for KEY=VALUE or ~KEY.
 
     Raises:
-        HydraException: It is not.
+        HydraException: It is neither.
         UserError: As `parse_override`.
     """
     return _parse(argument, current().is_group(re.split("[@=]", argument.lstrip("+~"), maxsplit=1)[0]))
 
 
-@lru_cache(maxsize=4096)  # the arms of a study share most arguments, and each is asked about several times
+@lru_cache(maxsize=4096)  # the arms of a study share most arguments
 def _parse(argument: str, as_text: bool) -> Override:
     listener = HydraErrorListener()
     lexer = OverrideLexer(InputStream(argument))
@@ -716,7 +715,7 @@ def _parse(argument: str, as_text: bool) -> Override:
 
 
 class _Visitor(HydraOverrideVisitor):
-    """Hydra's, which would keep the last of equal keys and the type that a text looks like."""
+    """Hydra's visitor, which would keep the last of equal keys and convert texts."""
 
     def __init__(self, functions: Functions, as_text: bool) -> None:
         super().__init__(functions)
@@ -737,15 +736,15 @@ class _Visitor(HydraOverrideVisitor):
     def visitDictContainer(self, ctx: Any) -> Any:
         keys = [pair.dictKey().getText().strip() for pair in ctx.dictKeyValuePair()]
         if repeated := [key for i, key in enumerate(keys) if key in keys[:i]]:
-            raise UserError(f"{ctx.getText()}: {repeated[0]} is given twice")
+            raise UserError(f"{ctx.getText()}: duplicate {repeated[0]}; give it once")
         return super().visitDictContainer(ctx)
 
 
 def override_values(override: Override) -> list[Any]:
-    """What an override sets, or the values that it sweeps over.
+    """The value of an override, or the values of a sweep.
 
     Raises:
-        UserError: A value that is swept over is there twice, or a range is none or too long.
+        UserError: A duplicate value, or an invalid or too long range.
     """
     value = override.value()
     if isinstance(value, RangeSweep):
@@ -754,43 +753,47 @@ def override_values(override: Override) -> list[Any]:
     plain = [item.text if isinstance(item, QuotedString) else item for item in values]
     for i, item in enumerate(plain):
         if any(item == other and isinstance(item, bool) == isinstance(other, bool) for other in plain[:i]):
-            raise UserError(f"{override.input_line}: {option_name(item)} is given twice")
+            raise UserError(
+                f"{override.input_line}: duplicate {override.key_or_group} {option_name(item)}; give it once"
+            )
     return values
 
 
 def lists_values(override: Override) -> bool:
-    """Whether it sweeps over values that stand there, not over glob(...) or interval(...)."""
+    """Whether a sweep lists its values, unlike glob(...) or interval(...)."""
     return override.is_discrete_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP
 
 
 def _check_range(swept: RangeSweep, argument: str) -> None:
-    """Check that a range has an end, before its values are listed."""
+    """Check that a range is finite, before its values are listed."""
     assert swept.start is not None
     assert swept.stop is not None
     bounds = (swept.start, swept.stop, swept.step)
-    # An integer that no float can be is finite.
+    # An integer too large for a float is finite.
     if not swept.step or not all(isinstance(number, int) or math.isfinite(number) for number in bounds):
-        raise UserError(f"{argument}: must be range(start, stop, step), finite, step other than 0")
+        raise UserError(
+            f"{argument}: must be range(start, stop, step) of finite numbers, with a step other than 0"
+        )
     number = math.ceil((Fraction(swept.stop) - Fraction(swept.start)) / Fraction(swept.step))
     if number < 1:
-        raise UserError(f"{argument}: has no values: stop is not beyond start")
+        raise UserError(f"{argument}: empty range; stop must be beyond start")
     require_few_runs(argument, number)
 
 
 def require_few_runs(what: str, number: int) -> None:
-    """Require that planning ends in seconds and fits in memory, before anything is planned.
+    """Refuse a plan that would take too long or too much memory.
 
     Raises:
         UserError: There would be more than `LARGEST_PLAN` runs.
     """
     if number > LARGEST_PLAN:
         raise UserError(
-            f"{what}: {amount(number, 'run')}; at most {LARGEST_PLAN:,} can be planned at once: divide them"
+            f"{what}: {amount(number, 'run')}; at most {LARGEST_PLAN:,} can be planned at once: split them"
         )
 
 
 def option_name(value: Any) -> str:
-    """An option of a group as its file is named, e.g. "true"."""
+    """An option as its file is named, e.g. "true"."""
     if isinstance(value, QuotedString):
         return value.text
     if value is None:
@@ -799,32 +802,29 @@ def option_name(value: Any) -> str:
 
 
 def home_expanded(key: str, folder: str) -> str:
-    """A folder's name with `~` as the home directory.
+    """Expand `~` to the home directory.
 
     Raises:
         UserError: There is no such user.
     """
     if (expanded := os.path.expanduser(folder)).startswith("~"):
-        raise UserError(f"{key}={folder}: there is no such user; a folder of that name is ./{folder}")
+        raise UserError(f"{key}={folder}: no such user; write ./{folder} for a folder of this name")
     return expanded
 
 
 def quoted(text: str) -> str:
-    """Text as a value on Hydra's command line."""
+    """Quote a text for Hydra's command line."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def quote_option_names(arguments: Sequence[str]) -> list[str]:
-    """Quote options of a group that Hydra would take for another type.
-
-    Hydra 1.3 reads `residual=true` as a boolean and refuses it for a config group. Every argument
-    of any other kind is returned as it is.
+    """Quote options that Hydra would convert, such as `residual=true` to a boolean.
 
     Returns:
         The arguments, e.g. `residual='true','false'` for `residual=true,false`.
 
     Raises:
-        UserError: An argument gives a group a list; as `override_values`.
+        UserError: A list for a group; as `override_values`.
     """
     return [_quote_option_name(argument) for argument in arguments]
 
@@ -841,7 +841,7 @@ def _quote_option_name(argument: str) -> str:
     if any(isinstance(value, list) for value in values):
         if override.key_or_group == "logger":  # several at once
             return argument
-        raise UserError(f"{argument}: takes one option, or with -m several: {override.key_or_group}=A,B")
+        raise UserError(f"{argument}: expected one option; for several use -m {override.key_or_group}=A,B")
     typed = override_values(_parse(argument, as_text=False))
     if not any(isinstance(value, bool | int | float | None) for value in typed):
         return argument

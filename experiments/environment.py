@@ -1,4 +1,4 @@
-"""What a run ran on: device, versions, commit. Never the environment's variables."""
+"""Device, versions and commit of a run. Never the environment's variables."""
 
 import gc
 import importlib
@@ -20,15 +20,15 @@ from experiments.devices import CPU, Device
 from experiments.project import FRAMEWORK_CONF, PACKAGED_CONF, current
 
 FRAMEWORK = "xception-ablations"
-"""The distribution that these packages are installed with."""
+"""The distribution of these packages."""
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "wandb", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Version per package that takes part in a run, and Python's; absent ones are left out.
+    """Versions of Python and of the packages that a run uses; absent ones are left out.
 
-    The framework is one of them where it is not the project itself, whose commit is in the record.
+    The framework is included unless it is the project, whose commit is in the record.
     """
     found = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 
 
 def _framework_version() -> str:
-    """Version of the framework; of a checkout its commit as well, and whether code of it is changed."""
+    """Version of the framework; for a checkout also its commit and whether its code is changed."""
     version = next((one.version for one in metadata.distributions(name=FRAMEWORK)), "not installed")
     state = None if PACKAGED_CONF.is_dir() else _git_state(FRAMEWORK_CONF.parent)
     if state is None:
@@ -51,14 +51,13 @@ def _framework_version() -> str:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout that the project is in, and its uncommitted changes of Python files.
+    """Commit of the project's checkout, and uncommitted changes of its Python files.
 
-    The configuration is left out: a record has all of it. So are files that no run imports, and new files
-    outside the project's folder.
-    A checkout that git cannot read is told in a warning, because records without a commit cannot be compared.
+    The configuration is left out, because the record has it. So are files that no run imports, and new files
+    outside the project's folder. If git cannot read the checkout, a warning says so.
 
     Returns:
-        commit, and changes: per file, by its path in the checkout, its diff, of a new file its content.
+        commit, and changes: the diff per file, by its path in the checkout; of a new file its content.
         None outside a checkout.
     """
     return _git_state(current().root)
@@ -70,7 +69,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
         return None
 
     def git(*arguments: str) -> str:
-        # A checkout of another user, as in a container, is as safe as this code, which runs from it already.
+        # The checkout may be another user's, as in a container. It is safe, because this code runs from it.
         command = ("git", "-c", "safe.directory=*", "-C", str(folder), *arguments)
         found = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)
         return found.stdout
@@ -97,7 +96,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def imported(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Of a `git_state` the changes of files that this process has imported."""
+    """A `git_state` with only the changes of files that this process has imported."""
     checkout = _checkout_of(current().root)
     if state is None or checkout is None:
         return state
@@ -109,12 +108,12 @@ def imported(state: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _checkout_of(folder: Path) -> Path | None:
-    """The nearest folder upwards that git keeps."""
+    """The nearest parent folder with `.git`."""
     return next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
 
 
 def _is_of_runs(file: Path) -> bool:
-    """Whether a file can change what a run gives; a sweep imports others of the framework as well."""
+    """Whether a file can change a run's outcome."""
     if "site-packages" in file.parts:  # its version is in the record
         return False
     framework = FRAMEWORK_CONF.parent
@@ -127,17 +126,14 @@ def _is_of_runs(file: Path) -> bool:
 
 
 def quieten() -> None:
-    """Silence what Lightning says about nothing that a user can change.
-
-    Everything else, its warnings included, stays; a warning is told in one line.
-    """
-    logging.raiseExceptions = False  # W&B's own logging, where its disk is full
+    """Silence messages of Lightning that a user can do nothing about. Warnings take one line."""
+    logging.raiseExceptions = False  # W&B's logging, if the disk is full
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
-    for package in ("lightning.pytorch", "lightning.fabric"):  # devices, processes, tips
+    for package in ("lightning.pytorch", "lightning.fabric"):  # it prints devices, processes, tips
         importlib.import_module(package)  # which sets the level itself
         logging.getLogger(package).setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch.loggers").setLevel(logging.ERROR)  # an experiment is made
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # tables of its database are made
+    logging.getLogger("lightning.pytorch.loggers").setLevel(logging.ERROR)  # "experiment created"
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # "creating tables"
     for message in (
         r".*does not have many workers.*",  # the data is in memory
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
@@ -147,10 +143,7 @@ def quieten() -> None:
 
 
 def quieten_ray() -> None:
-    """Silence what Ray says of a cluster that it starts on this machine for a sweep, and stops after it.
-
-    Where it connects to one that exists, it says to which; and it warns where that is open to anybody.
-    """
+    """Silence Ray's messages about a local cluster. Those about an existing cluster stay."""
     of_no_use = (
         "Started a local Ray instance",
         "Token authentication is enabled",
@@ -163,12 +156,12 @@ def quieten_ray() -> None:
 
 
 def process() -> dict[str, Any]:
-    """Who trains: host and process id."""
+    """Host and id of this process."""
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
 def process_rank(devices: int) -> int:
-    """Which of a run's processes this is; the first, 0, keeps the record.
+    """Rank of this process in its run; rank 0 writes the record.
 
     Args:
         devices: Processes per machine.
@@ -177,38 +170,38 @@ def process_rank(devices: int) -> int:
         return int(os.environ["RANK"])
     if "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ and "LOCAL_RANK" not in os.environ:
         return int(os.environ["SLURM_PROCID"])  # srun
-    # Lightning has started this process, or nobody, and then the other machines are told by the user.
+    # Started by Lightning or, on other machines, by the user.
     return int(os.environ.get("NODE_RANK", 0)) * devices + int(os.environ.get("LOCAL_RANK", 0))
 
 
 def check_launcher(processes: int) -> None:
-    """Check that whoever started this process started as many as the run has.
+    """Check that as many processes were started as the run has.
 
     Args:
         processes: Of the run.
 
     Raises:
-        UserError: torchrun started several processes for a run of one, or a variable of a launcher was left
-            in the shell, so that the run would wait for processes that nobody starts.
+        UserError: torchrun started several processes for a run of one, or a launcher's variable was left in
+            the shell, so that the run would wait forever.
     """
     started = os.environ.get("WORLD_SIZE")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         if processes == 1 and started not in (None, "1"):
             raise UserError(
-                f"torchrun started {started} processes and the run has one: add trainer=ddp "
+                f"torchrun started {started} processes, but the run has one: add trainer=ddp "
                 f"trainer.devices={os.environ.get('LOCAL_WORLD_SIZE', started)}, or start it without torchrun"
             )
     elif processes > 1 and "LOCAL_RANK" in os.environ and started != str(processes):
         raise UserError(
-            f"LOCAL_RANK={os.environ['LOCAL_RANK']} is set in this shell, so the run would wait for "
-            "processes that nobody starts: unset LOCAL_RANK"
+            f"LOCAL_RANK={os.environ['LOCAL_RANK']} is set in this shell, so the run would wait "
+            "forever for other processes: unset LOCAL_RANK"
         )
 
 
 def cpu_name() -> str:
-    """The processor's name, as the system calls it, and where it says so its family, model and stepping.
+    """The processor's name with its family, model and stepping, if the system gives them.
 
-    A virtual machine calls several generations by one name, and a run is equal to the last bit on one alone.
+    Virtual machines use one name for several generations, and runs are bit-identical only within one.
     """
     try:
         first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
@@ -223,11 +216,11 @@ def cpu_name() -> str:
 
 
 def device(torch_device: Any, taken: Sequence[Device] = ()) -> dict[str, Any]:
-    """The device that a run is on: type, name, threads of the CPU, and indices where it has taken some.
+    """The device of a run: type, name, CPU threads, and indices if it has taken some.
 
     Args:
         torch_device: A `torch.device`.
-        taken: The devices, as they were taken.
+        taken: The devices that the run has taken.
     """
     import torch
 
@@ -241,9 +234,9 @@ def device(torch_device: Any, taken: Sequence[Device] = ()) -> dict[str, Any]:
 
 
 def peak_memory(torch_device: Any) -> int | None:
-    """Bytes that this process had of a device at most, since `forget_peak_memory`.
+    """Peak memory of this process on a device since `forget_peak_memory`, in bytes.
 
-    Of a GPU what PyTorch had reserved; of a CPU what was resident. None where the system does not tell.
+    On a GPU memory reserved by PyTorch, on a CPU resident memory. None if unknown.
 
     Args:
         torch_device: A `torch.device`.
@@ -256,9 +249,9 @@ def peak_memory(torch_device: Any) -> int | None:
 
 
 def highest_resident_memory() -> int | None:
-    """Bytes that this process had resident at most; None where the system does not tell (it is no Linux).
+    """Peak resident memory of this process in bytes; None if unknown (not Linux).
 
-    Not getrusage's, which a process inherits from the one that started it.
+    Not from getrusage, whose peak is inherited from the parent process.
     """
     try:
         status = Path("/proc/self/status").read_text()
@@ -269,16 +262,16 @@ def highest_resident_memory() -> int | None:
 
 
 def forget_peak_memory() -> None:
-    """Begin anew to measure the peak of memory, in a process that has trained before."""
+    """Reset the peak memory, in a process that has trained before."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):  # another system, or a container that does not allow it
+    with suppress(OSError):  # not Linux, or not allowed in a container
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def free_memory() -> None:
-    """Give a GPU's memory back that PyTorch keeps for what comes next."""
+    """Release GPU memory that PyTorch has cached."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         gc.collect()
@@ -286,13 +279,13 @@ def free_memory() -> None:
 
 
 def memory() -> int:
-    """Bytes of memory that this machine, or its container, lets this process use."""
+    """Memory that this process may use on this machine or in its container, in bytes."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_limits_of_groups()])
 
 
 def _limits_of_groups() -> Iterator[int]:
-    """Bytes that containers and batch systems leave this process: its control group and those around it."""
+    """Memory limits of this process's control group and its parents, in bytes."""
     try:
         groups = [line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:  # another system
@@ -302,5 +295,5 @@ def _limits_of_groups() -> Iterator[int]:
             name = "memory.limit_in_bytes" if controller else "memory.max"
             folder = Path(place.lstrip("/"))
             for within in {Path(), folder, *folder.parents}:
-                with suppress(OSError, ValueError):  # it is none of this container's, or "max": no limit
+                with suppress(OSError, ValueError):  # not in this container, or "max": no limit
                     yield int(Path("/sys/fs/cgroup", controller, within, name).read_text())

@@ -1,4 +1,4 @@
-"""What Hydra, or a part that it builds, says of a wrong value, in one line."""
+"""Errors of Hydra and of the parts that it builds, in one line."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ Built = TypeVar("Built")
 
 
 def explained(what: str, build: Callable[[], Built]) -> Built:
-    """Call `build`; an exception of a part that got a wrong value becomes one line.
+    """Call `build`; turn an exception of a part into one line.
 
     Raises:
         ValueError: `build` refused a value; the line names the key, or at least `what` was built.
@@ -34,13 +34,13 @@ def explained(what: str, build: Callable[[], Built]) -> Built:
 
 @contextmanager
 def refused_by_hydra(*ours: str) -> Iterator[None]:
-    """Hydra raises whatever it happens upon where a command line is wrong: that becomes a line.
+    """Turn any exception that Hydra raises about a command line into one line.
 
     Args:
-        ours: Modules, or packages, that Hydra calls: what comes from there is a bug and stays as it is.
+        ours: Modules or packages that Hydra calls; their exceptions are bugs and stay.
 
     Raises:
-        UserError: Hydra raised an exception that is not of its own kind.
+        UserError: Hydra raised an exception of another library.
     """
     try:
         yield
@@ -50,4 +50,4 @@ def refused_by_hydra(*ours: str) -> Iterator[None]:
         frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
         if ours and any(name.startswith(ours) for name in frames[2:]):  # behind this file and its caller
             raise
-        raise UserError(f"Hydra refuses what was typed: {words_of(error)}") from error
+        raise UserError(f"invalid command line: {words_of(error)}") from error

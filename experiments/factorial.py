@@ -1,9 +1,8 @@
-"""Studies of several factors: where each arm is on the horizontal axis.
+"""Studies of several factors: the position of each arm on the horizontal axis.
 
-The question is how the factors act together. A study's file states `factors` in place of `arms`, and every
-combination of their levels is an arm (`ablations.studies.schema`). Its `design` names the factor on the
-horizontal axis, with a position per arm (how many channels a segment has), and the factor that is drawn as
-lines. What the runs then say is in `ablations.evidence.interaction`.
+Such a study has `factors` instead of `arms`, and every combination of levels is an arm
+(`ablations.studies.schema`). Its `design` names the factor on the horizontal axis, with a position per arm
+(channels per segment), and the factor drawn as lines. `ablations.evidence.interaction` analyses the runs.
 """
 
 import math
@@ -22,14 +21,14 @@ from lightning_modules.validation import require_integer
 
 
 def make_design(study: StudyFile, configurations: Mapping[str, Mapping[str, Any]]) -> Design | None:
-    """The design of a study of factors, with the position of every arm; None of a study that lists its arms.
+    """The design of a study of factors, with the position of every arm; None for a study that lists its arms.
 
     Args:
         study: Its file.
         configurations: A resolved configuration per arm.
 
     Raises:
-        UserError: An arm's position cannot be told, or is no number above 0.
+        UserError: An arm's position is unknown or not a number above 0.
     """
     if study.design is None or study.factors is None:
         return None
@@ -79,7 +78,7 @@ def setting(resolved: Mapping[str, Any], *, key: str) -> float:
 
 
 def channels_per_segment(resolved: Mapping[str, Any], *, channels: int) -> int:
-    """Channels that the largest segment has of a layer: where an arm stands on the paper's spectrum.
+    """Channels of a layer's largest segment: the position of an arm on the paper's spectrum.
 
     Args:
         resolved: A run's configuration.
@@ -94,7 +93,7 @@ def channels_per_segment(resolved: Mapping[str, Any], *, channels: int) -> int:
 
 
 def channels_at_width(resolved: Mapping[str, Any], *, channels: int) -> int:
-    """Channels of a layer: how wide an arm's network is.
+    """Channels of a layer: the width of an arm's network.
 
     Args:
         resolved: A run's configuration.

@@ -1,4 +1,4 @@
-"""`ablations new NAME`: a small project that works, to be changed into one's own."""
+"""`ablations new NAME`: writes a small working project to change into your own."""
 
 import os
 import re
@@ -14,32 +14,31 @@ from experiments.project import Project
 NAME = re.compile(r"[A-Za-z][\w-]{0,63}", re.ASCII)
 
 RENAMED = {"gitignore": ".gitignore"}
-"""Files whose own name would have an effect where the template lies."""
+"""Files whose real name would have an effect in the template."""
 
 
 def create_project(folder: Path) -> list[Path]:
     """Write a project: configuration, a network, a factor, a study, a claim, `run.py` and a README.
 
     Args:
-        folder: Made here; its name is the project's.
+        folder: The new folder; its name is the project's.
 
     Returns:
         The files.
 
     Raises:
-        UserError: The name cannot be used, something is there already, the folder cannot be written or lies
-            in another project.
-        OSError: The disk is full or fails; then nothing is there.
+        UserError: The name is invalid, the folder exists, cannot be written or is in another project.
+        OSError: The disk is full or fails; nothing is left behind.
     """
     if not NAME.fullmatch(folder.name):
         raise UserError(
-            f"new {folder}: a name has letters of ASCII, digits, - and _, begins with a letter and has at "
-            "most 64 characters; choose another"
+            f"new {folder}: a name starts with a letter and has at most 64 ASCII letters, digits, - and _; "
+            "choose another"
         )
     if os.path.lexists(folder):
-        raise UserError(f"new {folder}: exists already; choose another name")
+        raise UserError(f"new {folder}: already exists; choose another name")
     if (around := Project.around(folder.absolute().parent)) is not None:
-        raise UserError(f"new {folder}: {around.root} is a project; make the new one outside of it")
+        raise UserError(f"new {folder}: {around.root} is a project; choose a folder outside of it")
     check_writable(f"new {folder}", folder, [""])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as half:

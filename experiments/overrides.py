@@ -1,4 +1,4 @@
-"""What stands with a study on the command line: seeds, tuning, and what the study is varied by."""
+"""Reads the overrides of a study: seeds, tuning and changed settings."""
 
 import hashlib
 import itertools
@@ -29,74 +29,74 @@ with lazily():
     from ablations.statistics import sequential
 
 AUTO_KEYS = ("seeds", "seed_budget")
-"""What asks for as many seeds as a study's verdicts need; no run is configured with it."""
+"""Keys of seeds=auto. They are not part of a run's configuration."""
 
 PLANNING_KEYS = ("study", "tuning", "seed", *AUTO_KEYS)
-"""What is read from a command line before Hydra composes anything: as KEY=VALUE alone."""
+"""Keys read before Hydra composes anything, so only as KEY=VALUE."""
 
 
 LONGEST_SUFFIX = 90
-"""Bytes of what a varied study's files have behind its name; of more half and a hash. With tuning two such
-meet, and the name of a file ends at 255."""
+"""Bytes of the suffix of a varied study's files; longer ones become half of it and a hash. Tuning adds a
+second suffix, and a file's name has at most 255 bytes."""
 
 LONGEST_STUDIES = 120
-"""Bytes that the names of studies take in the name of a file about several; of more half and a hash."""
+"""Bytes of the studies' names in a file about several; longer ones become half of it and a hash."""
 
 LONGEST_SWEEP = 100
-"""Characters of the words in the names of files about swept choices; where there are more, a hash follows."""
+"""Characters of a sweep in the names of its files; longer ones are cut and get a hash."""
 
 LARGEST_PRODUCT = 1000
-"""Configurations of a sweep over choices, seeds left out: composing one takes a tenth of a second."""
+"""Configurations of a sweep, without seeds: composing one takes a tenth of a second."""
 
 LONGEST_SEEDS = 60
-"""Characters that the seeds of a varied study take in the names of its files; more are a hash."""
+"""Characters of the seeds in the names of a varied study's files; longer lists become a hash."""
 
 
 NEEDS_QUOTES = re.compile(r"[^\w/\-\\+.$%*@?|:, ]", re.ASCII)
-"""A character that Hydra takes in quotes alone."""
+"""A character that Hydra accepts only in quotes."""
 
 GIVEN_BY_LIGHTNING = ("hydra.run.dir", "hydra.job.name", "hydra.output_subdir")
-"""Keys that Lightning adds to the command when it starts the other processes of a run."""
+"""Keys that Lightning adds when it starts a run's other processes."""
 
 LARGEST_BUDGET = 1000
-"""Seeds per arm that seeds=auto may be given: the levels of all looks are solved before the first."""
+"""Largest seed_budget: the levels of all looks are solved before the first."""
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Check what was typed behind a command, before any of it is used.
+    """Check the words of a command before they are used.
 
     Args:
         arguments: Flags, names and KEY=VALUE.
 
     Raises:
-        UserError: What is given twice, a value that swept over is there twice, a character that must be
-            quoted, or a key of `PLANNING_KEYS` that is added or deleted.
+        UserError: A key or a swept value is given twice, a character needs quotes, or a key of
+            `PLANNING_KEYS` is added or deleted.
     """
     sweeps = not {"-m", "--multirun"}.isdisjoint(arguments)
     given: dict[tuple[str, bool], str] = {}
     for argument in arguments:
         key = key_of(argument, sweeps=sweeps)
         if key in PLANNING_KEYS and re.match(r"~|\+(?!\+)", argument):
-            raise UserError(f"{argument}: {key} is there and stays: give {key}=VALUE")
+            raise UserError(f"{argument}: {key} can be neither added nor deleted; write {key}=VALUE")
         what = key, "=" in argument or argument.startswith("~")  # a study may be named as a group is
         if what in given and key not in GIVEN_BY_LIGHTNING:
-            message = f"{given[what]} {argument}: {key} is given twice; give it once"
+            message = f"{given[what]} {argument}: duplicate {key}; give it once"
             if what[1] and not argument.startswith("-"):
-                message += f", several values with -m as {key}=A,B, a pattern with braces as "
-                message += f"'{key}=\"A-{{0..1}}\"'"
+                message += f" (several values: -m {key}=A,B; a pattern with braces: "
+                message += f"'{key}=\"A-{{0..1}}\"')"
             raise UserError(message)
         given[what] = argument
 
 
 def key_of(argument: str, *, sweeps: bool = False) -> str:
-    """What an argument sets: the key of KEY=VALUE, or a flag or name as it is.
+    """The key of KEY=VALUE, or a flag or name as it is.
 
     Args:
         argument: As typed.
         sweeps: Whether commas separate values.
 
     Raises:
-        UserError: It cannot be parsed, or has a value twice.
+        UserError: It cannot be parsed, or has a duplicate value.
     """
     key, equals, value = argument.partition("=")
     if argument.startswith("-") or not (equals or argument.startswith("~")):
@@ -111,7 +111,7 @@ def key_of(argument: str, *, sweeps: bool = False) -> str:
 
 
 def _how_to_quote(key: str, value: str, sweeps: bool) -> str:
-    """Which character is wrong and, where quotes help, the form that works; "" where that is not why."""
+    """The character that is wrong and the quoted form that works; "" if quotes are not the problem."""
     if wrong := re.search(r"[^\w.@/+~:-]", key, re.ASCII):
         return f"{wrong[0]} cannot be in a key"
     parts = value.split(",") if sweeps else [value]
@@ -126,10 +126,10 @@ def _in_quotes(text: str) -> str:
 
 
 def split_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take the names of the studies out of the arguments of a sweep.
+    """Split a sweep's arguments into the names of studies and the rest.
 
     Raises:
-        UserError: A sweep over studies that does not name them.
+        UserError: A sweep over studies without their names.
     """
     studies: list[str] = []
     others = []
@@ -137,7 +137,7 @@ def split_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         override = parse_override(argument)
         if override is not None and override.key_or_group == "study":
             if override.is_sweep_override() and not isinstance(override.value(), ChoiceSweep):
-                raise UserError(f"{argument}: give the studies' names, separated by commas")
+                raise UserError(f"{argument}: expected names of studies, separated by commas")
             studies = [option_name(value) for value in override_values(override)]
         else:
             others.append(argument)
@@ -145,7 +145,7 @@ def split_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def seed_budget(overrides: Sequence[str]) -> int | None:
-    """The largest number of seeds per arm, where overrides ask for seeds=auto; None where they do not.
+    """The largest number of seeds per arm with seeds=auto; None without.
 
     Raises:
         UserError: A value that is not allowed, a budget without seeds=auto, or a seed with it.
@@ -157,16 +157,16 @@ def seed_budget(overrides: Sequence[str]) -> int | None:
             words[override.key_or_group] = argument, override.value()
     word, seeds = words.get("seeds", ("", None))
     if seeds not in ("auto", None):
-        raise UserError(f"{word}: must be auto or null; seeds of your own: seed=0,1,2")
+        raise UserError(f"{word}: must be auto or null; to choose seeds write seed=0,1,2")
     word, budget = words.get("seed_budget", ("", _default_budget()))
     if seeds is None:
         if word:
             raise UserError(f"{word}: needs seeds=auto")
         return None
     if "seed" in words:
-        raise UserError(f"{words['seed'][0]}: seeds=auto chooses the seeds, so it cannot be set as well")
+        raise UserError(f"{words['seed'][0]}: seeds=auto chooses the seeds; leave one of them out")
     if (tuning := tuning_option(overrides)) is not None:
-        raise UserError(f"tuning={tuning}: tuned arms meet on fresh seeds, so not with seeds=auto")
+        raise UserError(f"tuning={tuning}: has its own fresh seeds; leave out seeds=auto")
 
     try:
         require_integer("seed_budget", budget, sequential.FIRST_LOOK, LARGEST_BUDGET)
@@ -180,7 +180,7 @@ def _default_budget() -> int:
 
 
 def tuning_option(overrides: Sequence[str]) -> str | None:
-    """The option of conf/tuning that a study's arms are to be tuned by; None where they are not.
+    """The option of conf/tuning; None without tuning.
 
     Raises:
         UserError: Several options.
@@ -195,18 +195,18 @@ def tuning_option(overrides: Sequence[str]) -> str | None:
 
 
 def is_tuning(argument: str) -> bool:
-    """Whether an override chooses how arms are tuned, or sets a value of that."""
+    """Whether an override is about tuning."""
     return argument.lstrip("+~").partition("=")[0].partition(".")[0] == "tuning"
 
 
 def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
-    """Take the seeds out of the overrides, and what asks for seeds=auto; refuse any other sweep.
+    """Take the seeds and seeds=auto out of the overrides; refuse any other sweep.
 
     Returns:
-        The seeds, None where none are set, and the other overrides.
+        The seeds, None if none are set, and the other overrides.
 
     Raises:
-        UserError: A seed that is none, one that is given twice, or another sweep.
+        UserError: An invalid or duplicate seed, or another sweep.
     """
     seeds: list[Any] | None = None
     others = []
@@ -216,7 +216,7 @@ def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
             override_values(override)
             seeds = list(override.sweep_iterator()) if lists_values(override) else [override.value()]
             if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
-                raise UserError(f"{argument}: must be whole numbers, separated by commas")
+                raise UserError(f"{argument}: seeds must be whole numbers, separated by commas")
         elif override is not None and override.key_or_group in AUTO_KEYS:
             continue
         elif override is not None and override.is_sweep_override():
@@ -227,12 +227,12 @@ def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
 
 
 def variations(overrides: Sequence[str]) -> list[list[str]]:
-    """What stands with a study, once for each combination of the values that it lists.
+    """The overrides of a study, once per combination of their listed values.
 
-    Several seeds are no variation: a study has them all.
+    Several seeds are one variation: a study has them all.
 
     Raises:
-        UserError: A sweep that lists no values, or too many combinations.
+        UserError: A sweep without listed values, or too many combinations.
     """
     listed = []
     for argument in overrides:
@@ -247,28 +247,28 @@ def variations(overrides: Sequence[str]) -> list[list[str]]:
         listed.append([f"{override.get_key_element()}={value}" for value in swept_values(override)])
     if (number := math.prod(map(len, listed))) > LARGEST_PRODUCT:
         raise UserError(
-            f"{number} combinations; at most {LARGEST_PRODUCT} can be planned at once: divide them"
+            f"{number} combinations; at most {LARGEST_PRODUCT} can be planned at once: split the sweep"
         )
     return [list(combination) for combination in itertools.product(*listed)]
 
 
 def swept_values(override: Override) -> dict[str, Any]:
-    """The values that a sweep lists: by how each is typed, what it is.
+    """The values that a sweep lists, by how each is typed.
 
     Raises:
-        UserError: It does not list them, or what is swept over changes no outcome.
+        UserError: It lists none, or the key changes no outcome.
     """
     key, typed = override.get_key_element(), override.input_line
     if not lists_values(override):
-        raise UserError(f"{typed}: give the values themselves, separated by commas")
+        raise UserError(f"{typed}: expected values, separated by commas")
     override_values(override)
     if is_outside_identity(key) and not (key == "results_dir" or is_place_of_data(key)):
-        raise UserError(f"{typed}: {key} changes no outcome, so there is nothing to sweep over")
+        raise UserError(f"{typed}: {key} changes no outcome, so it cannot be swept; give one value")
     return dict(zip(override.sweep_string_iterator(), override.sweep_iterator(), strict=True))
 
 
 def sweeps_choices(overrides: Sequence[str]) -> bool:
-    """Whether some key takes several values that is not the seed."""
+    """Whether a key other than the seed takes several values."""
     found = map(parse_override, overrides)
     return any(
         override is not None and override.is_sweep_override() and override.key_or_group != "seed"
@@ -277,12 +277,12 @@ def sweeps_choices(overrides: Sequence[str]) -> bool:
 
 
 def changes_a_table(key: str) -> bool:
-    """Whether a key of a sweep changes what its table shows: what a run is, or what arms are compared by."""
+    """Whether a key of a sweep changes its table: the runs, or the metrics that compare them."""
     return key == "metrics" or not is_outside_identity(key)
 
 
 def sweep_output(overrides: Sequence[str]) -> str:
-    """Stem of the files about swept choices: the same for the same words, and safe whatever their values."""
+    """Stem of a sweep's files: the same for the same words, and a valid name for any value."""
     words = []
     for argument in overrides:
         override = parse_override(argument)
@@ -298,7 +298,7 @@ def sweep_output(overrides: Sequence[str]) -> str:
 
 
 def output_suffix(overrides: Sequence[str]) -> str:
-    """What the names of a study's files end with where it is planned with these overrides; "" for none.
+    """Suffix of a study's files for these overrides; "" for none.
 
     Raises:
         UserError: As `plan_study`, of the overrides alone.
@@ -317,12 +317,12 @@ def output_suffix(overrides: Sequence[str]) -> str:
 
 
 def studies_suffix(names: Sequence[str]) -> str:
-    """What the names of files about some studies end with; "" where none is named."""
+    """Suffix of files about several studies; "" if none is named."""
     return _shortened("__study=" + ",".join(names), LONGEST_STUDIES) if names else ""
 
 
 def _shortened(text: str, longest: int) -> str:
-    """A part of a file's name; where it has more bytes, half of these and a hash."""
+    """A part of a file's name; if it is too long, half of it and a hash."""
     if len(text.encode()) <= longest:
         return text
     return f"{text[: longest // 2]}__{hashlib.sha256(text.encode()).hexdigest()[:12]}"

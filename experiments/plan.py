@@ -1,7 +1,7 @@
-"""From what a command asks for to its planned runs.
+"""Plans the runs of a command.
 
-A sweep is a product of choices (`residual=true,false seed=0,1`) or the union of studies
-(`study=residual,intermediate_activation`), each as its file has it or with every arm tuned.
+A sweep is a product of choices (`residual=true,false seed=0,1`) or a union of studies
+(`study=residual,intermediate_activation`), as configured or with every arm tuned.
 """
 
 import itertools
@@ -50,7 +50,7 @@ WHOLE_NUMBER = re.compile("0|[1-9][0-9]*")
 
 
 def plan_named(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[PlannedRun]]:
-    """A study and its runs: as its file has it, or with `tuning=NAME` each arm at its best.
+    """A study and its runs: as configured, or with `tuning=NAME` each arm at its best.
 
     Raises:
         UserError: As `plan_study` or `experiments.tuning.plan_tuned_study`.
@@ -62,17 +62,17 @@ def plan_named(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
 
 
 def plan_choices(arguments: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
-    """Swept choices as a study: every combination is an arm, the first one the baseline.
+    """A sweep as a study: every combination is an arm, and the first is the baseline.
 
     Args:
         arguments: As `plan_sweep`, without a study.
 
     Raises:
-        UserError: As `plan_sweep`; only a study can have it; several folders of results.
+        UserError: As `plan_sweep`; `tuning`, which needs a study; several results folders.
         HydraException: An option or key does not exist.
     """
     if (tuning := tuning_option(arguments)) is not None:
-        raise UserError(f"tuning={tuning}: tunes the arms of a study: name one")
+        raise UserError(f"tuning={tuning}: needs a study: name one")
     runs = _plan_product(arguments)
     swept: dict[str, list[Any]] = {}
     for argument in arguments:
@@ -80,7 +80,7 @@ def plan_choices(arguments: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
         if override is None or not override.is_sweep_override() or override.key_or_group == "seed":
             continue
         if override.key_or_group == "results_dir":
-            raise UserError(f"{argument}: the runs of one table are in one folder")
+            raise UserError(f"{argument}: a table needs all runs in one folder; name one")
         swept[override.key_or_group] = [_plain(value) for value in swept_values(override).values()]
     names = _short_names(list(swept))
     arms, values = [], {}
@@ -114,20 +114,20 @@ def _plain(value: Any) -> Any:
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The last word of each key, where it tells them apart."""
+    """The last word of each key, if these differ."""
     short = {key: key.rpartition(".")[2] for key in keys}
     return short if len(set(short.values())) == len(keys) else {key: key for key in keys}
 
 
 def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
-    """The runs that a command asks for, each once; Hydra must be initialized.
+    """The runs of a command, each once; Hydra must be initialized.
 
     Args:
         arguments: As on the command line, sweeps included.
 
     Raises:
-        UserError: A sweep that is none of choices, a study that cannot be varied that way, or two studies
-            that measure a run that they share with different settings.
+        UserError: A sweep without listed values, an override that the study does not allow, or two studies
+            that measure a shared run with different settings.
         HydraException: An option or key does not exist.
     """
     studies, others = split_studies(arguments)
@@ -140,13 +140,13 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
     for run in planned:
         place = run.directory.path
         by_place[place] = _measuring_both(by_place[place], run) if place in by_place else run
-    # Seed by seed, so that a sweep that is cut short leaves whole comparisons. What is no seed comes
-    # first; the check names it.
+    # Seed by seed, so that an interrupted sweep leaves whole pairs. An invalid seed comes first; the check
+    # names it.
     return sorted(by_place.values(), key=lambda run: run.seed if isinstance(run.seed, int) else -1)
 
 
 def first_run(arguments: Sequence[str]) -> tuple[list[str], int]:
-    """The overrides of a sweep's first run, and how many runs it has before any tuning or look at seeds.
+    """The overrides of a sweep's first run, and the number of runs without tuning or added seeds.
 
     Args:
         arguments: As `plan_sweep`.
@@ -161,12 +161,13 @@ def first_run(arguments: Sequence[str]) -> tuple[list[str], int]:
 
 
 def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:
-    """A run that two studies share, with the diagnostics and metrics of both: it is trained once."""
+    """A run that two studies share, with the diagnostics and metrics of both."""
     own, asked = run.configuration.diagnostics, other.configuration.diagnostics
     for name in own.keys() & asked.keys():
         if own[name] != asked[name]:
             raise UserError(
-                f"diagnostics.{name}: {run.group} and {other.group} share a run and measure it differently"
+                f"diagnostics.{name}: {run.group} and {other.group} share a run and measure it differently; "
+                "run one at a time, or set it for both"
             )
     missing = {name: settings for name, settings in asked.items() if name not in own}
     added = tuple(f"++diagnostics.{name}={_hydra_value(settings)}" for name, settings in missing.items())
@@ -178,7 +179,7 @@ def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:
 
 
 def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
-    """Every combination of the values that the arguments list."""
+    """Every combination of the listed values."""
     axes: list[list[str]] = []
     swept: list[str] = []
     seeds: list[int] | None = None
@@ -201,7 +202,7 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
     if combinations > LARGEST_PRODUCT:
         raise UserError(
             f"{named}: {combinations} combinations; at most {LARGEST_PRODUCT} can be planned at once, "
-            "each with many seeds: divide them"
+            "each with many seeds: split the sweep"
         )
     require_few_runs(named, combinations * (1 if seeds is None else len(seeds)))
     planned = []
@@ -214,7 +215,7 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
             own = quoted if seeds is None else [*quoted, f"seed={configuration.seed}"]
             planned.append(PlannedRun(arm, tuple(own), configuration, group))
     for run in {run.arm: run for run in planned}.values():
-        check_axes(run.configuration)  # a choice that the network ignores has the clearer message
+        check_axes(run.configuration)  # first, because its message is clearer
     require_different_arms(planned)
     return planned
 

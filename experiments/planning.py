@@ -1,7 +1,7 @@
-"""From a study's file, and what is set with it, to its planned runs.
+"""Plans the runs of a study from its file and overrides.
 
-A study selects runs, it does not own them: a run that two studies plan is one run. What takes time is done
-once per arm, not once per run, so that 100,000 runs are planned in seconds.
+A run that two studies plan is one run. Slow steps are done once per arm, not per run, so that 100,000 runs
+are planned in seconds.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +42,7 @@ with lazily():
 
 @contextmanager
 def hydra_configuration() -> Iterator[None]:
-    """Make Hydra compose from this project's configuration; then it is as it was before."""
+    """Let Hydra compose from this project's configuration within the context."""
     for folder in current().conf_dirs:
         check_aliases(folder)
     before = GlobalHydra.instance().hydra
@@ -59,7 +59,7 @@ def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -
 
     Args:
         overrides: As on the command line, without sweeps.
-        seeds: One run each; None: the one seed that the configuration has.
+        seeds: One run each; None: the configured seed.
     """
     config = compose(current().config_name, quote_option_names(overrides), return_hydra_config=True)
     hydra = config.hydra
@@ -71,19 +71,17 @@ def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -
 def plan_study(
     name: str, overrides: Sequence[str] = (), *, auto_seeds: Sequence[int] | None = None
 ) -> tuple[Study, list[PlannedRun]]:
-    """The runs of a study as its file has it: every arm with every seed.
+    """The runs of a study: every arm with every seed.
 
     Args:
         name: Of the file in conf/study.
-        overrides: What the user sets with it, without tuning (`experiments.plan.plan_named`). They go
-            before the study's base; a list of seeds replaces the study's, and `arms={ARM: {KEY: VALUE}}` what
-            an arm chooses.
-        auto_seeds: The seeds of a look, where the overrides ask for seeds=auto
-            (`experiments.auto_seeds`).
+        overrides: The user's, without tuning (`experiments.plan.plan_named`). They override the study's base;
+            a list of seeds replaces the study's, and `arms={ARM: {KEY: VALUE}}` an arm's choices.
+        auto_seeds: The seeds of a look, with seeds=auto (`experiments.auto_seeds`).
 
     Raises:
         UserError: An override sets what the arms differ in, or sweeps over anything but the seed;
-            the study's file has unknown or missing keys; nothing would be trained.
+            the study's file has missing or unknown keys; nothing would be trained.
         HydraException: An option or key does not exist.
     """
     assert (auto_seeds is None) == (seed_budget(overrides) is None)
@@ -101,28 +99,28 @@ def plan_study(
         require_integer("recipe.epochs", runs[0].configuration.resolved["recipe"]["epochs"], 1)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if study.factors is None:  # of factors two arms can be one network, which its notes say
+    if study.factors is None:  # with factors, two arms may be one network; the notes say so
         require_different_arms(runs)
     return _study_of(study, seeds, suffix, runs), runs
 
 
 def _study_file(name: str, overrides: Sequence[str]) -> StudyFile:
-    """The study's file, checked, with what the user sets with it."""
-    if current().option_file("study", name) is None:  # Hydra finds the framework's from every project
+    """The study's file, checked, with the overrides."""
+    if current().option_file("study", name) is None:  # Hydra would find the framework's
         there = current().options("study")
         near = did_you_mean(name, there)
-        raise UserError(f"study={name}: no such study; there are: {', '.join(there)}{near}")
+        raise UserError(f"study={name}: no such study; available: {', '.join(there)}{near}")
     with refused_by_hydra():
         config = compose(current().config_name, quote_option_names([f"study={name}", *overrides]))
     if config.get("train") is False:
-        raise UserError(f"train=false: study={name} compares how networks train; evaluate without a study")
+        raise UserError(f"train=false: study={name} compares training; leave out study= to evaluate weights")
     node = OmegaConf.to_container(config.study, resolve=True)
     assert isinstance(node, dict)
     return check_study(name, node)
 
 
 def _split_arms(overrides: Sequence[str]) -> tuple[list[str], Any]:
-    """Take out what the user sets arm by arm, `arms={ARM: {KEY: VALUE}}`."""
+    """Take out `arms={ARM: {KEY: VALUE}}`."""
     others, chosen = [], None
     for item in overrides:
         parsed = parse_override(item)
@@ -134,14 +132,14 @@ def _split_arms(overrides: Sequence[str]) -> tuple[list[str], Any]:
 
 
 def _with_choices(study: StudyFile, chosen: Any) -> StudyFile:
-    """The study whose arms choose what the user set for them; what was not set stays as it is."""
+    """The study with the user's choices for its arms."""
     if chosen is None:
         return study
     if not isinstance(chosen, dict) or not all(isinstance(choose, dict) for choose in chosen.values()):
         raise UserError(f"arms={chosen}: must be {{ARM: {{KEY: VALUE}}}}")
     arms = {arm.name: arm for arm in study.arms}
     if unknown := [str(arm) for arm in chosen if arm not in arms]:
-        raise UserError(f"arms: {unknown[0]}: no arm of study={study.name}; there are: {', '.join(arms)}")
+        raise UserError(f"arms: {unknown[0]}: no arm of study={study.name}; available: {', '.join(arms)}")
     for arm, choose in chosen.items():
         named = {str(key): option_name(value) for key, value in choose.items()}
         arms[arm] = replace(arms[arm], choose={**arms[arm].choose, **named})
@@ -149,12 +147,12 @@ def _with_choices(study: StudyFile, chosen: Any) -> StudyFile:
 
 
 def _require_free(study: StudyFile, overrides: Sequence[str]) -> None:
-    """Refuse to set what the arms differ in."""
+    """Refuse overrides of what the arms differ in."""
     chosen_by_arms = {group for arm in study.arms for group in arm.choose} - _sizes_of_arms(study)
     if clash := sorted(key for key in _set_by(overrides) if {key, key.partition(".")[0]} & chosen_by_arms):
         raise UserError(
             f"{clash[0]}: the arms of study={study.name} differ in it, so it cannot be set for all; "
-            "for each: 'arms={ARM: {KEY: VALUE}}'"
+            "to set it per arm: 'arms={ARM: {KEY: VALUE}}'"
         )
 
 
@@ -163,7 +161,7 @@ def _set_by(overrides: Sequence[str]) -> set[str]:
 
 
 def _runs_of_arms(study: StudyFile, overrides: Sequence[str], seeds: Sequence[int]) -> list[PlannedRun]:
-    """Every arm with every seed; what the user sets goes before the study's base."""
+    """Every arm with every seed. The user's overrides take precedence over the study's base."""
     base = [f"{key}={option}" for key, option in study.base.items() if key not in _set_by(overrides)]
     runs = []
     for arm in study.arms:
@@ -179,9 +177,9 @@ def _runs_of_arms(study: StudyFile, overrides: Sequence[str], seeds: Sequence[in
 
 
 def _asked_metrics(run: RunConfiguration, compared: Sequence[str]) -> tuple[str, ...]:
-    """What the runs of a study are asked to measure, what it compares first; nothing where they do so anyway.
+    """The metrics to request from a study's runs, the compared ones first; none if they are measured anyway.
 
-    What was always measured is not asked for, so that records without declarations have it.
+    Metrics that were always measured are not requested, so that older records count.
     """
     if all(name in run.metrics and name in BEFORE_DECLARATIONS for name in compared):
         return ()
@@ -189,7 +187,7 @@ def _asked_metrics(run: RunConfiguration, compared: Sequence[str]) -> tuple[str,
 
 
 def metrics_override(names: Sequence[str]) -> tuple[str, ...]:
-    """What asks a run for metrics, as on the command line."""
+    """The override that requests metrics."""
     return (f"metrics=[{','.join(names)}]",) if names else ()
 
 
@@ -214,7 +212,7 @@ def _study_of(study: StudyFile, seeds: Sequence[int], suffix: str, runs: Sequenc
 
 
 def _sizes_of_arms(study: StudyFile) -> set[str]:
-    """The sizes that arms are matched to as numbers: the user may set another number in their place."""
+    """The sizes that arms are matched to as numbers, which the user may override."""
     chosen = [arm.choose for arm in study.arms]
     return {
         key
@@ -225,11 +223,11 @@ def _sizes_of_arms(study: StudyFile) -> set[str]:
 
 
 def _arm_overrides(study: StudyFile, arm: Arm, base: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """What composes an arm, but for the seed.
+    """The overrides of an arm, without the seed.
 
-    Where the arm has as many parameters as the one that it is compared with, the number is counted for what
-    the user set with the study: another dataset has another number. A width set there is that arm's. A size
-    that the user set stands in place of the arm's number, and is no business of an arm that has none.
+    With `match_parameters: baseline`, the baseline's parameters are counted under the user's overrides,
+    because another dataset changes the number. A width set by the user is then the baseline's. A size set by
+    the user replaces the arm's number, and does not apply to an arm without one.
 
     Raises:
         UserError: The network that is to be counted cannot be built.

@@ -1,6 +1,6 @@
-"""Shows how runs go on: a live table in a terminal, elsewhere lines as they finish.
+"""Shows the progress of runs: a live table in a terminal, elsewhere a line per finished run.
 
-It reads what the runs write, so it is the same for every launcher, and for `python run.py` without one.
+It reads the runs' files, so it works with every launcher and without one.
 """
 
 import threading
@@ -26,27 +26,27 @@ from experiments.planned_run import PlannedRun
 from experiments.screen import Screen, can_draw
 
 POLL_S = 1.0
-"""Seconds between two looks at the runs."""
+"""Seconds between two readings of the runs."""
 
 LIVE_COLUMNS = ("arm", "seed", "epoch", "validation", "steps/s", "time left", "device")
 
 MAX_ROWS = 16
-"""Running runs that the table shows, where the terminal is high enough."""
+"""Rows of the table, if the terminal is high enough."""
 
 OTHER_LINES = 8
-"""Lines of a terminal that are left to what is not a row."""
+"""Lines of the terminal that are not rows."""
 
 
 class Watch:
-    """One run that has no outcome yet. A look reads its files where they changed since the last one.
+    """A run without an outcome. Its files are read again when they change.
 
     Args:
         run: The run.
 
     Attributes:
         run: The run.
-        status: One of `STATUSES`, as of the last look.
-        record: Of the last look; None where there is none that can be read.
+        status: One of `STATUSES`.
+        record: None if there is none or it cannot be read.
     """
 
     def __init__(self, run: PlannedRun) -> None:
@@ -59,7 +59,7 @@ class Watch:
         self.look()
 
     def look(self) -> None:
-        """Look again."""
+        """Read the run's files again."""
         directory = self.run.directory
         if (stamp := directory.stamp()) != self._stamp:
             self._stamp = stamp
@@ -72,16 +72,16 @@ class Watch:
 
     @property
     def epochs(self) -> int:
-        """Epochs that its next one adds to; all of them where it has an outcome."""
+        """Completed epochs; all of them if it has an outcome."""
         return self.run.epochs if self.status in DONE else min(len(self._of_this_training()), self.run.epochs)
 
     @property
     def failed_at(self) -> str | None:
-        """When it failed; None where it has not."""
+        """When it failed; None if it did not."""
         return self.record["finished"] if self.record and self.record["status"] == FAILED else None
 
     def state(self) -> RunState:
-        """What is shown of it while it runs."""
+        """Its row in the table."""
         run, rows = self.run, self._of_this_training()
         config = run.configuration.resolved
         device = self.record["device"] if self.record and self.record["status"] == RUNNING else None
@@ -90,7 +90,7 @@ class Watch:
         )
 
     def _of_this_training(self) -> Sequence[Mapping[str, float]]:
-        """Rows: none where the run started over and they are those of before."""
+        """Rows of metrics; none if they are from before the run started over."""
         if self.record is None or self._rows is None or self.record["status"] in DONE:
             return ()
         if self.record["status"] == RUNNING and self._written is not None:
@@ -100,12 +100,12 @@ class Watch:
 
 
 class SweepProgress:
-    """A context in which the progress of planned runs is shown.
+    """A context that shows the progress of planned runs.
 
     Args:
-        runs: All runs of the sweep, finished ones included.
-        clock: Tells the time, in seconds.
-        waiting: Tells the runs, by their run_id, that wait for a device.
+        runs: All runs of the sweep, including finished ones.
+        clock: Returns the time in seconds.
+        waiting: Returns the run_ids that wait for a device.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class SweepProgress:
         self._open = [watch for watch in watches if watch.status not in DONE]
         self._done = Counter(watch.status for watch in watches if watch.status in DONE)
         self._failures = {watch.run.run_id: watch.failed_at for watch in self._open}
-        self._epochs_of_finished = 0  # of the runs that finish from here on
+        self._epochs_of_finished = 0  # of runs that finish from now on
         self._epochs_at_start = self._epochs_trained()
         self._epochs = sum(watch.run.epochs for watch in self._open)
         self._clock, self._start = clock, clock()
@@ -139,17 +139,17 @@ class SweepProgress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with self._contexts:  # the terminal is as it was, also where this is interrupted
+        with self._contexts:  # restores the terminal, also if interrupted
             self._ended.set()
             self._thread.join()
             self.look()
 
     def tell(self, line: str) -> None:
-        """Print a line as it is, above the table where there is one."""
+        """Print a line, above the table if there is one."""
         self.console.print(line, markup=False, soft_wrap=True)
 
     def look(self) -> None:
-        """Look at the runs, tell which have ended, and show how the others stand."""
+        """Read the runs, print those that have ended, and show the others."""
         for watch in tuple(self._open):
             watch.look()
             if watch.status in DONE:
@@ -157,7 +157,7 @@ class SweepProgress:
                 self._done[watch.status] += 1
                 self._epochs_of_finished += watch.run.epochs
                 assert watch.record is not None
-                # A table says how much time is left.
+                # A table shows the time left.
                 self._tell_outcome(watch, watch.record, "" if self._screen else self._about_left())
             elif watch.failed_at != self._failures[watch.run.run_id]:
                 self._failures[watch.run.run_id] = watch.failed_at
@@ -168,7 +168,7 @@ class SweepProgress:
             self._screen.refresh()
 
     def view(self) -> RenderableType:
-        """The table: a row per running run, as many as there is room for, and how all stand."""
+        """The table: a row per running run, as far as there is room, and the totals."""
         running = [watch for watch in self._open if watch.status == RUNNING]
         rows = max(1, min(MAX_ROWS, self.console.height - OTHER_LINES))
         parts: list[RenderableType] = []
@@ -203,18 +203,18 @@ class SweepProgress:
         self.tell(f"{finished} {watch.run.arm} seed {watch.run.seed} {outcome(record)}{left}")
 
     def _standing(self) -> Sequence[Text]:
-        """How all runs stand."""
+        """Counts by status."""
         standing = [counts(self._done + Counter(watch.status for watch in self._open))]
         return standing + ([Text(f"{len(self._waiting)} waiting for a device")] if self._waiting else [])
 
     def _epochs_trained(self) -> int:
-        """Of the runs that were open at the start."""
+        """Of the runs without an outcome at the start."""
         return self._epochs_of_finished + sum(watch.epochs for watch in self._open)
 
     def _about_left(self) -> str:
         """From the epochs trained since the start; empty before the first."""
         epochs = self._epochs_trained()
-        # One that could not go on where it was has started over.
+        # A run may have started over.
         self._epochs_at_start = min(self._epochs_at_start, epochs)
         trained = epochs - self._epochs_at_start
         if trained <= 0 or epochs == self._epochs:
@@ -224,9 +224,7 @@ class SweepProgress:
 
 
 class RunProgress(SweepProgress):
-    """The same for the one run of `python run.py`, which says itself how it ended.
-
-    Where there is no terminal it is a line per epoch.
+    """The progress of the one run of `python run.py`; without a terminal, a line per epoch.
 
     Args:
         configuration: The run's.

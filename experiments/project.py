@@ -1,8 +1,7 @@
 """A project: the folder of one paper, with its own `conf/`, modules and `run.py`.
 
-The options of a group are those of the project's `conf/`, then those of the framework's, which come with the
-installed packages. Studies and claims are the project's alone. This repository is a project whose `conf/` is
-the framework's.
+Options are looked up in the project's `conf/`, then in the framework's, which is installed with the packages.
+Studies and claims are only the project's. This repository is a project whose `conf/` is the framework's.
 """
 
 import sys
@@ -27,16 +26,16 @@ from ablations.yaml_files import check_aliases
 
 PACKAGED_CONF = Path(__file__).resolve().parent / "conf"
 FRAMEWORK_CONF = PACKAGED_CONF if PACKAGED_CONF.is_dir() else Path(__file__).resolve().parents[1] / "conf"
-"""In an installed package `experiments/conf`; in a checkout the folder next to the packages."""
+"""`experiments/conf` in an installed package; the folder next to the packages in a checkout."""
 
 OWN_CONFIG = "project"
 FRAMEWORK_CONFIG = "config"
 
 NOT_GROUPS = ("claims", "hydra", "metric")
-"""Folders of conf/ from which no option of a run is chosen."""
+"""Folders of conf/ that are not groups of options."""
 
 OWN = ("study", "claims")
-"""Folders of conf/ of which a project has its own alone."""
+"""Folders of conf/ that are not looked up in the framework."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,18 @@ class Project:
         """The project of a `run.py`.
 
         Raises:
-            UserError: No `conf/` lies next to it.
+            UserError: There is no `conf/` next to it.
         """
         root = Path(script).resolve().parent
         if not (root / "conf").is_dir():
             raise UserError(
-                f"{root}: no folder conf/ next to {Path(script).name}; copy one from: ablations new NAME"
+                f"{root}: no folder conf/ next to {Path(script).name}; make one with: ablations new NAME"
             )
         return cls(root)
 
     @classmethod
     def around(cls, folder: Path) -> Self | None:
-        """The project that a folder lies in: the nearest upwards with `conf/` and `run.py`; None outside."""
+        """The project around a folder: the nearest parent with `conf/` and `run.py`; None outside of one."""
         for root in (folder.resolve(), *folder.resolve().parents):
             if (root / "conf").is_dir() and (root / "run.py").is_file():
                 return cls(root)
@@ -73,7 +72,7 @@ class Project:
 
     @classmethod
     def found_from(cls, folder: Path) -> Self:
-        """The project that a folder lies in.
+        """As `around`.
 
         Raises:
             UserError: There is none.
@@ -81,9 +80,11 @@ class Project:
         if (project := cls.around(folder)) is not None:
             return project
         if (folder / "conf").is_dir():
-            raise UserError(f"{folder}: conf/ is there and run.py is not; copy it from: ablations new NAME")
+            raise UserError(
+                f"{folder}: has conf/ but no run.py; copy one from a new project: ablations new NAME"
+            )
         raise UserError(
-            f"{folder}: not in a project, a folder with conf/ and run.py; make one with: ablations new NAME"
+            f"{folder}: not in a project (a folder with conf/ and run.py); make one with: ablations new NAME"
         )
 
     @property
@@ -98,26 +99,26 @@ class Project:
 
     @property
     def conf_dirs(self) -> tuple[Path, ...]:
-        """Where options are looked for, in this order."""
+        """Where options are looked up, in this order."""
         return tuple(dict.fromkeys((self.conf, FRAMEWORK_CONF)))
 
     @property
     def config_name(self) -> str:
-        """Hydra's primary configuration: `conf/project.yaml`, or `conf/config.yaml` where there is none."""
+        """Hydra's primary configuration: `conf/project.yaml`, or else `conf/config.yaml`."""
         return OWN_CONFIG if (self.conf / f"{OWN_CONFIG}.yaml").is_file() else FRAMEWORK_CONFIG
 
     @property
     def name(self) -> str:
-        """What titles call it: `project` in its configuration."""
+        """Its name in titles: `project` in its configuration."""
         return str(self.run_keys()["project"])
 
     def place(self, folder: Any) -> Any:
-        """A folder as the project's configuration names it, for commands that are typed elsewhere."""
+        """Resolve a folder named in the project's configuration, for commands run elsewhere."""
         relative = isinstance(folder, str) and folder and not folder.startswith(("~", "/"))
         return str(self.root / folder) if relative and self.root != Path.cwd() else folder
 
     def option_file(self, group: str, option: str) -> Path | None:
-        """The file of an option, or None where there is none."""
+        """The file of an option, or None."""
         files = (folder / group / f"{option}.yaml" for folder in self._conf_dirs(group))
         return next((file for file in files if file.is_file()), None)
 
@@ -130,7 +131,7 @@ class Project:
         return (self.conf,) if group in OWN else self.conf_dirs
 
     def groups(self) -> list[str]:
-        """The config groups, by name; Hydra's own are left out."""
+        """The config groups, by name, without Hydra's own."""
         folders = {path.name for conf in self.conf_dirs for path in conf.iterdir() if path.is_dir()}
         return sorted(folders - set(NOT_GROUPS))
 
@@ -139,7 +140,7 @@ class Project:
         return bool(key) and key not in NOT_GROUPS and any((conf / key).is_dir() for conf in self.conf_dirs)
 
     def own_files(self, folder: str) -> list[Path]:
-        """The files of studies or claims, by name: those of the project alone."""
+        """The project's files of studies or claims, by name."""
         return sorted((self.conf / folder).glob("*.yaml"))
 
     def metric(self, name: str, where: str = "metrics") -> Metric:
@@ -147,10 +148,10 @@ class Project:
 
         Args:
             name: Of the file in conf/metric.
-            where: The key that asks for it.
+            where: The key that names it.
 
         Raises:
-            UserError: There is none, or it is not as its schema says.
+            UserError: There is none, or it does not match its schema.
         """
         file = self.option_file("metric", name)
         if file is None:
@@ -158,7 +159,7 @@ class Project:
         return validated(METRIC, load_yaml(file), f"conf/metric/{file.name}")
 
     def metrics(self) -> dict[str, Metric]:
-        """What can be measured, by name."""
+        """All metrics, by name."""
         return {name: self.metric(name) for name in self.options("metric")}
 
     def run_keys(self) -> dict[str, Any]:
@@ -169,9 +170,9 @@ class Project:
         return {key: value for key, value in keys.items() if key not in ("defaults", "hydra")}
 
     def default_option(self, group: str, recipe: str | None = None) -> str | None:
-        """The option of a group that a run has where none is chosen.
+        """The default option of a group.
 
-        The recipe names it where one is given, the project's defaults list, the framework's, or the first
+        It comes from the recipe if one is given, the project's defaults list, the framework's, or the first
         network that takes the group.
         """
         chosen = self._declared("recipe", recipe) if recipe in self.options("recipe") else {}
@@ -206,20 +207,20 @@ class Project:
         return declared
 
     def option_files(self, group: str, option: str) -> list[Path]:
-        """The file of an option, behind those that it takes keys from (a small variant: the full network's).
+        """The file of an option, after those that it inherits from (a small variant: the full network's).
 
         Raises:
             UserError: One of them does not exist.
         """
         file = self.option_file(group, option)
         if file is None:
-            raise UserError(f"{group}={option}: no such option; there are: {', '.join(self.options(group))}")
+            raise UserError(f"{group}={option}: no such option; available: {', '.join(self.options(group))}")
         taken = [entry for entry in load_yaml(file).get("defaults", []) if isinstance(entry, str)]
         others = [other for name in taken if name != "_self_" for other in self.option_files(group, name)]
         return [*others, file]
 
     def keys_of(self, group: str, option: str) -> dict[str, Any]:
-        """The keys of an option with their values, those that it takes from others included.
+        """The keys of an option with their values, including inherited ones.
 
         Raises:
             UserError: As `option_files`.
@@ -234,13 +235,13 @@ class Project:
         return load_yaml(next(file for file in files if file.is_file()))
 
     def make_importable(self) -> None:
-        """Let `_target_` name the project's modules, from whichever folder the command was called."""
+        """Let `_target_` name the project's modules, whatever the working directory."""
         if str(self.root) not in sys.path:
             sys.path.insert(0, str(self.root))
 
 
 def load_yaml(path: Path) -> Any:
-    """The content of a file of conf as plain values, not to be changed; parsed again where it was written.
+    """The content of a file of conf as plain values, cached until it is written; do not change it.
 
     Raises:
         UserError: It cannot be read.
@@ -258,7 +259,7 @@ def _load_yaml(path: Path, written: int) -> Any:
         OmegaConfBaseException,
         UnicodeDecodeError,
         OSError,
-    ) as error:  # OSError: of a number
+    ) as error:  # OSError: the file is a plain number
         raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
 
 
@@ -266,10 +267,10 @@ _current: ContextVar[Project | None] = ContextVar("project", default=None)
 
 
 def current() -> Project:
-    """The project that the running command is about; where none was chosen, the working directory's.
+    """The project of the running command; by default the working directory's.
 
     Raises:
-        UserError: The working directory lies in no project.
+        UserError: The working directory is not in a project.
     """
     return _current.get() or Project.found_from(Path.cwd())
 
@@ -286,7 +287,7 @@ def use(project: Project) -> Iterator[None]:
 
 
 class ProjectSearchPath(SearchPathPlugin):
-    """Lets Hydra find the framework's options behind those of the current project."""
+    """Lets Hydra find the framework's options after those of the current project."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for folder in current().conf_dirs[1:]:

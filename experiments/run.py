@@ -1,7 +1,6 @@
 """One run: compose, skip if done, seed, data, module, fit (or validate), test, record.
 
-`python run.py --help` says what can be chosen and how sweeps and studies are run. Heavy libraries are
-imported once the configuration stands, so that --help and --cfg answer at once.
+Heavy libraries are imported after the configuration is composed, so that --help and --cfg are fast.
 """
 
 import dataclasses
@@ -56,21 +55,21 @@ if TYPE_CHECKING:
 
 
 def run(config: DictConfig) -> None:
-    """Train, test and record one run, unless that is done or is being done by another process.
+    """Train, test and record one run, unless it is done or another process is training it.
 
     Raises:
-        UserError: Something that the user chose cannot be; nothing was written.
-        RunsFailed: The run failed, or another process is at it. Not in a sweep, where
-            the sweep tells it from the record.
+        UserError: A choice is invalid; nothing was written.
+        RunsFailed: The run failed or another process is training it. In a sweep, the sweep reads this from
+            the record.
     """
     hydra_config = HydraConfig.get()
     configuration = RunConfiguration.from_composed(
         config, hydra_config.runtime.choices, hydra_config.overrides.task
     )
     if config.get("study") is not None:
-        raise UserError(f"study={config.study.name} is a sweep: add -m")
+        raise UserError(f"study={config.study.name} needs -m (it is a sweep)")
     if config.get("tuning") is not None:
-        raise UserError(f"tuning={hydra_config.runtime.choices['tuning']} tunes a study: add -m study=NAME")
+        raise UserError(f"tuning={hydra_config.runtime.choices['tuning']} needs a study: add -m study=NAME")
     alone = hydra_config.mode == RunMode.RUN  # in a sweep the terminal belongs to the sweep
     directory = RunDirectory(
         configuration.results_dir,
@@ -87,7 +86,7 @@ def run(config: DictConfig) -> None:
         return train_beside(configuration, directory)
     if alone and directory.status() not in DONE:
         directory.check_schema()
-        check.check_run(configuration)  # a sweep has checked all of its runs before the first
+        check.check_run(configuration)  # a sweep checks all runs first
 
     record = None
     if directory.status() not in DONE:
@@ -106,39 +105,39 @@ def run(config: DictConfig) -> None:
 def train_there(
     configuration: RunConfiguration, directory: RunDirectory, found: Place, *, alone: bool
 ) -> dict[str, Any] | None:
-    """Train a run on its devices; None where another process holds it or has finished it."""
+    """Train a run on its devices; None if another process holds or has finished it."""
     with directory.lock() as held:
-        # Another process may have finished it while this one was on its way here.
+        # Another process may have finished it by now.
         if not held or directory.status() in DONE:
             return None
         if (aside := directory.set_unreadable_aside()) and alone:
-            print(f"unreadable record set aside: {aside}", file=sys.stderr)
+            print(f"moved an unreadable record to {aside}", file=sys.stderr)
         with RunProgress(configuration) if alone else nullcontext():
             record = train(configuration, directory, found.devices)
-    environment.free_memory()  # this process may wait now, and others of the device train
+    environment.free_memory()  # for other processes on the device
     return record
 
 
 def run_apart(overrides: Sequence[str], *, waits: bool) -> None:
-    """Run a run as a command of its own: one of several processes, or on a device that this one cannot use.
+    """Train a run in a command of its own: with several processes, or on a device that this one cannot use.
 
     Args:
-        overrides: What was typed for it.
-        waits: Whether it waits until there are devices for it.
+        overrides: Its own.
+        waits: Whether it waits for devices.
     """
-    last = {key_of(override): override for override in overrides}  # a command takes a key once
+    last = {key_of(override): override for override in overrides}  # no duplicate keys
     command = [sys.executable, str(current().root / "run.py"), *last.values()]
     own = environment_before() | ({WAITS: "1"} if waits else {})
     own.pop("HYDRA_FULL_ERROR", None)  # the sweep's
-    subprocess.run(command, stdout=subprocess.DEVNULL, env=own, check=False)  # how it went is in its record
+    subprocess.run(command, stdout=subprocess.DEVNULL, env=own, check=False)  # the record has the outcome
 
 
 def train_beside(configuration: RunConfiguration, directory: RunDirectory) -> None:
-    """Train a run whose record another process keeps, the first of several; silent but where this one fails.
+    """Train as one of several processes of a run; the first one writes the record.
 
     Raises:
         RunsFailed: This process failed.
-        SystemExit: Interrupted; the first process says so.
+        SystemExit: Interrupted; the first process prints it.
     """
     if directory.status() in DONE:  # torchrun and srun start every process
         return
@@ -158,13 +157,13 @@ def train(
     *,
     first: bool = True,
 ) -> dict[str, Any]:
-    """Train and test from the last completed epoch on, and write the record; the caller holds the lock.
+    """Train from the last completed epoch on, test and write the record; the caller holds the lock.
 
     Args:
         configuration: The run's.
         directory: Its directory.
-        devices: That the run has taken; None where somebody else has placed it.
-        first: Whether this is the first of its processes: the one that writes.
+        devices: Taken by the run; None if something else placed it.
+        first: Whether this is the run's first process, which writes.
 
     Returns:
         The record: completed, diverged or failed.
@@ -172,7 +171,7 @@ def train(
     environment.quieten()
     environment.forget_peak_memory()
     trainer = None
-    configuration = configuration.with_measured(directory)  # or an earlier command's were lost
+    configuration = configuration.with_measured(directory)  # keeps those of earlier commands
     record = begin_record(configuration, directory)
     diagnostics = assembly.make_diagnostics(configuration.resolved)
     recorder = recording.Recorder(directory, diagnostics)
@@ -223,20 +222,20 @@ def _start(
     *,
     first: bool,
 ) -> Path | None:
-    """Start the run's processes, add their device to the record, and write it.
+    """Start the run's processes, add the device to the record, and write it.
 
     Returns:
-        The checkpoint to go on from.
+        The checkpoint to continue from.
     """
     import torch
 
     if configuration.processes > 1:
         processes.end_at_sigterm(trainer)
     processes.start_processes(trainer)
-    torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning sets them anew
+    torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning has reset them
     device = environment.device(trainer.strategy.root_device, devices or ())
     record |= {"device": device | {"processes": configuration.processes}}
-    # One answer for all processes: the first one's record is about to change.
+    # Asked once, because the first process is about to change the record.
     checkpoint: Path | None = trainer.strategy.broadcast(
         checkpoint_of_same_kind(directory, record) if first else None
     )
@@ -246,13 +245,13 @@ def _start(
                 len(directory.rows() or ()),
                 amount(planned_epochs(configuration.resolved), "epoch"),
             )
-            print(f"{configuration.arm_name} seed {configuration.seed} goes on after {done} of {planned}")
+            print(f"{configuration.arm_name} seed {configuration.seed} continues after {done} of {planned}")
         directory.write(record)
     return checkpoint
 
 
 def _ended(record: Mapping[str, Any], recorder: "Recorder") -> dict[str, Any]:
-    """What a record has of how its training went, once that is over."""
+    """The record's keys about the training that has ended."""
     return {
         "git": environment.imported(record["git"]),
         "finished": now() if record["status"] != RUNNING else None,
@@ -264,10 +263,9 @@ def _ended(record: Mapping[str, Any], recorder: "Recorder") -> dict[str, Any]:
 
 
 def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> Path | None:
-    """The checkpoint to go on from, unless another kind of device or other versions made it, or it lacks rows
-    of diagnostics.
+    """The checkpoint to continue from; None if device, versions or diagnostics have changed.
 
-    A run that changed them half way would not be what its record says: it starts over.
+    Then the run starts over, because it would not match its record.
     """
     previous = directory.read()
     if previous is None:
@@ -282,22 +280,22 @@ def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> 
 def fit_and_test(
     configuration: RunConfiguration, trainer: "Trainer", recorder: "Recorder", checkpoint: Path | None
 ) -> dict[str, float]:
-    """Fit the epochs that are left, or with train=false validate the weights; then read test once.
+    """Train the remaining epochs, or with train=false validate the weights; then test once.
 
     Returns:
         Validation metrics of the final epoch or of the weights, and test metrics.
 
     Raises:
         ValueError: A metric is not a finite number.
-        KeyboardInterrupt: Interrupted; Lightning would exit.
-        SystemExit: Ended by SIGTERM, with 143 as shells have it; Lightning would exit with 0.
+        KeyboardInterrupt: Interrupted, where Lightning would exit.
+        SystemExit: Ended by SIGTERM, with code 143, where Lightning would exit with 0.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     datamodule, module = assembly.make_data_and_module(configuration.resolved)
     try:
         if configuration.resolved["train"]:
-            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)  # it runs no code
+            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)  # executes nothing
             validation = {key: value for key, value in recorder.rows[-1].items() if key.startswith("val_")}
         else:
             trainer.validate(module, datamodule, verbose=False)
@@ -317,14 +315,14 @@ def fit_and_test(
 
 
 def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> dict[str, Any]:
-    """The record as it stands when training begins; an interrupted run keeps its first start."""
+    """The record when training begins; an interrupted run keeps its first start."""
     previous = directory.read() if directory.checkpoint() else None
     asked = (configuration.diagnostics, list(configuration.metrics))
     if (measured_diagnostics(previous), measured_metrics(previous)) != asked:
-        previous = None  # it starts over, to measure them from the first step on
+        previous = None  # it starts over, to measure from the first step
     wandb_run_id = previous["wandb_run_id"] if previous else None
     if wandb_run_id is None and run_loggers.is_logged(configuration.resolved["logger"]):
-        # Not the run_id alone: the same run may be trained in two results directories.
+        # The same run may be trained in two results folders.
         wandb_run_id = f"{configuration.run_id}-{secrets.token_hex(4)}"
     return dict.fromkeys(SCHEMA) | {
         "schema_version": SCHEMA_VERSION,
@@ -354,8 +352,7 @@ def main(script: str) -> int:
         script: The path of that run.py, `__file__`.
 
     Returns:
-        The exit code: 0; 1 where runs failed; 2 where something the user chose cannot be; 130 where
-        interrupted.
+        The exit code: 0; 1 if runs failed; 2 for a user error; 130 if interrupted.
     """
     found: list[Project] = []
     code = command_line.exit_code_of(lambda: found.append(Project.of_script(script)))

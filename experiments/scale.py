@@ -1,4 +1,4 @@
-"""At which scale a study's runs are: a verdict is about that one."""
+"""The scale of a study's runs, to which its verdicts apply."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -10,7 +10,7 @@ from experiments.planned_run import PlannedRun
 from experiments.project import current, load_yaml
 
 LISTED_SIZES = 3
-"""Sizes of one network that are named one by one."""
+"""Most sizes of one network that are listed."""
 
 
 def scale_of(runs: Sequence[PlannedRun]) -> str:
@@ -22,7 +22,7 @@ def scale_of(runs: Sequence[PlannedRun]) -> str:
     for run in {run.arm: run for run in runs}.values():  # runs of an arm have one network
         full, *_ = current().option_files("model", run.configuration.choices["model"])
         model = run.configuration.resolved["model"]
-        # Of a small variant the full network's file, whose sizes it changes.
+        # Of a small variant, the full network's file.
         networks.setdefault(_class_label(model, full.stem), []).append(_scaling(full, model))
     described = [f"{label} ({_sizes(scalings) or 'full size'})" for label, scalings in networks.items()]
     data = dict.fromkeys(_data(run) for run in runs)
@@ -32,15 +32,15 @@ def scale_of(runs: Sequence[PlannedRun]) -> str:
 
 
 def _class_label(node: Mapping[str, Any], option: str) -> str:
-    """What a configuration instantiates, as a person writes it.
+    """The name of a network or dataset for people.
 
     Args:
         node: Of a network or a dataset.
         option: Its name in the configuration.
 
     Returns:
-        The name of the class. Where the option's name shows that it is several words, or says more, so does
-        this: "Fashion MNIST embedded" of FashionMNIST and fashion_mnist_embedded.
+        The class's name, with the option's words: "Fashion MNIST embedded" for FashionMNIST and
+        fashion_mnist_embedded.
     """
     name = str(node.get("_target_", option)).rpartition(".")[2]
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
@@ -55,7 +55,7 @@ def _data(run: PlannedRun) -> str:
 
 
 def _sizes(scalings: Collection[Mapping[str, Any]]) -> str:
-    """In what a network's arms differ from the full one: "width 0.04 to 0.13, stem stride 1"."""
+    """How a network's arms differ from the full one: "width 0.04 to 0.13, stem stride 1"."""
     values: dict[str, set[float]] = {}
     for scaling in scalings:
         for key, value in scaling.items():

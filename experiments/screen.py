@@ -1,7 +1,7 @@
-"""The terminal while something is drawn in it: what anyone else writes there is shown above, line by line.
+"""A live view in the terminal, with all other output above it.
 
-Processes inherit standard output and error when they start and keep them; joblib's go on to the next sweep of
-a command. So what they inherit is a file that lasts as long as this process.
+Processes inherit standard output and error when they start; joblib's processes also outlive a sweep. So they
+inherit a file that lasts as long as this process.
 """
 
 import functools
@@ -22,7 +22,7 @@ OUTPUT_AND_ERROR = (1, 2)
 
 
 def can_draw() -> bool:
-    """Whether standard output is a terminal in which what was drawn can be drawn anew."""
+    """Whether standard output is a terminal that can be redrawn."""
     try:
         drawn_in = os.isatty(sys.stdout.fileno())
     except (AttributeError, OSError, ValueError):  # closed, or in memory
@@ -32,17 +32,17 @@ def can_draw() -> bool:
 
 @functools.cache
 def written() -> IO[bytes]:
-    """The file in place of the terminal; who writes shares its place, and who reads does not move it."""
+    """The file that replaces the terminal. Writers share its position; reading does not move it."""
     return tempfile.TemporaryFile(buffering=0)
 
 
 class Screen:
-    """A context in which a view is drawn in the terminal, whatever is written to it meanwhile.
+    """A context that draws a view in the terminal, with other output above it.
 
-    It ends at `breakpoint()` too: a debugger gets the terminal as it was.
+    `breakpoint()` also ends it, so that a debugger gets the terminal.
 
     Args:
-        view: What to draw, at every refresh.
+        view: Drawn at every refresh.
 
     Attributes:
         console: Writes above the view.
@@ -55,11 +55,11 @@ class Screen:
             console=self.console,
             auto_refresh=False,
             transient=True,
-            redirect_stdout=False,  # not of this process alone
+            redirect_stdout=False,  # of other processes too
             redirect_stderr=False,
         )
         self._view, self._shown = view, 0
-        self._alone = threading.RLock()  # a debugger may start while another thread draws
+        self._alone = threading.RLock()  # another thread may be drawing
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class Screen:
         self._undo.callback(setattr, sys, "breakpointhook", sys.breakpointhook)
         sys.breakpointhook = self._debug
         self._live.start()
-        self.console.show_cursor(True)  # or it would be lost where this process is killed
+        self.console.show_cursor(True)  # or it would stay hidden if this process is killed
         self.refresh()
         return self
 
@@ -83,11 +83,11 @@ class Screen:
             self._show_written(whole_lines=False)
 
     def refresh(self) -> None:
-        """Show what was written, and draw the view anew, as wide as the terminal is now."""
+        """Print new output, and redraw the view at the terminal's current width."""
         with self._alone:
             self._show_written()
             size = os.get_terminal_size(self.console.file.fileno())
-            self.console.size = (size.columns or 80, size.lines or 25)  # a terminal may not know
+            self.console.size = (size.columns or 80, size.lines or 25)  # unknown in some terminals
             self._live.update(self._view(), refresh=True)
 
     def _show_written(self, whole_lines: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""How planned runs stand, read from their records."""
+"""The status of planned runs, read from their records."""
 
 from collections.abc import Collection, Sequence
 
@@ -10,14 +10,14 @@ from experiments.planned_run import PlannedRun
 def standing(
     runs: Sequence[PlannedRun], metrics: Collection[str] | None = None
 ) -> tuple[list[StudyRun], list[str]]:
-    """How planned runs stand, read from their records.
+    """The status of planned runs, read from their records.
 
     Args:
         runs: What is planned.
-        metrics: Those that histories are to have; None: all there are.
+        metrics: Those to read from histories; None: all.
 
     Returns:
-        One entry per planned run, and a line per record that cannot be used and counts as missing.
+        One entry per planned run, and a line per unusable record, which counts as missing.
     """
     entries, problems = [], []
     for run in runs:

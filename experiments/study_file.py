@@ -1,6 +1,6 @@
-"""A study's file: which there are, and whether this project has what it chooses.
+"""Finds studies' files and checks that this project has the options they choose.
 
-What a file may say is `ablations.studies.schema`.
+The schema is `ablations.studies.schema`.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ with lazily():
 
 
 def study_names(*, unasked: bool = False) -> list[str]:
-    """The studies there are, in the order of the paper's figures (of their outputs' names).
+    """All studies, in the order of the paper's figures (by the names of their outputs).
 
     Args:
-        unasked: Leave out those that are dealt with where they are named, and not as one of all.
+        unasked: Leave out those marked `only_by_name`.
     """
     files = {
         file.stem: validated(STUDY_FILES, load_yaml(file), f"conf/study/{file.name}")
@@ -32,8 +32,8 @@ def study_names(*, unasked: bool = False) -> list[str]:
     for name, study in files.items():
         if (other := first_with.setdefault(study.output, name)) != name:
             raise UserError(
-                f"conf/study/{name}.yaml: output={study.output}: conf/study/{other}.yaml has it, and one "
-                "would overwrite the other's files"
+                f"conf/study/{name}.yaml: output={study.output}: conf/study/{other}.yaml has the same, so "
+                "one would overwrite the other's files; change one"
             )
     names = [name for name, study in files.items() if not (unasked and study.only_by_name)]
     return sorted(names, key=lambda name: files[name].output)
@@ -65,16 +65,16 @@ def _context() -> dict[str, Any]:
 
 
 def check_study(name: str, node: Mapping[Any, Any]) -> StudyFile:
-    """The study of a file, as it is composed.
+    """The study of a file, checked.
 
     Raises:
-        UserError: It is not as its schema says, is not named as its file, chooses no option where it must, or
-            two of its arms are the same runs.
+        UserError: It violates its schema, is not named like its file, chooses an unknown option, or has two
+            equal arms.
     """
     file = f"conf/study/{name}.yaml"
     study = validated(STUDY, node, file, context=_context())
     if study.name != name:
-        raise UserError(f"{file}: name={study.name}: must be {name}, as the file")
+        raise UserError(f"{file}: name={study.name}: must be {name}, like the file")
     chosen = {"base": study.base} | {f"arm {arm.name}: choose": arm.choose for arm in study.arms}
     for where, choices in chosen.items():
         for key, value in choices.items():
@@ -85,5 +85,7 @@ def check_study(name: str, node: Mapping[Any, Any]) -> StudyFile:
         options = {key: option_name(value) for key, value in {**study.base, **arm.choose}.items()}
         varied = frozenset(item for item in options.items() if current().default_option(item[0]) != item[1])
         if (other := same.setdefault(varied, arm.name)) != arm.name:
-            raise UserError(f"{file}: arms {other} and {arm.name}: choose the same, so they do not differ")
+            raise UserError(
+                f"{file}: arms {other} and {arm.name}: make the same choices; change one or leave it out"
+            )
     return study

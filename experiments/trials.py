@@ -1,17 +1,15 @@
-"""The trials of a tuning, kept by Optuna: drawn once, told once, whoever asks and however often.
+"""The trials of a tuning, kept by Optuna: each is drawn once and gets one result.
 
 ::
 
     results/tuning/<study><suffix>.log    Optuna's journal, one study of Optuna per arm
-    results/tuning/<study><suffix>.lock   held while trials are drawn or told, and released when the process
-                                          dies
+    results/tuning/<study><suffix>.lock   held while trials are written, released when the process dies
 
-A trial has a place, from 0. Its settings depend on its place, the sampler's seed and, where the sampler
-learns, on the results before it; never on the process that draws it, so a tuning that is killed and taken up
-again tries what it would have tried. What a process leaves that is killed while it draws (some settings of a
-trial, half a line) is drawn anew. A drawn trial without a result is one to run, by this command or another.
+A trial has a place, from 0. Its settings depend on its place, the sampler's seed and, if the sampler learns,
+on earlier results, but not on the process that draws it. So an interrupted tuning continues with the same
+trials. A trial that was only half drawn is drawn again.
 
-Needs Optuna: import this module only where arms are tuned.
+Needs Optuna: import this module only for tuning.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,17 +34,17 @@ from optuna.trial import FrozenTrial, TrialState
 from ablations.errors import UserError
 
 SIGNIFICANT_DIGITS = 3
-"""Of a drawn number. What is trained, told and shown is the same number, and one that a person can type."""
+"""Of a drawn number, so that a person can type the number that was trained."""
 
 
 @dataclass(frozen=True)
 class DrawnTrial:
-    """A trial as it stands.
+    """A trial.
 
     Attributes:
         settings: Value per parameter.
-        value: Its result; None where it has none yet.
-        runs: Names of its runs' directories; empty where it has no result.
+        value: Its result; None if unfinished.
+        runs: Names of its runs' directories; empty if unfinished.
     """
 
     settings: Mapping[str, Any]
@@ -58,14 +56,14 @@ class TrialStorage:
     """The trials of the arms of one study.
 
     Args:
-        path: The journal; it and its folder need not exist.
+        path: The journal, which need not exist.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
     def read(self, name: str) -> list[DrawnTrial]:
-        """The trials of one arm, in the order in which they were drawn; writes nothing.
+        """The trials of one arm in their order; writes nothing.
 
         Args:
             name: Of Optuna's study.
@@ -87,14 +85,14 @@ class TrialStorage:
         sampler_of: Callable[[int], BaseSampler],
         direction: Literal["maximize", "minimize"] = "maximize",
     ) -> dict[str, list[DrawnTrial]]:
-        """Draw what is missing so that each arm has its first `count` trials.
+        """Draw missing trials, so that each arm has its first `count`.
 
         Args:
             names: Of Optuna's studies.
-            count: Trials that each is to have.
+            count: Trials per study.
             space: Distribution per parameter.
-            first: Per study, the settings of its first trial, which are not drawn.
-            sampler_of: From a trial's place to the sampler that draws it.
+            first: Per study, the given settings of its first trial.
+            sampler_of: The sampler for a trial's place.
             direction: What is better.
 
         Returns:
@@ -140,28 +138,27 @@ class TrialStorage:
     @contextmanager
     def _writing(self) -> Iterator[JournalStorage]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Optuna's own lock outlives a process that is killed; this one does not. It is held over several
-        # operations, within which Optuna takes it again.
+        # Optuna's own lock would outlive a killed process.
         lock = FileLock(self.path.with_name(f"{self.path.stem}.lock"))
         with lock, _quiet():
             _drop_half_line(self.path)
             yield self._open(lock)
 
     def _open(self, lock: FileLock | None = None) -> JournalStorage:
-        """Read the journal; Optuna assumes one that it wrote itself."""
+        """Read the journal. Optuna does not expect a damaged one."""
         try:
             return JournalStorage(JournalFileBackend(str(self.path), lock_obj=cast(Any, lock)))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
             reason = " ".join(f"{type(error).__name__} {error}".split())
             raise UserError(
-                f"{self.path}: damaged ({reason}); where it is removed the same command draws its trials "
-                "anew and trains none whose runs are recorded"
+                f"{self.path}: damaged ({reason}); delete the file and rerun the command, which trains only "
+                "what is not recorded"
             ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's own lines: what happens is told by who runs the trials."""
+    """Silence Optuna; the caller prints what happens."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -196,7 +193,7 @@ class _RoundedSampler(BaseSampler):
 
 
 def rounded(value: Any, distribution: BaseDistribution) -> Any:
-    """A drawn value as it is trained: a number of a continuous range with few digits, within the range."""
+    """A drawn value as it is trained: continuous numbers are rounded, within their range."""
     if not isinstance(distribution, FloatDistribution):
         return value
     digits = SIGNIFICANT_DIGITS if distribution.step is None else 12  # steps: 0.3, not 0.30000000000000004
@@ -204,7 +201,7 @@ def rounded(value: Any, distribution: BaseDistribution) -> Any:
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value can be drawn, or lies between values that can."""
+    """Whether a value is within a distribution."""
     if isinstance(distribution, FloatDistribution | IntDistribution):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and distribution.low <= value <= distribution.high
@@ -221,7 +218,7 @@ def extremes(distribution: BaseDistribution) -> list[Any]:
 
 
 def described(distribution: BaseDistribution) -> str:
-    """As a person reads it: "log-uniform from 0.01 to 1"."""
+    """A distribution in words: "log-uniform from 0.01 to 1"."""
     if isinstance(distribution, FloatDistribution | IntDistribution):
         kind = "log-uniform" if distribution.log else "uniform"
         step = distribution.step
@@ -231,17 +228,17 @@ def described(distribution: BaseDistribution) -> str:
 
 
 def is_independent(sampler: BaseSampler) -> bool:
-    """Whether every draw is one of its own, without regard to results and to other draws."""
+    """Whether draws do not depend on results or other draws."""
     return isinstance(sampler, RandomSampler)
 
 
 def _load(storage: JournalStorage, name: str) -> Study:
-    # Optuna would make a sampler with a seed of its own, and asks it for nothing here.
+    # Given only because Optuna would make one with a random seed.
     return optuna.load_study(storage=storage, study_name=name, sampler=RandomSampler(seed=0))
 
 
 def _whole(study: Study) -> list[FrozenTrial]:
-    """The trials but those that were not drawn whole."""
+    """The trials that were fully drawn."""
     states = (TrialState.RUNNING, TrialState.COMPLETE)
     return study.get_trials(deepcopy=False, states=states)
 
@@ -264,7 +261,7 @@ def _runs_key(trial: FrozenTrial) -> str:
 
 
 def _drop_half_line(path: Path) -> None:
-    """Cut off a last line without an end, which the next one would be written behind."""
+    """Cut off an unfinished last line, to which the next would be appended."""
     if not path.exists():
         return
     with path.open("r+b") as file:

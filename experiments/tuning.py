@@ -1,18 +1,16 @@
-"""Equal tuning: every arm of a study gets the same search, then meets the others at its best.
+"""Equal tuning: every arm gets the same search, then the arms are compared at their best.
 
-The paper trains the network without residual connections with the settings of the one with them, and says
-itself that this "may be uncharitable" (section 4.6). `python run.py -m study=residual tuning=learning_rate`
-answers it:
+The paper trains the network without residual connections with the settings of the one with them, which "may
+be uncharitable" (section 4.6). `python run.py -m study=residual tuning=learning_rate` tests this:
 
 1. Every arm has the same number of trials with the same seeds over the same space (`conf/tuning`). The
-   first trial of each is the configured settings, so that tuning is never worse on validation for want of
-   trying them; a sampler that does not learn draws the same settings for every arm.
-2. Each arm's best is the trial with the best validation value. Test is not looked at.
-3. Each arm is trained with its best settings on fresh seeds that no trial had. That is the tuned study: it
-   has the arms of the study, by the same names, and tables, figures and verdicts of its own.
+   first trial is the configured settings. A sampler that does not learn draws the same for every arm.
+2. An arm's best is the trial with the best validation value.
+3. Each arm is trained at its best on fresh seeds. This tuned study has the same arms, and its own tables,
+   figures and verdicts.
 
-A trial is a run for each seed, an ordinary one with a record of its own; what is recorded is never trained
-again. `seed=0,1` replaces the fresh seeds, not those of the trials.
+A trial is one ordinary run per seed, with a record. `seed=0,1` replaces the fresh seeds, not those of the
+trials.
 """
 
 import hashlib
@@ -63,30 +61,30 @@ if TYPE_CHECKING:
     from experiments.trials import DrawnTrial, TrialStorage
 
 BUDGET_KEYS = ("seed", "recipe.epochs", "recipe.batch_size")
-"""What no trial may choose: then budgets would not be equal, or seeds not paired."""
+"""Keys that trials may not set: budgets would differ, or seeds would not be paired."""
 
 
 @dataclass(frozen=True)
 class TuningPlan:
-    """What a tuning is to do.
+    """The plan of a tuning.
 
     Attributes:
-        study: The study with the configured settings, of the arms that are tuned.
+        study: The study with the configured settings and the tuned arms.
         option: Name of the file in conf/tuning.
-        overrides: Per arm, what composes it with the configured settings, but for the seed.
+        overrides: Per arm, its overrides with the configured settings, without the seed.
         configured: Per arm, the configured value of each parameter.
         keys: Per parameter, the key that it sets.
         space: Distribution per parameter.
-        trials: Of each arm, the configured settings among them.
-        batch: Trials of each arm that are drawn before the next look at results.
+        trials: Per arm, including the configured settings.
+        batch: Trials per arm that are drawn before results are used.
         seeds: Of each trial.
         fresh_seeds: Of the runs at the best settings.
         sampler: Node that builds the sampler.
-        storage_names: Per arm, the name of its trials in the storage: of the arm and of all that their
-            results depend on, so that trials of other settings are never taken for these.
+        storage_names: Per arm, the name of its trials in the storage: the arm and a hash of everything that
+            their results depend on.
         storage_path: Where the trials are kept.
         results_dir: Of all runs.
-        suffix: What the files of the tuned study have behind those of the study.
+        suffix: Of the tuned study's files.
     """
 
     study: Study
@@ -111,18 +109,18 @@ class TuningPlan:
         return storing.TrialStorage(self.storage_path)
 
     def sampler_of(self, place: int) -> "BaseSampler":
-        """What draws the trial of that place: a fresh sampler, so that whoever draws it draws the same."""
+        """A fresh sampler for a trial's place, so that every process draws the same."""
         return _sampler(self.sampler, place)
 
     def runs(
         self, arm: str, settings: Mapping[str, Any], seeds: Sequence[int], name: str
     ) -> list[PlannedRun]:
-        """The runs of an arm with these settings, one per seed; they go by `name`."""
-        for parameter, value in settings.items():  # of a file, which may be anybody's
+        """The runs of an arm with these settings, one per seed, called `name`."""
+        for parameter, value in settings.items():  # from a file, which may be wrong
             if parameter not in self.space or not storing.contains(self.space[parameter], value):
                 raise UserError(
-                    f"{self.storage_path}: damaged: {parameter}={value} is not in tuning.space; where it is "
-                    "removed the same command draws its trials anew and trains none whose runs are recorded"
+                    f"{self.storage_path}: damaged: {parameter}={value} is not in tuning.space; delete "
+                    "the file and rerun the command, which trains only what is not recorded"
                 )
         set_here = [f"{self.keys[parameter]}={_as_typed(value)}" for parameter, value in settings.items()]
         overrides = [*self.overrides[arm], *set_here]
@@ -138,21 +136,21 @@ class TuningPlan:
         ]
 
     def trial_runs(self, arm: str, settings: Mapping[str, Any]) -> list[PlannedRun]:
-        """The runs of a trial; each trial has a name of its own where runs are told and logged."""
+        """The runs of a trial, named after its settings."""
         name = " ".join([arm, *(f"{parameter}={value}" for parameter, value in settings.items())])
         return self.runs(arm, settings, self.seeds, name)
 
 
 def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
-    """What `overrides`, `tuning=NAME` among them, ask for; Hydra must be initialized.
+    """The plan for `overrides` with `tuning=NAME`; Hydra must be initialized.
 
     Args:
         name: Of the study.
         overrides: What the user sets with it.
 
     Raises:
-        UserError: Optuna is not installed, a value of the option cannot be, the space names a key that an
-            arm does not have or is to keep, or trials and fresh seeds share a seed.
+        UserError: Optuna is not installed, the option has an invalid value, the space names a key that an
+            arm lacks or must keep, or trials and fresh seeds share a seed.
         HydraException: An option or key does not exist.
     """
     option = tuning_option(overrides)
@@ -176,7 +174,7 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
         for arm, run in first_runs.items()
     }
     results_dir = runs[0].configuration.results_dir
-    # The storage's name says what a person chose; what exactly is in the names within.
+    # The file is named after the overrides; the names inside have a hash of the details.
     file_name = f"{name}{output_suffix([*others, f'tuning={option}'])}.log"
     return TuningPlan(
         study=_part_of(study, arms, [run for run in runs if run.arm in arms]),
@@ -200,11 +198,11 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
 
 
 def _settings(overrides: Sequence[str], fresh_seeds: Sequence[int] | None) -> dict[str, Any]:
-    """The option of tuning as its schema has it.
+    """The option of tuning, checked by its schema.
 
     Args:
         overrides: Study, tuning and what the user sets with them.
-        fresh_seeds: Those of the runs at the best settings, where the user sets them.
+        fresh_seeds: Those of the runs at the best settings, if the user sets them.
     """
     composed = compose(current().config_name, quote_option_names(overrides))
     content = OmegaConf.to_container(composed.tuning, resolve=True)
@@ -213,29 +211,29 @@ def _settings(overrides: Sequence[str], fresh_seeds: Sequence[int] | None) -> di
         node["fresh_seeds"] = fresh_seeds
     if clash := sorted(set(node["seeds"]) & set(node["fresh_seeds"])):
         raise UserError(
-            f"seed={clash[0]}: trials have it, tuning.seeds={node['seeds']}; those at the best settings, of "
-            f"{node['fresh_seeds']}, must be fresh"
+            f"seed={clash[0]}: the trials use it (tuning.seeds={node['seeds']}), so it is not fresh; "
+            "choose other seeds"
         )
     return node
 
 
 def tune_studies(arguments: Sequence[str], launcher: Launcher) -> None:
-    """Bring every trial of the studies that a sweep asks for to a result, where it asks for tuning.
+    """With `tuning`, complete every trial of a sweep's studies.
 
     Args:
         arguments: Of the sweep, as on the command line.
-        launcher: What runs are launched with.
+        launcher: Hydra's.
 
     Raises:
-        UserError: As `plan_tuning`, no study is named, or a trial cannot be as it is configured.
-        RunsFailed: Runs of a trial failed; the same command tries them again.
+        UserError: As `plan_tuning`, no study is named, or a trial's configuration is invalid.
+        RunsFailed: Runs of a trial failed; rerun the command to try them again.
     """
     names, others = split_studies(arguments)
     option = tuning_option(others)
     if option is None:
         return
     if not names:
-        raise UserError(f"tuning={option}: tunes the arms of a study: add study=NAME")
+        raise UserError(f"tuning={option}: needs a study: add study=NAME")
     plans = [plan_tuning(name, others) for name in names]
     for plan in plans:
         check_writable(f"results_dir={plan.results_dir}", plan.results_dir, ["tuning"])
@@ -244,11 +242,11 @@ def tune_studies(arguments: Sequence[str], launcher: Launcher) -> None:
 
 
 def tune(plan: TuningPlan, launcher: Launcher) -> None:
-    """Bring every trial of every arm to a result; see `tune_studies`."""
+    """Complete every trial of every arm; see `tune_studies`."""
     if not any(plan.storage.read(name) for name in plan.storage_names.values()):
         _check_space(plan)  # before anything is written
     budget = amount(plan.trials, "trial")
-    print(f"{plan.study.name}, tuning={plan.option}: {budget} of each arm in {plan.storage_path}")
+    print(f"{plan.study.name}, tuning={plan.option}: {budget} per arm in {plan.storage_path}")
     for first in range(0, plan.trials, plan.batch):
         drawn = plan.storage.draw(
             list(plan.storage_names.values()),
@@ -262,15 +260,15 @@ def tune(plan: TuningPlan, launcher: Launcher) -> None:
     tuning, metric = _tuning(plan, _results(plan)), plan.study.deciding
     for arm, trials in tuning.trials.items():
         best, configured = trials[tuning.best(arm)], trials[0]
-        beside = f"as configured, {shown_settings(configured.settings)}: {metric.text(configured.value)}"
+        compared = f"as configured, {shown_settings(configured.settings)}: {metric.text(configured.value)}"
         print(
             f"{arm}: best of {budget}: {shown_settings(best.settings)}, validation {metric.label} "
-            f"{metric.text(best.value)}; {'as configured' if best is configured else beside}"
+            f"{metric.text(best.value)}; {'as configured' if best is configured else compared}"
         )
 
 
 def _run_trials(plan: TuningPlan, drawn: Mapping[str, Sequence["DrawnTrial"]], launcher: Launcher) -> None:
-    """Run the drawn trials of all arms that have no result, in one launch, and keep their results."""
+    """Run all drawn trials without a result in one launch, and keep their results."""
     pending = [
         (arm, place, plan.trial_runs(arm, trial.settings))
         for place, of_place in enumerate(zip(*drawn.values(), strict=True))
@@ -306,7 +304,7 @@ def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[P
         overrides: As `plan_tuning`.
 
     Returns:
-        A study whose arms have the names of the study's, and labels that say their settings; its runs.
+        A study with the same arms, whose labels have their settings; its runs.
 
     Raises:
         UserError: As `plan_tuning`, or trials have no result yet.
@@ -316,8 +314,8 @@ def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[P
     done, planned = sum(map(len, trials.values())), plan.trials * len(trials)
     if done < planned:
         raise UserError(
-            f"tuning={plan.option}: not finished: {done} of {amount(planned, 'trial')} of study={name} have "
-            "a result; python run.py -m with the same study and choices goes on"
+            f"tuning={plan.option}: {done} of {amount(planned, 'trial')} of study={name} are finished; "
+            "continue with python run.py -m and the same words"
         )
     tuning = _tuning(plan, trials)
     settings = {arm: of_arm[tuning.best(arm)].settings for arm, of_arm in tuning.trials.items()}
@@ -340,13 +338,13 @@ def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[P
 
 
 def _with_settings(arm: Arm, keys: Mapping[str, str], settings: Mapping[str, Any]) -> Arm:
-    """The arm with its settings in its label, and among what it is declared to differ from others in."""
+    """The arm with its settings in its label and among its declared choices."""
     chosen = {keys[parameter]: value for parameter, value in settings.items()}
     return replace(arm, label=f"{arm.label}, {shown_settings(settings)}", choose={**arm.choose, **chosen})
 
 
 def _results(plan: TuningPlan) -> dict[str, list["DrawnTrial"]]:
-    """Per arm, its trials of the budget that have a result."""
+    """Per arm, its finished trials within the budget."""
     return {
         arm: [trial for trial in plan.storage.read(name)[: plan.trials] if trial.value is not None]
         for arm, name in plan.storage_names.items()
@@ -387,7 +385,7 @@ def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> T
 
 
 def _outcome_record(directory: RunDirectory) -> dict[str, Any] | None:
-    """The record of a run that has an outcome."""
+    """The record of a completed or diverged run."""
     try:
         record = directory.read()
     except UnreadableRecord:
@@ -400,7 +398,7 @@ def _as_typed(value: Any) -> str:
     return quoted(value) if isinstance(value, str) else option_name(value)
 
 
-# What a user can get wrong
+# User errors
 
 
 def _require_optuna(option: str) -> None:
@@ -428,7 +426,7 @@ def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"
         if not isinstance(distribution, BaseDistribution):
             raise UserError(f"{key}={item['distribution']}: must be a distribution of optuna.distributions")
         if distribution.single():
-            raise UserError(f"{key}={item['distribution']}: holds one value, so there is nothing to try")
+            raise UserError(f"{key}={item['distribution']}: has only one value; give a range")
         space[parameter] = distribution
     return space
 
@@ -450,19 +448,17 @@ def _tuned_arms(study: Study, chosen: Any) -> list[str]:
     if chosen is None:
         return names
     if not set(chosen) <= set(names):
-        raise UserError(f"tuning.arms={chosen}: must be null, for all, or a list of: {', '.join(names)}")
+        raise UserError(f"tuning.arms={chosen}: must be null (all arms) or a list of: {', '.join(names)}")
     for arm in study.arms:
         needed = {study.baseline, study.compared_with(arm) or study.baseline}
         if arm.name in (*chosen, study.baseline) and not needed <= set(chosen):
             missing = ", ".join(sorted(needed - set(chosen)))
-            raise UserError(
-                f"tuning.arms={chosen}: arms are compared with {missing}, so it must be among them"
-            )
+            raise UserError(f"tuning.arms={chosen}: add {missing}, with which these arms are compared")
     return [name for name in names if name in chosen]
 
 
 def _part_of(study: Study, arms: Sequence[str], runs: Sequence[PlannedRun]) -> Study:
-    """The study of some of its arms, with the figures that need no other; a design is left only whole."""
+    """The study with some of its arms and the figures that need no others; its design only if all stay."""
     return replace(
         study,
         arms=tuple(arm for arm in study.arms if arm.name in arms),
@@ -477,17 +473,17 @@ def _check_keys(study: Study, keys: Mapping[str, str]) -> None:
     for parameter, key in keys.items():
         where = f"tuning.space.{parameter}.key={key}"
         if key in BUDGET_KEYS:
-            raise UserError(f"{where}: is the same for every trial, so it cannot be tuned")
+            raise UserError(f"{where}: cannot be tuned, because every trial must have the same value")
         if key.partition(".")[0] in chosen_by_arms:
-            raise UserError(f"{where}: the arms of study={study.name} differ in it, so it cannot be tuned")
+            raise UserError(f"{where}: cannot be tuned, because the arms of study={study.name} differ in it")
         if is_outside_identity(key):
-            raise UserError(f"{where}: changes no outcome, so there is nothing to tune")
+            raise UserError(f"{where}: cannot be tuned, because it changes no outcome")
         if sum(key == other for other in keys.values()) > 1:
-            raise UserError(f"{where}: two parameters set it")
+            raise UserError(f"{where}: two parameters set this key")
 
 
 def _configured(run: PlannedRun, parameter: str, key: str, distribution: "BaseDistribution") -> Any:
-    """The configured value of a parameter, which the first trial has."""
+    """The configured value of a parameter, for the first trial."""
     where = f"tuning.space.{parameter}.key={key}"
     node: Any = run.configuration.resolved
     for part in key.split("."):
@@ -498,7 +494,7 @@ def _configured(run: PlannedRun, parameter: str, key: str, distribution: "BaseDi
         raise UserError(f"{where}: must be a single value, not {', '.join(map(str, node))}")
     if not storing.contains(distribution, node):
         raise UserError(
-            f"{where}: the configured value of arm={run.arm}, {node}, must lie in the space, "
+            f"{where}: the configured value of arm={run.arm}, {node}, must be within "
             f"{storing.described(distribution)}"
         )
     return node
@@ -508,7 +504,7 @@ def _check_space(plan: TuningPlan) -> None:
     """Check every seed, and every arm as configured and at both ends of each parameter.
 
     Raises:
-        UserError: A run cannot be as it would be configured.
+        UserError: A configuration is invalid.
     """
     for arm, configured in plan.configured.items():
         for run in plan.runs(arm, configured, [*plan.seeds, *plan.fresh_seeds], arm):
@@ -522,7 +518,7 @@ def _check_space(plan: TuningPlan) -> None:
 
 
 def _fingerprint(run: PlannedRun, metric: str, node: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of all that the trials of an arm depend on."""
+    """Hash of everything that the trials of an arm depend on: twelve hexadecimal digits of its SHA-256."""
     identity = {key: value for key, value in identity_of(run.configuration.resolved).items() if key != "seed"}
     search = {key: node[key] for key in ("space", "sampler", "seeds", "batch")}
     text = json.dumps([identity, metric, search], sort_keys=True)

@@ -1,4 +1,4 @@
-"""Polyak averaging: what is evaluated is an average of the weights, training goes on from the weights.
+"""Polyak averaging: evaluates an average of the weights, and trains on from the weights.
 
 The paper: "Polyak averaging was used at inference time" for all models (section 4.3), without the decay.
 Here, as in TensorFlow's published training code of Inception V3: an exponential moving average of weights
@@ -6,12 +6,12 @@ and of BN's running statistics after every step, which forgets faster in the fir
 
     average = d * average + (1 - d) * weights,  d = min(decay, (1 + steps) / (10 + steps))
 
-It starts from the weights after the first step, where TensorFlow's starts from the initial values; with
-d = 2/11 in the second step the difference is forgotten at once.
+It starts from the weights after the first step, TensorFlow's from the initial values; with d = 2/11 in the
+second step the difference vanishes quickly.
 
-Lightning's own `WeightAveraging` copies the average into the module where training ends, which a run that
-was interrupted between its last epoch and its test never reaches, and averages the metrics' module as well.
-torch's `AveragedModel` counts its steps in a tensor, which a GPU would have to be waited for in every step.
+Not Lightning's `WeightAveraging`: it copies the average into the module at the end of training, which a run
+interrupted before its test never reaches, and it averages the metrics too. Not torch's `AveragedModel`: it
+counts steps in a tensor, so every step would wait for the GPU.
 """
 
 import itertools
@@ -30,8 +30,7 @@ from lightning_modules.validation import require_number
 class PolyakAveraging(Callback):
     """Averages `module.network` after every training step; validation and test see the average.
 
-    A checkpoint's `state_dict` holds what is evaluated, the average; the weights that training goes on
-    from lie next to it.
+    A checkpoint's `state_dict` holds the average; the weights for further training are stored next to it.
 
     Args:
         decay: Share of the average that a step keeps, in [0, 1).
@@ -45,19 +44,19 @@ class PolyakAveraging(Callback):
         self._decay = decay
         self._going_on: dict[str, Any] | None = None
         self._average: nn.Module | None = None
-        self._steps = 0  # that are averaged
+        self._steps = 0  # averaged
 
     @property
     def average(self) -> nn.Module:
-        """The average; while the network is evaluated, the weights that training goes on from."""
-        assert self._average is not None, "only while a run is fitted and tested"
+        """The average; during evaluation, the weights for further training."""
+        assert self._average is not None, "only while a run trains or tests"
         return self._average
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        # Not in `setup`, where the network is not on its device yet.
+        # Not in `setup`: the network is not on its device yet.
         network = _network(module)
         self._average, self._steps = deepcopy(network), 0
-        if self._going_on is not None:  # what was loaded into the network is the average
+        if self._going_on is not None:  # the network was loaded with the average
             self._steps = self._going_on["steps"]
             network.load_state_dict(self._going_on["weights"])
             self._going_on = None
@@ -102,7 +101,7 @@ class PolyakAveraging(Callback):
 
     @torch.no_grad()
     def _swap(self, module: LightningModule) -> None:
-        """Exchange the values of network and average, buffers included."""
+        """Swap the values of network and average, including buffers."""
         for value, averaged in zip(_state(_network(module)), _state(self.average), strict=True):
             kept = value.clone()
             value.copy_(averaged)

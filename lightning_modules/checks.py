@@ -1,12 +1,12 @@
-"""Checks of a network and of a data module: what the engine relies on, run on one's own.
+"""Checks of your network and data module for what paired runs rely on.
 
-As scikit-learn's `parametrize_with_checks` does for estimators. In a test file::
+They work like scikit-learn's `parametrize_with_checks`. In a test file::
 
     @parametrize_with_checks([NetworkToCheck(MyNetwork), DataToCheck(MyData)])
     def test_mine(subject, check):
         check(subject)
 
-Each check is one test. A failure names the subject, what was found and what to do. Nothing is trained.
+Each check is one test. A failure says what was found and what to do. Nothing is trained.
 """
 
 import copy
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     import pytest
 
 IMAGES = 4
-"""Of the noise that a network is given."""
+"""Images of noise per batch."""
 
 
 MOST_REPEATED = 0.05
-"""Share of the evaluated images that may be equal to another one."""
+"""Allowed share of duplicate images in evaluation."""
 
 
 class CheckFailed(AssertionError):
@@ -49,13 +49,13 @@ class CheckFailed(AssertionError):
 
 @dataclass(frozen=True)
 class NetworkToCheck:
-    """A network, and the images that it is given.
+    """A network and the form of its images.
 
     Attributes:
         make: Called as `make(num_classes=, in_channels=)`, returns a module from images
             (N, in_channels, H, W) to logits (N, num_classes); or a composed node with `_target_`.
-        num_classes: Outputs; of a node its own.
-        in_channels: Channels of an image; of a node its own.
+        num_classes: Outputs; a node has its own.
+        in_channels: Channels of an image; a node has its own.
         image_size: Height and width of an image, in pixels.
         name: Of the tests.
         leave_out: Checks that are skipped, by name, with the reason.
@@ -81,7 +81,7 @@ class NetworkToCheck:
             not lazy,
             self,
             f"{_some(lazy)} have no shape before the first batch",
-            "give their layers the number of inputs: initial values are drawn before",
+            "give these layers their number of inputs, because initial values are drawn earlier",
         )
         initialize(network, 0, nn.init.xavier_uniform_)
         return network
@@ -97,14 +97,14 @@ class NetworkToCheck:
 
 @dataclass(frozen=True)
 class DataToCheck:
-    """A data module. Of large data give a small part: every image is read several times.
+    """A data module. Every image is read several times, so use a small part of large data.
 
     Attributes:
-        make: Called as `make(seed=)`, and with `num_workers=` where it takes that, returns a
+        make: Called as `make(seed=)`, with `num_workers=` if it takes that; returns a
             LightningDataModule; or a composed node with `_target_`.
-        num_classes: Classes; of a node its own.
-        channels: Channels of an image; of a node its own.
-        image_size: Height and width of an image, in pixels; of a node its own.
+        num_classes: Classes; a node has its own.
+        channels: Channels of an image; a node has its own.
+        image_size: Height and width of an image, in pixels; a node has its own.
         name: Of the tests.
         leave_out: Checks that are skipped, by name, with the reason.
     """
@@ -129,7 +129,7 @@ class DataToCheck:
     def build(
         self, *, seed: int = 0, process: tuple[int, int] = (0, 1), **changes: Any
     ) -> LightningDataModule:
-        """The data as one of several processes has them, ready for its loaders."""
+        """The data module of one of several processes, ready for its loaders."""
         if isinstance(self.make, Mapping):
             data = instantiate(data_node(self.make), seed=seed, **changes)
         else:
@@ -146,19 +146,19 @@ class DataToCheck:
         return _digests(_loader(self.build(**settings), part))
 
     def trained(self, *epochs: int, **settings: Any) -> list[list[list[bytes]]]:
-        """A digest of every image and its label, by epoch and batch; one loader has the epochs in turn."""
+        """A digest of every image and its label, by epoch and batch, all epochs from one loader."""
         loader = self.build(**settings).train_dataloader()
         return [_digests(self.told(loader, epoch)) for epoch in epochs]
 
     def told(self, loader: Any, epoch: int) -> Any:
-        """A training loader that knows its epoch; Lightning tells it in the same way."""
+        """A training loader with its epoch set as Lightning sets it."""
         of_batches = getattr(loader, "batch_sampler", None)
         samplers: list[Any] = [getattr(at, "sampler", None) for at in (loader, of_batches)]
         samplers = [sampler for sampler in samplers if hasattr(sampler, "set_epoch")]
         _require(
             bool(samplers),
             self,
-            "the training loader cannot be told the epoch, so an interrupted run goes on with other batches",
+            "the training loader does not know the epoch, so an interrupted run continues with other batches",
             "give it a sampler with set_epoch(epoch), such as lightning_modules.data.images.EpochSampler",
         )
         for sampler in samplers:
@@ -179,7 +179,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def name_of(subject: Subject) -> str:
-    """What a subject is called: its name, or that of what makes it."""
+    """The name of a subject, or of what makes it."""
     made = subject.make
     if isinstance(made, Mapping):
         return subject.name or str(made["_target_"]).rpartition(".")[2]
@@ -192,7 +192,7 @@ def name_of(subject: Subject) -> str:
 
 
 def check_logits_have_a_row_an_image_and_a_column_a_class(network: NetworkToCheck) -> None:
-    """Logits are float32 (N, num_classes) and finite, of one image as of several."""
+    """Logits are float32 (N, num_classes) and finite, for one image and for several."""
     for changes in ({}, {"num_classes": 7}):
         module = network.build(**changes).eval()
         classes = changes.get("num_classes") or (
@@ -212,18 +212,18 @@ def check_logits_have_a_row_an_image_and_a_column_a_class(network: NetworkToChec
                 logits.dtype == torch.float32 and bool(logits.isfinite().all()),
                 network,
                 f"logits are {logits.dtype}, {int((~logits.isfinite()).sum())} of them not finite",
-                "return finite float32: the loss is taken of them",
+                "return finite float32 for the loss",
             )
         _require(
             not torch.equal(logits[0], logits[1]),
             network,
             "two images have the same logits",
-            "look for units that are dead at the start; no other check would see anything",
+            "look for units that are dead at the start",
         )
 
 
 def check_gradients_reach_every_parameter(network: NetworkToCheck) -> None:
-    """A training step gives every trainable parameter a finite gradient; several processes wait for all."""
+    """A training step gives every trainable parameter a finite gradient."""
     module = network.build().train()
     module(network.images()).square().sum().backward()
     parameters = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
@@ -233,27 +233,27 @@ def check_gradients_reach_every_parameter(network: NetworkToCheck) -> None:
         not without,
         network,
         f"no gradient reaches {_some(without)}",
-        "use them in forward, or do not make them: the count of parameters is wrong, and several processes "
-        "would wait for them",
+        "use them in forward or remove them: they count as parameters, and several processes would wait for "
+        "their gradients",
     )
     bad = [name for name, value in parameters if value.grad is not None and not value.grad.isfinite().all()]
     _require(not bad, network, f"the gradient of {_some(bad)} is not finite", "look for a division by zero")
 
 
 def check_built_twice_has_equal_names_and_shapes(network: NetworkToCheck) -> None:
-    """Parameters and buffers are paired by name: two networks built alike have the same ones."""
+    """Two networks built alike have the same names of parameters and buffers."""
     shapes = [{n: tuple(v.shape) for n, v in network.build().state_dict().items()} for _ in range(2)]
     differ = sorted(dict(set(shapes[0].items()) ^ set(shapes[1].items())))
     _require(
         not differ,
         network,
-        f"built twice, {_some(differ)} differ in name or shape",
-        "name modules by their place, not by a counter or a draw",
+        f"when built twice, {_some(differ)} differ in name or shape",
+        "name modules by their place, not by a counter or at random",
     )
 
 
 def check_start_depends_on_the_seed_alone(network: NetworkToCheck) -> None:
-    """Whatever was drawn before, a network starts from what the run's seed and the names give."""
+    """Initial values depend on the run's seed and the names, not on earlier draws."""
     starts = []
     for draws in (0, 3):
         with _random_state(seed=1, draws=draws):
@@ -263,13 +263,13 @@ def check_start_depends_on_the_seed_alone(network: NetworkToCheck) -> None:
         not differ,
         network,
         f"the start of {_some(differ)} is drawn from the global random state, so arms are not paired",
-        "start it from a constant, or draw it with a generator of its own; weights of two dimensions or more "
-        "are drawn by the seed and their name",
+        "start it from a constant, or draw it with its own generator; weights of two or more dimensions are "
+        "drawn by seed and name",
     )
 
 
 def check_evaluation_is_deterministic(network: NetworkToCheck) -> None:
-    """In evaluation the same images give the same logits, to the last bit."""
+    """In eval mode the same images give bit-identical logits."""
     module, images, logits = network.build().eval(), network.images(), []
     for draws in (0, 3):
         with _random_state(seed=1, draws=draws), torch.no_grad():
@@ -277,13 +277,13 @@ def check_evaluation_is_deterministic(network: NetworkToCheck) -> None:
     _require(
         torch.equal(*logits),
         network,
-        "in eval mode the same images give other logits the second time",
-        "switch dropout and other draws off where self.training is false",
+        "in eval mode the same images give different logits the second time",
+        "switch dropout and other random draws off if self.training is false",
     )
 
 
 def check_evaluation_of_an_image_does_not_depend_on_the_others(network: NetworkToCheck) -> None:
-    """In evaluation an image's logits are the same whichever images share its batch."""
+    """In eval mode an image's logits do not depend on the rest of its batch."""
     module = network.build().eval()
     images, others = network.images(), network.images(seed=1)
     others[:1] = images[:1]
@@ -299,7 +299,7 @@ def check_evaluation_of_an_image_does_not_depend_on_the_others(network: NetworkT
 
 
 def check_images_are_not_changed_in_place(network: NetworkToCheck) -> None:
-    """Images are the same after training and evaluation."""
+    """Training and evaluation do not change the images."""
     module = network.build()
     for training in (True, False):
         images = network.images()
@@ -309,12 +309,12 @@ def check_images_are_not_changed_in_place(network: NetworkToCheck) -> None:
             torch.equal(images, network.images()),
             network,
             f"the images are changed in place ({'train' if training else 'eval'} mode)",
-            "use no in-place operation, such as nn.ReLU(inplace=True), on what was handed in",
+            "use no in-place operation, such as nn.ReLU(inplace=True), on the input",
         )
 
 
 def check_training_repeats_with_the_random_state(network: NetworkToCheck) -> None:
-    """In training the draws (dropout) are torch's, which is set anew every epoch."""
+    """Random draws in training (dropout) are torch's, whose state is set every epoch."""
     logits = []
     for seed in (0, 1):
         module = network.build().train()
@@ -324,14 +324,13 @@ def check_training_repeats_with_the_random_state(network: NetworkToCheck) -> Non
     _require(
         torch.equal(*logits),
         network,
-        "in train mode the logits differ though torch's random state is the same",
-        "draw with torch instead of Python's random or NumPy: a run that was interrupted must draw what it "
-        "would have drawn",
+        "in train mode the logits differ for the same random state of torch",
+        "draw with torch, not with Python's random or NumPy, so that an interrupted run continues alike",
     )
 
 
 def check_a_state_dict_holds_everything(network: NetworkToCheck) -> None:
-    """A checkpoint restores a network: another one with its state_dict gives the same logits."""
+    """A network with another's state_dict gives the same logits."""
     module, restored = _trained_a_little(network), network.build()
     file = io.BytesIO()
     torch.save(module.state_dict(), file)
@@ -342,13 +341,13 @@ def check_a_state_dict_holds_everything(network: NetworkToCheck) -> None:
     _require(
         same,
         network,
-        "a network with the state_dict of another gives other logits",
-        "register what training changes as nn.Parameter or with register_buffer(persistent=True)",
+        "a network with another's state_dict gives different logits",
+        "register everything that training changes as nn.Parameter or with register_buffer(persistent=True)",
     )
 
 
 def check_a_copy_can_be_averaged(network: NetworkToCheck) -> None:
-    """Polyak averaging copies a network; after one update its average has the network's logits."""
+    """Polyak averaging can copy a network; after one update the average gives the same logits."""
     module = _trained_a_little(network)
     try:
         copy.deepcopy(module)
@@ -362,13 +361,13 @@ def check_a_copy_can_be_averaged(network: NetworkToCheck) -> None:
     _require(
         same,
         network,
-        "its average after one update gives other logits",
-        "register what training changes as nn.Parameter or with register_buffer",
+        "its average after one update gives different logits",
+        "register everything that training changes as nn.Parameter or with register_buffer",
     )
 
 
 def check_memory_order_does_not_change_the_logits(network: NetworkToCheck) -> None:
-    """Recipes may lay images and weights out in channels-last order; the logits stay."""
+    """Channels-last memory, which recipes may use, gives the same logits."""
     module, images = network.build().eval(), network.images()
     with torch.no_grad():
         logits = module(images)
@@ -383,7 +382,7 @@ def check_memory_order_does_not_change_the_logits(network: NetworkToCheck) -> No
         logits,
         last.detach(),
         "channels-last memory changes the logits",
-        "use flatten or reshape, which follow the order of the dimensions, and no strides",
+        "use flatten or reshape instead of strides",
     )
 
 
@@ -404,7 +403,7 @@ def _require_close(network: NetworkToCheck, one: Tensor, other: Tensor, found: s
 
 @contextmanager
 def _random_state(*, seed: int, draws: int = 0) -> Iterator[None]:
-    """The global generators with a seed and some draws made; then as they were."""
+    """Seed the global generators and draw from them; restore them afterwards."""
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         torch.manual_seed(seed)
@@ -436,10 +435,10 @@ def check_pixels_have_shape_and_range(data: DataToCheck) -> None:
             continue
         low, high = images.min().item(), images.max().item()
         _require(
-            low >= -1 and high <= 1,  # not a number fails as well
+            low >= -1 and high <= 1,  # NaN fails too
             data,
             f"pixels of {part} go from {low:.4g} to {high:.4g}",
-            "scale them to [-1, 1], as x / 127.5 - 1 of bytes",
+            "scale them to [-1, 1]: x / 127.5 - 1 for bytes",
         )
 
 
@@ -453,7 +452,7 @@ def check_labels_are_in_range(data: DataToCheck) -> None:
             one or several,
             data,
             f"labels of {len(images)} {part} images are {labels.dtype} {tuple(labels.shape)}",
-            f"serve int64 (N,), or float32 (N, {classes}) where an image has several",
+            f"serve int64 (N,), or float32 (N, {classes}) for several labels per image",
         )
         allowed = (labels >= 0) & (labels < classes) if one else (labels == 0) | (labels == 1)
         _require(
@@ -465,7 +464,7 @@ def check_labels_are_in_range(data: DataToCheck) -> None:
 
 
 def check_parts_share_no_image(data: DataToCheck) -> None:
-    """Train, validation and test have no image in common. Mirrored ones are seen, cropped ones are not."""
+    """Train, validation and test share no image. Mirrored copies are found, crops are not."""
     module = data.build()
     parts = {
         "train": _images_of(data.told(module.train_dataloader(), 0)),
@@ -477,13 +476,13 @@ def check_parts_share_no_image(data: DataToCheck) -> None:
         _require(
             not shared,
             data,
-            f"{shared} images of {other} are in {one} as well",
-            "hold an image out of all parts but one, also where the files have it twice",
+            f"{shared} images of {other} are also in {one}",
+            "keep each image in one part, even if the files have it twice",
         )
 
 
 def check_batches_follow_seed_and_epoch(data: DataToCheck) -> None:
-    """The same seed and epoch give the same batches, whatever was drawn or read before; others, others."""
+    """Batches depend on seed and epoch, and on nothing drawn or read before."""
     with _random_state(seed=1):
         first, second = data.trained(0, 1)
     with _random_state(seed=2, draws=3):
@@ -492,27 +491,29 @@ def check_batches_follow_seed_and_epoch(data: DataToCheck) -> None:
     _require(
         first == again,
         data,
-        "the same seed gives other training batches",
-        "draw order and augmentation with a generator made of the seed and the epoch, not the global one",
+        "the same seed gives different training batches",
+        "draw order and augmentation with a generator from seed and epoch, not with the global one",
     )
     _require(
         second == resumed,
         data,
-        "epoch 1 depends on whether epoch 0 was read before, so an interrupted run goes on with others",
-        "make the generator anew in every epoch, of the seed and the epoch",
+        "epoch 1 depends on whether epoch 0 was read before, so an interrupted run continues differently",
+        "make a new generator in every epoch, from seed and epoch",
     )
-    _require(first != second, data, "epochs 0 and 1 have the same batches", "shuffle by the epoch as well")
+    _require(
+        first != second, data, "epochs 0 and 1 have the same batches", "let the order depend on the epoch"
+    )
     (of_another_seed,) = data.trained(0, seed=1)
     _require(
         of_another_seed not in (first, second),  # the second: a generator of seed + epoch
         data,
         f"seed 1 has the training batches of seed 0, epoch {int(of_another_seed != first)}",
-        "shuffle by the seed of the run and the epoch, as lightning_modules.seeding.generator does",
+        "shuffle by seed and epoch, as lightning_modules.seeding.generator does",
     )
 
 
 def check_batches_do_not_depend_on_the_workers(data: DataToCheck) -> None:
-    """Processes that load change no batch."""
+    """Batches do not depend on the number of workers."""
     for part in ("train", "val", "test"):
         read: Callable[..., Any] = (
             partial(data.trained, 0, 1) if part == "train" else partial(data.evaluated, part)
@@ -521,12 +522,12 @@ def check_batches_do_not_depend_on_the_workers(data: DataToCheck) -> None:
             read(num_workers=0) == read(num_workers=2),
             data,
             f"batches of {part} differ between num_workers=0 and 2",
-            "draw what an image needs before it goes to a worker, or of its position",
+            "draw for an image before it goes to a worker, or from its position",
         )
 
 
 def check_evaluation_does_not_depend_on_the_seed(data: DataToCheck) -> None:
-    """All seeds and all looks are evaluated on the same images, in the same order."""
+    """Every seed and every pass evaluates the same images in the same order."""
     for part in ("val", "test"):
         with _random_state(seed=1):
             first = data.evaluated(part)
@@ -535,19 +536,19 @@ def check_evaluation_does_not_depend_on_the_seed(data: DataToCheck) -> None:
         _require(
             first == others[0],
             data,
-            f"{part} differs between two looks",
-            "neither shuffle nor augment what is evaluated",
+            f"{part} differs between two passes",
+            "neither shuffle nor augment in evaluation",
         )
         _require(
             first == others[1],
             data,
             f"{part} differs between seeds 0 and 1",
-            "give the split a seed of its own (split_seed), equal in all runs",
+            "give the split its own seed (split_seed), equal in all runs",
         )
 
 
 def check_evaluation_sees_each_image_once(data: DataToCheck) -> None:
-    """Evaluation leaves no image out and shows none twice."""
+    """Evaluation shows each image once."""
     for part in ("val", "test"):
         loader = _loader(data.build(), part)
         seen = [digest for batch in _digests(loader) for digest in batch]
@@ -563,7 +564,7 @@ def check_evaluation_sees_each_image_once(data: DataToCheck) -> None:
         )
         twice = len(seen) - len(set(seen))
         _require(
-            twice <= MOST_REPEATED * len(seen),  # real data have a few images twice
+            twice <= MOST_REPEATED * len(seen),  # real data have a few duplicates
             data,
             f"{part} shows {twice} of {len(seen)} images more than once",
             "evaluate in order, without a sampler that repeats",
@@ -571,8 +572,8 @@ def check_evaluation_sees_each_image_once(data: DataToCheck) -> None:
 
 
 def check_processes_share_the_batches(data: DataToCheck) -> None:
-    """Two processes together see what one sees: the same training batches, each evaluated image once."""
-    remedy = "give each its share by lightning_modules.processes.process_of; nothing does it for you"
+    """Two processes together see the same batches as one, and evaluate each image once."""
+    remedy = "give each its share by lightning_modules.processes.process_of"
     (whole,) = data.trained(0)
     shares = [data.trained(0, process=(rank, 2))[0] for rank in range(2)]
     together = [[*one, *other] for one, other in zip(*shares, strict=False)]
@@ -580,7 +581,7 @@ def check_processes_share_the_batches(data: DataToCheck) -> None:
         len(shares[0]) == len(shares[1]) == len(whole)
         and [*map(Counter, together)] == [*map(Counter, whole)],
         data,
-        "the training batches of two processes together are not those of one",
+        "two processes together have other training batches than one",
         remedy,
     )
     for part in ("val", "test"):
@@ -624,7 +625,7 @@ def _digests(loader: Any) -> list[list[bytes]]:
 
 
 def _images_of(loader: Any) -> set[bytes]:
-    """Digests of a loader's images, the same of an image and its mirror image."""
+    """Digests of a loader's images, equal for an image and its mirror image."""
     return {
         min(hashlib.sha256(side.numpy().tobytes()).digest() for side in (image, image.flip(-1)))
         for images, _ in loader
@@ -661,21 +662,21 @@ def checks_of(subject: Subject) -> list[Callable[[Any], None]]:
     """The checks that apply to a network or a data module.
 
     Raises:
-        ValueError: `leave_out` names something else.
+        ValueError: `leave_out` names no check.
     """
     checks: list[Callable[[Any], None]] = list(
         NETWORK_CHECKS if isinstance(subject, NetworkToCheck) else DATA_CHECKS
     )
     names = [check.__name__ for check in checks]
     if unknown := sorted(set(subject.leave_out) - set(names)):
-        raise ValueError(f"leave_out={unknown[0]}: no such check; there are: {', '.join(names)}")
+        raise ValueError(f"leave_out={unknown[0]}: no such check; available: {', '.join(names)}")
     if isinstance(subject, DataToCheck) and not subject.takes("num_workers"):
         checks.remove(check_batches_do_not_depend_on_the_workers)
     return checks
 
 
 def parametrize_with_checks(subjects: Sequence[Subject]) -> "pytest.MarkDecorator":
-    """Make a test of (subject, check) one for each check of each subject; needs pytest.
+    """Parametrize a test of (subject, check) by each check of each subject; needs pytest.
 
     Args:
         subjects: Networks and data modules.
@@ -683,7 +684,7 @@ def parametrize_with_checks(subjects: Sequence[Subject]) -> "pytest.MarkDecorato
     Raises:
         ValueError: `leave_out` of a subject names no check.
     """
-    import pytest  # whoever trains needs none
+    import pytest  # not needed for training
 
     return pytest.mark.parametrize(
         ("subject", "check"),

@@ -1,20 +1,19 @@
-"""Measured mechanism: what happens in a network's layers while it trains, besides how well it does.
+"""Diagnostics: measurements of a network's layers during training.
 
 Paper: Chollet 2016 (arXiv:1610.02357) gives final accuracies and conjectures why: "for deep feature spaces
 (e.g. those found in Inception modules) the non-linearity is helpful, but for shallow ones (e.g. the 1-channel
 deep feature spaces of depthwise separable convolutions) it becomes harmful, possibly due to a loss of
-information" (section 4.7). What is measured here is what such reasons predict:
+information" (section 4.7). These diagnostics test such reasons:
 
-- `DeadUnits`: information lost in activations, as units that give the same whatever the image;
-- `EffectiveRank`: information left after the spatial operation, as the number of directions in which its
+- `DeadUnits`: information lost in activations: units with the same output for every image;
+- `EffectiveRank`: information left after the spatial operation: the number of directions in which its
   channels vary;
-- `GradientNorm`: how much of the loss reaches a layer in the first steps. Without residual connections
-  (figure 9) the layers near the image learn late where their gradient is small or wild.
+- `GradientNorm`: the gradient that reaches a layer in the first steps. Without residual connections
+  (figure 9) the layers near the image may learn late because their gradient is small or unstable.
 
-Each is a callback that can listen to any run and changes nothing in it: it draws no random number, leaves
-mode, BN statistics and gradients as they are, and only reads. Of several processes the first one measures,
-on its share of the images. Rows are part of the checkpoint, so a run that goes on has those of exactly the
-steps that its weights have seen.
+Each is a callback for any run. It only reads: it draws no random number and leaves mode, BN statistics and
+gradients unchanged. With several processes the first one measures, on its share of the images. Rows are part
+of the checkpoint, so an interrupted run keeps exactly the rows of its steps.
 """
 
 from abc import abstractmethod
@@ -33,13 +32,12 @@ from torch.utils.hooks import RemovableHandle
 from lightning_modules.validation import require_integer, require_number
 
 COLUMNS = ("diagnostic", "layer", "depth", "channels", "epoch", "step", "value")
-"""What each row has: the diagnostic's name; the layer, as its module is named in the network, with "#2" where
-it is called for the second time; its depth, 1 for the layer nearest the image, in order of execution; how
-many channels (units) it has; the epoch, from 1, or 0 before the first step; optimizer steps taken by then, or
-for a gradient the step that it is of, from 1; the value."""
+"""The columns: the diagnostic's name; the layer's module name, with "#2" for its second call; its depth in
+order of execution, 1 for the layer nearest the image; its number of channels (units); the epoch, from 1, or 0
+before the first step; the optimizer steps so far, or for a gradient its step, from 1; the value."""
 
 RELU_LIKE = (nn.ReLU, nn.ReLU6)
-"""Activations that are zero, and let no gradient through, wherever their input is below zero."""
+"""Activations with zero output and gradient for negative input."""
 
 ACTIVATIONS = (
     *RELU_LIKE,
@@ -47,7 +45,7 @@ ACTIVATIONS = (
     *(nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Hardshrink, nn.Softshrink),
     *(nn.Tanhshrink, nn.Softsign, nn.LogSigmoid, nn.Threshold),
 )
-"""Element by element; a softmax is none."""
+"""Element-wise activations."""
 
 Row = dict[str, Any]
 """A value per name in `COLUMNS`."""
@@ -57,9 +55,9 @@ class Diagnostic(Callback):
     """Measures a run's layers.
 
     Attributes:
-        name: Its key in the configuration, and what its rows are named by.
-        of_training: Whether it measures training steps, so that weights that are only evaluated have none.
-        rows: What it has measured.
+        name: Its key in the configuration and its name in rows.
+        of_training: Whether it measures training steps, which evaluated weights do not have.
+        rows: The measurements.
     """
 
     name: ClassVar[str]
@@ -70,17 +68,17 @@ class Diagnostic(Callback):
 
     @abstractmethod
     def layers(self, network: nn.Module) -> dict[str, nn.Module]:
-        """The modules that are measured, by name."""
+        """The measured modules, by name."""
 
     def require_layers(self, network: nn.Module) -> None:
         """Require that there is something to measure.
 
         Raises:
-            ValueError: The network has no such module.
+            ValueError: The network has no module to measure.
         """
         if not self.layers(network):
             raise ValueError(
-                f"diagnostics.{self.name}: {type(network).__name__} has no module that it measures"
+                f"diagnostics.{self.name}: {type(network).__name__} has no module to measure; leave it out"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -91,26 +89,26 @@ class Diagnostic(Callback):
 
 
 class FeatureDiagnostic(Diagnostic):
-    """Measures features of the first validation images, as the validation computes them anyway.
+    """Measures features of the first validation images during validation.
 
-    At the end of every epoch, of the network that is evaluated: its average where the recipe has one.
+    After every epoch, on the evaluated network, which may be its average.
 
     Args:
-        images: How many; all of the process's share where those are fewer.
+        images: Number of images, at most the process's share.
 
     Raises:
         ValueError: `images` is no whole number of at least 1.
     """
 
     before_training: ClassVar[bool] = False
-    """Whether the network is measured before its first step as well, with a pass of its own."""
+    """Whether to measure before the first step too, in an extra pass."""
 
     def __init__(self, *, images: int) -> None:
         super().__init__()
         require_integer(f"diagnostics.{self.name}.images", images, 1)
         self._images = images
-        self._left = 0  # images that are still to be seen in this pass
-        self._in_batch = 0  # of those, how many this batch has
+        self._left = 0  # images left in this pass
+        self._in_batch = 0  # of these, in this batch
         self._parts: dict[str, list[Tensor]] = {}
         self._modules: dict[str, nn.Module] = {}
         self._calls: Counter[str] = Counter()
@@ -118,7 +116,7 @@ class FeatureDiagnostic(Diagnostic):
 
     @abstractmethod
     def summary(self, module: nn.Module, features: Tensor) -> Tensor:
-        """What is kept of a batch's features (N, C, ...): small, and no view of them."""
+        """A small summary of a batch's features (N, C, ...), not a view."""
 
     @abstractmethod
     def value(self, module: nn.Module, parts: Sequence[Tensor]) -> tuple[float, int]:
@@ -147,7 +145,7 @@ class FeatureDiagnostic(Diagnostic):
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.is_global_zero:
-            training = trainer.state.fn == "fit"  # else weights are evaluated that were not trained here
+            training = trainer.state.fn == "fit"  # else only evaluation
             self._end(epoch=trainer.current_epoch + 1 if training else 0, step=trainer.global_step)
 
     def _begin(self, module: LightningModule) -> None:
@@ -188,7 +186,7 @@ class FeatureDiagnostic(Diagnostic):
             call = self._calls[name]
             layer = name if call == 1 else f"{name}#{call}"
             self._modules[layer] = module
-            # At once: the next layer may write its output over these features.
+            # Now, because the next layer may overwrite these features.
             with torch.no_grad():
                 part = self.summary(module, features[: self._in_batch])
             self._parts.setdefault(layer, []).append(part)
@@ -196,13 +194,13 @@ class FeatureDiagnostic(Diagnostic):
         return listen
 
     def _pass_of_its_own(self, trainer: Trainer, module: LightningModule) -> None:
-        """Compute the features as training would: BN by the statistics of the batch, nothing dropped.
+        """Compute the features as in training: BN with the batch's statistics, no dropout.
 
-        BN's running averages mean nothing before the first step.
+        BN's running averages are meaningless before the first step.
         """
-        data: Any = getattr(trainer, "datamodule", None)  # Lightning declares it nowhere
+        data: Any = getattr(trainer, "datamodule", None)  # not in Lightning's types
         with _evaluating(_network(module)), torch.no_grad():
-            for batch in data.val_dataloader():  # which draws from a generator of its own
+            for batch in data.val_dataloader():  # it has its own generator
                 batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
                 self._begin_batch(batch)
                 with trainer.precision_plugin.val_step_context():
@@ -215,21 +213,19 @@ class FeatureDiagnostic(Diagnostic):
 class DeadUnits(FeatureDiagnostic):
     """Share of an activation's units (channels) that are dead, in [0, 1], at the end of every epoch.
 
-    A unit of a ReLU is dead where its output is zero at every position of every image: no gradient gets
-    through, so it cannot come back by its own weights, and whatever its input holds is lost. Other
-    activations are never exactly constant; there a unit counts as dead where its output varies, over all
-    positions of all images, by at most `tolerance` of what the layer's most varying unit varies by (an ELU
-    that is saturated at -1 everywhere). The two are different measures: compare arms of one activation, or
-    a whole layer's change over epochs, before ReLU with ELU.
+    A ReLU's unit is dead if its output is zero at every position of every image: it gets no gradient, and its
+    input is lost. Other activations are never exactly constant; their unit is dead if its output varies, over
+    all positions of all images, by at most `tolerance` of the layer's most varying unit (such as an ELU
+    saturated at -1). The two measures differ, so do not compare ReLU with ELU by them.
 
-    An upper bound: on more images a unit may live.
+    It is an upper bound, because a unit may be alive on other images.
 
-    Source: Lu, Shin, Su and Karniadakis 2019, "Dying ReLU and Initialization" (arXiv:1903.06733); as measured
-    on data, ours.
+    Source: Lu, Shin, Su and Karniadakis 2019, "Dying ReLU and Initialization" (arXiv:1903.06733); the
+    measure on data is ours.
 
     Args:
         images: As `FeatureDiagnostic`.
-        tolerance: Share of the largest variation, in [0, 1); for activations that are no ReLU.
+        tolerance: Share of the largest variation, in [0, 1); not for ReLU.
 
     Raises:
         ValueError: An argument is out of range.
@@ -265,23 +261,22 @@ class EffectiveRank(FeatureDiagnostic):
     """Effective rank of the features after each spatial operation, before the first step and every epoch.
 
     `exp(-sum p log p)`, p the eigenvalues of the channels' covariance over positions, divided by their sum:
-    how many directions the features vary in, from 1 (all channels the same up to a factor) to the number of
-    channels (none follows from others). Features that never vary have 0. Divided by the number of channels
-    it compares layers of different widths.
+    the number of directions in which features vary, from 1 (channels equal up to a factor) to the number of
+    channels (all independent); 0 for constant features. Divide it by the number of channels to compare layers
+    of different widths.
 
-    A spatial operation is a module named `depthwise`, whatever its segments, and any convolution with a
-    kernel larger than 1x1 that is not part of one. Before the first step BN takes the statistics of the
-    images themselves, as training does.
+    A spatial operation is a module named `depthwise`, or any other convolution with a kernel larger than 1x1.
+    Before the first step BN uses the images' own statistics, as in training.
 
     Source: Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality" (EUSIPCO).
 
     Args:
         images: As `FeatureDiagnostic`.
-        positions: Of all those images together, spread evenly over them and over their pixels; all there
-            are where those are fewer. The rank of fewer positions than channels is at most their number.
+        positions: Number of positions, spread evenly over all images and their pixels. With fewer positions
+            than channels, the rank is at most their number.
 
     Raises:
-        ValueError: An argument is no whole number of at least 1, or there are fewer positions than images.
+        ValueError: An argument is not a positive whole number, or there are fewer positions than images.
     """
 
     name = "effective_rank"
@@ -306,7 +301,7 @@ class EffectiveRank(FeatureDiagnostic):
         number, _, height, width = features.shape
         pixels = height * width
         several = min(self._of_an_image, pixels)
-        # Shifted by a pixel from image to image, so that all pixels are seen equally often.
+        # Shifted by a pixel per image, so that all pixels are used equally.
         image = torch.arange(number, device=features.device)[:, None]
         place = torch.arange(several, device=features.device) * pixels // several
         pixel = (place + image) % pixels
@@ -320,19 +315,17 @@ class EffectiveRank(FeatureDiagnostic):
 class GradientNorm(Diagnostic):
     """L2 norm of the loss's gradient with respect to each convolution's and linear layer's weight.
 
-    In the first training steps, from the optimizer's point of view: of the batch of all processes,
-    unscaled where mixed precision scales the loss (there a step may have an infinite one, which the
-    optimizer leaves out), before clipping, without weight decay, which the optimizer adds.
+    In the first training steps, for the batch of all processes, before clipping and weight decay. In mixed
+    precision it is unscaled, and may be infinite in a step that the optimizer skips.
 
-    What it explains: figure 9's slow start. With residual connections every layer has a path of few layers
-    to the loss and gradients of one order of magnitude; without, what reaches the layers near the image
-    has passed all the others.
+    It may explain figure 9's slow start: with residual connections, every layer has a short path to the loss;
+    without, gradients near the image have passed all other layers.
 
     Args:
-        steps: Which, from 1.
+        steps: The measured steps, from 1.
 
     Raises:
-        ValueError: `steps` is no list of whole numbers of at least 1.
+        ValueError: `steps` is not a list of positive whole numbers.
     """
 
     name = "gradient_norm"
@@ -404,7 +397,7 @@ def effective_rank(features: Tensor) -> float:
         features: (P, C): C channels at P positions.
 
     Returns:
-        From 1 to min(P - 1, C); 0 where no channel varies; NaN where a feature is not finite.
+        From 1 to min(P - 1, C); 0 if no channel varies; NaN if a feature is not finite.
 
     Source: Roy and Vetterli 2007; the singular values of a covariance are its eigenvalues.
     """
@@ -415,13 +408,13 @@ def effective_rank(features: Tensor) -> float:
     largest = centred.abs().max()
     if largest == 0:
         return 0.0
-    centred = centred / largest  # whose squares are then neither zero nor infinite
+    centred = centred / largest  # so that squares neither underflow nor overflow
     eigenvalues = torch.linalg.eigvalsh(centred.T @ centred).clamp(min=0)
     return torch.special.entr(eigenvalues / eigenvalues.sum()).sum().exp().item()
 
 
 def gradient_norms(weights: Sequence[Tensor]) -> list[float]:
-    """L2 norm of each weight's gradient, in float64; 0 where no gradient has reached it."""
+    """L2 norm of each weight's gradient, in float64; 0 without a gradient."""
     with torch.no_grad():
         norms = [
             torch.linalg.vector_norm(
@@ -433,10 +426,10 @@ def gradient_norms(weights: Sequence[Tensor]) -> list[float]:
 
 
 def require_diagnostics(diagnostics: Mapping[str, object]) -> None:
-    """Require that each key names what stands there.
+    """Require that each key is its diagnostic's name.
 
     Raises:
-        ValueError: A value is no diagnostic, or one of another name.
+        ValueError: A value is not a diagnostic, or has another name.
     """
     for key, diagnostic in diagnostics.items():
         if not isinstance(diagnostic, Diagnostic):
@@ -454,7 +447,7 @@ def _network(module: LightningModule) -> nn.Module:
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Nothing is dropped, and BN takes the statistics of its batch but keeps none."""
+    """No dropout, and BN with the batch's statistics without keeping them."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     handles = [
@@ -472,7 +465,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def _normalize_by_batch(norm: _BatchNorm, inputs: tuple[Tensor], _: Tensor) -> Tensor:
-    """In place of BN's output: the same without its running averages, which it would change."""
+    """BN's output without changing its running averages."""
     return nn.functional.batch_norm(
         inputs[0], None, None, norm.weight, norm.bias, training=True, eps=norm.eps
     )

@@ -1,6 +1,6 @@
-"""Losses beyond torch's own that training can make small. Each takes both kinds of labels.
+"""Losses that torch does not have. Each takes both kinds of labels.
 
-Labels are int64 (N,), one class an image; or float (N, C) in [0, 1], of several classes an image or mixed.
+Labels are int64 (N,), one class per image, or float (N, C) in [0, 1], for several classes or mixed images.
 """
 
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ from lightning_modules.validation import require_number
 class BinaryCrossEntropy(nn.Module):
     """Binary cross entropy of each class's sigmoid, of logits (N, C): sum over classes, mean over images.
 
-    The paper names only "logistic regression" and is silent on the reduction: ours. A sum, because a
-    mean over classes would make the gradient of each class the smaller, the more of them there are.
+    The paper names only "logistic regression" and is silent on the reduction: ours. A sum,
+    because with a mean each class's gradient would shrink with the number of classes.
     """
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -24,12 +24,12 @@ class BinaryCrossEntropy(nn.Module):
 class Focal(nn.Module):
     """Focal loss of each class's sigmoid (Lin et al. 2017, arXiv:1708.02002).
 
-    The sum over classes and the mean over images of `-a_t (1 - p_t)^gamma log(p_t)`, p_t the probability that
-    is given to what is true of a class.
+    The sum over classes and the mean over images of `-a_t (1 - p_t)^gamma log(p_t)`, p_t the probability of
+    the true label of a class.
 
     Args:
-        gamma: From 0; 0 weighs all alike, a larger one those that are right the less.
-        alpha: a_t of a class that an image has, in [0, 1); 1 - alpha of the others. Negative: 1 of all.
+        gamma: From 0; 0 weighs all equally, larger values give less weight to confident classes.
+        alpha: a_t of an image's classes, in [0, 1); 1 - alpha for the others. Negative: 1 for all.
     """
 
     def __init__(self, *, gamma: float, alpha: float) -> None:
@@ -46,7 +46,7 @@ class Focal(nn.Module):
 
 
 def of_every_class(labels: Tensor, logits: Tensor) -> Tensor:
-    """Labels as numbers in [0, 1], of the shape and the type of the logits (N, C)."""
+    """Labels as numbers in [0, 1], with the shape and type of the logits (N, C)."""
     if labels.ndim == 1:
         labels = nn.functional.one_hot(labels, logits.shape[1])
     return labels.to(logits.dtype)

@@ -1,8 +1,8 @@
 """MAP@k with class weights: how the paper measures on FastEval14k (section 4.2; there k is 100).
 
 The paper says "mean average precision for the top 100 predictions, weighting the contribution of each
-class with a score that estimates how common it is in social media images" and gives no formula. What
-stands at `MeanAveragePrecisionAtK` is ours: the usual MAP@k where all weights are equal.
+class with a score that estimates how common it is in social media images" and gives no formula. The one
+in `MeanAveragePrecisionAtK` is ours: the usual MAP@k if all weights are equal.
 """
 
 from typing import Any
@@ -17,28 +17,26 @@ from lightning_modules.validation import require_integer
 class MeanAveragePrecisionAtK(Metric):
     """The mean over images of the weighted average precision of the first k classes.
 
-    The classes of an image are ranked by their score, equal scores by the class's number, the lower
-    one first. With r = 1, 2, ..., min(k, C) the ranks, c(r) the class at rank r, y its label (0 or 1)
-    and w its weight::
+    The classes of an image are ranked by score; of equal scores the lower class number comes first. With r =
+    1, 2, ..., min(k, C) the ranks, c(r) the class at rank r, y its label (0 or 1) and w its weight::
 
         precision(r) = (y_c(1) + ... + y_c(r)) / r
         AP = sum over r of w_c(r) y_c(r) precision(r)  /  sum of the k largest w_c y_c
         MAP = mean of AP over the images
 
-    Of ours: a weight counts where its class is a label of the image, and precision itself weighs
-    nothing; AP is a mean within the image, so that every image counts the same whatever its labels
-    weigh; the divisor is the most that k predictions can collect, so that 1 can be reached. An image
-    without a label of positive weight has no AP and is left out; without any other image MAP is NaN.
+    Our choices: weights apply to an image's labels, not to precision; AP is a mean within the image, so every
+    image counts the same; the divisor is the most that k predictions can collect, so 1 can be reached. An
+    image without a label of positive weight is left out; if all are, MAP is NaN.
 
-    Scores are compared as float32; NaN has no rank, so there must be none. The states are sums: the
-    value over several processes is that of one which sees all images.
+    Scores are compared as float32 and must not be NaN. The states are sums, so several processes give the
+    same value as one.
 
     Args:
         num_classes: C.
         k: Predictions that count.
 
     Raises:
-        ValueError: An argument is no whole number of at least 1.
+        ValueError: An argument is not a positive whole number.
     """
 
     is_differentiable = False
@@ -58,7 +56,7 @@ class MeanAveragePrecisionAtK(Metric):
         self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def set_class_weights(self, weights: Tensor) -> None:
-        """Weigh the classes; until then every one weighs 1. A common factor changes nothing.
+        """Set the class weights, 1 by default. A common factor changes nothing.
 
         Args:
             weights: float32 (C,), finite and at least 0, one of them positive.

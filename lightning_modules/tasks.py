@@ -1,8 +1,8 @@
-"""What is learned, and from what: one label an image, or several.
+"""Tasks: one label per image, or several.
 
-A dataset names its task (files in conf/dataset). ImageNet has one label an image and is measured by
-top-1 and top-5 accuracy (table 1); JFT has several, and FastEval14k is measured by MAP@100 with class
-weights (table 2). What measures is added to a task: files in conf/metric.
+A dataset names its task (conf/dataset). ImageNet has one label per image, measured by top-1 and top-5
+accuracy (table 1); FastEval14k has several, measured by MAP@100 with class weights (table 2). Metrics
+(conf/metric) are added to a task.
 """
 
 from abc import abstractmethod
@@ -17,16 +17,16 @@ from lightning_modules.losses import BinaryCrossEntropy
 
 
 class Task(nn.Module):
-    """A loss, and the metrics of each part.
+    """A loss and the metrics of each part.
 
     Attributes:
-        labels: What an image has.
+        labels: Kind of labels of an image.
         metrics: By part (train, val, test) and name, each with `update(logits, labels)`. The first of
-            validation's is the main one. Train's see the batches of an epoch while the weights change.
+            validation's is the main one. Train's see batches while the weights change.
 
     Args:
-        loss: Logits (N, C) and labels -> a scalar: what validation and test measure, whatever loss training
-            made small, and what training makes small where the recipe names none.
+        loss: Logits (N, C) and labels -> a scalar: measured in validation and test, and minimized in
+            training unless the recipe names another loss.
     """
 
     labels: ClassVar[Literal["single", "several"]]
@@ -37,28 +37,28 @@ class Task(nn.Module):
         self.metrics: dict[str, dict[str, Metric]] = {"train": {}, "val": {}, "test": {}}
 
     def measure(self, name: str, metric: Metric, *, training: bool = False) -> None:
-        """Measure validation and test.
+        """Add a metric for validation and test.
 
         Args:
             name: Of the metric.
-            metric: What measures; each part has a copy.
-            training: Whether the training batches are measured as well.
+            metric: Copied for each part.
+            training: Whether to measure training batches too.
         """
         for part in ("train", "val", "test") if training else ("val", "test"):
             self.metrics[part][name] = metric.clone()
             self.add_module(f"{part}_{name}", self.metrics[part][name])  # so that it moves with the network
 
     def update(self, part: str, logits: Tensor, labels: Tensor) -> None:
-        """Show a batch to what measures a part."""
+        """Update the metrics of a part with a batch."""
         for metric in self.metrics[part].values():
             metric.update(logits, labels)
 
     @abstractmethod
     def of_batch(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """What a logged training step shows besides its loss: scalars by name."""
+        """Scalars of a logged training step in addition to the loss."""
 
     def set_class_weights(self, weights: Tensor) -> None:
-        """Give the data's class weights, float32 (C,), to the metrics that weigh classes."""
+        """Pass the data's class weights, float32 (C,), to metrics that use them."""
         for metrics in self.metrics.values():
             for metric in metrics.values():
                 if (take := getattr(metric, "set_class_weights", None)) is not None:
@@ -66,7 +66,7 @@ class Task(nn.Module):
 
 
 class SingleLabel(Task):
-    """One label an image, int64 (N,): cross entropy.
+    """One label per image, int64 (N,): cross entropy.
 
     Args:
         num_classes: Classes.
@@ -82,10 +82,10 @@ class SingleLabel(Task):
 
 
 class MultiLabel(Task):
-    """Any number of labels an image, float32 (N, C) of 0 and 1: a logistic regression per class.
+    """Several labels per image, float32 (N, C) of 0 and 1: a logistic regression per class.
 
     Loss: binary cross entropy of every class's sigmoid, summed over classes, its mean over images.
-    Metrics get the labels as int64, which is what torchmetrics takes.
+    Metrics get the labels as int64, as torchmetrics expects.
 
     Args:
         num_classes: Classes.
@@ -104,8 +104,8 @@ class MultiLabel(Task):
 
 
 def top_k_accuracy(num_classes: int, top_k: int) -> Metric:
-    """The share of images whose label is among the k highest logits; 1 with no more than k classes."""
-    # Unchecked: to look at the labels the CPU would wait for the device in every step; the data checked them.
+    """The share of images with their label among the k highest logits; 1 with at most k classes."""
+    # Not validated, because the CPU would wait for the device in every step; the data has checked the labels.
     return MulticlassAccuracy(
         num_classes, top_k=min(top_k, num_classes), average="micro", validate_args=False
     )

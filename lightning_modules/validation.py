@@ -10,7 +10,7 @@ def require_integer(key: str, value: object, minimum: int, maximum: int | None =
     """Require a whole number in [minimum, maximum].
 
     Raises:
-        ValueError: `value` is no whole number (a boolean is none) or lies outside.
+        ValueError: `value` is not a whole number in the range; a boolean is none.
     """
     allowed = (
         f"a whole number of at least {minimum}"
@@ -32,7 +32,7 @@ def require_number(
     """Require a finite number in [minimum, below), or in (minimum, below) with `open_below`.
 
     Raises:
-        ValueError: `value` is no number (a boolean is none), not finite, or lies outside.
+        ValueError: `value` is not a finite number in the range; a boolean is none.
     """
     allowed = "a number above " if open_below else "a number of at least "
     allowed += f"{minimum:g}" + ("" if below == math.inf else f" and below {below:g}")
@@ -47,10 +47,10 @@ def require_number(
 
 
 def require_width(width: object) -> None:
-    """Require a factor of a network's channels: above 0, and not so large that building it takes minutes.
+    """Require a width: above 0, and not so large that building the network takes minutes.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is out of range.
     """
     require_number("model.width", width, 0, 2048, open_below=True)
 
@@ -61,7 +61,7 @@ def require_one_of(key: str, value: object, allowed: tuple[object, ...]) -> None
     Raises:
         ValueError: `value` is none of them.
     """
-    if value not in allowed or type(value) not in map(type, allowed):  # True and 2.0 are no integers
+    if value not in allowed or type(value) not in map(type, allowed):  # True and 2.0 are not integers
         raise ValueError(f"{key}={value}: must be one of {', '.join(map(str, allowed))}")
 
 

@@ -1,7 +1,7 @@
-"""Weights of another origin for a network of ours, to evaluate it or to start its training from them.
+"""Loads weights trained elsewhere, to evaluate them or to train from them.
 
 ====================================  ==================================  ==========  ===========
-of                                    file                                BN epsilon  max pools
+weights of                            file                                BN epsilon  max pools
 ====================================  ==================================  ==========  ===========
 Xception, the author's Keras network  `.h5`, `.weights.h5`, `.keras`      1e-3        "same"
 Xception, timm's `legacy_xception`    safetensors, PyTorch                1e-5        symmetric
@@ -10,17 +10,17 @@ a run of ours, any network            `checkpoint.ckpt`                   the ru
 any network, by its own names         safetensors, PyTorch                as it is    as they are
 ====================================  ==================================  ==========  ===========
 
-PyTorch's files may have the weights below a key (`STATES`), with a prefix (`module.`, `_orig_mod.`, `model.`)
+PyTorch files may have the weights under a key (`STATES`), with a prefix (`module.`, `_orig_mod.`, `model.`)
 and in the form of older ports: two-dimensional pointwise weights, a classifier called `last_linear`.
 
-A network computes what its source computes only with the source's constants: `inspect_weights` says which,
-and the configuration of a run takes them over. All of them expect the pixels that our data modules give,
-x / 127.5 - 1, in [-1, 1]: keras.applications' `preprocess_input(mode="tf")` is that, timm's mean and
-standard deviation of 0.5 come to it, and torchvision's published weights have `transform_input=True`, which
-takes ImageNet's mean and deviation back out: ((x/255 - m) / s) * (s / 0.5) + (m - 0.5) / 0.5 = x / 127.5 - 1.
+A network matches its source only with the source's constants. `inspect_weights` finds them, and the run's
+configuration copies them. All weights expect the pixels of our data modules, x / 127.5 - 1, in [-1, 1]. This
+is keras.applications' `preprocess_input(mode="tf")` and timm's mean and standard deviation of 0.5.
+Torchvision's weights have `transform_input=True`, which reverts ImageNet's mean and deviation: ((x/255 - m) /
+s) * (s / 0.5) + (m - 0.5) / 0.5 = x / 127.5 - 1.
 
-Files are data here. PyTorch's are read with `weights_only`; what a network takes over from a file is a number
-or chosen from `POOLS`. Nothing else of a file reaches the configuration, where a `_target_` would be called.
+Nothing in a file is executed. PyTorch files are read with `weights_only`; only numbers and names of `POOLS`
+reach the configuration.
 """
 
 import argparse
@@ -50,7 +50,7 @@ ZIP = b"PK"
 PICKLE = b"\x80"
 
 NO_OUTCOME = r"num_classes|in_channels|dropout|(.*\.)?(intermediate_)?norm\.momentum|norm_momentum"
-"""Keys of a network's configuration that change nothing where it is evaluated, or that its weights show."""
+"""Keys of a network that do not matter in evaluation, or that the weights show."""
 
 POOLS: Mapping[str, Mapping[str, Any]] = {
     "same": {"_target_": "lightning_modules.networks.blocks.SameMaxPool2d", "_partial_": True},
@@ -62,22 +62,22 @@ POOLS: Mapping[str, Mapping[str, Any]] = {
         "padding": 1,
     },
 }
-"""The max pools that a network can take over from its weights."""
+"""The max pools that weights can require."""
 
 STATES = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
-"""Where training scripts keep the weights in their checkpoints. The average first, as timm loads it."""
+"""Where training scripts keep the weights in their checkpoints; the average first, as in timm."""
 
 PREFIXES = ("", "module.", "_orig_mod.", "model.", "network.")
-"""What wrappers put before the names of a network."""
+"""Prefixes that wrappers add to names."""
 
-SAVE_INSTEAD = "save the weights alone: torch.save(network.state_dict(), FILE)"
+SAVE_INSTEAD = "save only the weights: torch.save(network.state_dict(), FILE)"
 
 
 class WeightsError(ValueError):
-    """A weights file that cannot be used: one line that begins with `weights=PATH`."""
+    """An unusable weights file: one line that starts with `weights=PATH`."""
 
     def __init__(self, message: str) -> None:
-        # Names in a file may hold what a terminal obeys.
+        # Names in a file may have escape codes.
         super().__init__("".join(c if c.isprintable() else "?" for c in message))
 
 
@@ -87,12 +87,12 @@ class _Unusable(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """What a network must be to compute what its weights' source computes.
+    """What a network needs to match its weights' source.
 
     Attributes:
         sha256: Of the file's content.
-        follows: Configuration keys of the network, dotted, that are set to these values.
-        requires: The same, of a network that is evaluated as it is: they have to have these values.
+        follows: Dotted keys of the network that are set to these values.
+        requires: Dotted keys that must have these values in evaluation.
     """
 
     sha256: str
@@ -107,7 +107,7 @@ class Weights:
     Attributes:
         sha256: Of the file's content.
         follows, requires: As in `Source`.
-        named: Values under our names, given the names that a network has.
+        named: Values under our names, from the names of a network.
     """
 
     sha256: str
@@ -117,10 +117,10 @@ class Weights:
 
 
 def inspect_weights(path: object) -> Source:
-    """What a weights file says of the network that it is for.
+    """What a weights file says about its network.
 
     Raises:
-        WeightsError: No such file, none of weights, a damaged one, or of no network that is known here.
+        WeightsError: The file does not exist, is damaged, has no weights, or those of an unknown network.
     """
     try:
         state = _existing(path).stat()
@@ -129,7 +129,7 @@ def inspect_weights(path: object) -> Source:
     return _inspect(str(path), state.st_ino, state.st_size, state.st_mtime_ns)
 
 
-@lru_cache(maxsize=8)  # the runs of a sweep share their file
+@lru_cache(maxsize=8)  # for the runs of a sweep
 def _inspect(path: str, *_: int) -> Source:
     weights = read_weights(path)
     return Source(weights.sha256, weights.follows, weights.requires)
@@ -142,21 +142,21 @@ def load_weights(network: nn.Module, path: str, sha256: str, *, new_head: bool =
         network: The network.
         path: As the user named the file.
         sha256: Of the file's content.
-        new_head: Whether the head keeps the values that it has.
+        new_head: Whether the head keeps its values.
 
     Raises:
-        WeightsError: As `read_weights` and `fit_weights`, or the file is not the one of that hash any more.
+        WeightsError: As `read_weights` and `fit_weights`, or the file has changed.
     """
     weights = read_weights(path)
     if weights.sha256 != sha256:
-        raise WeightsError(f"weights={path}: has changed; its SHA-256 was {sha256}")
+        raise WeightsError(f"weights={path}: the file has changed; its SHA-256 was {sha256}")
     network.load_state_dict(fit_weights(network, weights, path, new_head=new_head), strict=False)
 
 
 def fit_weights(
     network: nn.Module, weights: Weights, path: str, *, new_head: bool = False
 ) -> dict[str, Tensor]:
-    """The weights by the names of a network, all of them in its shapes.
+    """The weights by the names of a network, in its shapes.
 
     Args:
         network: May be on the device "meta".
@@ -165,7 +165,7 @@ def fit_weights(
         new_head: Whether to leave out the head: the last linear layer, and fully connected layers before it.
 
     Raises:
-        WeightsError: They are another network's, or of another width, number of classes or channels.
+        WeightsError: The network, its width, classes or channels differ.
     """
     own = _without_counters(network.state_dict())
     values = _without_counters(weights.named(own))
@@ -176,20 +176,16 @@ def fit_weights(
     if new_head:
         own, values = _without_head(own, head), _without_head(values, head)
     elif values.keys() == _without_head(own, head).keys():
-        raise WeightsError(
-            f"weights={path}: without {last}; new_head=true starts the head from the seed and trains it"
-        )
+        raise WeightsError(f"weights={path}: has no {last}; new_head=true starts a new head from the seed")
     _require_names(network, weights, path, own, values)
     _require_shapes(path, own, values, first, module)
     channels = values[first].shape[1]
     if channels != own[first].shape[1]:
-        raise WeightsError(
-            f"weights={path}: for images of {channels} channels, but dataset.channels={own[first].shape[1]}"
-        )
+        raise WeightsError(f"weights={path}: needs dataset.channels={channels}, not {own[first].shape[1]}")
     if not new_head and (classes := values[last].shape[0]) != own[last].shape[0]:
         raise WeightsError(
-            f"weights={path}: of {classes} classes, but dataset.num_classes={own[last].shape[0]}; "
-            "new_head=true keeps the rest, starts the head from the seed and trains it",
+            f"weights={path}: has {classes} classes, but dataset.num_classes={own[last].shape[0]}; "
+            "new_head=true starts a new head from the seed",
         )
     return values
 
@@ -201,7 +197,7 @@ def _require_names(
     own: Mapping[str, Tensor],
     values: Mapping[str, Tensor],
 ) -> None:
-    """Require that the weights have the network's names, and no others."""
+    """Require exactly the network's names."""
     if different := [*sorted(own.keys() - values.keys()), *sorted(values.keys() - own.keys())]:
         side = "without" if different[0] in own else "with"
         more = f" and {len(different) - 1} more differences" if len(different) > 1 else ""
@@ -216,21 +212,19 @@ def _require_names(
 def _require_shapes(
     path: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor], first: str, module: str
 ) -> None:
-    """Require plain numbers in the network's shapes, but for what the data decides.
+    """Require plain numbers in the network's shapes, except for classes and channels.
 
     Args:
         path: As the user named the file.
-        own: The network's.
+        own: The network's values.
         values: The weights.
-        first: Name of the first layer's weight, whose channels are the image's.
-        module: Name of the last layer, whose outputs are the classes.
+        first: Name of the first layer's weight.
+        module: Name of the last layer.
     """
     for name in own:
         value = values[name]
         if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
-            raise WeightsError(
-                f"weights={path}: {name} holds no plain floating-point numbers; {SAVE_INSTEAD}"
-            )
+            raise WeightsError(f"weights={path}: {name} is not plain floating-point numbers; {SAVE_INSTEAD}")
         shape = list(own[name].shape)
         if name == first and value.ndim == len(shape):
             shape[1] = value.shape[1]
@@ -238,8 +232,8 @@ def _require_shapes(
             shape[0] = value.shape[0]
         if value.shape != torch.Size(shape):
             raise WeightsError(
-                f"weights={path}: of another width: {name} is {_by(value.shape)} there and "
-                f"{_by(own[name].shape)} in the network as configured (model.width)",
+                f"weights={path}: another width: {name} is {_by(value.shape)} in the file and "
+                f"{_by(own[name].shape)} in the network; set model.width",
             )
 
 
@@ -247,7 +241,7 @@ def read_weights(path: str) -> Weights:
     """Read a weights file whole.
 
     Raises:
-        WeightsError: No such file, none of weights, a damaged one, or of no network that is known here.
+        WeightsError: The file does not exist, is damaged, has no weights, or those of an unknown network.
     """
     try:
         content = _existing(path).read_bytes()
@@ -261,11 +255,11 @@ def read_weights(path: str) -> Weights:
         raise WeightsError(f'weights={path}: needs {error.name}; pip install -e ".[weights]"') from error
     except _Unusable as error:
         raise WeightsError(f"weights={path}: {error}") from error
-    except Exception as error:  # whatever the libraries raise
+    except Exception as error:  # from several libraries
         first = textwrap.shorten(next(iter(str(error).splitlines()), ""), 120, placeholder=" ...")
         why = f"{type(error).__name__}: {first}" if first else type(error).__name__
         reason = f"damaged, or more than weights ({why})"
-        if isinstance(error, pickle.UnpicklingError):  # its text says how to run what is in the file
+        if isinstance(error, pickle.UnpicklingError):  # its text suggests executing the file
             found = re.search(r"GLOBAL ([\w.]+)", str(error))
             reason = (
                 f"holds {found[1] if found else 'more than weights'}, which could run code; {SAVE_INSTEAD}"
@@ -273,12 +267,12 @@ def read_weights(path: str) -> Weights:
         raise WeightsError(f"weights={path}: {reason}") from error
     if tensors is NOT_WEIGHTS:
         raise WeightsError(
-            f"weights={path}: no weights file; must be Keras' (.h5, .weights.h5, .keras), safetensors, "
-            "PyTorch's, or the checkpoint.ckpt of a run",
+            f"weights={path}: not a weights file; must be Keras (.h5, .weights.h5, .keras), safetensors, "
+            "PyTorch, or the checkpoint.ckpt of a run",
         )
     if weights is None:
         raise WeightsError(
-            f"weights={path}: of another network; known are Xception of Keras and of timm "
+            f"weights={path}: unknown network; known are Xception of Keras and timm "
             "(legacy_xception), Inception V3 of torchvision, the checkpoint.ckpt of a run, and any network's "
             "state_dict",
         )
@@ -292,7 +286,7 @@ NOT_WEIGHTS = object()
 
 def _existing(path: object) -> Path:
     if not isinstance(path, str) or not path:
-        raise WeightsError(f"weights={path}: must be a file; as a number it is written ./1")
+        raise WeightsError(f"weights={path}: expected a path; write ./1 for a file named like a number")
     file = Path(os.path.expanduser(path))
     if not file.is_file():
         raise WeightsError(f"weights={path}: {'is a folder' if file.is_dir() else 'no such file'}")
@@ -300,7 +294,7 @@ def _existing(path: object) -> Path:
 
 
 def _decode(content: bytes) -> Any:
-    """`KerasLayers`, or what lies in a PyTorch file; None: of Keras, but another network."""
+    """`KerasLayers`, or the content of a PyTorch file; None: another network of Keras."""
     if content.startswith(HDF5):
         return read_keras(content)
     if content.startswith(ZIP):
@@ -314,11 +308,11 @@ def _decode(content: bytes) -> Any:
             if not any(name.endswith("data.pkl") for name in archive.namelist()):
                 return NOT_WEIGHTS
     if content.startswith((ZIP, PICKLE)):
-        # timm's checkpoints have the arguments of their training; a Namespace only holds values.
-        # What old pickles are warned of is no matter: a file is read or refused.
+        # timm's checkpoints have their arguments as a Namespace, which only holds values.
+        # Warnings about old pickles do not matter here.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    if content[8:9] == b"{":  # behind the header's length
+    if content[8:9] == b"{":  # after the header's length
         import safetensors.torch
 
         return safetensors.torch.load(content)
@@ -332,7 +326,7 @@ def _recognize(found: Any, sha256: str) -> Weights | None:
     if isinstance(found, KerasLayers):
         if (values := _from_keras(found)) is None:
             return None
-        follows = {"norm.eps": 1e-3, "pool": POOLS["same"]}  # as the author's code has it
+        follows = {"norm.eps": 1e-3, "pool": POOLS["same"]}  # as in the author's code
         return Weights(sha256, lambda _: values, follows, XCEPTION_IS)
     if not isinstance(found, Mapping):
         return None
@@ -347,7 +341,7 @@ def _recognize(found: Any, sha256: str) -> Weights | None:
             names.get(name, name): value[..., None, None] if _is_flat_pointwise(name, value) else value
             for name, value in state.items()
         }
-        follows = {"norm.eps": 1e-5, "pool": POOLS["symmetric"]}  # PyTorch's default, which timm leaves
+        follows = {"norm.eps": 1e-5, "pool": POOLS["symmetric"]}  # PyTorch's default
         return Weights(sha256, lambda _: renamed, follows, XCEPTION_IS)
     if (state := _below_prefix(states[0], "Mixed_5b.branch1x1.conv.weight")) is not None:
         of_torchvision = state
@@ -366,9 +360,9 @@ def _holds_tensors(state: object) -> TypeGuard[Mapping[str, Tensor]]:
 
 
 def _below_prefix(state: Mapping[str, Tensor], known: str) -> dict[str, Tensor] | None:
-    """The values of the one module that has a value of this name, without its prefix; None where none has.
+    """The values of the one module that has a value of this name, without its prefix; None if none has.
 
-    A prefix is what wrappers add: `module.`, `_orig_mod.`, `model.`.
+    Wrappers add prefixes: `module.`, `_orig_mod.`, `model.`.
     """
     prefixes = [name.removesuffix(known) for name in state if f".{name}".endswith(f".{known}")]
     if not prefixes:
@@ -382,7 +376,7 @@ def _below_prefix(state: Mapping[str, Tensor], known: str) -> dict[str, Tensor] 
 
 
 def _below_any_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The values of a network whose names are known, without the prefix that wrappers added to them."""
+    """The values of a network with known names, without prefixes of wrappers."""
 
     def below(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -391,7 +385,7 @@ def _below_any_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) ->
 
 
 def _is_flat_pointwise(name: str, value: Tensor) -> bool:
-    """Whether a 1x1 convolution's weight is (C_out, C_in), as older ports have it."""
+    """Whether a 1x1 convolution's weight is (C_out, C_in), as in older ports."""
     return value.ndim == 2 and name.endswith(".pointwise.weight")
 
 
@@ -407,7 +401,7 @@ XCEPTION_IS = {
     "residual._target_": "lightning_modules.networks.blocks.LinearShortcut",
     "norm._target_": "torch.nn.BatchNorm2d",
 }
-"""The published Xception, but for what its values show alone."""
+"""Settings of the published Xception that its values do not show."""
 
 INCEPTION_V3_IS = {
     "_target_": "lightning_modules.networks.inception_v3.InceptionV3",
@@ -422,7 +416,7 @@ INCEPTION_V3_IS = {
     "last_reduction_pool._target_": "torch.nn.MaxPool2d",
     "norm._target_": "torch.nn.BatchNorm2d",
 }
-"""Torchvision's Inception V3, but for what its values show alone."""
+"""Settings of torchvision's Inception V3 that its values do not show."""
 
 
 def _from_checkpoint(
@@ -444,7 +438,7 @@ def _from_checkpoint(
         if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 <= eps < math.inf:
             raise _Unusable(f"damaged: norm.eps of its network is {shown(eps)}")
         follows["norm.eps"] = eps
-    if (pool := model.get("pool")) in POOLS.values():  # one that is not known is only compared
+    if (pool := model.get("pool")) in POOLS.values():  # an unknown one is only compared
         follows["pool"] = next(known for known in POOLS.values() if known == pool)
     requires = {
         key: value for key, value in flat.items() if not re.fullmatch(NO_OUTCOME, key) and key not in follows
@@ -455,7 +449,7 @@ def _from_checkpoint(
 
 
 def _from_torchvision(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Without the auxiliary tower, which table 1's network has not either."""
+    """Without the auxiliary tower, as in table 1."""
     try:
         names = {torchvision_name(name): name for name in own}
     except ValueError:  # not for Inception V3
@@ -466,13 +460,13 @@ def _from_torchvision(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) ->
 
 
 XCEPTION_SHORTCUTS = ("entry_flow.0", "entry_flow.1", "entry_flow.2", "exit_flow.module")
-"""The modules whose shortcut is a projection."""
+"""Modules with a projection shortcut."""
 
 
 def _xception_layers() -> Iterator[tuple[str, str]]:
     """Layer and kind of the paper's Xception as Keras orders its layers: by distance from the output.
 
-    A projection's norm comes behind those of the two separable convolutions next to it.
+    A projection's norm comes after those of the two separable convolutions next to it.
     """
     yield from (("stem.conv1", "conv"), ("stem.conv2", "conv"))
     middle = [f"middle_flow.{number}" for number in range(8)]
@@ -504,7 +498,7 @@ def _xception_names() -> Iterator[str]:
 
 
 def _from_keras(layers: KerasLayers) -> dict[str, Tensor] | None:
-    """Xception's values by our names; without a head where the file has none, or another than Xception's."""
+    """Xception's values by our names; without a head if the file has none or another one."""
     expected = list(_xception_layers())
     convolutions = _placed([layer for layer, kind in expected if kind == "conv"], layers.convolutions)
     separable = _placed([layer for layer, kind in expected if kind == "separable"], layers.separable)
@@ -533,10 +527,10 @@ def _from_keras(layers: KerasLayers) -> dict[str, Tensor] | None:
 def _placed(
     expected: Sequence[str], found: Sequence[KerasLayer], suffix: str = ""
 ) -> dict[str, list[Any]] | None:
-    """Keras' arrays by our layers of one kind; None where these are not Xception's layers.
+    """Keras' arrays by our layers of one kind; None if these are not Xception's layers.
 
-    By name where Keras' Xception has named them: within a nested network trained layers come before frozen
-    ones. By order where all names are automatic. The projections' names are always automatic.
+    By name if Keras' Xception named them, because in a nested network trained layers come before frozen ones.
+    By order if all names are automatic. The projections' names always are.
     """
     named = {f"{name}{suffix}": layer for layer in expected if (name := _keras_name(layer)) is not None}
     if not any(layer.name in named for layer in found):
@@ -558,7 +552,7 @@ def _automatic_number(layer: KerasLayer) -> int:
 
 
 def _keras_name(layer: str) -> str | None:
-    """The name in Keras' Xception of a convolution; None of a projection, which has no fixed one."""
+    """The name of a convolution in Keras' Xception; None for a projection, which has no fixed name."""
     flow, module, *_ = layer.split(".")
     if ".shortcut." in layer:
         return None
@@ -595,7 +589,7 @@ def _timm_name(name: str) -> str:
 
 
 def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without BN's count of batches, which nothing here uses and Keras does not have."""
+    """Without BN's count of batches, which Keras lacks and nothing here uses."""
     return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
 
 
@@ -617,7 +611,7 @@ def flattened(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """A value of a file in a message: short, and nothing that a terminal obeys."""
+    """A value of a file for a message: short and without escape codes."""
     return textwrap.shorten("".join(filter(str.isprintable, str(value))), 80, placeholder=" ...")
 
 

@@ -1,11 +1,11 @@
-"""Keras' weights files without Keras: every layer's arrays, in the order of the network's layers.
+"""Reads Keras' weights files without Keras: every layer's arrays, in order.
 
 Three layouts (https://github.com/keras-team/keras, `keras/src/legacy/saving/legacy_h5_format.py` and
 `keras/src/saving/saving_lib.py`): HDF5 of Keras 1 and 2, whose attribute `layer_names` gives the order, at
-the root (`save_weights`) or below `model_weights` (`model.save`); `.weights.h5` of Keras 3, which numbers
-the layers of each class; `.keras`, a zip archive with such a file in it. A network within another, as in
-`Sequential([Xception(include_top=False), ...])`, is a layer of it. Nothing else of a file is read:
-no configuration, no code, no other file (a link to one finds nothing, because the file is read from memory).
+the root (`save_weights`) or below `model_weights` (`model.save`); `.weights.h5` of Keras 3, which numbers the
+layers of each class; `.keras`, a zip archive with such a file. A nested network, such as
+`Sequential([Xception(include_top=False), ...])`, is a layer. Nothing else is read: no configuration, no code,
+no linked file.
 """
 
 import io
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 KERAS_3_CLASSES = re.compile(r"(conv2d|separable_conv2d|batch_normalization|dense)(?:_(\d+))?")
-"""How Keras 3 names a layer's group, by class and number, whatever the layer's own name is."""
+"""Keras 3's name of a layer's group: class and number."""
 
 
 class KerasLayer(NamedTuple):
@@ -27,10 +27,9 @@ class KerasLayer(NamedTuple):
 
 
 class KerasLayers(NamedTuple):
-    """The layers that have arrays, in the file's order within each kind.
+    """The layers with arrays, in the file's order within each kind.
 
-    The order is the network's, except that a network within another may have its trained layers before its
-    frozen ones.
+    This is the network's order, except that a nested network may have trained layers before frozen ones.
 
     Attributes:
         convolutions: `[kernel]`, (height, width, C_in, C_out).
@@ -49,16 +48,16 @@ def read_keras(content: bytes) -> KerasLayers | None:
     """Read the content of an HDF5 file of Keras.
 
     Returns:
-        None where a layer is of no kind that `KerasLayers` has, or where there is none.
+        None if there is no layer, or one of an unknown kind.
 
     Raises:
         ImportError: h5py is not installed.
-        Exception: Whatever h5py raises where the file is damaged.
+        Exception: The file is damaged; from h5py.
     """
     import h5py
 
     layers = KerasLayers([], [], [], [])
-    # Every layout's order of arrays within a layer is the same, since Keras 1, whatever they are called.
+    # Since Keras 1, the order of arrays within a layer is the same in every layout.
     kinds = {(4,): layers.convolutions, (4, 4): layers.separable, (1, 1, 1, 1): layers.norms}
     kinds[2, 1] = layers.dense
     with h5py.File(io.BytesIO(content), "r") as file:
@@ -76,7 +75,7 @@ def _layers_of_keras_1(root: Any) -> Iterator[KerasLayer]:
         group = root[layer]
         within: dict[str, list[np.ndarray]] = {}
         for name in _texts(group.attrs["weight_names"]):
-            # `block1_conv1/kernel:0`; a name without a slash is no network's within.
+            # `block1_conv1/kernel:0`; a name without a slash is not of a nested network.
             own = name.rpartition("/")[0].rpartition("/")[2] or layer
             within.setdefault(own, []).append(_array(group, name))
         yield from (KerasLayer(name, arrays) for name, arrays in within.items())
@@ -88,7 +87,7 @@ def _layers_of_keras_3(root: Any) -> Iterator[KerasLayer]:
     layers = {} if name is None else root[name]
     found = []
     for layer in layers:
-        yield from _layers_of_keras_3(layers[layer])  # a network within
+        yield from _layers_of_keras_3(layers[layer])  # a nested network
         arrays = layers[layer].get("vars", {})
         if len(arrays):
             numbered = KERAS_3_CLASSES.fullmatch(layer)
@@ -106,5 +105,5 @@ def _texts(names: Any) -> list[str]:
 def _array(group: Any, name: str) -> np.ndarray:
     dataset = group[name]
     if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{name} lies in another file")
+        raise ValueError(f"{name} is in another file")
     return np.asarray(dataset, dtype=np.float32)

@@ -184,21 +184,21 @@ def test_the_same_run_gives_the_same_metrics_to_the_last_bit(checkout, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("residual=maybe", "residual=maybe: no such option; there are: false, projections, true"),
-        ("-m residual=true,maybe", "residual=maybe: no such option; there are: false, projections, true"),
-        ("modle=xception", "modle: no such key; there are: "),
-        ("residual=true residual=false", "residual=true residual=false: residual is given twice"),
-        ("-m residual=true,true", "residual=true,true: true is given twice"),
+        ("residual=maybe", "residual=maybe: no such option; available: false, projections, true"),
+        ("-m residual=true,maybe", "residual=maybe: no such option; available: false, projections, true"),
+        ("modle=xception", "modle: unknown key; available: "),
+        ("residual=true residual=false", "residual=true residual=false: duplicate residual"),
+        ("-m residual=true,true", "residual=true,true: duplicate residual true"),
         ("results_dir=für_wen", "results_dir=für_wen: ü must be in quotes"),
-        ("segments=1e-3", "segments=1e-3: no such option; there are: "),
+        ("segments=1e-3", "segments=1e-3: no such option; available: "),
         ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295"),
         ("-m seed=0,-1", "seed=-1: must be a whole number from 0 to 4294967295"),
         ("results_dir=run.py/results", "results_dir=run.py/results: cannot be written"),
         ("seed=9 dataset.root=nowhere", "dataset.root=nowhere: missing train-images-idx3-ubyte"),
         ("-m study=residual residual=true", "residual: the arms of study=residual differ in it"),
-        ("study=residual", "study=residual is a sweep: add -m"),
-        ("tuning=learning_rate", "tuning=learning_rate tunes a study: add -m study=NAME"),
-        ("-m tuning=learning_rate", "tuning=learning_rate: tunes the arms of a study: add study=NAME"),
+        ("study=residual", "study=residual needs -m"),
+        ("tuning=learning_rate", "tuning=learning_rate needs a study: add -m study=NAME"),
+        ("-m tuning=learning_rate", "tuning=learning_rate: needs a study: add study=NAME"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(checkout, monkeypatch, capsys, arguments, expected):
@@ -287,7 +287,7 @@ def test_a_signal_ends_a_run_with_its_code_and_the_run_can_go_on(checkout, tmp_p
     assert process.returncode == code
     assert "Traceback" not in errors
     if number == signal.SIGINT:
-        assert "interrupted; the same command goes on where this one stopped" in errors
+        assert "interrupted; rerun the command to continue" in errors
     (directory,) = tmp_path.glob("runs/*")
     record = json.loads((directory / "record.json").read_text())
     assert record["status"] == "running"

@@ -235,11 +235,11 @@ def test_a_study_of_training_trains(trained: RunDirectory) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("train=false", "train=False: needs weights=FILE to evaluate"),
+        ("train=false", "train=False: evaluates weights; add weights=FILE"),
         ("train=maybe", "train=maybe: must be true or false"),
         ("weights=none.h5", "weights=none.h5: no such file"),
-        ("weights_sha256=abc", "weights_sha256=abc: of what? weights=FILE is missing"),
-        ("-m train=false seed=0,1", "train=False: needs weights=FILE to evaluate"),
+        ("weights_sha256=abc", "weights_sha256=abc: needs a file; add weights=FILE"),
+        ("-m train=false seed=0,1", "train=False: evaluates weights; add weights=FILE"),
         ("-m weights=none.h5 seed=0,1", "weights=none.h5: no such file"),
     ],
 )
@@ -270,7 +270,7 @@ def test_the_command_evaluates_once(
     monkeypatch.setattr("sys.argv", ["run.py", *TINY, where, *overrides])
     assert run.main(str(FRAMEWORK_CONF.parent / "run.py")) == 0
     top1 = json.loads(before)["metrics"]["val_top1"]
-    assert f"nothing trained: validation top-1 {top1:.1%}" in capsys.readouterr().out
+    assert f": validation top-1 {top1:.1%}" in capsys.readouterr().out
     assert directory.record_path.read_text() == before
 
 

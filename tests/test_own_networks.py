@@ -145,5 +145,5 @@ def test_a_norm_is_exchanged_in_any_network_that_takes_one(own) -> None:
     assert nn.BatchNorm2d not in kinds
     as_it_is = configured("model=xception_small")
     assert configured("model=xception_small", "norm=batch_norm").run_id == as_it_is.run_id
-    with pytest.raises(UserError, match="norm=group_norm: model=vgg16 would ignore it"):
+    with pytest.raises(UserError, match="norm=group_norm: model=vgg16 has no key"):
         configured("model=vgg16", "norm=group_norm")

@@ -270,8 +270,8 @@ def test_sweeps(call: Call, first: str, second: str) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["run.py", "hydra/launcher=2"], "error: Hydra refuses what was typed: "),
-        (["run.py", "-sc", "install=nope"], "error: Hydra refuses what was typed: No completion plugin"),
+        (["run.py", "hydra/launcher=2"], "error: invalid command line: "),
+        (["run.py", "-sc", "install=nope"], "error: invalid command line: No completion plugin"),
         (["run.py", "-m", "seed=range(1,2,0)"], "error: seed=range(1,2,0): must be range(start, stop, step)"),
         (
             ["-m", "ablations", "list", "residual", "seed=range(1000000)"],

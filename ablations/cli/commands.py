@@ -1,7 +1,6 @@
-"""What `python -m ablations COMMAND` can do: its commands, each with its words, help and examples.
+"""The commands of `python -m ablations COMMAND`, with their words, help and examples.
 
-A command reads studies and records and writes what people look at; none trains a run. `Command.run` gets the
-parsed words.
+They read studies and records and write results; none trains a run.
 """
 
 import argparse
@@ -61,22 +60,22 @@ with lazily():
     from experiments import new_project as projects
 
 SCHEMAS = ".schemas"
-"""The folder of the JSON schemas where none is named."""
+"""Default folder of the JSON schemas."""
 
 TABLES = "tables"
-"""The command that is meant where none is named."""
+"""The default command."""
 
 PAPER_WIDTH = 3.25
-"""Inches of a figure for a paper: a column of a conference's two."""
+"""Width of a figure for a paper in inches: one of two columns."""
 
 HELP_WIDTH = 79
-"""Of a help's lines, for a terminal of 80 columns."""
+"""Columns of help, for a terminal of 80."""
 
-OVERRIDES_HELP = "as run.py takes them with a study; results_dir=FOLDER reads other results"
+OVERRIDES_HELP = "a study and the overrides of its runs; results_dir=FOLDER reads other results"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are a line, as all errors are."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         """Refuse the words.
@@ -92,13 +91,13 @@ class Command:
     """One command.
 
     Attributes:
-        help: What it does, a line.
-        words: What stands for its words in the usage, "STUDY | KEY=VALUE".
-        examples: Per example, what follows `python -m ablations` and what it does.
-        run: Does it.
-        add_options: Adds its options to its parser.
-        words_help: What the help says of its words.
-        in_project: Whether it is about the project that the working directory lies in.
+        help: What it does, in one line.
+        words: Its words in the usage, "STUDY | KEY=VALUE".
+        examples: Words after `python -m ablations`, and what they do.
+        run: Runs it with the parsed words.
+        add_options: Adds options to its parser.
+        words_help: Help for its words.
+        in_project: Whether it needs a project.
     """
 
     help: str
@@ -111,15 +110,15 @@ class Command:
 
     @property
     def of_studies(self) -> bool:
-        """Whether it is about studies, which can be varied."""
+        """Whether its words are studies and overrides."""
         return self.words.startswith("STUDY")
 
     def parser(self, name: str, epilog: str = "") -> argparse.ArgumentParser:
-        """Its parser, which gives `words` and what `add_options` adds.
+        """Its parser.
 
         Args:
             name: Its name in `COMMANDS`.
-            epilog: What its help says below the examples.
+            epilog: Help below the examples.
         """
         called = {f"  python -m ablations {words}".rstrip(): what for words, what in self.examples.items()}
         parser = Parser(
@@ -138,7 +137,7 @@ def _file(name: str) -> Path:
 
 
 def two_columns(lines: Mapping[str, str]) -> str:
-    """Words and next to them what they do; below them where the longest leaves no room."""
+    """Words and their descriptions in two columns, or below each other if the words are long."""
     width = max(map(len, lines)) + 2
     if width > HELP_WIDTH // 2:
         return "\n".join(f"{words}\n      {what}" if what else words for words, what in lines.items())
@@ -149,23 +148,25 @@ def two_columns(lines: Mapping[str, str]) -> str:
 
 
 def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
-    """The words of a command, once for each combination of the values that are listed with named studies.
+    """The words of a command, once per combination of the values listed with a study.
 
     Raises:
-        UserError: There are several, and each would write the same file.
+        UserError: Several combinations would write the same file.
     """
     names, overrides = names_and_overrides(parsed.words)
     found = [[*names, *of_one] for of_one in variations(overrides)] if names else [parsed.words]
     for option in ("record", "check"):
         if len(found) > 1 and getattr(parsed, option, None):
-            raise UserError(f"--{option}: of one variation of a study, and there are {len(found)}")
+            raise UserError(
+                f"--{option}: takes one variation of a study, not {len(found)}; give single values"
+            )
     return found
 
 
 def reproduce_studies(parsed: argparse.Namespace) -> None:
-    """Write tables and figures, print the tables and the paths; of every study, what was timed as well."""
+    """Write tables and figures; print the tables and paths. For all studies, table 3 as well."""
     names, overrides = names_and_overrides(parsed.words)
-    # The command that is meant where none is named.
+    # A mistyped command arrives here.
     require_known(names, study_file.study_names(), others=COMMANDS)
     loaded = load_studies(names, overrides)
     folders = [output_folder(parsed, results_dir, "tables", "figures") for _, _, results_dir in loaded]
@@ -197,12 +198,12 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
         type=inches,
         default=PAPER_WIDTH,
         metavar="INCHES",
-        help=f"of the figures for a paper, from 2 to 20; {PAPER_WIDTH} where none is given",
+        help=f"width of figures for a paper, from 2 to 20 (default {PAPER_WIDTH})",
     )
 
 
 def list_studies(parsed: argparse.Namespace) -> None:
-    """Print every planned run and how it stands."""
+    """Print every planned run with its status."""
     for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
         statuses = Counter(run.status for run in runs)
         hidden = () if statuses[RUNNING] else run_tables.OF_RUNNING
@@ -213,11 +214,11 @@ def list_studies(parsed: argparse.Namespace) -> None:
 
 
 def judge_claims(parsed: argparse.Namespace) -> None:
-    """Judge claims, write and print the table and the paths; compare with recorded verdicts where asked.
+    """Judge claims; write and print the table; compare with recorded verdicts if asked.
 
     Raises:
-        UserError: Something that the user chose cannot be.
-        VerdictsDiffer: A verdict is not the recorded one.
+        UserError: A choice is invalid.
+        VerdictsDiffer: A verdict differs from the recorded one.
     """
     recorded = verdict_tables.read_recorded(parsed.check) if parsed.check else {}
     judged = judge(*names_and_overrides(parsed.words))
@@ -234,10 +235,10 @@ def judge_claims(parsed: argparse.Namespace) -> None:
 
 
 def compare_records(parsed: argparse.Namespace) -> None:
-    """Compare the claims in two sets of records, write and print the table.
+    """Compare the claims in two sets of records; write and print the table.
 
     Raises:
-        UserError: Something that the user chose cannot be.
+        UserError: A choice is invalid.
         VerdictsDiffer: A claim is not reproduced.
     """
     words, overrides = names_and_overrides(parsed.words)
@@ -246,12 +247,12 @@ def compare_records(parsed: argparse.Namespace) -> None:
     names = [word for word in words if _file(word) not in paths]
     require_known(names, known)
     if len(paths) > 2:
-        raise UserError(f"{paths[2]}: two sets of records are compared, not {len(paths)}")
+        raise UserError(f"{paths[2]}: compares two sets of records, not {len(paths)}; leave one out")
     with reproducing.two_sets(paths, overrides) as sets:
         if sets is None:
             print(
-                f"no reference: {current().reference} has no records; name a folder of results, or a "
-                "records.tar.xz, to compare yours with"
+                f"no reference: {current().reference} has no records; name a results folder or a "
+                "records.tar.xz to compare with"
             )
             return
         found = reproducing.reproduce(names, overrides, *sets)
@@ -269,9 +270,9 @@ def _of_results(overrides: Sequence[str]) -> list[str]:
 
 
 def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
-    """Print the verdicts on the claims about these studies, where there are any, and write nothing.
+    """Print the verdicts on these studies, if any; write nothing.
 
-    Whatever keeps them from being judged is told in a line, because what comes before counts without them.
+    Any error is printed in one line, because the sweep itself has succeeded.
     """
     try:
         verdicts = judge(names, overrides).verdicts
@@ -285,15 +286,13 @@ def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     """Options of `verdicts`."""
     add_output_option(parser)
-    parser.add_argument("--check", type=_file, metavar="FILE", help="exit with 1 where a verdict differs")
-    parser.add_argument("--quiet", action="store_true", help="write the files and print their paths alone")
-    parser.add_argument(
-        "--record", type=_file, metavar="FILE", help="write the verdicts as YAML, id: verdict"
-    )
+    parser.add_argument("--check", type=_file, metavar="FILE", help="exit with 1 if a verdict differs")
+    parser.add_argument("--quiet", action="store_true", help="print only the paths of the files")
+    parser.add_argument("--record", type=_file, metavar="FILE", help="write the verdicts to a YAML file")
 
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
-    """Measure size and speed of the networks, print the table and the paths."""
+    """Measure size and speed of the networks; print the table and the paths."""
     if speed.is_asked(parsed.words):
         against, device, turns = speed.measure(parsed.words)
         batch = against.batch_size or benchmarking.BATCH_SIZES[device.type]
@@ -313,10 +312,10 @@ def benchmark_networks(parsed: argparse.Namespace) -> None:
 
 
 def publish_results(parsed: argparse.Namespace) -> None:
-    """Log tables, figures and report page as a W&B run and print where it is; online it is sent.
+    """Log tables, figures and report page as a W&B run and print its place; online it is sent.
 
     Raises:
-        UserError: Nothing is logged, or W&B refused something.
+        UserError: Logging is off, or W&B refused something.
     """
     if find_spec("wandb_workspaces") is None:
         raise UserError("wandb_workspaces is not installed: pip install 'xception-ablations[dashboards]'")
@@ -327,13 +326,13 @@ def publish_results(parsed: argparse.Namespace) -> None:
     with planning.hydra_configuration():
         logger = planning.compose_runs(places)[0].resolved["logger"]
     if logger.get("backend") is None:
-        raise UserError("logger=wandb alone is logged to W&B; leave logger out")
+        raise UserError("dashboards need logger=wandb; leave logger out")
     try:
         check.check_logger(logger, modes=("offline", "online"))
     except ValueError as error:
         raise UserError(str(error)) from error
     if not loggers.is_logged(logger):
-        raise UserError("WANDB_DISABLED is set: nothing is logged to W&B; unset it")
+        raise UserError("WANDB_DISABLED is set, so nothing is logged to W&B; unset it")
     name = f"dashboards{judged.suffix}"
     check_writable(f"logger.dir={logger['dir']}", Path(logger["dir"]), [f"wandb/{name}"])
     folder = Path(logger["dir"]) / "wandb" / name
@@ -343,7 +342,7 @@ def publish_results(parsed: argparse.Namespace) -> None:
     )
     print_paths([dashboards.publish(judged, studies, overrides, destination)])
     if not destination.online:
-        print("not sent: `make wandb-sync` uploads it, and logger.mode=online saves a W&B report too")
+        print("not sent; `make wandb-sync` uploads it, logger.mode=online also saves a W&B report")
 
 
 def report_page(parsed: argparse.Namespace) -> None:
@@ -356,14 +355,14 @@ def report_page(parsed: argparse.Namespace) -> None:
 
 
 def new_project(parsed: argparse.Namespace) -> None:
-    """Write a new project; print its files and what to type next.
+    """Write a new project; print its files and the next commands.
 
     Raises:
-        UserError: It cannot be written there, or there is not one name.
+        UserError: It cannot be written, or there is not exactly one name.
     """
     if len(parsed.words) != 1:
         raise UserError(
-            f"new {' '.join(parsed.words)}".rstrip() + ": give one name, as in: ablations new my_paper"
+            f"new {' '.join(parsed.words)}".rstrip() + ": expected one name: ablations new my_paper"
         )
     folder = Path(parsed.words[0])
     print_paths(projects.create_project(folder))
@@ -371,31 +370,31 @@ def new_project(parsed: argparse.Namespace) -> None:
 
 
 def pack_records(parsed: argparse.Namespace) -> None:
-    """Write the records of the runs that ended into one file and print its path."""
+    """Write the records of finished runs into one file and print its path."""
     results_dir = results_folder(_places(parsed.words))
     path, runs = archive.pack(results_dir, output_folder(parsed, results_dir, ""))
     print(f"{path}: {amount(runs, 'run')}")
 
 
 def unpack_records(parsed: argparse.Namespace) -> None:
-    """Put the records of a file where commands read them."""
+    """Unpack the records of a file into the results folder."""
     results_dir = results_folder(_places(parsed.words), may_be_new=True)
     check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
     file = parsed.file or current().reference / archive.FILE_NAME
     if not file.exists():
-        where = "" if parsed.file else "; --file=FILE names one, and a clone of the repository has its own"
-        raise UserError(f"{file}: no such file of records{where}")
+        where = "" if parsed.file else "; name one with --file=FILE, or work in a clone of the repository"
+        raise UserError(f"{file}: no such records archive{where}")
     new, there = archive.unpack(file, results_dir)
-    print(f"{results_dir / 'runs'}: {amount(new, 'run')} unpacked, {there} there already")
+    print(f"{results_dir / 'runs'}: {amount(new, 'run')} unpacked, {there} already there")
 
 
 def output_folder(parsed: argparse.Namespace, results_dir: Path, *within: str) -> Path:
-    """Where a command writes: the folder of --output, or that of the results.
+    """Where a command writes: --output, or the results folder.
 
     Args:
         parsed: The command's words.
         results_dir: Where the records are.
-        within: The folders in it that the command writes.
+        within: Subfolders that the command writes.
 
     Raises:
         UserError: It cannot be written.
@@ -404,20 +403,20 @@ def output_folder(parsed: argparse.Namespace, results_dir: Path, *within: str) -
         folder: Path = parsed.output
         check_writable(f"--output {folder}", folder, within)
         return folder
-    instead = "; --output FOLDER writes elsewhere"
+    instead = "; choose another with --output FOLDER"
     check_writable(f"results_dir={results_dir}", results_dir, within, instead)
     return results_dir
 
 
 def add_output_option(parser: argparse.ArgumentParser) -> None:
-    """The folder that is written, where it is another than the results' own."""
+    """Add --output."""
     parser.add_argument(
-        "--output", type=_file, metavar="FOLDER", help="write here, not where the results are"
+        "--output", type=_file, metavar="FOLDER", help="write here instead of the results folder"
     )
 
 
 def free_checkpoints(parsed: argparse.Namespace) -> None:
-    """Delete the checkpoints of the runs that completed or diverged and print how much was freed."""
+    """Delete the checkpoints of completed and diverged runs and print the freed space."""
     results_dir = results_folder(_places(parsed.words))
     freed = []
     for path in sorted(results_dir.glob("runs/*/checkpoint.ckpt")):
@@ -428,18 +427,18 @@ def free_checkpoints(parsed: argparse.Namespace) -> None:
 
 
 def migrate_records(parsed: argparse.Namespace) -> None:
-    """Bring records of older schemas up to date, or accept one that was changed by hand.
+    """Update records of older schemas, or accept one that was edited by hand.
 
     Raises:
-        RunsFailed: A record cannot be brought up to date, a line each.
+        RunsFailed: Records cannot be updated, a line each.
     """
     results_dir = results_folder(_places(parsed.words))
     if parsed.accept is not None:
         return migration.accept(results_dir, parsed.accept)
     migrated, problems = migration.migrate(results_dir)
-    print(f"{results_dir / 'runs'}: {amount(migrated, 'record')} brought up to date")
+    print(f"{results_dir / 'runs'}: {amount(migrated, 'record')} updated")
     if problems:
-        raise RunsFailed("\n".join([f"{amount(len(problems), 'record')} not brought up to date:", *problems]))
+        raise RunsFailed("\n".join([f"{amount(len(problems), 'record')} could not be updated:", *problems]))
 
 
 def write_schemas(parsed: argparse.Namespace) -> None:
@@ -449,7 +448,7 @@ def write_schemas(parsed: argparse.Namespace) -> None:
         UserError: More than one folder is named, or it cannot be written.
     """
     if len(parsed.words) > 1:
-        raise UserError(f"{parsed.words[1]}: only one folder can be named")
+        raise UserError(f"{parsed.words[1]}: expected one folder")
     folder = _file(parsed.words[0] if parsed.words else SCHEMAS)
     check_writable(str(folder), folder, [])
     folder.mkdir(parents=True, exist_ok=True)
@@ -466,13 +465,13 @@ def write_schemas(parsed: argparse.Namespace) -> None:
 
 
 def tell_power(parsed: argparse.Namespace) -> None:
-    """Print how many seeds it takes to see an effect, and what chance fewer and more have.
+    """Print the number of seeds for an effect, and the power of fewer and more.
 
     Raises:
         UserError: A number is out of range, or words are given.
     """
     if parsed.words:
-        raise UserError(f"{parsed.words[0]}: power takes --effect and --spread alone")
+        raise UserError(f"{parsed.words[0]}: power takes only options: --effect and --spread")
     if parsed.comparisons < 1:
         raise UserError(f"--comparisons {parsed.comparisons}: must be at least 1")
     alpha = parsed.alpha / parsed.comparisons
@@ -482,53 +481,55 @@ def tell_power(parsed: argparse.Namespace) -> None:
         raise UserError(str(error)) from error
     if needed is None:
         raise UserError(
-            f"--effect {parsed.effect}: takes more than {effects.MOST_SEEDS:,} seeds; the spread hides it"
+            f"--effect {parsed.effect}: needs more than {effects.MOST_SEEDS:,} seeds at this spread"
         )
     fewest = judging.MIN_PAIRS
     seeds = max(needed, fewest)
     print(
-        f"{seeds} seeds of each arm see a difference of {parsed.effect:g} with a chance of "
+        f"{seeds} seeds per arm detect a difference of {parsed.effect:g} with a power of "
         f"{effects.power_of(seeds, parsed.effect, parsed.spread, alpha=alpha):.0%}"
-        + (f"; {needed} would do, and a verdict takes {fewest}" if needed < fewest else "")
+        + (f" ({needed} would do, but a verdict needs {fewest})" if needed < fewest else "")
     )
     others = sorted({fewest, max(fewest, seeds // 2), seeds, 2 * seeds})
     for number in others:
         print(f"{number:>7} seeds: {effects.power_of(number, parsed.effect, parsed.spread, alpha=alpha):.0%}")
-    print(
-        "chance that the paired t interval leaves out zero, if the differences of the seeds are normal with "
-        "that mean and standard deviation"
-    )
+    print("power: probability that the paired t interval excludes zero, for normal")
+    print("differences with this mean and standard deviation")
 
 
 def add_power_options(parser: argparse.ArgumentParser) -> None:
-    """What `power` takes."""
+    """Options of `power`."""
     numbers = {
-        "--effect": (None, "the difference to be seen, as a claim's margin"),
-        "--spread": (None, "standard deviation of the differences, seed by seed, in its unit"),
-        "--power": (0.8, "the chance to see it; 0.8 where none is given"),
-        "--alpha": (0.05, "chance of seeing what is not there; 0.05"),
+        "--effect": (None, "difference to detect, such as a claim's margin"),
+        "--spread": (None, "standard deviation of the paired differences"),
+        "--power": (0.8, "probability of detecting it (default 0.8)"),
+        "--alpha": (0.05, "probability of a false detection (default 0.05)"),
     }
     for name, (default, told) in numbers.items():
         parser.add_argument(
             name, required=default is None, default=default, type=float, metavar="NUMBER", help=told
         )
     parser.add_argument(
-        "--comparisons", type=int, default=1, metavar="NUMBER", help="of the study, which share alpha; 1"
+        "--comparisons",
+        type=int,
+        default=1,
+        metavar="NUMBER",
+        help="comparisons that share alpha (default 1)",
     )
 
 
 def add_migrate_options(parser: argparse.ArgumentParser) -> None:
     """Options of `migrate`."""
-    parser.add_argument("--accept", metavar="RUN", help="take the changes that you made to this run's record")
+    parser.add_argument("--accept", metavar="RUN", help="accept your edits of this run's record")
 
 
 def add_unpack_options(parser: argparse.ArgumentParser) -> None:
     """Options of `unpack`."""
-    parser.add_argument("--file", type=_file, help="of records; without it that of results/reference")
+    parser.add_argument("--file", type=_file, help="records archive (default: that of results/reference)")
 
 
 def renew_reference(parsed: argparse.Namespace) -> None:
-    """Write results/reference anew from the records."""
+    """Write results/reference from the records."""
     folder, results_dir = current().reference, results_folder(_places(parsed.words))
     check_writable(str(folder), folder, [""])
     varied = [shlex.split(words) for words in parsed.also]
@@ -543,19 +544,19 @@ def add_reference_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WORDS",
-        help="a study varied on the command line, as one word in quotes; can be given several times",
+        help="add a study with overrides, quoted; may be repeated",
     )
-    parser.add_argument("--force", action="store_true", help="also where it would have fewer completed runs")
+    parser.add_argument("--force", action="store_true", help="even with fewer completed runs than before")
 
 
 def _places(words: Sequence[str]) -> list[str]:
-    """The words where only results_dir=FOLDER is meant.
+    """The words of a command that takes only results_dir=FOLDER.
 
     Raises:
         UserError: There is another one.
     """
     if others := [word for word in words if not word.startswith("results_dir=")]:
-        raise UserError(f"{others[0]}: only results_dir=FOLDER can be given here")
+        raise UserError(f"{others[0]}: this command takes only results_dir=FOLDER")
     return list(words)
 
 
@@ -563,35 +564,35 @@ STUDY_WORDS = "STUDY | KEY=VALUE"
 
 COMMANDS: Mapping[str, Command] = {
     TABLES: Command(
-        "Tables and figures of studies from the records.",
+        "Write tables and figures of studies from the records.",
         STUDY_WORDS,
         {
-            "": "of every study, but those to be named",
-            "residual": "of one study",
-            "residual recipe.epochs=12 seed=0,1,2": "of a study that was varied on the command line",
-            "residual=true,false recipe.epochs=6,12": "of choices that were swept without a study",
-            "residual --width 6.75": "with its figures for a paper in that width, in inches",
-            "residual tuning=learning_rate": "of a study whose arms were tuned, with every trial",
-            "residual seeds=auto": "of one that got as many seeds as its verdicts need",
+            "": "all studies except those marked only_by_name",
+            "residual": "one study",
+            "residual recipe.epochs=12 seed=0,1,2": "a study with overrides",
+            "residual=true,false recipe.epochs=6,12": "a sweep without a study",
+            "residual --width 6.75": "with figures for a paper 6.75 inches wide",
+            "residual tuning=learning_rate": "a study with tuned arms, and every trial",
+            "residual seeds=auto": "a study with added seeds",
         },
         reproduce_studies,
         add_table_options,
     ),
     "list": Command(
-        "Every planned run of the studies and how it stands.",
+        "List every planned run of the studies with its status.",
         STUDY_WORDS,
-        {"list": "of every study, but those to be named", "list residual": "of one study"},
+        {"list": "all studies except those marked only_by_name", "list residual": "one study"},
         list_studies,
     ),
     "verdicts": Command(
-        "Whether the claims of conf/claims hold, by the records.",
+        "Judge the claims of conf/claims by the records.",
         "STUDY | benchmark | KEY=VALUE",
         {
             "verdicts": "every claim",
             "verdicts residual": "the claims about one study",
-            "verdicts residual recipe.epochs=12": "the same about a study that was varied",
-            "verdicts residual --record verdicts.yaml": "write them down",
-            "verdicts residual --check verdicts.yaml": "exit with 1 where one differs from those",
+            "verdicts residual recipe.epochs=12": "the same for a study with overrides",
+            "verdicts residual --record verdicts.yaml": "record the verdicts",
+            "verdicts residual --check verdicts.yaml": "exit with 1 if one has changed",
         },
         judge_claims,
         add_verdict_options,
@@ -610,89 +611,89 @@ COMMANDS: Mapping[str, Command] = {
         words_help="studies, overrides, and up to two sets of records",
     ),
     "report": Command(
-        "The report page: verdicts, curves, tables and runs in one file that opens from disk.",
+        "Write the report page: verdicts, curves, tables and runs in one HTML file.",
         STUDY_WORDS,
         {
-            "report": "of every study, but those to be named",
-            "report residual": "of one study, in a file of its own",
-            "report residual recipe.epochs=12": "of a study that was varied on the command line",
+            "report": "all studies except those marked only_by_name",
+            "report residual": "one study, in its own file",
+            "report residual recipe.epochs=12": "a study with overrides",
         },
         report_page,
         add_output_option,
     ),
     "power": Command(
-        "How many seeds it takes to see a difference, before any run.",
+        "Estimate how many seeds a difference needs, before any run.",
         "",
         {
-            "power --effect 0.004 --spread 0.006": "0.4 points, where seeds differ by 0.6",
-            "power --effect 0.004 --spread 0.006 --comparisons 3": "of a study with three comparisons",
+            "power --effect 0.004 --spread 0.006": "0.4 points at a spread of 0.6",
+            "power --effect 0.004 --spread 0.006 --comparisons 3": "for a study with three comparisons",
         },
         tell_power,
         add_power_options,
-        words_help="nothing",
+        words_help="none",
         in_project=False,
     ),
     "pack": Command(
-        "The records of all runs that ended in one file, results/records.tar.xz, without checkpoints.",
+        "Pack the records of all finished runs into results/records.tar.xz, without checkpoints.",
         "results_dir=FOLDER",
-        {"pack": "of the runs in results/runs"},
+        {"pack": "the runs in results/runs"},
         pack_records,
         add_output_option,
     ),
     "unpack": Command(
-        "The records of such a file put where commands read them; runs that are there stay.",
+        "Unpack records into results/runs; existing runs stay.",
         "results_dir=FOLDER",
         {
-            "unpack": "those of results/reference: judge what was not trained here",
-            "unpack --file records.tar.xz results_dir=theirs": "those that somebody else published",
+            "unpack": "the committed records, results/reference",
+            "unpack --file records.tar.xz results_dir=theirs": "someone else's records",
         },
         unpack_records,
         add_unpack_options,
     ),
     "reference": Command(
-        "Tables, figures, verdicts, report and records as results/reference, which is committed.",
+        "Write results/reference, which is committed: tables, figures, verdicts, report, records.",
         "results_dir=FOLDER",
         {
-            "reference": "of every study, but those to be named",
-            "reference --also 'residual seed=0,1'": "and of a study that was varied on the command line",
+            "reference": "all studies except those marked only_by_name",
+            "reference --also 'residual seed=0,1'": "and a study with overrides",
         },
         renew_reference,
         add_reference_options,
     ),
     "migrate": Command(
-        "Records of older versions of this code brought up to date.",
+        "Update records of older versions of this code.",
         "results_dir=FOLDER",
         {
-            "migrate": "those of the runs in results/runs",
-            "migrate --accept 0123456789ab": "take what you changed in this record by hand",
+            "migrate": "the runs in results/runs",
+            "migrate --accept 0123456789ab": "accept your edits of this record",
         },
         migrate_records,
         add_migrate_options,
     ),
     "free": Command(
-        "The checkpoints of runs that completed or diverged deleted; all other runs go on from theirs.",
+        "Delete the checkpoints of completed and diverged runs.",
         "results_dir=FOLDER",
-        {"free": "of the runs in results/runs; their weights are lost, their results stay"},
+        {"free": "the runs in results/runs; weights are lost, results stay"},
         free_checkpoints,
     ),
     "new": Command(
-        "A project of your own: a folder with a network, a factor, a study and a claim to change.",
+        "Write your own project: a folder with a working network, factor, study and claim.",
         "NAME",
-        {"new my_paper": "in the folder my_paper, which is made"},
+        {"new my_paper": "in the new folder my_paper"},
         new_project,
-        words_help="of the folder",
+        words_help="the new folder",
         in_project=False,
     ),
     "schema": Command(
-        "JSON schemas of studies, claims, tunings and metrics, by which an editor completes and checks them.",
+        "Write JSON schemas of studies, claims, tunings and metrics, for completion in an editor.",
         "FOLDER",
         {"schema": f"into {SCHEMAS}", "schema ../schemas": "into another folder"},
         write_schemas,
-        words_help=f"where to write; {SCHEMAS} where none is named",
+        words_help=f"where to write (default {SCHEMAS})",
         in_project=False,
     ),
     "benchmark": Command(
-        "Table 3: size and speed of the networks, measured on this device.",
+        "Measure table 3 on this device: size and speed of the networks.",
         "KEY=VALUE",
         {
             "benchmark": "",
@@ -703,13 +704,13 @@ COMMANDS: Mapping[str, Command] = {
         benchmark_networks,
     ),
     "dashboards": Command(
-        "Tables, figures and report page as a run on W&B; online also a W&B report with curves by arm.",
+        "Log tables, figures and report page as a W&B run; online, also save a W&B report.",
         STUDY_WORDS,
         {
-            "dashboards": "written to results/wandb, nothing is sent",
-            "dashboards residual": "about one study",
-            "dashboards logger.mode=online": "sent to the account's project",
-            "dashboards logger.mode=online logger.entity=TEAM": "sent to the project of a team",
+            "dashboards": "write to results/wandb, send nothing",
+            "dashboards residual": "one study",
+            "dashboards logger.mode=online": "send to your account",
+            "dashboards logger.mode=online logger.entity=TEAM": "send to a team",
         },
         publish_results,
     ),

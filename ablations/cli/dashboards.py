@@ -1,9 +1,8 @@
-"""The user's results on Weights & Biases: a run with tables, figures and report page, and a W&B report.
+"""Logs the results to Weights & Biases: a run with tables, figures and report page, and a W&B report.
 
-Everything is written anew from the records into one folder inside W&B's own folder, and nowhere else. Offline
-nothing is sent: `wandb sync` uploads the run later. Online the run is sent at once, and the W&B report is
-saved: per study the curves by arm, the verdicts, the figures and the table. Its curves need the training runs
-on the server; `wandb sync` uploads those too. Nothing here is read back.
+All files are written into one folder inside W&B's. Offline, `wandb sync` uploads the run later. Online, the
+run is sent at once and a W&B report is saved with curves by arm, verdicts, figures and tables. Its curves
+need the training runs on the server; `wandb sync` uploads those too.
 """
 
 import json
@@ -43,7 +42,7 @@ CURVES = {
     "train/loss": "training loss of a step",
     "train/learning_rate": "learning rate",
 }
-"""What every run logs next to the metrics of its study, with its title."""
+"""Keys that every run logs, with their titles."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ class Destination:
 
     Attributes:
         project: W&B project; made if it does not exist.
-        entity: Who owns the project; None: the account's default.
+        entity: Owner of the project; None: the account's default.
         online: Whether to send anything.
-        folder: Everything is written here; what an earlier call wrote is replaced.
+        folder: Where everything is written; replaces earlier files.
         title: Name of the user's project.
     """
 
@@ -93,22 +92,22 @@ def publish(judged: Judged, studies: Studies, overrides: Sequence[str], destinat
 
     Args:
         judged: Claims and their verdicts.
-        studies: Each has a section, with its planned runs.
-        overrides: What the studies were varied by on the command line.
+        studies: With their planned runs; each gets a section.
+        overrides: Of the studies.
         destination: Where the results go.
 
     Returns:
         The folder that holds the W&B run.
 
     Raises:
-        UserError: There is no account, or W&B refused something: one line.
+        UserError: There is no account, or W&B refused something.
         ValueError: As `ablations.studies.results.outcomes`.
         OSError: The folder cannot be written.
     """
     if destination.online:
         with _failing_in_one_line():
             if not wandb.login(prompt=False):
-                raise UserError("logger.mode=online: no W&B account is configured; type `wandb login` first")
+                raise UserError("logger.mode=online: no W&B account is configured; run `wandb login` first")
     written = write_results(judged, studies, overrides, destination.folder, destination.title)
     with _failing_in_one_line():
         run = log_run(written, judged.suffix, destination)
@@ -125,7 +124,7 @@ def _failing_in_one_line() -> Iterator[None]:
         yield
     except (UserError, OSError):
         raise
-    except Exception as error:  # W&B raises exceptions of many libraries
+    except Exception as error:  # of many libraries
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"W&B failed: {line}") from error
 
@@ -133,7 +132,7 @@ def _failing_in_one_line() -> Iterator[None]:
 def write_results(
     judged: Judged, studies: Studies, overrides: Sequence[str], folder: Path, title: str
 ) -> Written:
-    """Write tables, figures and report page, all from the records as they are now.
+    """Write tables, figures and report page from the records.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -152,7 +151,7 @@ def write_results(
 
 
 def log_run(written: Written, suffix: str, destination: Destination) -> wandb.Run:
-    """Log tables, figures and report page as one W&B run, which is ended.
+    """Log tables, figures and report page as one W&B run, and end it.
 
     Raises:
         Exception: Whatever W&B raises.
@@ -170,7 +169,7 @@ def log_run(written: Written, suffix: str, destination: Destination) -> wandb.Ru
     for path in (*written.tables, *(path for of in written.figures.values() for path in of), written.report):
         name = str(path.relative_to(destination.folder))
         files.add_file(str(path), name=name, skip_cache=True, policy="immutable")
-    # W&B would put copies of artifacts into the user's home.
+    # W&B would copy artifacts into the user's home.
     with (
         _environment("WANDB_DATA_DIR", str((destination.folder / "artifacts").absolute())),
         wandb.init(
@@ -204,7 +203,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 def make_report(
     judged: Judged, studies: Studies, written: Written, run_id: str, project: str, entity: str
 ) -> wr.Report:
-    """The W&B report; nothing is sent.
+    """The W&B report, not sent.
 
     Args:
         judged: Claims and their verdicts.

@@ -1,4 +1,4 @@
-"""What a command's words ask for, read from the records: studies with their runs, claims with verdicts."""
+"""Reads what a command names from the records: studies with their runs, claims with verdicts."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Studies that are named, and overrides."""
+    """Split words into names of studies and overrides."""
     return [word for word in words if "=" not in word], [word for word in words if "=" in word]
 
 
 def require_known(names: Sequence[str], known: Sequence[str], others: Collection[str] = ()) -> None:
-    """Require that each name is one of those known.
+    """Require known names.
 
     Args:
         names: As typed.
-        known: The studies, or what else can stand there.
-        others: Words that may have been meant as well.
+        known: The allowed names.
+        others: More words for the guess.
 
     Raises:
         UserError: One is not.
@@ -42,18 +42,18 @@ def require_known(names: Sequence[str], known: Sequence[str], others: Collection
     for name in names:
         if name not in known:
             near = did_you_mean(name, [*known, *others])
-            raise UserError(f"study={name}: no such study; there are: {', '.join(known)}{near}")
+            raise UserError(f"study={name}: no such study; available: {', '.join(known)}{near}")
 
 
 def results_folder(overrides: Sequence[str], *, may_be_new: bool = False) -> Path:
-    """Where the records are that these overrides name.
+    """The results folder.
 
     Args:
         overrides: As typed.
         may_be_new: Whether the command makes the folder.
 
     Raises:
-        UserError: A folder is named and is not there.
+        UserError: A named folder does not exist.
     """
     with planning.hydra_configuration():
         folder = planning.compose_runs(_places(overrides))[0].results_dir
@@ -67,13 +67,13 @@ def _places(overrides: Sequence[str]) -> list[str]:
 
 
 def _require_there(folder: Path, overrides: Sequence[str]) -> None:
-    # That of the project need not be there: nothing was trained yet.
+    # The project's own folder need not exist before any training.
     if _places(overrides) and not folder.exists():
-        raise UserError(f"results_dir={folder}: no such folder; name one that runs were written to")
+        raise UserError(f"results_dir={folder}: no such folder; name one with runs")
 
 
 def title_of(overrides: Sequence[str]) -> str:
-    """What titles call the project: its name, or the one that these overrides give it."""
+    """The project's name in titles, also if an override sets it."""
     parsed = [override for word in overrides if (override := parse_override(word))]
     typed = [str(override.value()) for override in parsed if override.key_or_group == "project"]
     return typed[-1] if typed else current().name
@@ -82,21 +82,21 @@ def title_of(overrides: Sequence[str]) -> str:
 def load_studies(
     names: Sequence[str], overrides: Sequence[str]
 ) -> "list[tuple[Study, list[StudyRun], Path]]":
-    """Plan studies and read how their runs stand; unreadable records are named on stderr.
+    """Plan studies and read the status of their runs; unreadable records are named on stderr.
 
     Returns:
-        Study, planned runs and results directory, of every study but those that are to be named where
-        no name is given. Where none is and choices are swept, these are the one study.
+        Study, runs and results folder, per study. Without names: the swept choices as a study, or else all
+        studies except those marked only_by_name.
 
     Raises:
-        UserError: A study does not exist, or the folder of results that is named.
+        UserError: A study or the named results folder does not exist.
     """
     known = study_file.study_names()
     require_known(names, known)
     loaded = []
     swept = not names and sweeps_choices(overrides)
     if swept and seed_budget(overrides) is not None:
-        raise UserError("seeds=auto: needs a study: name one")
+        raise UserError("seeds=auto: needs a study; name one")
     with planning.hydra_configuration():
         for name in [None] if swept else names or study_file.study_names(unasked=True):
             if name is None or seed_budget(overrides) is None:
@@ -108,7 +108,7 @@ def load_studies(
                 study, planned, runs, problems = auto_seeds.follow_study(name, overrides)
             _require_there(planned[0].configuration.results_dir, overrides)
             if len(_places(overrides)) < len(overrides):
-                _check_planned(planned)  # else nobody would have runs of it, and all would be missing
+                _check_planned(planned)  # else all would be missing
             for problem in problems:
                 print(problem, file=sys.stderr)
             loaded.append((study, runs, planned[0].configuration.results_dir))
@@ -116,10 +116,10 @@ def load_studies(
 
 
 def _check_planned(planned: "Sequence[PlannedRun]") -> None:
-    """Check the values that runs are planned with, as training does.
+    """Check the planned values, as training does.
 
     Raises:
-        UserError: A run cannot be as it is planned.
+        UserError: A value is invalid.
     """
     for run in {run.seed: run for run in planned}.values():
         check.check_seed(run.configuration)
@@ -128,24 +128,20 @@ def _check_planned(planned: "Sequence[PlannedRun]") -> None:
 
 
 def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
-    """Judge the claims about these studies by the records; every claim where no study is named.
+    """Judge the claims about these studies by the records; without names, every claim.
 
     Args:
         names: Studies, or the benchmark of table 3.
-        overrides: As run.py takes them with a study.
+        overrides: Of the studies.
 
     Raises:
-        UserError: A study does not exist; overrides with the benchmark; the results can not be read.
+        UserError: A study does not exist; overrides with the benchmark; unreadable results.
     """
     if not names and sweeps_choices(overrides):
-        raise UserError(
-            "no study: claims are about studies, so name one; the tables of a sweep compare its arms"
-        )
+        raise UserError("claims are about studies: name one; for a sweep, see its table")
     changes = output_suffix(overrides)
     if changes and claiming.BENCHMARK in names:
-        raise UserError(
-            f"{claiming.BENCHMARK}: its claims are about the networks as they are, so only results_dir="
-        )
+        raise UserError(f"{claiming.BENCHMARK}: takes no overrides except results_dir=")
     require_known(names, [*study_file.study_names(), claiming.BENCHMARK])
     claims = study_file.project_claims()
     asked = [
@@ -182,11 +178,11 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
 def judged_studies(
     names: Sequence[str], overrides: Sequence[str]
 ) -> "tuple[Judged, list[tuple[Study, Sequence[StudyRun]]]]":
-    """The verdicts on studies; and the studies with their runs, also those that no claim is about.
+    """The verdicts, and the studies with their runs, including those without claims.
 
     Args:
-        names: Studies; every one but those to be named where there is none.
-        overrides: As run.py takes them with a study.
+        names: Studies; none: all except those marked only_by_name.
+        overrides: Of the studies.
 
     Raises:
         UserError: As `judge`.

@@ -1,7 +1,7 @@
-"""`results/reference`, the committed reproduction: written whole, from the records, by this command alone.
+"""Writes `results/reference`, the committed reproduction, from the records.
 
-The records are packed first. Everything else is made from what was packed, so that tables, figures and page
-show what the archive next to them holds, and name no folder of a machine.
+Records are packed first, and everything else is made from the archive, so that it matches the archive and
+names no folder of a machine.
 """
 
 import tempfile
@@ -26,12 +26,12 @@ Loaded = Sequence[tuple[Study, Sequence[StudyRun], Path]]
 
 
 class Reference(NamedTuple):
-    """What was written.
+    """A written reference.
 
     Attributes:
-        folder: The reference.
-        studies: How many studies it has.
-        runs: How many runs.
+        folder: Its folder.
+        studies: Number of studies.
+        runs: Number of runs.
     """
 
     folder: Path
@@ -42,24 +42,22 @@ class Reference(NamedTuple):
 def write_reference(
     folder: Path, results_dir: Path, varied: Sequence[Sequence[str]] = (), *, force: bool = False
 ) -> Reference:
-    """Write tables, figures, verdicts, report page and records of every study, but those to be named.
-
-    Figures are written as PNG alone, which is what README and documentation show.
+    """Write tables, figures (PNG), verdicts, report page and records of all studies not marked only_by_name.
 
     Args:
         folder: The reference, replaced as a whole.
         results_dir: Where the records are.
-        varied: Studies varied on the command line that are part of it too, each as its words.
-        force: Whether it may have fewer completed runs than the one that is there.
+        varied: Studies with overrides to add, each as its words.
+        force: Whether it may have fewer completed runs than the existing one.
 
     Raises:
-        UserError: The new one would have fewer completed runs, or lack what the old one has.
+        UserError: The new one would have fewer completed runs or lack a table.
         OSError: It cannot be written; the old one stays.
     """
     loaded = _load(varied, results_dir)
     timed = [one for one in read_timings(results_dir) if one.output == TABLE_3]
     if not force and (losses := _losses(folder / "tables", loaded, timed)):
-        raise UserError(f"{folder}: would lose results: {'; '.join(losses)}; --force writes it all the same")
+        raise UserError(f"{folder}: would lose results: {'; '.join(losses)}; --force writes it anyway")
     runs = {run.run_id for _, of_study, _ in loaded for run in of_study} | {
         run
         for study, _, _ in loaded
@@ -92,7 +90,7 @@ def _load(varied: Sequence[Sequence[str]], results_dir: Path) -> Loaded:
 
 
 def _losses(tables: Path, loaded: Loaded, timed: Sequence[Timings]) -> list[str]:
-    """Of which tables a reference from these records would have fewer runs, or none, a phrase each."""
+    """The tables with fewer runs or none in a reference from these records, a phrase each."""
     now = {
         study.output: Completeness.of_runs(sum(run.status == COMPLETED for run in runs), len(runs))
         for study, runs, _ in loaded
@@ -103,10 +101,10 @@ def _losses(tables: Path, loaded: Loaded, timed: Sequence[Timings]) -> list[str]
         before, after = completeness_in(path), now.get(path.stem)
         if path.stem == TABLE_3 and not timed:
             found.append(f"{path.stem} was not measured: python -m ablations benchmark")
-        elif before is None or before.rank <= 0:  # no table of a study, or one without a result
+        elif before is None or before.rank <= 0:  # not a study's table, or without a result
             continue
         elif after is None:
-            found.append(f"{path.stem}: {before.words} before, not asked for now (--also)")
+            found.append(f"{path.stem}: {before.words} before, now left out (--also)")
         elif after.rank < before.rank:
             found.append(f"{path.stem}: {before.words} before, {after.words} now")
     return found

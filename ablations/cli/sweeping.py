@@ -1,4 +1,4 @@
-"""What `python run.py -m` does: runs, and the verdicts on the studies that they are of."""
+"""`python run.py -m`: runs, then the verdicts on their studies."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ with lazily():
 
 
 def run_sweep(arguments: Sequence[str], launcher: Launcher) -> None:
-    """Train what a sweep lacks; print what the records then say of the claims about its studies.
+    """Train a sweep's missing runs; print the verdicts on its studies.
 
     Args:
         arguments: As on the command line.
         launcher: Hydra's.
 
     Raises:
-        UserError: Something the user chose cannot be; nothing was written.
-        RunsFailed: Runs failed; the verdicts are printed all the same.
+        UserError: A choice is invalid; nothing was written.
+        RunsFailed: Runs failed; verdicts are printed anyway.
     """
     studies, others = split_studies(arguments)
     try:

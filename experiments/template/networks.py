@@ -33,7 +33,7 @@ class SmallConvNet(nn.Module):
         num_classes: Of the data.
         in_channels: Of an image.
         width: Multiplies the 16, 32 and 64 channels of the convolutions.
-        attention: Makes the part behind each convolution, given its number of channels.
+        attention: Makes the part after each convolution, from its number of channels.
     """
 
     def __init__(

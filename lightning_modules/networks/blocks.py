@@ -1,11 +1,10 @@
-"""The parts that Xception is made of besides its separable convolution: convolution with BN, pool, shortcut.
+"""Xception's parts other than the separable convolution: convolution with BN, pool, shortcut.
 
 Paper: Chollet 2016 (arXiv:1610.02357), section 3 and figure 5. Every convolution and every separable
-convolution is followed by BN; convolutions have no bias. Padding and BN follow the author's Keras
-code where the paper is silent.
+convolution is followed by BN; convolutions have no bias. If the paper is silent, padding and BN follow the
+author's Keras code.
 
-Parts that are exchanged (norm, pool, intermediate activation, shortcut, separable convolution) arrive as
-factories, so this file knows no variant by name.
+Variable parts (norm, pool, intermediate activation, shortcut, separable convolution) are passed as factories.
 """
 
 import math
@@ -28,15 +27,15 @@ Pool = Callable[[], nn.Module]
 """Makes one pool that halves the side, rounded up."""
 
 Shortcut = Callable[..., nn.Module | None]
-"""Makes `shortcut(in_channels=, out_channels=, stride=, norm=)`; None where there is none."""
+"""Makes `shortcut(in_channels=, out_channels=, stride=, norm=)`; or None."""
 
 
 def group_norm(channels: int, *, groups: int, eps: float) -> nn.Module:
-    """Group normalization of so many channels.
+    """Group normalization.
 
     Args:
         channels: Of the feature maps (N, C, H, W).
-        groups: Where it does not divide the channels, their greatest common divisor is taken.
+        groups: If it does not divide the channels, their greatest common divisor is used.
         eps: Added to the variance.
 
     Raises:
@@ -69,9 +68,8 @@ class ConvNorm(nn.Module):
 class SameMaxPool2d(nn.Module):
     """Max pool 3x3, stride 2, padded as TensorFlow's "same": (N, C, H, W) -> (N, C, ⌈H/2⌉, ⌈W/2⌉).
 
-    On an odd side one pixel at either end, on an even side one pixel at the end only, where
-    `MaxPool2d(padding=1)` would pad the start: the windows would be shifted by one pixel.
-    `ceil_mode` covers the end without a copy: a window that runs over the edge takes what is there.
+    Odd sides get one pixel at both ends, even sides one at the end only. `MaxPool2d(padding=1)` would pad the
+    start and shift the windows by one pixel. `ceil_mode` handles the end without a copy.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,7 +78,7 @@ class SameMaxPool2d(nn.Module):
 
 
 class LinearShortcut(nn.Module):
-    """A linear residual connection: the identity, or `BN(conv 1x1(x))` where the shape changes.
+    """A linear residual connection: the identity, or `BN(conv 1x1(x))` if the shape changes.
 
     (N, C_in, H, W) -> (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉). Paper: figure 5.
     """
@@ -93,17 +91,17 @@ class LinearShortcut(nn.Module):
             self.projection = ConvNorm(in_channels, out_channels, kernel_size=1, stride=1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        # A 1x1 convolution with a stride reads every stride-th pixel: take those first. The same
-        # result, and torch 2.14's strided 1x1 kernel for the CPU writes beyond its memory in
-        # channels-last order with fewer than eight channels. A pool of one pixel takes them: the
-        # gradient of x[:, :, ::2, ::2] is not in channels-last order, which slows down what is behind it.
+        # Take every stride-th pixel before the 1x1 convolution. The result is the same, but torch 2.14's
+        # strided 1x1 CPU kernel writes beyond its memory in channels-last order with fewer than eight
+        # channels. A pool of one pixel takes them, because the gradient of x[:, :, ::2, ::2] is not in
+        # channels-last order, which is slow.
         return self.projection(nn.functional.avg_pool2d(x, 1, self.stride) if self.stride > 1 else x)
 
 
 def no_shortcut(*, in_channels: int, out_channels: int, stride: int, norm: Norm) -> None:
-    """No residual connection at all, projections included (figure 9, "non-residual").
+    """No shortcut, and no projection either (figure 9, "non-residual").
 
-    Leaving the projections out also removes their parameters: 4.3 % of the network at width 1.
+    This also removes the projections' parameters: 4.3 % of the network at width 1.
     """
     return None
 
@@ -111,10 +109,10 @@ def no_shortcut(*, in_channels: int, out_channels: int, stride: int, norm: Norm)
 def projections_without_identities(
     *, in_channels: int, out_channels: int, stride: int, norm: Norm
 ) -> LinearShortcut | None:
-    """`BN(conv 1x1(x))` where the shape changes, no shortcut where it does not.
+    """`BN(conv 1x1(x))` if the shape changes, otherwise no shortcut.
 
-    Figure 9 leaves out two things at once: the identities and the projections with their parameters. Ours:
-    this leaves out the identities alone, so the network has as many parameters as with all shortcuts.
+    Ours: figure 9 removes identities and projections at once; this removes only the identities, so the
+        network keeps all parameters.
     """
     shortcut = LinearShortcut(in_channels=in_channels, out_channels=out_channels, stride=stride, norm=norm)
     return None if isinstance(shortcut.projection, nn.Identity) else shortcut

@@ -1,4 +1,4 @@
-"""Torchvision's VGG-16, ResNets and GoogLeNet, the other networks that the Xception paper names.
+"""Torchvision's VGG-16, ResNets and GoogLeNet, which the Xception paper names.
 
 Table 1 of the paper has VGG-16 and ResNet-152. Trainable parameters with 1000 classes, from images of
 three channels: ResNet-18 11,689,512; VGG-16 138,357,544 (Simonyan & Zisserman 2014, arXiv:1409.1556,
@@ -6,10 +6,9 @@ configuration D; no BN), ResNet-152 60,192,808 (He et al. 2015, arXiv:1512.03385
 module is in its 3x3 convolution), GoogLeNet 6,624,904 (Szegedy et al. 2014, arXiv:1409.4842, table 1; with
 BN, 3x3 convolutions in place of the 5x5 ones, and no auxiliary towers).
 
-They are torchvision's, parameter names included, and have no width. What a run chooses is set here:
-classes, channels of an image, the first convolution's stride for small images, dropout, and how quickly
-BN's running averages move. The initial values of the parameters are the run's, so none are drawn here
-where torchvision can leave that out.
+They keep torchvision's parameter names and have no width. Set here: classes, channels of an image, the first
+convolution's stride for small images, dropout, and BN's momentum. The run draws the initial values, so
+torchvision's are skipped if possible.
 """
 
 from collections import OrderedDict
@@ -24,14 +23,13 @@ from lightning_modules.validation import require_integer, require_number, requir
 def vgg16(*, num_classes: int, in_channels: int, dropout: float) -> nn.Module:
     """VGG-16; images (N, in_channels, H, W) of at least 32x32 -> logits (N, num_classes).
 
-    Five pools halve a side and leave nothing of one below 32: such an image is a `RuntimeError`. What is
-    left is averaged to 7x7, or repeated where it is smaller, so the first fully connected layer has its
-    102,764,544 weights at any size.
+    Five pools halve the sides, so an image below 32x32 is a `RuntimeError`. The result is averaged to 7x7, or
+    repeated if smaller, so the first fully connected layer has 102,764,544 weights at any size.
 
     Args:
         num_classes: Classes of the logistic regression.
         in_channels: Channels of an image.
-        dropout: Share dropped behind each of the two fully connected layers, in [0, 1).
+        dropout: Share dropped after each of the two fully connected layers, in [0, 1).
 
     Raises:
         ValueError: A size is out of its range.
@@ -52,7 +50,7 @@ def resnet18(
         in_channels: Channels of an image.
         stem_stride: Stride of the first convolution, 1 or 2; 2 is its paper's.
         dropout: Share of the features dropped before the logistic regression, in [0, 1). Its paper has none.
-        norm: Makes what follows each convolution.
+        norm: Makes the norm after each convolution.
 
     Raises:
         ValueError: A size is out of its range.
@@ -69,7 +67,7 @@ def resnet152(
 ) -> nn.Module:
     """ResNet-152; images (N, in_channels, H, W) -> logits (N, num_classes).
 
-    Any size will do; the last modules see ⌈side/32⌉ pixels, ⌈side/16⌉ with a `stem_stride` of 1.
+    Images may have any size; the last modules see ⌈side/32⌉ pixels, ⌈side/16⌉ with a `stem_stride` of 1.
 
     Args:
         num_classes: Classes of the logistic regression.
@@ -122,12 +120,12 @@ def _check(num_classes: int, in_channels: int, dropout: float, stem_stride: int 
 
 
 def _with_dropout(pool: nn.Module, dropout: float) -> nn.Module:
-    """Dropout behind the pool, so that the logistic regression keeps torchvision's name."""
+    """Dropout after the pool, so that the logistic regression keeps torchvision's name."""
     return nn.Sequential(OrderedDict(pool=pool, dropout=nn.Dropout(dropout)))
 
 
 def _set_first_convolution(network: nn.Module, in_channels: int, stride: int | None = None) -> None:
-    """Replace the convolution that reads the image by one of other channels or stride, under its name."""
+    """Replace the first convolution by one with other channels or stride, under its name."""
     name, conv = next((name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d))
     parent, _, last = name.rpartition(".")
     replacement = nn.Conv2d(

@@ -1,8 +1,7 @@
-"""What stands behind the last feature map: pool, fully connected layers where chosen, logistic regression.
+"""The head: pool, optional fully connected layers, logistic regression.
 
 Paper: Chollet 2016 (arXiv:1610.02357), figure 5, "optional fully-connected layer(s)", and table 2: two of
 4096 units before the logistic regression, or none. Dropout is before the logistic regression (section 4.3).
-The layers arrive as a factory, so this file and the networks know no variant by name.
 """
 
 from collections import OrderedDict
@@ -13,7 +12,7 @@ from torch import nn
 from lightning_modules.validation import require_integer
 
 FullyConnected = Callable[..., "FullyConnectedLayers | None"]
-"""Makes `fully_connected(in_features, width=)`; None where there are no such layers."""
+"""Makes `fully_connected(in_features, width=)`; or None."""
 
 
 class FullyConnectedLayers(nn.Sequential):
@@ -21,10 +20,10 @@ class FullyConnectedLayers(nn.Sequential):
 
     Args:
         in_features: Of an image.
-        width: The network's: it multiplies the units as it multiplies every number of channels.
+        width: The network's; multiplies the units.
         layers: How many, 1 or more; 2 is table 2's.
         units: Of each layer at width 1; 4096 is table 2's.
-        activation: Makes what stands behind each; the paper is silent.
+        activation: Makes the activation after each; the paper is silent.
 
     Raises:
         ValueError: A size is out of its range.

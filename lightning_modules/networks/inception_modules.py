@@ -2,10 +2,10 @@
 
 Paper: Chollet 2016 (arXiv:1610.02357), section 1.1. Figures 2 and 3 are one function with other names for
 its weights (`to_figure_3`); figure 4 is figure 3 with one segment per channel. Figures 3 and 4 are a
-pointwise and a spatial operation, the latter over segments: built out of the separable convolution's parts.
+pointwise and a spatial operation over segments, built from the separable convolution's parts.
 
-Convolutions stand alone, without norm, ReLU or bias, as the figures draw them: with a ReLU behind each, or
-a norm, figures 2 and 3 would be equal as well. Windows are padded so that the sides stay.
+Convolutions have no norm, ReLU or bias, as in the figures. With a ReLU or norm after each, figures 2 and 3
+would also be equal. Windows are padded so that the sides stay.
 """
 
 from collections import OrderedDict
@@ -75,7 +75,7 @@ class SegmentedInception(nn.Sequential):
     """`spatial(pointwise(x))`: one large 1x1 convolution, then a 3x3 convolution per segment of its output.
 
     Figure 3, "strictly equivalent" to figure 2 with towers of as many channels as the segments.
-    (N, C, H, W) -> (N, sum of `segments`, H, W). It is what `pointwise_first` makes, without norm.
+    (N, C, H, W) -> (N, sum of `segments`, H, W). Like `pointwise_first`, without norm.
 
     Args:
         in_channels: C.
@@ -106,10 +106,10 @@ class ExtremeInception(SegmentedInception):
 
 
 def to_figure_3(simplified: SimplifiedInception) -> SegmentedInception:
-    """The module of figure 3 that computes what one of figure 2 does, with its weights.
+    """The module of figure 3 equal to one of figure 2, with its weights.
 
     Source: section 1.1: the 1x1 convolutions of the towers are one large 1x1 convolution, one tower's
-    output channels behind the other's.
+    output channels after the other's.
     """
     pointwise = [tower.get_submodule("pointwise") for tower in simplified.children()]
     spatial = [tower.get_submodule("spatial") for tower in simplified.children()]

@@ -1,8 +1,8 @@
-"""Inception V3 without auxiliary tower: what Xception is compared with (its tables 1 to 3, figures 6 to 8).
+"""Inception V3 without auxiliary tower, Xception's comparison in tables 1 to 3 and figures 6 to 8.
 
 Paper: Szegedy et al. 2015 (arXiv:1512.00567), table 1 and figures 5, 6, 7 and 10. The published network
-differs from its table 1, and this one follows the network (torchvision's graph, to the logit): behind the
-first pool stand a 1x1 convolution of 80 and a 3x3 convolution of 192 channels and a second pool, the first
+differs from its table 1, and this one follows the network (torchvision's graph, to the logit): after the
+first pool come a 1x1 convolution of 80 and a 3x3 convolution of 192 channels and a second pool, the first
 branch of figure 5 keeps one 5x5 convolution, and four modules of figure 6 follow the reduction to 17x17.
 
 Two variants are configured, both with BN of scale and shift. Trainable parameters at width 1, 1000 classes:
@@ -11,8 +11,8 @@ Two variants are configured, both with BN of scale and shift. Trainable paramete
 - table 3 of the Xception paper, 23,626,728: the Keras port of August 2016
   (https://github.com/fchollet/deep-learning-models). Every convolution has a bias, and ReLU comes before
   BN; the pool branches of the three 35x35 modules have 32 channels each; the last 17x17 module enters its
-  double 7x7 branch with 160 channels; average pools leave the padding out of the mean, as TensorFlow's do;
-  the reduction to 8x8 pools the average.
+  double 7x7 branch with 160 channels; average pools leave the padding out of the mean, as in TensorFlow;
+  the reduction to 8x8 has an average pool.
 
 Feature maps of a 299x299 image: 299, 149, 147, 147, 73, 71, 35, 17, 8.
 
@@ -112,7 +112,7 @@ class Branches(nn.Module):
 
 
 class Builder(NamedTuple):
-    """What the modules of one network are built with.
+    """Builds the modules of one network.
 
     Attributes:
         scale: Applies the width to a number of channels.
@@ -127,7 +127,7 @@ class Builder(NamedTuple):
     padding: int
 
     def conv(self, in_channels: int, layer: Layer) -> nn.Module:
-        """A layer behind `in_channels` channels, which are scaled already."""
+        """A layer after `in_channels` channels, already scaled."""
         height, width = layer.kernel
         same = (height // 2, width // 2)
         return self.convolution(
@@ -139,7 +139,7 @@ class Builder(NamedTuple):
         )
 
     def chain(self, in_channels: int, *layers: Layer) -> nn.Sequential:
-        """`conv1`, `conv2`, ..., one behind the other."""
+        """`conv1`, `conv2`, ..., in sequence."""
         chained: OrderedDict[str, nn.Module] = OrderedDict()
         for number, layer in enumerate(layers, start=1):
             chained[f"conv{number}"] = self.conv(in_channels, layer)
@@ -208,7 +208,7 @@ class Module17x17(Branches):
     """`[1x1, 7x1(1x7(1x1)), 1x7(7x1(1x7(7x1(1x1)))), 1x1(average pool)]`; (N, C, H, W) -> (N, 768, H, W).
 
     Channels: 192; c, c, 192; d, c, c, c, 192; 192, with c = `channels` and d = `double_channels`, which
-    is c but in the last module of table 3's variant. Figure 6 with n = 7.
+    is c except in the last module of table 3's variant. Figure 6 with n = 7.
     """
 
     def __init__(self, in_channels: int, *, channels: int, double_channels: int, build: Builder) -> None:
@@ -272,7 +272,7 @@ class Module8x8(Branches):
 
 
 def _require_three(key: str, channels: Sequence[int]) -> None:
-    """Require three whole numbers from 1."""
+    """Require three positive whole numbers."""
     is_list = isinstance(channels, Sequence) and not isinstance(channels, str)
     if not is_list or len(channels) != 3:
         raise ValueError(f"{key}={channels}: must be three whole numbers")
@@ -409,7 +409,7 @@ def torchvision_name(name: str) -> str:
     `Mixed_7b.branch3x3dbl_3b.bn.weight`. Torchvision's auxiliary tower, `AuxLogits`, has no counterpart.
 
     Raises:
-        ValueError: No such part.
+        ValueError: Unknown name.
     """
     part = next((part for part in _TORCHVISION_PARTS if name.startswith(f"{part}.")), None)
     if part is None:

@@ -1,12 +1,12 @@
 """MobileNet (v1): separable convolutions with BN and ReLU between the two operations.
 
-Paper: Howard et al. 2017 (arXiv:1704.04861), table 1 and figure 3. It stacks Xception's operation without
-shortcuts and with a non-linearity in between, what Xception's section 4.7 advises against. Trainable
+Paper: Howard et al. 2017 (arXiv:1704.04861), table 1 and figure 3. It stacks separable convolutions
+without shortcuts and with a non-linearity in between, which Xception's section 4.7 advises against. Trainable
 parameters at width 1, 1000 classes: 4,231,976. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
 
 The last module has stride 1, where table 1 prints 2 next to a feature map that stays at 7x7. Windows are
-padded as TensorFlow's "same", which the authors used: on an even side a window of stride 2 has one pixel
-of padding at the end only. Beyond the paper: the stem's stride, for small images; its resolution
+padded like TensorFlow's "same", as the authors did: on an even side, a window of stride 2 has one pixel of
+padding, at the end. Beyond the paper: the stem's stride, for small images; its resolution
 multiplier is the image's size.
 """
 
@@ -26,9 +26,9 @@ MODULES = (
 
 
 class SameConv3x3(nn.Conv2d):
-    """3x3 convolution padded as TensorFlow's "same": (N, C_in, H, W) -> (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉).
+    """3x3 convolution padded like TensorFlow's "same": (N, C_in, H, W) -> (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉).
 
-    No bias: BN follows. With stride 1, and on an odd side, one pixel of padding at either end.
+    No bias: BN follows. With stride 1 or an odd side, one pixel of padding at both ends.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, groups: int = 1) -> None:
@@ -71,7 +71,7 @@ class MobileNet(nn.Module):
         width: Multiplies every number of channels; 1 is table 1's.
         stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
         dropout: Share of the features dropped before the logistic regression, in [0, 1).
-        norm: Makes the normalization behind every convolution.
+        norm: Makes the normalization after every convolution.
 
     Raises:
         ValueError: A size is out of its range.

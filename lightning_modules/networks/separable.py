@@ -1,17 +1,17 @@
-"""The separable convolution and what lies between it and a regular one.
+"""The separable convolution, and the spectrum from it to a regular one.
 
 Paper: Chollet 2016 (arXiv:1610.02357), sections 1.1, 1.2 and 4.7, figures 3, 4 and 10. A convolution is
-factorized into a spatial operation, which sees the channels of one segment at a time, and a pointwise
-operation, which sees all channels of one pixel at a time. One segment of all channels is a regular
-convolution behind (or before) a 1x1 convolution; three or four are an Inception module; one segment per
-channel is the depthwise separable convolution that Xception is made of.
+    factorized into a spatial operation, which sees the channels of one segment at a time, and a pointwise
+    operation, which sees all channels of one pixel at a time. One segment of all channels is a regular
+    convolution after (or before) a 1x1 convolution; three or four are an Inception module; one segment per
+    channel is Xception's depthwise separable convolution.
 
-What can be chosen arrives as factories, each an option's file of one group of conf/:
+Factories, each a group of conf/, choose:
 
-- `OperationOrder` (conf/operation_order): which of the two operations comes first,
+- `OperationOrder` (conf/operation_order): the operation that comes first,
 - `Segments` (conf/segments): how many channels one spatial convolution sees,
-- `SpatialKernel` (conf/spatial_kernel): what its window is made of,
-- `Norm` (conf/intermediate_norm) and `Activation` (conf/intermediate_activation): what stands between.
+- `SpatialKernel` (conf/spatial_kernel): its window,
+- `Norm` (conf/intermediate_norm) and `Activation` (conf/intermediate_activation): the layers in between.
 """
 
 from collections import OrderedDict
@@ -36,7 +36,7 @@ SpatialKernel = Callable[[Conv, int], nn.Module]
 """Makes `spatial_kernel(conv, channels)`, (N, channels, H, W) -> (N, channels, H, W)."""
 
 Layers = OrderedDict[str, nn.Module]
-"""Layers one behind the other, by name."""
+"""Layers in sequence, by name."""
 
 OperationOrder = Callable[..., Layers]
 """Makes `order(in_channels, out_channels, spatial=, between=, pointwise=)`; see `depthwise_first`."""
@@ -46,8 +46,8 @@ class SeparableConvNorm(nn.Sequential):
     """`BN(pointwise(a(n(spatial(x)))))`, or with the two operations swapped.
 
     (N, C_in, H, W) -> (N, C_out, H, W). `a` is the intermediate activation of section 4.7 and `n` the
-    norm before it; the network of figure 5 has neither (the identity). The spatial operation is named
-    `depthwise` whatever its segments, so that arms share the names, and thus the draws, of all else.
+    norm before it; the network of figure 5 has neither (the identity). The spatial operation is always named
+    `depthwise`, so that arms share names and thus initial values.
     """
 
     def __init__(
@@ -111,9 +111,9 @@ def pointwise_first(
 
 
 def segments_by_number(channels: int, *, number: int) -> tuple[int, ...]:
-    """`number` segments, as equal as can be, the larger ones first: 728 in 3 are 243 + 243 + 242.
+    """`number` segments of nearly equal size, the larger ones first: 728 in 3 are 243 + 243 + 242.
 
-    Fewer channels than segments are a segment each.
+    With fewer channels than segments, each channel is a segment.
 
     Raises:
         ValueError: `number` is no whole number of at least 1.
@@ -125,7 +125,7 @@ def segments_by_number(channels: int, *, number: int) -> tuple[int, ...]:
 
 
 def segments_by_size(channels: int, *, channels_per_segment: int) -> tuple[int, ...]:
-    """Segments of that many channels, and what is left in a last one: 91 by 16 are 5 x 16 + 11.
+    """Segments of that many channels, and a last one with the rest: 91 by 16 are 5 x 16 + 11.
 
     Raises:
         ValueError: `channels_per_segment` is no whole number of at least 1.
@@ -138,7 +138,7 @@ def segments_by_size(channels: int, *, channels_per_segment: int) -> tuple[int, 
 def segmented(spatial_kernel: SpatialKernel, segments: tuple[int, ...]) -> nn.Module:
     """One spatial convolution per segment; (N, sum of segments, H, W) -> the same shape.
 
-    Equal segments are one grouped convolution, which is the faster one.
+    Equal segments become one grouped convolution, which is faster.
     """
     if len(set(segments)) == 1:
         return spatial_kernel(partial(nn.Conv2d, groups=len(segments), bias=False), sum(segments))
@@ -146,10 +146,10 @@ def segmented(spatial_kernel: SpatialKernel, segments: tuple[int, ...]) -> nn.Mo
 
 
 class ConvPart(nn.Conv2d):
-    """What a larger convolution computes for some of its channels; initialized as those are.
+    """A part of a larger convolution's channels, initialized like these.
 
     Attributes:
-        whole_channels: Channels that come out of the larger convolution.
+        whole_channels: Output channels of the larger convolution.
     """
 
     def __init__(self, *arguments: Any, whole_channels: int, **keywords: Any) -> None:
@@ -160,7 +160,7 @@ class ConvPart(nn.Conv2d):
 class UnequalSegments(nn.ModuleList):
     """`[s1(x1), s2(x2), ...]`, concatenated, of the segments x1, x2, ... of the channels.
 
-    (N, sum of segments, H, W) -> the same shape. Neighbours of equal size are one grouped convolution.
+    (N, sum of segments, H, W) -> the same shape. Neighbours of equal size become one grouped convolution.
     """
 
     def __init__(self, spatial_kernel: SpatialKernel, segments: tuple[int, ...]) -> None:

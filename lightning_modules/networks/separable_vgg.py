@@ -1,18 +1,17 @@
-"""VGG-16 whose convolutions are separable: a stack without residual connections.
+"""VGG-16 with separable convolutions: a stack without residual connections.
 
 Paper: Chollet 2016 (arXiv:1610.02357), section 4.6: "a non-residual VGG-style model where all convolution
 layers were replaced with depthwise separable convolutions (with a depth multiplier of 1)" was better than
-Inception V3 on JFT at equal parameter count. It says no more of that network, so these are ours: the 13
+Inception V3 on JFT at equal parameter count. The rest is ours: the 13
 convolutions and 5 pools of VGG-16 (Simonyan & Zisserman 2014, arXiv:1409.1556, configuration D, in
-torchvision's layout); the first convolution is separable too; BN and ReLU behind each, as in Xception;
-Xception's head in place of VGG's own fully connected layers, unless they are chosen; and the width that
-gives Inception V3's parameters.
+torchvision's layout); the first convolution is separable too; BN and ReLU after each, as in Xception;
+Xception's head instead of VGG's fully connected layers; and a width that gives Inception V3's parameters.
 
-Trainable parameters with 1000 classes, 3 channels: 23,853,701 at width 3.655, where Inception V3 has
-23,834,568; 2,189,379 at width 1. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
+Trainable parameters with 1000 classes, 3 channels: 23,853,701 at width 3.655, (Inception V3 has
+23,834,568); 2,189,379 at width 1. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
 
-A pool keeps what is left over at the end of an odd side, where VGG's leaves it out: the same at 224x224,
-and five pools leave a pixel of any image: 28, 14, 7, 4, 2, 1 and 299, 150, 75, 38, 19, 10.
+On odd sides a pool keeps the last pixel, which VGG's drops. This is the same at 224x224 and leaves at least
+one pixel of any image: 28, 14, 7, 4, 2, 1 and 299, 150, 75, 38, 19, 10.
 """
 
 from collections import OrderedDict
@@ -45,7 +44,7 @@ class SeparableVGG(nn.Module):
         dropout: Share of the features dropped before the logistic regression, in [0, 1).
         separable: Makes a separable convolution with its norm (`SeparableConvNorm`).
         fully_connected: Makes the layers before the logistic regression, or none.
-        norm: Makes the normalization behind every convolution.
+        norm: Makes the normalization after every convolution.
 
     Raises:
         ValueError: A size is out of its range.

@@ -1,8 +1,8 @@
 """Xception, every layer of the paper's figure 5 (Chollet 2016, arXiv:1610.02357, section 3).
 
-36 convolution layers in 14 modules; every module but the first and the last has a linear residual
+36 convolution layers in 14 modules; every module except the first and the last has a linear residual
 connection around it. Trainable parameters at width 1: 22,855,952 with 1000 classes, 20,827,442 with
-10, and 21,878,880 with 1000 classes and every shortcut left out. Feature maps of a 299x299 image:
+10, and 21,878,880 with 1000 classes and no shortcut. Feature maps of a 299x299 image:
 299, 149, 147, 74, 37, 19, 10.
 
 Beyond the paper: a width multiplier, the stem's stride and the number of middle modules, so that the
@@ -43,7 +43,7 @@ class XceptionModule(nn.Module):
         for number, out_channels in enumerate(channels, start=1):
             first = number == 1
             if not first or leading_relu:
-                # The first ReLU reads the module's input, which the shortcut reads too.
+                # Not in place: the shortcut reads the same input.
                 layers[f"relu{number}"] = nn.ReLU(inplace=not first)
             layers[f"separable{number}"] = separable(width, out_channels, norm=norm)
             width = out_channels
@@ -56,7 +56,7 @@ class XceptionModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.body(x)
-        # In place: nothing else holds what the body gave, and no layer in it needs that for its gradient.
+        # In place: nothing else needs the body's output.
         return features if self.shortcut is None else features.add_(self.shortcut(x))
 
 
@@ -74,7 +74,7 @@ class Xception(nn.Module):
         residual: Makes the shortcut of a module (`LinearShortcut`, `no_shortcut`, ...).
         pool: Makes the max pool of modules 2 to 4 and 13; `SameMaxPool2d` is the author's.
         fully_connected: Makes the layers before the logistic regression, or none (table 2).
-        norm: Makes the normalization behind every convolution.
+        norm: Makes the normalization after every convolution.
 
     Raises:
         ValueError: A size is out of its range.

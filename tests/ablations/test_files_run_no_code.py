@@ -137,7 +137,7 @@ def test_a_checkpoint_to_go_on_from(configure, trap: Trap, capsys: pytest.Captur
             torch.save(checkpoint | {place: trap}, directory.checkpoint_path)
             assert directory.checkpoint() is not None
             record = train(configuration, directory)
-            assert capsys.readouterr().out == "default seed 0 goes on after 1 of 1 epoch\n"
+            assert capsys.readouterr().out == "default seed 0 continues after 1 of 1 epoch\n"
             assert record["status"] == "failed"
             assert not trap.folder.exists()
             torch.save(checkpoint, directory.checkpoint_path)
@@ -190,7 +190,7 @@ def test_what_a_record_says_that_it_measured(
     assert directory.measured()
     before = directory.record_path.read_bytes()
     for call in (lambda: check_run(configuration), lambda: train(configuration, directory)):
-        with pytest.raises(UserError, match=r"/record\.json: diagnostics\.\w+ is none of conf/diagnostics; "):
+        with pytest.raises(UserError, match=r"/record\.json: diagnostics\.\w+ is not in conf/diagnostics; "):
             call()
     assert not trap.folder.exists()
     assert directory.record_path.read_bytes() == before

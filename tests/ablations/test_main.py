@@ -125,7 +125,7 @@ def test_an_unknown_study(
     shown = capsys.readouterr()
     assert shown.out == ""
     known = ", ".join(study_names())
-    assert shown.err == f"error: study=nope: no such study; there are: {known}\n"
+    assert shown.err == f"error: study=nope: no such study; available: {known}\n"
     assert not results_dir.exists()
 
 
@@ -154,22 +154,22 @@ def test_an_error_names_the_nearest_word(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("residual", "recipe.epoch=3"), "error: recipe.epoch: no such key; there are: "),
+        (("residual", "recipe.epoch=3"), "error: recipe.epoch: unknown key; available: "),
         (("residual", "residual=true"), "error: residual: the arms of study=residual differ in it"),
-        (("list", "seed=0,a"), "error: seed=0,a: must be whole numbers"),
-        (("list", "residual", "seed=0,0"), "error: seed=0,0: 0 is given twice"),
-        (("list", "residual", "residual"), "error: residual residual: residual is given twice"),
-        (("benchmark", "steps=2", "steps=3"), "error: steps=2 steps=3: steps is given twice"),
-        (("unpack", "--file=a", "--file=b"), "error: --file --file: --file is given twice"),
-        (("unpack", "--file=/no/such"), "error: /no/such: no such file of records"),
+        (("list", "seed=0,a"), "error: seed=0,a: seeds must be whole numbers"),
+        (("list", "residual", "seed=0,0"), "error: seed=0,0: duplicate seed 0"),
+        (("list", "residual", "residual"), "error: residual residual: duplicate residual"),
+        (("benchmark", "steps=2", "steps=3"), "error: steps=2 steps=3: duplicate steps"),
+        (("unpack", "--file=a", "--file=b"), "error: --file --file: duplicate --file"),
+        (("unpack", "--file=/no/such"), "error: /no/such: no such records archive"),
         (("list", "weights=a=b.ckpt"), "error: weights=a=b.ckpt: = must be in quotes"),
         (("list", "residual", "seed=-1"), "error: seed=-1: must be a whole number from 0"),
         (("residual", "seed=4294967296"), "error: seed=4294967296: must be a whole number from 0"),
         (("verdicts", "residual", "recipe.epochs=x"), "error: recipe.epochs=x: must be a"),
-        (("list", "residual", "+foo=3"), "error: foo: no such key; there are: "),
+        (("list", "residual", "+foo=3"), "error: foo: unknown key; available: "),
         (("residual", "results_dir=/no/such"), "error: results_dir=/no/such: no such folder"),
         (("free", "results_dir=/no/such"), "error: results_dir=/no/such: no such folder"),
-        (("list", "model=resnet"), "error: model=resnet: no such option; there are: googlenet, "),
+        (("list", "model=resnet"), "error: model=resnet: no such option; available: googlenet, "),
     ],
 )
 def test_bad_input_is_a_line(
@@ -344,12 +344,12 @@ def test_verdicts_of_a_varied_study_have_files_of_their_own(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("verdicts", "nope"), "error: study=nope: no such study; there are: "),
+        (("verdicts", "nope"), "error: study=nope: no such study; available: "),
         (
             ("verdicts", "benchmark", "seed=0"),
-            "error: benchmark: its claims are about the networks as they a",
+            "error: benchmark: takes no overrides except results_dir=",
         ),
-        (("verdicts", "residual", "recipe.epoch=3"), "error: recipe.epoch: no such key"),
+        (("verdicts", "residual", "recipe.epoch=3"), "error: recipe.epoch: unknown key"),
         (("verdicts", "--check", "no.yaml"), "error: --check no.yaml: cannot be read (No such file"),
     ],
 )
@@ -500,4 +500,4 @@ def test_a_study_varied_by_a_list_has_files_of_each(
     assert names == {f"figure09_residual__recipe.epochs={epochs}__seed=0.csv" for epochs in (2, 3)}
     capsys.readouterr()
     assert call("verdicts", "residual", "recipe.epochs=2,3", "--record", "verdicts.yaml") == 2
-    assert "--record: of one variation" in capsys.readouterr().err
+    assert "--record: takes one variation" in capsys.readouterr().err

@@ -156,7 +156,7 @@ def test_a_look_waits_for_its_runs_and_not_for_failed_ones(runs_of) -> None:
         waiting = [replace(run, status=status, record=None) if run.seed == 5 else run for run in runs]
         judged = judge_by_looks(claims, study, waiting, 20)
         assert judged.news == []
-        assert judged.verdicts[0].reason == "the first look has not taken place"
+        assert judged.verdicts[0].reason == "waiting for the runs of the first look"
         assert judged.verdicts[0].comparisons == ()
     failed = [replace(run, status="failed") if (run.arm, run.seed) == ("a", 5) else run for run in runs]
     judged = judge_by_looks(claims, study, failed, 20)
@@ -250,8 +250,11 @@ def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
         ),
         (["study=residual", "seeds=auto", "seed_budget=6.5"], "seed_budget=6.5: must be a whole number"),
         (["study=residual", "seeds=auto", "seed_budget=7,8"], "seed_budget="),
-        (["study=residual", "seeds=auto", "tuning=learning_rate"], "tuning=learning_rate: tuned arms"),
-        (["residual=true,false", "seeds=auto"], "seeds=auto: needs a study: study=NAME"),
+        (
+            ["study=residual", "seeds=auto", "tuning=learning_rate"],
+            "tuning=learning_rate: has its own fresh seeds",
+        ),
+        (["residual=true,false", "seeds=auto"], "seeds=auto: needs a study: add study=NAME"),
         (["study=residual", "seeds=auto", "residual=true"], "residual: the arms of study=residual differ"),
         (
             ["study=operation_order", "seeds=auto", "recipe.epochs=0"],
@@ -274,7 +277,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 @pytest.mark.usefixtures("hydra")
 def test_a_study_without_a_claim_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_seeds, "project_claims", list)
-    with pytest.raises(UserError, match="no claim in conf/claims compares arms of study=operation_order"):
+    with pytest.raises(UserError, match="no claim compares arms of study=operation_order"):
         sweep_auto_seeds(["study=operation_order", "seeds=auto"], SimpleNamespace())
 
 
@@ -492,7 +495,7 @@ def test_a_lost_run_holds_the_look_up(sweep: Sweep, recorder, capsys: pytest.Cap
     with pytest.raises(RunsFailed, match="its process ended without an outcome"):
         sweep(launcher)
     assert lines_of(capsys.readouterr().out) == [
-        "operation_order: look 1 of 8, 6 seeds: not taken, 1 of 12 runs without an outcome"
+        "operation_order: look 1 of 8, 6 seeds: waiting for 1 of 12 runs"
     ]
     assert {seed for _, seed in launched(launcher)} == set(range(6))
 
@@ -546,7 +549,7 @@ def test_nothing_recorded(call, results_dir: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr()
     assert shown.err == ""
     page = (results_dir / "tables" / "verdicts__study=operation_order__seeds=auto.md").read_text()
-    assert "the first look has not taken place" in page
+    assert "waiting for the runs of the first look" in page
     assert "of which the first 0 took place" in page
     assert call("list", "operation_order", "seeds=auto", "seed_budget=7") == 0
     assert "operation_order: 0 of 12 completed" in capsys.readouterr().out

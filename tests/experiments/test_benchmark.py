@@ -197,12 +197,12 @@ def test_a_turn_is_timed_in_a_process_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("models=xception,resnet",), "error: model=resnet: no such option; there are: googlenet, "),
+        (("models=xception,resnet",), "error: model=resnet: no such option; available: googlenet, "),
         (("image_size=20",), "error: dataset.image_size=20: too small for model "),
         (("model.width=0",), "error: model.width=0: must be a number above 0"),
-        (("model.depth=3",), "error: model.depth: no such key; there are: _target_, "),
+        (("model.depth=3",), "error: model.depth: unknown key; available: _target_, "),
         (("trainer.threads=no",), "error: trainer.threads=no: must be a whole number of at least 1"),
-        (("fully_connected=three",), "error: fully_connected=three: no such option; there are: none, two"),
+        (("fully_connected=three",), "error: fully_connected=three: no such option; available: none, two"),
     ],
 )
 def test_what_cannot_be_is_a_line(

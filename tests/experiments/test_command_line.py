@@ -40,35 +40,35 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["residual=maybe"], "residual=maybe: no such option; there are: false, projections, true"),
-        (["residual=null"], "residual=null: no such option; there are: false, projections, true"),
+        (["residual=maybe"], "residual=maybe: no such option; available: false, projections, true"),
+        (["residual=null"], "residual=null: no such option; available: false, projections, true"),
         (
             ["intermediate_activation=gelu"],
-            "intermediate_activation=gelu: no such option; there are: elu, none, relu; did you mean elu?",
+            "intermediate_activation=gelu: no such option; available: elu, none, relu; did you mean elu?",
         ),
-        (["dataset=cifar"], "dataset=cifar: no such option; there are: cifar10, fashion_mnist, "),
+        (["dataset=cifar"], "dataset=cifar: no such option; available: cifar10, fashion_mnist, "),
         (
             ["study=none"],
-            "study=none: no such option; there are: inception_comparison, intermediate_activation, ",
+            "study=none: no such option; available: inception_comparison, intermediate_activation, ",
         ),
-        (["hydra/launcher=nope"], "hydra/launcher=nope: no such option; there are: basic, "),
-        (["recipe.epoch=3"], "recipe.epoch: no such key; there are: optimizer, scheduler, "),
+        (["hydra/launcher=nope"], "hydra/launcher=nope: no such option; available: basic, "),
+        (["recipe.epoch=3"], "recipe.epoch: unknown key; available: optimizer, scheduler, "),
         (
             ["recipe.optimizer.lrr=1"],
-            "recipe.optimizer.lrr: no such key; there are: _target_, ",
+            "recipe.optimizer.lrr: unknown key; available: _target_, ",
         ),
-        (["epochs=3"], "epochs: no such key; there are: "),
-        (["resid=true"], "resid: no such key; there are: "),
-        (["seed.x=1"], "seed.x: no such key"),
-        (["logger=none", "logger.mode=online"], "logger.mode: no such key; there are: backend"),
+        (["epochs=3"], "epochs: unknown key; available: "),
+        (["resid=true"], "resid: unknown key; available: "),
+        (["seed.x=1"], "seed.x: unknown key"),
+        (["logger=none", "logger.mode=online"], "logger.mode: unknown key; available: backend"),
         (["resid@x=true"], "Override resid@x=true looks like a config group override, but config group "),
         (["seed={"], "seed={: no viable alternative at input '{'"),
         (["recipe.optimizer.lr=[1"], "recipe.optimizer.lr=[1: no viable alternative at input '[1'"),
         (["recipe.epochs"], "Error parsing override 'recipe.epochs': missing EQUAL at '<EOF>'"),
         (["+seed=1"], "Could not append to config. An item is already at 'seed'."),
         (["~nothing"], "Could not delete from config. 'nothing' does not exist."),
-        (["seed=0,1"], "seed=0,1: several values are a sweep: add -m; a list is written seed=[0,1]"),
-        (["logger=[csv,nope]"], "logger=nope: no such option; there are: csv, "),
+        (["seed=0,1"], "seed=0,1: several values need -m (a sweep); for a list write seed=[0,1]"),
+        (["logger=[csv,nope]"], "logger=nope: no such option; available: csv, "),
         (["model.width=${nope}"], "model.width: Interpolation key 'nope' not found"),
         (["~residual"], "model.residual: Interpolation key 'residual' not found"),
         (["seed=???"], "Missing mandatory value: seed"),
@@ -135,11 +135,11 @@ def test_a_sweep_shows_the_configuration_of_its_first_run(
         (UserError("seed=-1: must be more"), 2, "error: seed=-1: must be more\n"),
         (RunsFailed("1 of 2 runs failed:\n  a"), 1, "error: 1 of 2 runs failed:\n  a\n"),
         (yaml.YAMLError("not closed\n  in a.yaml, line 2"), 2, "error: not closed in a.yaml, line 2\n"),
-        (KeyboardInterrupt(), 130, "interrupted; the same command goes on where this one stopped\n"),
+        (KeyboardInterrupt(), 130, "interrupted; rerun the command to continue\n"),
         (
             OSError(28, "No space left on device"),
             1,
-            "error: [Errno 28] No space left on device; the same command goes on where this one stopped\n",
+            "error: [Errno 28] No space left on device; rerun the command to continue\n",
         ),
     ],
 )
@@ -207,10 +207,9 @@ def test_main_hands_the_composed_configuration_on(
         (
             OSError(28, "No space left on device", "record.json"),
             1,
-            "error: [Errno 28] No space left on device: 'record.json'; "
-            "the same command goes on where this one stopped\n",
+            "error: [Errno 28] No space left on device: 'record.json'; rerun the command to continue\n",
         ),
-        (KeyboardInterrupt(), 130, "interrupted; the same command goes on where this one stopped\n"),
+        (KeyboardInterrupt(), 130, "interrupted; rerun the command to continue\n"),
     ],
 )
 def test_main_words_the_errors_of_a_run(
@@ -230,33 +229,33 @@ def test_main_words_the_errors_of_a_run(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["residual=maybe"], "residual=maybe: no such option; there are: false, projections, true"),
-        (["residual=null"], "residual=null: no such option; there are: false, projections, true"),
-        (["residual=[true,false]"], "residual=[true,false]: takes one option"),
+        (["residual=maybe"], "residual=maybe: no such option; available: false, projections, true"),
+        (["residual=null"], "residual=null: no such option; available: false, projections, true"),
+        (["residual=[true,false]"], "residual=[true,false]: expected one option"),
         (
             ["-m", "residual=true,maybe"],
-            "residual=maybe: no such option; there are: false, projections, true",
+            "residual=maybe: no such option; available: false, projections, true",
         ),
         (["-m", "study=residual", "residual=true"], "residual: the arms of study=residual differ in it"),
         (
             ["-m", "study=nope"],
-            "study=nope: no such option; there are: inception_comparison, intermediate_activation, ",
+            "study=nope: no such option; available: inception_comparison, intermediate_activation, ",
         ),
-        (["-m", "seed=0,1", "recipe.epoch=1"], "recipe.epoch: no such key; there are: optimizer, "),
-        (["~seed=1"], "~seed=1: seed is there and stays"),
-        (["-m", "~study=residual"], "~study=residual: study is there and stays"),
-        (["+seeds=auto"], "+seeds=auto: seeds is there and stays"),
+        (["-m", "seed=0,1", "recipe.epoch=1"], "recipe.epoch: unknown key; available: optimizer, "),
+        (["~seed=1"], "~seed=1: seed can be neither added nor deleted"),
+        (["-m", "~study=residual"], "~study=residual: study can be neither added nor deleted"),
+        (["+seeds=auto"], "+seeds=auto: seeds can be neither added nor deleted"),
         (["hydra/launcher=2"], ""),
         (["hydra/sweeper=-inf"], ""),
         (["hydra/hydra_logging=1"], ""),
-        (["--resolve"], "Hydra refuses what was typed: The --resolve flag can only be used in conjunction"),
-        (["-sc"], "Hydra refuses what was typed: Expecting one subcommand from ['install', "),
-        (["-sc", "install=nope"], "Hydra refuses what was typed: No completion plugin for 'nope' found"),
+        (["--resolve"], "invalid command line: The --resolve flag can only be used in conjunction"),
+        (["-sc"], "invalid command line: Expecting one subcommand from ['install', "),
+        (["-sc", "install=nope"], "invalid command line: No completion plugin for 'nope' found"),
         (["--experimental-rerun", "nope"], "--experimental-rerun: not supported"),
         (["--cfg", "nope"], "argument --cfg/-c: invalid choice: 'nope'"),
         (["--multirum"], "unrecognized arguments: --multirum; did you mean --multirun?"),
         (["-cn", "nope"], "--config-name=nope: no such option"),
-        (["hydra.run.dir=/proc/nope"], "Hydra refuses what was typed: FileNotFoundError"),
+        (["hydra.run.dir=/proc/nope"], "invalid command line: FileNotFoundError"),
         (["-m", "seed=range(1,2,0)"], "seed=range(1,2,0): must be range(start, stop, step), finite"),
         (["-m", "seed=range(0,inf)"], "seed=range(0,inf): must be range(start, stop, step), finite"),
         (["-m", "seed=range(5,0)"], "seed=range(5,0): has no values"),
@@ -347,7 +346,7 @@ def test_a_run_that_had_ended_before_is_not_reported_as_just_trained(
         report_run(directory, record, trained=False)
         first, second = capsys.readouterr().out.splitlines()
         result = outcome(record).partition(": ")[2]
-        assert first == f"already {status} on 7 Nov 2026 on {name}; nothing trained: {result}"
+        assert first == f"already {status} on 7 Nov 2026 on {name}: {result}"
         assert second == f"record: {directory.record_path}"
 
 
@@ -359,13 +358,13 @@ def test_outcome_shows_the_main_metric_of_the_run(configuration: RunConfiguratio
 
 def test_report_of_a_run_that_another_process_holds(configuration: RunConfiguration, write_run) -> None:
     directory = RunDirectory(configuration.results_dir, configuration.run_id)
-    with pytest.raises(RunsFailed, match="is being trained by another process; nothing was done"):
+    with pytest.raises(RunsFailed, match="is already being trained by another process"):
         report_run(directory, None)
     write_run(configuration, "running")
-    with pytest.raises(RunsFailed, match="is being trained by process 12345 on somewhere; nothing was done"):
+    with pytest.raises(RunsFailed, match="is already being trained by process 12345 on somewhere"):
         report_run(directory, None)
     directory.record_path.write_text("{")
-    with pytest.raises(RunsFailed, match="is being trained by another process"):
+    with pytest.raises(RunsFailed, match="is already being trained by another process"):
         report_run(directory, None)
 
 

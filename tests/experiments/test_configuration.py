@@ -318,7 +318,7 @@ def test_the_home_directory_is_meant_by_a_tilde(configure, monkeypatch: pytest.M
     run = configure("results_dir='~/mine'")
     assert str(run.results_dir) == run.resolved["logger"]["dir"] == "/home/somebody/mine"
     assert configure("logger.dir='~/logs'").resolved["logger"]["dir"] == "/home/somebody/logs"
-    with pytest.raises(UserError, match=r"^results_dir=~nobody-has-this-name/a: there is no such user"):
+    with pytest.raises(UserError, match=r"^results_dir=~nobody-has-this-name/a: no such user"):
         configure("results_dir='~nobody-has-this-name/a'")
 
 

@@ -43,16 +43,16 @@ def test_a_varied_study_has_files_of_its_own(overrides: list[str], suffix: str) 
         ("recipe.epochs=1,2", "recipe.epochs=1,2: with a study only the seed"),
         ("recipe.epochs=range(1,3)", "only the seed can take several values"),
         ("model=glob(*)", "only the seed can take several values"),
-        ("seed=0,1,0", "seed=0,1,0: 0 is given twice"),
-        ("seed=[0,1]", "seed=.*: must be whole numbers"),
-        ("seed='0','1'", "seed=.*: must be whole numbers"),
-        ("seed=0,a", "seed=0,a: must be whole numbers"),
-        ("seed=0.5", "seed=0.5: must be whole numbers"),
-        ("seed=true", "seed=true: must be whole numbers"),
-        ("seed=null", "seed=null: must be whole numbers"),
-        ("seed=interval(0,1)", "seed=.*: must be whole numbers"),
-        ("seed=glob(*)", "seed=.*: must be whole numbers"),
-        ("~seed", "~seed: must be whole numbers"),
+        ("seed=0,1,0", "seed=0,1,0: duplicate seed 0"),
+        ("seed=[0,1]", "seed=.*: seeds must be whole numbers"),
+        ("seed='0','1'", "seed=.*: seeds must be whole numbers"),
+        ("seed=0,a", "seed=0,a: seeds must be whole numbers"),
+        ("seed=0.5", "seed=0.5: seeds must be whole numbers"),
+        ("seed=true", "seed=true: seeds must be whole numbers"),
+        ("seed=null", "seed=null: seeds must be whole numbers"),
+        ("seed=interval(0,1)", "seed=.*: seeds must be whole numbers"),
+        ("seed=glob(*)", "seed=.*: seeds must be whole numbers"),
+        ("~seed", "~seed: seeds must be whole numbers"),
     ],
 )
 def test_what_cannot_be_varied_beside_a_study(override: str, message: str) -> None:
@@ -168,7 +168,7 @@ def test_what_varies_a_study_is_every_combination_of_what_is_listed() -> None:
         for decay in ("0", "0.0001")
     ]
     assert variations(["seed=0,1"]) == [["seed=0,1"]]
-    with pytest.raises(UserError, match=r"recipe\.epochs=glob\(\*\): give the values themselves"):
+    with pytest.raises(UserError, match=r"recipe\.epochs=glob\(\*\): expected values"):
         variations(["recipe.epochs=glob(*)"])
     with pytest.raises(UserError, match="1100 combinations; at most 1000"):
         variations(["recipe.epochs=range(1,1101)"])

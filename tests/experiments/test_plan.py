@@ -194,7 +194,7 @@ def test_a_study_that_is_varied_by_a_list_has_the_runs_of_each() -> None:
 @pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize(
     ("beside", "message"),
-    [("tuning=learning_rate", "tuning=learning_rate: tunes the arms"), ("results_dir=a,b", "one folder")],
+    [("tuning=learning_rate", "tuning=learning_rate: needs a study"), ("results_dir=a,b", "one folder")],
 )
 def test_what_a_table_of_swept_choices_cannot_have(beside: str, message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -202,7 +202,7 @@ def test_a_varied_study_has_every_arm_with_every_seed(override: str) -> None:
         ("~residual", "residual: the arms of study=residual differ in it"),
         ("residual._target_=torch.nn.Identity", "residual._target_: the arms of study=residual differ in it"),
         ("recipe.epochs=1,2", "recipe.epochs=1,2: with a study only the seed"),
-        ("seed=0,a", "seed=0,a: must be whole numbers"),
+        ("seed=0,a", "seed=0,a: seeds must be whole numbers"),
     ],
 )
 def test_what_cannot_be_set_beside_a_study(override: str, message: str) -> None:

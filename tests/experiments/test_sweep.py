@@ -79,7 +79,7 @@ def test_metrics_that_the_data_have_not_are_told_before_anything_is_trained(resu
     launcher = Launcher([], complete)
     planned = plan_sweep(["study=residual", "dataset=fashion_mosaic", "seed=0", f"results_dir={results_dir}"])
     with pytest.raises(
-        UserError, match=r"^metrics=top1: of data with one label an image; dataset=fashion_mosaic has"
+        UserError, match=r"^metrics=top1: needs one label per image; dataset=fashion_mosaic has"
     ):
         sweep(planned, launcher)
     assert not launcher.batches

@@ -300,5 +300,5 @@ def test_a_check_can_be_left_out_with_its_reason():
     mark = parametrize_with_checks([NetworkToCheck(Plain, leave_out={name: "has two outputs"})])
     skipped = [case.id for case in mark.args[1] if case.marks]
     assert skipped == [f"Plain-{name.removeprefix('check_')}"]
-    with pytest.raises(ValueError, match=r"leave_out=check_of_nothing: no such check; there are: check_"):
+    with pytest.raises(ValueError, match=r"leave_out=check_of_nothing: no such check; available: check_"):
         parametrize_with_checks([NetworkToCheck(Plain, leave_out={"check_of_nothing": ""})])

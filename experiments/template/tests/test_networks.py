@@ -1,4 +1,4 @@
-"""What the engine relies on, checked on the network with each option of its factor."""
+"""Checks what pairing relies on, for each option of the factor."""
 
 from collections.abc import Callable
 

@@ -173,18 +173,18 @@ def test_the_command_says_where_the_run_is(call, results_dir, capfd):
 def test_where_wandb_is_switched_off_nothing_is_written(call, results_dir, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_DISABLED", "true")
     assert call("dashboards", "residual") == 2
-    assert capfd.readouterr().err == "error: WANDB_DISABLED is set: nothing is logged to W&B; unset it\n"
+    assert capfd.readouterr().err == "error: WANDB_DISABLED is set, so nothing is logged to W&B; unset it\n"
     assert not results_dir.exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["logger=none"], "logger=wandb alone is logged to W&B; leave logger out"),
+        (["logger=none"], "dashboards need logger=wandb; leave logger out"),
         (["logger.mode=sideways"], "logger.mode=sideways: must be one of offline, online, disabled"),
         (
             ["logger.mode=online"],
-            "logger.mode=online: no W&B account is configured; type `wandb login` first",
+            "logger.mode=online: no W&B account is configured; run `wandb login` first",
         ),
     ],
 )

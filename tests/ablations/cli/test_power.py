@@ -25,9 +25,9 @@ def power(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str]]:
 def test_seeds_before_the_runs(power) -> None:
     code, text = power("--effect", "0.004", "--spread", "0.006")
     assert code == 0
-    assert text.startswith("20 seeds of each arm see a difference of 0.004 with a chance of 81%\n")
+    assert text.startswith("20 seeds per arm detect a difference of 0.004 with a power of 81%\n")
     code, text = power("--effect", "1", "--spread", "0.1")
-    assert text.startswith("6 seeds of each arm")  # fewer would do, and give no verdict
+    assert text.startswith("6 seeds per arm")  # fewer would do, and give no verdict
     few = power("--effect", "0.004", "--spread", "0.006", "--comparisons", "4")[1]
     assert int(few.split()[0]) > 20
 

@@ -125,7 +125,7 @@ def test_the_commands(configuration, write_run, call: Callable[..., int], capsys
     assert "seed='3'" in capsys.readouterr().err
     as_first_schema(write_run(configuration))
     assert call("migrate") == 0
-    assert "1 record brought up to date" in capsys.readouterr().out
+    assert "1 record updated" in capsys.readouterr().out
     assert call("migrate", "--accept", directory.run_id) == 2
     assert call("migrate", "--accept", "nonsense") == 2
     directory.checkpoint_path.write_bytes(b"weights")
