@@ -405,7 +405,7 @@ def _require_storable(node: Any, key: str = "") -> None:
     elif isinstance(node, int) and abs(node) > LARGEST_INTEGER:
         raise UserError(f"{key}: must be at most 1e300")
     elif not isinstance(node, str | int | float | None):
-        raise UserError(f"{key}: a {type(node).__name__} cannot be stored; use a number, a text or a boolean")
+        raise UserError(f"{key}: {type(node).__name__} cannot be stored; use a number, a text or a boolean")
 
 
 def as_typed(overrides: Sequence[str]) -> list[str]:

@@ -109,5 +109,5 @@ def test_weights_that_are_only_evaluated_are_measured_as_they_are(configure) -> 
 
     assert values(evaluated, 0) == values(trained, 1)
     assert values(evaluated, 0)
-    with pytest.raises(ValueError, match=r"^diagnostics\.gradient_norm: measures training steps"):
+    with pytest.raises(ValueError, match=r"^diagnostics\.gradient_norm: needs training steps"):
         check_run(configure("diagnostics=gradient_norm", "train=false", weights))

@@ -193,9 +193,12 @@ def test_another_network_is_not_evaluated(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("dataset=cifar10",), "for images of 1 channels, but dataset.channels=3"),
-        (("dataset.num_classes=7",), "of 10 classes, but dataset.num_classes=7; new_head=true"),
-        (("model.width=0.05",), "of another width: stem.conv1.conv.weight is 1x1x3x3 there and 2x1x3x3 in"),
+        (("dataset=cifar10",), "needs dataset.channels=1, not 3"),
+        (("dataset.num_classes=7",), "has 10 classes, but dataset.num_classes=7; new_head=true"),
+        (
+            ("model.width=0.05",),
+            "another width: stem.conv1.conv.weight is 1x1x3x3 in the file and 2x1x3x3 in",
+        ),
         (
             ("model.middle_modules=1",),
             "of another network than Xception as configured: without middle_flow.0.",

@@ -89,7 +89,7 @@ def test_its_own_weights_are_read_from_a_file(own, tmp_path: Path, prefix: str) 
     file = tmp_path / "trained.pt"
     torch.save({f"{prefix}{name}": value for name, value in trained.state_dict().items()}, file)
     chosen = ("dataset.channels=3", f"weights={file}")
-    with pytest.raises(UserError, match="of 7 classes, but dataset"):
+    with pytest.raises(UserError, match="has 7 classes, but dataset"):
         check_run(configured(*chosen))
     run = configured(*chosen, "new_head=true")
     check_run(run)

@@ -222,8 +222,8 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
         ("model.width=wide", "model.width=wide: must be a number"),
         ("model.width=1e9", "model.width=1000000000.0: must be a number above 0"),
         ("model.middle_modules=1000000", "model: more than 5000 tensors of parameters"),
-        ("dataset.num_classes=1000000000", "at least; cpu has"),
-        ("spatial_kernel.kernel_size=100001", "at least; cpu has"),
+        ("dataset.num_classes=1000000000", "; cpu has"),
+        ("spatial_kernel.kernel_size=100001", "; cpu has"),
         ("trainer.accelerator=tpu", "trainer"),
         ("recipe.scheduler.cycle_momentum=3", "recipe.scheduler.cycle_momentum=3: must be true or false"),
         ("recipe.scheduler.max_lr=-7", "recipe.scheduler.max_lr=-7: must be a number of at least 0"),
@@ -356,7 +356,7 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
         ),
         (
             ("trainer=ddp", "trainer.devices=3", "trainer.accelerator=cpu"),
-            "recipe.batch_size=64: must be a multiple of 3, the number of processes",
+            "recipe.batch_size=64: must be a multiple of the 3 processes",
         ),
         (
             ("trainer=ddp", "trainer.sync_batchnorm=true", "trainer.accelerator=cpu"),
@@ -393,7 +393,7 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
         ),
         (
             ("model=googlenet", "diagnostics=dead_units"),
-            "diagnostics.dead_units: GoogLeNet has no module that it measures",
+            "diagnostics.dead_units: GoogLeNet has no module to measure",
         ),
         (("trainer=ddp", "trainer.strategy=fsdp"), "trainer.strategy=fsdp: must be one of ddp"),
         (("trainer=ddp", "+trainer.x=1"), "trainer.x: unknown key; available: accelerator, devices, "),
@@ -533,6 +533,6 @@ def test_a_step_that_takes_more_memory_than_there_is_is_refused(
     monkeypatch.setattr(environment, "memory", lambda: 2**30)
     check_run(configure("model.width=1", "recipe.batch_size=8"))
     with pytest.raises(
-        UserError, match=r"recipe\.batch_size=400: a training step, .* for activations, takes"
+        UserError, match=r"recipe\.batch_size=400: a training step, .* for activations, needs"
     ):
         check_run(configure("model.width=1", "recipe.batch_size=400"))

@@ -71,7 +71,7 @@ def test_a_wrong_variable_is_named(configure, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("key", ["project", "entity", "dir", "group", "job_type"])
 def test_a_name_that_is_a_number_is_refused_with_how_to_quote_it(configure, key: str) -> None:
-    with pytest.raises(UserError, match=rf"^logger\.{key}=202601: must be a text; .*logger\.{key}='"):
+    with pytest.raises(UserError, match=rf"^logger\.{key}=202601: must be text; .*logger\.{key}='"):
         check_values(configure(f"logger.{key}=2026_01"))
     check_values(configure(f"logger.{key}='2026_01'"))
 

@@ -121,7 +121,7 @@ def test_the_budget_of_seeds(words: list[str], budget: int | None) -> None:
     ],
 )
 def test_what_is_given_twice_is_refused(arguments: list[str], repeated: str) -> None:
-    with pytest.raises(UserError, match=f": {re.escape(repeated)} is given twice"):
+    with pytest.raises(UserError, match=rf": duplicate (\S+ )?{re.escape(repeated)}; give"):
         check_arguments(arguments)
 
 

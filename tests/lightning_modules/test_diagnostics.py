@@ -394,7 +394,7 @@ def test_gradient_norms_of_a_run_are_the_optimizers(fit):
         ),
         (
             lambda: DeadUnits(images=1, tolerance=0).require_layers(nn.Sequential(nn.Linear(1, 1))),
-            "diagnostics.dead_units: Sequential has no module that it measures",
+            "diagnostics.dead_units: Sequential has no module to measure",
         ),
     ],
 )

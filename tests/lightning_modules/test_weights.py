@@ -377,7 +377,7 @@ def test_values_that_are_no_numbers_of_a_network(timm_network: TorchNetwork, tmp
         state["fc.bias"].to("meta"),
     ):
         torch.save(state | {"fc.bias": value}, tmp_path / "file")
-        with pytest.raises(WeightsError, match=r"head\.logits\.bias holds no plain floating-point numbers"):
+        with pytest.raises(WeightsError, match=r"head\.logits\.bias is not plain floating-point numbers"):
             imported(tmp_path / "file")
 
 
@@ -470,7 +470,7 @@ def test_the_content_counts_and_not_the_place(timm_network: TorchNetwork, tmp_pa
     assert configured(copy).run_id != run.run_id
     with pytest.raises(UserError, match=r"^weights_sha256=.*: weights=.* has "):
         configured(copy, f"weights_sha256={run.resolved['weights_sha256']}")
-    with pytest.raises(WeightsError, match="has changed; its SHA-256 was"):
+    with pytest.raises(WeightsError, match="the file has changed; its SHA-256 was"):
         load_weights(timm_network.network, str(copy), run.resolved["weights_sha256"])
 
 
@@ -507,13 +507,13 @@ def test_no_file(tmp_path: Path) -> None:
 def test_no_weights(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
-    assert refusal(str(file)).startswith("no weights file; must be ")
+    assert refusal(str(file)).startswith("not a weights file; must be ")
 
 
 def test_an_archive_of_something_else(tmp_path: Path) -> None:
     with ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("readme", "text")
-    assert refusal(str(tmp_path / "x.zip")).startswith("no weights file; must be ")
+    assert refusal(str(tmp_path / "x.zip")).startswith("not a weights file; must be ")
 
 
 @pytest.mark.parametrize("file", ["safetensors", "PyTorch", "PyTorch before 1.6"])
@@ -590,12 +590,12 @@ def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_of_no_known_network(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list")
-    assert refusal(str(tmp_path / "list")).startswith("of another network; known are Xception of Keras ")
+    assert refusal(str(tmp_path / "list")).startswith("unknown network; known are Xception of Keras ")
     torch.save({"pytorch-lightning_version": "2.6", "state_dict": {}}, tmp_path / "lightning")
-    assert refusal(str(tmp_path / "lightning")).startswith("of another network")
+    assert refusal(str(tmp_path / "lightning")).startswith("unknown network")
     with h5py.File(tmp_path / "empty.h5", "w"):
         pass
-    assert refusal(str(tmp_path / "empty.h5")).startswith("of another network")
+    assert refusal(str(tmp_path / "empty.h5")).startswith("unknown network")
 
 
 # The body alone
@@ -642,7 +642,7 @@ def test_weights_without_a_head(timm_network: TorchNetwork, from_timm: nn.Module
         {name: value for name, value in state.items() if not name.startswith("fc.")}, tmp_path / "file"
     )
     with pytest.raises(
-        WeightsError, match=r"without head\.logits\.weight; new_head=true starts the head from the"
+        WeightsError, match=r"has no head\.logits\.weight; new_head=true starts a new head from the"
     ):
         imported(tmp_path / "file")
     check_new_head(tmp_path / "file", from_timm)
@@ -686,7 +686,7 @@ def nested_files(keras_network: KerasNetwork, tmp_path_factory) -> dict[str, Pat
 )
 def test_kerass_body(nested_files: dict[str, Path], from_keras: nn.Module, name: str) -> None:
     check_new_head(nested_files[name], from_keras)
-    with pytest.raises(WeightsError, match=r"without head\.logits\.weight; new_head=true"):
+    with pytest.raises(WeightsError, match=r"has no head\.logits\.weight; new_head=true"):
         imported(nested_files[name])
 
 
@@ -718,11 +718,11 @@ def test_a_new_head_is_trained(timm_network: TorchNetwork) -> None:
     [
         (
             {"num_classes": 10},
-            f"of {CLASSES} classes, but dataset.num_classes=10; new_head=true keeps the rest",
+            f"has {CLASSES} classes, but dataset.num_classes=10; new_head=true",
         ),
-        ({"in_channels": 1}, "for images of 3 channels, but dataset.channels=1"),
-        ({"width": 0.5}, "of another width: stem.conv1.conv.weight is 32x3x3x3 there and 16x3x3x3 in"),
-        ({"width": 0.125, "num_classes": 10, "in_channels": 1}, "of another width: "),
+        ({"in_channels": 1}, "needs dataset.channels=3, not 1"),
+        ({"width": 0.5}, "another width: stem.conv1.conv.weight is 32x3x3x3 in the file and 16x3x3x3 in"),
+        ({"width": 0.125, "num_classes": 10, "in_channels": 1}, "another width: "),
         (
             {"middle_modules": 7},
             "of another network than Xception as configured: with "
