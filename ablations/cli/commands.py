@@ -598,12 +598,12 @@ COMMANDS: Mapping[str, Command] = {
         add_verdict_options,
     ),
     "reproduce": Command(
-        "Whether your records say the same as the reference, claim by claim; or any two sets of records.",
+        "Compare your records with the reference, or any two sets of records, claim by claim.",
         "STUDY | KEY=VALUE | FOLDER | ARCHIVE",
         {
-            "reproduce": "yours against results/reference; exit with 1 where a claim is not reproduced",
+            "reproduce": "yours with results/reference; exit with 1 if a claim is not reproduced",
             "reproduce residual": "the claims about one study",
-            "reproduce theirs/records.tar.xz": "yours against a colleague's",
+            "reproduce theirs/records.tar.xz": "yours with a colleague's",
             "reproduce one/results other/records.tar.xz": "two sets",
         },
         compare_records,
@@ -697,7 +697,7 @@ COMMANDS: Mapping[str, Command] = {
         "KEY=VALUE",
         {
             "benchmark": "",
-            "benchmark rounds=12": "more rounds, which narrow the interval",
+            "benchmark rounds=12": "more rounds, for narrower intervals",
             "benchmark against=timm,torchvision": "next to the libraries' networks",
             "benchmark batch_size=8 image_size=96 seconds=1 rounds=3": "a shorter one",
         },
