@@ -112,7 +112,8 @@ def _interaction_words(contrast: Mapping[str, float], design: Design | None) -> 
     sign, words = contrast[first], []
     for factor in sorted(varied, key=lambda factor: factor.name != design.lines):
         one, *others = dict.fromkeys(of_arm[factor.name] for of_arm in levels.values())
-        if len(others) != 1 or sum(contrast[arm] for arm in levels if levels[arm][factor.name] == one):
+        total = sum(contrast[arm] for arm in levels if levels[arm][factor.name] == one)
+        if len(others) != 1 or total != 0:
             return ""
         words.append((factor.levels[one], factor.levels[others[0]]))
     if sign < 0:

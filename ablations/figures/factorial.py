@@ -281,7 +281,7 @@ def dress(
         )
     else:
         title = f"Difference from “{line}”, {SPLITS[split]}"
-        label = f"{SPLITS[split]} {metric}: difference from “{line}”\n({study.deciding.difference_words})"
+        label = f"difference in {metric}\n({study.deciding.difference_words})"
     axes.set_title("\n".join(sets) or title, loc="left")
     axes.set_xticks(list(at.values()), [_tick(design, part, name) for name in at], fontsize=small())
     axes.set_xlim(min(at.values()) - 0.3, max(at.values()) + 0.3)

@@ -264,7 +264,7 @@ def write_texts(
         figure.text(x, top - LINE * i / height, line, color=GREY, va="center")
     for i, note in enumerate(notes):
         y = (LINE * (len(notes) - i - 0.6) + 0.15) / height
-        figure.text(x, y, note, fontsize=small(), color=GREY, va="center")
+        figure.text(x, y, true_minus(note), fontsize=small(), color=GREY, va="center")
 
 
 def write_nothing_completed(figure: Figure, inches: float) -> None:

@@ -87,7 +87,7 @@ def test_axes_say_what_they_are(factorial_study: Study, runs: list[StudyRun]) ->
     assert list(validation.get_xticks()) == [0, 2, 4]
     assert [label.get_text() for label in validation.get_xticklabels()] == ["1", "4", "16\nevery one"]
     assert validation.get_ylabel() == "validation top-1 (%)"
-    assert effect.get_ylabel() == "validation top-1: difference from “none”\n(percentage points)"
+    assert effect.get_ylabel() == "difference in top-1\n(percentage points)"
     assert effect.get_title(loc="left") == "Difference from “none”, validation"
 
 
