@@ -38,7 +38,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]  # the second: copies of notebooks by MyST-NB
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = False
