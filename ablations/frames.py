@@ -16,7 +16,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from ablations.errors import UserError
-from ablations.evidence.claims import CLAIMS, Claim
+from ablations.evidence.claims import CLAIMS, FAILED_TO_LEARN, Claim
 from ablations.evidence.contrasts import ArmValues, contrast_values
 from ablations.evidence.verdicts import INCONCLUSIVE, Verdict, combine, untestable
 from ablations.evidence.verdicts import compare as compare_family
@@ -157,7 +157,8 @@ def judge(
     Args:
         claims: A file as in conf/claims, or claims with the keys of one; statement, source and study may be
             left out.
-        runs: A row per run, from `load_runs` or from anywhere.
+        runs: A row per run, from `load_runs` or from anywhere. Where there is a column failed_to_learn, 1 or
+            0, claims on other columns are about the runs that learned.
         factor: The column whose values are the claims' arms.
         seed: Column of what pairs runs.
         alpha: The chance of a wrong decision among all comparisons.
@@ -171,7 +172,7 @@ def judge(
     _require_columns(runs, factor, seed)
     checked = _claims(claims)
     tested = [comparison for claim in checked for comparison in claim.comparisons]
-    differences = []
+    differences, left_out = [], []
     options = runs[factor].astype(str)
     for comparison in tested:
         _require_columns(runs, comparison.metric)
@@ -180,11 +181,18 @@ def judge(
         known = runs[runs[comparison.metric].notna() & options.isin(list(comparison.contrast))]
         nothing = ArmValues(np.empty(0, dtype=int), {comparison.metric: np.empty(0)})
         arms = dict.fromkeys(comparison.contrast, nothing) | {
-            str(arm): ArmValues(values.index.to_numpy(), {comparison.metric: values.to_numpy(float)})
+            str(arm): ArmValues(
+                values.index.to_numpy(),
+                {comparison.metric: values.to_numpy(float)},
+                None if failed is None else failed[arm].to_numpy(float) > 0,
+            )
+            for failed in [_failed(known, factor, seed)]
             for arm, values in _values(known, factor, comparison.metric, seed, ()).items()
         }
-        differences.append(contrast_values(arms, comparison.contrast, comparison.metric).values)
-    compared = iter(compare_family(tested, differences, alpha))
+        found = contrast_values(arms, comparison.contrast, comparison.metric)
+        differences.append(found.values)
+        left_out.append(found.left_out)
+    compared = iter(compare_family(tested, differences, alpha, left_out=left_out))
     verdicts = []
     for claim in checked:
         if claim.not_testable is not None:
@@ -238,9 +246,21 @@ def _row(record: Mapping[str, Any], measured: Sequence[str], settings: Sequence[
         for name in measured if config.get(ELSEWHERE) else declared or measured:
             value = metric_of(name, declared).of_nothing(classes)
             row |= {f"val_{name}": value, f"test_{name}": value}
+    row[FAILED_TO_LEARN] = _failed_to_learn(record)
     row |= {key: record[key] for key in COST}
     row |= {"device": device.get("name"), "threads": device.get("threads")}
     return row | {"commit": (record["git"] or {}).get("commit")}
+
+
+def _failed_to_learn(record: Mapping[str, Any]) -> float:
+    """1 where a run diverged or ended near chance, by the first metric that it declares; else 0."""
+    if record["status"] == DIVERGED:
+        return 1.0
+    declared = declared_in(record["config"])
+    for name, metric in declared.items():
+        if (value := (record["metrics"] or {}).get(f"val_{name}")) is not None:
+            return float(metric.failed_to_learn(value, record["config"]["dataset"]["num_classes"]))
+    return 0.0
 
 
 def _setting(config: Mapping[str, Any], key: str) -> Any:
@@ -275,6 +295,11 @@ def _values(
             )
         found[option] = values
     return found
+
+
+def _failed(runs: pd.DataFrame, factor: str, seed: str) -> "dict[Any, pd.Series[float]] | None":
+    """Per option, which seeds failed to learn; None where the runs do not say."""
+    return _values(runs, factor, FAILED_TO_LEARN, seed, ()) if FAILED_TO_LEARN in runs else None
 
 
 def _compared(

@@ -73,9 +73,10 @@ def formula(text: str) -> Callable[[int], float]:
     return of_classes
 
 
-def _checked(chance: float | str) -> float | str:
-    formula(str(chance))
-    return chance
+def _checked(value: float | str | None) -> float | str | None:
+    if value is not None:
+        formula(str(value))
+    return value
 
 
 class Metric(BaseModel):
@@ -92,6 +93,11 @@ class Metric(BaseModel):
     chance: Annotated[float | str, Field(union_mode="left_to_right"), AfterValidator(_checked)]
     """What a network has that learned nothing and gives one answer for every image: a number, or a formula of
     num_classes, e.g. 1 / num_classes. A diverged run counts as it."""
+    near_chance: Annotated[
+        float | str | None, Field(union_mode="left_to_right"), AfterValidator(_checked)
+    ] = None
+    """How far from chance a run may end, in the metric's unit, and still count as one that failed to learn: a
+    number, or a formula of num_classes; null: only diverged runs do."""
     labels: Literal["single", "several"] | None = None
     """The data that it is of: single, one label an image, or several; null: either."""
     training: Annotated[bool, Field(strict=True)] = False
@@ -162,13 +168,26 @@ class Metric(BaseModel):
         """Number of classes -> the value of a network that learned nothing."""
         return formula(str(self.chance))
 
+    def farthest_failed(self, num_classes: int) -> float | None:
+        """The best value with which a run failed to learn; None: none is bad enough but that of diverging."""
+        if self.near_chance is None:
+            return None
+        return self.of_nothing(num_classes) + self.sign * formula(str(self.near_chance))(num_classes)
+
+    def failed_to_learn(self, value: float, num_classes: int) -> bool:
+        """Whether a run that ends with this value is near chance, or worse."""
+        farthest = self.farthest_failed(num_classes)
+        return farthest is not None and self.sign * (value - farthest) <= 0
+
 
 METRIC = TypeAdapter(Metric)
 
 BEFORE_DECLARATIONS: Mapping[str, Metric] = {
-    "top1": Metric(label="top-1", unit=SHARE, direction="higher", chance="1 / num_classes"),
+    "top1": Metric(label="top-1", unit=SHARE, direction="higher", chance="1 / num_classes", near_chance=0.05),
     "top5": Metric(label="top-5", unit=SHARE, direction="higher", chance="min(5, num_classes) / num_classes"),
-    "map100": Metric(label="MAP@100", unit=SHARE, direction="higher", chance=0),
+    "map100": Metric(
+        label="MAP@100", unit=SHARE, direction="higher", chance=0, near_chance="24 / num_classes"
+    ),
     LOSS: Metric(label="loss", unit="nats", direction="lower", chance="log(num_classes)"),
 }
 """What records measured before they had declarations."""

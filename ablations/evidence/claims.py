@@ -43,6 +43,8 @@ PARAMETERS = "parameters"
 STEPS_PER_SECOND = "steps_per_second"
 SHARES = (PARAMETERS, STEPS_PER_SECOND)
 """Quantities of which two arms are compared: the difference as a share of the control's."""
+FAILED_TO_LEARN = "failed_to_learn"
+"""The share of seeds that failed to learn, of two arms."""
 
 FIRST_FILE = "paper"
 """Of conf/claims: its claims come before those of other files."""
@@ -78,7 +80,8 @@ class Comparison:
     """In place of treatment and control, a weight per arm; they sum to 0, e.g. {a: 1, b: -0.5, c: -0.5}."""
     metric: str
     """val_METRIC or test_METRIC: final values; area: mean height of the validation curve; steps_to_target:
-    share of the planned steps until the study's target; parameters, steps_per_second: as shares of the
+    share of the planned steps until the study's target. All of these are about the seeds that learned in all
+    arms. failed_to_learn: the share of seeds that did not. parameters, steps_per_second: as shares of the
     control's. study=benchmark has the last two alone."""
     direction: Direction
     """What treatment minus control, or the contrast, is claimed to be."""
@@ -215,7 +218,7 @@ def load_claims(files: Iterable[Path], studies: Mapping[str, Comparable]) -> lis
 def _check(where: str, comparison: Comparison, study: str, known: Comparable) -> None:
     if unknown := [arm for arm in comparison.contrast if arm not in known.arms]:
         raise UserError(f"{where}: {unknown[0]}: must be an arm of study={study}: {', '.join(known.arms)}")
-    if comparison.metric in SHARES and sorted(comparison.contrast.values()) != [-1, 1]:
+    if comparison.metric in (*SHARES, FAILED_TO_LEARN) and sorted(comparison.contrast.values()) != [-1, 1]:
         raise UserError(
             f"{where}: contrast={dict(comparison.contrast)}: metric={comparison.metric} compares two arms"
         )

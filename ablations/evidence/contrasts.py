@@ -5,6 +5,7 @@ A quantity is one number per run::
     val_METRIC, test_METRIC   the final value of a metric of the study, in its unit; a share is a fraction
     area                      the mean height of the validation curve of its first metric
     steps_to_target           the share of the planned steps after which that curve is at the study's target
+    failed_to_learn           1 where the run diverged or ended near chance, else 0
     steps_per_second          training steps per second
     parameters                trainable parameters
 
@@ -13,10 +14,10 @@ is, seed by seed, the weighted sum of what its arms have, so a difference that a
 out; only seeds that all of its arms have enter. Of steps per second and parameters it is of two arms, and the
 difference is a share of the control's.
 
-Diverged runs enter by the rule of `ablations.studies.results`: chance for accuracies, the curve with chance
-for the area, and "never", 1.0, for the steps to the target, also where it was reached before; their speed is
-as it was measured. A run that never reaches the target counts 1.0 too: the mean over seeds is the restricted
-mean.
+**Seeds that failed to learn are an outcome of their own**: what is about learning is compared over the seeds
+that learned in every arm of the contrast, and the share of failures by itself. A mean over both would be
+about neither: one seed at chance moves it by more than most effects. A run that learned and never reaches the
+target counts 1.0 in steps to target: the mean over seeds is the restricted mean.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablations.evidence.claims import PARAMETERS, SHARES, STEPS_PER_SECOND
+from ablations.evidence.claims import FAILED_TO_LEARN, PARAMETERS, SHARES, STEPS_PER_SECOND
 from ablations.metrics import SHARE, Metric, metric_of
 from ablations.statistics.paired import area_under_curve, share_to_target
 from ablations.studies.results import Design, Outcome, Study, chance
@@ -67,6 +68,8 @@ def quantity_of(name: str, study: Study | None = None) -> Quantity:
     share = Metric(label="share", unit=SHARE, direction="higher", chance=0)
     if name in SHARES:
         return Quantity({PARAMETERS: "parameters"}.get(name, "steps/second"), "%", share)
+    if name == FAILED_TO_LEARN:
+        return Quantity("failed to learn", "pp", share)
     if name == STEPS_TO_TARGET:
         return Quantity("steps to target", "% of the steps", share)
     if name == AREA:
@@ -128,10 +131,12 @@ class ArmValues:
     Attributes:
         seeds: `(n,)`, increasing.
         values: `(n,)` per quantity.
+        failed: `(n,)`, whether it failed to learn; None: nothing is known of that.
     """
 
     seeds: np.ndarray
     values: Mapping[str, np.ndarray]
+    failed: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -141,16 +146,18 @@ class ContrastValues:
     Attributes:
         seeds: `(n,)`, increasing.
         values: `(n,)`.
+        left_out: How many more there are, in which an arm failed to learn.
     """
 
     seeds: np.ndarray
     values: np.ndarray
+    left_out: int = 0
 
 
 def quantities(metrics: Sequence[str]) -> list[str]:
     """What the arms of a study with these metrics can be compared in."""
     final = [f"{part}_{metric}" for metric in metrics for part in ("val", "test")]
-    return [*final, AREA, STEPS_TO_TARGET, STEPS_PER_SECOND, PARAMETERS]
+    return [*final, AREA, STEPS_TO_TARGET, FAILED_TO_LEARN, STEPS_PER_SECOND, PARAMETERS]
 
 
 def arm_values(
@@ -177,6 +184,7 @@ def arm_values(
                 name: np.array([_value(study, outcome, name) for outcome in of_arm], dtype=float)
                 for name in wanted
             },
+            failed=np.array([outcome.failed_to_learn for outcome in of_arm], dtype=bool),
         )
         for arm, of_arm in by_arm.items()
     }
@@ -186,6 +194,8 @@ def contrast_values(
     arms: Mapping[str, ArmValues], contrast: Mapping[str, float], quantity: str
 ) -> ContrastValues:
     """The weighted sum over arms, seed by seed; of `SHARES` the share of the control's.
+
+    What is about learning is of the seeds that learned in all arms.
 
     Args:
         arms: As `arm_values`.
@@ -212,9 +222,14 @@ def contrast_values(
         total = of_arms[treatment] / of_arms[control] - 1
     else:
         total = sum((weight * of_arms[arm] for arm, weight in contrast.items()), np.zeros(len(seeds)))
-    measured = np.isfinite(total)
+    failed = np.zeros(len(seeds), dtype=bool)
+    if quantity not in (*SHARES, FAILED_TO_LEARN):
+        for of_arm in (arms[arm] for arm in contrast):
+            if of_arm.failed is not None:
+                failed |= of_arm.failed[np.searchsorted(of_arm.seeds, seeds)]
+    measured = np.isfinite(total) & ~failed
     # What is left between equal fractions is rounding, not a spread that a test should see.
-    return ContrastValues(seeds[measured], total[measured].round(12))
+    return ContrastValues(seeds[measured], total[measured].round(12), int(failed.sum()))
 
 
 def _value(study: Study, outcome: Outcome, quantity: str) -> float:
@@ -223,6 +238,8 @@ def _value(study: Study, outcome: Outcome, quantity: str) -> float:
     if quantity in SHARES:
         value = record[quantity]
         return np.nan if value is None else float(value)  # it diverged in its first epoch
+    if quantity == FAILED_TO_LEARN:
+        return float(outcome.failed_to_learn)
     if quantity == STEPS_TO_TARGET:
         if outcome.diverged:
             return 1.0

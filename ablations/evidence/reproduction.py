@@ -34,18 +34,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ablations.evidence.claims import PARAMETERS, Claim, Comparison
+from ablations.evidence.claims import FAILED_TO_LEARN, PARAMETERS, Claim, Comparison
 from ablations.evidence.contrasts import (
     ArmValues,
     ContrastValues,
     Quantity,
     arm_values,
     contrast_values,
+    contrast_words,
     quantity_of,
 )
 from ablations.evidence.verdicts import ALPHA, CONTRADICTED, HOLDS, MIN_PAIRS, Compared, judge_study
 from ablations.statistics.decisions import decision_interval, welch_interval
 from ablations.statistics.paired import constant
+from ablations.statistics.shares import discordant, paired_share_interval
 from ablations.studies.results import Study, StudyRun, outcomes
 from ablations.text import amount
 
@@ -70,6 +72,7 @@ class Twice:
         high: Its other end.
         level: 1 - its confidence.
         quantity: What it is in, as a person reads it.
+        label: What is compared, in the labels of the arms.
     """
 
     comparison: Comparison
@@ -82,6 +85,7 @@ class Twice:
     high: float
     level: float
     quantity: Quantity = field(compare=False, repr=False)
+    label: str = field(compare=False, repr=False)
 
     @property
     def difference(self) -> float:
@@ -219,7 +223,7 @@ def _twice(
     *,
     copied: bool,
 ) -> Twice:
-    quantity = quantity_of(comparison.metric, study)
+    quantity, label = quantity_of(comparison.metric, study), contrast_words(comparison.contrast, study)
     common = np.intersect1d(one.seeds, other.seeds)
     own = min(len(one.seeds), len(other.seeds)) - len(common)
     by_seed = len(common) >= min(MIN_PAIRS, own + 1)
@@ -230,6 +234,8 @@ def _twice(
     means = tuple(float(sample.mean()) if len(sample) else math.nan for sample in samples)
     counts = len(samples[0]), len(samples[1])
     low, high = _interval(samples, level, by_seed=by_seed)
+    if comparison.metric == FAILED_TO_LEARN and min(counts):
+        low, high = _of_shares(samples, level)
     enough = 1 if comparison.metric == PARAMETERS else MIN_PAIRS
     if min(counts) < enough:
         few = f"{counts[0]} and {counts[1]} seeds" if counts[0] != counts[1] else amount(counts[0], "seed")
@@ -240,7 +246,7 @@ def _twice(
         if by_seed and np.array_equal(samples[0], samples[1]):
             reason = "the same to the last digit"
     return Twice(
-        comparison, outcome, reason, verdicts, (means[0], means[1]), counts, low, high, level, quantity
+        comparison, outcome, reason, verdicts, (means[0], means[1]), counts, low, high, level, quantity, label
     )
 
 
@@ -256,6 +262,14 @@ def _interval(samples: Sequence[np.ndarray], level: float, *, by_seed: bool) -> 
     if min(map(len, samples)) < 2:
         return math.nan, math.nan
     return welch_interval(samples[0], samples[1], level)
+
+
+def _of_shares(samples: Sequence[np.ndarray], level: float) -> tuple[float, float]:
+    """Of shares of failures: from exact intervals of either, since few failures have no spread to go by."""
+    (low, high), (low_other, high_other) = (
+        paired_share_interval(*discordant(sample), len(sample), level / 2) for sample in samples
+    )
+    return low - high_other, high - low_other
 
 
 def _decide(margin: float, low: float, high: float, verdicts: tuple[str, str]) -> tuple[str, str]:

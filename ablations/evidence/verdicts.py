@@ -25,8 +25,11 @@ Statistics 8, 1980) and taken for granted here.
 
 No verdict is given with fewer than `MIN_PAIRS` pairs. Where all differences are equal there is no t interval:
 then the exact rank test decides, which every value but the one seen fails with p = 2 / 2**n; where all
-are zero nothing is decided, since that is what runs look like that never learned. Parameters are counted
-without error: one pair decides.
+are zero nothing is decided. Parameters are counted without error: one pair decides.
+
+Seeds in which an arm failed to learn are left out, so that a verdict is about the seeds that learned in all
+arms; how many failed is said next to it. That can be claimed too (`failed_to_learn`): it is judged over all
+seeds, by McNemar's exact test and an exact interval (`ablations.statistics.shares`).
 """
 
 import math
@@ -38,7 +41,15 @@ from typing import Any
 
 import numpy as np
 
-from ablations.evidence.claims import HIGHER, LOWER, NO_DIFFERENCE, PARAMETERS, Claim, Comparison
+from ablations.evidence.claims import (
+    FAILED_TO_LEARN,
+    HIGHER,
+    LOWER,
+    NO_DIFFERENCE,
+    PARAMETERS,
+    Claim,
+    Comparison,
+)
 from ablations.evidence.contrasts import (
     Quantity,
     arm_values,
@@ -49,6 +60,7 @@ from ablations.evidence.contrasts import (
 from ablations.runs.records import DONE
 from ablations.statistics.decisions import deciding_level, decision_interval
 from ablations.statistics.paired import constant, holm_levels, needed_pairs, smallest_sign_flip_p
+from ablations.statistics.shares import discordant, paired_share_interval, paired_share_level
 from ablations.studies.results import Outcome, Study, StudyRun, outcomes
 from ablations.text import amount
 
@@ -79,7 +91,7 @@ class Compared:
         low: The interval's lower end; NaN where there is no interval.
         high: Its upper end.
         level: 1 - the interval's confidence, after Holm's correction.
-        n: Pairs: seeds that all arms of the contrast have.
+        n: Pairs: seeds that all arms of the contrast have, and in which all learned.
         p: The level above which the interval leaves out zero; for no_difference, above which it lies within
             the margins, so that it holds where p is not above `level`. Not corrected; NaN where there is no
             interval.
@@ -89,6 +101,7 @@ class Compared:
         differences: One per pair, `(n,)`.
         quantity: What it is in, as a person reads it.
         label: What is compared, in the labels of the arms.
+        left_out: Pairs in which an arm failed to learn.
     """
 
     comparison: Comparison
@@ -104,6 +117,7 @@ class Compared:
     differences: np.ndarray = field(compare=False, repr=False)
     quantity: Quantity = field(compare=False, repr=False)
     label: str = field(compare=False, repr=False)
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,8 @@ class Verdict:
         comparisons: In the claim's order; empty where it is not testable.
         scale: How large the runs were; "" where no study is named.
         n_missing: Planned runs of its arms without a result.
-        n_diverged: Diverged runs of its arms: results by the rule.
+        n_diverged: Diverged runs of its arms; they failed to learn.
+        n_failed_to_learn: Runs of its arms that diverged or ended near chance.
         core_hours: Of the runs that it rests on: wall time by threads by processes; None where not recorded.
         seeds_needed: Seeds in all at which it is expected to be decided; None where it is, or where the runs
             do not say.
@@ -131,6 +146,7 @@ class Verdict:
     scale: str
     n_missing: int = 0
     n_diverged: int = 0
+    n_failed_to_learn: int = 0
     core_hours: float | None = None
     seeds_needed: int | None = None
     core_hours_needed: float | None = None
@@ -219,10 +235,10 @@ def judge_study(
     comparisons = [comparison for claim in tested for comparison in claim.comparisons]
     values = arm_values(study, by_arm, {comparison.metric for comparison in comparisons})
     found = [contrast_values(values, c.contrast, c.metric) for c in comparisons]
-    differences = [contrast.values for contrast in found]
-    compared = iter(
-        zip(compare(comparisons, differences, alpha, nominal, study), (c.seeds for c in found), strict=True)
+    judged = compare(
+        comparisons, [one.values for one in found], alpha, nominal, study, [one.left_out for one in found]
     )
+    compared = iter(zip(judged, (one.seeds for one in found), strict=True))
     spending = _Spending.of(by_arm, runs)
     verdicts = []
     for claim in own:
@@ -256,6 +272,7 @@ def compare(
     alpha: float = ALPHA,
     nominal: Callable[[float], float] | None = None,
     study: Study | None = None,
+    left_out: Sequence[int] | None = None,
 ) -> list[Compared]:
     """Judge a family of comparisons by their differences alone.
 
@@ -265,6 +282,7 @@ def compare(
         alpha: As `judge_study`.
         nominal: As `judge_study`.
         study: That they are of; None: of none.
+        left_out: Of each, pairs in which an arm failed to learn; None: none.
 
     Returns:
         One per comparison, in their order.
@@ -277,8 +295,10 @@ def compare(
     ps = [_deciding_p(c, values) for c, values in zip(comparisons, differences, strict=True)]
     levels = holm_levels(ps, alpha, nominal or float)
     return [
-        _compared(comparison, values, p, float(level), study)
-        for comparison, values, p, level in zip(comparisons, differences, ps, levels, strict=True)
+        _compared(comparison, values, p, float(level), study, failed)
+        for comparison, values, p, level, failed in zip(
+            comparisons, differences, ps, levels, left_out or [0] * len(ps), strict=True
+        )
     ]
 
 
@@ -290,29 +310,45 @@ def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
     n, margin = len(differences), comparison.margin
     if _is_counted(comparison, differences):
         return 0.0
-    if n < MIN_PAIRS or not differences.any():
+    if n < MIN_PAIRS or _says_nothing(comparison, differences):
         return 1.0
-    if constant(differences):
+    if _has_no_interval(comparison, differences):
         return smallest_sign_flip_p(n)
     mean = float(differences.mean())
     if comparison.direction == NO_DIFFERENCE:
         if abs(mean) < margin:
-            return _within_level(differences, margin)
-        return _level(differences, math.copysign(margin, mean), above=mean > 0)
+            return _within_level(comparison, differences)
+        return _level(comparison, differences, math.copysign(margin, mean), above=mean > 0)
     # A mean that matters can hold, which takes leaving out zero; any other can be contradicted.
     up = comparison.direction == HIGHER
     if _matters(mean if up else -mean, margin):
-        return _level(differences, 0.0, above=up)
-    return _level(differences, margin if up else -margin, above=not up)
+        return _level(comparison, differences, 0.0, above=up)
+    return _level(comparison, differences, margin if up else -margin, above=not up)
 
 
-def _level(differences: np.ndarray, null: float, *, above: bool) -> float:
+def _level(comparison: Comparison, differences: np.ndarray, null: float, *, above: bool) -> float:
+    """The level above which the interval lies wholly above a number, or below it."""
+    if comparison.metric == FAILED_TO_LEARN:
+        return paired_share_level(*discordant(differences), len(differences), null, above=above)
     return float(deciding_level(differences, null, above=above))
 
 
-def _within_level(differences: np.ndarray, margin: float) -> float:
+def _within_level(comparison: Comparison, differences: np.ndarray) -> float:
     """The level above which the interval lies within (-margin, margin)."""
-    return max(_level(differences, -margin, above=True), _level(differences, margin, above=False))
+    margin = comparison.margin
+    return max(
+        _level(comparison, differences, -margin, above=True),
+        _level(comparison, differences, margin, above=False),
+    )
+
+
+def _interval(comparison: Comparison, differences: np.ndarray, level: float) -> tuple[float, float]:
+    if _has_no_interval(comparison, differences):
+        return math.nan, math.nan
+    if comparison.metric == FAILED_TO_LEARN:
+        return paired_share_interval(*discordant(differences), len(differences), level)
+    low, high = decision_interval(differences, level)
+    return float(low), float(high)
 
 
 def _is_counted(comparison: Comparison, differences: np.ndarray) -> bool:
@@ -320,68 +356,82 @@ def _is_counted(comparison: Comparison, differences: np.ndarray) -> bool:
     return comparison.metric == PARAMETERS and len(differences) > 0 and constant(differences)
 
 
+def _has_no_interval(comparison: Comparison, differences: np.ndarray) -> bool:
+    """Whether all differences are equal, so that they have no spread; counts of failures need none."""
+    return comparison.metric != FAILED_TO_LEARN and constant(differences)
+
+
+def _says_nothing(comparison: Comparison, differences: np.ndarray) -> bool:
+    """Whether all differences are zero, which is what runs look like that learned nothing."""
+    return comparison.metric != FAILED_TO_LEARN and not differences.any()
+
+
 def _compared(
-    comparison: Comparison, differences: np.ndarray, p: float, level: float, study: Study | None
+    comparison: Comparison,
+    differences: np.ndarray,
+    decides: float,
+    level: float,
+    study: Study | None,
+    left_out: int,
 ) -> Compared:
     quantity, label = quantity_of(comparison.metric, study), contrast_words(comparison.contrast, study)
-    n, direction, margin = len(differences), comparison.direction, comparison.margin
-    if n == 0:
-        nan = math.nan
+    if not len(differences):
+        nan, reason = math.nan, "no pair of results yet"
+        if left_out:
+            reason = f"in each of {amount(left_out, 'pair')} an arm failed to learn"
         return Compared(
-            comparison, INCONCLUSIVE, nan, nan, nan, level, 0, nan, None, "no pair of results yet",
-            differences, quantity, label,
+            comparison, INCONCLUSIVE, nan, nan, nan, level, 0, nan, None, reason, differences, quantity,
+            label, left_out,
         )  # fmt: skip
-    mean, equal = float(differences.mean()), constant(differences)
-    low, high = (math.nan, math.nan) if equal else map(float, decision_interval(differences, level))
-    verdict, reason = INCONCLUSIVE, ""
-    if _is_counted(comparison, differences):
-        verdict = decide(direction, margin, mean, mean, mean)
-        reason = "counted exactly"
-    elif n < MIN_PAIRS:
-        reason = f"{amount(n, 'pair')}; a verdict needs {MIN_PAIRS}"
-    elif not differences.any():
-        reason = "all differences are zero, which decides nothing"
-    elif equal and p > level:
-        reason = f"all differences are equal, and {n} pairs are too few for the exact test"
-    elif equal:
-        verdict = decide(direction, margin, mean, mean, mean)
-        reason = "all differences are equal: by the exact test"
-    else:
-        verdict = decide(direction, margin, low, mean, high)
-        if verdict == INCONCLUSIVE and direction == NO_DIFFERENCE:
-            reason = "the interval crosses the equivalence margin"
-        elif verdict == INCONCLUSIVE:
-            toward = -mean if direction == LOWER else mean
-            reason = (
-                "the estimate exceeds the margin, but its interval includes 0"
-                if _matters(toward, margin)
-                else "the estimate is below the margin, but its interval includes the margin"
-            )
+    mean, (low, high) = float(differences.mean()), _interval(comparison, differences, level)
+    verdict, reason = _decided(comparison, differences, decides, level, (low, mean, high))
+    if len(differences) < MIN_PAIRS and left_out:
+        reason += f"; in {left_out} more an arm failed to learn"
     p = math.nan
-    if not equal and direction == NO_DIFFERENCE:
-        p = _within_level(differences, margin)
-    elif not equal:
-        p = min(_level(differences, 0.0, above=above) for above in (True, False))
+    if not math.isnan(low) and comparison.direction == NO_DIFFERENCE:
+        p = _within_level(comparison, differences)
+    elif not math.isnan(low):
+        p = min(_level(comparison, differences, 0.0, above=above) for above in (True, False))
+    needed = _needed(comparison, differences, level) if verdict == INCONCLUSIVE else None
     return Compared(
-        comparison,
-        verdict,
-        mean,
-        low,
-        high,
-        level,
-        n,
-        p,
-        _needed(comparison, differences, level) if verdict == INCONCLUSIVE else None,
-        reason,
-        differences,
-        quantity,
-        label,
-    )
+        comparison, verdict, mean, low, high, level, len(differences), p, needed, reason, differences,
+        quantity, label, left_out,
+    )  # fmt: skip
+
+
+def _decided(
+    comparison: Comparison,
+    differences: np.ndarray,
+    decides: float,
+    level: float,
+    interval: tuple[float, float, float],
+) -> tuple[str, str]:
+    """The verdict, and why it is inconclusive or what decided in place of the interval."""
+    n, direction, margin = len(differences), comparison.direction, comparison.margin
+    low, mean, high = interval
+    if _is_counted(comparison, differences):
+        return decide(direction, margin, mean, mean, mean), "counted exactly"
+    if n < MIN_PAIRS:
+        return INCONCLUSIVE, f"{amount(n, 'pair')}; a verdict needs {MIN_PAIRS}"
+    if _says_nothing(comparison, differences):
+        return INCONCLUSIVE, "all differences are zero, which decides nothing"
+    if _has_no_interval(comparison, differences):
+        if decides > level:
+            return INCONCLUSIVE, f"all differences are equal, and {n} pairs are too few for the exact test"
+        return decide(direction, margin, mean, mean, mean), "all differences are equal: by the exact test"
+    verdict = decide(direction, margin, low, mean, high)
+    if verdict != INCONCLUSIVE:
+        return verdict, ""
+    if direction == NO_DIFFERENCE:
+        return verdict, "the interval crosses the equivalence margin"
+    if _matters(-mean if direction == LOWER else mean, margin):
+        return verdict, "the estimate exceeds the margin, but its interval includes 0"
+    return verdict, "the estimate is below the margin, but its interval includes the margin"
 
 
 def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> int | None:
     """Pairs at which an inconclusive comparison is expected to be decided, at least `MIN_PAIRS`."""
-    if len(differences) < 2 or not differences.any():
+    if comparison.metric == FAILED_TO_LEARN or len(differences) < 2 or not differences.any():
         return None
     if constant(differences):
         return max(MIN_PAIRS, math.ceil(math.log2(2 / level)))
@@ -406,12 +456,14 @@ class _Spending:
         hours: Core-hours of each, `(n,)` per arm; NaN where not recorded.
         missing: Planned runs without a result, per arm.
         diverged: Diverged runs, per arm.
+        failed_to_learn: Those that diverged or ended near chance, per arm.
     """
 
     seeds: Mapping[str, np.ndarray]
     hours: Mapping[str, np.ndarray]
     missing: Mapping[str, int]
     diverged: Mapping[str, int]
+    failed_to_learn: Mapping[str, int]
 
     @classmethod
     def of(cls, by_arm: Mapping[str, Sequence[Outcome]], runs: Sequence[StudyRun]) -> "_Spending":
@@ -423,6 +475,7 @@ class _Spending:
             },
             missing=Counter(run.arm for run in runs if run.status not in DONE),
             diverged={arm: sum(outcome.diverged for outcome in of_arm) for arm, of_arm in by_arm.items()},
+            failed_to_learn={arm: sum(o.failed_to_learn for o in of_arm) for arm, of_arm in by_arm.items()},
         )
 
 
@@ -468,6 +521,7 @@ def _verdict(
         study.scale,
         n_missing=sum(spending.missing.get(arm, 0) for arm in claim.arms),
         n_diverged=sum(spending.diverged[arm] for arm in claim.arms),
+        n_failed_to_learn=sum(spending.failed_to_learn[arm] for arm in claim.arms),
         core_hours=None if math.isnan(spent) else spent,
         seeds_needed=needed,
         core_hours_needed=None if hours_needed is None or math.isnan(hours_needed) else hours_needed,

@@ -78,8 +78,8 @@ def write_factorial_figure(study: Study, runs: Sequence[StudyRun], folder: Path)
 def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
     """Draw a study of factors from the runs there are; see `write_factorial_figure`.
 
-    A diverged run counts as chance and is drawn as a cross; arms without a result leave a gap; failed,
-    running and missing runs are named below.
+    A run that failed to learn is drawn as a cross, a diverged one at chance; arms without a result leave a
+    gap; failed, running and missing runs are named below.
     """
     assert study.design is not None, "a study of factors has a design"
     design, by_arm = study.design, outcomes(study, runs)
@@ -206,7 +206,7 @@ def draw_values(
             values = np.array(
                 [study.deciding.times * outcome.final[f"{split}_{study.metric}"] for outcome in of_arm]
             )
-            _draw_seeds(axes, xs[i], values, np.array([outcome.diverged for outcome in of_arm]), look)
+            _draw_seeds(axes, xs[i], values, np.array([outcome.failed_to_learn for outcome in of_arm]), look)
             estimate = mean_interval(values).within(*study.deciding.ends(study.deciding.times))
             means[i], lows[i], highs[i] = estimate.mean, estimate.low, estimate.high
             shown += [float(values.min()), float(values.max())]
@@ -250,7 +250,7 @@ def draw_effects(
 
 
 def _draw_seeds(axes: Axes, x: float, values: np.ndarray, diverged: np.ndarray, look: Look) -> None:
-    """A dot per seed, a cross where a run diverged."""
+    """A dot per seed, a cross where a run failed to learn."""
     for marker, which in ((".", ~diverged), ("x", diverged)):
         axes.plot(
             np.full(which.sum(), x), values[which],

@@ -25,6 +25,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from ablations.evidence.audit import audit_lines, audit_study
+from ablations.evidence.failures import failure_notes
 from ablations.files import write_forms
 from ablations.runs.schema import COMPLETED
 from ablations.statistics.paired import mean_interval, seed_band
@@ -112,8 +113,8 @@ def looks_of(names: Sequence[str]) -> dict[str, Look]:
 def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
     """Draw a study from the runs there are.
 
-    Diverged runs are drawn to where they end, with a cross, and count as chance from there in mean,
-    band and differences; failed, running and missing runs are named below the figure.
+    Runs that failed to learn end with a cross. Diverged ones are drawn to where they end, and count as chance
+    from there in mean, band and differences; failed, running and missing runs are named below the figure.
 
     Args:
         study: The study.
@@ -293,7 +294,7 @@ def draw_curves(
             curve = times * outcome.curve[: outcome.measured]
             marker = "." if len(curve) == 1 else None  # a line of one point is invisible
             axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=0.5, marker=marker, zorder=2)
-            if outcome.diverged and outcome.measured:
+            if outcome.failed_to_learn and outcome.measured:
                 axes.plot(steps[-1], curve[-1], "x", color=look.color, markersize=8, zorder=5)
             shown += list(curve)
         curves = [outcome.curve for outcome in of_arm if outcome.curve.size]
@@ -408,7 +409,7 @@ def _draw_row(
     times: float,
     jitter: float,
 ) -> float:
-    """One dot per seed, filled for validation, open for test, a cross where a run diverged.
+    """One dot per seed, filled for validation, open for test, a cross where a run failed to learn.
 
     Args:
         axes: Where to draw.
@@ -425,16 +426,16 @@ def _draw_row(
     estimate = mean_interval([times * (arm.final[name] - base.final[name]) for arm, base in pairs])
     drawn = drawn_seeds(pairs)
     differences = np.array([times * (arm.final[name] - base.final[name]) for arm, base in drawn])
-    diverged = np.array([arm.diverged or base.diverged for arm, base in drawn])
+    failed = np.array([arm.failed_to_learn or base.failed_to_learn for arm, base in drawn])
     apart = jitter if len(drawn) > 1 else 0.0  # or equal seeds hide each other
     at = y + apart * np.where(np.arange(len(drawn)) % 2, 1, -1)
     fill = look.color if name.startswith("val_") else "white"
     axes.scatter(
-        differences[~diverged], at[~diverged],
+        differences[~failed], at[~failed],
         s=22, marker="o", facecolor=fill, edgecolor=look.color, alpha=0.75, linewidth=1, zorder=3,
     )  # fmt: skip
     axes.scatter(
-        differences[diverged], at[diverged],
+        differences[failed], at[failed],
         s=32, marker="x", color=look.color, linewidth=1.2, zorder=3,
     )  # fmt: skip
     if np.isfinite(estimate.low):
@@ -512,7 +513,7 @@ def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> lis
         if diverged := [outcome for outcome in by_arm[arm.name] if outcome.diverged]:
             seeds = named_seeds([outcome.run.seed for outcome in diverged])
             notes.append(
-                f"Diverged (×): {arm.label}, {seeds}; counted as chance, "
+                f"Diverged: {arm.label}, {seeds}; counted as chance, "
                 f"{study.deciding.text(diverged[0].final[f'val_{study.metric}'])}, from there on."
             )
     return notes
@@ -528,5 +529,6 @@ def figure_notes(
             f"Single seeds: {SEEDS_DRAWN} of an arm are drawn, of up to {most:,}; means, bands and intervals "
             "are of all."
         )
+    notes += [f"×: {note}" for note in failure_notes(study, by_arm)]
     notes += diverged_notes(study, by_arm) + missing_notes(study, runs)
     return notes + audit_lines(study, audit_study(study, by_arm))

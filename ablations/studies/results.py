@@ -339,6 +339,8 @@ class Outcome:
         curve: Validation value of the study's first metric there, `(E,)`; chance from where the run
             diverged.
         measured: How many epochs of `curve` were measured: E, or fewer where the run diverged.
+        failed_to_learn: Whether it diverged, or ended near chance in validation by the study's first metric
+            (`Metric.near_chance`). By validation, so that what is compared on test does not select its seeds.
     """
 
     run: StudyRun
@@ -346,6 +348,7 @@ class Outcome:
     steps: np.ndarray
     curve: np.ndarray
     measured: int
+    failed_to_learn: bool = False
 
     @property
     def diverged(self) -> bool:
@@ -462,4 +465,14 @@ def _outcome(
     curve = measured
     if epochs < len(steps):
         curve = np.concatenate([measured, np.full(len(steps) - epochs, final[f"val_{study.metric}"])])
-    return Outcome(run, final, steps, curve, measured=epochs)
+    return Outcome(
+        run, final, steps, curve, measured=epochs, failed_to_learn=_failed_to_learn(study, run, final)
+    )
+
+
+def _failed_to_learn(study: Study, run: StudyRun, final: Mapping[str, float]) -> bool:
+    if run.status == DIVERGED or not study.metrics:
+        return run.status == DIVERGED
+    assert run.record is not None, "completed runs have a record"
+    classes = run.record["config"]["dataset"]["num_classes"]
+    return study.deciding.failed_to_learn(final[f"val_{study.metric}"], classes)

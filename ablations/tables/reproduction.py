@@ -133,7 +133,7 @@ def write_reproduction(
         [
             {
                 "claim": one.claim.id,
-                "comparison": twice.comparison.label,
+                "comparison": twice.label,
                 "in": twice.quantity.label,
                 "unit": twice.quantity.unit,
                 **{

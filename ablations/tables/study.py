@@ -19,6 +19,7 @@ from rich.text import Text
 
 from ablations.errors import UserError
 from ablations.evidence.audit import Audit, audit_columns, audit_notes, audit_panel, audit_study
+from ablations.evidence.failures import failure_notes, failures
 from ablations.evidence.interaction import interaction_notes, interaction_panel, interaction_table
 from ablations.files import write_atomically
 from ablations.metrics import Metric
@@ -52,13 +53,14 @@ from ablations.terminal.tables import Section, headed_table
 from ablations.text import NO_VALUE, amount, decimals, integer, named_seeds, p_value
 
 COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
-INTEGERS = (*COUNTS, "n_reached_target", "parameters", "multiply_adds", "depth")
+INTEGERS = (*COUNTS, "n_failed_to_learn", "n_reached_target", "parameters", "multiply_adds", "depth")
 
 
 def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
     """The study's numbers, one row per arm, the baseline first, then what only the paper has.
 
-    Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; the final
+    Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing;
+    n_failed_to_learn and failed_to_learn_p (exact, against the arm compared with); the final
     val_METRIC and test_METRIC of each metric as _mean, _ci_low, _ci_high; compared_with
     (an arm), n_pairs, and the paired difference to it in the first metric, val_difference_pp,
     test_difference_pp (percentage points; val_difference, test_difference of a metric that is no share) as
@@ -86,12 +88,13 @@ def _study_table(
     audits_of_arms: Sequence[Audit],
 ) -> pd.DataFrame:
     audits = {audit.arm.name: audit for audit in audits_of_arms}
-    printed = _printed_metrics(study)
+    printed, failed = _printed_metrics(study), failures(study, by_arm)
     rows = []
     for arm in baseline_first(study):
         other = study.compared_with(arm)
         rows.append(
             _counts(arm, runs)
+            | {"n_failed_to_learn": len(failed[arm.name].seeds), "failed_to_learn_p": failed[arm.name].p}
             | _final(by_arm[arm.name], study)
             | {"compared_with": other or np.nan}
             | _differences(by_arm[arm.name], by_arm[other] if other else [], study)
@@ -368,7 +371,7 @@ def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         cells = {
             "arm": row["label"] + (" (baseline)" if row["arm"] == study.baseline else ""),
             "completed / planned": f"{row['n_completed']} / {row['n_planned']}" if planned else NO_VALUE,
-            "diverged": str(row["n_diverged"]) if planned else NO_VALUE,
+            "failed to learn": _failed_text(row) if planned else NO_VALUE,
         }
         for name in study.metrics:
             for part, word in (("val", "validation"), ("test", "test")):
@@ -446,6 +449,12 @@ def _difference(study: Study, row: pd.Series, split: str) -> str:
     return f"{_interval_text(metric, row, name, '+', metric.times)} {p_value(row[f'{name}_p'], 'p')}"
 
 
+def _failed_text(row: pd.Series) -> str:
+    """How many; and the exact p, where not the same seeds failed in the arm that it is compared with."""
+    text = str(row["n_failed_to_learn"])
+    return f"{text}, {p_value(row['failed_to_learn_p'], 'p')}" if row["failed_to_learn_p"] < 1 else text
+
+
 def _epochs(row: pd.Series) -> str:
     median = row["epochs_to_target_median"]
     if pd.isna(median):
@@ -500,6 +509,8 @@ def _notes(
             "Values of the paper are as printed, at its scale. Data and sizes differ from ours, so only the "
             "order of the values can be compared."
         )
+    if failed := failure_notes(study, by_arm):
+        notes += [*failed, "p of “failed to learn”: McNemar's exact test, two-sided, not corrected."]
     val_metric = f"val_{study.metric}"
     if chance := sorted({outcome.final[val_metric] for outcome in all_outcomes if outcome.diverged}):
         chances = ", ".join(map(deciding.text, chance))

@@ -50,7 +50,7 @@ CONSOLE_NOTE = (
     "difference: mean and corrected interval; pp: percentage points; steps to target in % of the planned "
     "steps, parameters and steps/second in % of the control's"
 )
-INTEGERS = ("n_pairs", "n_missing", "n_diverged", "seeds_needed")
+INTEGERS = ("n_pairs", "n_left_out", "n_missing", "n_diverged", "n_failed_to_learn", "seeds_needed")
 
 
 # Numbers
@@ -61,7 +61,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
     Columns: claim, statement, source, study, verdict, reason; of the comparison: comparison (the contrast),
     metric, direction, margin, comparison_verdict, estimate, ci_low, ci_high, confidence (of that interval),
-    n_pairs, p; of the claim: n_missing, n_diverged, core_hours, seeds_needed,
+    n_pairs, n_left_out (pairs in which an arm failed to learn), p; of the claim: n_missing, n_diverged,
+    n_failed_to_learn, core_hours, seeds_needed,
     core_hours_needed, scale. Estimates, intervals and margins are in the metric's unit: of shares
     fractions, and of sizes and speeds shares of the control's. What there is no number for is missing.
 
@@ -82,6 +83,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
         costs = {
             "n_missing": verdict.n_missing,
             "n_diverged": verdict.n_diverged,
+            "n_failed_to_learn": verdict.n_failed_to_learn,
             "core_hours": verdict.core_hours,
             "seeds_needed": verdict.seeds_needed,
             "core_hours_needed": verdict.core_hours_needed,
@@ -106,6 +108,7 @@ def _numbers(one: Compared | None) -> dict[str, Any]:
         "ci_high": None if one is None else one.high,
         "confidence": None if one is None else 1 - one.level,
         "n_pairs": None if one is None else one.n,
+        "n_left_out": None if one is None else one.left_out,
         "p": None if one is None else one.p,
     }
 
@@ -127,7 +130,7 @@ def _claims_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "study": verdict.claim.study or NO_VALUE,
                 "verdict": verdict.verdict,
                 "reason": verdict.reason or NO_VALUE,
-                "runs missing / diverged": f"{verdict.n_missing} / {verdict.n_diverged}",
+                "runs missing / failed to learn": f"{verdict.n_missing} / {verdict.n_failed_to_learn}",
                 "time on one core": core_time(verdict.core_hours),
                 "to decide": to_decide(verdict),
             }
@@ -145,7 +148,7 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "claimed": claimed(one),
             "difference": difference(one),
             "interval": f"{100 * (1 - one.level):.4g} %" if one.low < one.high else NO_VALUE,
-            "n": str(one.n),
+            "n": str(one.n) + (f" (of {one.n + one.left_out})" if one.left_out else ""),
             "p": p_value(one.p),
             "verdict": one.verdict,
             "reason": one.reason or ("by the interval" if one.verdict != INCONCLUSIVE else NO_VALUE),
@@ -215,7 +218,8 @@ def _section(verdict: Verdict) -> Section:
         if what == NO_DIFFERENCE:
             what = f"within {one.quantity.amount(one.comparison.margin)}"
         seen = difference(one).removesuffix(" of the steps")
-        rows.append((f"{SHORT_LABELS.get(label, label)} {what}", seen, str(one.n), one.comparison.label))
+        n = str(one.n) + (f"/{one.n + one.left_out}" if one.left_out else "")
+        rows.append((f"{SHORT_LABELS.get(label, label)} {what}", seen, n, one.comparison.label))
     return Section(heading, rows, verdict.reason)
 
 
@@ -269,8 +273,10 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
         "study's target, interpolated linearly; a run that never reaches it counts as 100 % (restricted "
         "mean). Area: mean height of the validation curve. Steps/second: relative to the control of the same "
         "seed; it depends on the machine and its load.",
-        "A diverged run counts as chance in accuracies and, from where it diverged, in the area. It never "
-        "reaches the target.",
+        "Verdicts are about the seeds that learned in all arms of a comparison; n: how many, of how many. A "
+        "run failed to learn if it diverged or ended within the distance of chance that its metric declares. "
+        "“Failed to learn” compares the shares of failures over all seeds: p of McNemar's exact test, and an "
+        "exact interval.",
         "Time on one core: wall time × CPU threads × processes of the runs behind a verdict; a run shared by "
         "several claims counts for each. To decide: the number of seeds at which every inconclusive interval "
         "is expected to decide if mean and spread stay as they are (even odds, not a promise), and the time "

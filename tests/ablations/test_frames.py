@@ -112,6 +112,20 @@ def test_claims_about_any_table_are_judged(table: pd.DataFrame, tmp_path: Path) 
         ablations.judge([{"id": "x", "statment": "y", "not_testable": "z"}], table, factor="optimizer")
 
 
+def test_a_column_of_failures_leaves_them_out_and_can_be_judged(table: pd.DataFrame) -> None:
+    first = (table["optimizer"] == "adam") & (table["seed"] == 0)
+    failed = table.assign(failed_to_learn=first.astype(int), accuracy=table["accuracy"].mask(first, 0.1))
+    pair = {"treatment": "adam", "control": "sgd", "margin": 0}
+    claims = [
+        {"id": "adam", "comparisons": [{**pair, "metric": "accuracy", "direction": "higher"}]},
+        {"id": "fails", "comparisons": [{**pair, "metric": "failed_to_learn", "direction": "lower"}]},
+    ]
+    verdicts = ablations.judge(claims, failed, factor="optimizer").set_index("claim")
+    assert verdicts["n_pairs"].to_dict() == {"adam": 5, "fails": 6}
+    assert verdicts["n_left_out"].to_dict() == {"adam": 1, "fails": 0}
+    assert verdicts.loc["fails", "estimate"] == pytest.approx(1 / 6)
+
+
 def rows(values: list[float]) -> list[dict[str, float]]:
     return [{"step": 10 * (at + 1), "val_top1": value, "seconds": 2.0} for at, value in enumerate(values)]
 

@@ -80,3 +80,20 @@ def test_a_record_says_what_its_metrics_are_and_what_it_does_not_is_read_by_name
     assert metric_of("top1", declared).label == "top-1"
     assert metric_of("top_10", declared).label == "top 10"
     assert declared_in({}) == declared_in({"metrics": [1]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("direction", "chance", "near", "failed", "learned"),
+    [
+        ("higher", "1 / num_classes", 0.05, (0.1, 0.15, 0.02), (0.151, 1.0)),
+        ("lower", "log(num_classes)", 0.1, (2.3, 2.21, 5.0), (2.19, 0.0)),
+        ("higher", 0, "24 / num_classes", (0.0, 2.4), (2.41,)),
+        ("higher", 0, None, (), (0.0,)),
+    ],
+)
+def test_what_failed_to_learn(direction, chance, near, failed, learned) -> None:
+    metric = Metric(label="x", direction=direction, chance=chance, near_chance=near)
+    assert all(metric.failed_to_learn(value, 10) for value in failed)
+    assert not any(metric.failed_to_learn(value, 10) for value in learned)
+    with pytest.raises(ValueError, match="must be a finite number"):
+        Metric(label="x", direction=direction, chance=chance, near_chance="1 / 0")

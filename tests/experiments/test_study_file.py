@@ -129,7 +129,9 @@ def test_two_studies_that_write_the_same_files_are_refused(tmp_path) -> None:
         (tmp_path / "conf" / "study" / f"{name}.yaml").write_text("output: figure\n")
     with (
         use(Project(tmp_path)),
-        pytest.raises(UserError, match=r"study/other\.yaml: output=figure: conf/study/one\.yaml has the same"),
+        pytest.raises(
+            UserError, match=r"study/other\.yaml: output=figure: conf/study/one\.yaml has the same"
+        ),
     ):
         study_names()
 

@@ -118,7 +118,7 @@ def test_studies_of_the_repository() -> None:
     studies = comparable_studies()
     assert studies["residual"].arms[:2] == ("residual", "non_residual")
     metrics = ("val_top1", "test_top1", "val_top5", "test_top5", "area", "steps_to_target")
-    metrics += ("steps_per_second", "parameters")
+    metrics += ("failed_to_learn", "steps_per_second", "parameters")
     assert studies["inception_comparison"].metrics == metrics
     assert {"xception", "inception_v3_table3"} <= set(studies["benchmark"].arms)
 

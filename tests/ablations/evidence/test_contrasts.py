@@ -21,7 +21,7 @@ ALL = ("val_top1", "test_top1", "area", "steps_to_target")
 
 def test_quantities_of_a_study() -> None:
     names = ["val_top1", "test_top1", "val_top5", "test_top5", "area", "steps_to_target"]
-    names += ["steps_per_second", "parameters"]
+    names += ["failed_to_learn", "steps_per_second", "parameters"]
     assert quantities(("top1", "top5")) == names
 
 

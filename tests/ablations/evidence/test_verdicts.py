@@ -360,16 +360,70 @@ def test_differences_of_zero_decide_nothing(direction: str, residual_study: Stud
     assert verdict.reason == "all differences are zero, which decides nothing"
 
 
-def test_diverged_runs_are_in_it_as_chance(residual_study: Study, make_run, pairs) -> None:
-    runs = [run for run in pairs(SIX) if run.arm == "with"]
-    runs += [make_run("without", seed, [], status="diverged") for seed in range(5)]
-    runs += [make_run("without", 5, [0.5], 0.5)]
+CHANCE = 0.1
+"""Of the study's ten classes; five points from it count as near."""
+
+
+@pytest.fixture
+def failing(make_run, pairs) -> Callable[..., list[StudyRun]]:
+    """Runs as of `pairs`, but some seeds of an arm end near chance in validation, or diverge."""
+
+    def make(differences: Sequence[float], arm: str, near: Sequence[int], diverged: Sequence[int] = ()):
+        runs = [run for run in pairs(differences) if run.arm != arm or run.seed not in (*near, *diverged)]
+        runs += [make_run(arm, seed, [0.1, CHANCE + 0.049], 0.12) for seed in near]
+        return runs + [make_run(arm, seed, [], status="diverged") for seed in diverged]
+
+    return make
+
+
+def test_verdicts_are_about_the_seeds_that_learned(residual_study: Study, failing) -> None:
+    eight = (*SIX, 0.035, 0.03)
     faster = claim(comparison("lower", 0.05, "steps_to_target"), name="faster")
+    runs = failing(eight, "without", near=[6], diverged=[7])
     final, speed = judge_study([claim(), faster], residual_study, runs)
-    assert (final.n_diverged, final.n_missing, final.verdict) == (5, 0, "holds")
-    expected = [0.6 + d - 0.1 for d in SIX[:5]] + [0.6 + SIX[5] - 0.5]
-    assert final.comparisons[0].estimate == pytest.approx(np.mean(expected))
-    assert speed.verdict == "inconclusive"  # no run of either arm reached the target
+    (one,) = final.comparisons
+    assert (final.n_failed_to_learn, final.n_diverged, final.n_missing) == (2, 1, 0)
+    assert (final.verdict, one.n, one.left_out) == ("holds", 6, 2)
+    assert one.estimate == pytest.approx(np.mean(SIX))  # and not 0.5 from those at chance
+    assert speed.comparisons[0].left_out == 2
+
+
+def test_five_seeds_that_learned_decide_nothing(residual_study: Study, failing) -> None:
+    (verdict,) = judge_study([claim()], residual_study, failing(SIX, "with", near=[0]))
+    assert (verdict.verdict, verdict.comparisons[0].n) == ("inconclusive", 5)
+    assert verdict.reason == "5 pairs; a verdict needs 6; in 1 more an arm failed to learn"
+    (verdict,) = judge_study([claim()], residual_study, failing(SIX, "with", near=range(6)))
+    assert verdict.reason == "in each of 6 pairs an arm failed to learn"
+
+
+def test_a_run_a_little_farther_from_chance_learned(residual_study: Study, make_run, pairs) -> None:
+    runs = [run for run in pairs(SIX) if run.arm == "with" or run.seed > 0]
+    runs.append(make_run("without", 0, [0.1, CHANCE + 0.051], 0.16))
+    assert judge_study([claim()], residual_study, runs)[0].comparisons[0].n == 6
+
+
+@pytest.mark.parametrize(
+    ("direction", "margin", "near", "verdict"),
+    [
+        ("lower", 0.1, range(6), "holds"),  # six of ten seeds fail without: p = 2 / 2**6
+        ("lower", 0.1, range(5), "inconclusive"),
+        ("higher", 0.1, range(8), "contradicted"),
+        ("no_difference", 0.1, [], "inconclusive"),  # ten seeds of which none fails say little
+        ("no_difference", 0.4, [], "holds"),
+        ("lower", 0.4, [], "contradicted"),
+    ],
+)
+def test_a_claim_on_failures_is_judged_by_the_exact_paired_test(
+    direction: str, margin: float, near: Sequence[int], verdict: str, residual_study: Study, failing
+) -> None:
+    failures = claim(comparison(direction, margin, "failed_to_learn"))
+    (found,) = judge_study([failures], residual_study, failing([0.03] * 10, "without", near))
+    (one,) = found.comparisons
+    assert (found.verdict, one.n, one.left_out) == (verdict, 10, 0)
+    assert one.estimate == pytest.approx(-len(near) / 10)
+    if direction == "lower" and near:
+        assert one.p == pytest.approx(stats.binomtest(0, len(near), 0.5).pvalue)
+    assert one.low <= one.estimate <= one.high
 
 
 def test_a_contrast_of_four_arms(residual_study: Study, make_run) -> None:

@@ -117,7 +117,7 @@ def test_what_is_missing_leaves_a_gap_and_what_diverged_a_cross(
     assert dots(validation, "x") == dots(effect, "x") == 1
     told = texts(figure)
     assert "9 of 12 runs completed." in told
-    assert "Diverged (×): all, ReLU, seed 1" in told
+    assert "Diverged: all, ReLU, seed 1" in told
     assert "Left out: four, ReLU, seeds 0, 1 (missing)." in told
     assert "ReLU minus none: no slope, because no seed has a result at every level." in told
 

@@ -112,7 +112,7 @@ def test_missing_and_diverged_runs_are_named(activation_study: Study, broken_run
     for phrase in [
         "intermediate ReLU (5 / 6 runs)",
         "intermediate ELU (4 / 6 runs)",
-        "Diverged (×): intermediate ReLU, seed 2; counted as chance, 10 %, from there on.",
+        "Diverged: intermediate ReLU, seed 2; counted as chance, 10 %, from there on.",
         "Left out: no intermediate activation, seed 5 (failed).",
         "Left out: intermediate ELU, seeds 3, 4 (missing).",
     ]:

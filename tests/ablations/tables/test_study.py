@@ -50,6 +50,10 @@ def test_numbers_by_hand(residual_study: Study, mixed_runs: list[StudyRun]) -> N
     assert list(base[counts]) == [3, 4, 0, 0, 1, 0]
     assert list(arm[counts]) == [2, 4, 1, 0, 0, 1]
 
+    assert (base["n_failed_to_learn"], arm["n_failed_to_learn"]) == (0, 1)
+    assert math.isnan(base["failed_to_learn_p"])  # compared with nothing
+    assert arm["failed_to_learn_p"] == 1  # one seed of three
+
     half = T_2 * 0.02 / math.sqrt(3)
     columns = ["val_top1_mean", "val_top1_ci_low", "val_top1_ci_high"]
     assert list(base[columns]) == pytest.approx([0.82, 0.82 - half, 0.82 + half], abs=1e-6)
@@ -316,3 +320,19 @@ def test_runs_that_do_not_fit_the_study_are_named_in_a_line(residual_study: Stud
     larger = make_run("with", 1, [0.5, 0.6], parameters=5)
     with pytest.raises(UserError, match=r"^arm=with: its runs differ in parameters: \[5, 340000\]$"):
         study_table(residual_study, [*runs, larger])
+
+
+def test_seeds_that_failed_to_learn_are_counted_and_tested(residual_study: Study, make_run) -> None:
+    near = {"with": (), "without": (0, 1, 2, 3, 4, 5)}
+    runs = [
+        make_run(arm, seed, [0.1, 0.12 if seed in failed else 0.8], 0.8)
+        for arm, failed in near.items()
+        for seed in range(8)
+    ]
+    table = study_table(residual_study, runs).set_index("arm")
+    assert table["n_failed_to_learn"].to_dict() == {"with": 0, "without": 6}
+    assert table.loc["without", "failed_to_learn_p"] == 2 / 64
+    page = markdown_table(residual_study, runs)
+    assert "6, p = 0.031" in page
+    assert "ended at 15 % validation top-1 or worse" in page
+    assert "6 of 8" in page

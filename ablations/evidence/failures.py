@@ -1,0 +1,95 @@
+"""How many seeds of each arm failed to learn, compared with the arm that it is compared with.
+
+A run failed to learn where it diverged, or where its final validation value of the study's first metric is
+within a stated distance of chance; the metric declares both (`conf/metric`). Verdicts on accuracy and speed
+are about the seeds that learned in every arm; this is what stands next to them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ablations.statistics.shares import exact_paired_p
+from ablations.studies.results import Outcome, Study, baseline_first, pair_by_seed
+from ablations.text import named_seeds
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The seeds of an arm that failed to learn.
+
+    Attributes:
+        arm: Its name.
+        label: As a person reads it.
+        runs: Completed and diverged runs.
+        seeds: Those that failed to learn, increasing.
+        pairs: Seeds that the arm that it is compared with has as well; 0 of what is compared with nothing.
+        only_here: Of these, those in which this arm alone failed.
+        only_there: Those in which the other arm alone did.
+    """
+
+    arm: str
+    label: str
+    runs: int
+    seeds: tuple[int, ...]
+    pairs: int
+    only_here: int
+    only_there: int
+
+    @property
+    def share(self) -> float:
+        """Of the runs; NaN without one."""
+        return len(self.seeds) / self.runs if self.runs else float("nan")
+
+    @property
+    def p(self) -> float:
+        """Of McNemar's exact test, two-sided, not corrected; NaN without a pair."""
+        return exact_paired_p(self.only_here, self.only_there) if self.pairs else float("nan")
+
+
+def failures(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> dict[str, Failures]:
+    """Per arm, the seeds that failed to learn.
+
+    Args:
+        study: The study.
+        by_arm: Its `ablations.studies.results.outcomes`.
+    """
+    found = {}
+    for arm in baseline_first(study):
+        other = study.compared_with(arm)
+        pairs = pair_by_seed(by_arm[arm.name], by_arm[other]) if other else []
+        here = [(one.failed_to_learn, base.failed_to_learn) for one, base in pairs]
+        seeds = tuple(one.run.seed for one in by_arm[arm.name] if one.failed_to_learn)
+        found[arm.name] = Failures(
+            arm.name,
+            arm.label,
+            len(by_arm[arm.name]),
+            seeds,
+            len(pairs),
+            here.count((True, False)),
+            here.count((False, True)),
+        )
+    return found
+
+
+def failure_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    """What a reader needs to know where seeds failed to learn: which, and what counts as that."""
+    failed = [one for one in failures(study, by_arm).values() if one.seeds]
+    if not failed:
+        return []
+    arms = "; ".join(
+        f"{one.label}, {len(one.seeds)} of {one.runs} ({named_seeds(one.seeds)})" for one in failed
+    )
+    classes = {
+        outcome.run.record["config"]["dataset"]["num_classes"]
+        for of_arm in by_arm.values()
+        for outcome in of_arm
+        if outcome.run.record is not None
+    }
+    metric = study.deciding
+    near = [metric.farthest_failed(number) for number in sorted(classes)]
+    ends = " or ".join(metric.text(value) for value in near if value is not None)
+    rule = f"diverged, or ended at {ends} validation {metric.label} or worse" if ends else "diverged"
+    return [
+        f"Failed to learn ({rule}): {arms}. Means and bands are of all seeds; verdicts are about the seeds "
+        "that learned."
+    ]
