@@ -166,7 +166,7 @@ def _check_kinds(path: str, expected: Any, given: Any) -> None:
         nested = isinstance(value, list) or (isinstance(value, dict) and "_target_" not in value)
         if isinstance(kind, dict):
             if own and not isinstance(value, dict) and value is not None:
-                raise UserError(f"{path}{key}={value}: must have the keys {', '.join(map(str, kind))}")
+                raise UserError(f"{path}{key}={value}: must be a node with {', '.join(map(str, kind))}")
             _check_kinds(f"{path}{key}.", kind, value)
         elif isinstance(kind, bool):
             if not isinstance(value, bool) and f"{path}{key}" != COMPILE:  # which may name a backend
