@@ -98,7 +98,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 def imported(state: dict[str, Any] | None) -> dict[str, Any] | None:
     """A `git_state` with only the changes of files that this process has imported."""
     checkout = _checkout_of(current().root)
-    if state is None or checkout is None:
+    if state is None or checkout is None or not state["changes"]:
         return state
     by_name = {Path(name).name for name in state["changes"]}
     files = [getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())]

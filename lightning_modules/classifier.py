@@ -127,7 +127,7 @@ class Classifier(LightningModule):
         self._unread: list[tuple[int, Tensor]] = []  # steps and their losses, maybe still being computed
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning sets this text 50 times a step. A module looks at much before it keeps a value, which takes
+        # Lightning sets this text 50 times a step. A module looks at much before it keeps a value, which is
         # three thousandths of a step of the small network.
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)

@@ -5,7 +5,8 @@ which W&B has and leaves out. Offline nobody would, so the rows of an epoch wait
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +75,7 @@ class TolerantWandbLogger(TolerantLogger):
             console="off",  # the run's output is in the terminal, not in W&B
             init_timeout=30,  # seconds
             finish_timeout=60,  # seconds; an upload that takes longer is left to `wandb sync`
+            x_save_requirements=False,  # reads every package's metadata for every run: see `_packages`
         )
         arguments |= {"settings": settings, "resume": "allow"}
         try:
@@ -87,6 +89,7 @@ class TolerantWandbLogger(TolerantLogger):
         self._live, self._run = mode == "online", run
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
+        self._save("requirements.txt", _packages())
         return run
 
     def _start(self, make: Any, config: Mapping[str, Any]) -> None:
@@ -135,6 +138,13 @@ class TolerantWandbLogger(TolerantLogger):
         if (run := self._run) is not None:
             self._attempt(lambda: run.finish(exit_code=0 if succeeded else 1))
         self._logger = None
+
+
+@cache
+def _packages() -> str:
+    """The installed packages, a line each, as W&B lists them itself."""
+    installed = (distribution.metadata for distribution in metadata.distributions())
+    return "\n".join(sorted({f"{one['Name']}=={one['Version']}" for one in installed}))
 
 
 def _plot(counts: np.ndarray) -> Any:

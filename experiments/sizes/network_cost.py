@@ -1,9 +1,11 @@
 """What a network costs: parameters, multiply-adds of one image and depth, counted without computing it."""
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -136,11 +138,18 @@ def count_network(config: Mapping[str, Any]) -> NetworkCost:
     Raises:
         ValueError: The network cannot take images of that size.
     """
-    model, dataset = config["model"], config["dataset"]
+    dataset = config["dataset"]
+    return _count(json.dumps(config["model"]), dataset["channels"], dataset["image_size"])
+
+
+@cache  # a process of a sweep trains an arm with several seeds
+def _count(model_node: str, channels: int, image_size: int) -> NetworkCost:
+    """As `count_network`; the model's node as JSON."""
+    model = json.loads(model_node)
     with without_memory():
         network = instantiate(model)
     with torch.enable_grad():
-        counted, logits = _computed(network, model["_target_"], dataset["channels"], dataset["image_size"])
+        counted, logits = _computed(network, model["_target_"], channels, image_size)
     return NetworkCost(
         parameters=trainable_parameters(network),
         multiply_adds=counted,

@@ -138,7 +138,7 @@ def test_the_rest_of_a_run_that_diverged_is_logged(isolated_wandb, make_logger, 
     assert len(only(records_of(tmp_path / "logs"), "history")) == 1
 
 
-def test_confusion_matrix_and_changes_of_code_are_kept(
+def test_confusion_matrix_packages_and_changes_of_code_are_kept(
     isolated_wandb, make_logger, make_classifier, make_trainer, tiny_data, tmp_path
 ):
     logger = make_logger()
@@ -147,6 +147,7 @@ def test_confusion_matrix_and_changes_of_code_are_kept(
     logger.log_end({}, {"networks.py": "- old\n+ new"})
     logger.finish(succeeded=True)
     (run,) = (tmp_path / "logs" / "wandb").glob("offline-run-*")
+    assert "\ntorch==" in (run / "files" / "requirements.txt").read_text()
     assert (run / "files" / "changes.diff").read_text() == "- old\n+ new"
     (table,) = (run / "files" / "media" / "table" / "test").glob("*.table.json")
     counts = {(row[0], row[1]): row[2] for row in json.loads(table.read_text())["data"]}
@@ -191,7 +192,8 @@ class FakeRun:
 
     id = "0123abcd"
 
-    def __init__(self, broken, error):
+    def __init__(self, broken, error, folder):
+        self.dir = str(folder)
         self.logged = []
         self.finished = []
         self.summary = self
@@ -209,6 +211,9 @@ class FakeRun:
         self.logged.append(values)
 
     def define_metric(self, *_, **__):
+        pass
+
+    def save(self, *_, **__):
         pass
 
     def finish(self, exit_code):
@@ -238,7 +243,7 @@ def break_init(monkeypatch, tmp_path):
 
 def broken_run(*methods):
     def break_methods(monkeypatch, tmp_path):
-        monkeypatch.setattr("wandb.init", lambda **_: FakeRun(methods, DISK_FULL))
+        monkeypatch.setattr("wandb.init", lambda **_: FakeRun(methods, DISK_FULL, tmp_path))
         return "OSError: .*No space left on device"
 
     break_methods.__name__ = "_".join(methods)
@@ -280,8 +285,8 @@ def test_training_goes_on_after_one_warning(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_run_that_could_not_log_is_finished_all_the_same(make_logger, monkeypatch):
-    run = FakeRun(["log"], DISK_FULL)
+def test_a_run_that_could_not_log_is_finished_all_the_same(make_logger, monkeypatch, tmp_path):
+    run = FakeRun(["log"], DISK_FULL, tmp_path)
     monkeypatch.setattr("wandb.init", lambda **_: run)
     logger = make_logger()
     with pytest.warns(LoggingFailed):
@@ -292,8 +297,8 @@ def test_a_run_that_could_not_log_is_finished_all_the_same(make_logger, monkeypa
     assert run.finished == [1]
 
 
-def test_an_interruption_is_no_failure_of_wandb(make_logger, monkeypatch):
-    monkeypatch.setattr("wandb.init", lambda **_: FakeRun(["log"], KeyboardInterrupt()))
+def test_an_interruption_is_no_failure_of_wandb(make_logger, monkeypatch, tmp_path):
+    monkeypatch.setattr("wandb.init", lambda **_: FakeRun(["log"], KeyboardInterrupt(), tmp_path))
     logger = make_logger()
     with pytest.raises(KeyboardInterrupt):
         logger.log_metrics({"test_loss": 1.0}, step=0)
