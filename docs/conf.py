@@ -94,13 +94,14 @@ def write_configuration_pages(app: Sphinx) -> None:
 
 
 SHOWS = {
-    "": "Left: validation curves with 95 % band and single seeds. Right: paired differences to the baseline.",
+    "": "Validation curves with 95 % band and single seeds, and paired differences to the baseline.",
+    "design": "The metric along one factor, with a line per level of another.",
     "dead_units": "Share of units that are zero on every image, by layer.",
     "effective_rank": "Effective rank of the activations after the spatial operation, by layer.",
     "gradient_norm": "Norm of the gradient, by layer.",
     "trials": "Expected best validation value over the number of trials, by arm.",
 }
-"""What a figure shows, by the ending of its name; "" for a study's own figure."""
+"""What a figure shows, by the ending of its name; "" for a study's own figure, "design" if it crosses factors."""
 
 TUNED = "tuning=learning_rate"
 
@@ -117,6 +118,7 @@ def write_gallery(app: Sphinx) -> None:
             if file.stem.startswith(tuple(others)):
                 continue
             kind = next((kind for kind in SHOWS if kind and ending.endswith(f"_{kind}")), "")
+            kind = kind or ("design" if "design" in study else "")
             if not ending:
                 text += f"\n## {study['title']}\n\n{study['source']}\n"
             words = study["name"]
