@@ -101,7 +101,7 @@ SHOWS = {
     "gradient_norm": "Norm of the gradient, by layer.",
     "trials": "Expected best validation value over the number of trials, by arm.",
 }
-"""What a figure shows, by the ending of its name; "" for a study's own figure, "design" if it crosses factors."""
+"""What a figure shows, by the ending of its name. "": a study's figure; "design": with crossed factors."""
 
 TUNED = "tuning=learning_rate"
 
