@@ -4,8 +4,8 @@
 
 Runs `python run.py -m` with these words in an empty folder, as somebody would, and reads its records. Wall
 time is that of the whole command: its start, planning, processes that start, runs, verdicts. Then it says
-where the rest went. Training time is that of the records; a bare loop would take `--loop` of it, the ratio that
-`benchmarks.training_loop` measures. Both are of one moment, so a machine that others use shows the same.
+where the rest went. Training time is that of the records; a bare loop would take `--loop` of it, the ratio
+that `benchmarks.training_loop` measures. Both are of one moment, so a machine that others use shows the same.
 """
 
 import argparse
