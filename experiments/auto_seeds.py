@@ -5,8 +5,8 @@ every claim about the study is decided or the budget is spent. The error rate st
 `ablations.statistics.sequential`.
 
 - Seeds are 0, 1, 2, ..., so a study's own six are the first look.
-- A look takes place when each of its runs is completed, diverged or failed. A failed run leaves its pair out:
-  the interval has fewer degrees of freedom, the look keeps its level. Two of 20 pairs missing from the start
+- A look takes place when each of its runs is completed, diverged or failed. A failed run leaves its pair out,
+  and so does one that failed to learn: the interval has fewer degrees of freedom, the look keeps its level. Two of 20 pairs missing from the start
   raise 5 % to 5.5 % by simulation. The next command tries the run again; it then counts from the look of its
   seed on.
 - A decided comparison stays decided. So do the other comparisons of a contradicted claim: they get no more
@@ -263,7 +263,7 @@ class _Judging:
             f"Seeds of study {study.name}: added until its claims were decided (seeds=auto), at most "
             f"{self._pairs[-1]} per arm; looks at {', '.join(map(str, self._pairs))} seeds, of which the "
             f"first {self._taken} took place. Seeds run per arm: {', '.join(seeds)}.",
-            "Method: group-sequential t intervals. A comparison's level is spent over the looks in the "
+            "Method: group-sequential intervals. A comparison's level is spent over the looks in the "
             "manner of Pocock (Lan and DeMets 1983), exactly for normal differences of unknown variance. "
             "Each of Holm's levels is spent this way, and a decided comparison stays decided (Ye, Li, Liu "
             "and Yao 2013; Maurer and Bretz 2013). Two-sided levels, look by look, of the first of "

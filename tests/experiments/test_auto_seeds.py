@@ -165,13 +165,15 @@ def test_a_look_waits_for_its_runs_and_not_for_failed_ones(runs_of) -> None:
     assert judged.verdicts[0].n_missing == 1
 
 
-def test_a_diverged_run_is_an_outcome(runs_of, make_run) -> None:
-    runs = runs_of({"a": DECIDED}, {"base": 6, "a": 6})
-    runs[-1] = make_run("a", 5, [], status="diverged")
+def test_a_diverged_run_ends_the_look_and_its_seed_failed_to_learn(runs_of, make_run) -> None:
+    runs = runs_of({"a": DECIDED}, {"base": 8, "a": 8})
+    runs = [run for run in runs if (run.arm, run.seed) != ("a", 5)]
+    runs.append(make_run("a", 5, [], status="diverged"))
     judged = judge_by_looks([claim("a", "a")], study_of("base", "a"), runs, 20)
-    assert len(judged.news) == 1
-    assert judged.verdicts[0].comparisons[0].n == 6
-    assert judged.verdicts[0].n_diverged == 1
+    assert judged.news == [[], ["a holds"]]  # five seeds that learned are too few for a verdict
+    (one,) = judged.verdicts[0].comparisons
+    assert (one.n, one.left_out) == (7, 1)
+    assert judged.verdicts[0].n_failed_to_learn == 1
 
 
 def test_what_a_decision_cost_is_that_of_the_seeds_it_was_taken_with(runs_of, make_run) -> None:
@@ -190,7 +192,7 @@ def test_what_a_decision_cost_is_that_of_the_seeds_it_was_taken_with(runs_of, ma
     at_once, open_ = judge_by_looks(claims, study_of("base", "a"), runs, 12).verdicts
     assert (at_once.verdict, at_once.comparisons[0].n, at_once.core_hours) == ("holds", 6, 12)
     assert (at_once.n_missing, at_once.n_diverged) == (0, 0)
-    assert (open_.verdict, open_.comparisons[0].n, open_.core_hours) == ("inconclusive", 11, 22)
+    assert (open_.verdict, open_.comparisons[0].n, open_.core_hours) == ("inconclusive", 10, 20)
     assert (open_.n_missing, open_.n_diverged) == (1, 1)
 
 
