@@ -71,7 +71,8 @@ class Asked:
         networks: Of `NETWORKS`.
         precisions: Of `PRECISIONS`; (): all that the device gains by.
         orders: Of memory.
-        compiled: Whether networks are compiled by torch.compile: false, true, or both.
+        compiled: Whether networks are compiled by torch.compile: false, true (inductor), or by its backend
+            eager, which needs no compiler and gains nothing.
         image_size: Height and width, in pixels.
         num_classes: Of the logistic regression.
         batch_size: Images; None: `BATCH_SIZES`.
@@ -97,12 +98,15 @@ class Asked:
     results_dir: Path = Path("results")
 
 
-LISTS: Mapping[str, Sequence[str]] = {
+BACKENDS = {"false": "", "true": "inductor", "eager": "eager"}
+"""Of torch.compile, by the value of `compiled`."""
+
+LISTS: Mapping[str, tuple[str, ...]] = {
     "against": tuple(LIBRARIES),
     "networks": NETWORKS,
     "precisions": PRECISIONS,
     "orders": ORDERS,
-    "compiled": ("false", "true"),
+    "compiled": tuple(BACKENDS),
 }
 """Options that take several values, and which."""
 
@@ -181,10 +185,10 @@ def measure(words: Sequence[str]) -> tuple[Asked, torch.device, list[Row]]:
 
 
 def settings(asked: Asked, device: torch.device) -> list[Row]:
-    """Precision, memory order, and whether compiled, of each setting."""
+    """Precision, memory order, and the compiler's backend, "" for none, of each setting."""
     gains = PRECISIONS if device.type == "cuda" else ("32-true",)
     return [
-        {"precision": precision, "order": order, "compiled": compiled == "true"}
+        {"precision": precision, "order": order, "compiled": BACKENDS[compiled]}
         for precision, order, compiled in product(asked.precisions or gains, asked.orders, asked.compiled)
     ]
 
@@ -230,12 +234,12 @@ class _Entry:
     ) -> None:
         self.names = {"network": network, "of": of}
         self.batch, self._device = batch, device
-        self._network = _build(asked, network, of)
+        self._network = build(asked, network, of)
         options: dict[str, Any] = {
             "device": device,
             "channels_last": setting["order"] == "channels-last",
             "bf16": setting["precision"] == "bf16-mixed",
-            "compile_with": "inductor" if setting["compiled"] else None,
+            "compile_with": setting["compiled"] or None,
         }
         noise = Noise(batch, 3, asked.image_size, asked.num_classes)
         makers: dict[str, Callable[[], Step]] = {
@@ -262,7 +266,7 @@ class _Entry:
             yield part, {"images_per_second": self.batch / seconds, "peak_memory": peak}
 
 
-def _build(asked: Asked, network: str, of: str) -> nn.Module:
+def build(asked: Asked, network: str, of: str) -> nn.Module:
     """A network with PyTorch's own initial values, equal in kind whoever wrote it."""
     torch.manual_seed(0)
     if of == OURS:

@@ -125,6 +125,6 @@ def _rows(table: pd.DataFrame) -> list[list[str]]:
         for part in ("training", "inference"):
             own = by_part.loc[part]
             cells += [f"{own['images_per_second']:.3g}", f"{own['of_ours']:.2f}"]
-        peak = by_part.loc["training", "peak_memory_bytes"]
+        peak: Any = by_part.loc["training", "peak_memory_bytes"]
         found.append([*cells, NO_VALUE if pd.isna(peak) else memory_size(int(peak))])
     return found

@@ -57,7 +57,7 @@ def test_words_are_read() -> None:
         ("against=timm,timm", "against=timm,timm: each at most once"),
         ("networks=mobilenet", "networks=mobilenet: must be one of xception, inception_v3"),
         ("precisions=fp8", "precisions=fp8: must be one of 32-true, tf32, bf16-mixed"),
-        ("compiled=maybe", "compiled=maybe: must be one of false, true"),
+        ("compiled=maybe", "compiled=maybe: must be one of false, true, eager"),
         ("seconds=0", "seconds=0.0: must be a number above 0"),
         ("seconds=long", "seconds=long: must be a number"),
         ("rounds=1.5", "rounds=1.5: must be a whole number"),
@@ -105,7 +105,7 @@ QUICK = (
 
 
 def turn(of: str, number: int, speed: float, network: str = "xception") -> dict[str, object]:
-    setting = {"precision": "32-true", "order": "contiguous", "compiled": False}
+    setting = {"precision": "32-true", "order": "contiguous", "compiled": ""}
     of_turn = {"network": network, "of": of, "part": "training", "round": number}
     return setting | of_turn | {"images_per_second": speed, "peak_memory": None}
 

@@ -1,0 +1,448 @@
+"""What a GPU shows that a CPU cannot: checks of training on it, then speeds. At most 8 minutes on one GPU.
+
+    python -m benchmarks.device [--minutes 8] [--results-dir results]
+    python -m benchmarks.device --device cpu --tiny     # the same code, on a CPU in a minute
+    python -m benchmarks.device --dry-run               # what it would do; so it does where there is no GPU
+
+Writes results/benchmark/device.json and prints a table. A part that would pass the time is left out, and so
+is one that needs more devices than there are; both say so. Exits with 1 where a check failed.
+
+Nothing in this repository had run on a GPU when this was written: the seconds of each part are a guess.
+"""
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pandas as pd
+import torch
+from lightning.pytorch import Callback, LightningDataModule
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ablations.files import write_atomically
+from ablations.runs.records import RunDirectory
+from ablations.tables.speed import ratio_lines, speed_table
+from experiments import environment, speed
+from experiments.planning import compose_runs, hydra_configuration
+from experiments.recorder import Recorder
+from lightning_modules.assembly import make_data, make_data_and_module, make_trainer
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+TINY = ("model.width=0.03", "model.middle_modules=1", "model.stem_stride=2", "dataset.train_images=320")
+"""A network of a few channels on few images."""
+
+Found = dict[str, Any]
+"""What a part found, by name; `passed` is there where it is a check."""
+
+
+class OutOfTime(Exception):
+    """The time is over before a part is done."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where and how large.
+
+    Attributes:
+        device: Where runs train.
+        devices: How many of them there are.
+        folder: Where runs go.
+        tiny: Whether all is as small as it can be.
+        deadline: When to be done, as of `time.monotonic`.
+    """
+
+    device: torch.device
+    devices: int
+    folder: Path
+    tiny: bool
+    deadline: float
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
+
+    @property
+    def words(self) -> list[str]:
+        """Of every run."""
+        accelerator = "gpu" if self.device.type == "cuda" else self.device.type
+        return [f"trainer.accelerator={accelerator}", "logger=none", *(TINY if self.tiny else ())]
+
+    def config(self, *words: str) -> Mapping[str, Any]:
+        """The configuration of a run of the small Xception on the embedded images."""
+        with hydra_configuration():
+            (run,) = compose_runs([*self.words, *words])
+        return run.resolved
+
+    def sweep(self, name: str, *words: str) -> list[Found]:
+        """Run run.py as a command; its records.
+
+        Raises:
+            OutOfTime: It was ended at the deadline.
+            RuntimeError: It failed; says what it printed last.
+        """
+        command = [sys.executable, "run.py", *words, *self.words, f"results_dir={self.folder / name}"]
+        environment.free_memory()  # which its runs may need
+        try:
+            done = subprocess.run(
+                command, cwd=REPOSITORY, capture_output=True, text=True, timeout=max(1, self.left)
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OutOfTime from error
+        if done.returncode:
+            raise RuntimeError(" ".join((done.stdout + done.stderr).strip().splitlines()[-3:]))
+        return [json.loads(path.read_text()) for path in (self.folder / name).glob("runs/*/record.json")]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit ended with: rows of metrics.csv without seconds, the weights, and what was warned of."""
+
+    rows: list[Found]
+    state: dict[str, Tensor]
+    warned: list[str]
+
+    def equals(self, other: "Fit") -> bool:
+        """Whether both are equal to the last bit."""
+        same = [torch.equal(value, other.state[name]) for name, value in self.state.items()]
+        return self.rows == other.rows and all(same)
+
+
+class Interrupted(Exception):
+    """Stands for a process that ends."""
+
+
+class Interrupt(Callback):
+    """Ends training in the second epoch."""
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_index: int) -> None:
+        if trainer.current_epoch == 1 and batch_index == 1:
+            raise Interrupted
+
+
+def fit(setup: Setup, config: Mapping[str, Any], name: str, *callbacks: Callback) -> Fit:
+    """Train in a run directory, from its checkpoint on where it has one."""
+    directory = RunDirectory(setup.folder, name)
+    directory.path.mkdir(parents=True, exist_ok=True)
+    recorder = Recorder(directory)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = make_trainer(config, callbacks=[recorder, *callbacks], loggers=[], folder=directory.path)
+        data, module = make_data_and_module(config)
+        trainer.fit(module, data, ckpt_path=directory.checkpoint(), weights_only=True)
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in recorder.rows]
+    state = {key: value.detach().cpu().clone() for key, value in module.state_dict().items()}
+    told = {str(warning.message).partition("\n")[0] for warning in caught}
+    return Fit(rows, state, sorted(text for text in told if "determin" in text))
+
+
+def loss_falls(setup: Setup) -> Found:
+    """Training in bfloat16: the loss of the last epoch is below the first one's."""
+    rows = fit(setup, setup.config("recipe.precision=bf16-mixed", "recipe.epochs=4"), "bf16").rows
+    first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
+    return {"passed": last < first, "first_epoch": first, "last_epoch": last}
+
+
+def same_batches(setup: Setup) -> Found:
+    """Batches of two epochs, mirrored and cropped, are those of a CPU to the last bit."""
+    config = setup.config("dataset.crop_padding=2")
+    there, here = (_batches(config, device) for device in (setup.device, torch.device("cpu")))
+    pairs = list(zip(there, here, strict=True))
+    equal = all(torch.equal(a.cpu(), b) for one, other in pairs for a, b in zip(one, other, strict=True))
+    on_device = all(tensor.device.type == setup.device.type for batch in there for tensor in batch)
+    return {"passed": equal and on_device, "batches": len(pairs), "made_on_the_device": on_device}
+
+
+def _batches(config: Mapping[str, Any], device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    data: LightningDataModule = make_data(config)
+    strategy = SimpleNamespace(root_device=device)
+    data.trainer = cast(Any, SimpleNamespace(global_rank=0, world_size=1, strategy=strategy))
+    data.prepare_data()
+    data.setup("fit")
+    loader: Any = data.train_dataloader()
+    batches = []
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)
+        batches += list(loader)
+    return batches
+
+
+def same_twice(setup: Setup) -> Found:
+    """A run twice, and once interrupted: to the last bit where the device is deterministic."""
+    config = setup.config("recipe.epochs=3")
+    first, second = (fit(setup, config, name) for name in ("first", "second"))
+    with contextlib.suppress(Interrupted):
+        fit(setup, config, "resumed", Interrupt())
+    resumed = fit(setup, config, "resumed")
+    deterministic = first.equals(second)
+    return {
+        "passed": resumed.equals(first) or (not deterministic and len(resumed.rows) == len(first.rows)),
+        "equal_twice": deterministic,
+        "equal_resumed": resumed.equals(first),
+        "not_deterministic": first.warned,
+    }
+
+
+def two_processes(setup: Setup) -> Found:
+    """A run over two devices, which exchange gradients: NCCL's on GPUs, gloo's on a CPU."""
+    (record,) = setup.sweep("two_processes", "trainer=ddp", "trainer.devices=2", "recipe.epochs=1")
+    done = record["status"] == "completed" and record["device"]["processes"] == 2
+    return {"passed": done, "status": record["status"], "steps_per_second": record["steps_per_second"]}
+
+
+def speeds(setup: Setup, *words: str) -> Found:
+    """Our networks next to timm's and torchvision's, per setting as long as there is time."""
+    sizes = [
+        "image_size=75",
+        "batch_size=2",
+        "num_classes=5",
+        "seconds=0.001",
+        "rounds=1",
+        "networks=xception",
+    ]
+    own = sizes if setup.tiny else ["seconds=0.5", "rounds=3"]
+    accelerator = "cuda" if setup.device.type == "cuda" else "cpu"
+    asked = speed.parse([*own, f"trainer.accelerator={accelerator}", *words])
+    rows: list[speed.Row] = []
+    left_out = []
+    longest = 0.0
+    for setting in speed.settings(asked, setup.device):
+        if rows and longest > setup.left:
+            left_out.append(setting)
+            continue
+        start = time.monotonic()
+        rows += speed.measure_setting(asked, setting, setup.device)
+        longest = max(longest, time.monotonic() - start)
+    table = speed_table(rows)
+    return {
+        "lines": ratio_lines(table),
+        "left_out": left_out,
+        "table": json.loads(table.to_json(orient="records")),
+    }
+
+
+def speed_lines(table: pd.DataFrame) -> list[str]:
+    """Training of each network in images/second, and the ratios of the two, for the terminal."""
+    of_training = table[table["part"] == "training"]
+    return [
+        f"{row.network}, {row.of}, {row.precision}, {row.order}: trains {row.images_per_second:.4g} images/s"
+        for row in of_training.itertuples()
+    ] + ratio_lines(table)
+
+
+def packed(setup: Setup, per_device: int) -> Found:
+    """A sweep of 24 small runs, so many at a time on a device."""
+    runs = 2 if setup.tiny else 24
+    start = time.monotonic()
+    seeds = f"seed={','.join(map(str, range(runs)))}"
+    words = ("-m", seeds, f"trainer.runs_per_device={per_device}", "recipe.epochs=2")
+    records = setup.sweep(f"packed_{per_device}", *words)
+    seconds = time.monotonic() - start
+    done = [record for record in records if record["status"] == "completed"]
+    return {
+        "passed": len(done) == runs,
+        "runs_per_minute": 60 * len(done) / seconds,
+        "devices": sorted({index for record in done for index in record["device"].get("indices", [])}),
+        "peak_memory": max((record["device"].get("peak_memory") or 0 for record in done), default=None),
+    }
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the script.
+
+    Attributes:
+        name: In table and JSON.
+        run: Does it.
+        seconds: That it is given on a GPU; a guess.
+        devices: That it needs.
+    """
+
+    name: str
+    run: Callable[[Setup], Found]
+    seconds: float
+    devices: int = 1
+
+    @property
+    def what(self) -> str:
+        """What it does, in a line."""
+        return (getattr(self.run, "__doc__", None) or "").partition("\n")[0]
+
+
+def packing(per_device: int, seconds: float) -> Part:
+    """The part of a sweep."""
+
+    def run(setup: Setup) -> Found:
+        return packed(setup, per_device)
+
+    run.__doc__ = f"A sweep of 24 small runs on slots, {per_device} at a time on a device"
+    return Part(f"sweep, {per_device} per device", run, seconds)
+
+
+def measuring(name: str, what: str, seconds: float, *words: str) -> Part:
+    """A part of speeds."""
+
+    def run(setup: Setup) -> Found:
+        return speeds(setup, *words)
+
+    run.__doc__ = what
+    return Part(name, run, seconds)
+
+
+LIBRARIES = "against=timm,torchvision"
+
+PARTS = (
+    Part("loss falls in bf16", loss_falls, 20),
+    Part("batches of a CPU", same_batches, 5),
+    Part("twice, and resumed", same_twice, 40),
+    Part("two processes", two_processes, 40, devices=2),
+    measuring(
+        "speed, bf16", "Next to timm and torchvision in bf16, channels-last", 45,
+        LIBRARIES, "precisions=bf16-mixed", "orders=channels-last",
+    ),
+    packing(8, 50),
+    packing(4, 50),
+    packing(2, 70),
+    measuring(
+        "speed, float32", "Next to timm and torchvision in float32 and TF32, channels-last", 75,
+        LIBRARIES, "precisions=32-true,tf32", "orders=channels-last",
+    ),
+    packing(1, 110),
+    measuring(
+        "speed, contiguous", "Next to timm and torchvision in bf16, contiguous", 45,
+        LIBRARIES, "precisions=bf16-mixed", "orders=contiguous",
+    ),
+    measuring(
+        "speed, compiled", "Our Xception compiled, in bf16, channels-last", 180,
+        "networks=xception", "precisions=bf16-mixed", "orders=channels-last", "compiled=true",
+    ),
+)  # fmt: skip
+"""What matters most is first, as the last ones are left out where time runs short."""
+
+
+@dataclass
+class Outcome:
+    """What became of a part: passed, failed, measured, or left out, and why."""
+
+    part: str
+    outcome: str
+    seconds: float = 0.0
+    why: str = ""
+    found: Found = field(default_factory=dict)
+
+
+def do(part: Part, setup: Setup) -> Outcome:
+    """Do a part, or say why it is left out. What it raises is its outcome: the others go on."""
+    if part.devices > setup.devices:
+        why = f"needs {part.devices} devices, there is {setup.devices}"
+        return Outcome(part.name, "left out", why=why)
+    if not setup.tiny and part.seconds > setup.left:
+        why = f"takes about {part.seconds:.0f} s, {max(0, setup.left):.0f} s are left"
+        return Outcome(part.name, "left out", why=why)
+    start = time.monotonic()
+    try:
+        found = part.run(setup)
+        outcome = Outcome(part.name, "measured", found=found)
+        if "passed" in found:
+            outcome.outcome = "passed" if found["passed"] else "failed"
+    except OutOfTime:
+        outcome = Outcome(part.name, "left out", why="ended, as the time was over")
+    except Exception as error:
+        outcome = Outcome(part.name, "failed", why=f"{type(error).__name__}: {' '.join(str(error).split())}")
+    outcome.seconds = time.monotonic() - start
+    return outcome
+
+
+def all_outcomes(setup: Setup, parts: Sequence[Part]) -> Iterator[Outcome]:
+    """Do the parts one by one; each is told as it ends."""
+    for part in parts:
+        outcome = do(part, setup)
+        print(
+            f"{part.name}: {outcome.outcome}, {outcome.seconds:.0f} s {outcome.why}".rstrip(), file=sys.stderr
+        )
+        yield outcome
+
+
+def table_of(title: str, rows: Sequence[Sequence[str]], headers: Sequence[str]) -> Table:
+    """A table for the terminal."""
+    table = Table(*headers, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def told(outcome: Outcome) -> str:
+    """What a part found, for the table."""
+    if outcome.why:
+        return outcome.why
+    if lines := outcome.found.get("lines"):
+        return "\n".join(lines)
+    shown = {key: value for key, value in outcome.found.items() if key not in ("passed", "table") and value}
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value:.4g}"
+        if isinstance(value, float)
+        else f"{key.replace('_', ' ')} {value}"
+        for key, value in shown.items()
+    )
+
+
+def write(outcomes: Sequence[Outcome], device: torch.device, folder: Path) -> Path:
+    """Write the JSON: device, versions, and what became of each part."""
+    path = folder / "benchmark" / "device.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "device": environment.device(device),
+        "versions": environment.versions(),
+        "git": (environment.git_state() or {}).get("commit"),
+        "parts": [vars(outcome) for outcome in outcomes],
+    }
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def main(words: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> int:
+    """Run the command; its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto", help="auto: a GPU")
+    parser.add_argument("--minutes", type=float, default=8, help="that all parts may take together")
+    parser.add_argument("--results-dir", type=Path, default=Path("results"))
+    parser.add_argument("--tiny", action="store_true", help="as small as it can be")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    arguments = parser.parse_args(words)
+    console = Console()
+    there = torch.cuda.is_available()
+    if arguments.dry_run or (arguments.device != "cpu" and not there):
+        rows = [[part.name, f"{part.seconds:.0f} s", part.what] for part in parts]
+        why = "" if there else " No GPU is visible here."
+        console.print(table_of(f"What would be done on a GPU.{why}", rows, ["part", "about", "what"]))
+        return 0
+    device = torch.device("cpu" if arguments.device == "cpu" else "cuda:0")
+    devices = torch.cuda.device_count() if device.type == "cuda" else 2  # processes of a CPU
+    deadline = time.monotonic() + 60 * arguments.minutes
+    environment.quieten()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        setup = Setup(device, devices, Path(folder), arguments.tiny, deadline)
+        outcomes = list(all_outcomes(setup, parts))
+    path = write(outcomes, device, arguments.results_dir)
+    rows = [[one.part, one.outcome, f"{one.seconds:.0f} s", told(one)] for one in outcomes]
+    console.print(table_of(environment.device(device)["name"], rows, ["part", "outcome", "took", "found"]))
+    print(path)
+    return int(any(one.outcome == "failed" for one in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""`python -m benchmarks.device`: its code on a CPU in small, and what it leaves out."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import device
+from benchmarks.device import PARTS, OutOfTime, Part
+from experiments import speed
+
+BY_NAME = {part.name: part for part in PARTS}
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """Runs some parts on the CPU; the exit code, and from the JSON what became of each."""
+
+    def run_parts(*parts: Part, words=("--tiny",)):
+        code = device.main(["--device", "cpu", *words, "--results-dir", str(tmp_path)], parts)
+        found = json.loads((tmp_path / "benchmark" / "device.json").read_text())
+        assert found["device"]["type"] == "cpu"
+        return code, {part["part"]: part for part in found["parts"]}
+
+    return run_parts
+
+
+def test_without_a_gpu_it_says_what_it_would_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device.main(["--results-dir", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "No GPU is visible here" in shown
+    assert all(name in shown for name in BY_NAME)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_parts_that_matter_most_fit_eight_minutes() -> None:
+    checks = [part for part in PARTS if "speed" not in part.name and "1 per device" not in part.name]
+    assert sum(part.seconds for part in checks) < 8 * 60
+
+
+def test_a_part_without_time_or_devices_or_that_fails_is_a_line(run) -> None:
+    def raises(error):
+        def part(setup):
+            raise error
+
+        return part
+
+    parts = [
+        Part("done", lambda setup: {"passed": True}, 0),
+        Part("wrong", lambda setup: {"passed": False}, 0),
+        Part("broken", raises(RuntimeError("two\nlines")), 0),
+        Part("ended", raises(OutOfTime()), 0),
+        Part("long", lambda setup: {}, 1000),
+        Part("many", lambda setup: {}, 0, devices=99),
+    ]
+    code, found = run(*parts, words=("--minutes", "8"))
+    assert code == 1
+    assert {name: part["outcome"] for name, part in found.items()} == {
+        "done": "passed",
+        "wrong": "failed",
+        "broken": "failed",
+        "ended": "left out",
+        "long": "left out",
+        "many": "left out",
+    }
+    assert found["broken"]["why"] == "RuntimeError: two lines"
+    assert found["many"]["why"].startswith("needs 99 devices, there is ")
+
+
+@pytest.mark.slow
+def test_training_on_the_device_is_checked(run) -> None:
+    names = ("loss falls in bf16", "batches of a CPU", "twice, and resumed")
+    code, found = run(*(BY_NAME[name] for name in names))
+    assert (code, {part["outcome"] for part in found.values()}) == (0, {"passed"}), found
+    resumed = found["twice, and resumed"]["found"]
+    assert resumed["equal_twice"]
+    assert resumed["equal_resumed"]
+
+
+@pytest.mark.slow
+def test_two_processes_and_a_sweep_are_commands(run) -> None:
+    code, found = run(BY_NAME["two processes"], BY_NAME["sweep, 2 per device"])
+    assert (code, {part["outcome"] for part in found.values()}) == (0, {"passed"}), found
+    assert found["sweep, 2 per device"]["found"]["runs_per_minute"] > 0
+
+
+@pytest.mark.parametrize("name", ["speed, bf16", "speed, compiled"])
+def test_speeds_are_measured(run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: object) -> nn.Module:
+        layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(*layers, nn.Linear(4, 5))
+
+    monkeypatch.setattr(speed, "build", build)  # Xception takes a CPU minutes to compile
+    code, found = run(BY_NAME[name])
+    assert (code, found[name]["outcome"]) == (0, "measured"), found
+    table = found[name]["found"]["table"]
+    assert {row["precision"] for row in table} == {"bf16-mixed"}
+    assert all(row["images_per_second"] > 0 for row in table)
