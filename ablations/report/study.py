@@ -46,7 +46,7 @@ PARTS = {
 }
 """Parts of a section, as the navigation names them."""
 
-COUNTS = ("completed / planned", "diverged")
+COUNTS = ("failed to learn", "completed / planned")
 """Columns that a narrow screen shows last."""
 
 SEEDS = ("seed", "dataset.seed")

@@ -56,7 +56,7 @@ def test_first_screen(open_page, written: Path) -> None:
     expect(first.locator(".badge")).to_contain_text("holds")
     row = first.locator("tr").nth(1)
     expect(row.locator("td")).to_have_text(
-        [re.compile("test top-1"), "", re.compile(r"^\+\d+\.\d \[\+\d.*\] pp$"), "≥ 0.4 pp", "7"]
+        [re.compile("test top-1"), "", re.compile(r"^\+\d+\.\d \[\+\d.*\] pp$"), "≥ 0.4 pp", "7 of 8"]
     )
     expect(home).to_contain_text("Because it needs what nobody has.")
     first.get_by_role("link", name="As it is is better").click()
