@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -31,6 +32,17 @@ TIMES = ("process", "started", "finished", "steps_per_second", "wall_time_s", "c
 VARYING = (*TIMES, "config", "device")
 """What of a record is not the outcome: times, and checksums of what has times in it. `config` names the
 results directory, `device` which of several it was."""
+
+
+class Started(Protocol):
+    """A command that was started, as `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
 
 
 @dataclass
@@ -62,17 +74,28 @@ def start_sweep(results_dir: Path, arguments: Sequence[str]) -> subprocess.Popen
 
 
 def interrupt_until_done(
-    results_dir: Path, arguments: Sequence[str], kills: int, draw: random.Random
+    results_dir: Path,
+    arguments: Sequence[str],
+    kills: int,
+    draw: random.Random,
+    start: Callable[[Path, Sequence[str]], Started] = start_sweep,
 ) -> SweepOutcome:
     """Start a sweep, kill it at a random moment, and so on; after `kills` times leave it alone.
 
     A moment is drawn as a number of further epochs to be seen on disk and a part of the next one, so
     that every start gets somewhere: most of a short sweep's time is spent on imports.
+
+    Args:
+        results_dir: Where the records are.
+        arguments: The sweep's.
+        kills: How often.
+        draw: Of the moments.
+        start: Starts the sweep in a process group of its own.
     """
     killed, lost, done_twice = 0, 0, 0
     finished: dict[str, bytes] = {}
     while True:
-        process = start_sweep(results_dir, arguments)
+        process = start(results_dir, arguments)
         if killed < kills:
             wanted = _epochs_on_disk(results_dir) + draw.randint(0, 3)
             while process.poll() is None and _epochs_on_disk(results_dir) < wanted:
@@ -112,7 +135,7 @@ def _epochs_on_disk(results_dir: Path) -> int:
     return sum(len(path.read_bytes().splitlines()) - 1 for path in results_dir.glob("runs/*/metrics.csv"))
 
 
-def wait_at_most(process: subprocess.Popen[bytes], seconds: float) -> None:
+def wait_at_most(process: Started, seconds: float) -> None:
     """Wait for a process to end, or for some seconds."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=seconds)

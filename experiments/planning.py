@@ -31,7 +31,7 @@ from experiments.errors import explained, refused_by_hydra
 from experiments.factorial import make_design
 from experiments.overrides import output_suffix, seed_budget, split_seed, tuning_option
 from experiments.planned_run import PlannedRun, require_different_arms
-from experiments.project import current
+from experiments.project import current, use
 from experiments.scale import scale_of
 from experiments.study_file import check_study
 from lightning_modules.validation import require_integer
@@ -43,12 +43,15 @@ with lazily():
 @contextmanager
 def hydra_configuration() -> Iterator[None]:
     """Let Hydra compose from this project's configuration within the context."""
-    for folder in current().conf_dirs:
+    project = current()
+    for folder in project.conf_dirs:
         check_aliases(folder)
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
+    conf = str(project.conf)
     try:
-        with initialize_config_dir(str(current().conf), job_name="ablations", version_base="1.3"):
+        # One project for all that is composed: it reads the defaults of its groups once.
+        with use(project), initialize_config_dir(conf, job_name="ablations", version_base="1.3"):
             yield
     finally:
         GlobalHydra.instance().hydra = before

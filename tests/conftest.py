@@ -49,6 +49,7 @@ from lightning_modules.networks.separable import (
 )
 from lightning_modules.networks.xception import Xception
 from lightning_modules.tasks import SingleLabel, Task, top_k_accuracy
+from tests.composing import composed_once
 
 PAPER: dict[str, Any] = {
     "num_classes": 1000,
@@ -87,6 +88,13 @@ def own_devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Runs of these tests share the machine's devices with each other and with nobody else's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compose_once() -> Iterator[None]:
+    """What Hydra composed it copies for who asks again."""
+    with composed_once():
         yield
 
 

@@ -1,7 +1,9 @@
 """The commands of the README as a user types them, in a copy of the repository whose network is tiny.
 
-The copy differs in a few files of conf/ alone, so that the commands can be typed
-as they stand. The tests of this file run in order: later commands find what earlier ones trained.
+The copy differs in a few files of conf/ alone, so that the commands can be typed as they stand. Most are
+processes that need not import the large libraries (tests/processes.py); one sweep is typed in a process that
+does, through the default launcher. The tests of this file run in order: later commands find what earlier ones
+trained.
 """
 
 import json
@@ -20,10 +22,10 @@ from ablations.runs.schema import kind_of
 from benchmarks.interrupted_sweeps import wait_at_most
 from experiments import run
 from experiments.project import Project, use
+from tests.processes import REPOSITORY, Command, typed
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 COPIED = ("run.py", "ablations", "experiments", "lightning_modules", "hydra_plugins", "conf")
 
 
@@ -49,11 +51,9 @@ def checkout(tmp_path_factory):
 
 
 def type_command(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
-    program, *arguments = line.split()
+    program, *words = line.split()
     assert program == "python"
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
+    return typed(folder, *words)
 
 
 def records(folder: Path) -> list[dict]:
@@ -115,7 +115,8 @@ def test_a_done_run_is_not_trained_again(checkout):
 
 
 def test_sweep_of_the_residual_group_as_typed(checkout):
-    result = type_command(checkout, "python run.py -m model=xception residual=true,false")
+    words = ["run.py", "-m", "model=xception", "residual=true,false"]
+    result = subprocess.run([sys.executable, *words], cwd=checkout, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert sorted(record["choices"]["residual"] for record in records(checkout)) == ["false", "true"]
     assert "2 of 2 runs done" in result.stdout
@@ -123,41 +124,41 @@ def test_sweep_of_the_residual_group_as_typed(checkout):
 
 
 def test_sweep_of_all_three(checkout):
-    line = "python run.py -m intermediate_activation=none,relu,elu residual=true,false seed=0,1,2"
-    result = type_command(checkout, line)
+    choices = "intermediate_activation=none,relu,elu residual=true,false seed=0,1"
+    result = type_command(checkout, f"python run.py -m {choices} logger=none hydra/launcher=basic")
     assert result.returncode == 0, result.stderr
-    assert "16 of 18 runs to be trained" in result.stdout
+    assert "10 of 12 runs to be trained" in result.stdout
     found = {
         (r["choices"]["intermediate_activation"], r["choices"]["residual"], r["seed"])
         for r in records(checkout)
         if r["status"] == "completed"
     }
-    assert len(found) == len(records(checkout)) == 18
+    assert len(found) == len(records(checkout)) == 12
 
 
 def test_study(checkout):
-    result = type_command(checkout, "python run.py -m study=residual")
+    line = "python run.py -m study=residual seed=0,1 logger=none hydra/launcher=basic"
+    result = type_command(checkout, line)
     assert result.returncode == 0, result.stderr
-    # The sweep had seeds 0, 1, 2 of two arms, and did not measure the gradients that the study asks for.
-    assert "24 of 24 runs to be trained" in result.stdout
-    assert len(records(checkout)) == 18 + 18
-    assert result.stdout.index("24 of 24 runs done") < result.stdout.index("residual-final")  # its verdict
+    # The sweep had both seeds of two arms, and did not measure the gradients that the study asks for.
+    assert "8 of 8 runs to be trained" in result.stdout
+    assert len(records(checkout)) == 12 + 4
+    assert result.stdout.index("8 of 8 runs done") < result.stdout.index("residual-final")  # its verdict
     lines = result.stderr.splitlines()
-    assert len(lines) == 6  # one for each of those runs
+    assert len(lines) == 4  # one for each of those runs
     assert all(line.startswith("not measured as asked for (gradient_norm)") for line in lines)
 
 
 def test_list_shows_each_planned_run(checkout):
     result = type_command(checkout, "python -m ablations list residual intermediate_activation")
     assert result.returncode == 0, result.stderr
-    assert "residual: 24 of 24 completed" in result.stdout
-    assert "intermediate_activation: 12 of 18 completed" in result.stdout
-    assert "intermediate_activation: 12 of 18 completed, 6 missing" in result.stdout
+    assert "residual: 8 of 24 completed, 16 missing" in result.stdout
+    assert "intermediate_activation: 6 of 18 completed, 12 missing" in result.stdout
 
 
 def test_tables_and_figures_from_the_records(checkout):
     before = {path: path.read_bytes() for path in checkout.glob("results/runs/*/*")}
-    result = type_command(checkout, "python -m ablations")
+    result = type_command(checkout, "python -m ablations residual intermediate_activation")
     assert result.returncode == 0, result.stderr
     assert before == {path: path.read_bytes() for path in checkout.glob("results/runs/*/*")}
     for stem in ("figure09_residual", "figure10_intermediate_activation"):
@@ -167,8 +168,8 @@ def test_tables_and_figures_from_the_records(checkout):
             assert (checkout / "results" / path).stat().st_size > 1000
             assert f"results/{path}" in result.stdout
     table = (checkout / "results/tables/figure10_intermediate_activation.md").read_text()
-    assert "4 / 6" not in table  # seeds 0, 1, 2 of ReLU and ELU
-    assert "3 / 6" in table
+    assert "3 / 6" not in table  # seeds 0 and 1 of each
+    assert "2 / 6" in table
 
 
 def test_the_same_run_gives_the_same_metrics_to_the_last_bit(checkout, tmp_path):
@@ -228,7 +229,7 @@ def test_a_failing_run_stops_no_other(checkout):
     (checkout / "conf/intermediate_activation/broken.yaml").write_text(
         "_target_: lightning_modules.broken.Broken\n_partial_: true\n"
     )
-    line = "python run.py -m intermediate_activation=broken,none seed=8 logger=none"
+    line = "python run.py -m intermediate_activation=broken,none seed=8 logger=none hydra/launcher=basic"
     result = type_command(checkout, line)
     assert result.returncode == 1
     (failed,) = (r for r in records(checkout) if r["choices"]["intermediate_activation"] == "broken")
@@ -265,29 +266,17 @@ def test_divergence_is_an_outcome(checkout):
     assert "epoch" not in again.stdout
 
 
-@pytest.fixture
-def heard_interrupts():
-    """SIGINT as a terminal has it; who is started in the background inherits that it is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heard_interrupts")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_with_its_code_and_the_run_can_go_on(checkout, tmp_path, number, code):
-    line = [sys.executable, "run.py", "recipe.epochs=400", "logger=none", f"results_dir={tmp_path}"]
-    process = subprocess.Popen(
-        line, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    while process.poll() is None and not list(tmp_path.glob("runs/*/metrics.csv")):
-        wait_at_most(process, 0.05)
-    process.send_signal(number)
-    _, errors = process.communicate()
-    assert process.returncode == code
-    assert "Traceback" not in errors
-    if number == signal.SIGINT:
-        assert "interrupted; rerun the command to continue" in errors
+    words = ("run.py", "recipe.epochs=400", "logger=none", f"results_dir={tmp_path}")
+    with Command(checkout, *words, group=True) as process:
+        while process.poll() is None and not list(tmp_path.glob("runs/*/metrics.csv")):
+            wait_at_most(process, 0.05)
+        process.send_signal(number)
+        assert process.wait() == code
+        assert "Traceback" not in process.errors
+        if number == signal.SIGINT:
+            assert "interrupted; rerun the command to continue" in process.errors
     (directory,) = tmp_path.glob("runs/*")
     record = json.loads((directory / "record.json").read_text())
     assert record["status"] == "running"
@@ -295,6 +284,14 @@ def test_a_signal_ends_a_run_with_its_code_and_the_run_can_go_on(checkout, tmp_p
     assert run.checkpoint_of_same_kind(RunDirectory(tmp_path, directory.name), record)
     elsewhere = record | {"device": record["device"] | {"threads": 2}}
     assert run.checkpoint_of_same_kind(RunDirectory(tmp_path, directory.name), elsewhere) is None
+
+
+def running(pid: int) -> bool:
+    """Whether a process lives; one that nobody has waited for has ended as well."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 PROCESSES = "trainer=ddp trainer.devices=2 trainer.accelerator=cpu logger=none"
@@ -310,9 +307,8 @@ def test_two_processes_train_one_run_also_in_a_sweep(checkout, tmp_path):
     assert record["device"]["threads"] == 1
     assert record["steps"] == 640 // 64
     assert record["steps_per_second"] > 0
-    result = type_command(
-        checkout, f"python run.py -m {PROCESSES} residual=true,false results_dir={tmp_path}"
-    )
+    choices = "residual=true,false hydra/launcher=basic"
+    result = type_command(checkout, f"python run.py -m {PROCESSES} {choices} results_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert "1 of 2 runs to be trained" in result.stdout
@@ -348,26 +344,22 @@ def test_torchrun_without_a_strategy_says_what_to_add(checkout, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("heard_interrupts")
 @pytest.mark.parametrize(
     ("number", "code", "stuck"),
     [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, False), (signal.SIGTERM, 143, True)],
 )
 def test_a_signal_ends_all_processes_of_a_run_and_it_can_go_on(checkout, tmp_path, number, code, stuck):
-    line = [sys.executable, "run.py", *PROCESSES.split(), "recipe.epochs=400", f"results_dir={tmp_path}"]
-    process = subprocess.Popen(
-        line, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    while process.poll() is None and not list(tmp_path.glob("runs/*/metrics.csv")):
-        wait_at_most(process, 0.05)
-    if stuck:  # the first process waits for the other, which never answers
+    words = ("run.py", *PROCESSES.split(), "recipe.epochs=400", f"results_dir={tmp_path}")
+    with Command(checkout, *words, group=True) as process:
+        while process.poll() is None and not list(tmp_path.glob("runs/*/metrics.csv")):
+            wait_at_most(process, 0.05)
         (other,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(other), signal.SIGSTOP)
-    process.send_signal(number)
-    # The pipes stay open as long as one of the processes lives.
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "Traceback" not in errors
+        if stuck:  # the first process waits for the other, which never answers
+            os.kill(int(other), signal.SIGSTOP)
+        process.send_signal(number)
+        assert process.wait(timeout=120) == code
+        assert "Traceback" not in process.errors
+        assert not running(int(other))
     (path,) = tmp_path.glob("runs/*")
     directory = RunDirectory(tmp_path, path.name)
     assert directory.status() == "missing"  # the lock is free

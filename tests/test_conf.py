@@ -21,8 +21,8 @@ from torch import nn
 from ablations.errors import UserError
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration
-from experiments.planning import compose_runs, hydra_configuration, plan_study
-from experiments.project import FRAMEWORK_CONF, NOT_GROUPS, current
+from experiments.planning import compose_runs, hydra_configuration
+from experiments.project import FRAMEWORK_CONF, NOT_GROUPS
 from lightning_modules.assembly import make_task
 from lightning_modules.initialization import initialize
 from lightning_modules.networks.separable import SeparableConvNorm
@@ -40,7 +40,6 @@ OPTIONS = [
 CHOICES = [
     (group, option) for group, option in OPTIONS if not group.startswith(("hydra/", "study", "tuning"))
 ]
-STUDIES = [option for group, option in OPTIONS if group == "study"]
 NEEDS_LARGER_IMAGES = {"vgg16": "cifar10", "inception_v3": "imagenet", "inception_v3_table3": "imagenet"}
 """Networks that the default dataset's images are too small for, and a dataset whose images are not."""
 
@@ -318,31 +317,6 @@ def test_a_network_far_from_the_default_trains(order, residual):
     chosen = ["segments=three", "spatial_kernel=spatially_separable", "intermediate_norm=batch_norm"]
     chosen += ["intermediate_activation=elu", f"operation_order={order}", f"residual={residual}"]
     one_step(composed(*chosen, "model.width=0.05", "model.middle_modules=0"))
-
-
-# The whole spectrum, 84 arms, is planned in tests/experiments/test_planning.py.
-@pytest.mark.parametrize("name", [name for name in STUDIES if name != "spectrum_full"])
-def test_study_plans_its_arms_with_its_seeds(name):
-    with hydra_configuration():
-        study, runs = plan_study(name)
-    assert {(run.arm, run.seed) for run in runs} == {
-        (arm.name, seed) for arm in study.arms for seed in study.seeds
-    }
-    assert len(runs) == len(study.arms) * len(study.seeds)
-    assert len({run.run_id for run in runs}) == len(runs)
-    for arm in study.arms:
-        (run,) = (run for run in runs if run.arm == arm.name and run.seed == study.seeds[0])
-        for group, option in arm.choose.items():
-            assert not current().is_group(group) or run.configuration.choices[group] == option
-    # Arms differ in what they declare and in nothing else.
-    declared = {group for arm in study.arms for group in arm.choose}
-    for seed in study.seeds:
-        others = [
-            {key: value for key, value in run.configuration.choices.items() if key not in declared}
-            for run in runs
-            if run.seed == seed
-        ]
-        assert all(other == others[0] for other in others)
 
 
 def test_no_option_is_the_same_run_as_another():

@@ -1,19 +1,34 @@
-"""A sweep that is killed at random moments ends with the records of one that was left alone."""
+"""A sweep that is killed at random moments ends with the records of one that was left alone.
+
+Its runs are in the process that is killed. Of those in processes of a launcher, tests/test_two_sweeps.py
+kills one and `benchmarks.interrupted_sweeps` all.
+"""
 
 import random
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from benchmarks.interrupted_sweeps import (
-    SWEEP,
     completed_records,
     interrupt_until_done,
     outcomes,
-    start_sweep,
     wait_at_most,
 )
+from tests.processes import REPOSITORY, Command
 
 pytestmark = pytest.mark.slow
+
+SWEEP = (
+    *("residual=true,false", "seed=0,1", "model.width=0.02", "model.stem_stride=2", "model.middle_modules=0"),
+    *("recipe.epochs=3", "recipe.batch_size=500", "logger=none", "hydra/launcher=basic"),
+)
+"""Four runs of three epochs."""
+
+
+def start_sweep(results_dir: Path, arguments: Sequence[str]) -> Command:
+    return Command(REPOSITORY, "run.py", "-m", *arguments, f"results_dir={results_dir}", group=True)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +41,7 @@ def left_alone(tmp_path_factory):
 
 
 def test_killed_at_random_moments(left_alone, tmp_path):
-    found = interrupt_until_done(tmp_path, SWEEP, kills=2, draw=random.Random(0))
+    found = interrupt_until_done(tmp_path, SWEEP, kills=2, draw=random.Random(0), start=start_sweep)
     assert found.kills >= 1
     assert (found.lost, found.done_twice) == (0, 0)
     assert found.records == left_alone

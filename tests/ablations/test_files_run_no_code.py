@@ -18,7 +18,7 @@ from ablations.runs.archive import unpack
 from ablations.runs.records import RunDirectory
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration, load_yaml
-from experiments.planning import compose_runs, hydra_configuration
+from experiments.planning import compose_runs, hydra_configuration, plan_study
 from experiments.run import train
 from experiments.tuning import plan_tuning
 from lightning_modules.assembly import make_data_and_module
@@ -61,10 +61,14 @@ def configure(tmp_path: Path) -> Callable[..., RunConfiguration]:
 # Weights
 
 
+# A part, a part of a part, a plain value, the class and a key that is new; a text as well as a node.
 @pytest.mark.parametrize(
-    "key", ["pool", "norm", "norm.eps", "separable", "residual", "_target_", "separable.segments", "new"]
+    ("key", "as_text"),
+    [
+        *((key, False) for key in ("pool", "separable.segments", "norm.eps", "_target_", "new")),
+        *((key, True) for key in ("residual", "norm.eps")),
+    ],
 )
-@pytest.mark.parametrize("as_text", [False, True])
 def test_the_configuration_in_a_checkpoint(
     configure, trap: Trap, tmp_path: Path, key: str, as_text: bool
 ) -> None:
@@ -203,12 +207,7 @@ def test_what_a_record_measured_with_other_settings_is_measured_again(configure,
     assert configuration.with_measured(directory).diagnostics == {"dead_units": node}
 
 
-@pytest.mark.parametrize("words", [["list"], ["residual"], ["verdicts"], ["report", "residual"]])
-def test_the_configuration_in_records(
-    call, write_run, trap: Trap, results_dir: Path, words: list[str]
-) -> None:
-    from experiments.planning import plan_study
-
+def test_the_configuration_in_records(call, write_run, trap: Trap, results_dir: Path) -> None:
     with hydra_configuration():
         _, planned = plan_study("residual", [f"results_dir={results_dir}"])
     for each in planned:
@@ -220,8 +219,9 @@ def test_the_configuration_in_records(
             "diagnostics": {"dead_units": trap.node},
         }
         write_run(each.configuration, config=config)
-    call(*words)
-    assert not trap.folder.exists()
+    for command in ("list", "tables", "verdicts", "report"):
+        call(command, "residual")
+        assert not trap.folder.exists()
 
 
 # Trials of a tuning

@@ -183,6 +183,7 @@ def test_quieten_silences_what_it_names_and_nothing_else(monkeypatch: pytest.Mon
     assert warnings.formatwarning("odd", UserWarning, "file.py", 1) == "UserWarning: odd\n"
 
 
+@pytest.mark.slow
 def test_lightning_is_quiet_whether_it_was_imported_before_or_not() -> None:
     script = (
         "import logging; from experiments import environment; environment.quieten(); "

@@ -76,6 +76,7 @@ def test_a_name_that_is_a_number_is_refused_with_how_to_quote_it(configure, key:
     check_values(configure(f"logger.{key}='2026_01'"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # mlflow's, of its database
 def test_several_loggers_at_once_get_the_same_keys(configure, results_dir: Path) -> None:
     pytest.importorskip("tensorboard")

@@ -59,6 +59,12 @@ def planned(name: str) -> tuple[Study, list[PlannedRun]]:
     return plan_study(name)
 
 
+def first_seed(name: str) -> tuple[Study, dict[str, RunConfiguration]]:
+    """A study and, per arm, its run with seed 0."""
+    study, runs = planned(name)
+    return study, {run.arm: run.configuration for run in runs if run.seed == 0}
+
+
 @pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_plans_every_arm_with_every_seed(name: str) -> None:
@@ -77,8 +83,8 @@ def test_a_study_plans_every_arm_with_every_seed(name: str) -> None:
 @pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_overrides_of_a_planned_run_compose_to_it(name: str) -> None:
-    runs = planned(name)[1][5::42] if name == "spectrum_full" else plan_study(name, VARIED)[1]
-    for run in runs:
+    _, runs = plan_study(name, VARIED) if name == "residual" else planned(name)
+    for run in runs[5 :: 42 if name == "spectrum_full" else 12]:
         (composed,) = compose_runs(run.overrides)
         assert composed.resolved == run.configuration.resolved
         assert composed.choices == run.configuration.choices
@@ -122,7 +128,7 @@ def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(
 
 @pytest.mark.usefixtures("hydra")
 def test_seeds_of_an_arm_differ_in_the_seed_alone() -> None:
-    _, runs = plan_study("residual")
+    _, runs = planned("residual")
     assert differing(runs[0].configuration, runs[1].configuration) == {"seed", "dataset.seed"}
 
 
@@ -130,7 +136,7 @@ def test_seeds_of_an_arm_differ_in_the_seed_alone() -> None:
 def test_two_studies_share_the_runs_of_their_baseline() -> None:
     ids = {}
     for name in ("residual", "intermediate_activation"):
-        study, runs = plan_study(name)
+        study, runs = planned(name)
         ids[name] = {run.run_id for run in runs if run.arm == study.baseline}
         ids[f"{name} others"] = {run.run_id for run in runs if run.arm != study.baseline}
     assert len(ids["residual"]) == 6
@@ -140,8 +146,8 @@ def test_two_studies_share_the_runs_of_their_baseline() -> None:
 
 @pytest.mark.usefixtures("hydra")
 def test_a_study_is_the_default_run_with_its_choices(configure) -> None:
-    _, runs = plan_study("residual", ["seed=0"])
-    assert {run.arm: run.run_id for run in runs} == {
+    _, runs = first_seed("residual")
+    assert {arm: run.run_id for arm, run in runs.items()} == {
         "residual": configure("residual=true").run_id,
         "non_residual": configure("residual=false").run_id,
         "projections": configure("residual=projections").run_id,
@@ -232,25 +238,25 @@ def test_the_arms_of_the_spectrum_have_the_parameters_of_the_default(configure) 
     wanted = count_parameters(configure().resolved["model"])
     node = OmegaConf.load(FRAMEWORK_CONF / "study" / "spectrum.yaml")
     assert node.base.match_parameters == wanted == 356_353
-    _, runs = plan_study("spectrum", ["seed=0"])
-    counts = {run.arm: count_parameters(run.configuration.resolved["model"]) for run in runs}
+    _, runs = first_seed("spectrum")
+    counts = {arm: count_parameters(run.resolved["model"]) for arm, run in runs.items()}
     assert len(counts) == 12
     assert all(abs(count - wanted) <= 0.01 * wanted for count in counts.values()), counts
-    middle = {run.arm: round(728 * run.configuration.resolved["model"]["width"]) for run in runs}
+    middle = {arm: round(728 * run.resolved["model"]["width"]) for arm, run in runs.items()}
     by_segments = {arm.removesuffix("_none"): n for arm, n in middle.items() if arm.endswith("_none")}
     assert by_segments == {"channels_1": 91, "channels_4": 80, "channels_16": 52, "channels_all": 29}
 
 
 @pytest.mark.usefixtures("hydra")
 def test_the_axis_of_the_spectrum_is_what_the_network_has() -> None:
-    study, runs = plan_study("spectrum", ["seed=0"])
+    study, runs = first_seed("spectrum")
     assert study.design is not None
-    for run in runs:
+    for arm, run in runs.items():
         with torch.device("meta"):
-            middle = instantiate(run.configuration.resolved["model"]).middle_flow
+            middle = instantiate(run.resolved["model"]).middle_flow
         convolutions = [module for module in middle.modules() if isinstance(module, nn.Conv2d)]
         seen = {conv.in_channels // conv.groups for conv in convolutions if conv.kernel_size == (3, 3)}
-        assert max(seen) == study.design.positions[run.arm]
+        assert max(seen) == study.design.positions[arm]
 
 
 @pytest.mark.slow
@@ -266,15 +272,27 @@ def test_the_whole_spectrum_is_matched_in_either_size_and_has_the_spectrum() -> 
             assert cost.parameters == pytest.approx(XCEPTION, rel=0.01)
         else:
             assert cost.multiply_adds == pytest.approx(3_910_000, rel=0.01)
-    of_spectrum = {run.run_id for run in plan_study("spectrum", ["seed=0"])[1]}
+    of_spectrum = {run.run_id for run in planned("spectrum")[1]}
     assert of_spectrum <= {run.run_id for run in runs if run.arm.startswith("parameters_pointwise_")}
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("hydra")
-def test_a_size_that_the_user_sets_stands_in_place_of_the_arms_own() -> None:
+def test_a_size_that_the_user_sets_stands_in_place_of_the_arms_own(monkeypatch) -> None:
+    check = planning.check_study
+    kept = {"channels": ("channels_1", "channels_4"), "activation": ("none", "relu")}
+
+    def smaller(name: str, node: Any) -> StudyFile:
+        """16 of the 84 arms."""
+        for factor, levels in kept.items() if name == "spectrum_full" else ():
+            of_factor = node["factors"][factor]
+            of_factor["levels"] = {level: of_factor["levels"][level] for level in levels}
+        return check(name, {**node, "paper": {}})
+
+    monkeypatch.setattr(planning, "check_study", smaller)
     study, runs = plan_study("spectrum_full", ["seed=0", "match_parameters=22855952"])
     by_arm = {run.arm: run for run in runs}
+    assert len(by_arm) == 16
     run = by_arm["parameters_pointwise_channels_4_none"]
     assert count_parameters(run.configuration.resolved["model"]) == pytest.approx(22_855_952, rel=0.01)
     other = by_arm["multiply_adds_pointwise_channels_4_none"]
@@ -286,18 +304,18 @@ def test_a_size_that_the_user_sets_stands_in_place_of_the_arms_own() -> None:
 
 @pytest.mark.usefixtures("hydra")
 def test_the_control_has_the_widths_of_the_spectrums_ends_and_nothing_else() -> None:
-    widths = {run.arm: run for run in plan_study("spectrum", ["seed=0"])[1]}
-    study, runs = plan_study("spectrum_width", ["seed=0"])
+    _, widths = first_seed("spectrum")
+    study, runs = first_seed("spectrum_width")
     assert study.design is not None
-    assert {study.design.positions[run.arm] for run in runs} == {91, 29}
-    for run in runs:
-        level, _, activation = run.arm.partition("_")
+    assert {study.design.positions[arm] for arm in runs} == {91, 29}
+    for arm, run in runs.items():
+        level, _, activation = arm.partition("_")
         wide = widths[f"channels_1_{activation}"]
         of_level = widths[f"channels_{'1' if level == 'wide' else 'all'}_{activation}"]
-        model = run.configuration.resolved["model"]
-        assert model["width"] == of_level.configuration.resolved["model"]["width"]
-        other = wide.configuration.resolved
-        assert {**run.configuration.resolved, "model": {**model, "width": None}} == {
+        model = run.resolved["model"]
+        assert model["width"] == of_level.resolved["model"]["width"]
+        other = wide.resolved
+        assert {**run.resolved, "model": {**model, "width": None}} == {
             **other,
             "model": {**other["model"], "width": None},
         }
@@ -372,7 +390,6 @@ def test_what_else_depends_on_the_seed_is_resolved_for_each(
         assert (run.resolved, run.run_id) == (alone.resolved, alone.run_id)
 
 
-@pytest.mark.usefixtures("hydra")
 @pytest.mark.usefixtures("hydra")
 def test_a_seed_elsewhere_than_in_the_identity_is_replaced_too() -> None:
     runs = compose_runs(["+logger.seed=${seed}", "+recipe.nested={seed: '${seed}', other: 7}"], [1, 2, 7])

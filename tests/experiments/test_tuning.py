@@ -1,24 +1,19 @@
 """Equal tuning with a launcher that writes made-up records: nothing is trained."""
 
-import functools
 import json
 import math
 import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hydra import compose
-from omegaconf import DictConfig
 
 from ablations import __main__ as command
 from ablations.errors import RunsFailed, UserError
 from ablations.runs.records import RunDirectory
-from experiments import planning as studies_module
 from experiments import sweep as sweep_module
 from experiments import trials as trials_module
 from experiments import tuning as tuning_module
@@ -35,41 +30,6 @@ NOTHING_BESIDE = "diagnostics=none"
 """Made-up runs have metrics alone."""
 
 
-@functools.cache
-def composed_once(overrides: tuple[str, ...], seeds: tuple[int, ...] | None) -> list[RunConfiguration]:
-    return compose_runs(overrides, seeds)
-
-
-def remembered(
-    overrides: Sequence[str], seeds: Sequence[int] | None = None, _: object = None
-) -> list[RunConfiguration]:
-    """As `compose_runs`, which takes a fifth of a second: the same arms in every test's own results_dir."""
-    folder = next(item for item in overrides if item.startswith("results_dir=")).partition("=")[2].strip("'")
-    others = tuple(item for item in overrides if not item.startswith(("results_dir=", "++logger")))
-    runs = composed_once(others, None if seeds is None else tuple(seeds))
-    return [replace(run, resolved={**run.resolved, "results_dir": folder}) for run in runs]
-
-
-@functools.cache
-def studies_once(name: str, overrides: tuple[str, ...]) -> DictConfig:
-    return compose(name, list(overrides))
-
-
-def remembered_study(name: str, overrides: Sequence[str], **of_a_run: Any) -> DictConfig:
-    """As Hydra's `compose`, for what a study and its tuning read: no results_dir."""
-    if of_a_run:
-        return compose(name, list(overrides), **of_a_run)
-    return studies_once(name, tuple(item for item in overrides if not item.startswith("results_dir=")))
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was composed before is remembered."""
-    for module in (studies_module, tuning_module):
-        monkeypatch.setattr(module, "compose_runs", remembered)
-        monkeypatch.setattr(module, "compose", remembered_study)
-
-
 def validation(configuration: RunConfiguration) -> float:
     """Best at a rate of 0.3 with shortcuts and of 0.03 without; test is best elsewhere."""
     best = 0.3 if configuration.choices["residual"] == "true" else 0.03
@@ -82,12 +42,11 @@ class Launcher:
 
     def __init__(self, write_run: Callable[..., RunDirectory]) -> None:
         self.write_run = write_run
-        self.compose: Callable[[Sequence[str]], list[RunConfiguration]] = remembered
         self.batches: list[list[RunConfiguration]] = []
         self.status: Callable[[RunConfiguration], str] = lambda configuration: "completed"
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
-        batch = [self.compose(overrides)[0] for overrides in job_overrides]
+        batch = [compose_runs(overrides)[0] for overrides in job_overrides]
         self.batches.append(batch)
         for configuration in batch:
             self.train(configuration)
@@ -107,7 +66,7 @@ class Launcher:
 
 
 @pytest.fixture
-def launcher(hydra: None, quick: None, write_run, monkeypatch: pytest.MonkeyPatch) -> Launcher:
+def launcher(hydra: None, write_run, monkeypatch: pytest.MonkeyPatch) -> Launcher:
     """What launches; runs are not checked."""
     monkeypatch.setattr(sweep_module, "_check", lambda runs: None)
     monkeypatch.setattr(tuning_module, "_check_space", lambda plan: None)
@@ -216,7 +175,6 @@ def test_the_best_on_validation_is_trained_on_fresh_seeds(launcher, others) -> N
 
 def test_the_sweep_behind_it_trains_what_was_planned(launcher, others) -> None:
     arguments = ["study=residual", *others, "seed=200"]
-    launcher.compose = compose_runs  # as a job does
     tune_studies(arguments, launcher)
     launcher.batches.clear()
     planned = plan_sweep(arguments)
@@ -327,7 +285,7 @@ def test_tables_and_figures_lie_beside_the_others(
     assert "6 / 6" in page
 
 
-@pytest.mark.usefixtures("hydra", "quick")
+@pytest.mark.usefixtures("hydra")
 def test_a_part_of_a_product_of_factors_is_no_design(results_dir: Path) -> None:
     choices = ["tuning=learning_rate", f"results_dir={results_dir}"]
     whole = plan_tuning("spectrum", choices).study
@@ -495,7 +453,7 @@ def test_a_damaged_storage_is_a_line(content: bytes, launcher, others) -> None:
 SPACE = "tuning.space.learning_rate"
 
 
-@pytest.mark.usefixtures("hydra", "quick")
+@pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [

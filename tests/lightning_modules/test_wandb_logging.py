@@ -17,6 +17,8 @@ from lightning_modules.confusion import ConfusionMatrix
 from lightning_modules.loggers import LoggingFailed
 from lightning_modules.wandb_logging import TolerantWandbLogger
 
+pytestmark = pytest.mark.slow  # starts W&B's own process
+
 ARGUMENTS = {
     "mode": "offline",
     "entity": "a-team",

@@ -14,6 +14,8 @@ from experiments.sizes import width as width_module
 from experiments.sizes.network_cost import count_network, count_parameters, trainable_parameters
 from experiments.sizes.width import solve_width, solve_width_by_multiply_adds
 
+pytestmark = pytest.mark.slow  # builds many networks
+
 XCEPTION = 356_353
 """Of Xception at the embedded scale."""
 
