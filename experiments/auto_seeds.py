@@ -6,9 +6,9 @@ every claim about the study is decided or the budget is spent. The error rate st
 
 - Seeds are 0, 1, 2, ..., so a study's own six are the first look.
 - A look takes place when each of its runs is completed, diverged or failed. A failed run leaves its pair out,
-  and so does one that failed to learn: the interval has fewer degrees of freedom, the look keeps its level. Two of 20 pairs missing from the start
-  raise 5 % to 5.5 % by simulation. The next command tries the run again; it then counts from the look of its
-  seed on.
+  and so does one that failed to learn: the interval has fewer degrees of freedom, the look keeps its level.
+  Two of 20 pairs missing from the start raise 5 % to 5.5 % by simulation. The next command tries the failed
+  run again; it then counts from the look of its seed on.
 - A decided comparison stays decided. So do the other comparisons of a contradicted claim: they get no more
   seeds, but still count in Holm's correction.
 - Only records are stored. Decisions are recomputed look by look, each from its own seeds, so the same records
