@@ -44,7 +44,8 @@ def composed_once() -> Iterator[None]:
         if any("searchpath" in item for item in overrides):  # of what is found there nothing is known here
             return compose(loader, overrides=overrides, **options)
         given = {item: match[1] for item in overrides if (match := RESULTS_DIR.fullmatch(item))}
-        if len(set(given.values())) != 1:
+        others = [item for item in overrides if "results_dir" in item and item not in given]
+        if others or len(set(given.values())) != 1:
             given = {}
         general = [ELSEWHERE if item in given else item for item in overrides]
         path = [str(place.path).removeprefix("file://") for place in loader.config_search_path.get_path()]

@@ -1,11 +1,9 @@
 """What a network costs: parameters, multiply-adds of one image and depth, counted without computing it."""
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -138,14 +136,18 @@ def count_network(config: Mapping[str, Any]) -> NetworkCost:
     Raises:
         ValueError: The network cannot take images of that size.
     """
-    dataset = config["dataset"]
-    return _count(json.dumps(config["model"]), dataset["channels"], dataset["image_size"])
+    model, dataset = config["model"], config["dataset"]
+    asked = repr((model, dataset["channels"], dataset["image_size"]))
+    if asked not in _counted:
+        _counted[asked] = _count(model, dataset["channels"], dataset["image_size"])
+    return _counted[asked]
 
 
-@cache  # a process of a sweep trains an arm with several seeds
-def _count(model_node: str, channels: int, image_size: int) -> NetworkCost:
-    """As `count_network`; the model's node as JSON."""
-    model = json.loads(model_node)
+_counted: dict[str, NetworkCost] = {}
+"""A process of a sweep trains an arm with several seeds."""
+
+
+def _count(model: Mapping[str, Any], channels: int, image_size: int) -> NetworkCost:
     with without_memory():
         network = instantiate(model)
     with torch.enable_grad():
