@@ -44,7 +44,15 @@ from ablations.evidence.contrasts import (
     contrast_words,
     quantity_of,
 )
-from ablations.evidence.verdicts import ALPHA, CONTRADICTED, HOLDS, MIN_PAIRS, Compared, judge_study
+from ablations.evidence.verdicts import (
+    ALPHA,
+    CONTRADICTED,
+    HOLDS,
+    MIN_PAIRS,
+    NOT_TESTABLE,
+    Compared,
+    judge_study,
+)
 from ablations.statistics.decisions import decision_interval, welch_interval
 from ablations.statistics.paired import constant
 from ablations.statistics.shares import discordant, paired_share_interval
@@ -121,7 +129,8 @@ def reproduce_study(
     """Compare the claims of a study in two sets of records.
 
     Args:
-        claims: Any; those of other studies, and what is not testable, are left out.
+        claims: Any; those of other studies, and what is not testable, such as an arm that was not tuned, are
+            left out.
         study: The study.
         runs: Its runs in one set.
         others: In the other.
@@ -134,11 +143,10 @@ def reproduce_study(
         ValueError: As `ablations.evidence.verdicts.judge_study`.
     """
     own = [claim for claim in claims if claim.study == study.name and claim.comparisons]
-    if not own:
-        return []
+    both = [_Judged.of(own, study, of_one) for of_one in (runs, others)]
+    own = [claim for claim in own if all(judged.claims[claim.id] != NOT_TESTABLE for judged in both)]
     family = sum(len(claim.comparisons) for claim in own)
     copies = _copies(runs, others)
-    both = [_Judged.of(own, study, of_one) for of_one in (runs, others)]
     found = []
     for claim in own:
         compared = []
@@ -185,8 +193,7 @@ class _Judged:
         )
 
     def verdict(self, claim: Claim, place: int) -> str:
-        compared = self.compared[claim.id]
-        return compared[place].verdict if compared else self.claims[claim.id]
+        return self.compared[claim.id][place].verdict
 
     def values(self, comparison: Comparison, copies: Mapping[str, set[int]]) -> ContrastValues:
         """Seed by seed, without the seeds all of whose runs are in the other set as they are here."""

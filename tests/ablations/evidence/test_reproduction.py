@@ -141,6 +141,14 @@ def test_a_claim_is_reproduced_where_each_comparison_is(residual_study: Study, s
     assert reproduce_study([never], residual_study, one, other) == []
 
 
+def test_a_claim_on_an_arm_that_was_not_tuned_is_left_out(tuned_study: Study, set_of) -> None:
+    contrast = {"with": 1.0, "matched": -1.0}
+    on_another = replace(claim(name="other"), comparisons=(Comparison(contrast, "area", "higher", MARGIN),))
+    (found,) = reproduce_study([claim(), on_another], tuned_study, set_of(EFFECT), set_of(EFFECT + SHIFT))
+    assert (found.claim.id, found.outcome) == ("final", "reproduced")
+    assert found.comparisons[0].level == 0.05
+
+
 def test_answers_are_wrong_in_5_per_cent_at_most(compared, set_of) -> None:
     """Not reproduced of one truth, or reproduced of two that differ by what matters."""
     generator = np.random.default_rng(0)
