@@ -24,7 +24,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningDataModule
 from rich.console import Console
@@ -234,15 +233,6 @@ def speeds(setup: Setup, *words: str) -> Found:
     }
 
 
-def speed_lines(table: pd.DataFrame) -> list[str]:
-    """Training of each network in images/second, and the ratios of the two, for the terminal."""
-    of_training = table[table["part"] == "training"]
-    return [
-        f"{row.network}, {row.of}, {row.precision}, {row.order}: trains {row.images_per_second:.4g} images/s"
-        for row in of_training.itertuples()
-    ] + ratio_lines(table)
-
-
 def packed(setup: Setup, per_device: int) -> Found:
     """A sweep of 24 small runs, so many at a time on a device."""
     runs = 2 if setup.tiny else 24
@@ -434,7 +424,8 @@ def main(words: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> i
     deadline = time.monotonic() + 60 * arguments.minutes
     environment.quieten()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
+    # A sweep that was ended may still write.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         setup = Setup(device, devices, Path(folder), arguments.tiny, deadline)
         outcomes = list(all_outcomes(setup, parts))
     path = write(outcomes, device, arguments.results_dir)
