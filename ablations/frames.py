@@ -179,6 +179,7 @@ def judge(
         if unknown := sorted(comparison.contrast.keys() - set(options)):
             raise ValueError(f"arm={unknown[0]}: must be one of {', '.join(sorted(set(options)))}")
         known = runs[runs[comparison.metric].notna() & options.isin(list(comparison.contrast))]
+        failed = _failed(known, factor, seed)
         nothing = ArmValues(np.empty(0, dtype=int), {comparison.metric: np.empty(0)})
         arms = dict.fromkeys(comparison.contrast, nothing) | {
             str(arm): ArmValues(
@@ -186,7 +187,6 @@ def judge(
                 {comparison.metric: values.to_numpy(float)},
                 None if failed is None else failed[arm].to_numpy(float) > 0,
             )
-            for failed in [_failed(known, factor, seed)]
             for arm, values in _values(known, factor, comparison.metric, seed, ()).items()
         }
         found = contrast_values(arms, comparison.contrast, comparison.metric)

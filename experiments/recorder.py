@@ -105,9 +105,7 @@ class Recorder(Checkpoint):
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         # An outcome, so no epoch will end that would write what led to it.
         if isinstance(exception, TrainingDiverged) and trainer.is_global_zero:
-            for (
-                diagnostic
-            ) in self._diagnostics:  # steps were taken after it before somebody looked at the loss
+            for diagnostic in self._diagnostics:  # steps went on until the loss was read
                 diagnostic.rows = [row for row in diagnostic.rows if row["step"] <= exception.step]
             self.write_diagnostics()
 

@@ -89,9 +89,6 @@ class Classifier(LightningModule):
         log_every_n_steps: Training steps between two that are logged.
     """
 
-    _diverged_step: Tensor
-    _diverged_loss: Tensor
-
     def __init__(
         self,
         *,
