@@ -54,7 +54,7 @@ from lightning_modules.data.images import (
     require_draws_and_batches,
     transformed,
 )
-from lightning_modules.processes import of_each_process, process_of, require_for_each_process
+from lightning_modules.processes import device_of, of_each_process, process_of, require_for_each_process
 from lightning_modules.seeding import derive_seed, generator
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
@@ -248,6 +248,7 @@ class TrainingShards:
         streams: Workers of a process; 0: the process itself.
         rank: Which of the processes this is.
         processes: How many there are; `batch_size` is a multiple of it.
+        device: Where this process trains.
         **settings: As `TrainingStream` has them, without what depends on the epoch and the process.
 
     Attributes:
@@ -263,6 +264,7 @@ class TrainingShards:
         streams: int,
         rank: int,
         processes: int,
+        device: torch.device,
         **settings: Any,
     ) -> None:
         assert batch_size % processes == 0, f"{batch_size} images for {processes} processes"
@@ -272,6 +274,7 @@ class TrainingShards:
         self.train_images = train_images
         self.batch_size = batch_size
         self.streams = streams
+        self.device = device
         self.settings = settings
         self.epoch = 0
         self.undecodable = torch.zeros(max(1, streams), dtype=torch.int64).share_memory_()
@@ -321,7 +324,7 @@ class TrainingShards:
                 **self.settings,
             )
             begun = False
-            for batch in make_loader(stream, None, num_workers=self.streams):
+            for batch in make_loader(stream, None, num_workers=self.streams, device=self.device):
                 begun = True
                 if len(batch[1]) == share:
                     yield batch
@@ -494,6 +497,7 @@ class ImageNetShards(LightningDataModule):
             train_images=self.train_images,
             batch_size=self.batch_size,
             streams=self.streams,
+            device=device_of(self),
             num_classes=self.num_classes,
             crops=self.crops,
             seed=self.seed,
@@ -523,7 +527,7 @@ class ImageNetShards(LightningDataModule):
             rank=rank,
             processes=processes,
         )
-        return make_loader(stream, None, num_workers=self.streams)
+        return make_loader(stream, None, num_workers=self.streams, device=device_of(self))
 
 
 def _is_visible(name: str) -> bool:

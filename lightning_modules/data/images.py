@@ -698,7 +698,7 @@ def train_loader(
         part = AugmentedBatches(part, transform)
     process, processes = process_of(data)
     sampler = EpochSampler(len(part), batch_size, seed, process=process, processes=processes)
-    return make_loader(part, sampler, num_workers=num_workers)
+    return make_loader(part, sampler, num_workers=num_workers, device=device_of(data))
 
 
 def eval_loader(
@@ -714,11 +714,15 @@ def eval_loader(
     """
     process, processes = process_of(data)
     selections = sequential_selections(len(part), batch_size, process=process, processes=processes)
-    return make_loader(part, selections, num_workers=num_workers)
+    return make_loader(part, selections, num_workers=num_workers, device=device_of(data))
 
 
 def make_loader(
-    part: Dataset[Batch], selections: Sampler[Selection] | list[Selection] | None, *, num_workers: int = 0
+    part: Dataset[Batch],
+    selections: Sampler[Selection] | list[Selection] | None,
+    *,
+    num_workers: int = 0,
+    device: torch.device | None = None,
 ) -> DataLoader[Batch]:
     """A loader of whole batches, which the part itself gathers: nothing is collated.
 
@@ -726,6 +730,7 @@ def make_loader(
         part: gives a batch for a selection.
         selections: the batches of an epoch; None where the part is a stream.
         num_workers: processes that gather; data in memory has no use for them.
+        device: that trains; None: the CPU.
     """
     # A generator of its own: a loader draws a seed for its workers even where it has none, and
     # would draw it from the global generator.
@@ -737,8 +742,12 @@ def make_loader(
         # Python's default here. In a worker of joblib the start method is joblib's own, in which none starts.
         multiprocessing_context=get_all_start_methods()[0] if num_workers else None,
         persistent_workers=num_workers > 0 and selections is not None,
-        # From here the GPU fetches a batch while it trains on another; some are on it already.
-        pin_memory=torch.cuda.is_available() and not getattr(part, "on_device", False),
+        # From pinned memory a GPU fetches a batch while it trains on another; some are on it already. A run
+        # on the CPU must not pin: that would make it a user of the first GPU.
+        pin_memory=device is not None
+        and device.type == "cuda"
+        and torch.cuda.is_available()
+        and not getattr(part, "on_device", False),
         generator=torch.Generator(),
     )
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_modules.checks import DATA_CHECKS, DataToCheck, check_batches_do_not_depend_on_the_workers
-from lightning_modules.data.images import EpochSampler, augment, draw_per_class
+from lightning_modules.data.images import EpochSampler, augment, draw_per_class, make_loader
 
 
 def batches_of(data, epoch):
@@ -271,3 +271,13 @@ def test_a_checksum_without_its_kind_is_refused(make_data):
     name = "train-labels-idx1-ubyte"
     with pytest.raises(ValueError, match=rf"^dataset\.checksums\.{name}=abc: must be sha256: or"):
         make_data(checksums=checksums | {name: "abc"})
+
+
+@pytest.mark.parametrize(("device", "pinned"), [(None, False), ("cpu", False), ("cuda", True)])
+def test_only_a_run_on_a_gpu_pins_memory(device, pinned, make_data, monkeypatch):
+    """A run on the CPU of a machine with GPUs leaves them alone."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    data = make_data()
+    data.prepare_data()
+    loader = make_loader(data.parts["train"], [], device=None if device is None else torch.device(device))
+    assert loader.pin_memory is pinned
