@@ -134,7 +134,7 @@ def reproduce_study(
         study: The study.
         runs: Its runs in one set.
         others: In the other.
-        alpha: The chance to call something not reproduced, or in agreement, that is not so.
+        alpha: 1 - the confidence with which all intervals of the study hold together.
 
     Returns:
         One per claim, in their order.

@@ -35,7 +35,8 @@ NOTES = (
     f"with itself; with fewer than {MIN_PAIRS} such seeds, the seeds that only one set has are compared as "
     "independent samples (Welch). Runs that are copies of the other set's are left out. Verdicts are over "
     "all seeds of a set.",
-    f"Over all comparisons of a study, the chance of a wrong answer is {100 * ALPHA:g} % (Bonferroni).",
+    f"The intervals of a study hold together with {100 * (1 - ALPHA):g} % confidence (Bonferroni). Verdicts "
+    "have an error rate of their own.",
 )
 
 
