@@ -297,7 +297,7 @@ def benchmark_networks(parsed: argparse.Namespace) -> None:
         against, device, turns = speed.measure(parsed.words)
         batch = against.batch_size or benchmarking.BATCH_SIZES[device.type]
         name = environment.device(device)["name"]
-        what = f"{name}, {against.threads} threads, {batch} images of {against.image_size} pixels"
+        what = f"{name}, {amount(against.threads, 'thread')}, {batch} images of {against.image_size} pixels"
         paths, shown = speed_tables.write_speeds(turns, what, against.results_dir / "benchmark")
         print_table(shown)
         print_paths(paths)
