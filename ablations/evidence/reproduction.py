@@ -5,13 +5,17 @@ and the claim's margin, the smallest difference that matters::
 
     not reproduced    the interval lies outside of (-margin, margin): the two differ by more than matters;
                       or the claim holds in one set and is contradicted in the other
-    reproduced        the interval lies within (-margin, margin): the two agree; or it includes zero, and both
-                      sets decide, and alike
+    reproduced        the interval lies within (-margin, margin): the two agree; or both sets decide alike,
+                      and it includes zero and lies within half of the smaller effect of the two
     too few runs      all else
 
-So agreement is never read off a difference that is merely not significant: wide intervals that include zero
-are too few runs, unless each set by itself came to the same decision. A claim is reproduced where each of its
+So agreement is never read off a difference that is merely not significant: a wide interval that includes zero
+is too few runs, also where both sets come to the same decision. A claim is reproduced where each of its
 comparisons is, and is not where one is not.
+
+A large effect is rarely known to within the margin. That is why half of it (`SHARE_OF_EFFECT`, ours) is
+enough where both sets decide alike: the answer then says that the larger effect is less than half as large
+again as the smaller one. It does not say that they differ by less than the margin.
 
 Which interval: a seed that both sets have is the same initial values and batches, so that such seeds are
 compared with each other, by the interval of verdicts (`ablations.statistics.decisions`); that holds however
@@ -63,6 +67,9 @@ REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
 TOO_FEW = "too few runs to tell"
 OUTCOMES = (REPRODUCED, NOT_REPRODUCED, TOO_FEW)
+
+SHARE_OF_EFFECT = 0.5
+"""How far two effects with one verdict may be apart, as a share of the smaller estimate. Ours."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +256,7 @@ def _twice(
         reason = f"{few} to compare, where it takes {enough}"
         outcome, reason = TOO_FEW, reason + (", without the copies" if copied else "")
     else:
-        outcome, reason = _decide(comparison.margin, low, high, verdicts)
+        outcome, reason = _decide(comparison.margin, low, high, verdicts, min(map(abs, means)))
         if by_seed and np.array_equal(samples[0], samples[1]):
             reason = "the same to the last digit"
     return Twice(
@@ -279,8 +286,10 @@ def _of_shares(samples: Sequence[np.ndarray], level: float) -> tuple[float, floa
     return low - high_other, high - low_other
 
 
-def _decide(margin: float, low: float, high: float, verdicts: tuple[str, str]) -> tuple[str, str]:
-    """The rule of the module's docstring."""
+def _decide(
+    margin: float, low: float, high: float, verdicts: tuple[str, str], effect: float
+) -> tuple[str, str]:
+    """The rule of the module's docstring; `effect` is the size of the smaller one."""
     if set(verdicts) == {HOLDS, CONTRADICTED}:
         return NOT_REPRODUCED, "one holds, the other is contradicted"
     if low > margin or high < -margin:
@@ -288,8 +297,9 @@ def _decide(margin: float, low: float, high: float, verdicts: tuple[str, str]) -
     if -margin < low and high < margin:
         return REPRODUCED, "they agree within what matters"
     decided = verdicts[0] == verdicts[1] and verdicts[0] in (HOLDS, CONTRADICTED)
-    if decided and low <= 0 <= high:
-        return REPRODUCED, "the same verdict, and no difference is seen"
+    near = SHARE_OF_EFFECT * effect
+    if decided and -near < low <= 0 <= high < near:
+        return REPRODUCED, f"the same verdict, and less than {100 * SHARE_OF_EFFECT:g} % of the effect apart"
     return TOO_FEW, "the interval of the difference is too wide"
 
 

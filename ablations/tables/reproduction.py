@@ -12,6 +12,7 @@ from ablations.evidence.reproduction import (
     NOT_REPRODUCED,
     OUTCOMES,
     REPRODUCED,
+    SHARE_OF_EFFECT,
     TOO_FEW,
     Reproduction,
     Twice,
@@ -29,8 +30,9 @@ STYLES = {REPRODUCED: "green", NOT_REPRODUCED: "red", TOO_FEW: "yellow"}
 NOTES = (
     "Difference: the first estimate minus the second, and its interval. Not reproduced: the interval lies "
     "outside of the claim's margin on either side, or the claim holds in one set and is contradicted in the "
-    "other. Reproduced: the interval lies within the margin; or it includes zero and both sets have the same "
-    "verdict, holds or contradicted. All else is too few runs to tell.",
+    "other. Reproduced: the interval lies within the margin; or both sets have the same verdict, holds or "
+    f"contradicted, and the interval includes zero and lies within {100 * SHARE_OF_EFFECT:g} % of the "
+    "smaller estimate. All else is too few runs to tell.",
     "Estimates are mean differences over the seeds that are compared. A seed that both sets have is compared "
     f"with itself; with fewer than {MIN_PAIRS} such seeds, the seeds that only one set has are compared as "
     "independent samples (Welch). Runs that are copies of the other set's are left out. Verdicts are over "

@@ -104,12 +104,17 @@ def test_wide_intervals_that_include_zero_are_too_few_runs(compared, set_of) -> 
     assert found.outcome == "too few runs to tell"
 
 
-def test_wide_intervals_with_the_same_decision_are_reproduced(compared, set_of) -> None:
-    large = 0.3 + 0.05 * np.array([-1.2, 1.1, 0.3, -0.4, 0.8, -0.6])
-    found = compared(set_of(large), set_of(large[::-1], first=6))
+@pytest.mark.parametrize(("effect", "outcome"), [(0.3, "reproduced"), (0.1, "too few runs to tell")])
+@pytest.mark.parametrize("direction", ["higher", "lower"])
+def test_the_same_decision_takes_an_interval_within_half_of_the_effect(
+    direction: str, effect: float, outcome: str, compared, set_of
+) -> None:
+    values = effect + 0.05 * np.array([-1.2, 1.1, 0.3, -0.4, 0.8, -0.6])
+    found = compared(set_of(values), set_of(values[::-1], first=6), claim(direction))
     (twice,) = found.comparisons
-    assert twice.low < -MARGIN < MARGIN < twice.high
-    assert (found.outcome, twice.reason) == ("reproduced", "the same verdict, and no difference is seen")
+    assert twice.low < -0.05 < -MARGIN < MARGIN < 0.05 < twice.high < 0.15
+    assert set(found.verdicts) == {"holds" if direction == "higher" else "contradicted"}
+    assert found.outcome == outcome
 
 
 def test_the_same_runs_again_are_reproduced_and_copies_are_not(compared, set_of) -> None:
@@ -159,6 +164,19 @@ def test_answers_are_wrong_in_5_per_cent_at_most(compared, set_of) -> None:
             claims = [claim("no_difference", 0.02)]
             seen[apart, compared(set_of(one), set_of(other, first=6), *claims).outcome] += 1
     assert seen[0.0, "not reproduced"] <= 0.05 * 100 + 5
+    assert seen[0.02, "reproduced"] <= 0.05 * 100 + 5
+    assert seen[0.0, "reproduced"] > 12
+
+
+def test_effects_apart_by_half_of_the_smaller_are_reproduced_in_5_per_cent_at_most(compared, set_of) -> None:
+    generator = np.random.default_rng(0)
+    seen = Counter[tuple[float, str]]()
+    for _ in range(100):
+        for apart in (0.0, 0.02):
+            one, other = generator.normal(0.04, 0.012, 6), generator.normal(0.04 + apart, 0.012, 6)
+            found = compared(set_of(one), set_of(other, first=6), claim(margin=0.005))
+            if found.verdicts == ("holds", "holds"):
+                seen[apart, found.outcome] += 1
     assert seen[0.02, "reproduced"] <= 0.05 * 100 + 5
     assert seen[0.0, "reproduced"] > 12
 
