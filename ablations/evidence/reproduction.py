@@ -45,8 +45,6 @@ from ablations.evidence.contrasts import (
     Quantity,
     arm_values,
     contrast_values,
-    contrast_words,
-    quantity_of,
 )
 from ablations.evidence.verdicts import (
     ALPHA,
@@ -86,6 +84,7 @@ class Twice:
         low: Of the interval of one estimate minus the other; NaN where there is none.
         high: Its other end.
         level: 1 - its confidence.
+        left_out: Seeds in which an arm failed to learn, of either; the estimates are without them.
         quantity: What it is in, as a person reads it.
         label: What is compared, in the labels of the arms.
     """
@@ -99,6 +98,7 @@ class Twice:
     low: float
     high: float
     level: float
+    left_out: tuple[int, int]
     quantity: Quantity = field(compare=False, repr=False)
     label: str = field(compare=False, repr=False)
 
@@ -159,10 +159,8 @@ def reproduce_study(
         compared = []
         for place, comparison in enumerate(claim.comparisons):
             one, other = (judged.values(comparison, copies) for judged in both)
-            verdicts = both[0].verdict(claim, place), both[1].verdict(claim, place)
-            compared.append(
-                _twice(comparison, one, other, verdicts, alpha / family, study, copied=bool(copies))
-            )
+            judged_twice = [judged.compared[claim.id][place] for judged in both]
+            compared.append(_twice(one, other, judged_twice, alpha / family, study, copied=bool(copies)))
         found.append(
             Reproduction(
                 claim,
@@ -199,9 +197,6 @@ class _Judged:
             arm_values(study, outcomes(study, runs), wanted),
         )
 
-    def verdict(self, claim: Claim, place: int) -> str:
-        return self.compared[claim.id][place].verdict
-
     def values(self, comparison: Comparison, copies: Mapping[str, set[int]]) -> ContrastValues:
         """Seed by seed, without the seeds all of whose runs are in the other set as they are here."""
         found = contrast_values(self.arms, comparison.contrast, comparison.metric)
@@ -228,16 +223,15 @@ def _copies(runs: Sequence[StudyRun], others: Sequence[StudyRun]) -> dict[str, s
 
 
 def _twice(
-    comparison: Comparison,
     one: ContrastValues,
     other: ContrastValues,
-    verdicts: tuple[str, str],
+    judged: Sequence[Compared],
     level: float,
     study: Study,
     *,
     copied: bool,
 ) -> Twice:
-    quantity, label = quantity_of(comparison.metric, study), contrast_words(comparison.contrast, study)
+    comparison, verdicts = judged[0].comparison, (judged[0].verdict, judged[1].verdict)
     common = np.intersect1d(one.seeds, other.seeds)
     own = min(len(one.seeds), len(other.seeds)) - len(common)
     by_seed = len(common) >= min(MIN_PAIRS, own + 1)
@@ -260,8 +254,9 @@ def _twice(
         if by_seed and np.array_equal(samples[0], samples[1]):
             reason = "the same to the last digit"
     return Twice(
-        comparison, outcome, reason, verdicts, (means[0], means[1]), counts, low, high, level, quantity, label
-    )
+        comparison, outcome, reason, verdicts, (means[0], means[1]), counts, low, high, level,
+        (judged[0].left_out, judged[1].left_out), judged[0].quantity, judged[0].label,
+    )  # fmt: skip
 
 
 def _interval(samples: Sequence[np.ndarray], level: float, *, by_seed: bool) -> tuple[float, float]:

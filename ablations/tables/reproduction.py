@@ -36,7 +36,8 @@ NOTES = (
     "Estimates are mean differences over the seeds that are compared. A seed that both sets have is compared "
     f"with itself; with fewer than {MIN_PAIRS} such seeds, the seeds that only one set has are compared as "
     "independent samples (Welch). Runs that are copies of the other set's are left out. Verdicts are over "
-    "all seeds of a set.",
+    "all seeds of a set. Failed to learn: seeds of either set in which an arm of the comparison diverged or "
+    "ended near chance; estimates, intervals and verdicts are without them.",
     f"The intervals of a study hold together with {100 * (1 - ALPHA):g} % confidence (Bonferroni). Verdicts "
     "have an error rate of their own.",
 )
@@ -65,9 +66,22 @@ def console_table(reproductions: Sequence[Reproduction], names: tuple[str, str])
             [
                 f"{names[0]}, {names[1]}: mean differences; difference: one minus the other, with interval",
                 *sorted({f"too few: {twice.reason}" for twice in every if twice.outcome == TOO_FEW}),
+                *_failures(reproductions),
             ]
         ),
     )
+
+
+def _failures(reproductions: Sequence[Reproduction]) -> list[str]:
+    """How many seeds of either set failed to learn, per comparison in which any did."""
+    lines = [
+        f"{one.claim.id}, {twice.comparison.label}: {twice.left_out[0]} and {twice.left_out[1]} seeds failed "
+        "to learn"
+        for one in reproductions
+        for twice in one.comparisons
+        if any(twice.left_out)
+    ]
+    return list(dict.fromkeys(lines))
 
 
 def _section(one: Reproduction, names: tuple[str, str]) -> Section:
@@ -148,6 +162,7 @@ def write_reproduction(
                 "matters": twice.quantity.amount(twice.comparison.margin),
                 "outcome": twice.outcome,
                 "why": twice.reason,
+                "failed to learn": " and ".join(map(str, twice.left_out)),
             }
             for one in reproductions
             for twice in one.comparisons

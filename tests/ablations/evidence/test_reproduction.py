@@ -189,6 +189,19 @@ def test_welch_is_scipys() -> None:
     assert welch_interval([0.5, 0.5], [0.2, 0.2], 0.05) == (0.3, 0.3)
 
 
+def test_seeds_that_failed_to_learn_are_counted_next_to_the_answer(
+    residual_study: Study, set_of, make_run, tmp_path: Path
+) -> None:
+    failed = [make_run("with", 6, [0.3, 0.6], 0.6), make_run("without", 6, [0.1, 0.1], 0.1)]
+    found = reproduce_study([claim()], residual_study, set_of(EFFECT), [*set_of(EFFECT + SHIFT), *failed])
+    (twice,) = found[0].comparisons
+    assert (twice.left_out, twice.counts, found[0].outcome) == ((0, 1), (6, 6), "reproduced")
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(console_table(found, ("yours", "reference")))
+    assert "0 and 1 seeds" in console.export_text()
+    assert "| 0 and 1 " in write_reproduction(found, ("yours", "reference"), tmp_path).read_text()
+
+
 def test_a_terminal_of_80_columns_and_a_page(residual_study: Study, set_of, tmp_path: Path) -> None:
     speed = Claim(
         "speed",
