@@ -21,6 +21,9 @@ machine. One with its neutral value counts as absent."""
 COMPILE = "trainer.compile"
 """The one key of a trainer that counts: compiled steps round otherwise."""
 
+DEFAULT_COMPILER = "inductor"
+"""The backend that `trainer.compile=true` means."""
+
 NEUTRAL: Mapping[str, Any] = {
     "train": True,
     "initialize": "seed",
@@ -77,7 +80,7 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     ):
         found["processes"] = processes
     if found.get("train", True) and trainer.get("compile"):
-        found["compile"] = trainer["compile"]
+        found["compile"] = True if trainer["compile"] == DEFAULT_COMPILER else trainer["compile"]
     return found
 
 

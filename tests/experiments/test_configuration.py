@@ -234,6 +234,13 @@ def test_processes_are_part_of_a_run_where_each_has_statistics_or_draws_of_its_o
     assert configure(*synchronized, "recipe.dropout=0.5").run_id != configure("recipe.dropout=0.5").run_id
 
 
+def test_the_default_compiler_is_the_same_run_by_name(configure) -> None:
+    named, default, other = (
+        configure(f"trainer.compile={value}").run_id for value in ("inductor", "true", "eager")
+    )
+    assert named == default != other
+
+
 def test_run_id_is_twelve_hexadecimal_digits_and_blind_to_the_order_of_keys(configure) -> None:
     run = configure()
     assert len(run.run_id) == 12
