@@ -244,6 +244,7 @@ def _check_values(run: RunConfiguration) -> None:
     require_boolean("recipe.channels_last", recipe.get("channels_last"))
     for key in ("tf32", "fused_optimizer"):
         require_boolean(f"recipe.{key}", recipe.get(key, False))
+    _check_tf32(recipe, config["trainer"])
     _check_compile(config["trainer"].get("compile", False))
     if recipe.get("gradient_clipping") is not None:
         require_number("recipe.gradient_clipping", recipe["gradient_clipping"], 0, open_below=True)
@@ -276,6 +277,21 @@ def _check_values(run: RunConfiguration) -> None:
             raise ValueError(f"logger.{name}: must have a _target_, one of Lightning's loggers")
     if "every_n_steps" in logger:
         require_integer("logger.every_n_steps", logger["every_n_steps"], 1)
+
+
+def _check_tf32(recipe: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
+    """Refuse `recipe.tf32` where nothing is computed in TF32: the run would be another by name alone."""
+    if not recipe.get("tf32", False):
+        return
+    for key, value, allowed in (
+        ("recipe.precision", recipe["precision"], ("32-true",)),
+        ("trainer.accelerator", trainer.get("accelerator"), ("auto", "gpu", "cuda")),
+    ):
+        if value not in allowed:
+            raise ValueError(
+                f"recipe.tf32=true: has no effect with {key}={value}; choose recipe.tf32=false or "
+                f"{key}={' or '.join(allowed)}"
+            )
 
 
 def _check_compile(asked: object) -> None:

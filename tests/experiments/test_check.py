@@ -118,6 +118,15 @@ def test_what_is_chosen_by_name_alone_passes(configure, overrides: tuple[str, ..
     check_run(configure(*overrides))
 
 
+@pytest.mark.parametrize("setting", ["recipe.precision=bf16-mixed", "trainer.accelerator=cpu"])
+def test_tf32_is_refused_where_it_has_no_effect(configure, setting: str) -> None:
+    with pytest.raises(UserError) as raised:
+        check_run(configure("recipe.tf32=true", setting))
+    for named in ("recipe.tf32=true", setting, "recipe.tf32=false"):
+        assert named in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
 def test_another_class_leaves_out_what_stood_there_for_the_first(configure) -> None:
     recipe = configure("recipe.optimizer._target_=torch.optim.Adagrad", "weight_decay=2e-5").resolved[
         "recipe"
