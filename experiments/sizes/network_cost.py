@@ -1,9 +1,11 @@
 """What a network costs: parameters, multiply-adds of one image and depth, counted without computing it."""
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -136,15 +138,18 @@ def count_network(config: Mapping[str, Any]) -> NetworkCost:
     Raises:
         ValueError: The network cannot take images of that size.
     """
-    model, dataset = config["model"], config["dataset"]
-    asked = repr((model, dataset["channels"], dataset["image_size"]))
-    if asked not in _counted:
-        _counted[asked] = _count(model, dataset["channels"], dataset["image_size"])
-    return _counted[asked]
+    asked = [config["model"], config["dataset"]["channels"], config["dataset"]["image_size"]]
+    try:
+        text = json.dumps(asked)
+    except (TypeError, ValueError):  # a Python object, whose name can be another's later
+        return _count(*asked)
+    return _count_plain(text) if json.loads(text) == asked else _count(*asked)
 
 
-_counted: dict[str, NetworkCost] = {}
-"""A process of a sweep trains an arm with several seeds."""
+@lru_cache(maxsize=128)
+def _count_plain(asked: str) -> NetworkCost:
+    """Count what JSON says: a process of a sweep trains an arm with several seeds."""
+    return _count(*json.loads(asked))
 
 
 def _count(model: Mapping[str, Any], channels: int, image_size: int) -> NetworkCost:

@@ -47,6 +47,31 @@ def test_one_convolution():
     assert cost.depth == 1
 
 
+class Convolution:
+    """Makes a convolution; its text does not say of how many channels."""
+
+    def __init__(self, channels):
+        self.channels = channels
+
+    def __repr__(self):
+        return "Convolution"
+
+    def __call__(self):
+        return nn.Conv2d(3, self.channels, 1, bias=False)
+
+
+def called(make):
+    return make()
+
+
+def test_nodes_with_objects_of_the_same_text_are_counted_apart():
+    costs = [
+        count_network(config({"_target_": f"{__name__}.called", "make": Convolution(channels)}, 8))
+        for channels in (4, 5)
+    ]
+    assert [cost.parameters for cost in costs] == [12, 15]
+
+
 def test_a_depthwise_convolution_sees_one_channel():
     model = {
         "_target_": "torch.nn.Conv2d",
