@@ -40,8 +40,8 @@ from lightning_modules.seeding import draws_of, generator
 from lightning_modules.validation import MAX_SEED, require_boolean, require_integer
 
 Batch = tuple[Tensor, Tensor]
-"""Images (N, C, H, W), float32 in [-1, 1] or, as in files, uint8 (see `scaled`), and labels: int64 (N,), or
-of several classes an image float32 (N, num_classes) of 0 and 1."""
+"""Images (N, C, H, W), float32 in [-1, 1] or, from files or a recipe's augmentation, uint8 (see `scaled`),
+and labels: int64 (N,), or of several classes an image float32 (N, num_classes) of 0 and 1."""
 
 UNIFORMS_PER_IMAGE = 3
 
@@ -169,8 +169,8 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
 def scaled(images: Tensor) -> Tensor:
     """Images as a network takes them: bytes become float32 in [-1, 1], others stay as they are.
 
-    Images in files stay bytes until they are on the device that trains: to write them, to send them between
-    processes and to copy them to a GPU takes a quarter of the time.
+    Images in files, and those that a recipe has changed, stay bytes until they are on the device that trains:
+    to write them, to send them between processes and to copy them to a GPU takes a quarter of the time.
     """
     if images.dtype != torch.uint8:
         return images
@@ -184,6 +184,10 @@ class Batches(Dataset[Batch]):
     @abstractmethod
     def __len__(self) -> int:
         """Images."""
+
+    def in_bytes(self, selection: Selection) -> Batch:
+        """A batch whose images are uint8: what a recipe changes."""
+        return self[selection]
 
 
 class ImageBatches(Batches):
@@ -214,6 +218,10 @@ class ImageBatches(Batches):
         return len(self.images)
 
     def __getitem__(self, selection: Selection) -> Batch:
+        images, labels = self.in_bytes(selection)
+        return scaled(images), labels
+
+    def in_bytes(self, selection: Selection) -> Batch:
         indices = sent(selection.indices, self.images.device)
         images = self.images[indices]
         if selection.uniforms is not None and (self.horizontal_flip or self.crop_padding):
@@ -223,11 +231,11 @@ class ImageBatches(Batches):
                 horizontal_flip=self.horizontal_flip,
                 crop_padding=self.crop_padding,
             )
-        return scaled(images), self.labels[indices]
+        return images, self.labels[indices]
 
 
 class AugmentedBatches(Batches):
-    """Batches of a part whose images a transform has changed, each with draws of its own.
+    """Batches of a part whose images a transform has changed, each with draws of its own; they are bytes.
 
     Args:
         part: What is changed, after what it does of itself.
@@ -242,16 +250,13 @@ class AugmentedBatches(Batches):
         return len(self.part)
 
     def __getitem__(self, selection: Selection) -> Batch:
-        images, labels = self.part[selection]
+        images, labels = self.part.in_bytes(selection)
         assert selection.seeds is not None, "what is evaluated is not augmented"
-        as_bytes = images.dtype == torch.uint8
-        pixels = images if as_bytes else ((images + 1) * 127.5).round().to(torch.uint8)
         changed = [
             transformed(image, self.transform, seed)
-            for image, seed in zip(pixels, selection.seeds.tolist(), strict=True)
+            for image, seed in zip(images, selection.seeds.tolist(), strict=True)
         ]
-        stacked = torch.stack(changed)
-        return stacked if as_bytes else scaled(stacked), labels
+        return torch.stack(changed), labels
 
 
 def transformed(image: Tensor, transform: Callable[[Tensor], Tensor], seed: int) -> Tensor:

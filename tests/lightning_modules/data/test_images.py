@@ -7,9 +7,20 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torchvision.transforms import v2
 
 from lightning_modules.checks import DATA_CHECKS, DataToCheck, check_batches_do_not_depend_on_the_workers
-from lightning_modules.data.images import EpochSampler, augment, draw_per_class, make_loader
+from lightning_modules.data.images import (
+    AugmentedBatches,
+    EpochSampler,
+    ImageBatches,
+    Part,
+    augment,
+    draw_per_class,
+    make_loader,
+    scaled,
+    transformed,
+)
 
 
 def batches_of(data, epoch):
@@ -213,6 +224,23 @@ def slow_augment(image, uniforms, flip, padding):
     top, left = (int(uniform * (2 * padding + 1)) for uniform in uniforms[1:])
     crop = padded[:, top : top + size, left : left + size]
     return crop[:, :, ::-1] if flip and uniforms[0] < 0.5 else crop
+
+
+def test_a_recipe_changes_the_very_pixels_that_are_trained_on_without_it():
+    images = np.arange(512, dtype=np.uint16).astype(np.uint8).reshape(2, 1, 16, 16)  # every byte twice
+    part = ImageBatches(Part(images, np.arange(2)), horizontal_flip=True, crop_padding=2)
+    (selection,) = EpochSampler(2, 2, seed=0)
+    change = v2.RandomErasing(p=1.0)
+    plain, labels = part[selection]
+    as_bytes = ((plain + 1) * 127.5).round().to(torch.uint8)  # from what trains without it
+    expected = [
+        transformed(image, change, seed)
+        for image, seed in zip(as_bytes, selection.seeds.tolist(), strict=True)
+    ]
+    found, found_labels = AugmentedBatches(part, change)[selection]
+    assert torch.equal(scaled(found), scaled(torch.stack(expected)))
+    assert not torch.equal(scaled(found), plain)
+    assert torch.equal(found_labels, labels)
 
 
 @pytest.mark.parametrize("flip", [False, True])
