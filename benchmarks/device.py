@@ -4,15 +4,19 @@
     python -m benchmarks.device --device cpu --tiny     # the same code, on a CPU in a minute
     python -m benchmarks.device --dry-run               # what it would do; so it does where there is no GPU
 
-Writes results/benchmark/device.json and prints a table. A part that would pass the time is left out, and so
-is one that needs more devices than there are; both say so. Exits with 1 where a check failed.
+Writes results/benchmark/device.json after each part, and prints a table. All parts fit the time by their
+estimates. Where they take longer, speeds stop after a round and sweeps are ended; a part that would pass the
+time is left out, and so is one that needs more devices than there are. Exits with 1 where a check failed.
 
-Nothing in this repository had run on a GPU when this was written: the seconds of each part are a guess.
+Nothing in this repository had run on a GPU when this was written: the seconds of each part are estimates
+(see `PARTS`).
 """
 
 import argparse
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +43,9 @@ from experiments.recorder import Recorder
 from lightning_modules.assembly import make_data, make_data_and_module, make_trainer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+FEW = "dataset.train_images=1280"
+"""20 steps an epoch: enough for checks, and for sweeps whose runs are short."""
 
 TINY = ("model.width=0.03", "model.middle_modules=1", "model.stem_stride=2", "dataset.train_images=320")
 """A network of a few channels on few images."""
@@ -83,7 +90,7 @@ class Setup:
     def config(self, *words: str) -> Mapping[str, Any]:
         """The configuration of a run of the small Xception on the embedded images."""
         with hydra_configuration():
-            (run,) = compose_runs([*self.words, *words])
+            (run,) = compose_runs([*words, *self.words])
         return run.resolved
 
     def sweep(self, name: str, *words: str) -> list[Found]:
@@ -95,15 +102,34 @@ class Setup:
         """
         command = [sys.executable, "run.py", *words, *self.words, f"results_dir={self.folder / name}"]
         environment.free_memory()  # which its runs may need
-        try:
-            done = subprocess.run(
-                command, cwd=REPOSITORY, capture_output=True, text=True, timeout=max(1, self.left)
-            )
-        except subprocess.TimeoutExpired as error:
-            raise OutOfTime from error
-        if done.returncode:
-            raise RuntimeError(" ".join((done.stdout + done.stderr).strip().splitlines()[-3:]))
+        run_for(command, max(1, self.left))
         return [json.loads(path.read_text()) for path in (self.folder / name).glob("runs/*/record.json")]
+
+
+def run_for(command: Sequence[str], seconds: float) -> None:
+    """Run a command for so long at most; whatever ends it ends its workers as well.
+
+    Raises:
+        OutOfTime: It took longer.
+        RuntimeError: It failed; says what it printed last.
+    """
+    with subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # so that its workers are in its group
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=seconds)
+        except BaseException as error:  # also KeyboardInterrupt, which reaches no other session
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise OutOfTime from error
+            raise
+    if process.returncode:
+        raise RuntimeError(" ".join(printed.strip().splitlines()[-3:]))
 
 
 @dataclass(frozen=True)
@@ -181,23 +207,22 @@ def _batches(config: Mapping[str, Any], device: torch.device) -> list[tuple[Tens
 
 def same_twice(setup: Setup) -> Found:
     """A run twice, and once interrupted: to the last bit where the device is deterministic."""
-    config = setup.config("recipe.epochs=3")
+    config = setup.config(FEW, "recipe.epochs=2")
     first, second = (fit(setup, config, name) for name in ("first", "second"))
     with contextlib.suppress(Interrupted):
         fit(setup, config, "resumed", Interrupt())
     resumed = fit(setup, config, "resumed")
-    deterministic = first.equals(second)
-    return {
-        "passed": resumed.equals(first) or (not deterministic and len(resumed.rows) == len(first.rows)),
-        "equal_twice": deterministic,
-        "equal_resumed": resumed.equals(first),
-        "not_deterministic": first.warned,
-    }
+    equal_twice, equal_resumed = (first.equals(other) for other in (second, resumed))
+    found = {"equal_twice": equal_twice, "equal_resumed": equal_resumed, "warned": first.warned}
+    complete = len(resumed.rows) == len(first.rows)
+    if complete and not equal_twice:
+        return {"passed": None, "note": "not deterministic here", **found}
+    return {"passed": equal_resumed, **found}
 
 
 def two_processes(setup: Setup) -> Found:
     """A run over two devices, which exchange gradients: NCCL's on GPUs, gloo's on a CPU."""
-    (record,) = setup.sweep("two_processes", "trainer=ddp", "trainer.devices=2", "recipe.epochs=1")
+    (record,) = setup.sweep("two_processes", "trainer=ddp", "trainer.devices=2", FEW, "recipe.epochs=1")
     done = record["status"] == "completed" and record["device"]["processes"] == 2
     return {"passed": done, "status": record["status"], "steps_per_second": record["steps_per_second"]}
 
@@ -210,9 +235,9 @@ SPEED_TINY = (
 
 def speeds(setup: Setup, *words: str) -> Found:
     """Our networks next to timm's and torchvision's, per setting as long as there is time."""
-    own = SPEED_TINY if setup.tiny else ("seconds=0.5", "rounds=3")
     accelerator = "cuda" if setup.device.type == "cuda" else "cpu"
-    asked = speed.parse([*words, f"trainer.accelerator={accelerator}", *own])
+    tiny = SPEED_TINY if setup.tiny else ()
+    asked = speed.parse(["seconds=0.3", "rounds=3", *words, f"trainer.accelerator={accelerator}", *tiny])
     if setup.tiny and "true" in asked.compiled:  # a CPU's compiler takes minutes
         asked = replace(asked, compiled=("eager",))
     rows: list[speed.Row] = []
@@ -223,7 +248,7 @@ def speeds(setup: Setup, *words: str) -> Found:
             left_out.append(setting)
             continue
         start = time.monotonic()
-        rows += speed.measure_setting(asked, setting, setup.device)
+        rows += speed.measure_setting(asked, setting, setup.device, setup.deadline)
         longest = max(longest, time.monotonic() - start)
     table = speed_table(rows)
     return {
@@ -234,11 +259,11 @@ def speeds(setup: Setup, *words: str) -> Found:
 
 
 def packed(setup: Setup, per_device: int) -> Found:
-    """A sweep of 24 small runs, so many at a time on a device."""
-    runs = 2 if setup.tiny else 24
+    """A sweep of 16 short runs, so many at a time on a device."""
+    runs = 2 if setup.tiny else 16
     start = time.monotonic()
     seeds = f"seed={','.join(map(str, range(runs)))}"
-    words = ("-m", seeds, f"trainer.runs_per_device={per_device}", "recipe.epochs=2")
+    words = ("-m", seeds, f"trainer.runs_per_device={per_device}", FEW, "recipe.epochs=1")
     records = setup.sweep(f"packed_{per_device}", *words)
     seconds = time.monotonic() - start
     done = [record for record in records if record["status"] == "completed"]
@@ -246,7 +271,9 @@ def packed(setup: Setup, per_device: int) -> Found:
         "passed": len(done) == runs,
         "runs_per_minute": 60 * len(done) / seconds,
         "devices": sorted({index for record in done for index in record["device"].get("indices", [])}),
-        "peak_memory": max((record["device"].get("peak_memory") or 0 for record in done), default=None),
+        "peak_memory": max(
+            (memory for record in done if (memory := record["device"].get("peak_memory"))), default=None
+        ),
     }
 
 
@@ -257,7 +284,7 @@ class Part:
     Attributes:
         name: In table and JSON.
         run: Does it.
-        seconds: That it is given on a GPU; a guess.
+        seconds: That it takes on a GPU, as estimated (see `PARTS`).
         devices: That it needs.
     """
 
@@ -278,7 +305,7 @@ def packing(per_device: int, seconds: float) -> Part:
     def run(setup: Setup) -> Found:
         return packed(setup, per_device)
 
-    run.__doc__ = f"A sweep of 24 small runs on slots, {per_device} at a time on a device"
+    run.__doc__ = f"A sweep of 16 short runs on slots, {per_device} at a time on a device"
     return Part(f"sweep, {per_device} per device", run, seconds)
 
 
@@ -297,35 +324,42 @@ LIBRARIES = "against=timm,torchvision"
 PARTS = (
     Part("loss falls in bf16", loss_falls, 20),
     Part("batches of a CPU", same_batches, 5),
-    Part("twice, and resumed", same_twice, 40),
-    Part("two processes", two_processes, 40, devices=2),
+    Part("twice, and resumed", same_twice, 15),
+    Part("two processes", two_processes, 30, devices=2),
     measuring(
-        "speed, bf16", "Next to timm and torchvision in bf16, channels-last", 45,
+        "speed, bf16", "Next to timm and torchvision in bf16, channels-last", 35,
         LIBRARIES, "precisions=bf16-mixed", "orders=channels-last",
     ),
-    packing(8, 50),
-    packing(4, 50),
-    packing(2, 70),
+    packing(8, 35),
+    packing(4, 35),
+    packing(2, 40),
+    packing(1, 55),
     measuring(
-        "speed, float32", "Next to timm and torchvision in float32 and TF32, channels-last", 75,
-        LIBRARIES, "precisions=32-true,tf32", "orders=channels-last",
-    ),
-    packing(1, 110),
-    measuring(
-        "speed, contiguous", "Next to timm and torchvision in bf16, contiguous", 45,
-        LIBRARIES, "precisions=bf16-mixed", "orders=contiguous",
+        "speed, float32", "Next to timm and torchvision in float32 and TF32, channels-last", 55,
+        LIBRARIES, "precisions=32-true,tf32", "orders=channels-last", "rounds=2",
     ),
     measuring(
-        "speed, compiled", "Our Xception compiled, in bf16, channels-last", 180,
-        "networks=xception", "precisions=bf16-mixed", "orders=channels-last", "compiled=true",
+        "speed, contiguous", "Xception next to timm's in bf16, contiguous", 15,
+        LIBRARIES, "networks=xception", "precisions=bf16-mixed", "orders=contiguous", "rounds=2",
+    ),
+    measuring(
+        "speed, compiled", "Our Xception compiled, in bf16, channels-last", 100,
+        "networks=xception", "precisions=bf16-mixed", "orders=channels-last", "compiled=true", "rounds=2",
     ),
 )  # fmt: skip
-"""What matters most is first, as the last ones are left out where time runs short."""
+"""What matters most is first, as the last ones are left out where time runs short.
+
+The estimates assume: 10 s for CUDA's first start; 20 ms a step of the small Xception, whose kernels are too
+small to fill a GPU, so 2 s an epoch of all images with its evaluation and 1 s with few; 20 s for a sweep to
+start its processes, and 2 s a run of one process, as on a CPU core. Speeds: 3 s to build a network and choose
+its algorithms, then rounds of 0.6 s (training and inference), twice that with its warming up. Compiling: 45 s
+each for training and inference. They add up to 440 of 480 s.
+"""
 
 
 @dataclass
 class Outcome:
-    """What became of a part: passed, failed, measured, or left out, and why."""
+    """What became of a part: passed, failed, not judged, measured, or left out, and why."""
 
     part: str
     outcome: str
@@ -334,8 +368,14 @@ class Outcome:
     found: Found = field(default_factory=dict)
 
 
-def do(part: Part, setup: Setup) -> Outcome:
-    """Do a part, or say why it is left out. What it raises is its outcome: the others go on."""
+def do(part: Part, setup: Setup, later: float) -> Outcome:
+    """Do a part, or say why it is left out. What it raises is its outcome: the others go on.
+
+    Args:
+        part: It may take what is left when the later ones have their seconds, and its own seconds anyway.
+        setup: Of all parts.
+        later: Seconds of the later parts.
+    """
     if part.devices > setup.devices:
         why = f"needs {part.devices} devices, there is {setup.devices}"
         return Outcome(part.name, "left out", why=why)
@@ -344,10 +384,11 @@ def do(part: Part, setup: Setup) -> Outcome:
         return Outcome(part.name, "left out", why=why)
     start = time.monotonic()
     try:
-        found = part.run(setup)
+        deadline = max(start + part.seconds, setup.deadline - later)
+        found = part.run(replace(setup, deadline=min(setup.deadline, deadline)))
         outcome = Outcome(part.name, "measured", found=found)
         if "passed" in found:
-            outcome.outcome = "passed" if found["passed"] else "failed"
+            outcome.outcome = {True: "passed", False: "failed", None: "not judged"}[found["passed"]]
     except OutOfTime:
         outcome = Outcome(part.name, "left out", why="ended, as the time was over")
     except Exception as error:
@@ -358,8 +399,9 @@ def do(part: Part, setup: Setup) -> Outcome:
 
 def all_outcomes(setup: Setup, parts: Sequence[Part]) -> Iterator[Outcome]:
     """Do the parts one by one; each is told as it ends."""
-    for part in parts:
-        outcome = do(part, setup)
+    for number, part in enumerate(parts, 1):
+        later = sum(other.seconds for other in parts[number:] if other.devices <= setup.devices)
+        outcome = do(part, setup, later)
         print(
             f"{part.name}: {outcome.outcome}, {outcome.seconds:.0f} s {outcome.why}".rstrip(), file=sys.stderr
         )
@@ -380,7 +422,11 @@ def told(outcome: Outcome) -> str:
         return outcome.why
     if lines := outcome.found.get("lines"):
         return "\n".join(lines)
-    shown = {key: value for key, value in outcome.found.items() if key not in ("passed", "table") and value}
+    shown = {
+        key: value
+        for key, value in outcome.found.items()
+        if key not in ("passed", "table") and value is not None and value != []
+    }
     return ", ".join(
         f"{key.replace('_', ' ')} {value:.4g}"
         if isinstance(value, float)
@@ -427,8 +473,10 @@ def main(words: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> i
     # A sweep that was ended may still write.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         setup = Setup(device, devices, Path(folder), arguments.tiny, deadline)
-        outcomes = list(all_outcomes(setup, parts))
-    path = write(outcomes, device, arguments.results_dir)
+        outcomes: list[Outcome] = []
+        for outcome in all_outcomes(setup, parts):
+            outcomes.append(outcome)
+            path = write(outcomes, device, arguments.results_dir)
     rows = [[one.part, one.outcome, f"{one.seconds:.0f} s", told(one)] for one in outcomes]
     console.print(table_of(environment.device(device)["name"], rows, ["part", "outcome", "took", "found"]))
     print(path)

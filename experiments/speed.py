@@ -13,12 +13,14 @@ one process and take turns in rounds, as a machine's speed drifts; which is firs
 Xception over Inception V3 is in table 3 of the paper: 28 of 31 steps/second, 0.90.
 """
 
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.util import find_spec
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +195,16 @@ def settings(asked: Asked, device: torch.device) -> list[Row]:
     ]
 
 
-def measure_setting(asked: Asked, setting: Row, device: torch.device) -> list[Row]:
+def measure_setting(
+    asked: Asked, setting: Row, device: torch.device, deadline: float = math.inf
+) -> list[Row]:
     """Let all networks take turns in a setting.
+
+    Args:
+        asked: What is measured.
+        setting: One of `settings`.
+        device: Where.
+        deadline: No round but the first starts after it, as of `time.monotonic`.
 
     Raises:
         UserError: The batch does not fit.
@@ -206,7 +216,7 @@ def measure_setting(asked: Asked, setting: Row, device: torch.device) -> list[Ro
         entries = [_Entry(asked, setting, device, batch, *names) for names in _names(asked)]
         rows = [
             {**setting, **entry.names, "part": part, "round": number, **turn}
-            for number in range(asked.rounds)
+            for number in takewhile(lambda n: n == 0 or time.monotonic() < deadline, range(asked.rounds))
             for entry in entries[:: -1 if number % 2 else 1]
             for part, turn in entry.turns(asked)
         ]

@@ -1,5 +1,6 @@
 """`python -m ablations benchmark against=timm`: its words, what takes turns, its table."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,16 @@ def test_a_library_that_is_missing_is_named_and_ours_are_measured(
     _, device, rows = measure([*QUICK, "against=timm", f"results_dir={tmp_path}"])
     assert (device, len(rows)) == (CPU, 2)
     assert "timm is not installed, so it is left out: pip install timm" in capsys.readouterr().err
+
+
+def test_after_the_deadline_no_round_starts_but_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = (nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    monkeypatch.setattr(speed, "build", lambda *_: nn.Sequential(*layers))
+    asked = parse([*QUICK, "networks=xception", "orders=contiguous"])
+    (setting,) = settings(asked, CPU)
+    for deadline, rounds in ((0, {0}), (math.inf, {0, 1})):
+        turns = speed.measure_setting(asked, setting, CPU, deadline)
+        assert {turn["round"] for turn in turns} == rounds
 
 
 @pytest.mark.slow
