@@ -1,4 +1,4 @@
-"""What a GPU shows that a CPU cannot: checks of training on it, then speeds. At most 8 minutes on one GPU.
+"""What a GPU shows that a CPU cannot: checks of training on it, then speeds. 8 minutes on one GPU.
 
     python -m benchmarks.device [--minutes 8] [--results-dir results]
     python -m benchmarks.device --device cpu --tiny     # the same code, on a CPU in a minute
@@ -6,7 +6,8 @@
 
 Writes results/benchmark/device.json after each part, and prints a table. All parts fit the time by their
 estimates. Where they take longer, speeds stop after a round and sweeps are ended; a part that would pass the
-time is left out, and so is one that needs more devices than there are. Exits with 1 where a check failed.
+time is left out, and so is one that needs more devices than there are. A network that compiles cannot be
+stopped: it is last, and may end late. Exits with 1 where a check failed.
 
 Nothing in this repository had run on a GPU when this was written: the seconds of each part are estimates
 (see `PARTS`).
@@ -43,9 +44,6 @@ from experiments.recorder import Recorder
 from lightning_modules.assembly import make_data, make_data_and_module, make_trainer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-FEW = "dataset.train_images=1280"
-"""20 steps an epoch: enough for checks, and for sweeps whose runs are short."""
 
 TINY = ("model.width=0.03", "model.middle_modules=1", "model.stem_stride=2", "dataset.train_images=320")
 """A network of a few channels on few images."""
@@ -87,10 +85,15 @@ class Setup:
         accelerator = "gpu" if self.device.type == "cuda" else self.device.type
         return [f"trainer.accelerator={accelerator}", "logger=none", *(TINY if self.tiny else ())]
 
+    @property
+    def few(self) -> list[str]:
+        """Of runs that are short: 20 steps an epoch, where `words` leave more."""
+        return [] if self.tiny else ["dataset.train_images=1280"]
+
     def config(self, *words: str) -> Mapping[str, Any]:
         """The configuration of a run of the small Xception on the embedded images."""
         with hydra_configuration():
-            (run,) = compose_runs([*words, *self.words])
+            (run,) = compose_runs([*self.words, *words])
         return run.resolved
 
     def sweep(self, name: str, *words: str) -> list[Found]:
@@ -207,7 +210,7 @@ def _batches(config: Mapping[str, Any], device: torch.device) -> list[tuple[Tens
 
 def same_twice(setup: Setup) -> Found:
     """A run twice, and once interrupted: to the last bit where the device is deterministic."""
-    config = setup.config(FEW, "recipe.epochs=2")
+    config = setup.config(*setup.few, "recipe.epochs=2")
     first, second = (fit(setup, config, name) for name in ("first", "second"))
     with contextlib.suppress(Interrupted):
         fit(setup, config, "resumed", Interrupt())
@@ -222,7 +225,9 @@ def same_twice(setup: Setup) -> Found:
 
 def two_processes(setup: Setup) -> Found:
     """A run over two devices, which exchange gradients: NCCL's on GPUs, gloo's on a CPU."""
-    (record,) = setup.sweep("two_processes", "trainer=ddp", "trainer.devices=2", FEW, "recipe.epochs=1")
+    (record,) = setup.sweep(
+        "two_processes", "trainer=ddp", "trainer.devices=2", *setup.few, "recipe.epochs=1"
+    )
     done = record["status"] == "completed" and record["device"]["processes"] == 2
     return {"passed": done, "status": record["status"], "steps_per_second": record["steps_per_second"]}
 
@@ -263,7 +268,7 @@ def packed(setup: Setup, per_device: int) -> Found:
     runs = 2 if setup.tiny else 16
     start = time.monotonic()
     seeds = f"seed={','.join(map(str, range(runs)))}"
-    words = ("-m", seeds, f"trainer.runs_per_device={per_device}", FEW, "recipe.epochs=1")
+    words = ("-m", seeds, f"trainer.runs_per_device={per_device}", *setup.few, "recipe.epochs=1")
     records = setup.sweep(f"packed_{per_device}", *words)
     seconds = time.monotonic() - start
     done = [record for record in records if record["status"] == "completed"]
