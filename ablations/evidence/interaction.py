@@ -3,8 +3,9 @@
 The effect is a line minus the baseline's line, seed by seed, at one level of the axis. Three quantities say
 how it changes: the effect at a level minus that at the baseline's level; its slope per doubling of the
 position, by least squares over all levels; and what that straight line predicts for the paper's position,
-where the study names one. A seed enters where it has the runs for it: failed, running and missing runs leave
-it out, a diverged run counts as chance (`ablations.studies.results`).
+where the study names one. A seed enters where it has the runs for it and learned in all of them, as in
+verdicts (`ablations.evidence.contrasts`): one seed at chance moves a mean by more than most effects. The
+notes say how many failed to learn.
 """
 
 import math
@@ -29,9 +30,10 @@ class Effect:
     Attributes:
         level: Of the axis.
         position: There.
-        seeds: Those that have the runs.
+        seeds: Those that have the runs and learned in all of them.
         of_seeds: Of each, `(n,)`; of a share in percentage points.
         estimate: Of their mean; None without a seed.
+        left_out: Seeds that have the runs and failed to learn in one of them.
     """
 
     level: str
@@ -39,6 +41,7 @@ class Effect:
     seeds: tuple[int, ...]
     of_seeds: np.ndarray
     estimate: PairedEstimate | None
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Interaction:
         split: "val" or "test".
         effects: At each level of the axis.
         changes: The effect minus that at the baseline's level, at each other level.
-        slopes: Per doubling of the position, of each seed that has every level, `(n,)`; in the same unit.
+        slopes: Per doubling of the position, of each seed that learned at every level, `(n,)`; in the same
+            unit.
         slope: Of their mean; None without a seed.
         at_paper: Mean of what the seeds' straight lines predict for the paper's position; None where the
             study names none, or without a seed.
@@ -118,7 +122,7 @@ def _interaction(
         for level in levels
         if level != base_level
     )
-    complete = sorted(set.intersection(*(set(seeds) for seeds in apart.values())))
+    complete = sorted(set.intersection(*(set(effect.seeds) for effect in effects)))
     of_seeds = np.array([[apart[level][seed] for level in levels] for seed in complete])
     slopes, at_paper = np.empty(0), None
     # Segments that are all of one size, as in a very narrow network, have no slope.
@@ -131,17 +135,19 @@ def _interaction(
 
 
 def _effect(level: str, position: float, by_seed: Mapping[int, float]) -> Effect:
-    seeds = sorted(by_seed)
+    seeds = sorted(seed for seed, value in by_seed.items() if not math.isnan(value))
     values = np.array([by_seed[seed] for seed in seeds])
-    return Effect(level, position, tuple(seeds), values, _estimate(values))
+    return Effect(level, position, tuple(seeds), values, _estimate(values), len(by_seed) - len(seeds))
 
 
 def _apart(
     of_arm: Sequence[Outcome], of_base: Sequence[Outcome], name: str, times: float
 ) -> dict[int, float]:
-    """Arm minus base, by seed, of the seeds that both have."""
+    """Arm minus base, by seed, of the seeds that both have; NaN where one of the two failed to learn."""
     return {
-        outcome.run.seed: times * (outcome.final[name] - base.final[name])
+        outcome.run.seed: math.nan
+        if outcome.failed_to_learn or base.failed_to_learn
+        else times * (outcome.final[name] - base.final[name])
         for outcome, base in pair_by_seed(of_arm, of_base)
     }
 
@@ -264,7 +270,7 @@ def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
     base = lines[design.levels[study.baseline][design.lines]]
     what = f"{sets}{': ' if sets else ''}{lines[validation.line]} minus {base}"
     if validation.slope is None or test.slope is None:
-        return f"{what}: no slope, because no seed has a result at every level."
+        return f"{what}: no slope, because no seed learned at every level."
     unit = f" {study.deciding.difference_unit}".rstrip()
     return (
         f"{what}, slope per doubling: validation {_interval(study, validation.slope)}{unit}, "
@@ -279,8 +285,8 @@ def _interval(study: Study, estimate: PairedEstimate) -> str:
     return with_interval(mean, low, high, "+", digits)
 
 
-def interaction_notes(study: Study) -> list[str]:
-    """What the panel's numbers are."""
+def interaction_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    """What the panel's numbers are, and how many seeds they leave out."""
     design = _design(study)
     base = design.levels[study.baseline]
     line, step = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
@@ -288,11 +294,11 @@ def interaction_notes(study: Study) -> list[str]:
     notes = [
         f"Interaction: the effect is {study.deciding.label} of a line minus that of “{line}” at the same "
         f"{design.factor(design.x).label}, seed by seed. Each row is the effect there minus the effect at "
-        f"“{step}”, {unit}mean over the seeds that have all four runs, 95 % t interval and two-sided "
+        f"“{step}”, {unit}mean over the seeds that learned in all four runs, 95 % t interval and two-sided "
         "sign-flip test, not corrected for the number of comparisons.",
         "Slope per doubling: the effect over the logarithm to base 2 of the position on the axis "
-        f"({design.axis}), by least squares per seed; mean over the seeds that have a result in every arm of "
-        "the two lines, with the same interval and test. The effect need not follow a straight line.",
+        f"({design.axis}), by least squares per seed; mean over the seeds that learned in every arm of the "
+        "two lines, with the same interval and test. The effect need not follow a straight line.",
     ]
     if design.paper is not None:
         largest = max(design.positions.values())
@@ -302,4 +308,19 @@ def interaction_notes(study: Study) -> list[str]:
             f"{beyond:.1f} doublings beyond the largest arm. The interval is that of the line. Whether the "
             "effect stays on the line that far, no run here can show."
         )
-    return notes
+    return notes + _left_out(study, by_arm)
+
+
+def _left_out(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    design = _design(study)
+    lines, steps = design.factor(design.lines).levels, design.factor(design.x).levels
+    base = lines[design.levels[study.baseline][design.lines]]
+    failed = []
+    for one in interactions(study, by_arm)[:: len(SPLITS)]:  # validation and test leave out the same seeds
+        sets = [factor.levels[one.part[factor.name]] for factor in design.others()]
+        failed += [
+            ", ".join([*sets, f"{lines[one.line]} minus {base} at {steps[effect.level]}: {effect.left_out}"])
+            for effect in one.effects
+            if effect.left_out
+        ]
+    return [f"Seeds that failed to learn and are left out: {'; '.join(failed)}."] if failed else []

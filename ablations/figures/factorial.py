@@ -113,7 +113,7 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
                 shown[kind] += draw_values(axes, study, design, by_arm, looks, split, part, at)
             else:
                 of_cell = [each for each in found if (each.split, dict(each.part)) == (split, dict(part))]
-                shown[kind] += draw_effects(axes, study, design, by_arm, looks, of_cell, at)
+                shown[kind] += draw_effects(axes, design, looks, of_cell, at)
             shared[kind].append(axes)
             dress(axes, study, design, (kind, split, part), at, labelled=single or column == 0)
     for kind, panels_of_kind in shared.items():
@@ -217,15 +217,12 @@ def draw_values(
 
 def draw_effects(
     axes: Axes,
-    study: Study,
     design: Design,
-    by_arm: Mapping[str, Sequence[Outcome]],
     looks: Mapping[str, Look],
     of_cell: Sequence[Interaction],
     at: Mapping[str, float],
 ) -> list[float]:
-    """The effect at each level; returns what must be in view."""
-    base_line = design.levels[study.baseline][design.lines]
+    """The effect at each level, of the seeds that learned; returns what must be in view."""
     shown = [0.0]
     axes.axhline(0, color="black", linewidth=1, zorder=1)
     for interaction in of_cell:
@@ -236,12 +233,7 @@ def draw_effects(
         for i, effect in enumerate(effects[level] for level in at):
             if effect.estimate is None:
                 continue
-            pair = [
-                by_arm[design.arm({**interaction.part, design.x: effect.level, design.lines: of})]
-                for of in (line, base_line)
-            ]
-            gone = {outcome.run.seed for of_arm in pair for outcome in of_arm if outcome.diverged}
-            _draw_seeds(axes, xs[i], effect.of_seeds, np.isin(effect.seeds, list(gone)), look)
+            _draw_seeds(axes, xs[i], effect.of_seeds, np.zeros(len(effect.seeds), dtype=bool), look)
             means[i], lows[i], highs[i] = effect.estimate.mean, effect.estimate.low, effect.estimate.high
             shown += [float(effect.of_seeds.min()), float(effect.of_seeds.max())]
         _draw_line(axes, xs, means, look)
@@ -249,9 +241,9 @@ def draw_effects(
     return shown
 
 
-def _draw_seeds(axes: Axes, x: float, values: np.ndarray, diverged: np.ndarray, look: Look) -> None:
+def _draw_seeds(axes: Axes, x: float, values: np.ndarray, failed: np.ndarray, look: Look) -> None:
     """A dot per seed, a cross where a run failed to learn."""
-    for marker, which in ((".", ~diverged), ("x", diverged)):
+    for marker, which in ((".", ~failed), ("x", failed)):
         axes.plot(
             np.full(which.sum(), x), values[which],
             linestyle="none", marker=marker, markersize=5, color=look.color, alpha=0.55, zorder=4,
@@ -314,7 +306,8 @@ def _notes(
     completed = sum(run.status == COMPLETED for run in runs)
     notes = [
         f"{completed} of {amount(len(runs), 'run')} completed. Lines: means over seeds; bands: 95 % t "
-        f"intervals; dots: single seeds. Differences from “{line}” are taken seed by seed.",
+        f"intervals; dots: single seeds. Differences from “{line}” are taken seed by seed, "
+        "of the seeds that learned in both.",
     ]
     if any(_near(design, part) for part in design.parts()):
         notes[-1] += f" Levels less than {APART:g} doublings apart are drawn side by side."

@@ -165,7 +165,7 @@ def _draw_factorial(study: Study, runs: Sequence[StudyRun], width: float) -> Fig
                 shown = factorial.draw_values(axes, study, design, by_arm, looks, split, part, at)
             else:
                 of_cell = [one for one in found if (one.split, dict(one.part)) == (split, dict(part))]
-                shown = factorial.draw_effects(axes, study, design, by_arm, looks, of_cell, at)
+                shown = factorial.draw_effects(axes, design, looks, of_cell, at)
             factorial.dress(axes, study, design, (kind, split, part), at, labelled=column == 0)
             named = [factor.levels[part[factor.name]] for factor in design.others()]
             axes.set_title("\n".join([*named, SPLITS[split].capitalize()]), loc="left")

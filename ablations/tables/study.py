@@ -503,7 +503,7 @@ def _notes(
             "as later than all others. In parentheses: how many reached it."
         )
     if study.design:
-        notes += interaction_notes(study)
+        notes += interaction_notes(study, by_arm)
     if _printed_metrics(study):
         notes.append(
             "Values of the paper are as printed, at its scale. Data and sizes differ from ours, so only the "

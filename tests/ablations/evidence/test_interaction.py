@@ -70,11 +70,22 @@ def test_a_seed_enters_where_it_has_the_runs(factorial_study: Study, runs: list[
     assert math.isnan(validation.changes[0].estimate.low)
 
 
-def test_a_diverged_run_counts_as_chance(factorial_study: Study, runs: list[StudyRun], make_run) -> None:
-    left = [run for run in runs if (run.arm, run.seed) != ("all_relu", 0)]
-    left.append(make_run("all_relu", 0, [0.5], status="diverged"))
-    validation, _ = interactions(factorial_study, outcomes(factorial_study, left))
-    assert validation.changes[1].of_seeds == pytest.approx([(10 - 70) - -2, 4])
+@pytest.mark.parametrize("arm", ["all_relu", "all_none"])
+@pytest.mark.parametrize(("status", "curve"), [("diverged", [0.5]), ("completed", [0.5, 0.12])])
+def test_a_seed_that_failed_to_learn_is_left_out_and_counted(
+    status: str, curve: list[float], arm: str, factorial_study: Study, runs: list[StudyRun], make_run
+) -> None:
+    left = [run for run in runs if (run.arm, run.seed) != (arm, 0)]
+    left.append(make_run(arm, 0, curve, 0.12, status=status))
+    for one in interactions(factorial_study, outcomes(factorial_study, left)):
+        assert [effect.seeds for effect in one.effects] == [(0, 1), (0, 1), (1,)]
+        assert [effect.left_out for effect in one.effects] == [0, 0, 1]
+        assert [change.left_out for change in one.changes] == [0, 1]
+        assert one.changes[1].of_seeds == pytest.approx([4])
+        assert one.slopes == pytest.approx([1])
+    note = "left out: ReLU minus none at all: 1."
+    assert note in markdown_table(factorial_study, left)
+    assert note not in markdown_table(factorial_study, runs)
 
 
 def test_an_arm_without_a_run_is_no_end(factorial_study: Study, runs: list[StudyRun], tmp_path) -> None:
@@ -84,7 +95,7 @@ def test_an_arm_without_a_run_is_no_end(factorial_study: Study, runs: list[Study
     assert validation.changes[0].estimate is None
     assert validation.slope is None
     assert slope_text(factorial_study, pair) == (
-        "ReLU minus none: no slope, because no seed has a result at every level."
+        "ReLU minus none: no slope, because no seed learned at every level."
     )
     panel = interaction_panel(factorial_study, outcomes(factorial_study, left))
     assert list(panel["validation, pp"])[0::2] == ["–", "–"]
