@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -131,5 +132,7 @@ def _type(
         else:
             runpy.run_path(words[0], run_name="__main__")
     finally:
+        # As the interpreter ends. The first also tells joblib's idle workers to end, which are waited for later.
+        threading._shutdown()
         atexit._run_exitfuncs()
         sys.stdout.flush()

@@ -340,7 +340,7 @@ def test_torchrun_without_a_strategy_says_what_to_add(checkout, tmp_path):
         [*command, f"results_dir={tmp_path / 'results'}"], cwd=checkout, capture_output=True, text=True
     )
     assert result.returncode != 0
-    assert "error: torchrun started 2 processes and the run has one: add trainer=ddp" in result.stderr
+    assert "error: torchrun started 2 processes, but the run has one: add trainer=ddp" in result.stderr
     assert not list(tmp_path.iterdir())
 
 

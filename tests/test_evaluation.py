@@ -231,7 +231,10 @@ def test_a_sweep_over_weights(trained: RunDirectory, tmp_path: Path) -> None:
 
 def test_a_study_of_training_trains(trained: RunDirectory) -> None:
     overrides = ["train=false", *TINY, f"weights={trained.checkpoint_path}"]
-    with hydra_configuration(), pytest.raises(UserError, match=r"^train=false: study=residual compares how"):
+    with (
+        hydra_configuration(),
+        pytest.raises(UserError, match=r"^train=false: study=residual compares training"),
+    ):
         plan_study("residual", overrides)
 
 

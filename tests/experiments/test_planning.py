@@ -102,6 +102,7 @@ def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(
             continue
         keys = {key for key in arm.choose if arm.choose[key] != choices[other].get(key)}
         sizes = {"match_parameters", "match_multiply_adds", "model.width"}
+        sizes |= {"recipe.epochs", "dataset.train_images"}
         assert choices[other].keys() - sizes <= arm.choose.keys()
         declared = {key for key in keys if current().is_group(key)}
         assert keys - declared <= sizes
@@ -118,6 +119,7 @@ def test_arms_differ_from_the_baseline_in_what_they_declare_and_in_nothing_else(
             # Another network comes with its weight decay; else a width is solved.
             of_network = {"weight_decay", "recipe.optimizer.weight_decay"}
             allowed |= of_network if "model" in declared else {"model.width"}
+            allowed |= keys - declared
             assert {
                 path for path in paths if not any(f"{path}.".startswith(f"{a}.") for a in allowed)
             } == set()

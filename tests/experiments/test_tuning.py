@@ -161,7 +161,7 @@ def test_the_best_on_validation_is_trained_on_fresh_seeds(launcher, others) -> N
             run.configuration.resolved["recipe"]["optimizer"]["lr"] for run in runs if run.arm == arm.name
         }
         assert found == {best[arm.name]}
-    assert study.scale.count("xception") == 1  # of the arms that are tuned
+    assert study.scale.count("Xception") == 1  # of the arms that are tuned
     assert study.seeds == (200, 201, 202, 203, 204, 205)
     assert {run.seed for run in runs} == set(study.seeds)
     assert {run.seed for run in runs}.isdisjoint(configuration.seed for configuration in launcher.trained)
@@ -281,7 +281,7 @@ def test_tables_and_figures_lie_beside_the_others(
     }
     page = (folder / "tables" / f"{stem}.md").read_text()
     assert "# Residual connections, each arm tuned" in page
-    assert "4 trials × 1 seed × 6 epochs for each of 2 arms, 8 runs, 8 min 00 s on one core" in page
+    assert "4 trials × 1 seed × 6 epochs for each of 2 arms, 8 runs, 8 min" in page
     assert "6 / 6" in page
 
 
@@ -464,10 +464,10 @@ SPACE = "tuning.space.learning_rate"
         ([f"{SPACE}.key=recipe.optimizer"], f"{SPACE}.key=recipe.optimizer: must be a single value, not "),
         ([f"{SPACE}.key=seed"], f"{SPACE}.key=seed: cannot be tuned, because every trial"),
         ([f"{SPACE}.key=recipe.epochs"], f"{SPACE}.key=recipe.epochs: cannot be tuned, because every trial"),
-        ([f"{SPACE}.key=residual.scale"], f"{SPACE}.key=residual.scale: the arms of study=residual differ"),
-        ([f"{SPACE}.key=trainer.threads"], f"{SPACE}.key=trainer.threads: changes no outcome"),
+        ([f"{SPACE}.key=residual.scale"], f"{SPACE}.key=residual.scale: cannot be tuned"),
+        ([f"{SPACE}.key=trainer.threads"], f"{SPACE}.key=trainer.threads: cannot be tuned"),
         ([f"{SPACE}.distribution.low=2.0"], f"{SPACE}.distribution: .*low.*2"),
-        ([f"{SPACE}.distribution.low=1.0"], f"{SPACE}.distribution=.*holds one value"),
+        ([f"{SPACE}.distribution.low=1.0"], f"{SPACE}.distribution=.*only one value"),
         ([f"{SPACE}.distribution.low=0.5"], f"{SPACE}.key=.*the configured value of arm=residual, 0.1, must"),
         ([f"{SPACE}.distribution.low=-1"], f"{SPACE}.distribution: .*low.*-1"),
         ([f"+{SPACE}.distribution.lower=1"], f"{SPACE}.distribution: .*lower"),
@@ -480,11 +480,11 @@ SPACE = "tuning.space.learning_rate"
         (["tuning.seeds=[]"], r"tuning.seeds=\[\]: must have at least 1 item"),
         (["tuning.seeds=[1,1]"], r"tuning.seeds=.*1, 1.*: must be different"),
         (["tuning.seeds=3"], "tuning.seeds=3: must be a valid tuple"),
-        (["tuning.seeds=[200]"], r"seed=200: trials have it, tuning.seeds=\[200\]"),
-        (["seed=7,100"], r"seed=100: trials have it, tuning.seeds=\[100\]"),
+        (["tuning.seeds=[200]"], r"seed=200: .*tuning.seeds=\[200\]"),
+        (["seed=7,100"], r"seed=100: .*tuning.seeds=\[100\]"),
         (
             ["tuning.arms=[residual,none]"],
-            r"tuning.arms=\['residual', 'none'\]: must be null, for all, or a ",
+            r"tuning.arms=\['residual', 'none'\]: must be null \(all arms\) or a ",
         ),
         (["tuning.arms=[non_residual]"], r"tuning.arms=.* add residual, with which these arms are compared"),
         (["tuning.sampler.seed=x"], "tuning.sampler.seed='x': must be a valid integer"),

@@ -335,7 +335,7 @@ def test_a_thousand_runs(open_page, tmp_path: Path, make_many: Callable) -> None
     path = write_report(build_report(judged, [(study, runs)], [], "My paper"), tmp_path / "report")
     assert path.stat().st_size < 20_000_000
     page = open_page(path, STUDY)
-    expect(page.locator(f"{STUDY} figcaption").first).to_contain_text("Of an arm, 30 single runs are drawn.")
+    expect(page.locator(f"{STUDY} figcaption").first).to_contain_text("30 single runs of an arm are drawn.")
     rows = page.locator(f"{STUDY} table.runs tbody tr")
     expect(rows).to_have_count(50)
     page.get_by_label("Filter").fill("seed 333")
