@@ -213,6 +213,9 @@ def explain(error: BaseException) -> str:
     """One line for a user error, with the allowed values if they are known."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
+        if "//" in error.missing_cfg_file:  # dataset=/tmp/images
+            group, _, place = error.missing_cfg_file.partition("/")
+            return f"{group}={place}: expected the name of an option, not a path; see python run.py --help"
         group = group or "--config-name"
         there = error.options or current().options(group)  # for an option in a list, Hydra has none
         known = f"; available: {', '.join(sorted(there))}{did_you_mean(option, there)}" if there else ""

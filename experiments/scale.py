@@ -31,12 +31,13 @@ def scale_of(runs: Sequence[PlannedRun]) -> str:
     return f"{', '.join(described)} on {' or '.join(data)}, {several}{amount(epochs[-1], 'epoch')}"
 
 
-def _class_label(node: Mapping[str, Any], option: str) -> str:
+def _class_label(node: Mapping[str, Any], option: str, other: str | None = None) -> str:
     """The name of a network or dataset for people.
 
     Args:
         node: Of a network or a dataset.
         option: Its name in the configuration.
+        other: What is returned where the option is not named after its class; None: the class's name.
 
     Returns:
         The class's name, with the option's words: "Fashion MNIST embedded" for FashionMNIST and
@@ -45,12 +46,17 @@ def _class_label(node: Mapping[str, Any], option: str) -> str:
     name = str(node.get("_target_", option)).rpartition(".")[2]
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     key = words.lower().replace(" ", "_")
-    return words + in_words(option[len(key) :]) if f"{option}_".startswith(f"{key}_") else name
+    if f"{option}_".startswith(f"{key}_"):
+        return words + in_words(option[len(key) :])
+    return name if other is None or option.replace("_", "") == name.lower() else other
 
 
 def _data(run: PlannedRun) -> str:
-    dataset = run.configuration.resolved["dataset"]
-    size, name = dataset["image_size"], _class_label(dataset, run.configuration.choices["dataset"])
+    dataset, option = run.configuration.resolved["dataset"], run.configuration.choices["dataset"]
+    size, name = (
+        dataset["image_size"],
+        _class_label(dataset, option, in_words(option)),
+    )  # not its reader's name
     return f"{name} ({size}×{size} pixels, {dataset['num_classes']} classes)"
 
 

@@ -132,7 +132,7 @@ def _type(
         else:
             runpy.run_path(words[0], run_name="__main__")
     finally:
-        # As the interpreter ends. The first also tells joblib's idle workers to end, which are waited for later.
+        # As the interpreter ends. The first tells joblib's idle workers to end; they are waited for later.
         threading._shutdown()
         atexit._run_exitfuncs()
         sys.stdout.flush()

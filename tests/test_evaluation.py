@@ -233,7 +233,7 @@ def test_a_study_of_training_trains(trained: RunDirectory) -> None:
     overrides = ["train=false", *TINY, f"weights={trained.checkpoint_path}"]
     with (
         hydra_configuration(),
-        pytest.raises(UserError, match=r"^train=false: study=residual compares training"),
+        pytest.raises(UserError, match=r"^train=false: study=residual compares"),
     ):
         plan_study("residual", overrides)
 
