@@ -16,12 +16,15 @@ from typing import Any
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.utils import JobRuntime
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 RESULTS_DIR = re.compile(r"results_dir='?(/[\w./-]+)'?")
 """A folder that is given as it is."""
 
 ELSEWHERE = "results_dir=/elsewhere"
+
+COMPOSE = ConfigLoaderImpl._load_configuration_impl
+"""Hydra's own, which remembers nothing."""
 
 
 def _files_below(folder: str, name: str = "") -> Iterator[tuple[str, int, int]]:
@@ -38,28 +41,28 @@ def _files_below(folder: str, name: str = "") -> Iterator[tuple[str, int, int]]:
 def composed_once() -> Iterator[None]:
     """Let Hydra remember what it composed."""
     composed: dict[Any, DictConfig] = {}
-    compose = ConfigLoaderImpl._load_configuration_impl
 
     def compose_or_copy(loader: ConfigLoaderImpl, overrides: list[str], **options: Any) -> DictConfig:
         if any("searchpath" in item for item in overrides):  # of what is found there nothing is known here
-            return compose(loader, overrides=overrides, **options)
+            return COMPOSE(loader, overrides=overrides, **options)
         given = {item: match[1] for item in overrides if (match := RESULTS_DIR.fullmatch(item))}
         others = [item for item in overrides if "results_dir" in item and item not in given]
-        if others or len(set(given.values())) != 1:
+        if others or len(given) != 1:
             given = {}
         general = [ELSEWHERE if item in given else item for item in overrides]
         path = [str(place.path).removeprefix("file://") for place in loader.config_search_path.get_path()]
         files = [tuple(sorted(_files_below(place))) if os.path.isdir(place) else place for place in path]
         asked = (*general, repr(options), JobRuntime.instance().get("name"), *files)
         if asked not in composed:
-            composed[asked] = compose(loader, overrides=general, **options)
+            composed[asked] = COMPOSE(loader, overrides=general, **options)
         config = copy.deepcopy(composed[asked])
         config.hydra.runtime.cwd = os.getcwd()
         if given:
-            config.results_dir = next(iter(given.values()))
-            typed, task = (item for item in overrides if item in given), config.hydra.overrides.task
-            as_typed = [next(typed) if item == ELSEWHERE else item for item in task._iter_ex(resolve=False)]
+            ((typed, config.results_dir),) = given.items()
+            hydra = OmegaConf.to_container(config.hydra, resolve=False)
+            as_typed = [typed if item == ELSEWHERE else item for item in hydra["overrides"]["task"]]
             config.hydra.overrides.task = as_typed
+            config.hydra.job.override_dirname = hydra["job"]["override_dirname"].replace(ELSEWHERE, typed)
         return config
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,0 +1,44 @@
+"""A configuration that the tests remember is the one that Hydra composes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.planning import hydra_configuration
+from experiments.project import current
+from tests.composing import COMPOSE
+
+
+def composed(*overrides: str) -> DictConfig:
+    with hydra_configuration():
+        return compose(current().config_name, list(overrides), return_hydra_config=True)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["results_dir={folder}"],
+        ["seed=3", "results_dir='{folder}'", "model=xception", "hydra.job.chdir=true"],
+        ["results_dir={folder}/a", "results_dir={folder}/b"],
+        ["results_dir={folder}", "results_dir='{folder}'"],
+        ["results_dir={folder}", "logger=csv", "results_dir={folder}"],
+        ["results_dir={folder}", "results_dir=relative"],
+    ],
+)
+def test_what_is_remembered_is_what_hydra_composes(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain() -> Any:
+        return OmegaConf.to_container(composed(*(word.format(folder=tmp_path) for word in overrides)))
+
+    first = composed(*(word.format(folder="/first") for word in overrides))
+    first.seed, first.hydra.runtime.cwd = 99, "/first"  # a test may change what it got
+    monkeypatch.chdir("docs")
+    remembered = plain()
+    monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", COMPOSE)
+    assert remembered == plain()
