@@ -12,6 +12,7 @@ import io
 import lzma
 import os
 import re
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -94,7 +95,7 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(dir=results_dir, prefix=".unpacked-") as folder:
         try:
             with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:xz") as archive:
-                archive.extractall(folder, filter=_only_records)
+                _extract(archive, Path(folder))
         except OSError as error:
             if error.filename == str(path) or error.errno is None:
                 raise UserError(f"{path}: no readable file of records ({error})") from error
@@ -122,13 +123,22 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(entry, io.BytesIO(data))
 
 
-def _only_records(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """A filter of tarfile: records as files, folders as far as they are needed, and an error for all else."""
-    if entry.isdir():
-        return None
-    if not entry.isreg() or not RECORD_FILE.fullmatch(entry.name):
-        raise tarfile.FilterError(f"{entry.name!r} is no record")
-    return tarfile.data_filter(entry, folder)
+def _extract(archive: tarfile.TarFile, folder: Path) -> None:
+    """Write the files of records into a folder, and nothing else; `extractall` has no filter before 3.11.4.
+
+    Raises:
+        tarfile.TarError: The archive holds something else.
+    """
+    for entry in archive:
+        if entry.isdir():
+            continue
+        content = archive.extractfile(entry) if entry.isreg() else None
+        if content is None or not RECORD_FILE.fullmatch(entry.name):
+            raise tarfile.TarError(f"{entry.name!r} is no record")
+        path = folder / entry.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            shutil.copyfileobj(content, file)
 
 
 def _moved(run: Path, place: Path) -> bool:
