@@ -58,6 +58,7 @@ def console_table(reproductions: Sequence[Reproduction], names: tuple[str, str])
         names: Of the two sets: "yours", "reference".
     """
     every = [twice for one in reproductions for twice in one.comparisons]
+    reasons = sorted({twice.reason for twice in every if twice.outcome == TOO_FEW})
     return headed_table(
         f"{TITLE}: {summary(reproductions)}",
         ("", *names, "difference", "between"),
@@ -65,7 +66,7 @@ def console_table(reproductions: Sequence[Reproduction], names: tuple[str, str])
         "; ".join(
             [
                 f"{names[0]}, {names[1]}: mean differences; difference: one minus the other, with interval",
-                *sorted({f"too few: {twice.reason}" for twice in every if twice.outcome == TOO_FEW}),
+                *([f"{TOO_FEW}: {', or '.join(reasons)}"] if reasons else []),
                 *_failures(reproductions),
             ]
         ),
