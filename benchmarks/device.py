@@ -403,7 +403,7 @@ def do(part: Part, setup: Setup, later: float) -> Outcome:
 
 
 def all_outcomes(setup: Setup, parts: Sequence[Part]) -> Iterator[Outcome]:
-    """Do the parts one by one; each is told as it ends."""
+    """Do the parts one by one, and report each as it ends."""
     for number, part in enumerate(parts, 1):
         later = sum(other.seconds for other in parts[number:] if other.devices <= setup.devices)
         outcome = do(part, setup, later)

@@ -377,7 +377,7 @@ def one_comparison(
         levels: Of each look.
         studies: How many.
         effect: In units of the distribution, of what the method is about.
-        learned: Whether pairs with a failed seed are told and left out; then the others are normal.
+        learned: Whether pairs with a failed seed are recognised and left out; then the others are normal.
     """
     draw = np.random.default_rng(len(name) + pairs[0])
     shape = (pairs[-1], min(studies, method.most))

@@ -1,7 +1,7 @@
 """Which devices this process may use: kind, index, name and memory of each.
 
 `visible` is the one function that knows what there is; who takes what (`experiments.slots`) knows a table of
-devices alone. A device that is chosen is told to the libraries by a variable of the environment, before they
+devices alone. The chosen device is passed to the libraries by a variable of the environment, before they
 look for it: `enter`.
 """
 

@@ -1,4 +1,4 @@
-"""What loggers are told of a run: its name, group and tags, and what stands next to its name."""
+"""What loggers get of a run: its name, group and tags, and the columns next to its name."""
 
 import os
 import re

@@ -196,7 +196,7 @@ class Packing:
         return found
 
     def overrides(self, run: PlannedRun, *, alone: bool, runs: int) -> list[str]:
-        """What a run's job is told besides what it is.
+        """What a job gets besides its run.
 
         Args:
             run: The run.

@@ -154,7 +154,7 @@ def make_diagnostics(config: Mapping[str, Any]) -> list[Diagnostic]:
     """Make what measures the network's layers: callbacks of the trainer.
 
     Raises:
-        ValueError: Something else stands there.
+        ValueError: A value is not a diagnostic.
     """
     nodes = config.get("diagnostics") or {}
     # What is no node cannot be instantiated, and is refused by what it is.

@@ -14,7 +14,7 @@ def named(key: str, name: object) -> Callable[..., Any]:
 
     Args:
         key: Of the node, "recipe.optimizer".
-        name: What stands there, "torch.optim.SGD".
+        name: The class as written, "torch.optim.SGD".
 
     Raises:
         ValueError: There is no such thing, or it cannot be called.
@@ -49,7 +49,7 @@ def arguments_of(name: str) -> dict[str, Any]:
 def require_arguments(
     key: str, node: Mapping[str, Any], first: tuple[str, ...] = (), kind: type = object
 ) -> None:
-    """Require that what a node names takes all that stands there.
+    """Require that the class of a node takes all of its arguments.
 
     Args:
         key: Of the node, "recipe.optimizer".

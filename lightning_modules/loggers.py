@@ -1,7 +1,7 @@
 """Loggers as a convenience: whatever one cannot do, training goes on.
 
-No disk, no network, no account, a broken install: the first failure is told in one line, and that logger logs
-nothing more of the run. Every logger gets the same keys: `train/loss` and the like of a step,
+No disk, no network, no account, a broken install: the first failure is reported in one line, and that logger
+logs nothing more of the run. Every logger gets the same keys: `train/loss` and the like of a step,
 `train/loss_epoch` of an epoch, `val/top1`, `test/top1`.
 """
 

@@ -41,7 +41,7 @@ class Records:
                 if record["status"] in DONE and isinstance(record["seed"], int):
                     found.add(record["seed"])
             except (OSError, ValueError, KeyError, TypeError):
-                continue  # it is told where runs are read
+                continue  # reported where runs are read
         return sorted(found)
 
 

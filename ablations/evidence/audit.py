@@ -88,7 +88,7 @@ class _Absent:
 ABSENT = _Absent()
 
 Difference = tuple[str, Any, Any]
-"""A path of the configuration, and what stands there in the arm and in the other."""
+"""A path of the configuration, and its value in the arm and in the other."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     ]
     settings: list[Difference] = []
     for found in _differences(a["config"], b["config"], [*places, *implied, *STANDS_FOR], held):
-        # What one setting hands on to another place is told once.
+        # What one setting hands on to another place is shown once.
         if not any(_repeats(found, earlier) for earlier in settings):
             settings.append(found)
     undeclared += [_instead(*setting) for setting in settings]

@@ -4,7 +4,7 @@ The paper has no such figures; they show what its conjecture of section 4.7 and 
 would come from. Drawn over the layers, from the image to the logits, is the mean over seeds with its 95 % t
 band, and the single seeds behind it. Shaded columns are the network's modules, numbered as the paper does. A
 study of factors has a panel per level of its axis and a line per activation; any other a panel per moment of
-the training and a line per arm. What is shown is told in `ablations.evidence.mechanism`.
+the training and a line per arm. `ablations.evidence.mechanism` says what is shown.
 """
 
 import math

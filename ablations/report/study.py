@@ -28,7 +28,7 @@ from ablations.tables.study import study_contents, study_subtitle
 from ablations.tables.verdicts import to_decide
 
 MARKS = {HOLDS: "✓", CONTRADICTED: "✕", INCONCLUSIVE: "?", NOT_TESTABLE: "–"}
-"""Next to the word, so that a verdict is told not by its colour alone."""
+"""Next to the word, so that colour alone does not carry the verdict."""
 
 MOST_MARGINS = 120
 """Margins to which the picture of a difference reaches."""

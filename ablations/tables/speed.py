@@ -28,7 +28,7 @@ HEADERS = ("", "training\nimages/s", "of\nours", "inference\nimages/s", "of\nour
 
 
 def speed_table(turns: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Medians over rounds, one row per setting, part, network and whose it is.
+    """Medians over rounds, one row per setting, part, network and library.
 
     Args:
         turns: Each with precision, order, compiled, part, network, of, round, images_per_second, peak_memory.
@@ -117,7 +117,7 @@ def _setting(setting: Mapping[str, Any]) -> str:
 
 
 def _rows(table: pd.DataFrame) -> list[list[str]]:
-    """A row per network and whose it is, with training and inference."""
+    """A row per network and library, with training and inference."""
     found = []
     for (network, whose), parts in table.groupby(["network", "of"], sort=False):
         by_part = parts.set_index("part")

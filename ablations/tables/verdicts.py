@@ -372,7 +372,7 @@ def read_recorded(path: Path) -> dict[str, str]:
         raise UserError(f"--check {path}: must have a line `id: verdict` per claim")
     ids = Counter(key.value for key, _ in node.value)
     if (twice := ids.most_common(1)) and twice[0][1] > 1:
-        raise UserError(f"--check {path}: {twice[0][0]}: stands there twice")
+        raise UserError(f"--check {path}: {twice[0][0]}: duplicate claim")
     for claim, verdict in content.items():
         if verdict not in VERDICTS:
             raise UserError(f"--check {path}: {claim}={verdict}: must be one of {', '.join(VERDICTS)}")

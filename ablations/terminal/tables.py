@@ -23,7 +23,7 @@ class Section:
     Attributes:
         heading: A line, of any width.
         rows: Cells, which may have several lines.
-        words: What stands there where there is no row; "" for nothing.
+        words: Shown in place of rows where there are none; "" for nothing.
     """
 
     heading: Text

@@ -49,7 +49,7 @@ GROUP_BYTES = 64 * 2**20
 """Files are kept in groups of so many bytes, 2,200 for ImageNet; a change of one costs reading its group."""
 
 TOLD_BYTES = 4 * 2**30
-"""From so many bytes on, that they are read is told."""
+"""Files of this many bytes or more are announced before they are read."""
 
 UNSETTLED_NS = 2 * 10**9
 """A file changed so shortly before it is read may change again without another time: it is not kept."""

@@ -33,7 +33,7 @@ def listed_images(
 
 
 def read_table(key: str, path: Path, columns: list[str]) -> pd.DataFrame:
-    """Columns of a CSV or Parquet file; those of a CSV are text, as it stands there.
+    """Columns of a CSV or Parquet file; those of a CSV are text, as written.
 
     Args:
         key: How an error begins.

@@ -144,7 +144,7 @@ SMALL = ("models=mobilenet,xception", "seconds=1", "trainer.accelerator=cpu", *T
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Steps are built and trained here, and take as long as they are told."""
+    """Steps are built and trained here, and take the time that they are given."""
     found: list[object] = []
 
     def time_here(prepare, **_: object) -> Timing:

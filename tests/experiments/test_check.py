@@ -1,4 +1,4 @@
-"""What a user can get wrong is told in a line, before anything is written."""
+"""A user's mistake gives one line, before anything is written."""
 
 import copy
 import hashlib

@@ -21,7 +21,7 @@ from experiments.progress import RunProgress, SweepProgress
 
 
 class Clock:
-    """Stands still until it is told the time, in seconds."""
+    """Stands still until a test sets the time, in seconds."""
 
     def __init__(self) -> None:
         self.now = 1000.0

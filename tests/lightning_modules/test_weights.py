@@ -1,4 +1,4 @@
-"""Logits as the source's own network gives them, for every format; what cannot be used is told in a line.
+"""Logits as the source's own network gives them, for every format; what cannot be used gives one line.
 
 The networks are the sources' own code with drawn values: scale, shift and running statistics of BN too, since
 at their start (0 and 1) a wrong order of them would not show.

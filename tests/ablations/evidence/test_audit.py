@@ -94,7 +94,7 @@ def test_what_is_declared_and_what_repeats_it_is_all_that_differs(audit) -> None
 @pytest.mark.parametrize(
     ("changes", "undeclared"),
     [
-        # What one setting hands on (max_lr, batch_size of the dataset, dropout of the model) is told once.
+        # What one setting hands on (max_lr, batch_size of the dataset, dropout of the model) is shown once.
         ({"recipe__optimizer__lr": 0.05}, "recipe.optimizer.lr 0.05 instead of 0.1"),
         ({"recipe__batch_size": 32}, "recipe.batch_size 32 instead of 64"),
         ({"recipe__dropout": 0.5}, "recipe.dropout 0.5 instead of 0.0"),

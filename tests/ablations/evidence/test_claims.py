@@ -1,4 +1,4 @@
-"""Claims as data: the paper's are there, and what a user can get wrong is told in a line."""
+"""Claims as data: the paper's are there, and a user's mistake gives one line."""
 
 from pathlib import Path
 from typing import Any

@@ -181,7 +181,7 @@ def test_what_differs_is_a_line_each(verdicts: list[Verdict]) -> None:
         ("final: [", "cannot be read: while parsing"),
         ("- final", "must have a line `id: verdict` per claim"),
         ("", "must have a line `id: verdict` per claim"),
-        ("final: holds\nfinal: contradicted", "final: stands there twice"),
+        ("final: holds\nfinal: contradicted", "final: duplicate claim"),
         ("final: true", "final=True: must be one of holds, contradicted, inconclusive, not testable"),
     ],
 )
