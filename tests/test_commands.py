@@ -9,6 +9,7 @@ trained.
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -286,14 +287,6 @@ def test_a_signal_ends_a_run_with_its_code_and_the_run_can_go_on(checkout, tmp_p
     assert run.checkpoint_of_same_kind(RunDirectory(tmp_path, directory.name), elsewhere) is None
 
 
-def running(pid: int) -> bool:
-    """Whether a process lives; one that nobody has waited for has ended as well."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 PROCESSES = "trainer=ddp trainer.devices=2 trainer.accelerator=cpu logger=none"
 
 
@@ -354,12 +347,14 @@ def test_a_signal_ends_all_processes_of_a_run_and_it_can_go_on(checkout, tmp_pat
         while process.poll() is None and not list(tmp_path.glob("runs/*/metrics.csv")):
             wait_at_most(process, 0.05)
         (other,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ended = os.pidfd_open(int(other))
         if stuck:  # the first process waits for the other, which never answers
             os.kill(int(other), signal.SIGSTOP)
         process.send_signal(number)
         assert process.wait(timeout=120) == code
         assert "Traceback" not in process.errors
-        assert not running(int(other))
+        assert select.select([ended], [], [], 60)[0], "the other process lives on"
+        os.close(ended)
     (path,) = tmp_path.glob("runs/*")
     directory = RunDirectory(tmp_path, path.name)
     assert directory.status() == "missing"  # the lock is free

@@ -79,7 +79,7 @@ def test_a_paper_of_ones_own(binaries: Path, tmp_path: Path) -> None:
             if path.startswith("results/"):
                 assert (project / path).is_file()
     (page,) = project.glob("results/report/*.html")
-    assert "<title>my_paper" in page.read_text(encoding="utf-8")
+    assert "<title>My paper" in page.read_text(encoding="utf-8")
     assert command(project, "git", "status", "--short") == ""
 
     theirs = command(project, python, "run.py", "--cfg", "job", "model=xception", "residual=false")

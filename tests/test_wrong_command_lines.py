@@ -129,6 +129,12 @@ def reproducible(examples: int) -> Callable[[Any], Any]:
 def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
     """Calls `python run.py WORDS` or `python -m ablations WORDS`; returns code, output and errors."""
     folder = tmp_path_factory.mktemp("empty")
+    # Without results, by which a run would be completed already.
+    project = Project(tmp_path_factory.mktemp("project"))
+    for name in ("conf", "results/reference/tables"):
+        shutil.copytree(PROJECT.root / name, project.root / name)
+    for name in ("run.py", "results/reference/records.tar.xz"):
+        shutil.copy(PROJECT.root / name, project.root / name)
 
     def train(*arguments: Any, **options: Any) -> Any:
         raise Trained
@@ -136,9 +142,11 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
     def call(program: str, *words: str) -> Outcome:
         output, errors = io.StringIO(), io.StringIO()
         patch.setattr(sys, "argv", [program, *words])
-        with use(PROJECT), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        with use(project), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             try:
-                code: int | str = analysis.main() if program == "ablations" else run.main(str(RUN_PY))
+                code: int | str = (
+                    analysis.main() if program == "ablations" else run.main(str(project.root / "run.py"))
+                )
             except Trained:
                 code = TRAINED
         note(f"{program} {words}: {code}\n{errors.getvalue()}")
