@@ -72,7 +72,7 @@ class Command:
         """Its exit code, when it has ended.
 
         Raises:
-            subprocess.TimeoutExpired: It has not ended after `timeout` seconds.
+            subprocess.TimeoutExpired: It still runs after `timeout` seconds.
         """
         self._process.join(timeout)
         if self._process.exitcode is None:

@@ -58,7 +58,7 @@ def configuration(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def audit(residual_study: Study, make_run) -> Callable[..., Audit]:
-    """Audits one arm beside one other; `changes` is what the arm's records have in place of the other's.
+    """Audits one arm against another; `changes` is what the arm's records have in place of the other's.
 
     `audit(choose, choose_of_other, config=configuration(), other=configuration(), **changes)`.
     """
@@ -152,7 +152,9 @@ def test_a_setting_that_is_not_declared(audit, changes: dict[str, Any], undeclar
         ({"steps_per_second": 1.0}, []),  # shown, and no confound by itself
     ],
 )
-def test_what_differs_beside_the_configuration(audit, changes: dict[str, Any], undeclared: list[str]) -> None:
+def test_what_differs_besides_the_configuration(
+    audit, changes: dict[str, Any], undeclared: list[str]
+) -> None:
     assert list(audit(*RESIDUAL, config=configuration(residual=FALSE), **changes).undeclared) == undeclared
 
 
@@ -225,7 +227,7 @@ def test_a_single_setting_is_declared_with_what_repeats_it(audit) -> None:
 
 
 def test_a_number_does_not_hide_behind_the_same_number_of_another_setting(audit) -> None:
-    """4 instead of 16: epochs beside declared segments, and beside a batch that is not declared either."""
+    """4 instead of 16: epochs next to declared segments, and next to a batch that is not declared either."""
     chosen = {"segments": "channels_4"}, {"segments": "channels_16"}
     sixteen = configuration(segments=PER_CHANNEL | {"channels_per_segment": 16}, recipe__epochs=16)
     four = copy.deepcopy(sixteen)
@@ -295,7 +297,7 @@ def test_what_is_not_true_of_all_seeds_names_them(residual_study: Study, make_ru
     )
 
 
-def test_each_arm_is_audited_beside_its_own_baseline(jft_study: Study, jft_runs: list[StudyRun]) -> None:
+def test_each_arm_is_audited_against_its_own_baseline(jft_study: Study, jft_runs: list[StudyRun]) -> None:
     runs = [
         replace(run, record={**run.record, "parameters": 680_000}) if run.arm.endswith("_fc") else run
         for run in jft_runs
@@ -309,8 +311,8 @@ def test_each_arm_is_audited_beside_its_own_baseline(jft_study: Study, jft_runs:
     assert audit_lines(jft_study, audits) == [
         "Differences beyond the declared factor: “Inception V3, FC” has 100.0 % more parameters."
     ]
-    beside = replace(audits[2], undeclared=("depth 3 instead of 2",))
-    assert "“Xception, FC” compared with “Inception V3, FC” has depth" in audit_lines(jft_study, [beside])[0]
+    deeper = replace(audits[2], undeclared=("depth 3 instead of 2",))
+    assert "“Xception, FC” compared with “Inception V3, FC” has depth" in audit_lines(jft_study, [deeper])[0]
 
 
 def test_a_figure_names_a_few_and_arms_of_one_difference_together(activation_study: Study, make_runs) -> None:
