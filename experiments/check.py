@@ -132,10 +132,8 @@ def check_keys(run: RunConfiguration) -> None:
             nodes[group] = (node, {*project.keys_of(group, option), *of_others})
     for path, (node, known) in nodes.items():
         if unknown := sorted(node.keys() - known):
-            key = f"{path}.{unknown[0]}".lstrip(".")
-            raise UserError(
-                f"{key}: unknown key; available: {', '.join(sorted(known))}{did_you_mean(key, known)}"
-            )
+            meant = did_you_mean(unknown[0], known) or f"; known: {', '.join(sorted(known))}"
+            raise UserError(f"unknown key {f'{path}.{unknown[0]}'.lstrip('.')}{meant}")
 
 
 def check_kinds(run: RunConfiguration) -> None:

@@ -9,7 +9,8 @@ import sys
 import textwrap
 import unicodedata
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -97,6 +98,9 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
         parser = get_args_parser()
         parser.error = partial(refuse_words, parser)  # type: ignore[method-assign]
         parsed = parser.parse_args()
+        for word in parsed.overrides:
+            if "=" not in word and not word.startswith("~"):
+                raise UserError(f"{word}: expected KEY=VALUE; write several values without spaces: KEY=A,B")
         if parsed.experimental_rerun is not None:  # Hydra would unpickle the file, which can run code
             raise UserError("--experimental-rerun: not supported; repeat the command with its overrides")
         for folder in [*project.conf_dirs, *([Path(parsed.config_dir)] if parsed.config_dir else [])]:
@@ -224,25 +228,48 @@ def explain(error: BaseException) -> str:
     while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         cause = cause.__cause__
     if cause is not None and isinstance(cause.parent_node, DictConfig):
-        keys = [str(key) for key in cause.parent_node if key != "hydra"]
-        known = f"; available: {', '.join(keys)}{did_you_mean(str(cause.key), keys)}" if keys else ""
-        if cause.full_key in OF_RECIPE:
-            known = f"; write recipe.{cause.full_key}.KEY=VALUE"
-        elif "_target_" in keys:
-            known += f"; +{cause.full_key}=VALUE adds an argument"
-        return f"{cause.full_key}: unknown key{known}"
+        return _unknown_key(str(cause.full_key), str(cause.key), cause.parent_node)
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):
         return f"{text[0]} Groups: {', '.join(current().groups())}"
     if text and (several := re.match(r"Ambiguous value for argument '(.*?)=(.*)'$", text[0])):
         key, values = several.groups()
-        return f"{key}={values}: several values need -m (a sweep); for a list write {key}=[{values}]"
+        values = re.sub(r"'([^',\\]*)'", r"\1", values)  # `quote_option_names` has added quotes
+        a_list = "" if current().is_group(key) else f"; for a list write {key}=[{values}]"
+        return f"{key}={values}: several values need -m (a sweep){a_list}"
     if isinstance(error, InterpolationResolutionError) and error.full_key:
         return f"{error.full_key}: {text[0]}"
     if isinstance(error, OverrideParseException):
         told = ": ".join(line for line in text if not line.startswith("See http"))
         return told if error.override is None or error.override in told else f"{error.override}: {told}"
     return text[0] if text else type(error).__name__
+
+
+def _unknown_key(full_key: str, key: str, node: DictConfig) -> str:
+    """What to write instead of a key that its node lacks: a key with that last part, or a similar one."""
+    if full_key in OF_RECIPE:
+        return f"{full_key}: unknown key; write recipe.{full_key}.KEY=VALUE"
+    root: Any = OmegaConf.to_container(node._get_root(), resolve=False)
+    everywhere = list(_values({name: value for name, value in root.items() if name != "hydra"}))
+    there = [str(name) for name in node if name != "hydra"]
+    before = full_key.removesuffix(key)
+    near = get_close_matches(key, there, n=1)
+    same = [name for name in everywhere if name.rpartition(".")[2] == key]
+    if same or near:
+        meant = f"; did you mean {' or '.join(same[:3]) if same else before + near[0]}?"
+    else:
+        meant = f"; known: {', '.join(there)}" if there else ""
+    adds = f"; +{full_key}=VALUE adds an argument" if "_target_" in there else ""
+    return f"unknown key {full_key}{meant}{adds}"
+
+
+def _values(node: Mapping[Any, Any], before: str = "") -> Iterator[str]:
+    """Dotted keys of all values that are neither nodes nor copies of another key."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _values(value, f"{before}{key}.")
+        elif not (isinstance(value, str) and "${" in value):
+            yield f"{before}{key}"
 
 
 def report_run(directory: RunDirectory, record: Mapping[str, Any] | None, *, trained: bool = True) -> None:

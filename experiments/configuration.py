@@ -532,7 +532,7 @@ def _settle_augmentation(
             )
     if unknown := sorted(chosen.keys() - {"image", "batch"}):
         known = ", ".join(sorted({"image", "batch", *OFF}))
-        raise UserError(f"recipe.augmentation.{unknown[0]}: unknown key; available: {known}")
+        raise UserError(f"unknown key recipe.augmentation.{unknown[0]}; known: {known}")
     recipe["augmentation"] = chosen or None
 
 

@@ -114,7 +114,10 @@ def _how_to_quote(key: str, value: str, sweeps: bool) -> str:
     """The character that is wrong and the quoted form that works; "" if quotes are not the problem."""
     if wrong := re.search(r"[^\w.@/+~:-]", key, re.ASCII):
         return f"{wrong[0]} cannot be in a key"
-    parts = value.split(",") if sweeps else [value]
+    parts = value.split(",")
+    if "" in map(str.strip, parts) and parse_override(f"{key}=" + ",".join(filter(str.strip, parts))):
+        return f"a value is missing at the comma; write several values without spaces: {key}=A,B"
+    parts = parts if sweeps else [value]
     works = f"{key}=" + ",".join(map(_in_quotes, parts))
     if not (found := NEEDS_QUOTES.search(value)) or parse_override(works) is None:
         return ""

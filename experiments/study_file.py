@@ -17,6 +17,9 @@ from experiments.project import current, load_yaml
 with lazily():
     from ablations.evidence import contrasts
 
+WORDS_OF_BOOLEANS = {True: ("on", "yes"), False: ("off", "no")}
+"""What YAML 1.1 reads as a boolean, besides true and false."""
+
 
 def study_names(*, unasked: bool = False) -> list[str]:
     """All studies, in the order of the paper's figures (by the names of their outputs).
@@ -80,6 +83,8 @@ def check_study(name: str, node: Mapping[Any, Any]) -> StudyFile:
         for key, value in choices.items():
             if current().is_group(key) and isinstance(value, dict | list):
                 raise UserError(f"{file}: {where}: {key}={value}: must name an option of conf/{key}")
+            if current().is_group(key) and isinstance(value, bool):
+                _require_quotes(f"{file}: {where}", key, value)
     same: dict[frozenset[tuple[str, str]], str] = {}
     for arm in study.arms:
         options = {key: option_name(value) for key, value in {**study.base, **arm.choose}.items()}
@@ -89,3 +94,17 @@ def check_study(name: str, node: Mapping[Any, Any]) -> StudyFile:
                 f"{file}: arms {other} and {arm.name}: make the same choices; change one or leave it out"
             )
     return study
+
+
+def _require_quotes(where: str, group: str, value: bool) -> None:
+    """Refuse an option such as `off`, which YAML reads as a boolean; `true` and `false` are understood.
+
+    Raises:
+        UserError: The group has no option named like the boolean.
+    """
+    options = current().options(group)
+    if option_name(value) in options:
+        return
+    meant = next((word for word in WORDS_OF_BOOLEANS[value] if word in options), None)
+    if meant is not None:
+        raise UserError(f'{where}: {group}: YAML reads {meant} as a boolean; write {group}: "{meant}"')

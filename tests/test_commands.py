@@ -188,7 +188,7 @@ def test_the_same_run_gives_the_same_metrics_to_the_last_bit(checkout, tmp_path)
     [
         ("residual=maybe", "residual=maybe: no such option; available: false, projections, true"),
         ("-m residual=true,maybe", "residual=maybe: no such option; available: false, projections, true"),
-        ("modle=xception", "modle: unknown key; available: "),
+        ("modle=xception", "unknown key modle"),
         ("residual=true residual=false", "residual=true residual=false: duplicate residual"),
         ("-m residual=true,true", "residual=true,true: duplicate residual true"),
         ("results_dir=für_wen", "results_dir=für_wen: ü must be in quotes"),

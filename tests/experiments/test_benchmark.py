@@ -200,7 +200,7 @@ def test_a_turn_is_timed_in_a_process_of_its_own() -> None:
         (("models=xception,resnet",), "error: model=resnet: no such option; available: googlenet, "),
         (("image_size=20",), "error: dataset.image_size=20: too small for model "),
         (("model.width=0",), "error: model.width=0: must be a number above 0"),
-        (("model.depth=3",), "error: model.depth: unknown key; available: _target_, "),
+        (("model.depth=3",), "error: unknown key model.depth"),
         (("trainer.threads=no",), "error: trainer.threads=no: must be a whole number of at least 1"),
         (("fully_connected=three",), "error: fully_connected=three: no such option; available: none, two"),
     ],

@@ -258,13 +258,13 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
         ("weight_decay=-1", "recipe: Invalid weight_decay value: -1"),
         ("recipe.precision=half", "recipe.precision=half: must be one of 32-true, bf16-mixed, "),
         ("recipe.precision=32", "recipe.precision=32: must be one of 32-true, "),
-        ("+momentum=0.9", "momentum: unknown key; available: "),
-        ("+claims=paper", "claims: unknown key; available: "),
-        ("+recipe.momentum=0.9", "recipe.momentum: unknown key; available: augmentation, averaging, "),
-        ("+logger.x=1", "logger.x: unknown key; available: backend, "),
+        ("+momentum=0.9", "unknown key momentum"),
+        ("+claims=paper", "unknown key claims"),
+        ("+recipe.momentum=0.9", "unknown key recipe.momentum"),
+        ("+logger.x=1", "unknown key logger.x"),
         (
             "+trainer.devices=2",
-            "trainer.devices: unknown key; available: accelerator, ",
+            "unknown key trainer.devices",
         ),
         ("+recipe.optimizer.x=1", "recipe.optimizer.x=1: torch.optim.SGD does not take it; it takes: lr, "),
         ("+model.depth=3", "model: Xception.__init__() got an unexpected keyword argument 'depth'"),
@@ -274,7 +274,7 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
         ("segments.channels_per_segment=0", "segments.channels_per_segment=0: must be a whole number of at"),
         ("spatial_kernel.kernel_size=2", "spatial_kernel.kernel_size=2: must be odd"),
         ("+operation_order.x=1", "model: depthwise_first() got an unexpected keyword argument 'x'"),
-        ("+diagnostics.x=1", "diagnostics.x: unknown key; available: "),
+        ("+diagnostics.x=1", "unknown key diagnostics.x"),
         ("+residual.x=1", "model: LinearShortcut.__init__() got an unexpected keyword argument 'x'"),
     ],
 )
@@ -395,7 +395,7 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
             ("diagnostics=all", "+diagnostics.dead_units.x=1"),
             "diagnostics: DeadUnits.__init__() got an unexpected keyword argument 'x'",
         ),
-        (("diagnostics=all", "+diagnostics.x=1"), "diagnostics.x: unknown key; available: "),
+        (("diagnostics=all", "+diagnostics.x=1"), "unknown key diagnostics.x"),
         (
             ("diagnostics=all", "diagnostics.effective_rank=${diagnostics.gradient_norm}"),
             "diagnostics.effective_rank=GradientNorm: must be named gradient_norm",
@@ -405,7 +405,7 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
             "diagnostics.dead_units: GoogLeNet has no module to measure",
         ),
         (("trainer=ddp", "trainer.strategy=fsdp"), "trainer.strategy=fsdp: must be one of ddp"),
-        (("trainer=ddp", "+trainer.x=1"), "trainer.x: unknown key; available: accelerator, "),
+        (("trainer=ddp", "+trainer.x=1"), "unknown key trainer.x"),
     ],
 )
 def test_several_choices_that_are_wrong_together(
@@ -511,7 +511,7 @@ def test_keys_that_an_option_takes_from_another_are_known(configure, tmp_path: P
     known = {key: value for key, value in run.resolved["recipe"].items() if key != "extra"}
     with use(Project(tmp_path)):
         OmegaConf.save(OmegaConf.create(known), file)
-        with pytest.raises(UserError, match=r"^recipe\.extra: unknown key"):
+        with pytest.raises(UserError, match=r"^unknown key recipe\.extra"):
             check.check_keys(run)
         OmegaConf.save(OmegaConf.create(known), file.with_name("long.yaml"))
         OmegaConf.save(OmegaConf.create({"defaults": ["long"], "extra": 1}), file)

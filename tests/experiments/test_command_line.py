@@ -52,15 +52,16 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
             "study=none: no such option; available: ",
         ),
         (["hydra/launcher=nope"], "hydra/launcher=nope: no such option; available: basic, "),
-        (["recipe.epoch=3"], "recipe.epoch: unknown key; available: optimizer, scheduler, "),
+        (["recipe.epoch=3"], "unknown key recipe.epoch; did you mean recipe.epochs?\n"),
         (
             ["recipe.optimizer.lrr=1"],
-            "recipe.optimizer.lrr: unknown key; available: _target_, ",
+            "unknown key recipe.optimizer.lrr; did you mean recipe.optimizer.lr?; +recipe.optimizer.",
         ),
-        (["epochs=3"], "epochs: unknown key; available: "),
-        (["resid=true"], "resid: unknown key; available: "),
-        (["seed.x=1"], "seed.x: unknown key"),
-        (["logger=none", "logger.mode=online"], "logger.mode: unknown key; available: backend"),
+        (["epochs=3"], "unknown key epochs; did you mean recipe.epochs?\n"),
+        (["resid=true"], "unknown key resid; did you mean residual?\n"),
+        (["nonsense=true"], "unknown key nonsense; known: "),
+        (["seed.x=1"], "unknown key seed.x"),
+        (["logger=none", "logger.mode=online"], "unknown key logger.mode; known: backend"),
         (["resid@x=true"], "Override resid@x=true looks like a config group override, but config group "),
         (["seed={"], "seed={: no viable alternative at input '{'"),
         (["recipe.optimizer.lr=[1"], "recipe.optimizer.lr=[1: no viable alternative at input '[1'"),
@@ -68,6 +69,7 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         (["+seed=1"], "Could not append to config. An item is already at 'seed'."),
         (["~nothing"], "Could not delete from config. 'nothing' does not exist."),
         (["seed=0,1"], "seed=0,1: several values need -m (a sweep); for a list write seed=[0,1]"),
+        (["residual=true,false"], "residual=true,false: several values need -m (a sweep)\n"),
         (["logger=[csv,nope]"], "logger=nope: no such option; available: csv, "),
         (["model.width=${nope}"], "model.width: Interpolation key 'nope' not found"),
         (["~residual"], "model.residual: Interpolation key 'residual' not found"),
@@ -199,6 +201,16 @@ def test_main_hands_the_composed_configuration_on(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("words", [("residual=true,", "false"), ("residual=true", ",false"), ("seed=0,,1",)])
+def test_a_space_in_a_sweep_is_a_line(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, pytest.fail, "-m", *words) == 2
+    assert re.fullmatch(
+        r"error: \S+: .*write several values without spaces: \w+=A,B\n", capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "code", "shown"),
     [
@@ -241,7 +253,7 @@ def test_main_words_the_errors_of_a_run(
             ["-m", "study=nope"],
             "study=nope: no such option; available: ",
         ),
-        (["-m", "seed=0,1", "recipe.epoch=1"], "recipe.epoch: unknown key; available: optimizer, "),
+        (["-m", "seed=0,1", "recipe.epoch=1"], "unknown key recipe.epoch; did you mean recipe.epochs?"),
         (["~seed=1"], "~seed=1: seed can be neither added nor deleted"),
         (["-m", "~study=residual"], "~study=residual: study can be neither added nor deleted"),
         (["+seeds=auto"], "+seeds=auto: seeds can be neither added nor deleted"),

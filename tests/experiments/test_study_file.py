@@ -47,6 +47,7 @@ FIGURE = {"output": "f", "title": "t", "source": "s", "arms": ["residual"], "bas
         ("arms", ["residual", "non_residual"], "arms.0=residual: must be keys with values: name, label"),
         ("arms", [], "arms: missing"),
         ("title", 3, "title=3: must be a valid string"),
+        ("arms/0/label", False, "arms.0.label=False: must be a valid string; in YAML put on, off, "),
         ("arms/0/paper_values", {"top1": "high"}, "arms.0.paper_values.top1='high': must be a valid number"),
         ("arms/0/paper_values", {"top2": 0.5}, "arms.0.paper_values.top2: must be one of "),
         ("arms/0/choose", "residual=true", "arms.0.choose=residual=true: must be"),
@@ -106,6 +107,19 @@ def test_a_wrong_file_is_named_in_a_line(path: str, value: Any, line: str) -> No
     with pytest.raises(UserError, match=rf"^conf/study/residual\.yaml: {line}") as raised:
         check_study("residual", edited("residual", edit))
     assert "\n" not in str(raised.value)
+
+
+def test_an_option_that_yaml_reads_as_a_boolean_must_be_quoted(tmp_path) -> None:
+    group = tmp_path / "conf" / "control"
+    group.mkdir(parents=True)
+    for option in ("off", "sham"):
+        (group / f"{option}.yaml").write_text("{}\n")
+    study = edited("residual", lambda node: node["arms"][1]["choose"].update(control=False))  # control: off
+    with (
+        use(Project(tmp_path)),
+        pytest.raises(UserError, match='control: YAML reads off as a boolean; write control: "off"'),
+    ):
+        check_study("residual", study)
 
 
 @pytest.mark.parametrize(
