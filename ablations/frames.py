@@ -175,6 +175,8 @@ def judge(
     differences, left_out = [], []
     options = runs[factor].astype(str)
     for comparison in tested:
+        if comparison.trend is not None:
+            raise ValueError(f"trend={dict(comparison.trend)}: a table of runs has no axis; give a contrast")
         _require_columns(runs, comparison.metric)
         if unknown := sorted(comparison.contrast.keys() - set(options)):
             raise ValueError(f"arm={unknown[0]}: must be one of {', '.join(sorted(set(options)))}")

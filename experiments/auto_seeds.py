@@ -23,6 +23,7 @@ from hydra.plugins.launcher import Launcher
 
 from ablations.errors import RunsFailed, UserError
 from ablations.evidence.claims import Claim
+from ablations.evidence.contrasts import claims_about
 from ablations.evidence.verdicts import ALPHA, INCONCLUSIVE, Compared, Verdict, combine, judge_study
 from ablations.runs.records import DONE
 from ablations.runs.schema import FAILED
@@ -151,7 +152,7 @@ def judge_by_looks(
     Raises:
         ValueError: As `judge_study`, or a budget below the first look.
     """
-    judging = _Judging([claim for claim in claims if claim.study == study.name], looks(budget))
+    judging = _Judging(claims_about(study, claims), looks(budget))
     ended = {(run.arm, run.seed) for run in runs if run.status in (*DONE, FAILED)}
     needed = tuple(arm.name for arm in study.arms)
     news = []

@@ -48,7 +48,8 @@ def comparable_studies() -> dict[str, Comparable]:
     for file in current().own_files("study"):
         study = validated(STUDY, load_yaml(file), f"conf/study/{file.name}", context=_context())
         arms = tuple(arm.name for arm in study.arms)
-        found[file.stem] = Comparable(arms, tuple(contrasts.quantities(study.metrics)))
+        lines = study.factors[study.design.lines].levels if study.factors and study.design else ()
+        found[file.stem] = Comparable(arms, tuple(contrasts.quantities(study.metrics)), tuple(lines))
     models = tuple(current().options("model"))
     return found | {BENCHMARK: Comparable(models, (PARAMETERS, STEPS_PER_SECOND))}
 

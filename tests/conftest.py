@@ -415,6 +415,21 @@ def make_run() -> MakeRun:
 
 
 @pytest.fixture
+def trending(make_run: MakeRun) -> list[StudyRun]:
+    """Of `factorial_study`: ReLU minus none is 1, 2 and 5 points, so that it grows by 1 point per doubling.
+
+    A bit differs by seed.
+    """
+    return [
+        make_run(f"{level}_{line}", seed, [0.5, value], value)
+        for seed in range(7)
+        for level, effect in (("one", 0.01), ("four", 0.02), ("all", 0.05))
+        for line in ("none", "relu")
+        for value in [0.6 + 0.01 * seed + (line == "relu") * (effect + (level == "all") * 0.001 * (seed % 3))]
+    ]
+
+
+@pytest.fixture
 def make_runs(make_run: MakeRun) -> Callable[[Study], list[StudyRun]]:
     """Builds a completed run per arm and seed, with curves that look like training."""
 

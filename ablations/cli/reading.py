@@ -199,4 +199,4 @@ def judged_studies(
     ]
     if others := [name for name in wanted if name not in have]:
         have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
-    return judged, [have[name] for name in study_file.study_names() if name in have]
+    return judged, [have[name] for name in study_file.study_names() if name in wanted]

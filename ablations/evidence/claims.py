@@ -59,6 +59,7 @@ Sentence = Annotated[
 ]
 Weight = Annotated[Number, Field(ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT)]
 PAIR = ("treatment", "control")
+TREND = "trend"
 
 
 def _allow_pair(schema: dict[str, Any]) -> None:
@@ -87,12 +88,23 @@ class Comparison:
     """What treatment minus control, or the contrast, is claimed to be."""
     margin: Annotated[Number, Field(ge=0)]
     """The smallest difference that matters, in the metric's unit; of a share a fraction: 0.01 is one point.
-    Above 0 for no_difference."""
+    Above 0 for no_difference. Of a trend: per doubling."""
+    trend: Mapping[str, Weight] | None = None
+    """In place of treatment, control and contrast, a weight per level of design.lines in a study of factors;
+    they sum to 0, e.g. {with: 1, without: -1}. Compared is the slope of that difference: its change per
+    doubling of the position on the axis, by least squares, over the seeds that learned at every level; the
+    mean over the sets of arms that further factors make."""
 
     @model_validator(mode="before")
     @classmethod
     def _of_a_pair(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not set(PAIR) & set(given):
+        if not isinstance(given, dict):
+            return given
+        if given.get(TREND) is not None:
+            if others := [key for key in (*PAIR, "contrast") if key in given]:
+                raise ValueError(f"trend, {others[0]}: must have one of the two")
+            return given | {"contrast": {}}  # until the positions are known
+        if not set(PAIR) & set(given):
             return given
         arms = [given.get(key) for key in PAIR]
         if "contrast" in given or not all(isinstance(arm, str) for arm in arms) or arms[0] == arms[1]:
@@ -104,11 +116,11 @@ class Comparison:
 
     @model_validator(mode="after")
     def _is_a_difference(self) -> Self:
-        weights = self.contrast.values()
+        key, of = ("contrast", "arm") if self.trend is None else (TREND, "level")
+        given = self.contrast if self.trend is None else self.trend
+        weights = given.values()
         if not weights or 0 in weights or abs(sum(weights)) > 1e-9:
-            raise ValueError(
-                f"contrast={dict(self.contrast)}: must be a weight other than 0 per arm, summing to 0"
-            )
+            raise ValueError(f"{key}={dict(given)}: must be a weight other than 0 per {of}, summing to 0")
         if self.direction == NO_DIFFERENCE and self.margin == 0:
             raise ValueError(f"margin={self.margin}: must be above 0 for {NO_DIFFERENCE}")
         return self
@@ -116,12 +128,18 @@ class Comparison:
     @property
     def label(self) -> str:
         """The contrast as a person reads it, e.g. "residual - non_residual"."""
-        terms: list[str] = []
-        for arm, weight in self.contrast.items():
-            size = "" if abs(weight) == 1 else f"{abs(weight):g} "
-            sign = ("- " if weight < 0 else "+ ") if terms else ("-" if weight < 0 else "")
-            terms.append(f"{sign}{size}{arm}")
-        return " ".join(terms)
+        if self.trend is not None:
+            return f"slope of {_in_signs(self.trend)}"
+        return _in_signs(self.contrast)
+
+
+def _in_signs(weights: Mapping[str, float]) -> str:
+    terms: list[str] = []
+    for name, weight in weights.items():
+        size = "" if abs(weight) == 1 else f"{abs(weight):g} "
+        sign = ("- " if weight < 0 else "+ ") if terms else ("-" if weight < 0 else "")
+        terms.append(f"{sign}{size}{name}")
+    return " ".join(terms)
 
 
 @written(frozen=True, config=WRITTEN)
@@ -174,10 +192,12 @@ class Comparable:
     Attributes:
         arms: Names.
         metrics: Quantities.
+        lines: Levels of design.lines; none where the study has no factors.
     """
 
     arms: tuple[str, ...]
     metrics: tuple[str, ...]
+    lines: tuple[str, ...] = ()
 
 
 def load_claims(files: Iterable[Path], studies: Mapping[str, Comparable]) -> list[Claim]:
@@ -218,9 +238,15 @@ def load_claims(files: Iterable[Path], studies: Mapping[str, Comparable]) -> lis
 def _check(where: str, comparison: Comparison, study: str, known: Comparable) -> None:
     if unknown := [arm for arm in comparison.contrast if arm not in known.arms]:
         raise UserError(f"{where}: {unknown[0]}: must be an arm of study={study}: {', '.join(known.arms)}")
+    if comparison.trend is not None:
+        if not known.lines:
+            raise UserError(f"{where}: trend: study={study} has no factors; name two arms or a contrast")
+        if wrong := [level for level in comparison.trend if level not in known.lines]:
+            lines = ", ".join(known.lines)
+            raise UserError(f"{where}: trend: {wrong[0]}: must be a level of design.lines: {lines}")
     if comparison.metric in (*SHARES, FAILED_TO_LEARN) and sorted(comparison.contrast.values()) != [-1, 1]:
-        raise UserError(
-            f"{where}: contrast={dict(comparison.contrast)}: metric={comparison.metric} compares two arms"
-        )
+        key = "contrast" if comparison.trend is None else TREND
+        weights = dict(getattr(comparison, key))
+        raise UserError(f"{where}: {key}={weights}: metric={comparison.metric} compares two arms")
     if comparison.metric not in known.metrics:
         raise UserError(f"{where}: metric={comparison.metric}: must be one of {', '.join(known.metrics)}")

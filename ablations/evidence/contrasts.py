@@ -21,13 +21,13 @@ target counts 1.0 in steps to target: the mean over seeds is the restricted mean
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ablations.evidence.claims import FAILED_TO_LEARN, PARAMETERS, SHARES, STEPS_PER_SECOND
+from ablations.evidence.claims import FAILED_TO_LEARN, PARAMETERS, SHARES, STEPS_PER_SECOND, Claim, Comparison
 from ablations.metrics import SHARE, Metric, metric_of
-from ablations.statistics.paired import area_under_curve, share_to_target
+from ablations.statistics.paired import area_under_curve, share_to_target, straight_lines
 from ablations.studies.results import Design, Outcome, Study, chance
 from ablations.text import contrast_label
 
@@ -79,6 +79,53 @@ def quantity_of(name: str, study: Study | None = None) -> Quantity:
     words = {"val": "validation ", "test": "test "}
     metric = metric_of(metric_name if part in words else name, study.declared if study else {})
     return Quantity(words.get(part, "") + metric.label, metric.difference_unit, metric)
+
+
+def claims_about(study: Study, claims: Iterable[Claim]) -> list[Claim]:
+    """The claims about a study, its trends as weights per arm.
+
+    A slope by least squares is a weighted sum of the values at the levels, so a trend is a contrast once the
+    positions are known. Where there is no slope, the claim is not testable.
+    """
+    return [_with_weights(claim, study.design) for claim in claims if claim.study == study.name]
+
+
+def _with_weights(claim: Claim, design: Design | None) -> Claim:
+    if all(comparison.trend is None for comparison in claim.comparisons):
+        return claim
+    if design is None:
+        return replace(claim, comparisons=(), not_testable="a trend needs every arm of the study")
+    if len(set(design.positions.values())) == 1:
+        return replace(claim, comparisons=(), not_testable="a trend needs levels at two positions")
+    return replace(claim, comparisons=tuple(_with_slope(one, design) for one in claim.comparisons))
+
+
+def _with_slope(comparison: Comparison, design: Design) -> Comparison:
+    if comparison.trend is None:
+        return comparison
+    weights: dict[str, float] = {}
+    parts, levels = design.parts(), list(design.factor(design.x).levels)
+    for part in parts:
+        for line, weight in comparison.trend.items():
+            arms = [design.arm({**part, design.x: level, design.lines: line}) for level in levels]
+            # Each row has 1 at one level and 0 elsewhere, so its slope is the weight of that level.
+            slopes, _ = straight_lines(np.log2([design.positions[arm] for arm in arms]), np.eye(len(arms)))
+            weights |= dict(zip(arms, (weight * slopes / len(parts)).tolist(), strict=True))
+    return replace(comparison, contrast=weights)
+
+
+def comparison_words(comparison: Comparison, study: Study | None = None) -> str:
+    """As `contrast_words`; a trend: "ReLU − none, per doubling of channels per segment".
+
+    Args:
+        comparison: One of `claims_about`.
+        study: Of the arms; None: their names are all there is.
+    """
+    if comparison.trend is None or study is None or study.design is None:
+        return contrast_words(comparison.contrast, study)
+    design = study.design
+    difference = contrast_label(comparison.trend, design.factor(design.lines).levels)
+    return f"{difference}, per doubling of {design.axis.partition(',')[0]}"
 
 
 def contrast_words(contrast: Mapping[str, float], study: Study | None = None) -> str:

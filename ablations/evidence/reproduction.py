@@ -44,6 +44,7 @@ from ablations.evidence.contrasts import (
     ContrastValues,
     Quantity,
     arm_values,
+    claims_about,
     contrast_values,
 )
 from ablations.evidence.verdicts import (
@@ -149,7 +150,7 @@ def reproduce_study(
     Raises:
         ValueError: As `ablations.evidence.verdicts.judge_study`.
     """
-    own = [claim for claim in claims if claim.study == study.name and claim.comparisons]
+    own = [claim for claim in claims_about(study, claims) if claim.comparisons]
     both = [_Judged.of(own, study, of_one) for of_one in (runs, others)]
     own = [claim for claim in own if all(judged.claims[claim.id] != NOT_TESTABLE for judged in both)]
     family = sum(len(claim.comparisons) for claim in own)

@@ -53,8 +53,9 @@ from ablations.evidence.claims import (
 from ablations.evidence.contrasts import (
     Quantity,
     arm_values,
+    claims_about,
+    comparison_words,
     contrast_values,
-    contrast_words,
     quantity_of,
 )
 from ablations.runs.records import DONE
@@ -227,7 +228,7 @@ def judge_study(
         ValueError: As `ablations.studies.results.outcomes`, or a claim names an arm or metric that the study
             has not.
     """
-    own = [claim for claim in claims if claim.study == study.name]
+    own = claims_about(study, claims)
     by_arm = outcomes(study, runs)
     # Of a tuned study some arms may have been left out; of any other the claims were read against its file.
     not_tuned = {claim.id: set(claim.arms) - set(by_arm) for claim in own} if study.tuning else {}
@@ -374,7 +375,7 @@ def _compared(
     study: Study | None,
     left_out: int,
 ) -> Compared:
-    quantity, label = quantity_of(comparison.metric, study), contrast_words(comparison.contrast, study)
+    quantity, label = quantity_of(comparison.metric, study), comparison_words(comparison, study)
     if not len(differences):
         nan, reason = math.nan, "no pair of results yet"
         if left_out:

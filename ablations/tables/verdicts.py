@@ -287,6 +287,12 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
             "Parameters and steps/second: difference as a share of the control's. Parameters are counted "
             "exactly, so one pair decides. Timings have rounds instead of seeds."
         )
+    if any(one.comparison.trend is not None for verdict in verdicts for one in verdict.comparisons):
+        notes.append(
+            "Per doubling: the slope of a difference over the logarithm to base 2 of the position on the "
+            "study's axis, by least squares, seed by seed, over the seeds that learned at every level; its "
+            "margin is per doubling too."
+        )
     notes += [note for study in testable for note in study.notes]
     scales: dict[str, list[str]] = {}
     for verdict in verdicts:

@@ -108,6 +108,9 @@ def test_claims_about_any_table_are_judged(table: pd.DataFrame, tmp_path: Path) 
     lion = [{"id": "x", "comparisons": [{**pair, "treatment": "lion", "direction": "higher", "margin": 0}]}]
     with pytest.raises(ValueError, match="arm=lion: must be one of adam, rmsprop, sgd"):
         ablations.judge(lion, table, factor="optimizer")
+    trend = {"trend": {"adam": 1, "sgd": -1}, "metric": "accuracy", "direction": "higher", "margin": 0}
+    with pytest.raises(ValueError, match="a table of runs has no axis"):
+        ablations.judge([{"id": "x", "comparisons": [trend]}], table, factor="optimizer")
     with pytest.raises(UserError, match=r"^claim x: unknown key statment; did you mean statement\?"):
         ablations.judge([{"id": "x", "statment": "y", "not_testable": "z"}], table, factor="optimizer")
 

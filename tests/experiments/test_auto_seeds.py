@@ -112,6 +112,14 @@ def test_the_looks_of_a_part_are_those_of_the_whole(runs_of) -> None:
         assert part.news == whole.news[:taken]
 
 
+def test_a_trend_needs_every_level(factorial_study: Study, trending: list[StudyRun]) -> None:
+    slope = Comparison({}, "test_top1", "lower", 0.0105, {"none": 1, "relu": -1})  # seen: 0.0102
+    claims = [Claim("trend", "It grows.", "Me", factorial_study.name, (slope,))]
+    judged = judge_by_looks(claims, factorial_study, trending, 20)
+    assert (judged.news, set(judged.arms)) == ([[]], {arm.name for arm in factorial_study.arms})
+    assert judged.verdicts[0].seeds_needed is not None
+
+
 def test_no_effect_spends_the_budget(runs_of) -> None:
     study = study_of("base", "a")
     judged = judge_by_looks([claim("a", "a")], study, runs_of({}, {"base": 12, "a": 12}), 12)

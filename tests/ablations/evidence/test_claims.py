@@ -14,6 +14,9 @@ from experiments.study_file import comparable_studies, project_claims
 STUDIES = {
     "residual": Comparable(("with", "without", "other"), ("test_top1", "area", "steps_to_target")),
     "benchmark": Comparable(("inception_v3", "xception"), ("parameters", "steps_per_second")),
+    "by_width": Comparable(
+        ("wide_with", "wide_without"), ("test_top1", "failed_to_learn"), ("with", "without")
+    ),
 }
 PAIR = {
     "treatment": "with",
@@ -167,7 +170,7 @@ def without(node: dict, key: str) -> dict:
         (CLAIM | {"statement": " "}, "claims.0.statement= : must have at least 1 character"),
         (NOT_TESTABLE | {"not_testable": True}, "claims.0.not_testable=True: must be a valid string"),
         (CLAIM | {"studie": 1}, r"unknown key claims.0.studie; did you mean study\?"),
-        (CLAIM | {"study": "nope"}, "claim mine: study=nope: must be one of residual, benchmark"),
+        (CLAIM | {"study": "nope"}, "claim mine: study=nope: must be one of residual, benchmark, by_width"),
         (without(CLAIM, "study"), "claims.0: study: missing"),
         (NOT_TESTABLE | {"study": "nope"}, "claim never: study=nope: must be one of"),
         (CLAIM | {"not_testable": "x"}, "claims.0: comparisons, not_testable: must have one of the two"),
@@ -224,6 +227,35 @@ def test_wrong_weights_are_a_line(weights: Any, tmp_path: Path) -> None:
     comparison = {"contrast": weights, "metric": "area", "direction": "higher", "margin": 0}
     with pytest.raises(UserError, match=r"comparisons\.0.*(contrast|nope).*: must "):
         load_claims(write(tmp_path, CLAIM | {"comparisons": [comparison]}), STUDIES)
+
+
+@pytest.mark.parametrize(
+    ("study", "changes", "line"),
+    [
+        (
+            "by_width",
+            {"trend": {"with": 1, "nope": -1}},
+            "trend: nope: must be a level of design.lines: with, w",
+        ),
+        ("by_width", {"trend": {"with": 1, "without": 1}}, "trend=.*summing to 0"),
+        ("by_width", {"trend": {}}, "trend=.*must be a weight"),
+        ("by_width", {"contrast": {"wide_with": 1, "wide_without": -1}}, "trend, contrast: must have one"),
+        ("by_width", {"treatment": "wide_with"}, "trend, treatment: must have one of the two"),
+        ("by_width", {"metric": "failed_to_learn"}, "trend=.*: metric=failed_to_learn compares two arms"),
+        ("residual", {}, "trend: study=residual has no factors"),
+    ],
+)
+def test_a_wrong_trend_is_a_line(study: str, changes: dict, line: str, tmp_path: Path) -> None:
+    comparison = {
+        "trend": {"with": 1, "without": -1},
+        "metric": "test_top1",
+        "direction": "lower",
+        "margin": 0,
+    }
+    claim = CLAIM | {"study": study, "comparisons": [comparison | changes]}
+    with pytest.raises(UserError, match=line) as raised:
+        load_claims(write(tmp_path, claim), STUDIES)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_share_of_the_control_is_of_two_arms(tmp_path: Path) -> None:

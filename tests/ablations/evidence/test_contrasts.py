@@ -5,16 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ablations.evidence.claims import Claim, Comparison
 from ablations.evidence.contrasts import (
     ArmValues,
     arm_values,
+    claims_about,
+    comparison_words,
     contrast_values,
     contrast_words,
     quantities,
 )
+from ablations.evidence.interaction import interactions
+from ablations.evidence.verdicts import judge_study
 from ablations.runs.histories import History
 from ablations.statistics.paired import area_under_curve
-from ablations.studies.results import Study, outcomes
+from ablations.studies.results import Factor, Study, StudyRun, outcomes
 
 ALL = ("val_top1", "test_top1", "area", "steps_to_target")
 
@@ -124,3 +129,70 @@ def test_what_there_is_not_is_refused(residual_study: Study) -> None:
         contrast_values(arms, {"with": 1, "other": -1}, "area")
     with pytest.raises(ValueError, match="must name an arm"):
         contrast_values(arms, {}, "area")
+
+
+# Trends
+
+
+def trend_claim(direction: str = "higher", margin: float = 0.005) -> Claim:
+    comparison = Comparison({}, "test_top1", direction, margin, {"relu": 1, "none": -1})
+    return Claim("trend", "It grows.", "Me", "some_spectrum", (comparison,))
+
+
+def test_a_slope_is_a_weight_per_arm(factorial_study: Study) -> None:
+    (claim,) = claims_about(factorial_study, [trend_claim(), replace(trend_claim(), study="another")])
+    # x = 0, 2, 4: (x - 2) / 8. The arms in the middle weigh nothing and still have to learn.
+    assert claim.comparisons[0].contrast == pytest.approx(
+        {
+            "one_relu": -0.25,
+            "four_relu": 0,
+            "all_relu": 0.25,
+            "one_none": 0.25,
+            "four_none": 0,
+            "all_none": -0.25,
+        }
+    )
+    assert comparison_words(claim.comparisons[0], factorial_study) == (
+        "ReLU − none, per doubling of channels per segment"
+    )
+    assert claim.comparisons[0].label == "slope of relu - none"
+
+
+def test_of_several_sets_of_arms_the_slope_is_their_mean(factorial_study: Study) -> None:
+    design = factorial_study.design
+    assert design is not None
+    levels = {
+        f"{size}_{arm}": {"size": size, **of} for size in ("s", "l") for arm, of in design.levels.items()
+    }
+    positions = {arm: design.positions[arm[2:]] * (1 if arm.startswith("s") else 8) for arm in levels}
+    both = replace(
+        design,
+        factors=(Factor("size", "size", {"s": "small", "l": "large"}), *design.factors),
+        levels=levels,
+        positions=positions,
+    )
+    (claim,) = claims_about(replace(factorial_study, design=both), [trend_claim()])
+    assert claim.comparisons[0].contrast["s_one_relu"] == pytest.approx(-0.125)
+    assert claim.comparisons[0].contrast["l_all_none"] == pytest.approx(-0.125)
+
+
+def test_a_trend_is_judged_by_the_slopes_of_the_seeds(
+    factorial_study: Study, trending: list[StudyRun], make_run
+) -> None:
+    failed = make_run("four_none", 6, [0.1, 0.1], 0.1)
+    runs = [run for run in trending if (run.arm, run.seed) != ("four_none", 6)] + [failed]
+    (verdict,) = judge_study([trend_claim()], factorial_study, runs)
+    (one,) = verdict.comparisons
+    assert (verdict.verdict, one.n, one.left_out) == ("holds", 6, 1)
+    _, test = interactions(factorial_study, outcomes(factorial_study, runs))
+    assert 100 * one.differences == pytest.approx(test.slopes)
+    assert one.estimate == pytest.approx(0.01025)  # a quarter of 0.04 and of the mean of 0, 0.001 and 0.002
+    assert judge_study([trend_claim("no_difference")], factorial_study, runs)[0].verdict == "contradicted"
+
+
+def test_a_trend_without_a_slope_is_not_testable(factorial_study: Study, trending: list[StudyRun]) -> None:
+    assert factorial_study.design is not None
+    flat = replace(factorial_study.design, positions=dict.fromkeys(factorial_study.design.positions, 2.0))
+    for design in (flat, None):
+        study = replace(factorial_study, design=design)
+        assert judge_study([trend_claim()], study, trending)[0].verdict == "not testable"

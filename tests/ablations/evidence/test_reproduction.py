@@ -223,3 +223,11 @@ def test_a_terminal_of_80_columns_and_a_page(residual_study: Study, set_of, tmp_
     assert path.name == "reproduction.md"
     assert "they differ by more than matters" in page
     assert "It is \\| faster." in page
+
+
+def test_a_trend_is_compared_as_any_contrast(factorial_study: Study, trending: list[StudyRun]) -> None:
+    slope = Comparison({}, "test_top1", "higher", 0.005, {"relu": 1, "none": -1})
+    claims = [Claim("trend", "It grows.", "Me", factorial_study.name, (slope,))]
+    (found,) = reproduce_study(claims, factorial_study, trending, trending)
+    assert (found.outcome, found.comparisons[0].counts) == ("reproduced", (7, 7))
+    assert found.comparisons[0].label == "ReLU − none, per doubling of channels per segment"
