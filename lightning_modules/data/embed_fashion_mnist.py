@@ -121,7 +121,7 @@ def main() -> None:
         help="folder to write to (default: %(default)s)",
     )
     parser.add_argument("--train-per-class", type=int, default=500, help="default: %(default)s")
-    parser.add_argument("--test-per-class", type=int, default=200, help="default: %(default)s")
+    parser.add_argument("--test-per-class", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     arguments = parser.parse_args()
     try:

@@ -1,7 +1,7 @@
 """Fashion-MNIST: 28x28 grey images of 10 kinds of clothing; 60,000 to train, 10,000 to test.
 
 The classes are balanced. The same reader serves the whole set and the part of it that is embedded
-in this package (root: null; 5,000 + 2,000 images). Not in the paper, whose datasets are ImageNet
+in this package (root: null; 5,000 + 10,000 images). Not in the paper, whose datasets are ImageNet
 and JFT.
 
 Source: Xiao, Rasul, Vollgraf 2017 (arXiv:1708.07747), MIT licence.
