@@ -128,8 +128,10 @@ def check_keys(run: RunConfiguration) -> None:
     for group, option in run.choices.items():
         node = run.resolved.get(group)
         if isinstance(node, dict) and "_target_" not in node and option in project.options(group):
-            of_others = OF_RECIPE if group == "recipe" else ()
-            nodes[group] = (node, {*project.keys_of(group, option), *of_others})
+            # A run that several studies share has the diagnostics of all.
+            options = project.options(group) if group == "diagnostics" else [option]
+            keys = {key for name in options for key in project.keys_of(group, name)}
+            nodes[group] = (node, keys | set(OF_RECIPE if group == "recipe" else ()))
     for path, (node, known) in nodes.items():
         if unknown := sorted(node.keys() - known):
             meant = did_you_mean(unknown[0], known) or f"; known: {', '.join(sorted(known))}"

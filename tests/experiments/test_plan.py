@@ -8,6 +8,7 @@ import pytest
 
 from ablations.errors import UserError
 from experiments import plan as plan_module
+from experiments.check import check_values
 from experiments.configuration import RunConfiguration
 from experiments.plan import plan_choices, plan_sweep
 from experiments.planned_run import PlannedRun
@@ -100,6 +101,7 @@ def test_a_run_that_two_ask_for_measures_what_both_ask_for(monkeypatch: pytest.M
     assert run.configuration.diagnostics == everything.diagnostics
     (launched,) = compose_runs(run.overrides)  # by the launcher, from its overrides alone
     assert launched.diagnostics == everything.diagnostics
+    check_values(launched)  # though its own option of diagnostics is none
     assert launched.run_id == run.run_id == asked[0].run_id
 
     asked.append(planned(f"++diagnostics.dead_units={MEASURED}"))
