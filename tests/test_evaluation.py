@@ -153,7 +153,7 @@ def test_training_starts_from_the_weights(configure, trained: RunDirectory) -> N
     record = carried_out(configuration).read()
     assert record is not None
     assert record["status"] == "completed"
-    assert record["steps"] == 4000 // 64
+    assert record["steps"] == 4000 // 128
 
 
 def test_weights_that_are_not_finite_diverge(configure, trained: RunDirectory, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def offline(monkeypatch):
 def test_embedded_part_is_verified_balanced_and_small():
     data = FashionMNIST(**options("fashion_mnist_embedded"))
     data.prepare_data()
-    for name, per_class in (("train", 400), ("validation", 100), ("test", 200)):
+    for name, per_class in (("train", 400), ("validation", 100), ("test", 1000)):
         part = data.parts[name]
         assert part.images.shape == (10 * per_class, 1, 28, 28)
         assert part.labels.bincount().tolist() == [per_class] * 10
