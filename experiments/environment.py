@@ -126,7 +126,7 @@ def _is_of_runs(file: Path) -> bool:
 
 
 def quieten() -> None:
-    """Silence messages of Lightning that a user can do nothing about. Warnings take one line."""
+    """Silence messages of libraries that a user can do nothing about. Warnings take one line."""
     logging.raiseExceptions = False  # W&B's logging, if the disk is full
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     for package in ("lightning.pytorch", "lightning.fabric"):  # it prints devices, processes, tips
@@ -138,6 +138,7 @@ def quieten() -> None:
         r".*does not have many workers.*",  # the data is in memory
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
         r".*`weights_only` was not set.*",  # our own checkpoints
+        r"A worker stopped while some jobs were given.*",  # loky replaces one whose memory has grown; no run is lost
     ):
         warnings.filterwarnings("ignore", message=message)
 
