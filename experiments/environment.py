@@ -138,7 +138,7 @@ def quieten() -> None:
         r".*does not have many workers.*",  # the data is in memory
         r".*isinstance\(treespec, LeafSpec\).*",  # Lightning's own use of torch
         r".*`weights_only` was not set.*",  # our own checkpoints
-        r"A worker stopped while some jobs were given.*",  # loky replaces one whose memory has grown; no run is lost
+        r"A worker stopped while some jobs were given.*",  # loky replaces one that has grown
     ):
         warnings.filterwarnings("ignore", message=message)
 
