@@ -1,18 +1,14 @@
 r"""Checksums of a dataset's contents: tables, images, shards. Light: pandas at most.
 
-A dataset whose files nobody could know beforehand (a user's) has null in `dataset.checksums`. When a run
-is resolved, null becomes the SHA-256 of the contents: of a table the file's own (`dataset.files`), of
-`images` and `shards` that of what `sha256sum` prints::
+A user's own files have null in `dataset.checksums`. When a run is resolved, null becomes the SHA-256 of the
+contents, so other contents are another run: of a table the file's own (`dataset.files`), of `images` and
+`shards` that of what `sha256sum` prints::
 
     cd ROOT; find train val -name '*.JPEG' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
 
-So no run takes the results of other contents, whatever they are called and wherever they are.
-
-Cost: every file is read once, several at a time: 140 GB for ImageNet. What was read is kept by path, inode,
-size and times of change in the user's cache folder; then each file is asked for these alone, which takes
-some ten seconds for 1.28 million files on a local disk. Where the cache cannot be written, each process
-reads anew.
-Shards that are streamed are not read: their addresses stand for them.
+Every file is read once: 140 GB for ImageNet. Results are kept by path, inode, size and times of change in
+the user's cache folder; checking these takes some ten seconds for 1.28 million files on a local disk.
+Without a writable cache, each process reads anew. Addresses stand for shards that are streamed.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """From an encoded image to a square of RGB: decoding and crops, drawn explicitly.
 
-Pillow decodes (libjpeg-turbo) and resizes a crop in one pass, without a copy of it; both release the GIL.
+Pillow decodes (libjpeg-turbo) and resizes a crop in one pass; both release the GIL.
 
-The paper states no augmentation. Ours are those of its time: for training a random resized crop and
-horizontal flips (Szegedy et al. 2015, arXiv:1409.4842, section 6), for evaluation a central crop.
+The paper states no augmentation. Ours: for training a random resized crop and horizontal flips (Szegedy et
+al. 2015, arXiv:1409.4842, section 6), for evaluation a central crop.
 """
 
 import io
@@ -73,10 +73,9 @@ class Crops:
     Attributes:
         image_size: Height and width of the square, in pixels.
         horizontal_flip: Whether training images are mirrored with probability 0.5.
-        min_crop_area: Smallest share of an image that a training crop covers, in (0, 1]; the largest is 1.
-        max_aspect_ratio: Of a training crop, at least 1: its width over its height is from
-            1 / max_aspect_ratio to max_aspect_ratio, uniform in its logarithm.
-        eval_crop_share: Side of the central square that is evaluated, as a share of the image's shorter side.
+        min_crop_area: Smallest share of an image in a training crop, in (0, 1].
+        max_aspect_ratio: Largest ratio of a training crop's sides, from 1; uniform in its logarithm.
+        eval_crop_share: Side of the evaluated central square, as a share of the image's shorter side.
     """
 
     image_size: int

@@ -1,16 +1,15 @@
 """Datasets of images in files: decoded while training, in worker processes, a whole batch at a time.
 
 Split, order and augmentation are those of the datasets in memory (`images`): drawn from (seed, epoch) by
-the sampler and carried to a worker with the positions of a batch, so that what an image gets depends on
-neither the number of workers nor on what ran before.
+the sampler and sent to a worker with a batch's positions, so they do not depend on the number of workers.
 
 An image that cannot be decoded::
 
-    training      the next image of the part takes its place, with its draws; it is named once and counted,
-                  and beyond `max_undecodable_share` of the training images the run stops
-    evaluation    the run stops: a metric of other images would be another metric
+    training      is replaced by the next image of the part, named once and counted; beyond
+                  `max_undecodable_share` of the training images the run stops
+    evaluation    stops the run
 
-Images are identified by their content (`checksums`), which is verified when a run begins or goes on.
+Images are identified by their content (`checksums`), which is verified when a run begins or continues.
 """
 
 import logging
@@ -159,23 +158,19 @@ class ImageFilesDataModule(LightningDataModule):
 
     Args:
         root: Folder of the images.
-        files: Lists and tables that belong to the dataset, relative to `root`; None: there is none.
-        checksums: Of each of `files` and of the `images`, as they were when the run was resolved; None is not
-            verified.
+        files: Lists and tables of the dataset, relative to `root`; None: there is none.
+        checksums: Of each of `files` and of the `images`; None is not verified.
         num_classes: Labels are 0 to num_classes - 1.
         channels: Of an image as it is served: 3.
         image_size: Height and width of an image as it is served, in pixels.
-        split_seed: Draws the held-out images; the same for all runs that are compared.
+        split_seed: Draws the held-out images.
         batch_size: Images of a training batch, over all processes.
         eval_batch_size: Images of a validation or test batch, of each process.
-        seed: Of the run: draws order and augmentation, together with the epoch.
-        horizontal_flip: See `Crops`, also for the next three.
-        min_crop_area: See `Crops`.
-        max_aspect_ratio: See `Crops`.
-        eval_crop_share: See `Crops`.
-        max_undecodable_share: Of the training images, in [0, 1); a run with more stops.
-        num_workers: Processes that decode; 0: the training process itself; None: as many as there are
-            cores for this process, which all of a run's on this machine share.
+        seed: Of the run: draws order and augmentation, with the epoch.
+        horizontal_flip, min_crop_area, max_aspect_ratio, eval_crop_share: See `Crops`.
+        max_undecodable_share: Of the training images, in [0, 1); more stop the run.
+        num_workers: Processes that decode; 0: the training process itself; None: the cores of this process,
+            divided among the processes of the run on this machine.
 
     Attributes:
         parts: Train, validation and test, after `setup`.

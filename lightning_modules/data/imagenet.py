@@ -1,7 +1,7 @@
 """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 validation images of 1000 classes.
 
-The folders as everyone has them: root/train/<wnid>/*.JPEG and root/val/<wnid>/*.JPEG; a class's index is
-its folder's place in alphabetical order. Any images in such folders can be read the same way.
+Folders: root/train/<wnid>/*.JPEG and root/val/<wnid>/*.JPEG; a class's index is its folder's place in
+alphabetical order. Any images in such folders can be read.
 
 Protocol: validation is held out of `train`, and ILSVRC's `val` is the test part, read once at the end.
 Table 1 of the paper is measured on the images of `val` that are not blacklisted (48,238 with ILSVRC's list).
@@ -42,12 +42,11 @@ class ImageNet(ImageFilesDataModule):
 
     Args:
         validation_images: Held out of `train`, the same number of each class.
-        **settings: As `ImageFilesDataModule` has them; `files` may name a blacklist of `val`: one image a
-            line, its number (ILSVRC2012_val_000NNNNN.JPEG, from 1) or its file's name.
+        **settings: As `ImageFilesDataModule`; `files` may name a blacklist of `val`: one image a line, its
+            number (ILSVRC2012_val_000NNNNN.JPEG, from 1) or its file's name.
 
     Attributes:
-        unread: After `setup`, what else lies in the folders, relative to the root: other files, folders in
-            a class's folder, links that lead nowhere. Hidden entries do not count.
+        unread: After `setup`, other entries in the folders, relative to the root, without hidden ones.
 
     Raises:
         ValueError: An argument has the wrong type or is out of range.

@@ -1,25 +1,21 @@
-"""ImageNet, or images of one label each, streamed from tar files ("shards") as WebDataset has them.
+"""ImageNet, or images of one label each, streamed from tar files ("shards") of WebDataset.
 
 For clusters where a million small files are slow. A shard holds, one after the other, an image
 (KEY.jpg or another of `IMAGE_SUFFIXES`) and its class's index as text (KEY.cls). Validation and test have
-shards of their own: who writes the shards holds them out of ILSVRC's `train` (section "Protocol" of
-`imagenet`).
+their own shards (section "Protocol" of `imagenet`).
 
-Every training image is shown once per epoch, but for the rest that fills no batch. Shards are dealt out to
-processes (of distributed training) and, within one, to `streams` workers; each mixes its shards in an order
-drawn per epoch and its images in a buffer.
+Every training image is shown once per epoch, except those that fill no batch. Shards are divided among
+processes and, within one, among `streams` workers; each mixes its shards in an order drawn per epoch and
+its images in a buffer.
 
 ::
 
-    the augmentation of an image    depends on (seed, epoch, its key)
-    the order of the batches        depends on (seed, epoch, streams, number of processes): resuming, or
-                                    running again, gives the same batches
-    not determined                  which batch an image is in, where `streams` or the processes differ:
-                                    `streams` is therefore part of a run's identity
+    augmentation of an image    depends on (seed, epoch, its key)
+    order of the batches        depends on (seed, epoch, streams, number of processes), so reruns repeat it
+    batch of an image           depends on `streams` and processes, so they are part of a run's identity
 
-Several processes take equally many steps. Where their shards hold unequally many images, a process that is
-short begins its epoch's shards again, and one that has more leaves the rest out; equal shards in a number
-that the processes divide avoid both.
+Processes take equally many steps. With unequal numbers of images, a process that is short begins its shards
+again, and one with more leaves the rest out; equal shards in a multiple of the processes avoid both.
 
 Source: https://github.com/webdataset/webdataset.
 """
@@ -244,15 +240,15 @@ class TrainingShards:
     Args:
         shards: Paths or addresses.
         train_images: In all of them.
-        batch_size: Images of a training batch, of all processes together.
+        batch_size: Images of a training batch, over all processes.
         streams: Workers of a process; 0: the process itself.
-        rank: Which of the processes this is.
+        rank: This process, from 0.
         processes: How many there are; `batch_size` is a multiple of it.
         device: Where this process trains.
-        **settings: As `TrainingStream` has them, without what depends on the epoch and the process.
+        **settings: As `TrainingStream`, without what depends on epoch and process.
 
     Attributes:
-        undecodable: int64, images of the last epoch that could not be decoded, by this process's worker.
+        undecodable: int64, images of the last epoch that could not be decoded, per worker.
     """
 
     def __init__(
@@ -342,25 +338,16 @@ class ImageNetShards(LightningDataModule):
     """Streams shards. Needs the package webdataset.
 
     Args:
-        root: Folder of the shards, or what their address begins with (https://..., pipe:...).
+        root: Folder of the shards, or the start of their address (https://..., pipe:...).
         shards: Pattern of the shards below `root` per part; {000..123} stands for the numbers.
-        checksums: Of the shards (see `shards_checksum`), as they were when the run was resolved; None is not
-            verified.
-        num_classes: Labels are 0 to num_classes - 1.
-        channels: Of an image as it is served: 3.
-        image_size: Height and width of an image as it is served, in pixels.
-        train_images: In all training shards, which nothing but reading them would tell.
-        batch_size: Images of a training batch, over all processes.
-        eval_batch_size: Images of a validation or test batch, of each process.
-        seed: Of the run: draws order and augmentation, together with the epoch.
+        checksums: Of the shards (see `shards_checksum`); None is not verified.
+        train_images: In all training shards.
         shuffle_buffer: Encoded images of a stream among which the next is drawn, from 1.
-        streams: Workers of a process, each of which reads its own shards; 0: the process itself.
-        processes_change_order: Must be true: it says so of the dataset, whose run's identity it is part of.
-        horizontal_flip: See `Crops`, also for the next three.
-        min_crop_area: See `Crops`.
-        max_aspect_ratio: See `Crops`.
-        eval_crop_share: See `Crops`.
-        max_undecodable_share: Of the training images of a stream, in [0, 1); a run with more stops.
+        streams: Workers of a process, each with its own shards; 0: the process itself.
+        processes_change_order: Must be true: part of a run's identity.
+        max_undecodable_share: Of the training images of a stream, in [0, 1); more stop the run.
+        num_classes, channels, image_size, batch_size, eval_batch_size, seed: See `ImageFilesDataModule`.
+        horizontal_flip, min_crop_area, max_aspect_ratio, eval_crop_share: See `Crops`.
 
     Attributes:
         shards: Paths or addresses of the shards per part, after `setup`.

@@ -1,15 +1,14 @@
 """In-memory image datasets: split, batch order, augmentation, and the data module they share.
 
-A dataset is one subclass of `ImageDataModule` that reads its files, and one file in conf/dataset/. Where
-the images are not those of the files, it makes its parts itself (`make_parts`).
+A dataset is one subclass of `ImageDataModule` that reads its files (or makes its parts, `make_parts`), and
+one file in conf/dataset/.
 
-Pairing: the split depends on `split_seed` alone; the order of the batches and the augmentation of
-every image are drawn per epoch and depend on (seed, epoch) alone. No global generator is read, so
-neither the network nor what ran before can move them, and a run that resumes at epoch e sees the
-batches that an uninterrupted one sees.
+Pairing: the split depends on `split_seed` alone; the order of the batches and the augmentation of every
+image depend on (seed, epoch) alone. No global generator is used, so a run that resumes at epoch e sees the
+batches of an uninterrupted one.
 
-The paper names neither a held-out part nor an augmentation: both are ours and configured per
-dataset. Images come out as x / 127.5 - 1, in [-1, 1], as the author's Keras preprocessing has them.
+The paper names neither a held-out part nor an augmentation: both are ours. Images are x / 127.5 - 1, in
+[-1, 1], as in the author's Keras preprocessing.
 """
 
 import contextlib
@@ -81,8 +80,7 @@ class EpochSampler(Sampler[Selection]):
         num_images: of the training part.
         batch_size: images of a batch, over all processes.
         seed: of the run.
-        process: which of the processes this is, from 0. Each has its slice of every batch, so that
-            together they see the batches that one process sees.
+        process: this process, from 0. Each has a slice of every batch.
         processes: how many train together; `batch_size` is a multiple of it.
     """
 
@@ -169,8 +167,8 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
 def scaled(images: Tensor) -> Tensor:
     """Images as a network takes them: bytes become float32 in [-1, 1], others stay as they are.
 
-    Images in files, and those that a recipe has changed, stay bytes until they are on the device that trains:
-    to write them, to send them between processes and to copy them to a GPU takes a quarter of the time.
+    Images from files, or changed by a recipe, are bytes until they are on the training device: a
+    quarter of the time to write, send and copy.
     """
     if images.dtype != torch.uint8:
         return images
@@ -404,24 +402,21 @@ def keep_per_class(train: Part, num_classes: int, train_images: int, seed: int) 
 class ImageDataModule(LightningDataModule):
     """Finds, verifies, splits and serves an image dataset that fits into memory.
 
-    A subclass names its files and reads them (`decode`); where it can be downloaded, also how.
+    A subclass names its files and reads them (`decode`), and may download them.
 
     Args:
-        root: folder of the files, directly or in one of the `folders` below it; None is the
-            package's own data, where the dataset is part of the package.
-        download: whether missing files are downloaded into `root`.
-        checksums: `sha256:...` or `md5:...` of each file's (decompressed) content. They name the
-            data, however it is stored.
+        root: folder of the files, or the one above `folders`; None is the package's own data.
+        download: whether to download missing files into `root`.
+        checksums: `sha256:...` or `md5:...` of each file's (decompressed) content.
         num_classes: labels are 0 to num_classes - 1.
         channels: of an image.
         image_size: height and width of an image, in pixels.
         validation_images: held out of the training part, the same number of each class.
-        train_images: how many of the rest are trained on, the same number of each class; None: all. Fewer
-            are a subset of more.
-        split_seed: draws both; the same for all runs that are compared.
+        train_images: of the rest, the same number of each class, fewer are a subset of more; None: all.
+        split_seed: draws both.
         batch_size: images of a training batch, over all processes.
         eval_batch_size: images of a validation or test batch, of each process.
-        seed: of the run: draws order and augmentation, together with the epoch.
+        seed: of the run: draws order and augmentation, with the epoch.
         horizontal_flip: whether training images are mirrored with probability 0.5.
         crop_padding: pixels of black around a training image before a crop of its own size.
 
@@ -522,12 +517,10 @@ class ImageDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Downloads what is missing, if allowed, then verifies and loads (see `setup`).
 
-        Any number of processes may do this at once: files are downloaded into a folder of the
-        process's own and renamed into their place.
+        Safe in several processes at once: each downloads into its own folder and renames.
 
         Raises:
-            ValueError: one line: the key, what is wrong with which file, what to put where; or a
-                size that does not fit the data.
+            ValueError: a file is missing or wrong, or a size does not fit the data.
         """
         missing = self._missing_files()
         if missing and self.download:

@@ -1,12 +1,12 @@
-"""Images with any number of labels each, listed in tables: the paper's JFT, and Open Images in its place.
+"""Images with any number of labels each, listed in tables: the paper's JFT, or Open Images.
 
-A table (CSV, gzipped or not, or Parquet) has a column of images and a column of labels: one row per image
-with all of its labels, or one per image and label; both are read the same way. Labels are classes' names or
-indices. A table of class weights (columns `class` and `weight`) weighs the classes in the evaluation.
+A table (CSV, gzipped or not, or Parquet) has a column of images and a column of labels, with a row per image
+or per image and label. Labels are classes' names or indices. A table of class weights (columns `class` and
+`weight`) weighs the classes in the evaluation.
 
 JFT, paper, sections 4.1 and 4.2: 350 million images of 17,000 classes, internal to Google, evaluated on
 FastEval14k: 14,000 images with 36.5 labels each on average, classes weighted by how common they are in
-social media images. Tables are held in memory, so JFT's own 350 million rows need a machine to match.
+social media images. Tables are held in memory.
 """
 
 import itertools
@@ -70,15 +70,15 @@ class MultiLabelImages(ImageFilesDataModule):
     """Reads tables. Batches: images, and labels as float32 (B, num_classes) of 0 and 1.
 
     Args:
-        validation_images: Drawn from the training table where there is none of validation; else 0.
+        validation_images: Drawn from the training table; 0 with a validation table.
         image_paths: Path of an image relative to the root per part; {} stands for its column's entry.
-        image_column: Name of the tables' column of images.
-        label_column: Name of the tables' column of labels.
+        image_column: The tables' column of images.
+        label_column: The tables' column of labels.
         label_separator: Between labels of one entry; None: an entry is one label, or a list (Parquet).
         confidence_column: Only rows that have a 1 there are labels; None: all are.
-        labels_are: "names", of the classes as the weights' table lists them, or "indices".
-        ignore_other_labels: Whether a label that is no class is left out; otherwise it is refused.
-        **settings: As `ImageFilesDataModule` has them; `files` names the tables.
+        labels_are: "names" (as in the table of weights) or "indices".
+        ignore_other_labels: Whether other labels are left out instead of refused.
+        **settings: As `ImageFilesDataModule`; `files` names the tables.
 
     Attributes:
         class_weights: float32 (num_classes,) after `setup`; None without a table of them.
