@@ -38,10 +38,10 @@ def plot_curves(
         ValueError: A column is not there, or nothing is left to draw.
     """
     if missing := [column for column in (by, metric, x, run) if column not in history]:
-        raise ValueError(f"{missing[0]}: no such column; there are: {', '.join(map(str, history))}")
+        raise ValueError(f"{missing[0]}: no such column; available: {', '.join(map(str, history))}")
     known = history[history[metric].notna() & history[by].notna()]
     if known.empty:
-        raise ValueError(f"{metric}: no row has it together with {by}")
+        raise ValueError(f"{metric}: no row has both it and {by}")
     part, _, name = metric.partition("_")
     declared = metric_of(name, {}) if name in BEFORE_DECLARATIONS else metric_of(metric, {})
     words = {"val": "validation ", "train": "training "}.get(part, "") if name in BEFORE_DECLARATIONS else ""

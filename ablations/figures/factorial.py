@@ -1,10 +1,10 @@
-"""A study of factors: the metric along one factor, a line per level of another, and how the two act together.
+"""A study of factors: the metric along one factor, a line per level of another, and their interaction.
 
-The paper has no such figure: its conjecture of section 4.7 is not tested there. Drawn are validation and test
-value of each arm over its position (a logarithmic scale of base 2): mean over seeds, 95 % t band, single
-seeds; and the effect: a line minus the baseline's line, seed by seed, with the same band; the two factors act
-together where it is not flat (`ablations.evidence.interaction`). Each set of arms that the further factors
-make is a column; a single set is two by two panels.
+Not in the paper, whose conjecture of section 4.7 it tests. Drawn over the position of each arm (a logarithmic
+scale of base 2): validation and test value with mean, 95 % t band and single seeds; and the effect, a line
+minus the baseline's line, seed by seed. The factors interact where it is not flat
+(`ablations.evidence.interaction`). A set of arms that further factors make is a column; a single set is two
+by two panels.
 """
 
 import textwrap
@@ -19,14 +19,17 @@ from matplotlib.ticker import MaxNLocator
 from ablations.evidence.audit import audit_lines, audit_study
 from ablations.evidence.interaction import SPLITS, Interaction, interactions, slope_text
 from ablations.figures.study import (
-    HEADER,
+    LEFT,
     LINE,
     RIGHT,
     SMALL_CHARACTERS,
+    TITLE_CHARACTERS,
     WIDTH,
     Look,
     diverged_notes,
     draw_legend,
+    header_height,
+    legend_height,
     looks_of,
     save_figure,
     small,
@@ -40,16 +43,17 @@ from ablations.studies.results import Design, Outcome, Study, StudyRun, outcomes
 from ablations.tables.study import missing_notes
 from ablations.text import amount
 
-COLUMNS = 4  # sets of arms side by side
-PANEL = 2.35  # inches, as all below
-MARGIN = 0.85  # left of the panels
-TITLE = 0.28  # above a panel, per line of it
-BELOW = 0.75  # below it, for ticks and label
-NARROW_GAP = 0.25  # between panels that share their scale
-WIDE_GAP = 0.9
+COLUMNS = 4  # sets of arms side by side in a paper
+SCREEN_COLUMNS = 2
+PANEL = 2.0  # inches, as all below
+TITLE = 0.18  # above a panel, per line of it
+TICKS = 0.35  # below it, per line of them
+GAP = 0.25  # between panels, which share their scale
+PANEL_WIDTH = (WIDTH - LEFT - RIGHT - GAP * (SCREEN_COLUMNS - 1)) / SCREEN_COLUMNS
+PANEL_CHARACTERS, LABEL_CHARACTERS = 27, 31  # of a title, of an axis' label
 APART = 0.6  # doublings: positions that are closer are drawn so far apart
 DODGE = 0.07  # doublings between lines at one position
-NOTE_LINES = 16
+NOTE_LINES = 24
 
 Cell = tuple[str, str, Mapping[str, str]]
 """What a panel shows: "accuracy" or "effect", "val" or "test", and its set of arms."""
@@ -85,29 +89,30 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
     design, by_arm = study.design, outcomes(study, runs)
     found = interactions(study, by_arm)
     looks = looks_of_lines(study, design)
-    rows = grid_of(design)
-    subtitle = subtitle_of(study)
+    rows = grid_of(design, SCREEN_COLUMNS)
+    title, subtitle = textwrap.wrap(study.title, TITLE_CHARACTERS), subtitle_of(study)
     notes = _notes(study, runs, by_arm, found)
-    header = HEADER + LINE * (len(subtitle) + 1)  # with the legend
+    lines, header = design.factor(design.lines), header_height(title, subtitle)
+    legend = legend_height(lines.levels, lines.label)
     footer = LINE * len(notes) + 0.2
-    single = len(design.parts()) == 1
-    one_row = TITLE * max(1, len(design.others())) + PANEL + BELOW
+    titles = [_title(study, design, cell).count("\n") + 1 for row in rows for cell in row]
+    one_row = TITLE * max(titles) + 0.12 + PANEL + TICKS + LINE * bool(design.factor(design.x).ticks)
     panels = len(rows) * one_row
-    height = header + panels + footer
+    footer += LINE * (_label(design).count("\n") + 1) + 0.1  # of the last row alone
+    height = header + legend + panels + footer
     figure = Figure(figsize=(WIDTH, height))
-    write_texts(figure, study.title, subtitle, notes)
+    write_texts(figure, title, subtitle, notes)
     if not any(by_arm.values()):
         write_nothing_completed(figure, footer + panels / 2)
         return figure
-    lines = design.factor(design.lines)
-    columns = len(lines.levels)
-    draw_legend(figure, looks, lines.levels, title=lines.label, subtitle=subtitle, columns=columns)
+    draw_legend(figure, looks, lines.levels, title=lines.label, above=header)
     shared: dict[str, list[Axes]] = {"accuracy": [], "effect": []}
     shown: dict[str, list[float]] = {"accuracy": [], "effect": []}
     for i, row in enumerate(rows):
-        bottom = footer + panels - (i + 1) * one_row + BELOW
+        bottom = footer + panels - i * one_row - TITLE * max(titles) - 0.12 - PANEL
         for column, (kind, split, part) in enumerate(row):
-            axes = figure.add_axes(_place(column, 2 if single else _columns(design), single, bottom, height))
+            left = (LEFT + column * (PANEL_WIDTH + GAP)) / WIDTH
+            axes = figure.add_axes((left, bottom / height, PANEL_WIDTH / WIDTH, PANEL / height))
             at = drawn_at(design, part)
             if kind == "accuracy":
                 shown[kind] += draw_values(axes, study, design, by_arm, looks, split, part, at)
@@ -115,17 +120,15 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
                 of_cell = [each for each in found if (each.split, dict(each.part)) == (split, dict(part))]
                 shown[kind] += draw_effects(axes, design, looks, of_cell, at)
             shared[kind].append(axes)
-            dress(axes, study, design, (kind, split, part), at, labelled=single or column == 0)
+            dress(axes, study, design, (kind, split, part), at, labelled=column == 0)
+            if i + 1 < len(rows):
+                axes.set_xlabel("")
     for kind, panels_of_kind in shared.items():
         low, high = min(shown[kind], default=0.0), max(shown[kind], default=0.0)
         pad = 0.07 * (high - low) or 1.0
         for axes in panels_of_kind:
             axes.set_ylim(low - pad, high + pad)
     return figure
-
-
-def _columns(design: Design) -> int:
-    return min(COLUMNS, len(design.parts()))
 
 
 def grid_of(design: Design, columns: int = COLUMNS) -> list[list[Cell]]:
@@ -135,16 +138,6 @@ def grid_of(design: Design, columns: int = COLUMNS) -> list[list[Cell]]:
         return [[(kind, split, parts[0]) for split in SPLITS] for kind in kinds]
     chunks = [parts[start : start + columns] for start in range(0, len(parts), columns)]
     return [[(kind, split, part) for part in chunk] for chunk in chunks for kind in kinds for split in SPLITS]
-
-
-def _place(
-    column: int, columns: int, single: bool, bottom: float, height: float
-) -> tuple[float, float, float, float]:
-    """Left, bottom, width and height of a panel as shares of the figure."""
-    gap = WIDE_GAP if single else NARROW_GAP
-    width = (WIDTH - MARGIN - RIGHT - gap * (columns - 1)) / columns
-    left = MARGIN + column * (width + gap)
-    return left / WIDTH, bottom / height, width / WIDTH, PANEL / height
 
 
 def looks_of_lines(study: Study, design: Design) -> dict[str, Look]:
@@ -263,27 +256,35 @@ def dress(
     """Title, labels and ticks of a panel."""
     kind, split, part = cell
     metric = study.deciding.label
-    base = design.levels[study.baseline]
-    line = design.factor(design.lines).levels[base[design.lines]]
-    sets = [factor.levels[part[factor.name]] for factor in design.others()]
-    if kind == "accuracy":
-        title, label = (
-            f"{SPLITS[split].capitalize()} {metric}",
-            study.deciding.on_axis(f"{SPLITS[split]} {metric}"),
-        )
-    else:
-        title = f"Difference from “{line}”, {SPLITS[split]}"
-        label = f"difference in {metric}\n({study.deciding.difference_words})"
-    axes.set_title("\n".join(sets) or title, loc="left")
+    axes.set_title(_title(study, design, cell), loc="left")
     axes.set_xticks(list(at.values()), [_tick(design, part, name) for name in at], fontsize=small())
     axes.set_xlim(min(at.values()) - 0.3, max(at.values()) + 0.3)
-    axes.set_xlabel(textwrap.fill(f"{design.axis} (log₂ scale)", 70 if not sets else 34))
+    axes.set_xlabel(_label(design))
     axes.grid(axis="y")
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    if labelled:
-        axes.set_ylabel(label)
-    else:
+    if not labelled:
         axes.tick_params(labelleft=False)
+    elif kind == "effect":
+        axes.set_ylabel(f"difference in {metric}\n({study.deciding.difference_words})")
+    elif design.others():
+        axes.set_ylabel(study.deciding.on_axis(f"{SPLITS[split]} {metric}"))
+    else:  # validation and test are in the titles
+        axes.set_ylabel(study.deciding.on_axis(metric))
+
+
+def _title(study: Study, design: Design, cell: Cell) -> str:
+    """A panel's set of arms; what it shows if there is one set."""
+    kind, split, part = cell
+    if sets := [factor.levels[part[factor.name]] for factor in design.others()]:
+        return "\n".join(textwrap.fill(level, PANEL_CHARACTERS) for level in sets)
+    if kind == "accuracy":
+        return f"{SPLITS[split].capitalize()} {study.deciding.label}"
+    line = design.factor(design.lines).levels[design.levels[study.baseline][design.lines]]
+    return textwrap.fill(f"Difference from “{line}”, {SPLITS[split]}", PANEL_CHARACTERS)
+
+
+def _label(design: Design) -> str:
+    return textwrap.fill(f"{design.axis} (log₂\N{NO-BREAK SPACE}scale)", LABEL_CHARACTERS)
 
 
 def _tick(design: Design, part: Mapping[str, str], level: str) -> str:

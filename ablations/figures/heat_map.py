@@ -1,9 +1,10 @@
 """Two numbers that were swept: a cell per combination, its colour the mean, its text mean and interval.
 
-Left validation, by which a setting is chosen; right test, by which it is reported. Cells stand in the order
-of their values, not at their distances. A framed cell is the baseline. A cell without a result is hatched.
+Above validation, by which a setting is chosen; below test, by which it is reported. Cells are in the order of
+their values, not at their distances. A framed cell is the baseline. A cell without a result is hatched.
 """
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from ablations.figures.study import (
-    HEADER,
+    LEFT,
     LINE,
     RIGHT,
+    TITLE_CHARACTERS,
     WIDTH,
     figure_notes,
+    header_height,
     save_figure,
     small,
     subtitle_of,
@@ -36,11 +39,10 @@ from ablations.text import shown_value
 COLORS = "cividis"
 """Of lightness that rises evenly, and the same to colour-blind readers."""
 
-CELL = 0.62  # inches, as all below
-MARGIN = 0.8  # left of a panel, for ticks and label
+CELL, CELL_WIDTH = 0.62, 0.8  # inches, as all below
 BAR = 0.75  # right of the panels
 TITLE = 0.3
-BELOW = 0.75
+BELOW = 0.6
 SPLITS = {"val": "validation", "test": "test"}
 
 
@@ -66,34 +68,37 @@ def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
     """Draw two swept numbers from the runs there are; see `write_heat_map`."""
     assert study.swept is not None, "a cell per combination of two numbers"
     by_arm = outcomes(study, runs)
-    rows = len({of_arm[1] for of_arm in study.swept.values.values()})
-    subtitle = subtitle_of(study)
+    columns, rows = (len({of_arm[axis] for of_arm in study.swept.values.values()}) for axis in (0, 1))
+    title, subtitle = textwrap.wrap(study.title, TITLE_CHARACTERS), subtitle_of(study)
     framed = next(arm.label for arm in study.arms if arm.name == study.baseline)
     read = f"A cell: mean over seeds, with its 95 % t interval below. Framed: the baseline, {framed}."
     notes = wrapped([read, *figure_notes(study, runs, by_arm)])
-    panel = max(2.0, CELL * rows)
-    above, below = HEADER + LINE * len(subtitle) + TITLE, BELOW + LINE * len(notes) + 0.15
-    height = above + panel + below
-    figure = Figure(figsize=(WIDTH, height))
-    write_texts(figure, study.title, subtitle, notes)
+    panel = max(1.5, CELL * rows)
+    above, below = header_height(title, subtitle), LINE * len(notes) + 0.15
+    height = above + len(SPLITS) * (TITLE + panel + BELOW) + below
+    whole = max(WIDTH, LEFT + CELL_WIDTH * columns + BAR + RIGHT)
+    figure = Figure(figsize=(whole, height))
+    write_texts(figure, title, subtitle, notes)
     if not any(by_arm.values()):
-        write_nothing_completed(figure, below + panel / 2)
+        write_nothing_completed(figure, below + panel)
         return figure
     metric = study.deciding
     values = {split: finals(study, by_arm, split) for split in SPLITS}
     scale = scale_of(values.values())
-    width = (WIDTH - 2 * MARGIN - BAR - RIGHT) / 2
+    width = whole - LEFT - BAR - RIGHT
     for place, (split, word) in enumerate(SPLITS.items()):
-        left = MARGIN + place * (width + MARGIN / 2)
-        axes = figure.add_axes((left / WIDTH, below / height, width / WIDTH, panel / height))
+        bottom = height - above - place * (TITLE + panel + BELOW) - TITLE - panel
+        axes = figure.add_axes((LEFT / whole, bottom / height, width / whole, panel / height))
         image = draw_cells(axes, study, by_arm, values[split], scale)
         axes.set_title(f"{word.capitalize()} {metric.label}", loc="left")
-        if place:
-            axes.tick_params(labelleft=False)
-        else:
-            axes.set_ylabel(study.swept.keys[1])
+        axes.set_ylabel(study.swept.keys[1])
         axes.set_xlabel(study.swept.keys[0])
-    place_of_bar = (left + width + 0.15) / WIDTH, below / height, 0.15 / WIDTH, panel / height
+    place_of_bar = (
+        (LEFT + width + 0.15) / whole,
+        bottom / height,
+        0.15 / whole,
+        (2 * panel + TITLE + BELOW) / height,
+    )
     bar = Colorbar(figure.add_axes(place_of_bar), image)
     bar.set_label(metric.on_axis(metric.label))
     bar.outline.set_visible(False)

@@ -1,13 +1,11 @@
 """Measured mechanism by depth: dead units, effective rank and gradient norm of every layer, per arm.
 
-The paper has no such figures; they show what its conjecture of section 4.7 and the slow start in figure 9
-would come from. Drawn over the layers, from the image to the logits, is the mean over seeds with its 95 % t
-band, and the single seeds behind it. Shaded columns are the network's modules, numbered as the paper does. A
-study of factors has a panel per level of its axis and a line per activation; any other a panel per moment of
-the training and a line per arm. `ablations.evidence.mechanism` says what is shown.
+Not in the paper; for its conjecture of section 4.7 and the slow start in figure 9. Over the layers, from the
+image to the logits: the mean over seeds, its 95 % t band, and single seeds. Shaded columns are modules,
+numbered as in the paper. A study of factors has a panel per level of its axis and a line per level of the
+other factor; any other study a panel per moment of the training and a line per arm.
 """
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,31 +20,35 @@ from matplotlib.ticker import MaxNLocator
 from ablations.evidence.mechanism import BETWEEN, HEAD, MAIN, SHORTCUT, Measured, Moment
 from ablations.figures.factorial import looks_of_lines
 from ablations.figures.study import (
-    HEADER,
+    CHARACTERS,
+    LEFT,
     LINE,
     RIGHT,
-    SMALL_CHARACTERS,
     WIDTH,
     Look,
     draw_legend,
     drawn_seeds,
+    header_height,
+    legend_height,
     looks_of,
     save_figure,
     small,
     subtitle_of,
+    wrapped,
     write_texts,
 )
 from ablations.runs.schema import DIVERGED
 from ablations.studies.results import Study, StudyRun, baseline_first
 from ablations.text import amount
 
-COLUMNS = 4  # panels side by side
-PANEL, TALL_PANEL = 1.9, 2.9  # inches, as all below; tall in a figure of one row
-MARGIN = 0.75  # left of the panels
+COLUMNS = 4  # panels side by side in a paper
+SCREEN_COLUMNS = 2
+PANEL, TALL_PANEL = 1.5, 2.3  # inches, as all below; tall in a figure of one row
 TITLE = 0.18  # above a panel, per line of it; a row of a study of factors has a heading as well
 CHARACTER = 0.065  # width of a title's
-BELOW = 0.52  # below it, for ticks and label
+BELOW, LABEL = 0.3, 0.22  # below it, for ticks; below the last row, for the label
 GAP = 0.2  # between panels that share their scale
+PANEL_WIDTH = (WIDTH - LEFT - RIGHT - GAP * (SCREEN_COLUMNS - 1)) / SCREEN_COLUMNS
 
 KINDS = {MAIN: "the network's own activations", BETWEEN: "intermediate activations"}
 """Layers that are drawn; shortcuts' projections are not, because a line from layer to layer has no place for
@@ -107,49 +109,59 @@ def write_mechanism_figures(
 def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -> Figure:
     """Draw a quantity; see `write_mechanism_figures`."""
     whole = grid_of(study, measured)
-    rows = [row for row in whole if any(panel.has_values(measured) for panel in row)] or whole[:1]
+    rows = _screen_rows(whole, measured)
     looks, labels, legend_title = lines_of(study, measured)
-    subtitle = [study.title, *subtitle_of(study)]
-    notes = [line for note in _notes(runs, measured, whole) for line in textwrap.wrap(note, SMALL_CHARACTERS)]
-    legend_columns = len(labels) if study.design else 2
-    legend_lines = math.ceil(len(labels) / legend_columns) + bool(legend_title)
-    header = HEADER + LINE * (len(subtitle) + legend_lines) - 0.1
-    footer = LINE * len(notes) + 0.2
-    columns = max(map(len, rows))
-    width = (WIDTH - MARGIN - RIGHT - GAP * (columns - 1)) / columns
+    title = [f"{measured.quantity.title}, by depth"]
+    subtitle = [*textwrap.wrap(study.title, CHARACTERS), *subtitle_of(study)]
+    notes = wrapped(_notes(runs, measured, whole))
+    header = header_height(title, subtitle)
+    legend = legend_height(labels, legend_title) - 0.1
+    footer = LABEL + LINE * len(notes) + 0.2
     titles = {
-        panel.title: textwrap.fill(panel.title, int(width / CHARACTER)) for row in rows for panel in row
+        panel.title: textwrap.fill(panel.title, int(PANEL_WIDTH / CHARACTER)) for row in rows for panel in row
     }
     above = TITLE * (1 + max(title.count("\n") for title in titles.values())) + 0.06
     panel_height = TALL_PANEL if len(rows) == 1 else PANEL
     one_row = LINE * bool(rows[0][0].heading) + above + panel_height + BELOW
-    height = header + len(rows) * one_row + footer
+    height = header + legend + len(rows) * one_row + footer
     figure = Figure(figsize=(WIDTH, height))
-    write_texts(figure, f"{measured.quantity.title}, by depth", subtitle, notes)
-    draw_legend(figure, looks, labels, title=legend_title, subtitle=subtitle, columns=legend_columns)
+    write_texts(figure, title, subtitle, notes)
+    draw_legend(figure, looks, labels, title=legend_title, above=header)
     shown: dict[str, list[float]] = {kind: [] for kind in KINDS}
     drawn: dict[str, list[Axes]] = {kind: [] for kind in KINDS}
     for i, row in enumerate(rows):
-        bottom = height - header - (i + 1) * one_row + BELOW
-        heading = (bottom + panel_height + above) / height
-        figure.text(
-            MARGIN / WIDTH, heading, row[0].heading, fontsize="medium", fontweight="bold", va="bottom"
-        )
-        labelled = True
+        bottom = height - header - legend - (i + 1) * one_row + BELOW
+        if i == 0 or row[0].heading != rows[i - 1][0].heading:
+            heading = (bottom + panel_height + above) / height
+            figure.text(
+                LEFT / WIDTH, heading, row[0].heading, fontsize="medium", fontweight="bold", va="bottom"
+            )
         for column, panel in enumerate(row):
-            if not panel.has_values(measured):
-                continue
-            left = MARGIN + column * (width + GAP)
-            place = (left / WIDTH, bottom / height, width / WIDTH, panel_height / height)
+            left = LEFT + column * (PANEL_WIDTH + GAP)
+            place = (left / WIDTH, bottom / height, PANEL_WIDTH / WIDTH, panel_height / height)
             axes = figure.add_axes(place)
             shown[panel.kind] += draw_panel(axes, measured, panel, looks)
             axes.set_title(titles[panel.title], loc="left")
-            dress(axes, measured, panel, width=width, labelled=labelled)
+            dress(axes, measured, panel, width=PANEL_WIDTH, labelled=column == 0)
+            if i + 1 < len(rows):
+                axes.set_xlabel("")
             drawn[panel.kind].append(axes)
-            labelled = False
     for kind, panels in drawn.items():
         share_scale(panels, shown[kind], logarithmic=measured.quantity.logarithmic)
     return figure
+
+
+def _screen_rows(grid: Sequence[Sequence[Panel]], measured: Measured) -> list[list[Panel]]:
+    """Rows of at most two panels, without those that show only zeros; a heading's panels are together."""
+    every = [panel for row in grid for panel in row]
+    together: dict[tuple[str, str], list[Panel]] = {}
+    for panel in [panel for panel in every if panel.has_values(measured)] or every[:1]:
+        together.setdefault((panel.heading, panel.kind), []).append(panel)
+    return [
+        panels[start : start + SCREEN_COLUMNS]
+        for panels in together.values()
+        for start in range(0, len(panels), SCREEN_COLUMNS)
+    ]
 
 
 def lines_of(study: Study, measured: Measured) -> tuple[dict[str, Look], dict[str, str], str | None]:
@@ -241,7 +253,8 @@ def dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labelle
         if module % 2 == 0:
             axes.axvspan(span[0] - 0.5, span[-1] + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
     names = {layer.module: layer.shown_module for layer in layers}
-    crowded = width < 2.5  # every number would touch its neighbours
+    narrow = width < 2.5
+    crowded = narrow and len(spans) > 8  # every number would touch its neighbours
     ticks = {
         (span[0] + span[-1]) / 2: names[module]
         for module, span in spans.items()
@@ -250,7 +263,7 @@ def dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labelle
     axes.set_xticks(list(ticks), list(ticks.values()), fontsize=small())
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(0.5, len(layers) + 0.5)
-    axes.set_xlabel("module, from the image to the logits" if not crowded else "module, from the image on")
+    axes.set_xlabel("module, from the image to the logits" if not narrow else "module, from the image on")
     axes.grid(axis="y")
     if labelled:
         axes.set_ylabel(measured.quantity.axis)

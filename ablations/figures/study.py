@@ -1,11 +1,10 @@
 """A study's figures, drawn as the paper's figures 6 to 10: validation metric over training steps.
 
-Above, the first metric of each arm: the mean over seeds, its 95 % t band, and the single seeds behind it (the
-paper draws one run, so it has neither). Below, which the paper does not have, each arm's difference to the
-baseline, seed by seed, at the final epoch. The panels are stacked so that a phone can show them.
+Above, the first metric of each arm: the mean over seeds, its 95 % t band, and single seeds. Below, each arm's
+final difference to the baseline, seed by seed. The paper has neither band, seeds nor differences. Panels are
+stacked for phones.
 
-matplotlib is imported here and in the modules of other figures, and never through pyplot: no global
-figure, no display.
+matplotlib is never used through pyplot: no global figure, no display.
 """
 
 import io
@@ -67,10 +66,8 @@ STYLE: Mapping[str, Any] = {
     "svg.hashsalt": "ablations",  # ids in the SVG do not change from one drawing to the next
 }
 
-WIDTH = 10.0  # inches, as all below
-NARROW = 5.2  # of a study's figure: 9 points are 9 pixels on a phone that is 390 pixels wide
-LEFT, RIGHT = 0.65, 0.25
-NARROW_LEFT = 0.85  # for the ticks of the differences
+WIDTH = 5.2  # inches, as all below: 9 points are 9 pixels on a phone that is 390 pixels wide
+LEFT, RIGHT = 0.85, 0.25
 HEADER = 0.68  # without the lines of the subtitle
 TITLE_LINE = 0.25  # each further line of a title
 PANEL = 2.7
@@ -78,13 +75,14 @@ BLOCK = 0.85  # of one arm in the differences
 LEAST_DIFFERENCES = 1.1
 AXIS_LABEL = 0.55
 LINE = 0.19
-CHARACTERS = 125  # that fit a line
-SMALL_CHARACTERS = 150  # of a note
-NARROW_CHARACTERS, SMALL_NARROW_CHARACTERS = 58, 68
-TITLE_CHARACTERS = 38  # of a narrow figure
+CHARACTERS, SMALL_CHARACTERS = 58, 68  # that fit a line of text, of notes
+TITLE_CHARACTERS = 38
 LEGEND_CHARACTERS = 52
 AXIS_CHARACTERS = 46  # of the label of the differences
 LABEL_CHARACTERS = 42  # of an arm's name in the differences
+
+FEW_EPOCHS = 6
+"""Of so few, each is a point in a seed's line too."""
 
 SEEDS_DRAWN = 50
 """Single seeds of an arm, as lines and dots; more of them hide each other and take minutes."""
@@ -216,21 +214,20 @@ def style() -> Iterator[None]:
 def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     arms, by_arm = baseline_first(study), outcomes(study, runs)
     looks = looks_of([arm.name for arm in arms])
-    title = textwrap.wrap(study.title, TITLE_CHARACTERS)
-    subtitle = subtitle_of(study, NARROW_CHARACTERS)
-    notes = wrapped(figure_notes(study, runs, by_arm), SMALL_NARROW_CHARACTERS)
+    title, subtitle = textwrap.wrap(study.title, TITLE_CHARACTERS), subtitle_of(study)
+    notes = wrapped(figure_notes(study, runs, by_arm))
     labels = [textwrap.fill(_legend_label(arm, study, runs), LEGEND_CHARACTERS) for arm in arms]
     lower = max(LEAST_DIFFERENCES, BLOCK * (len(arms) - 1))
-    above = HEADER + TITLE_LINE * (len(title) - 1) + LINE * len(subtitle)
+    above = header_height(title, subtitle)
     legend = AXIS_LABEL + LINE * sum(label.count("\n") + 1 for label in labels) + 0.1
     below = AXIS_LABEL + 2 * LINE + LINE * len(notes)
     height = above + PANEL + legend + 0.35 + lower + below
-    figure = Figure(figsize=(NARROW, height))
-    write_texts(figure, "\n".join(title), subtitle, notes, left=NARROW_LEFT)
+    figure = Figure(figsize=(WIDTH, height))
+    write_texts(figure, title, subtitle, notes)
     if not any(by_arm.values()):
         write_nothing_completed(figure, below + lower)
         return figure
-    left, width = NARROW_LEFT / NARROW, 1 - (NARROW_LEFT + RIGHT) / NARROW
+    left, width = LEFT / WIDTH, 1 - (LEFT + RIGHT) / WIDTH
     curves = figure.add_axes((left, 1 - (above + PANEL) / height, width, PANEL / height))
     differences = figure.add_axes((left, below / height, width, lower / height))
     draw_curves(curves, study, by_arm, looks)
@@ -247,18 +244,21 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     return figure
 
 
-def subtitle_of(study: Study, characters: int = CHARACTERS) -> list[str]:
+def subtitle_of(study: Study) -> list[str]:
     """Scale and source, in lines that fit."""
-    return [*textwrap.wrap(study.scale, characters), *textwrap.wrap(study.source, characters)]
+    return [*textwrap.wrap(study.scale, CHARACTERS), *textwrap.wrap(study.source, CHARACTERS)]
 
 
-def write_texts(
-    figure: Figure, title: str, subtitle: Sequence[str], notes: Sequence[str], left: float = LEFT
-) -> None:
-    """Title and subtitle at the top, notes at the bottom: lines that fit, from `left` inches on."""
+def header_height(title: Sequence[str], subtitle: Sequence[str]) -> float:
+    """Height in inches of a title and a subtitle of so many lines."""
+    return HEADER + TITLE_LINE * (len(title) - 1) + LINE * len(subtitle)
+
+
+def write_texts(figure: Figure, title: Sequence[str], subtitle: Sequence[str], notes: Sequence[str]) -> None:
+    """Title and subtitle at the top, notes at the bottom: lines that fit."""
     height = figure.get_figheight()
-    x, top = left / figure.get_figwidth(), 1 - 0.25 / height
-    for line in title.split("\n"):
+    x, top = LEFT / figure.get_figwidth(), 1 - 0.25 / height
+    for line in title:
         figure.text(x, top, line, fontsize="x-large", fontweight="bold", va="center")
         top -= TITLE_LINE / height
     for i, line in enumerate(subtitle):
@@ -292,7 +292,7 @@ def draw_curves(
         for outcome in drawn_seeds(of_arm):
             steps = outcome.steps[: outcome.measured]
             curve = times * outcome.curve[: outcome.measured]
-            marker = "." if len(curve) == 1 else None  # a line of one point is invisible
+            marker = "." if len(curve) <= FEW_EPOCHS else None
             axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=0.5, marker=marker, zorder=2)
             if outcome.failed_to_learn and outcome.measured:
                 axes.plot(steps[-1], curve[-1], "x", color=look.color, markersize=8, zorder=5)
@@ -464,8 +464,7 @@ def draw_legend(
     labels: Mapping[str, str],
     *,
     title: str | None,
-    subtitle: Sequence[str],
-    columns: int,
+    above: float,
 ) -> None:
     """What each line is, below the subtitle.
 
@@ -474,22 +473,32 @@ def draw_legend(
         looks: By name of a line.
         labels: By name, of the lines that are drawn.
         title: What the lines are; None: that goes without saying.
-        subtitle: The lines of the figure's.
-        columns: Labels side by side.
+        above: Height of title and subtitle, in inches.
     """
-    below = HEADER - 0.25 + LINE * len(subtitle)
+    labels = {name: textwrap.fill(label, LEGEND_CHARACTERS) for name, label in labels.items()}
     figure.legend(
         handles=[legend_line(looks[name], label) for name, label in labels.items()],
         title=title,
         loc="upper left",
-        bbox_to_anchor=(LEFT / WIDTH, 1 - below / figure.get_figheight()),
+        bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - (above - 0.25) / figure.get_figheight()),
         borderaxespad=0,
         borderpad=0,
         frameon=False,
         handlelength=4,
-        ncols=columns,
+        ncols=_legend_columns(labels),
         alignment="left",
     )
+
+
+def legend_height(labels: Mapping[str, str], title: str | None) -> float:
+    """Height of a legend, in inches."""
+    lines = [len(textwrap.wrap(label, LEGEND_CHARACTERS)) for label in labels.values()]
+    return LINE * (sum(lines) if _legend_columns(labels) == 1 else 1) + LINE * bool(title)
+
+
+def _legend_columns(labels: Mapping[str, str]) -> int:
+    """All labels in a line where they fit, else one per line."""
+    return len(labels) if sum(len(label) + 10 for label in labels.values()) <= CHARACTERS else 1
 
 
 def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
@@ -501,9 +510,9 @@ def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
     return f"{arm.label}{baseline} {counted}"
 
 
-def wrapped(notes: Sequence[str], characters: int = SMALL_CHARACTERS) -> list[str]:
+def wrapped(notes: Sequence[str]) -> list[str]:
     """Notes as lines that fit."""
-    return [line for note in notes for line in textwrap.wrap(note, characters)]
+    return [line for note in notes for line in textwrap.wrap(note, SMALL_CHARACTERS)]
 
 
 def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:

@@ -1,13 +1,12 @@
 """How each arm of a tuned study came to its settings: the best validation value over the number of trials.
 
 First panel: the expected best of each arm against the budget, after Dodge et al. 2019, "Show Your Work"
-(arXiv:1909.03004). The first trial is the configured settings, so the curve starts there, and after b trials
-it is the mean, over all choices of b - 1 of the drawn trials, of the best of these and the configured one
-(`ablations.statistics.paired.expected_maximum`). Its ends are facts: the configured value, and the best of
-all. No band: bootstrap intervals of such curves from few trials do not cover (Tang et al. 2020,
-arXiv:2004.13705). Where two arms' curves cross, which is better depends on the budget.
+(arXiv:1909.03004). The first trial is the configured settings; after b trials the curve is the mean, over all
+choices of b - 1 of the drawn trials, of the best of these and the configured one
+(`ablations.statistics.paired.expected_maximum`). No band: bootstrap intervals of such curves from few trials
+do not cover (Tang et al. 2020, arXiv:2004.13705).
 
-The other panels, one per parameter of the space: the value of every trial.
+The other panels, one per parameter: the value of every trial.
 """
 
 import math
@@ -27,10 +26,13 @@ from ablations.figures.study import (
     DASHES,
     GREY,
     LEFT,
+    LEGEND_CHARACTERS,
     LINE,
     MARKERS,
     RIGHT,
+    TITLE_CHARACTERS,
     WIDTH,
+    header_height,
     save_figure,
     write_texts,
 )
@@ -40,9 +42,7 @@ from ablations.studies.results import Study, Trial, Tuning, baseline_first
 from ablations.tables.tuning import budget
 from ablations.text import in_words, shown_settings
 
-COLUMNS = 3
-PANEL = 2.9  # inches, as all below
-GAP = 0.75
+PANEL = 2.4  # inches, as all below
 BELOW = 0.6  # a panel: its axis' label
 
 
@@ -81,36 +81,32 @@ def write_tuning_figure(study: Study, folder: Path) -> list[Path]:
 def _draw(study: Study, tuning: Tuning) -> Figure:
     arms = baseline_first(study)
     panels = 1 + len(tuning.space)
-    rows, columns = math.ceil(panels / COLUMNS), min(panels, COLUMNS)
+    title = textwrap.wrap(f"{study.title}: every trial", TITLE_CHARACTERS)
     lines = [line for text in _texts(study, tuning) for line in textwrap.wrap(text, CHARACTERS)]
-    above = 0.45 + LINE * len(lines) + 0.3
-    legend = LINE * (len(arms) + 1) + 0.2
-    height = above + rows * (PANEL + BELOW) + (rows - 1) * 0.3 + legend
+    labels = [_legend_label(study.deciding, tuning, arm.name) for arm in arms]
+    labels.append("a trial; filled: as configured; ringed: chosen; ×: a run diverged, counted as chance")
+    labels = [textwrap.fill(label, LEGEND_CHARACTERS) for label in labels]
+    above = header_height(title, lines)
+    legend = LINE * sum(label.count("\n") + 1 for label in labels) + 0.2
+    height = above + panels * (PANEL + BELOW) + (panels - 1) * 0.3 + legend
     figure = Figure(figsize=(WIDTH, height))
     grid = figure.add_gridspec(
-        rows,
-        columns,
+        panels,
+        1,
         left=LEFT / WIDTH,
         right=1 - RIGHT / WIDTH,
         bottom=(legend + BELOW) / height,
         top=1 - above / height,
-        wspace=GAP * columns / (WIDTH - LEFT - RIGHT - GAP * (columns - 1)),
         hspace=(BELOW + 0.3) / PANEL,
     )
-    write_texts(figure, f"{study.title}: every trial", lines, ())
+    write_texts(figure, title, lines, ())
 
-    axes = [figure.add_subplot(grid[place // columns, place % columns]) for place in range(panels)]
+    axes = [figure.add_subplot(grid[place, 0]) for place in range(panels)]
     draw_budget(axes[0], study, tuning)
     for parameter, panel in zip(tuning.space, axes[1:], strict=True):
         draw_parameter(panel, study, tuning, parameter)
-    handles = [
-        _legend_line(place, _legend_label(study.deciding, tuning, arm.name)) for place, arm in enumerate(arms)
-    ]
+    handles = [_legend_line(place) for place in range(len(arms))]
     handles.append(Line2D([], [], color=GREY, linestyle="none", marker="o", markerfacecolor="none"))
-    labels = [str(handle.get_label()) for handle in handles[:-1]]
-    labels.append(
-        "a trial; filled: as configured; ringed: chosen; ×: a run of it diverged, counted as chance"
-    )
     figure.legend(
         handles=handles,
         labels=labels,
@@ -204,10 +200,10 @@ def _draw_trials(
             axes.plot(x, times * trial.value, "o", color=color, markerfacecolor="none", markersize=12)
 
 
-def _legend_line(place: int, label: str) -> Line2D:
+def _legend_line(place: int) -> Line2D:
     return Line2D(
         [], [], color=COLORS[place % len(COLORS)], linestyle=DASHES[place % len(DASHES)], linewidth=2,
-        marker=MARKERS[place % len(MARKERS)], markerfacecolor="none", markersize=5, label=label,
+        marker=MARKERS[place % len(MARKERS)], markerfacecolor="none", markersize=5,
     )  # fmt: skip
 
 

@@ -7,11 +7,10 @@
     page/style.css   both themes, phone and paper
     page/page.js     draws charts, sorts and filters tables, opens runs, copies
 
-The address alone tells which section is shown (`:target`), so the page can be read without a script. Charts
-are drawn by plotly.js as the Python package plotly has it, tables are sorted and filtered by DataTables as
-itables has it. Both are in the page compressed, as are the pages of the runs, and are unpacked when they are
-needed. Nothing is fetched: the content security policy forbids it. It also names the script that may run by
-its hash, so no text of a configuration or record becomes one.
+The address tells which section is shown (`:target`), so the page can be read without a script. plotly.js
+draws charts; DataTables sorts and filters tables. Both and the pages of runs are compressed in the page.
+The content security policy forbids fetching anything and names the one script that may run by its hash, so
+no text of a record becomes a script.
 """
 
 import base64

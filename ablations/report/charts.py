@@ -1,8 +1,8 @@
 """Charts of the report page as Plotly figures, drawn from the runs: curves, differences, factors, layers.
 
-A figure has the traces of everything that can be chosen in it. `meta` of a trace names its line, curve and
-layer, and the page draws those that are chosen. Means, intervals and the rule for diverged runs are those of
-the tables. Colours are those of the light theme; `DARK` has those of the dark one.
+A figure has the traces of all choices; `meta` of a trace names its line, curve and layer, and the page draws
+those that are chosen. Means, intervals and the rule for diverged runs are those of the tables. Colours are
+those of the light theme; `DARK` has those of the dark one.
 """
 
 import textwrap
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.evidence.mechanism import BETWEEN, MAIN, measured_of
-from ablations.figures.study import COLORS
+from ablations.figures.study import COLORS, FEW_EPOCHS
 from ablations.metrics import LOSS, Metric
 from ablations.runs.histories import metric_names
 from ablations.runs.records import MISSING
@@ -408,10 +408,12 @@ def _run_trace(study: Study, line: Line, run: StudyRun, history: pd.DataFrame, c
     )
     trace["meta"]["x"] = {"epoch": _numbers(shown["epoch"]), "time": _numbers(seconds)}
     trace["line"] |= {"width": 1, "dash": "solid"}
-    if run.status != COMPLETED or len(kept) == 1:
+    few, ended_early = len(kept) <= FEW_EPOCHS, run.status != COMPLETED
+    if few or ended_early:
         trace["mode"] = "lines+markers"
-        symbol = "circle" if run.status == COMPLETED else "x"
-        trace["marker"] |= {"size": [0] * (len(kept) - 1) + [9], "symbol": symbol}
+        sizes = [4 if few else 0] * (len(kept) - 1) + [9 if ended_early or len(kept) == 1 else 4]
+        symbols = ["circle"] * (len(kept) - 1) + ["x" if ended_early else "circle"]
+        trace["marker"] |= {"size": sizes, "symbol": symbols}
     return trace
 
 
@@ -441,7 +443,7 @@ def _mean_traces(
     trace |= {
         "customdata": ends,
         "hovertemplate": hover,
-        "mode": "lines" if len(mean) > 2 else "lines+markers",
+        "mode": "lines" if len(mean) > FEW_EPOCHS else "lines+markers",
     }
     around = [*np.flatnonzero(finite), *np.flatnonzero(finite)[::-1]]
     edge = [*high[finite], *low[finite][::-1]]

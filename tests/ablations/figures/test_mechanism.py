@@ -99,6 +99,8 @@ def test_levels_are_panels_and_activations_lines(
     whose = ("The network's own activations", "Intermediate activations")
     assert headings == [f"{own} after the {which} epoch" for own in whose for which in ("first", "last")]
     assert len(titles) == 3 * 2 * 2  # levels, moments, kinds of layers
+    rows = [axes.get_position().y0 for axes in figure.axes]
+    assert max(rows.count(row) for row in rows) == 2  # a phone shows two side by side
     assert thick(figure, 0) == {COLORS[0]: [0.5, 10.5, 20.5, 30.5], COLORS[1]: [0.5, 10.5, 30.5, 50.5]}
     assert thick(figure, 9) == {COLORS[1]: [20.5, 40.5]}  # without activation nothing is between
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["none", "ReLU"]

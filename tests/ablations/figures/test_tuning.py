@@ -20,7 +20,7 @@ def draw(study: Study) -> Figure:
 
 
 def legend(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()]
+    return [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
 
 
 def trials_of(values: list[float]) -> list[Trial]:
