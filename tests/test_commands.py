@@ -154,7 +154,7 @@ def test_list_shows_each_planned_run(checkout):
     result = type_command(checkout, "python -m ablations list residual intermediate_activation")
     assert result.returncode == 0, result.stderr
     assert "residual: 8 of 24 completed, 16 missing" in result.stdout
-    assert "intermediate_activation: 6 of 18 completed, 12 missing" in result.stdout
+    assert "intermediate_activation: 6 of 36 completed, 30 missing" in result.stdout
 
 
 def test_tables_and_figures_from_the_records(checkout):

@@ -44,7 +44,7 @@ def test_list_of_nothing(call, results_dir: Path, capsys: pytest.CaptureFixture[
     shown = capsys.readouterr()
     assert shown.err == ""
     assert "residual: 0 of 24 completed" in shown.out
-    assert "intermediate_activation: 0 of 18 completed" in shown.out
+    assert "intermediate_activation: 0 of 36 completed" in shown.out
     planned = sum(map(int, re.findall(r": 0 of (\d+) completed", shown.out)))
     statuses = [row[2] for row in listed(shown.out)]
     assert statuses.count("missing") == len(statuses) == planned >= 42
