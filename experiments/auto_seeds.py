@@ -73,7 +73,7 @@ def sweep_auto_seeds(arguments: Sequence[str], launcher: Launcher) -> None:
     first = range(looks(_budget(overrides))[0])
     planned = [run for name in names for run in plan_study(name, overrides, auto_seeds=first)[1]]
     for name in names:
-        if not any(claim.comparisons for claim in claims if claim.study == name):
+        if not any(claim.comparisons for claim in claims if (claim.study, claim.tuning) == (name, None)):
             raise UserError(f"seeds=auto: no claim compares arms of study={name}; add one to conf/claims")
     check_missing(planned)
     failures: list[str] = []

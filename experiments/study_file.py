@@ -60,7 +60,7 @@ def project_claims() -> list[Claim]:
     Raises:
         UserError: As `load_claims`.
     """
-    return load_claims(current().own_files("claims"), comparable_studies())
+    return load_claims(current().own_files("claims"), comparable_studies(), current().options("tuning"))
 
 
 def _context() -> dict[str, Any]:

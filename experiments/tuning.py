@@ -6,8 +6,9 @@ be uncharitable" (section 4.6). `python run.py -m study=residual tuning=learning
 1. Every arm has the same number of trials with the same seeds over the same space (`conf/tuning`). The
    first trial is the configured settings. A sampler that does not learn draws the same for every arm.
 2. An arm's best is the trial with the best validation value.
-3. Each arm is trained at its best on fresh seeds. This tuned study has the same arms, and its own tables,
-   figures and verdicts.
+3. Each arm is trained at its best on fresh seeds, and with the configured settings on the same seeds, so that
+   what tuning changed is a difference seed by seed. This tuned study has its own tables, figures and
+   verdicts.
 
 A trial is one ordinary run per seed, with a record. `seed=0,1` replaces the fresh seeds, not those of the
 trials.
@@ -15,6 +16,7 @@ trials.
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -32,7 +34,7 @@ from ablations.files import check_writable
 from ablations.lazily import lazily
 from ablations.runs.identity import identity_of, is_outside_identity
 from ablations.runs.records import DONE, RunDirectory, UnreadableRecord
-from ablations.studies.results import Arm, Study, Trial, Tuning, final_value
+from ablations.studies.results import CONFIGURED, Arm, Study, Trial, Tuning, final_value
 from ablations.studies.schema import TUNING
 from ablations.text import amount, shown_settings
 from ablations.validation import validated
@@ -51,6 +53,7 @@ from experiments.sweep import sweep
 
 with lazily():
     from ablations.evidence import verdicts as judging
+    from ablations.tables import tuning as tables
     from experiments import check
     from experiments import trials as storing
 
@@ -265,6 +268,8 @@ def tune(plan: TuningPlan, launcher: Launcher) -> None:
             f"{arm}: best of {budget}: {shown_settings(best.settings)}, validation {metric.label} "
             f"{metric.text(best.value)}; {'as configured' if best is configured else compared}"
         )
+        if edge := tables.edge_of(trials, tuning.best(arm)):
+            print(f"{arm}: its best has {edge}; a better one may lie beyond")
 
 
 def _run_trials(plan: TuningPlan, drawn: Mapping[str, Sequence["DrawnTrial"]], launcher: Launcher) -> None:
@@ -297,14 +302,14 @@ def _run_trials(plan: TuningPlan, drawn: Mapping[str, Sequence["DrawnTrial"]], l
 
 
 def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
-    """The tuned study: every arm at its best settings with every fresh seed.
+    """The tuned study: every arm at its best and at its configured settings, with every fresh seed.
 
     Args:
         name: Of the study.
         overrides: As `plan_tuning`.
 
     Returns:
-        A study with the same arms, whose labels have their settings; its runs.
+        A study with these arms, whose labels have their settings; its runs.
 
     Raises:
         UserError: As `plan_tuning`, or trials have no result yet.
@@ -315,17 +320,22 @@ def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[P
     if done < planned:
         raise UserError(
             f"tuning={plan.option}: {done} of {amount(planned, 'trial')} of study={name} are finished; "
-            "continue with python run.py -m and the same words"
+            f"continue with python run.py -m {shlex.join([f'study={name}', *overrides])}"
         )
     tuning = _tuning(plan, trials)
-    settings = {arm: of_arm[tuning.best(arm)].settings for arm, of_arm in tuning.trials.items()}
-    runs = [run for arm in settings for run in plan.runs(arm, settings[arm], plan.fresh_seeds, arm)]
+    best = {arm: of_arm[tuning.best(arm)].settings for arm, of_arm in tuning.trials.items()}
+    runs = [run for arm in best for run in plan.runs(arm, best[arm], plan.fresh_seeds, arm)]
+    for arm, settings in plan.configured.items():
+        runs += plan.runs(arm, settings, plan.fresh_seeds, arm + CONFIGURED)
     study = plan.study
     tuned = replace(
         study,
         title=f"{study.title}, each arm tuned",
         output=study.output + plan.suffix,
-        arms=tuple(_with_settings(arm, plan.keys, settings[arm.name]) for arm in study.arms),
+        arms=(
+            *(_with_settings(arm, plan.keys, best[arm.name]) for arm in study.arms),
+            *(_as_configured(study, arm, plan) for arm in study.arms),
+        ),
         seeds=plan.fresh_seeds,
         scale=f"{study.scale}; settings of each arm: best of {amount(plan.trials, 'trial')} on validation",
         figures=tuple(
@@ -341,6 +351,18 @@ def _with_settings(arm: Arm, keys: Mapping[str, str], settings: Mapping[str, Any
     """The arm with its settings in its label and among its declared choices."""
     chosen = {keys[parameter]: value for parameter, value in settings.items()}
     return replace(arm, label=f"{arm.label}, {shown_settings(settings)}", choose={**arm.choose, **chosen})
+
+
+def _as_configured(study: Study, arm: Arm, plan: TuningPlan) -> Arm:
+    """The arm with the configured settings, compared with another such arm; the baseline, with its best."""
+    against = study.compared_with(arm)
+    same = _with_settings(arm, plan.keys, plan.configured[arm.name])
+    return replace(
+        same,
+        name=arm.name + CONFIGURED,
+        label=f"{same.label} (as configured)",
+        baseline=None if against is None else against + CONFIGURED,
+    )
 
 
 def _results(plan: TuningPlan) -> dict[str, list["DrawnTrial"]]:

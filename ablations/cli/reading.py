@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 from ablations.errors import UserError, did_you_mean
 from ablations.lazily import lazily
+from ablations.studies.results import CONFIGURED
 from experiments.configuration import parse_override
-from experiments.overrides import output_suffix, seed_budget, studies_suffix, sweeps_choices
+from experiments.overrides import (
+    AUTO_KEYS,
+    output_suffix,
+    seed_budget,
+    studies_suffix,
+    sweeps_choices,
+    tuning_option,
+)
 from experiments.project import current
 
 with lazily():
@@ -18,6 +26,7 @@ with lazily():
     from experiments import auto_seeds, check, plan, planning, standing, study_file
 
 if TYPE_CHECKING:
+    from ablations.evidence.claims import Claim
     from ablations.evidence.verdicts import Judged
     from ablations.studies.results import Study, StudyRun
     from experiments.planned_run import PlannedRun
@@ -149,7 +158,8 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
         for claim in claims
         if (claim.study in names if names else not (changes and claim.study == claiming.BENCHMARK))
     ]
-    of_studies = {claim.study for claim in asked} - {None, claiming.BENCHMARK}
+    of_tuned = [] if tuning_option(overrides) else [claim for claim in asked if claim.tuning is not None]
+    of_studies = {claim.study for claim in asked if claim not in of_tuned} - {None, claiming.BENCHMARK}
     chosen = [name for name in study_file.study_names() if name in of_studies]
     loaded = load_studies(chosen, overrides) if chosen else []
     studies = [(study, runs) for study, runs, _ in loaded]
@@ -162,6 +172,16 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
             if budget is None
             else auto_seeds.judge_by_looks(asked, study, runs, budget).verdicts
         )
+    for tuned in tuned_parts(of_tuned):
+        try:
+            study, runs, _ = load_tuned(tuned, overrides)
+        except UserError as error:  # no Optuna, or trials that are not finished
+            found += [judging.untestable(claim, reason=str(error)) for claim in tuned]
+            continue
+        studies.append((study, runs))
+        # With the other claims about these arms, as where the tuning is named: the correction is the same.
+        family = [claim for claim in claims if claim.tuning in (None, tuned[0].tuning)]
+        found += [one for one in judging.judge_study(family, study, runs) if one.claim.tuning is not None]
     if timed := [claim for claim in asked if claim.study == claiming.BENCHMARK]:
         studies.append(
             timing_records.benchmark_study(results_dir, [arm for claim in timed for arm in claim.arms])
@@ -173,6 +193,34 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
     return judging.Judged(
         verdicts, tuple(claims), tuple(studies), results_dir, studies_suffix(names) + changes
     )
+
+
+def tuned_parts(claims: "Sequence[Claim]") -> "list[list[Claim]]":
+    """The claims about tuned arms, those about one tuned study together."""
+    parts: dict[tuple[str | None, str | None], list[Claim]] = {}
+    for claim in claims:
+        if claim.tuning is not None:
+            parts.setdefault((claim.study, claim.tuning), []).append(claim)
+    return list(parts.values())
+
+
+def load_tuned(claims: "Sequence[Claim]", overrides: Sequence[str]) -> "tuple[Study, list[StudyRun], Path]":
+    """The tuned study that claims are about, as `load_studies`; the seeds are those of its tuning.
+
+    Args:
+        claims: About one tuned study.
+        overrides: Of the study.
+
+    Raises:
+        UserError: As `load_studies`, or it was not tuned.
+    """
+    named = dict.fromkeys(arm.removesuffix(CONFIGURED) for claim in claims for arm in claim.arms)
+    words = [word for word in overrides if word.partition("=")[0] not in ("seed", *AUTO_KEYS)]
+    words.append(f"tuning={claims[0].tuning}")
+    if named:  # a trend is of all arms
+        words.append(f"tuning.arms=[{','.join(named)}]")
+    (loaded,) = load_studies([str(claims[0].study)], words)
+    return loaded
 
 
 def judged_studies(
@@ -191,8 +239,9 @@ def judged_studies(
         ((study, runs, results_dir),) = load_studies(names, overrides)
         return judging.Judged((), (), (), results_dir, f"__{study.output}"), [(study, runs)]
     judged = judge(names, overrides)
+    tuned = tuning_option(overrides) is not None
     have: dict[str, tuple[Study, Sequence[StudyRun]]] = {
-        study.name: (study, runs) for study, runs in judged.studies
+        study.name: (study, runs) for study, runs in judged.studies if tuned or study.tuning is None
     }
     wanted = [
         name for name in names or study_file.study_names(unasked=True) if name in study_file.study_names()

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.cli.reading import load_studies, results_folder
+from ablations.cli.reading import load_studies, load_tuned, results_folder, tuned_parts
 from ablations.errors import UserError
-from ablations.evidence.claims import BENCHMARK
+from ablations.evidence.claims import BENCHMARK, Claim
 from ablations.evidence.reproduction import Reproduction, reproduce_study
 from ablations.runs import archive
 from ablations.runs.records import DONE
-from experiments.overrides import seed_budget
+from experiments.overrides import seed_budget, tuning_option
 from experiments.project import current
 from experiments.study_file import project_claims, study_names
 
@@ -120,11 +120,35 @@ def reproduce(
     for name in chosen:
         loaded = []
         for records in (one, other):
-            words = [*others, f"results_dir={json.dumps(str(records.results_dir))}"]
+            words = [*others, _in_folder(records)]
             seeds = records.seeds()
             if not chosen_seeds and seeds:
                 words.append(f"seed={','.join(map(str, seeds))}")
             loaded.append(load_studies([name], words)[0][:2])
         (study, runs), (_, there) = loaded
         found += reproduce_study(claims, study, runs, there)
+    if tuning_option(others) is None:
+        found += _of_tuned([claim for claim in claims if claim.study in chosen], others, one, other)
     return found
+
+
+def _of_tuned(
+    claims: Sequence[Claim], overrides: Sequence[str], one: Records, other: Records
+) -> list[Reproduction]:
+    """The claims about tuned arms; without those whose trials either set lacks."""
+    found = []
+    for tuned in tuned_parts(claims):
+        try:
+            (study, runs, _), (_, there, _) = (
+                load_tuned(tuned, [*overrides, _in_folder(records)]) for records in (one, other)
+            )
+        except UserError:
+            continue
+        family = [claim for claim in claims if claim.tuning in (None, tuned[0].tuning)]
+        compared = reproduce_study(family, study, runs, there)
+        found += [each for each in compared if each.claim.tuning is not None]
+    return found
+
+
+def _in_folder(records: Records) -> str:
+    return f"results_dir={json.dumps(str(records.results_dir))}"

@@ -10,8 +10,8 @@ as the quantity is. What no study here can show is a claim too, with the reason 
 timings of `python -m ablations benchmark` (`ablations.evidence.timings`).
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as written
 
 from ablations.errors import UserError
-from ablations.studies.results import Number
+from ablations.studies.results import CONFIGURED, Number
 from ablations.validation import WRITTEN, validated
 from ablations.yaml_files import check_aliases
 
@@ -159,6 +159,9 @@ class Claim:
     """The claim holds where each of them does, and is contradicted where one of them is."""
     not_testable: Sentence | None = None
     """In place of the comparisons, why no study here can show it."""
+    tuning: str | None = None
+    """A file of conf/tuning: the arms that the claim names are each tuned by it, and compared on fresh seeds.
+    NAME_configured is the arm NAME with the configured settings, on the same seeds."""
 
     @model_validator(mode="after")
     def _can_be_judged(self) -> Self:
@@ -200,12 +203,15 @@ class Comparable:
     lines: tuple[str, ...] = ()
 
 
-def load_claims(files: Iterable[Path], studies: Mapping[str, Comparable]) -> list[Claim]:
+def load_claims(
+    files: Iterable[Path], studies: Mapping[str, Comparable], tunings: Collection[str] = ()
+) -> list[Claim]:
     """Read and check every file of claims.
 
     Args:
         files: Of claims.
         studies: What they can be about, by name.
+        tunings: Files of conf/tuning.
 
     Returns:
         The claims, those of paper.yaml first, then of other files by name, each file in its order.
@@ -227,9 +233,15 @@ def load_claims(files: Iterable[Path], studies: Mapping[str, Comparable]) -> lis
                 raise UserError(f"{where}: id={claim.id}: must be new; {other} has it")
             if claim.study is not None and claim.study not in studies:
                 raise UserError(f"{where}: study={claim.study}: must be one of {', '.join(studies)}")
+            if claim.tuning is not None and (claim.tuning not in tunings or claim.study == BENCHMARK):
+                named = ", ".join(tunings)
+                raise UserError(f"{where}: tuning={claim.tuning}: must be one of {named}, of a study's arms")
             for place, comparison in enumerate(claim.comparisons):
                 assert claim.study is not None, "the schema asks for it"
-                _check(f"{where}: comparisons.{place}", comparison, claim.study, studies[claim.study])
+                known = studies[claim.study]
+                if claim.tuning is not None:
+                    known = replace(known, arms=(*known.arms, *(arm + CONFIGURED for arm in known.arms)))
+                _check(f"{where}: comparisons.{place}", comparison, claim.study, known)
             file_of[claim.id] = name
             claims.append(claim)
     return claims

@@ -85,9 +85,14 @@ def claims_about(study: Study, claims: Iterable[Claim]) -> list[Claim]:
     """The claims about a study, its trends as weights per arm.
 
     A slope by least squares is a weighted sum of the values at the levels, so a trend is a contrast once the
-    positions are known. Where there is no slope, the claim is not testable.
+    positions are known. Where there is no slope, the claim is not testable. A claim about tuned arms is about
+    the tuned study alone.
     """
-    return [_with_weights(claim, study.design) for claim in claims if claim.study == study.name]
+    return [
+        _with_weights(claim, study.design)
+        for claim in claims
+        if claim.study == study.name and (claim.tuning is None or study.tuning is not None)
+    ]
 
 
 def _with_weights(claim: Claim, design: Design | None) -> Claim:
@@ -131,7 +136,7 @@ def comparison_words(comparison: Comparison, study: Study | None = None) -> str:
 def contrast_words(contrast: Mapping[str, float], study: Study | None = None) -> str:
     """A contrast in the labels of its arms, "with residual connections − without residual connections".
 
-    A difference of two differences in a study of factors is written as such: "ReLU − none: all channels per
+    A difference of differences in a study of factors is written as such: "ReLU − none: all channels per
     segment − 1 channel per segment".
 
     Args:
@@ -145,28 +150,24 @@ def contrast_words(contrast: Mapping[str, float], study: Study | None = None) ->
 
 
 def _interaction_words(contrast: Mapping[str, float], design: Design | None) -> str:
-    """A contrast that is a difference of two differences along two factors; "" for any other."""
-    if (
-        design is None
-        or sorted(contrast.values()) != [-1, -1, 1, 1]
-        or not contrast.keys() <= design.levels.keys()
-    ):
+    """A contrast that is a difference of differences along two factors or more; "" for any other."""
+    if design is None or not contrast.keys() <= design.levels.keys():
         return ""
     levels = {arm: design.levels[arm] for arm in contrast}
-    varied = [
-        factor for factor in design.factors if len({of_arm[factor.name] for of_arm in levels.values()}) > 1
-    ]
-    if len(varied) != 2:
-        return ""
     first = next(iter(contrast))
-    sign, words = contrast[first], []
-    for factor in sorted(varied, key=lambda factor: factor.name != design.lines):
-        one, *others = dict.fromkeys(of_arm[factor.name] for of_arm in levels.values())
-        total = sum(contrast[arm] for arm in levels if levels[arm][factor.name] == one)
-        if len(others) != 1 or total != 0:
+    pairs: dict[str, list[str]] = {}
+    for factor in sorted(design.factors, key=lambda factor: factor.name != design.lines):
+        found = list(dict.fromkeys(of_arm[factor.name] for of_arm in levels.values()))
+        if len(found) > 1:
+            pairs[factor.name] = [factor.levels[level] for level in found]
+    if len(pairs) < 2 or any(len(pair) != 2 for pair in pairs.values()) or len(levels) != 2 ** len(pairs):
+        return ""
+    for arm, weight in contrast.items():
+        changed = sum(levels[arm][name] != levels[first][name] for name in pairs)
+        if weight != contrast[first] * (-1) ** changed or abs(weight) != 1:
             return ""
-        words.append((factor.levels[one], factor.levels[others[0]]))
-    if sign < 0:
+    words = list(pairs.values())
+    if contrast[first] < 0:
         words[0] = words[0][::-1]
     return ": ".join(" − ".join(pair) for pair in words)
 

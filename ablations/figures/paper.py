@@ -207,7 +207,7 @@ def _draw_heat_map(study: Study, runs: Sequence[StudyRun], width: float) -> Figu
 
 
 def _draw_tuning(study: Study, tuned: Tuning, width: float) -> Figure:
-    arms = baseline_first(study)
+    arms = tuning.arms_of(study)
     panels = 1 + len(tuned.space)
     figure = _figure(width, panels * (PANEL + 0.5) + 0.15 * len(arms))
     for place in range(panels):

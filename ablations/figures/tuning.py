@@ -38,12 +38,18 @@ from ablations.figures.study import (
 )
 from ablations.metrics import Metric
 from ablations.statistics.paired import expected_maximum
-from ablations.studies.results import Study, Trial, Tuning, baseline_first
+from ablations.studies.results import Arm, Study, Trial, Tuning, baseline_first, tuned_arms
 from ablations.tables.tuning import budget
 from ablations.text import in_words, shown_settings
 
 PANEL = 2.4  # inches, as all below
 BELOW = 0.6  # a panel: its axis' label
+
+
+def arms_of(study: Study) -> list[Arm]:
+    """The arms that are drawn: those that were tuned, the baseline first."""
+    tuned = tuned_arms(study)
+    return [arm for arm in baseline_first(study) if arm in tuned]
 
 
 def expected_best(trials: Sequence[Trial], sign: int = 1) -> np.ndarray:
@@ -79,7 +85,7 @@ def write_tuning_figure(study: Study, folder: Path) -> list[Path]:
 
 
 def _draw(study: Study, tuning: Tuning) -> Figure:
-    arms = baseline_first(study)
+    arms = arms_of(study)
     panels = 1 + len(tuning.space)
     title = textwrap.wrap(f"{study.title}: every trial", TITLE_CHARACTERS)
     lines = [line for text in _texts(study, tuning) for line in textwrap.wrap(text, CHARACTERS)]
@@ -133,7 +139,7 @@ def _texts(study: Study, tuning: Tuning) -> list[str]:
 
 def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
     """Expected best over trials."""
-    for place, arm in enumerate(baseline_first(study)):
+    for place, arm in enumerate(arms_of(study)):
         expected = expected_best(tuning.trials[arm.name], tuning.sign)
         axes.plot(
             np.arange(1, len(expected) + 1),
@@ -154,7 +160,7 @@ def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
 
 def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> None:
     """Every trial's value over one of its settings."""
-    arms, times = baseline_first(study), study.deciding.times
+    arms, times = arms_of(study), study.deciding.times
     values = [trial.settings[parameter] for arm in arms for trial in tuning.trials[arm.name]]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     names = [] if numbers else list(dict.fromkeys(map(str, values)))

@@ -179,8 +179,10 @@ def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] 
         verdict, study (its name), decide (what that takes), runs (places of those it rests on), comparisons
         (of each compared, margin and picture).
     """
-    by_arm = outcomes(study, runs) if study else {}
     paired = set[str]()
+    if study and verdict.claim.tuning and not study.tuning:  # the tuned study has arms and runs of its own
+        study, runs = None, ()
+    by_arm = outcomes(study, runs) if study else {}
     for contrast in (one.comparison.contrast for one in verdict.comparisons if study):
         seeds = set.intersection(*({one.run.seed for one in by_arm[arm]} for arm in contrast))
         paired |= {one.run.run_id for arm in contrast for one in by_arm[arm] if one.run.seed in seeds}

@@ -86,6 +86,10 @@ class StudyFigure:
     """Name of the one that the others are compared with."""
 
 
+CONFIGURED = "_configured"
+"""Ending of an arm's name in a tuned study: that arm with the configured settings, on the same seeds."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One trial of an arm's settings.
@@ -366,6 +370,11 @@ def baseline_first(study: Study) -> list[Arm]:
         allowed = ", ".join(arm.name for arm in study.arms)
         raise ValueError(f"study {study.name}: baseline={study.baseline} is no arm; arms: {allowed}")
     return sorted(study.arms, key=lambda arm: arm.name != study.baseline)
+
+
+def tuned_arms(study: Study) -> list[Arm]:
+    """The arms that were tuned, in the study's order; none of a study that was not tuned."""
+    return [arm for arm in study.arms if study.tuning is not None and arm.name in study.tuning.trials]
 
 
 def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]:

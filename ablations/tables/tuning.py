@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablations.metrics import Metric
-from ablations.studies.results import Arm, Study, Trial, Tuning
+from ablations.studies.results import Arm, Study, Trial, Tuning, tuned_arms
 from ablations.table_files import latex_page, markdown_page, write_table_files
 from ablations.text import amount, core_time, in_words, shown_settings, shown_value
 
@@ -30,9 +30,10 @@ def tuning_notes(study: Study) -> list[str]:
         f"Space: {'; '.join(space)}.",
         f"Chosen for each arm: its trial with the {best_is} final validation {metric}"
         + (", the mean over its seeds" if len(tuning.seeds) > 1 else "")
-        + "; test results were not used. The study's runs have these settings and seeds that no trial had.",
+        + "; test results were not used. The study's runs have these settings and seeds that no trial had. "
+        "On the same seeds each arm also ran with the configured settings.",
     ]
-    for arm in study.arms:
+    for arm in tuned_arms(study):
         trials, best = tuning.trials[arm.name], tuning.best(arm.name)
         chosen = (
             f"{shown_settings(trials[best].settings)} (validation {metric} {_value(deciding, trials[best])})"
@@ -43,7 +44,8 @@ def tuning_notes(study: Study) -> list[str]:
             else f"as configured, {shown_settings(trials[0].settings)}, {_value(deciding, trials[0])}"
         )
         notes.append(
-            f"Best of “{tuning.labels[arm.name]}”: {chosen}; {configured}.{_edge_note(trials, best)}"
+            f"Best of “{tuning.labels[arm.name]}”: {chosen}; {configured}."
+            + (f" It has {edge}: a better one may lie beyond." if (edge := edge_of(trials, best)) else "")
         )
     return notes
 
@@ -127,7 +129,7 @@ def _tuning(study: Study) -> Tuning:
 
 def _numbered(study: Study) -> list[tuple[Arm, int, Trial]]:
     trials = _tuning(study).trials
-    return [(arm, place, trial) for arm in study.arms for place, trial in enumerate(trials[arm.name])]
+    return [(arm, place, trial) for arm in tuned_arms(study) for place, trial in enumerate(trials[arm.name])]
 
 
 def _remark(place: int, best: int) -> str:
@@ -135,8 +137,8 @@ def _remark(place: int, best: int) -> str:
     return ", ".join(remarks)
 
 
-def _edge_note(trials: Sequence[Trial], best: int) -> str:
-    """A warning where the chosen value is the lowest or highest tried."""
+def edge_of(trials: Sequence[Trial], best: int) -> str:
+    """Where the chosen value is the lowest or highest tried: "the lowest learning rate tried", else ""."""
     edges = []
     for parameter, value in trials[best].settings.items():
         tried = [trial.settings[parameter] for trial in trials]
@@ -145,4 +147,4 @@ def _edge_note(trials: Sequence[Trial], best: int) -> str:
         if value in (min(tried), max(tried)) and min(tried) < max(tried):
             which = "lowest" if value == min(tried) else "highest"
             edges.append(f"the {which} {in_words(parameter)} tried")
-    return f" It has {' and '.join(edges)}: a better one may lie beyond." if edges else ""
+    return " and ".join(edges)

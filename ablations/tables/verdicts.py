@@ -293,7 +293,7 @@ def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[
             "study's axis, by least squares, seed by seed, over the seeds that learned at every level; its "
             "margin is per doubling too."
         )
-    notes += [note for study in testable for note in study.notes]
+    notes += dict.fromkeys(note for study in testable for note in study.notes)
     scales: dict[str, list[str]] = {}
     for verdict in verdicts:
         if verdict.scale:

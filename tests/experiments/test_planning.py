@@ -26,16 +26,9 @@ pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
 XCEPTION = 356_353
 """Parameters of Xception as the default configuration has it."""
 
-SAME_NETWORK = {"spectrum_full": 3}
-"""Arms that are another arm's network: one width has both of two sizes within 1 %."""
-
 VARIED = ["seed=1", "recipe.epochs=2"]
 
-STUDIES = [
-    # 84 arms, of 28 widths to solve.
-    pytest.param(name, marks=pytest.mark.slow if name == "spectrum_full" else ())
-    for name in sorted(path.stem for path in (FRAMEWORK_CONF / "study").glob("*.yaml"))
-]
+STUDIES = sorted(path.stem for path in (FRAMEWORK_CONF / "study").glob("*.yaml"))
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -55,7 +48,7 @@ def differing(a: RunConfiguration, b: RunConfiguration) -> set[str]:
 
 @cache
 def planned(name: str) -> tuple[Study, list[PlannedRun]]:
-    """Once for all tests: a study of 84 arms takes a while."""
+    """Once for all tests: it takes a while."""
     return plan_study(name)
 
 
@@ -72,7 +65,7 @@ def test_a_study_plans_every_arm_with_every_seed(name: str) -> None:
     assert len(study.seeds) >= 6
     of_arms = [(run.arm, run.seed) for run in runs]
     assert of_arms == [(arm.name, seed) for arm in study.arms for seed in study.seeds]
-    assert len({run.run_id for run in runs}) == len(runs) - len(study.seeds) * SAME_NETWORK.get(name, 0)
+    assert len({run.run_id for run in runs}) == len(runs)
     assert {run.group for run in runs} == {name}
     assert study.baseline in [arm.name for arm in study.arms]
     assert all(arm.label for arm in study.arms)
@@ -84,7 +77,7 @@ def test_a_study_plans_every_arm_with_every_seed(name: str) -> None:
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_overrides_of_a_planned_run_compose_to_it(name: str) -> None:
     _, runs = plan_study(name, VARIED) if name == "residual" else planned(name)
-    for run in runs[5 :: 42 if name == "spectrum_full" else 12]:
+    for run in runs[5::12]:
         (composed,) = compose_runs(run.overrides)
         assert composed.resolved == run.configuration.resolved
         assert composed.choices == run.configuration.choices
@@ -261,44 +254,43 @@ def test_the_axis_of_the_spectrum_is_what_the_network_has() -> None:
         assert max(seen) == study.design.positions[arm]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("hydra")
-def test_the_whole_spectrum_is_matched_in_either_size_and_has_the_spectrum() -> None:
-    study, runs = planned("spectrum_full")
-    assert len(study.arms) == 84
-    for run in runs:
-        if run.seed or not run.arm.endswith("_none"):  # activations cost nothing
-            continue
-        cost = count_network(run.configuration.resolved)
-        if run.arm.startswith("parameters_"):
-            assert cost.parameters == pytest.approx(XCEPTION, rel=0.01)
-        else:
-            assert cost.multiply_adds == pytest.approx(3_910_000, rel=0.01)
+def test_the_other_spectrums_are_matched_in_size_and_share_the_runs_of_the_spectrum() -> None:
     of_spectrum = {run.run_id for run in planned("spectrum")[1]}
-    assert of_spectrum <= {run.run_id for run in runs if run.arm.startswith("parameters_pointwise_")}
+    for name, shared in (("spectrum_order", 36), ("spectrum_multiply_adds", 6)):
+        _, runs = planned(name)
+        assert len(of_spectrum & {run.run_id for run in runs}) == shared
+    for run in first_seed("spectrum_order")[1].values():
+        assert count_network(run.resolved).parameters == pytest.approx(XCEPTION, rel=0.01)
+    for run in first_seed("spectrum_multiply_adds")[1].values():
+        assert count_network(run.resolved).multiply_adds == pytest.approx(3_910_000, rel=0.01)
+    study, deep = first_seed("spectrum_deep")
+    assert study.design is not None
+    assert study.design.positions["channels_all_none"] == 200
+    for run in deep.values():
+        cost = count_network(run.resolved)
+        assert cost.parameters == pytest.approx(8_160_000, rel=0.01)
+        assert cost.multiply_adds < 30_000_000
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("hydra")
 def test_a_size_that_the_user_sets_stands_in_place_of_the_arms_own(monkeypatch) -> None:
     check = planning.check_study
-    kept = {"channels": ("channels_1", "channels_4"), "activation": ("none", "relu")}
 
-    def smaller(name: str, node: Any) -> StudyFile:
-        """16 of the 84 arms."""
-        for factor, levels in kept.items() if name == "spectrum_full" else ():
-            of_factor = node["factors"][factor]
-            of_factor["levels"] = {level: of_factor["levels"][level] for level in levels}
-        return check(name, {**node, "paper": {}})
+    def with_sizes(name: str, node: Any) -> StudyFile:
+        """Each order at an equal size of its own."""
+        if name == "spectrum_order":
+            levels = node["factors"]["order"]["levels"]
+            levels["pointwise"]["choose"]["match_parameters"] = node["base"].pop("match_parameters")
+            levels["depthwise"]["choose"]["match_multiply_adds"] = 3_910_000
+        return check(name, node)
 
-    monkeypatch.setattr(planning, "check_study", smaller)
-    study, runs = plan_study("spectrum_full", ["seed=0", "match_parameters=22855952"])
-    by_arm = {run.arm: run for run in runs}
-    assert len(by_arm) == 16
-    run = by_arm["parameters_pointwise_channels_4_none"]
-    assert count_parameters(run.configuration.resolved["model"]) == pytest.approx(22_855_952, rel=0.01)
-    other = by_arm["multiply_adds_pointwise_channels_4_none"]
-    assert count_network(other.configuration.resolved).multiply_adds == pytest.approx(3_910_000, rel=0.01)
+    monkeypatch.setattr(planning, "check_study", with_sizes)
+    study, runs = plan_study("spectrum_order", ["seed=0", "match_parameters=22855952"])
+    by_arm = {run.arm: run.configuration.resolved for run in runs}
+    pointwise, depthwise = (by_arm[f"{order}_channels_all_none"] for order in ("pointwise", "depthwise"))
+    assert count_parameters(pointwise["model"]) == pytest.approx(22_855_952, rel=0.01)
+    assert count_network(depthwise).multiply_adds == pytest.approx(3_910_000, rel=0.01)
     assert study.output.endswith("__match_parameters=22855952__seed=0")
     with pytest.raises(UserError, match=r"^match_parameters: the arms of study=residual differ in it"):
         plan_study("residual", ["match_parameters=100000"])

@@ -18,7 +18,7 @@ STUDIES = sorted(path.stem for path in (FRAMEWORK_CONF / "study").glob("*.yaml")
 def test_studies_are_in_the_order_of_the_papers_figures() -> None:
     assert sorted(study_names()) == STUDIES
     assert study_names()[:2] == ["residual", "intermediate_activation"]
-    assert "spectrum_full" in set(study_names()) - set(study_names(unasked=True))
+    assert "spectrum_deep" in set(study_names()) - set(study_names(unasked=True))
 
 
 def edited(name: str, edit) -> dict[str, Any]:

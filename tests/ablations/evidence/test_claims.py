@@ -69,7 +69,15 @@ def test_faster_is_both_quantities_against_every_arm() -> None:
         for metric, direction in (("steps_to_target", "lower"), ("area", "higher"))
     }
     assert claims["activation-final"].arms == ("none", "relu", "elu")
-    assert claims["residual-tuning"].comparisons == ()
+
+
+def test_tuning_is_judged_by_what_it_changes_in_figure_9() -> None:
+    claims = {claim.id: claim for claim in project_claims()}
+    (final,), (tuned,) = (claims[f"residual-{name}"].comparisons for name in ("final", "tuning"))
+    as_configured = {f"{arm}_configured": -weight for arm, weight in final.contrast.items()}
+    assert tuned.contrast == {**final.contrast, **as_configured}
+    assert (tuned.metric, tuned.direction, tuned.margin) == (final.metric, "lower", 2 * final.margin)
+    assert claims["residual-tuning"].tuning == "learning_rate"
 
 
 def test_depth_is_the_difference_of_what_an_activation_gains() -> None:
@@ -256,6 +264,28 @@ def test_a_wrong_trend_is_a_line(study: str, changes: dict, line: str, tmp_path:
     with pytest.raises(UserError, match=line) as raised:
         load_claims(write(tmp_path, claim), STUDIES)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"tuning": "nope"}, "claim mine: tuning=nope: must be one of rate"),
+        (
+            {"tuning": "rate", "study": "benchmark"},
+            "claim mine: tuning=rate: must be one of rate, of a study",
+        ),
+        (
+            {"comparisons": [PAIR | {"treatment": "with_configured"}]},
+            "with_configured: must be an arm of study",
+        ),
+    ],
+)
+def test_a_wrong_tuning_is_a_line(changes: dict, line: str, tmp_path: Path) -> None:
+    right = CLAIM | {"tuning": "rate", "comparisons": [PAIR, PAIR | {"control": "with_configured"}]}
+    (claim,) = load_claims(write(tmp_path, right), STUDIES, ["rate"])
+    assert claim.arms == ("with", "without", "with_configured")
+    with pytest.raises(UserError, match=line):
+        load_claims(write(tmp_path, CLAIM | changes), STUDIES, ["rate"])
 
 
 def test_a_share_of_the_control_is_of_two_arms(tmp_path: Path) -> None:

@@ -158,7 +158,8 @@ def test_a_slope_is_a_weight_per_arm(factorial_study: Study) -> None:
     assert claim.comparisons[0].label == "slope of relu - none"
 
 
-def test_of_several_sets_of_arms_the_slope_is_their_mean(factorial_study: Study) -> None:
+def in_two_sizes(factorial_study: Study) -> Study:
+    """The study with a small and a large network, at positions eight times as large."""
     design = factorial_study.design
     assert design is not None
     levels = {
@@ -171,7 +172,11 @@ def test_of_several_sets_of_arms_the_slope_is_their_mean(factorial_study: Study)
         levels=levels,
         positions=positions,
     )
-    (claim,) = claims_about(replace(factorial_study, design=both), [trend_claim()])
+    return replace(factorial_study, design=both)
+
+
+def test_of_several_sets_of_arms_the_slope_is_their_mean(factorial_study: Study) -> None:
+    (claim,) = claims_about(in_two_sizes(factorial_study), [trend_claim()])
     assert claim.comparisons[0].contrast["s_one_relu"] == pytest.approx(-0.125)
     assert claim.comparisons[0].contrast["l_all_none"] == pytest.approx(-0.125)
 
@@ -196,3 +201,16 @@ def test_a_trend_without_a_slope_is_not_testable(factorial_study: Study, trendin
     for design in (flat, None):
         study = replace(factorial_study, design=design)
         assert judge_study([trend_claim()], study, trending)[0].verdict == "not testable"
+
+
+def test_a_difference_along_three_factors_is_written_as_such(factorial_study: Study) -> None:
+    signs = {"l": 1, "s": -1, "all": 1, "one": -1, "relu": 1, "none": -1}
+    contrast = {
+        f"{size}_{depth}_{act}": float(signs[size] * signs[depth] * signs[act])
+        for size in ("l", "s")
+        for depth in ("all", "one")
+        for act in ("relu", "none")
+    }
+    study = in_two_sizes(factorial_study)
+    assert contrast_words(contrast, study) == "ReLU − none: large − small: all − one"
+    assert ":" not in contrast_words(contrast | {"l_all_relu": -1.0}, study)
