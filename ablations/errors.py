@@ -1,4 +1,4 @@
-"""What ends a command without a traceback."""
+"""Errors that end a command without a traceback."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,18 +8,18 @@ LONGEST_WORDS = 400
 
 
 class UserError(ValueError):
-    """Something that a user chose cannot be: one line with the key, the value and what is allowed.
+    """A choice is invalid: one line with the key, the value and what is allowed.
 
     The command ends with exit code 2 and has written nothing.
     """
 
 
 class RunsFailed(RuntimeError):
-    """Runs failed, or are missing for another reason that was told: the command exits with 1."""
+    """Runs failed or are missing: the command exits with 1."""
 
 
 class VerdictsDiffer(RuntimeError):
-    """Verdicts are not the recorded ones, a line each: the command exits with 1."""
+    """Verdicts differ from the recorded ones, a line each: the command exits with 1."""
 
 
 def first_cause(traceback: str) -> str:
@@ -37,6 +37,6 @@ def words_of(error: BaseException) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """What to say of a word that nobody knows: "; did you mean residual?", or "" where none is near."""
+    """A suggestion for an unknown word: "; did you mean residual?"; "" if no known word is similar."""
     near = get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""

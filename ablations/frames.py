@@ -227,7 +227,7 @@ def _directories(results: str | Path) -> Iterator[list[tuple[RunDirectory, dict[
             if record is not None and "timing" not in record["config"]:
                 found.append((directory, record))
         if not found:
-            raise UserError(f"{results}: no records; a folder with {RUNS}/ or {FILE_NAME} has some")
+            raise UserError(f"{results}: no records; expected a folder with {RUNS}/ or {FILE_NAME}")
         yield found
 
 
@@ -274,7 +274,7 @@ def _setting(config: Mapping[str, Any], key: str) -> Any:
 
 def _require_columns(runs: pd.DataFrame, *columns: str) -> None:
     if missing := [column for column in columns if column not in runs]:
-        raise ValueError(f"{missing[0]}: no such column; there are: {', '.join(map(str, runs))}")
+        raise ValueError(f"{missing[0]}: no such column; available: {', '.join(map(str, runs))}")
 
 
 def _values(
@@ -292,8 +292,8 @@ def _values(
             where = f" of {', '.join(map(str, part))}" if part else ""
             twice = values.index[values.index.duplicated()][0]
             raise ValueError(
-                f"{factor}={option}, {seed}={twice}{where}: several runs; choose rows, or name in `within` "
-                "what else they differ in"
+                f"{factor}={option}, {seed}={twice}{where}: several runs; select rows, or list in "
+                "`within` the columns in which they differ"
             )
         found[option] = values
     return found

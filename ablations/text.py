@@ -1,7 +1,6 @@
-"""How numbers, times and lists are written where a person reads them; escaping for Markdown and LaTeX.
+"""Formats numbers, times and lists for people; escapes Markdown and LaTeX.
 
-Every other module takes these words from here, so that a number looks the same in a table, a figure, the
-report and the terminal. What there is no value of is `NO_VALUE`.
+So a number looks the same in tables, figures, the report and the terminal.
 """
 
 import math
@@ -11,13 +10,13 @@ from datetime import datetime
 from typing import Any
 
 NO_VALUE = "–"
-"""What stands where there is no number."""
+"""Shown for a missing number."""
 
 SEEDS_NAMED = 20
-"""Seeds that a note names one by one; a thousand would fill pages."""
+"""Most seeds that a note lists."""
 
 LISTED = 12
-"""Names that an error lists."""
+"""Most names that an error lists."""
 
 
 def is_missing(value: Any) -> bool:
@@ -29,7 +28,7 @@ def is_missing(value: Any) -> bool:
 
 
 def decimals(value: float, sign: str = "", digits: int = 1) -> str:
-    """A number with so many decimals; a half is not left to the noise of its last bits.
+    """A number with fixed decimals; rounding ignores the noise of its last bits.
 
     Args:
         value: The number.
@@ -40,7 +39,7 @@ def decimals(value: float, sign: str = "", digits: int = 1) -> str:
 
 
 def with_interval(mean: float, low: float, high: float, sign: str = "", digits: int = 1) -> str:
-    """A mean and its interval, "2.7 [2.0, 3.4]"; the mean alone where there is none, as of one run."""
+    """A mean and its interval, "2.7 [2.0, 3.4]"; the mean alone without an interval."""
     text = decimals(mean, sign, digits)
     if is_missing(low):
         return text
@@ -64,7 +63,7 @@ def shown_value(value: Any) -> str:
 
 
 def three_digits(value: float) -> str:
-    """A speed, whose digits stay as many while it changes: "0.214", "17.0", "1204"."""
+    """A number with three or more digits: "0.214", "17.0", "1204"."""
     digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:.{digits}f}"
 
@@ -100,7 +99,7 @@ def true_minus(text: str) -> str:
 
 
 def capitalized(text: str) -> str:
-    """A text that begins with a capital letter, and is otherwise unchanged."""
+    """A text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
@@ -148,7 +147,7 @@ def amount(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def named_seeds(numbers: Iterable[int]) -> str:
-    """Seeds as a note names them, "seeds 0, 3"; of more than `SEEDS_NAMED` the first, and how many."""
+    """Seeds in a note, "seeds 0, 3"; of more than `SEEDS_NAMED` the first and the number."""
     found = sorted(numbers)
     if len(found) > SEEDS_NAMED:
         return f"{amount(len(found), 'seed')} ({', '.join(map(str, found[:3]))}, ...)"
@@ -161,7 +160,7 @@ def listed(names: Sequence[str], most: int = LISTED) -> str:
 
 
 def cut(text: str, longest: int) -> str:
-    """As much of a text as there is room for."""
+    """A text, shortened to fit."""
     return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
 
 
@@ -192,7 +191,7 @@ def contrast_label(weights: Mapping[str, float], labels: Mapping[str, str]) -> s
 # Escaping
 
 MARKDOWN = re.compile(r"[\\`*|]|<(?=[A-Za-z/!?])|(?<=\])\(|(?<=!)\[")
-"""What Markdown would take for code, emphasis, a cell's end, a tag, a link or an image."""
+"""Markdown's code, emphasis, cell ends, tags, links and images."""
 
 LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -208,11 +207,11 @@ LATEX_ESCAPES = {
 
 
 def escape_markdown(text: str) -> str:
-    """A text that Markdown shows as it is."""
+    """A text that Markdown shows unchanged."""
     return MARKDOWN.sub(r"\\\g<0>", text)
 
 
 def escape_latex(text: str) -> str:
-    """A text that LaTeX shows as it is, with minus signs before numbers."""
+    """A text that LaTeX shows unchanged, with minus signs before numbers."""
     escaped = "".join(LATEX_ESCAPES.get(character, character) for character in text)
     return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong in what a user wrote, in one line."""
+"""Validates what a user wrote; pydantic's errors in one line."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -11,7 +11,7 @@ from ablations.errors import UserError, did_you_mean
 Written = TypeVar("Written")
 
 WRITTEN = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-"""Of what a user writes: no key is ignored, and the text below a key says what it means."""
+"""For what a user writes: unknown keys are errors, and the text below a key is its description."""
 
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 NOT_KEYS = ("dict_type", "model_type", "dataclass_type", "model_attributes_type")
@@ -26,17 +26,17 @@ def validated(
     *within: str,
     context: Mapping[str, Any] | None = None,
 ) -> Written:
-    """What a user wrote, as its schema has it.
+    """Validate what a user wrote.
 
     Args:
         schema: Of the file.
-        given: What is in it.
+        given: Its content.
         file: Its name, for the message.
-        within: The keys that it is below, for the message.
-        context: What it is checked against besides its schema.
+        within: Keys above the content, for the message.
+        context: For the schema's validators.
 
     Raises:
-        UserError: It is not as the schema says.
+        UserError: It does not fit the schema.
     """
     try:
         return schema.validate_python(given, context=context)
@@ -45,14 +45,14 @@ def validated(
 
 
 def one_line(error: ValidationError, schema: TypeAdapter[Any], *within: str) -> str:
-    """The first thing that is wrong: the key, the value and what is allowed.
+    """The first error: key, value and what is allowed.
 
-    A key that nobody knows comes first, because it explains the one that is missing.
+    An unknown key comes first, because it explains a missing one.
 
     Args:
-        error: What pydantic found.
-        schema: What it validated by.
-        within: The keys that all is below.
+        error: Of pydantic.
+        schema: Of the file.
+        within: Keys above the content.
     """
     found = error.errors(include_url=False)
     first = next((one for one in found if one["type"] in UNKNOWN), found[0])
@@ -80,17 +80,17 @@ def one_line(error: ValidationError, schema: TypeAdapter[Any], *within: str) -> 
 
 @cache
 def json_schema(schema: TypeAdapter[Any]) -> dict[str, Any]:
-    """The JSON schema of a file: what editors and the reference read."""
+    """The JSON schema of a file, for editors and the reference."""
     return schema.json_schema()
 
 
 def _entry(schema: TypeAdapter[Any], path: tuple[int | str, ...], *, follow: bool = True) -> dict[str, Any]:
-    """What the JSON schema says of a key; empty where it says nothing.
+    """A key's entry in the JSON schema; empty if there is none.
 
     Args:
         schema: Of the file.
         path: The key.
-        follow: Go to what the entry refers to.
+        follow: Follow references.
     """
     root = json_schema(schema)
 

@@ -11,16 +11,16 @@ import yaml
 from ablations.errors import UserError
 
 LARGEST_FILE = 100_000
-"""Nodes of a YAML file whose aliases stand for what they name, which a few lines can make billions of."""
+"""Nodes of a YAML file after expanding its aliases; a few lines can make billions."""
 
 
 def check_aliases(path: Path) -> None:
-    """Check that a YAML file, or each in a folder and below it, is not huge where its aliases are expanded.
+    """Check that a YAML file, or each below a folder, does not become huge when its aliases are expanded.
 
-    Hydra and OmegaConf expand them, and so does a message that shows a value; this reads the files before.
+    Hydra, OmegaConf and messages expand them.
 
     Raises:
-        UserError: One is.
+        UserError: One does.
     """
     for file in path.rglob("*.yaml") if path.is_dir() else (path,):
         if file.is_file():
@@ -48,5 +48,5 @@ def _check_aliases(file: Path, written: int) -> None:
         return  # whoever uses it says what is wrong with it
     if node is not None and (nodes := size(node)) > LARGEST_FILE:
         raise UserError(
-            f"{file}: {nodes:.4g} values where its aliases (*name) are expanded; {LARGEST_FILE} are allowed"
+            f"{file}: aliases (*name) expand it to {nodes:.4g} values; at most {LARGEST_FILE} are allowed"
         )

@@ -108,7 +108,7 @@ def parse_options(words: Sequence[str]) -> Options:
         key, equals, value = word.partition("=")
         if not equals or (key not in own and not _is_override(word)):
             allowed = [f"{name}=" for name in own] + ["trainer.KEY=", "model.KEY=", "an axis="]
-            raise UserError(f"{word}: no option of benchmark; there are: {', '.join(allowed)}")
+            raise UserError(f"{word}: unknown option of benchmark; known: {', '.join(allowed)}")
         if key not in own:
             overrides.append(word)
         elif key == "models":
@@ -118,7 +118,7 @@ def parse_options(words: Sequence[str]) -> Options:
         else:
             given[key] = _whole_number(key, value)
     if len(set(names := given.get("models", Options.models))) < max(2, len(names)):
-        raise UserError(f"models={','.join(names)}: must be two or more different ones, separated by commas")
+        raise UserError(f"models={','.join(names)}: name two or more different networks, separated by commas")
     given.setdefault("results_dir", Path(current().place(current().run_keys()["results_dir"])))
     return Options(**given, overrides=tuple(overrides))
 
@@ -157,7 +157,7 @@ def find_device(trainer: Mapping[str, Any]) -> torch.device:
     if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise ValueError(f"trainer.accelerator={accelerator}: must be cpu, as there is no CUDA device here")
+        raise ValueError(f"trainer.accelerator={accelerator}: found no CUDA device; use cpu")
     return torch.device("cuda", torch.cuda.current_device())
 
 
@@ -257,7 +257,9 @@ def benchmark(words: Sequence[str]) -> Options:
             what = f"{model}, {order}, {recipe['precision']}: {speed:.3g} steps/second"
             print(f"round {number} of {options.rounds}: {what}", file=sys.stderr)
     if done:
-        print(f"{amount(done, 'round')} of {options.rounds} measured here before", file=sys.stderr)
+        print(
+            f"{amount(done, 'round')} of {options.rounds} already measured on this machine", file=sys.stderr
+        )
     return options
 
 
@@ -286,7 +288,7 @@ def _measure(turn: RunConfiguration, cost: NetworkCost, device: torch.device) ->
     }
     with directory.lock() as held:
         if not held:
-            raise UserError(f"{directory.path}: another process measures the same")
+            raise UserError(f"{directory.path}: another process is measuring it")
         directory.write(record)
     return record
 

@@ -654,7 +654,7 @@ def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
         raise UserError(f"{asked}: one width cannot match both; set one to null")
     keys = [override.key_or_group for item in overrides if (override := parse_override(item))]
     if "model.width" in keys:
-        raise UserError(f"model.width: {asked} solves it; leave one of them out")
+        raise UserError(f"model.width: is solved by {asked}; leave one of them out")
 
     model, dataset = resolved["model"], resolved["dataset"]
     try:

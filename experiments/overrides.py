@@ -266,7 +266,7 @@ def swept_values(override: Override) -> dict[str, Any]:
         raise UserError(f"{typed}: expected values, separated by commas")
     override_values(override)
     if is_outside_identity(key) and not (key == "results_dir" or is_place_of_data(key)):
-        raise UserError(f"{typed}: {key} changes no outcome, so it cannot be swept; give one value")
+        raise UserError(f"{typed}: {key} does not affect results, so it cannot be swept; give one value")
     return dict(zip(override.sweep_string_iterator(), override.sweep_iterator(), strict=True))
 
 

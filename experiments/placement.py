@@ -76,7 +76,7 @@ class Need:
         if count > len(found):
             there = ", ".join(map(str, found)) or "none"
             key = f"trainer.devices={count}" if found else f"trainer.accelerator={trainer['accelerator']}"
-            raise UserError(f"{key}: there are fewer devices: {there}")
+            raise UserError(f"{key}: not available; devices found: {there}")
         return cls(found, count, 1 if per_device == AUTO else per_device)
 
     @property

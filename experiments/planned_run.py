@@ -58,6 +58,6 @@ def require_different_arms(runs: Iterable[PlannedRun]) -> None:
     for run in runs:
         if (other := arms.setdefault(run.run_id, run.arm)) != run.arm:
             raise UserError(
-                f"{other} and {run.arm}: the same run, because nothing that differs between them is built; "
+                f"{other} and {run.arm}: identical runs, because no setting in which they differ is used; "
                 "leave one out"
             )

@@ -131,7 +131,7 @@ def parse(words: Sequence[str]) -> Asked:
         key, equals, text = word.partition("=")
         if not equals or key not in keys:
             allowed = ", ".join(f"{name}=" for name in keys)
-            raise UserError(f"{word}: no option of benchmark against=; there are: {allowed}")
+            raise UserError(f"{word}: unknown option of benchmark against=; known: {allowed}")
         try:
             given[keys[key]] = _value(key, text)
         except ValueError as error:
@@ -144,7 +144,7 @@ def _value(key: str, text: str) -> Any:
         for value in (values := text.split(",")):
             require_one_of(key, value, LISTS[key])
         if len(set(values)) < len(values):
-            raise ValueError(f"{key}={text}: each at most once")
+            raise ValueError(f"{key}={text}: duplicate value; give each once")
         return tuple(values)
     if key == "results_dir":
         return Path(home_expanded(key, text))

@@ -76,7 +76,7 @@ def _check(runs: Sequence[PlannedRun]) -> None:
     for run in runs:
         run.directory.check_schema()
         if problem := run.directory.problem():
-            print(f"{problem}; it is trained again", file=sys.stderr)
+            print(f"{problem}; training it again", file=sys.stderr)
         check.check_seed(run.configuration)
         run.configuration.with_measured(run.directory)
         if (run.group, run.arm) not in checked:  # within an arm runs differ in the seed alone

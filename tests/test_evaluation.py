@@ -223,7 +223,7 @@ def test_a_sweep_over_weights(trained: RunDirectory, tmp_path: Path) -> None:
     arguments = [*TINY, "train=false", "intermediate_activation=relu"]
     with hydra_configuration():
         runs = plan_sweep([*arguments, f"weights={trained.checkpoint_path},{copy}"])
-        with pytest.raises(UserError, match="the same run"):
+        with pytest.raises(UserError, match="identical runs"):
             plan_sweep([*arguments, f"weights={copy},{shutil.copy(copy, tmp_path / 'same.ckpt')}"])
     assert len({run.run_id for run in runs}) == 2
     assert {run.arm for run in runs} == {f"weights={trained.checkpoint_path}", f"weights={copy}"}

@@ -488,7 +488,7 @@ def tell_power(parsed: argparse.Namespace) -> None:
     print(
         f"{seeds} seeds per arm detect a difference of {parsed.effect:g} with a power of "
         f"{effects.power_of(seeds, parsed.effect, parsed.spread, alpha=alpha):.0%}"
-        + (f" ({needed} would do, but a verdict needs {fewest})" if needed < fewest else "")
+        + (f" ({needed} are enough, but a verdict needs {fewest})" if needed < fewest else "")
     )
     others = sorted({fewest, max(fewest, seeds // 2), seeds, 2 * seeds})
     for number in others:

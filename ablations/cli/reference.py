@@ -57,7 +57,7 @@ def write_reference(
     loaded = _load(varied, results_dir)
     timed = [one for one in read_timings(results_dir) if one.output == TABLE_3]
     if not force and (losses := _losses(folder / "tables", loaded, timed)):
-        raise UserError(f"{folder}: would lose results: {'; '.join(losses)}; --force writes it anyway")
+        raise UserError(f"{folder}: would lose results: {'; '.join(losses)}; use --force to write it anyway")
     runs = {run.run_id for _, of_study, _ in loaded for run in of_study} | {
         run
         for study, _, _ in loaded

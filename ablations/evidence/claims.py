@@ -102,15 +102,13 @@ class Comparison:
             return given
         if given.get(TREND) is not None:
             if others := [key for key in (*PAIR, "contrast") if key in given]:
-                raise ValueError(f"trend, {others[0]}: must have one of the two")
+                raise ValueError(f"trend, {others[0]}: set exactly one")
             return given | {"contrast": {}}  # until the positions are known
         if not set(PAIR) & set(given):
             return given
         arms = [given.get(key) for key in PAIR]
         if "contrast" in given or not all(isinstance(arm, str) for arm in arms) or arms[0] == arms[1]:
-            raise ValueError(
-                f"treatment={arms[0]}, control={arms[1]}: must name two arms, without a contrast"
-            )
+            raise ValueError(f"treatment={arms[0]}, control={arms[1]}: name two arms, or give a contrast")
         rest = {key: value for key, value in given.items() if key not in PAIR}
         return rest | {"contrast": {arms[0]: 1.0, arms[1]: -1.0}}
 
@@ -166,9 +164,9 @@ class Claim:
     @model_validator(mode="after")
     def _can_be_judged(self) -> Self:
         if bool(self.comparisons) == (self.not_testable is not None):
-            raise ValueError("comparisons, not_testable: must have one of the two")
+            raise ValueError("comparisons, not_testable: set exactly one")
         if self.comparisons and self.study is None:
-            raise ValueError("study: missing; whose runs decide")
+            raise ValueError("study: missing; name the study whose runs decide")
         return self
 
     @property
@@ -230,7 +228,7 @@ def load_claims(
         for claim in validated(CLAIMS, node, name).claims:
             where = f"{name}: claim {claim.id}"
             if other := file_of.get(claim.id):
-                raise UserError(f"{where}: id={claim.id}: must be new; {other} has it")
+                raise UserError(f"{where}: id={claim.id}: duplicate id; also in {other}")
             if claim.study is not None and claim.study not in studies:
                 raise UserError(f"{where}: study={claim.study}: must be one of {', '.join(studies)}")
             if claim.tuning is not None and (claim.tuning not in tunings or claim.study == BENCHMARK):

@@ -224,7 +224,9 @@ def arm_values(
     wanted = sorted(set(wanted))
     allowed = quantities(study.metrics)
     if unknown := [name for name in wanted if name not in allowed]:
-        raise ValueError(f"metric={unknown[0]}: study {study.name} has {', '.join(allowed)}")
+        raise ValueError(
+            f"metric={unknown[0]}: not measured by study {study.name}; available: {', '.join(allowed)}"
+        )
     return {
         arm: ArmValues(
             seeds=np.array([outcome.run.seed for outcome in of_arm], dtype=np.int64),

@@ -24,6 +24,7 @@ from ablations.figures.study import (
     LEFT,
     LINE,
     RIGHT,
+    TITLE_CHARACTERS,
     WIDTH,
     Look,
     draw_legend,
@@ -49,6 +50,8 @@ CHARACTER = 0.065  # width of a title's
 BELOW, LABEL = 0.3, 0.22  # below it, for ticks; below the last row, for the label
 GAP = 0.2  # between panels that share their scale
 PANEL_WIDTH = (WIDTH - LEFT - RIGHT - GAP * (SCREEN_COLUMNS - 1)) / SCREEN_COLUMNS
+
+LABEL_CHARACTERS = 28  # of an axis' label, the height of a panel
 
 KINDS = {MAIN: "the network's own activations", BETWEEN: "intermediate activations"}
 """Layers that are drawn; shortcuts' projections are not, because a line from layer to layer has no place for
@@ -111,7 +114,7 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
     whole = grid_of(study, measured)
     rows = _screen_rows(whole, measured)
     looks, labels, legend_title = lines_of(study, measured)
-    title = [f"{measured.quantity.title}, by depth"]
+    title = textwrap.wrap(f"{measured.quantity.title}, by depth", TITLE_CHARACTERS)
     subtitle = [*textwrap.wrap(study.title, CHARACTERS), *subtitle_of(study)]
     notes = wrapped(_notes(runs, measured, whole))
     header = header_height(title, subtitle)
@@ -266,7 +269,8 @@ def dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labelle
     axes.set_xlabel("module, from the image to the logits" if not narrow else "module, from the image on")
     axes.grid(axis="y")
     if labelled:
-        axes.set_ylabel(measured.quantity.axis)
+        in_one_piece = measured.quantity.axis.replace("(log scale)", "(log\N{NO-BREAK SPACE}scale)")
+        axes.set_ylabel(textwrap.fill(in_one_piece, LABEL_CHARACTERS))
     else:
         axes.tick_params(labelleft=False)
 

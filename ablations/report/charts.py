@@ -445,6 +445,8 @@ def _mean_traces(
         "hovertemplate": hover,
         "mode": "lines" if len(mean) > FEW_EPOCHS else "lines+markers",
     }
+    if len(mean) <= FEW_EPOCHS:
+        trace["marker"]["size"] = 8
     around = [*np.flatnonzero(finite), *np.flatnonzero(finite)[::-1]]
     edge = [*high[finite], *low[finite][::-1]]
     band = _trace(line, np.asarray(x["step"])[around], edge, curve, BAND) if edge else {}

@@ -98,14 +98,14 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
                 _extract(archive, Path(folder))
         except OSError as error:
             if error.filename == str(path) or error.errno is None:
-                raise UserError(f"{path}: no readable file of records ({error})") from error
+                raise UserError(f"{path}: not a readable records archive ({error})") from error
             error.filename = str(runs_dir)  # a full disk names no file
             raise
         except (EOFError, tarfile.TarError, lzma.LZMAError) as error:
-            raise UserError(f"{path}: no readable file of records ({error})") from error
+            raise UserError(f"{path}: not a readable records archive ({error})") from error
         unpacked = Path(folder) / RUNS
         if not unpacked.is_dir() or not all((run / "record.json").is_file() for run in unpacked.iterdir()):
-            raise UserError(f"{path}: no file of records; `python -m ablations pack` writes one")
+            raise UserError(f"{path}: not a records archive; make one with `python -m ablations pack`")
         runs_dir.mkdir(exist_ok=True)
         migrate(Path(folder))
         runs = sorted(unpacked.iterdir())
@@ -134,7 +134,7 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> None:
             continue
         content = archive.extractfile(entry) if entry.isreg() else None
         if content is None or not RECORD_FILE.fullmatch(entry.name):
-            raise tarfile.TarError(f"{entry.name!r} is no record")
+            raise tarfile.TarError(f"{entry.name!r} is not a record")
         path = folder / entry.name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:

@@ -29,7 +29,7 @@ def _from_2(record: Mapping[str, Any]) -> dict[str, Any]:
     """In schema 3 the identity of a run is what is instantiated; until then it had every factor twice."""
     config = record.get("config")
     if not isinstance(config, dict) or _run_id_of_schema_2(config) != record.get("run_id"):
-        raise UnreadableRecord("its configuration is not that of its run_id")
+        raise UnreadableRecord("its configuration does not match its run_id")
     return {**record, "schema_version": 3, "run_id": run_id_of(config)}
 
 
@@ -84,7 +84,7 @@ def _upgrade(directory: RunDirectory) -> None:
         raise UnreadableRecord(f"{directory.record_path}: {error}") from error
     renamed = RunDirectory(directory.path.parents[1], record["run_id"])
     if renamed.path != directory.path and renamed.path.exists():
-        raise UnreadableRecord(f"{directory.record_path}: {renamed.path} has the same run already")
+        raise UnreadableRecord(f"{directory.record_path}: {renamed.path} already holds this run")
     found = _checked(directory, record, renamed)
     directory.path.rename(renamed.path)
     renamed.write(found)

@@ -169,7 +169,7 @@ class RunDirectory:
         seal = SEAL.match(data)
         if seal is None or seal[1].decode() != hashlib.sha256(b"{\n" + data[seal.end() :]).hexdigest():
             raise UnreadableRecord(
-                f"{self.record_path}: was changed after it was written; undo that, or if it is on purpose: "
+                f"{self.record_path}: was edited after it was written; undo the edit, or accept it: "
                 f"{self.migrate_command('--accept', self.run_id)}"
             )
         return self.check(record, planned)
@@ -213,7 +213,7 @@ class RunDirectory:
         if planned is not None and found["config"] == planned:
             return {**found, "config": planned}
         if (run_id := run_id_of(found["config"])) != self.run_id:
-            raise UnreadableRecord(f"{path}: its configuration is that of run {run_id}")
+            raise UnreadableRecord(f"{path}: its configuration belongs to run {run_id}")
         return found
 
     def migrate_command(self, *words: str) -> str:
@@ -470,4 +470,4 @@ def measured_metrics(record: Mapping[str, Any] | None) -> list[str]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")

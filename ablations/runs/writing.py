@@ -96,11 +96,11 @@ def _require_whole(
     """Require what every record has; see `write_run`."""
     names = [key.removeprefix("val_") for key in (rows[-1] if rows else {}) if key.startswith("val_")]
     if not diverged and (lacking := [name for name in names if name not in test and name != "loss"]):
-        raise UserError(f"test: {lacking[0]}: missing; the final test value of what epochs have")
+        raise UserError(f"test: {lacking[0]}: missing; give the final test value of each validation metric")
     if without := [row["epoch"] for row in rows if "step" not in row]:
-        raise UserError(f"epochs: row {without[0]}: step: missing; optimizer steps taken by then")
+        raise UserError(f"epochs: row {without[0]}: step: missing; give the optimizer steps taken so far")
     if not rows and not diverged:
-        raise UserError("epochs: none; a run that did not diverge has a row at least")
+        raise UserError("epochs: empty; a run that did not diverge needs a row")
     if diverged:
         _require_chance([*declared, *names], {**BEFORE_DECLARATIONS, **declared}, num_classes)
 
@@ -150,13 +150,13 @@ def _require_chance(names: Sequence[str], declared: Mapping[str, Metric], num_cl
     """
     if unknown := [name for name in names if name not in declared]:
         raise UserError(
-            f"metrics.{unknown[0]}: missing; its declaration says what a diverged run counts as, `chance`"
+            f"metrics.{unknown[0]}: missing; declare it, with `chance`, which a diverged run counts as"
         )
     by_classes = not names or any("num_classes" in str(declared[name].chance) for name in names)
     if by_classes and num_classes < 2:
         raise UserError(
-            f"num_classes={num_classes}: must be that of the data, as a diverged run counts as a network "
-            "that learned nothing"
+            f"num_classes={num_classes}: must be the number of classes of the data, by which a diverged run "
+            "counts as chance"
         )
 
 

@@ -1,10 +1,8 @@
-"""What a study asks, how its runs stand, and what each run counts as.
+"""Studies, the status of their runs, and what each run counts as.
 
-`Study`, `Arm` and `StudyRun` are filled from the configuration and the run records; statistics,
-tables and figures take them as they are. `outcomes` states, once for all of these, the rule for
-diverged runs: a diverged run is a result. A network of non-finite weights gives one answer for
-every image, so from where it diverged it counts as chance (`ablations.metrics`). Failed, running and
-missing runs are no results and are left out.
+`outcomes` has the rule for diverged runs: a diverged run is a result. A network of non-finite weights gives
+one answer for every image, so from where it diverged it counts as chance (`ablations.metrics`). Failed,
+running and missing runs are not results and are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,11 +51,11 @@ class Arm:
     """Option per config group and value per other key, e.g. {residual: "false"}; match_parameters: baseline
     solves the width so that the arm has the parameters of the arm that it is compared with."""
     paper: str = ""
-    """What the paper says of this arm, one short phrase; empty where it says nothing."""
+    """What the paper says of this arm, in a short phrase; empty if nothing."""
     paper_values: Mapping[MetricName, Number] = field(default_factory=dict)
     """The paper's value per metric, as it prints it."""
     baseline: str | None = None
-    """Name of the arm that this one is compared with; the study's baseline where there is none."""
+    """Arm to compare with instead of the study's baseline."""
 
 
 @written(frozen=True, config=WRITTEN)
@@ -83,7 +81,7 @@ class StudyFigure:
     arms: tuple[str, ...]
     """Names of the arms that are drawn."""
     baseline: str
-    """Name of the one that the others are compared with."""
+    """The arm that the others are compared with."""
 
 
 CONFIGURED = "_configured"
@@ -368,7 +366,7 @@ def baseline_first(study: Study) -> list[Arm]:
     """
     if study.baseline not in [arm.name for arm in study.arms]:
         allowed = ", ".join(arm.name for arm in study.arms)
-        raise ValueError(f"study {study.name}: baseline={study.baseline} is no arm; arms: {allowed}")
+        raise ValueError(f"study {study.name}: baseline={study.baseline} is not an arm; arms: {allowed}")
     return sorted(study.arms, key=lambda arm: arm.name != study.baseline)
 
 
@@ -437,7 +435,7 @@ def final_value(study: Study, record: Mapping[str, Any], part: str, metric: str)
         measured = record["metrics"]
         if f"{part}_{metric}" not in measured:
             names = ", ".join(metric_names(measured))
-            raise UserError(f"metric={metric}: run {record['run_id']} measured none; it has {names}")
+            raise UserError(f"metric={metric}: run {record['run_id']} did not measure it; it has {names}")
         return float(measured[f"{part}_{metric}"])
     return chance(study, record, metric)
 
@@ -466,7 +464,7 @@ def _outcome(
     epochs = len(measured)
     cut_short = epochs < len(steps) and run.status == COMPLETED
     if cut_short or not np.array_equal(measured_at, steps[:epochs]):
-        raise UserError(f"{run.directory}: validated at other steps than the other runs")
+        raise UserError(f"{run.directory}: its validation steps differ from those of the other runs")
     final = {}
     for name in study.metrics:
         for part in ("val", "test"):

@@ -27,7 +27,7 @@ from ablations.text import listed
 from ablations.validation import WRITTEN
 
 AS_BASELINE = "baseline"
-"""In place of a number in an arm's match_parameters: as many as the arm that it is compared with has."""
+"""An arm's match_parameters, instead of a number: those of the arm it is compared with."""
 
 MOST_ARMS = 10_000
 """Of one study."""
@@ -64,7 +64,7 @@ class Level(BaseModel):
     choose: dict[str, Any]
     """Option per config group and value per other key."""
     tick: str | None = None
-    """What is below the level's position on the axis; the number where there is none."""
+    """Tick label; the position if left out."""
 
 
 class FactorLevels(BaseModel):
@@ -86,7 +86,7 @@ class DesignAxes(BaseModel):
     lines: str
     """The factor that is a line per level; every further factor divides the arms into sets."""
     axis: str
-    """What an arm's position on the axis is, with its unit."""
+    """Label of the axis, with its unit."""
     position: dict[str, Any]
     """`_target_` and `_partial_` of a function from an arm's configuration to its position, above 0."""
     paper: Annotated[Number, Field(gt=0)] | None = None
@@ -104,7 +104,7 @@ class StudyFiles(BaseModel):
 
 
 class StudyFile(StudyFiles):
-    """A study: arms, or factors whose combinations are the arms, and what they are compared by."""
+    """A study: arms, or factors whose combinations are the arms, and metrics."""
 
     model_config = WRITTEN
     name: Text
@@ -114,12 +114,12 @@ class StudyFile(StudyFiles):
     source: Text
     """Where the paper has it."""
     base: dict[str, Any]
-    """What all arms share: option per config group and value per other key. The command line goes first."""
+    """What all arms share: option per config group and value per other key. The command line overrides it."""
     arms: tuple[Arm, ...] = ()
-    """What is compared; left out where there are factors."""
+    """The arms to compare; left out if factors are given."""
     factors: Annotated[dict[str, FactorLevels], Field(min_length=2)] | None = None
-    """Two or more, by name, in place of arms. Every combination of their levels is an arm; its name joins
-    theirs by an underscore, its label by a comma."""
+    """Two or more, by name, instead of arms. Every combination of levels is an arm; names are joined by an
+    underscore, labels by a comma."""
     design: DesignAxes | None = None
     """How a study of factors is drawn."""
     paper: dict[str, str] = {}
@@ -129,15 +129,15 @@ class StudyFile(StudyFiles):
     seeds: Seeds
     """Every arm runs once with each. Six are the fewest that can give a verdict."""
     metrics: Annotated[tuple[MetricName, ...], Field(min_length=1), AfterValidator(_different)]
-    """What is measured. The first decides: curves, differences and the target are of it."""
+    """Metrics to measure. Curves, differences and the target are about the first."""
     target: Number
-    """Validation value of the first metric, for the steps to reach it; of a share a fraction, in (0, 1)."""
+    """Validation value of the first metric, for the steps to reach it; a fraction in (0, 1) for a share."""
     figures: tuple[StudyFigure, ...] = ()
-    """Its figures, each of some arms; one of all arms where there are none."""
+    """Figures, each of some arms; left out: one figure of all arms."""
     paper_only: tuple[PaperRow, ...] = ()
     """Rows of the paper's table that are not trained."""
     notes: tuple[str, ...] = ()
-    """What a reader must know, below the table, a sentence or two each."""
+    """Notes below the table, a sentence or two each."""
 
     @model_validator(mode="after")
     def _has_a_target_to_reach(self, info: ValidationInfo) -> Self:
@@ -153,7 +153,7 @@ class StudyFile(StudyFiles):
         if self.factors is not None:
             self.arms = tuple(_combinations(self, self.factors))
         elif not self.arms:
-            raise ValueError("arms: missing; what is compared, or factors in place of it")
+            raise ValueError("arms: missing; list the arms, or set factors")
         elif self.design is not None or self.paper:
             key = "design" if self.design is not None else "paper"
             raise ValueError(f"{key}: belongs to factors; this study lists its arms, so leave it out")
@@ -183,7 +183,7 @@ class StudyFile(StudyFiles):
         if arm.name in matched and (arm.baseline or self.baseline) in matched:
             raise ValueError(
                 f"{key}.choose.match_parameters={AS_BASELINE}: must be a number, because the arm that it is "
-                "compared with has none of its own"
+                "compared with is matched as well"
             )
 
 
@@ -197,7 +197,7 @@ def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iter
         ValueError: Factors, design, baseline and paper do not fit together.
     """
     if study.arms:
-        raise ValueError("arms, factors: the factors give the arms, so only one of the two can be set")
+        raise ValueError("arms, factors: set only one; factors define the arms")
     if study.design is None:
         raise ValueError("design: missing; how a study of factors is drawn: x, lines, axis, position")
     axes = (study.design.x, study.design.lines)
@@ -249,7 +249,7 @@ class Sampler(BaseModel):
     target: str = Field(alias="_target_")
     """A class of optuna.samplers."""
     seed: Annotated[Count, Field(le=2**31)]
-    """Integer from 0. The trial at place k, from 0, is drawn with the seed plus k."""
+    """Integer from 0. Trial k, from 0, is drawn with the seed plus k."""
 
     @model_validator(mode="after")
     def _keeps_no_pickle(self) -> Self:
@@ -262,19 +262,19 @@ class Sampler(BaseModel):
 
 
 class TuningFile(BaseModel):
-    """A search that every arm of a study gets alike; then each meets the others at its best."""
+    """The same search for every arm of a study; then arms are compared at their best."""
 
     model_config = WRITTEN
     arms: Annotated[tuple[str, ...], AfterValidator(_different)] | None
     """Names of the study's arms that are tuned, its baseline among them; null: all."""
     trials: Annotated[Integer, Field(ge=2, le=MOST_TRIALS)]
-    """Of each arm. The first is the configured settings."""
+    """Trials per arm. The first is the configured settings."""
     batch: Annotated[Integer, Field(ge=1), WithJsonSchema(INTEGER_OR_INTERPOLATION)]
-    """Trials of each arm that are drawn, and launched together, before the next look at results."""
+    """Trials per arm that are drawn and launched together."""
     seeds: Seeds
-    """Each trial is trained with each; its value is the mean."""
+    """Seeds of each trial; its value is the mean."""
     fresh_seeds: Seeds
-    """Of the runs at the best settings; no trial may have them."""
+    """Seeds of the runs at the best settings; no trial may use them."""
     space: Annotated[dict[str, Parameter], Field(min_length=1)]
     """What is tuned, by a name of your own."""
     sampler: Sampler

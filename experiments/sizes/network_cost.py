@@ -51,10 +51,7 @@ def without_memory() -> Iterator[None]:
 
     def count(*_: object) -> None:
         if next(made) > MOST_TENSORS:
-            raise ValueError(
-                f"more than {MOST_TENSORS} tensors of parameters, the most that a network can have: "
-                "fewer layers are needed"
-            )
+            raise ValueError(f"more than {MOST_TENSORS} parameter tensors, the maximum; use fewer layers")
 
     hook = register_module_parameter_registration_hook(count)
     try:

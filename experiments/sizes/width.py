@@ -73,7 +73,7 @@ def solve_width_by_multiply_adds(
 def _checked(key: str, model: Mapping[str, Any], wanted: int, image: tuple[int, int] | None) -> float:
     require_integer(key, wanted, 1)
     if "width" not in model:
-        raise ValueError(f"{key}={wanted}: {model['_target_']} has no width that could be solved for it")
+        raise ValueError(f"{key}={wanted}: {model['_target_']} has no width to solve")
     return _solve(key, json.dumps(_without_activations(model)), wanted, image)
 
 
@@ -113,7 +113,7 @@ def _solve(key: str, model: str, wanted: int, image: tuple[int, int] | None) -> 
     nearest = min(below / GRID, above / GRID, key=lambda width: abs(count(width) - wanted))
     if abs(count(nearest) - wanted) > TOLERANCE * wanted:
         raise ValueError(
-            f"{key}={wanted}: no width gives so many within {TOLERANCE * 100:g} %; "
+            f"{key}={wanted}: no width comes within {TOLERANCE * 100:g} %; "
             f"{target} has {count(below / GRID)} at width {below / GRID:g} "
             f"and {count(above / GRID)} at width {above / GRID:g}"
         )

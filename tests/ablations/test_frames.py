@@ -184,9 +184,9 @@ def test_a_record_from_any_loop_is_read_as_all_are(tmp_path: Path) -> None:
         ({"seed": -1}, "seed=-1: must be greater than or equal to 0"),
         ({"test": {"top1": float("nan")}}, "metrics.test_top1=nan: must be a finite number"),
         ({"metrics": {"top1": {"label": "x"}}}, "metrics.top1: direction: missing"),
-        ({"epochs": []}, "epochs: none"),
+        ({"epochs": []}, "epochs: empty"),
         # It would count as a network that is always right.
-        ({"diverged": True}, "num_classes=1: must be that of the data"),
+        ({"diverged": True}, "num_classes=1: must be the number of classes of the data"),
         ({"diverged": True, "epochs": [{"step": 1, "val_error": 0.5}]}, "metrics.error: missing"),
     ],
 )
@@ -209,7 +209,7 @@ def test_a_record_that_was_changed_is_told_and_left_out(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"choices": {}, "epochs": rows([0.5]), "test": {"top1": 0.5}}
     changed, _ = (ablations.write_run(tmp_path, seed=seed, **arguments) for seed in range(2))
     changed.write_text(changed.read_text().replace("0.5", "0.9"))
-    with pytest.warns(UserWarning, match=f"left out: {re.escape(str(changed))}: was changed"):
+    with pytest.warns(UserWarning, match=f"left out: {re.escape(str(changed))}: was edited"):
         runs = ablations.load_runs(tmp_path)
     assert runs["seed"].tolist() == [1]
 

@@ -40,19 +40,19 @@ def test_words_are_read() -> None:
 @pytest.mark.parametrize(
     ("word", "line"),
     [
-        ("residual", "residual: no option of benchmark; there are: models=, "),
-        ("seconds", "seconds: no option of benchmark; "),
-        ("steps=3", "steps=3: no option of benchmark; "),
-        ("dataset.channels=1", "dataset.channels=1: no option of benchmark; "),
-        ("dataset=cifar10", "dataset=cifar10: no option of benchmark; "),
-        ("model=xception", "model=xception: no option of benchmark; "),
-        ("recipe.epochs=3", "recipe.epochs=3: no option of benchmark; "),
-        ("residual=true,false", "residual=true,false: no option of benchmark; "),
+        ("residual", "residual: unknown option of benchmark; known: models=, "),
+        ("seconds", "seconds: unknown option of benchmark; "),
+        ("steps=3", "steps=3: unknown option of benchmark; "),
+        ("dataset.channels=1", "dataset.channels=1: unknown option of benchmark; "),
+        ("dataset=cifar10", "dataset=cifar10: unknown option of benchmark; "),
+        ("model=xception", "model=xception: unknown option of benchmark; "),
+        ("recipe.epochs=3", "recipe.epochs=3: unknown option of benchmark; "),
+        ("residual=true,false", "residual=true,false: unknown option of benchmark; "),
         ("batch_size=0", "batch_size=0: must be a whole number of at least 1"),
         ("rounds=auto", "rounds=auto: must be a whole number of at least 1"),
         ("image_size=9.5", "image_size=9.5: must be a whole number of at least 1"),
-        ("models=xception", "models=xception: must be two or more different ones, separated by commas"),
-        ("models=a,a", "models=a,a: must be two or more different ones, separated by commas"),
+        ("models=xception", "models=xception: name two or more different networks, separated by commas"),
+        ("models=a,a", "models=a,a: name two or more different networks, separated by commas"),
     ],
 )
 def test_a_bad_word_is_a_line(word: str, line: str) -> None:
@@ -93,7 +93,7 @@ def test_device_and_threads_are_the_trainers(monkeypatch: pytest.MonkeyPatch) ->
     for accelerator in ("auto", "cpu"):
         assert find_device({"accelerator": accelerator, "threads": 3}) == torch.device("cpu")
     assert threads == [3, 3]
-    with pytest.raises(ValueError, match=r"^trainer\.accelerator=gpu: must be cpu, as there is no CUDA"):
+    with pytest.raises(ValueError, match=r"^trainer\.accelerator=gpu: found no CUDA device; use cpu"):
         find_device({"accelerator": "gpu", "threads": 1})
     with pytest.raises(ValueError, match=r"^trainer\.accelerator=tpu: must be one of auto, cpu, gpu, cuda$"):
         find_device({"accelerator": "tpu", "threads": 1})

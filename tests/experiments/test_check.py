@@ -230,7 +230,7 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
         ("model.width=0", "model.width=0: must be a number above 0"),
         ("model.width=wide", "model.width=wide: must be a number"),
         ("model.width=1e9", "model.width=1000000000.0: must be a number above 0"),
-        ("model.middle_modules=1000000", "model: more than 5000 tensors of parameters"),
+        ("model.middle_modules=1000000", "model: more than 5000 parameter tensors"),
         ("dataset.num_classes=1000000000", "; cpu has"),
         ("spatial_kernel.kernel_size=100001", "; cpu has"),
         ("trainer.accelerator=tpu", "trainer"),

@@ -98,7 +98,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("arms", [{"name": "a", "label": "a", "choose": {}}], "arms, factors: the factors give the arms"),
+        ("arms", [{"name": "a", "label": "a", "choose": {}}], "arms, factors: set only one"),
         ("factors", ["order"], "factors=.*: must be"),
         ("factors", {"order": {}}, "factors.order.label: missing"),
         ("factors/order/colour", "red", "unknown key factors.order.colour; known: label, levels"),

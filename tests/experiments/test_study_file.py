@@ -160,10 +160,10 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
 def test_aliases_that_stand_for_very_much_are_refused(content: str, tmp_path) -> None:
     (tmp_path / "conf" / "study").mkdir(parents=True)
     (tmp_path / "conf" / "study" / "bad.yaml").write_text(content)
-    refused = pytest.raises(UserError, match=r"study/bad\.yaml: .* values where its aliases")
+    refused = pytest.raises(UserError, match=r"study/bad\.yaml: aliases .* expand it to")
     with use(Project(tmp_path)), refused:
         study_names()
-    with pytest.raises(UserError, match=r"study/bad\.yaml: .* values where its aliases"):
+    with pytest.raises(UserError, match=r"study/bad\.yaml: aliases .* expand it to"):
         check_aliases(tmp_path)
 
 

@@ -160,7 +160,7 @@ def test_files_are_one_family_of_names_the_papers_first(tmp_path: Path) -> None:
     assert [claim.id for claim in load_claims(tmp_path.glob("*.yaml"), STUDIES)] == ["first", "mine", "last"]
     write(tmp_path, CLAIM | {"id": "first"}, name="z")
     with pytest.raises(
-        UserError, match=r"^conf/claims/z.yaml: claim first: id=first: must be new; conf/claims/p"
+        UserError, match=r"^conf/claims/z.yaml: claim first: id=first: duplicate id; also in conf/claims/p"
     ):
         load_claims(tmp_path.glob("*.yaml"), STUDIES)
 
@@ -181,8 +181,8 @@ def without(node: dict, key: str) -> dict:
         (CLAIM | {"study": "nope"}, "claim mine: study=nope: must be one of residual, benchmark, by_width"),
         (without(CLAIM, "study"), "claims.0: study: missing"),
         (NOT_TESTABLE | {"study": "nope"}, "claim never: study=nope: must be one of"),
-        (CLAIM | {"not_testable": "x"}, "claims.0: comparisons, not_testable: must have one of the two"),
-        (without(CLAIM, "comparisons"), "claims.0: comparisons, not_testable: must have one of the two"),
+        (CLAIM | {"not_testable": "x"}, "claims.0: comparisons, not_testable: set exactly one"),
+        (without(CLAIM, "comparisons"), "claims.0: comparisons, not_testable: set exactly one"),
         (CLAIM | {"comparisons": [3]}, "claims.0.comparisons.0=3: must be keys with values: treatment, con"),
     ],
 )
@@ -199,9 +199,9 @@ IN_FILE, IN_STUDY = "claims.0.comparisons.1", "claim mine: comparisons.1: "
     ("changes", "line"),
     [
         ({"treatment": "nope"}, IN_STUDY + "nope: must be an arm of study=residual: with, without, other"),
-        ({"treatment": ["with"]}, IN_FILE + r": treatment=\['with'\], control=without: must name two arms"),
-        ({"control": "with"}, IN_FILE + ": treatment=with, control=with: must name two arms"),
-        ({"contrast": {"with": 1, "without": -1}}, IN_FILE + ": treatment=with, .* without a contrast"),
+        ({"treatment": ["with"]}, IN_FILE + r": treatment=\['with'\], control=without: name two arms"),
+        ({"control": "with"}, IN_FILE + ": treatment=with, control=with: name two arms"),
+        ({"contrast": {"with": 1, "without": -1}}, IN_FILE + ": treatment=with, .* or give a contrast"),
         ({"metric": "test_top5"}, IN_STUDY + "metric=test_top5: must be one of test_top1, area, steps_to"),
         ({"direction": "up"}, IN_FILE + ".direction=up: must be 'higher', 'lower' or 'no_difference'"),
         ({"margin": -1}, IN_FILE + ".margin=-1: must be greater than or equal to 0"),
@@ -247,8 +247,8 @@ def test_wrong_weights_are_a_line(weights: Any, tmp_path: Path) -> None:
         ),
         ("by_width", {"trend": {"with": 1, "without": 1}}, "trend=.*summing to 0"),
         ("by_width", {"trend": {}}, "trend=.*must be a weight"),
-        ("by_width", {"contrast": {"wide_with": 1, "wide_without": -1}}, "trend, contrast: must have one"),
-        ("by_width", {"treatment": "wide_with"}, "trend, treatment: must have one of the two"),
+        ("by_width", {"contrast": {"wide_with": 1, "wide_without": -1}}, "trend, contrast: set exactly one"),
+        ("by_width", {"treatment": "wide_with"}, "trend, treatment: set exactly one"),
         ("by_width", {"metric": "failed_to_learn"}, "trend=.*: metric=failed_to_learn compares two arms"),
         ("residual", {}, "trend: study=residual has no factors"),
     ],

@@ -114,7 +114,7 @@ def test_damage_in_the_middle_is_a_line(runs, results_dir: Path, tmp_path: Path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"records\.tar\.xz: no readable file of records"):
+    with pytest.raises(UserError, match=r"records\.tar\.xz: not a readable records archive"):
         unpack(path, tmp_path / "theirs")
     assert not list((tmp_path / "theirs").iterdir())
 
@@ -153,7 +153,7 @@ def made(path: Path, name: str, link: str | None = None, kind: bytes = tarfile.S
 )
 def test_another_file_is_refused(name: str, tmp_path: Path) -> None:
     path = made(tmp_path / "file.tar.xz", name)
-    with pytest.raises(UserError, match="file of records"):
+    with pytest.raises(UserError, match="records archive"):
         unpack(path, tmp_path / "results")
     assert not list((tmp_path / "results").rglob("*"))
     assert not (tmp_path / "outside").exists()
@@ -169,7 +169,7 @@ def test_another_file_is_refused(name: str, tmp_path: Path) -> None:
 )
 def test_a_link_is_refused(link: str, kind: bytes, tmp_path: Path) -> None:
     path = made(tmp_path / "file.tar.xz", f"{RUN}/metrics.csv", link, kind)
-    with pytest.raises(UserError, match=r"metrics\.csv' is no record"):
+    with pytest.raises(UserError, match=r"metrics\.csv' is not a record"):
         unpack(path, tmp_path / "results")
     assert not list((tmp_path / "results").rglob("*"))
 
@@ -179,7 +179,7 @@ def test_a_file_that_is_none_is_a_line(content: bytes | None, tmp_path: Path) ->
     path = tmp_path / "file.tar.xz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=r"file\.tar\.xz: no readable file of records"):
+    with pytest.raises(UserError, match=r"file\.tar\.xz: not a readable records archive"):
         unpack(path, tmp_path / "results")
 
 

@@ -111,7 +111,7 @@ def test_no_change_makes_it_another_run(configuration, write_run, results_dir: P
     directory = write_run(configuration)
     text = directory.record_path.read_text()
     directory.record_path.write_text(text.replace('"num_classes": 10', '"num_classes": 100'))
-    with pytest.raises(UserError, match="its configuration is that of run"):
+    with pytest.raises(UserError, match="its configuration belongs to run"):
         accept(results_dir, directory.run_id)
     assert directory.status() == "missing"
     with pytest.raises(UserError, match="no record"):

@@ -602,7 +602,7 @@ def test_a_configuration_of_another_run_is_missing(configuration, write_run) -> 
     directory = write_run(configuration)
     resealed(directory, config={**configuration.resolved, "recipe": {"epochs": 2, "lr": 1}})
     assert directory.status() == "missing"
-    assert "configuration is that of run" in str(directory.problem())
+    assert "configuration belongs to run" in str(directory.problem())
 
 
 @pytest.mark.parametrize("status", ["completed", "diverged"])

@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused(residual_study: Study, make_run) -> None:
         outcomes(residual_study, [replace(run, history=None)])
     with pytest.raises(ValueError, match="without a finite curve of val_top1"):
         outcomes(residual_study, [make_run("with", 0, [np.nan, 0.6])])
-    with pytest.raises(ValueError, match="with-1: validated at other steps"):
+    with pytest.raises(ValueError, match="with-1: its validation steps differ"):
         outcomes(residual_study, [run, make_run("with", 1, [0.3])])
-    with pytest.raises(ValueError, match="baseline=b is no arm; arms: without, with"):
+    with pytest.raises(ValueError, match="baseline=b is not an arm; arms: without, with"):
         outcomes(replace(residual_study, baseline="b"), [run])

@@ -315,7 +315,7 @@ def test_files_hold_what_the_single_functions_give(residual_study: Study, make_r
 def test_runs_that_do_not_fit_the_study_are_named_in_a_line(residual_study: Study, make_run) -> None:
     runs = [make_run("with", 0, [0.5, 0.6]), make_run("without", 0, [0.5, 0.6])]
     other = make_run("without", 0, [0.5, 0.6], run_id="r7", metrics={"val_map100": 0.5, "test_map100": 0.4})
-    with pytest.raises(UserError, match=r"^metric=top1: run r7 measured none; it has map100$"):
+    with pytest.raises(UserError, match=r"^metric=top1: run r7 did not measure it; it has map100$"):
         study_table(residual_study, [runs[0], other])
     larger = make_run("with", 1, [0.5, 0.6], parameters=5)
     with pytest.raises(UserError, match=r"^arm=with: its runs differ in parameters: \[5, 340000\]$"):

@@ -86,7 +86,7 @@ def test_what_no_width_gives_is_told_with_what_is_nearest() -> None:
     square = {"_target_": "torch.nn.Square", "width": 1}
     with pytest.raises(
         ValueError,
-        match=r"^match_parameters=590: no width gives so many within 1 %; "
+        match=r"^match_parameters=590: no width comes within 1 %; "
         r"torch\.nn\.Square has 564 at width [\d.]+ and 611 at width [\d.]+$",  # 23^2 + 35, 24^2 + 35
     ):
         solve_width(square, 590)
@@ -217,7 +217,7 @@ def test_multiply_adds_are_matched_within_one_per_cent(configure) -> None:
         ),
         (["match_multiply_adds=9", "model.width=1"], "model.width: match_multiply_adds=9 solves it"),
         (["match_parameters=many"], "match_parameters=many: must be a whole number of at least 1"),
-        (["match_parameters=100"], "match_parameters=100: no width gives so many within 1 %"),
+        (["match_parameters=100"], "match_parameters=100: no width comes within 1 %"),
         (["match_parameters=5", "model=vgg16"], "match_parameters=5: .*vgg16 has no width"),
         (["match_parameters=9999", "model.stem_stride=3"], "model.stem_stride=3: must be one of 1, 2"),
         (["match_parameters=9999", "+model.depth=3"], "model: .*unexpected keyword argument 'depth'"),
