@@ -54,9 +54,9 @@ def test_first_screen(open_page, written: Path) -> None:
     expect(home.locator(".lead")).to_contain_text("22 of 27 runs completed, 1 diverged, 1 failed, 1 running")
     first = home.locator(".claims tbody:not(.group)").first
     expect(first.locator(".badge")).to_contain_text("holds")
-    row = first.locator("tr").nth(1)
+    row = first.locator("tr").first  # a claim of one comparison is one row
     expect(row.locator("td")).to_have_text(
-        [re.compile("test top-1"), "", re.compile(r"^\+\d+\.\d \[\+\d.*\] pp$"), "≥ 0.4 pp", "7 of 8"]
+        ["", re.compile(r"^\+\d+\.\d \[\+\d.*\] pp$"), "≥ 0.4 pp", "7 of 8"]
     )
     expect(home).to_contain_text("Because it needs what nobody has.")
     first.get_by_role("link", name="As it is is better").click()
