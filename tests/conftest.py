@@ -50,6 +50,7 @@ from lightning_modules.networks.separable import (
 from lightning_modules.networks.xception import Xception
 from lightning_modules.tasks import SingleLabel, Task, top_k_accuracy
 from tests.composing import composed_once
+from tests.few_images import write_few_images
 
 PAPER: dict[str, Any] = {
     "num_classes": 1000,
@@ -74,6 +75,11 @@ SEPARABLE: dict[str, Any] = {
 ONE_CYCLE = partial(OneCycleLR, max_lr=0.1, pct_start=0.3, cycle_momentum=False)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of the folder itself first: they start whole commands, and none of these is left for last."""
+    items.sort(key=lambda item: len(item.path.parts))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """One thread, as in a run: results to the last bit, and test processes side by side."""
@@ -96,6 +102,12 @@ def compose_once() -> Iterator[None]:
     """What Hydra composed it copies for who asks again."""
     with composed_once():
         yield
+
+
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Settings of dataset=fashion_mnist_embedded by which it is a few images."""
+    return write_few_images(tmp_path_factory.mktemp("few_images"))
 
 
 @pytest.fixture

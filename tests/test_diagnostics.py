@@ -1,6 +1,6 @@
 """Diagnostics of a run: asked for afterwards they are measured from the start, and the outcome stays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from experiments.configuration import RunConfiguration
 from experiments.planned_run import PlannedRun
 from experiments.planning import compose_runs, hydra_configuration
 from experiments.standing import standing
+from tests.few_images import as_words
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +26,12 @@ def results_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def configure(results_dir: Path) -> Callable[..., RunConfiguration]:
+def configure(results_dir: Path, few_images: Mapping[str, Any]) -> Callable[..., RunConfiguration]:
+    tiny = [*TINY, *as_words(few_images), f"results_dir='{results_dir}'"]
+
     def make(*overrides: str) -> RunConfiguration:
         with hydra_configuration():
-            (configuration,) = compose_runs([*TINY, f"results_dir='{results_dir}'", *overrides])
+            (configuration,) = compose_runs([*tiny, *overrides])
         return configuration
 
     return make

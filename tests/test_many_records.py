@@ -77,7 +77,7 @@ def test_each_file_of_a_run_is_opened_once(name, call, results_dir, monkeypatch)
 
 @pytest.mark.slow
 def test_the_benchmark_prints_a_line_per_command(tmp_path, monkeypatch, capsys) -> None:
-    names = ["list", "tables"]
+    names = ["list"]
     options = ["--records", "30", "60", "--folder", str(tmp_path), "--commands", *names]
     monkeypatch.setattr(sys, "argv", ["many_records", *options])
     many_records.main()

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from experiments.planning import compose_runs, hydra_configuration, plan_study
 from experiments.run import train
 from experiments.tuning import plan_tuning
 from lightning_modules.assembly import make_data_and_module
+from tests.few_images import as_words
 
 pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
 
@@ -49,10 +50,12 @@ def trap(tmp_path: Path) -> Trap:
 
 
 @pytest.fixture
-def configure(tmp_path: Path) -> Callable[..., RunConfiguration]:
+def configure(tmp_path: Path, few_images: Mapping[str, Any]) -> Callable[..., RunConfiguration]:
+    tiny = [*TINY, *as_words(few_images), f"results_dir='{tmp_path / 'results'}'"]
+
     def make(*overrides: str) -> RunConfiguration:
         with hydra_configuration():
-            (configuration,) = compose_runs([*TINY, f"results_dir='{tmp_path / 'results'}'", *overrides])
+            (configuration,) = compose_runs([*tiny, *overrides])
         return configuration
 
     return make

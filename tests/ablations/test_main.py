@@ -95,10 +95,10 @@ def test_list_shows_shared_runs_in_both_studies(
     call, runs, write_run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(runs[0].configuration)  # the baseline of both
-    assert call("list") == 0
+    assert call("list", "residual", "intermediate_activation") == 0
     shown = capsys.readouterr().out
     assert "residual: 1 of 24 completed" in shown
-    assert "intermediate_activation: 1 of 18 completed" in shown
+    assert "intermediate_activation: 1 of 36 completed" in shown
 
 
 def test_a_corrupt_record_is_named_left_and_missing(
@@ -162,14 +162,11 @@ def test_an_error_names_the_nearest_word(
         (("benchmark", "steps=2", "steps=3"), "error: steps=2 steps=3: duplicate steps"),
         (("unpack", "--file=a", "--file=b"), "error: --file --file: duplicate --file"),
         (("unpack", "--file=/no/such"), "error: /no/such: no such records archive"),
-        (("list", "weights=a=b.ckpt"), "error: weights=a=b.ckpt: = must be in quotes"),
-        (("list", "residual", "seed=-1"), "error: seed=-1: must be a whole number from 0"),
         (("residual", "seed=4294967296"), "error: seed=4294967296: must be a whole number from 0"),
         (("verdicts", "residual", "recipe.epochs=x"), "error: recipe.epochs=x: must be a"),
         (("list", "residual", "+foo=3"), "error: unknown key foo"),
         (("residual", "results_dir=/no/such"), "error: results_dir=/no/such: no such folder"),
         (("free", "results_dir=/no/such"), "error: results_dir=/no/such: no such folder"),
-        (("list", "model=resnet"), "error: model=resnet: no such option; available: googlenet, "),
     ],
 )
 def test_bad_input_is_a_line(
@@ -191,7 +188,7 @@ def test_results_that_cannot_be_written(call, results_dir: Path, capsys: pytest.
 
 @pytest.mark.parametrize(
     ("command", "place"),
-    [((), "tables"), ((), "figures"), (("verdicts",), "tables"), (("report",), "report")],
+    [((), "figures"), (("verdicts",), "tables"), (("report",), "report")],
 )
 def test_what_cannot_be_written_with_the_results_can_be_written_elsewhere(
     call,
@@ -344,12 +341,10 @@ def test_verdicts_of_a_varied_study_have_files_of_their_own(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("verdicts", "nope"), "error: study=nope: no such study; available: "),
         (
             ("verdicts", "benchmark", "seed=0"),
             "error: benchmark: takes no overrides except results_dir=",
         ),
-        (("verdicts", "residual", "recipe.epoch=3"), "error: unknown key recipe.epoch"),
         (("verdicts", "--check", "no.yaml"), "error: --check no.yaml: cannot be read (No such file"),
     ],
 )

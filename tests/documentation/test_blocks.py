@@ -1,6 +1,6 @@
 """Every command and code block of README, CONTRIBUTING and docs/ is run: for real where it is small."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,11 @@ import pytest
 from tests.documentation.blocks import PAGES, REPOSITORY, Block, blocks_of, commands_of, parse
 from tests.documentation.rules import do
 from tests.documentation.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, write_run: Callable[..., Any], few_images: Mapping[str, Any]) -> Workspace:
+    return Workspace(tmp_path, write_run, few_images)
 
 
 def carry_out(workspace: Workspace, block: Block) -> None:
@@ -37,8 +42,7 @@ def test_the_pages_are_found() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
-def test_a_page_can_be_followed(page: Path, tmp_path: Path, write_run: Callable[..., Any]) -> None:
-    workspace = Workspace(tmp_path, write_run)
+def test_a_page_can_be_followed(page: Path, workspace: Workspace) -> None:
     with workspace.used():
         for block in blocks_of(page):
             try:
@@ -49,16 +53,13 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path, write_run: Callable[
 
 
 @pytest.mark.slow
-def test_git_ignores_what_the_makefile_s_commands_write(
-    tmp_path: Path, write_run: Callable[..., Any]
-) -> None:
-    """Of its targets the documentation's test asks alone whether they exist."""
-    workspace = Workspace(tmp_path, write_run)
+def test_git_ignores_archives_of_records(workspace: Workspace) -> None:
+    """No page shows these two commands."""
     with workspace.used():
-        for words in (["unpack"], ["residual"], ["verdicts", "residual"], ["report", "residual"], ["pack"]):
+        for words in (["unpack"], ["pack"]):
             workspace.ablations(words)
             assert workspace.git_status() == "", words
-        assert {path.name for path in (tmp_path / "results").iterdir()} >= {"runs", "tables", "report"}
+        assert (workspace.folder / "results" / "records.tar.xz").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
@@ -84,16 +85,13 @@ def test_code_is_fenced(page: Path) -> None:
         ("```yaml\na: 1\n```\n", "a block of yaml"),
     ],
 )
-def test_a_block_that_nothing_covers_fails(
-    text: str, message: str, tmp_path: Path, write_run: Callable[..., Any]
-) -> None:
+def test_a_block_that_nothing_covers_fails(text: str, message: str, workspace: Workspace) -> None:
     (block,) = parse(text, Path("page.md"))
     with pytest.raises(LookupError, match=message):
-        carry_out(Workspace(tmp_path / "place", write_run), block)
+        carry_out(workspace, block)
 
 
-def test_a_command_that_does_not_exist_fails(tmp_path: Path, write_run: Callable[..., Any], capsys) -> None:
-    workspace = Workspace(tmp_path / "place", write_run)
+def test_a_command_that_does_not_exist_fails(workspace: Workspace) -> None:
     with workspace.used():
         for text in (
             "python -m ablations nothing_of_this",

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -41,10 +41,9 @@ MOST_TRAINED = 12
 TINY = {
     "model/xception.yaml": {"width": 0.02, "middle_modules": 0},
     "model/xception_small.yaml": {"width": 0.02, "stem_stride": 2},
-    "dataset/fashion_mnist_embedded.yaml": {"validation_images": 4980},  # of 5,000: 20 are trained on
-    "recipe/embedded.yaml": {"epochs": 1, "batch_size": 20},
+    "recipe/embedded.yaml": {"epochs": 1},
 }
-"""What the copy has in place of the values in its files."""
+"""What the copy has in place of the values in its files; its images are few."""
 
 
 class Workspace:
@@ -53,15 +52,16 @@ class Workspace:
     Args:
         folder: Empty.
         write_run: Makes up a run's record.
+        few_images: Settings of the embedded dataset.
     """
 
-    def __init__(self, folder: Path, write_run: Callable[..., Any]) -> None:
+    def __init__(self, folder: Path, write_run: Callable[..., Any], few_images: Mapping[str, Any]) -> None:
         self.folder = folder
         self.conf = folder / "conf"
         self.names: dict[str, Any] = {"__name__": "__page__"}
         self._write_run = write_run
         shutil.copytree(FRAMEWORK_CONF, self.conf)
-        for file, values in TINY.items():
+        for file, values in {**TINY, "dataset/fashion_mnist_embedded.yaml": dict(few_images)}.items():
             self.change_file(self.conf / file, yaml.dump(values))
             os.utime(self.conf / file, (0, 0))  # of every workspace, so that tests.composing knows it
         shutil.copy(FRAMEWORK_CONF.parent / "run.py", folder)

@@ -214,8 +214,6 @@ def test_a_space_in_a_sweep_is_a_line(
 @pytest.mark.parametrize(
     ("error", "code", "shown"),
     [
-        (UserError("seed=-1: must be more"), 2, "error: seed=-1: must be more\n"),
-        (RunsFailed("failed: disk full"), 1, "error: failed: disk full\n"),
         (
             OSError(28, "No space left on device", "record.json"),
             1,
@@ -242,7 +240,6 @@ def test_main_words_the_errors_of_a_run(
     ("arguments", "line"),
     [
         (["residual=maybe"], "residual=maybe: no such option; available: false, projections, true"),
-        (["residual=null"], "residual=null: no such option; available: false, projections, true"),
         (["residual=[true,false]"], "residual=[true,false]: expected one option"),
         (
             ["-m", "residual=true,maybe"],

@@ -94,7 +94,7 @@ def pristine(results_dir: Path, write_run) -> dict[Path, bytes]:
 
 @pytest.mark.slow
 @settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     database=None,
@@ -109,7 +109,7 @@ def test_what_is_damaged_is_named_and_missing(
     call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """12 examples of 24 records each."""
+    """8 examples of 24 records each."""
     folders = sorted({path.parent for path in pristine})
     content = dict(pristine)
     changed = set()
