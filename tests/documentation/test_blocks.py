@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from experiments.project import FRAMEWORK_CONF, load_yaml
 from tests.documentation.blocks import PAGES, REPOSITORY, Block, blocks_of, commands_of, parse
 from tests.documentation.rules import do
 from tests.documentation.workspace import Workspace
@@ -38,6 +40,13 @@ def carry_out(workspace: Workspace, block: Block) -> None:
 def test_the_pages_are_found() -> None:
     names = {page.relative_to(REPOSITORY).as_posix() for page in PAGES}
     assert {"README.md", "CONTRIBUTING.md", "docs/tutorial.md", "docs/how-to/new-arm.md"} <= names
+
+
+def test_the_tutorial_s_study_shares_the_runs_that_its_text_says() -> None:
+    """Its arms are the single run that the tutorial trains first and figure 10's baseline."""
+    files = {block.file: block for block in blocks_of(REPOSITORY / "docs/tutorial.md")}
+    own = yaml.safe_load(files["conf/study/silu.yaml"].text)
+    assert own["base"] == load_yaml(FRAMEWORK_CONF / "study/intermediate_activation.yaml")["base"]
 
 
 @pytest.mark.slow
