@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,9 @@ def test_an_ended_command_leaves_no_worker(tmp_path: Path) -> None:
     try:
         with pytest.raises(OutOfTime):
             run_for(["sh", "-c", f"exec 3>{tmp_path}/held; sleep 60 & wait"], 1)
-        assert os.read(held, 1) == b""  # where a process held it open, this would raise BlockingIOError
+        ended, _, _ = select.select([held], [], [], 30)  # readable once no process holds it open
+        assert ended == [held]
+        assert os.read(held, 1) == b""
     finally:
         os.close(held)
 

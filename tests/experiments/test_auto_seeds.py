@@ -247,7 +247,7 @@ def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
     ("words", "line"),
     [
         (["study=residual", "seeds=6"], "seeds=6: must be auto or null"),
-        (["study=residual", "seeds=auto,null"], "seeds=auto,null: seeds changes no outcome"),
+        (["study=residual", "seeds=auto,null"], "seeds=auto,null: seeds does not affect results"),
         (["study=residual", "seeds=auto", "seed=0,1"], "seed=0,1: seeds=auto chooses the seeds"),
         (["study=residual", "seed_budget=9"], "seed_budget=9: needs seeds=auto"),
         (

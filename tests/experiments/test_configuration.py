@@ -188,7 +188,7 @@ def test_the_same_run_however_it_is_asked_for(configure, results_dir) -> None:
         ("residual='true'", "recipe.epochs=3", "seed=1"),
         ('residual="true"', "recipe.epochs=3", "recipe.dropout=0", "seed=1"),
         ("recipe.epochs=3.0", "seed=1"),  # of no use as it is refused, but no other identity
-        ("recipe.epochs=3", "seed=1", "recipe.optimizer.lr=1e-1", "model.width=0.125"),
+        ("recipe.epochs=3", "seed=1", "recipe.optimizer.lr=5e-2", "model.width=0.125"),
         ("recipe.epochs=3", "seed=1", f"results_dir={results_dir}/elsewhere"),
         ("recipe.epochs=3", "seed=1", "logger=none"),
         ("recipe.epochs=3", "seed=1", "logger.mode=online", "++logger.group='a b'", "++logger.job_type='c'"),

@@ -105,7 +105,7 @@ def test_hover_and_click_on_a_run(open_page, written: Path) -> None:
     x, y = page.evaluate(
         """(study) => {
             const plot = document.querySelector(`${study} .drawn`), box = plot.getBoundingClientRect();
-            const trace = plot.data.find((each) => each.meta.run === '200000000003');
+            const trace = plot.data.find((each) => each.meta.run === '200000000004');
             const { xaxis, yaxis } = plot._fullLayout;
             return [box.left + xaxis._offset + xaxis.d2p(trace.x[2]),
                     box.top + yaxis._offset + yaxis.d2p(trace.y[2])];
@@ -116,9 +116,9 @@ def test_hover_and_click_on_a_run(open_page, written: Path) -> None:
     page.mouse.move(x, y, steps=4)
     hover = plot.locator(".hoverlayer")
     expect(hover).to_contain_text("a third <b>arm</b>, 5 %{x}")  # read neither as markup nor as a value
-    expect(hover).to_contain_text(re.compile(r"seed 3 \(completed\)\s*150: \d\d\.\d+"))
+    expect(hover).to_contain_text(re.compile(r"seed 4 \(completed\)\s*150: \d\d\.\d+"))
     page.mouse.click(x, y)
-    expect(ready(page).locator("h1")).to_have_text("a third <b>arm</b>, 5 %{x}, seed 3")
+    expect(ready(page).locator("h1")).to_have_text("a third <b>arm</b>, 5 %{x}, seed 4")
 
 
 def test_sort_a_table(open_page, written: Path) -> None:
