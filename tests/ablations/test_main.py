@@ -136,7 +136,7 @@ def test_an_unknown_study(
         (("lst",), "list"),
         (("verdicts", "spektrum"), "spectrum"),
         (("list", "model=xceptoin"), "xception"),
-        (("residual", "recipe.epoch=3"), "epochs"),
+        (("residual", "recipe.epoch=3"), "recipe.epochs"),
         (("verdicts", "--chek", "file"), "--check"),
     ],
 )

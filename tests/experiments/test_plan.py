@@ -67,7 +67,7 @@ def test_every_combination_is_planned_once(arguments: list[str], overrides: list
 @pytest.mark.usefixtures("hydra")
 @pytest.mark.parametrize("argument", ["trainer.threads=1,2", "logger.project=a,b", "diagnostics=none,all"])
 def test_what_changes_no_outcome_is_not_swept_over(argument: str) -> None:
-    with pytest.raises(UserError, match="changes no outcome"):
+    with pytest.raises(UserError, match="does not affect results"):
         plan_sweep([argument])
 
 
@@ -156,7 +156,7 @@ def test_two_choices_that_build_the_same_are_refused(hydra, tmp_path: Path) -> N
     with (
         use(Project(tmp_path)),
         hydra_configuration(),
-        pytest.raises(UserError, match=r"pool=one and pool=other: the"),
+        pytest.raises(UserError, match=r"pool=one and pool=other: identical runs"),
     ):
         plan_sweep(["pool=one,other"])
 

@@ -135,7 +135,7 @@ def test_two_studies_share_the_runs_of_their_baseline() -> None:
         ids[name] = {run.run_id for run in runs if run.arm == study.baseline}
         ids[f"{name} others"] = {run.run_id for run in runs if run.arm != study.baseline}
     assert len(ids["residual"]) == 6
-    assert ids["residual"] == ids["intermediate_activation"]
+    assert ids["residual"] <= ids["intermediate_activation"]  # which has more seeds
     assert not ids["residual others"] & ids["intermediate_activation others"]
 
 

@@ -195,7 +195,7 @@ def test_a_network_of_that_size_is_the_run_that_it_is_without(configure) -> None
 
 def test_a_width_beside_it_is_refused(configure) -> None:
     for override in ("model.width=0.1", "++model.width=0.1"):
-        with pytest.raises(UserError, match=r"^model\.width: match_parameters=356353 solves it"):
+        with pytest.raises(UserError, match=r"^model\.width: is solved by match_parameters=356353"):
             configure(override, f"match_parameters={XCEPTION}")
     configure("model.width=0.1", "match_parameters=null")
 
@@ -215,7 +215,7 @@ def test_multiply_adds_are_matched_within_one_per_cent(configure) -> None:
             ["match_multiply_adds=9", "match_parameters=5"],
             "match_parameters=5, match_multiply_adds=9: one width cannot match both; set one to null",
         ),
-        (["match_multiply_adds=9", "model.width=1"], "model.width: match_multiply_adds=9 solves it"),
+        (["match_multiply_adds=9", "model.width=1"], "model.width: is solved by match_multiply_adds=9"),
         (["match_parameters=many"], "match_parameters=many: must be a whole number of at least 1"),
         (["match_parameters=100"], "match_parameters=100: no width comes within 1 %"),
         (["match_parameters=5", "model=vgg16"], "match_parameters=5: .*vgg16 has no width"),
