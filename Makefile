@@ -44,9 +44,14 @@ figures: .venv/installed
 report: .venv/installed
 	@$(BIN)/python -m ablations report
 
+# Of figures 9 and 10, three sets of six.
+MORE_SEEDS := 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
+
 # The committed reproduction. A study that was varied on the command line is in it where --also names it.
 reference: .venv/installed
-	@$(BIN)/python -m ablations reference --also 'residual tuning=learning_rate tuning.arms=[residual,non_residual]' $(ARGS)
+	@$(BIN)/python -m ablations reference \
+	  --also 'residual tuning=learning_rate tuning.arms=[residual,non_residual]' \
+	  --also 'residual seed=$(MORE_SEEDS)' --also 'intermediate_activation seed=$(MORE_SEEDS)' $(ARGS)
 
 # Tables, figures and report page as a run of W&B, offline; ARGS="logger.mode=online" sends it.
 dashboards: .venv/installed-dashboards

@@ -58,6 +58,9 @@ NEEDS_QUOTES = re.compile(r"[^\w/\-\\+.$%*@?|:, ]", re.ASCII)
 GIVEN_BY_LIGHTNING = ("hydra.run.dir", "hydra.job.name", "hydra.output_subdir")
 """Keys that Lightning adds when it starts a run's other processes."""
 
+REPEATABLE = (*GIVEN_BY_LIGHTNING, "--also")
+"""Words that may be given more than once."""
+
 LARGEST_BUDGET = 1000
 """Largest seed_budget: the levels of all looks are solved before the first."""
 
@@ -79,7 +82,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         if key in PLANNING_KEYS and re.match(r"~|\+(?!\+)", argument):
             raise UserError(f"{argument}: {key} can be neither added nor deleted; write {key}=VALUE")
         what = key, "=" in argument or argument.startswith("~")  # a study may be named as a group is
-        if what in given and key not in GIVEN_BY_LIGHTNING:
+        if what in given and key not in REPEATABLE:
             message = f"{given[what]} {argument}: duplicate {key}; give it once"
             if what[1] and not argument.startswith("-"):
                 message += f" (several values: -m {key}=A,B; a pattern with braces: "
