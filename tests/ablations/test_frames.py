@@ -33,16 +33,16 @@ def table() -> pd.DataFrame:
 
 
 def test_what_it_finds_in_the_reference_is_what_the_committed_table_says(reference: pd.DataFrame) -> None:
-    assert len(reference) == 196
+    assert reference["run_id"].is_unique
     assert set(reference["status"]) <= {"completed", "diverged"}
     figure09 = reference[
-        (reference["model"] == "xception")
+        (reference["model"] == "xception_small")
         & (reference["dataset"] == "fashion_mnist_embedded")
         & (reference["intermediate_activation"] == "none")
         & (reference["segments"] == "per_channel")
         & (reference["operation_order"] == "depthwise_first")
         & (reference["model.width"] == 0.125)
-        & (reference["recipe.optimizer.lr"] == 0.1)
+        & (reference["recipe.optimizer.lr"] == 0.05)
         & (reference["seed"] < 6)
     ]
     found = ablations.compare(figure09, "residual", "true", "test_top1").set_index("residual")
