@@ -16,8 +16,8 @@ import yaml
 from pydantic import TypeAdapter
 
 from ablations.errors import UserError
-from ablations.evidence.claims import CLAIMS, FAILED_TO_LEARN, Claim
-from ablations.evidence.contrasts import ArmValues, contrast_values
+from ablations.evidence.claims import CLAIMS, FAILED_TO_LEARN, Claim, Comparison
+from ablations.evidence.contrasts import ArmValues, ContrastValues, contrast_values
 from ablations.evidence.verdicts import INCONCLUSIVE, Verdict, combine, untestable
 from ablations.evidence.verdicts import compare as compare_family
 from ablations.metrics import BEFORE_DECLARATIONS, declared_in, metric_of
@@ -173,25 +173,8 @@ def judge(
     checked = _claims(claims)
     tested = [comparison for claim in checked for comparison in claim.comparisons]
     differences, left_out = [], []
-    options = runs[factor].astype(str)
     for comparison in tested:
-        if comparison.trend is not None:
-            raise ValueError(f"trend={dict(comparison.trend)}: a table of runs has no axis; give a contrast")
-        _require_columns(runs, comparison.metric)
-        if unknown := sorted(comparison.contrast.keys() - set(options)):
-            raise ValueError(f"arm={unknown[0]}: must be one of {', '.join(sorted(set(options)))}")
-        known = runs[runs[comparison.metric].notna() & options.isin(list(comparison.contrast))]
-        failed = _failed(known, factor, seed)
-        nothing = ArmValues(np.empty(0, dtype=int), {comparison.metric: np.empty(0)})
-        arms = dict.fromkeys(comparison.contrast, nothing) | {
-            str(arm): ArmValues(
-                values.index.to_numpy(),
-                {comparison.metric: values.to_numpy(float)},
-                None if failed is None else failed[arm].to_numpy(float) > 0,
-            )
-            for arm, values in _values(known, factor, comparison.metric, seed, ()).items()
-        }
-        found = contrast_values(arms, comparison.contrast, comparison.metric)
+        found = _contrast(runs, comparison, factor, seed)
         differences.append(found.values)
         left_out.append(found.left_out)
     compared = iter(compare_family(tested, differences, alpha, left_out=left_out))
@@ -206,6 +189,32 @@ def judge(
         reason = "; ".join(reasons) if verdict == INCONCLUSIVE else ""
         verdicts.append(Verdict(claim, verdict, reason, of_claim, ""))
     return verdict_table(verdicts)
+
+
+def _contrast(runs: pd.DataFrame, comparison: Comparison, factor: str, seed: str) -> ContrastValues:
+    """The contrast of a comparison, one number per seed that all of its arms have.
+
+    Raises:
+        ValueError: It is a trend, or names an arm or a metric that the runs do not have.
+    """
+    options = runs[factor].astype(str)
+    if comparison.trend is not None:
+        raise ValueError(f"trend={dict(comparison.trend)}: a table of runs has no axis; give a contrast")
+    _require_columns(runs, comparison.metric)
+    if unknown := sorted(comparison.contrast.keys() - set(options)):
+        raise ValueError(f"arm={unknown[0]}: must be one of {', '.join(sorted(set(options)))}")
+    known = runs[runs[comparison.metric].notna() & options.isin(list(comparison.contrast))]
+    failed = _failed(known, factor, seed)
+    nothing = ArmValues(np.empty(0, dtype=int), {comparison.metric: np.empty(0)})
+    arms = dict.fromkeys(comparison.contrast, nothing) | {
+        str(arm): ArmValues(
+            values.index.to_numpy(),
+            {comparison.metric: values.to_numpy(float)},
+            None if failed is None else failed[arm].to_numpy(float) > 0,
+        )
+        for arm, values in _values(known, factor, comparison.metric, seed, ()).items()
+    }
+    return contrast_values(arms, comparison.contrast, comparison.metric)
 
 
 @contextmanager

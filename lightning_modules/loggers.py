@@ -35,7 +35,8 @@ class TolerantLogger(Logger):
         what: Its name, for the warning.
         make: Makes the logger.
         config: Logged as the run's hyperparameters.
-        alone: Held meanwhile: several runs that start at once may share a file that the first one makes.
+        alone: Held meanwhile, because runs that start at once may share a file that the first one makes;
+            None: nothing.
     """
 
     def __init__(
@@ -43,13 +44,13 @@ class TolerantLogger(Logger):
         what: str,
         make: Callable[[], Logger],
         config: Mapping[str, Any],
-        alone: AbstractContextManager[Any] = nullcontext(),  # noqa: B008
+        alone: AbstractContextManager[Any] | None = None,
     ) -> None:
         super().__init__()
         self._what = what
         self._logger: Any = None
         self._gave_up = False
-        self._attempt(lambda: self._start_alone(make, config, alone))
+        self._attempt(lambda: self._start_alone(make, config, alone or nullcontext()))
 
     def _start_alone(
         self, make: Callable[[], Logger], config: Mapping[str, Any], alone: AbstractContextManager[Any]

@@ -24,6 +24,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -438,12 +439,10 @@ class ImageNetShards(LightningDataModule):
         require_for_each_process(self, counts, "shards")
 
     def _find_shards(self) -> None:
-        try:
-            import webdataset  # noqa: F401
-        except ImportError:
+        if find_spec("webdataset") is None:
             raise ValueError(
                 "dataset=imagenet_shards: needs webdataset: pip install 'xception-ablations[streaming]'"
-            ) from None
+            )
         names = {part: expanded(pattern) for part, pattern in self.patterns.items()}
         seen: dict[str, str] = {}
         for part, of_part in names.items():
