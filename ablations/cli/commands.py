@@ -544,7 +544,7 @@ def add_reference_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WORDS",
-        help="add a study with overrides, quoted; may be repeated",
+        help="add studies, with overrides or without, quoted; may be repeated",
     )
     parser.add_argument("--force", action="store_true", help="even with fewer completed runs than before")
 
@@ -614,7 +614,7 @@ COMMANDS: Mapping[str, Command] = {
         "Write the report page: verdicts, curves, tables and runs in one HTML file.",
         STUDY_WORDS,
         {
-            "report": "all studies except those marked only_by_name",
+            "report": "all studies; those marked only_by_name once complete",
             "report residual": "one study, in its own file",
             "report residual recipe.epochs=12": "a study with overrides",
         },
@@ -655,7 +655,7 @@ COMMANDS: Mapping[str, Command] = {
         "results_dir=FOLDER",
         {
             "reference": "all studies except those marked only_by_name",
-            "reference --also 'residual seed=0,1'": "and a study with overrides",
+            "reference --also 'residual seed=0,1'": "and a study with other seeds",
         },
         renew_reference,
         add_reference_options,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ablations.errors import UserError, did_you_mean
 from ablations.lazily import lazily
+from ablations.runs.schema import COMPLETED
 from ablations.studies.results import CONFIGURED
 from experiments.configuration import parse_override
 from experiments.overrides import (
@@ -229,7 +230,7 @@ def judged_studies(
     """The verdicts, and the studies with their runs, including those without claims.
 
     Args:
-        names: Studies; none: all except those marked only_by_name.
+        names: Studies; none: all, those marked only_by_name if they have claims and all their runs.
         overrides: Of the studies.
 
     Raises:
@@ -243,9 +244,9 @@ def judged_studies(
     have: dict[str, tuple[Study, Sequence[StudyRun]]] = {
         study.name: (study, runs) for study, runs in judged.studies if tuned or study.tuning is None
     }
-    wanted = [
-        name for name in names or study_file.study_names(unasked=True) if name in study_file.study_names()
-    ]
+    known = study_file.study_names()
+    complete = [name for name, (_, runs) in have.items() if all(run.status == COMPLETED for run in runs)]
+    wanted = [name for name in known if name in (names or [*study_file.study_names(unasked=True), *complete])]
     if others := [name for name in wanted if name not in have]:
         have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
-    return judged, [have[name] for name in study_file.study_names() if name in wanted]
+    return judged, [have[name] for name in wanted]

@@ -47,7 +47,7 @@ def write_reference(
     Args:
         folder: The reference, replaced as a whole.
         results_dir: Where the records are.
-        varied: Studies with overrides to add, each as its words.
+        varied: Studies to add, such as those marked only_by_name, each as its words with its overrides.
         force: Whether it may have fewer completed runs than the existing one.
 
     Raises:
@@ -117,6 +117,8 @@ def _write(folder: Path, loaded: Loaded, varied: Sequence[Sequence[str]], record
     for path in (folder / "figures").glob("*.svg"):
         path.unlink()
     for names, overrides in map(names_and_overrides, varied):
+        if not overrides:  # among all verdicts
+            continue
         judged = judge(names, [*overrides, place])
         write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)
     judged, studies = judged_studies([], [place])

@@ -480,7 +480,7 @@ def draw_legend(
         handles=[legend_line(looks[name], label) for name, label in labels.items()],
         title=title,
         loc="upper left",
-        bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - (above - 0.25) / figure.get_figheight()),
+        bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - (above - 0.1) / figure.get_figheight()),
         borderaxespad=0,
         borderpad=0,
         frameon=False,

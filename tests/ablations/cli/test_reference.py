@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablations import __main__ as command
+from ablations.cli.reading import judged_studies
 from experiments.new_project import create_project
 from experiments.planned_run import PlannedRun
 from experiments.planning import hydra_configuration, plan_study
@@ -102,6 +103,15 @@ def test_the_reference_is_made_from_its_own_records(project, runs, write_run, ca
     assert content(reference) == first
     assert call("reference", "--force") == 0
     assert content(reference) != first
+
+
+def test_a_study_only_by_name_is_reported_once_it_has_all_its_runs(project, runs) -> None:
+    file = project / "conf" / "study" / "attention.yaml"
+    file.write_text(f"{file.read_text()}\nonly_by_name: true\n")
+    assert [study.name for study, _ in judged_studies([], [])[1]] == ["attention"]
+    shutil.rmtree(runs[0].directory.path)
+    assert judged_studies([], [])[1] == []
+    assert [study.name for study, _ in judged_studies(["attention"], [])[1]] == ["attention"]
 
 
 @pytest.mark.slow
