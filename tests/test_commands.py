@@ -148,7 +148,7 @@ def test_study(checkout):
     assert result.stdout.index("8 of 8 runs done") < result.stdout.index("residual-final")  # its verdict
     lines = result.stderr.splitlines()
     assert len(lines) == 4  # one for each of those runs
-    assert all(line.startswith("not measured as asked for (gradient_norm)") for line in lines)
+    assert all(line.startswith("not measured as requested (gradient_norm)") for line in lines)
 
 
 def test_tables_and_figures_from_the_records(checkout):

@@ -68,7 +68,7 @@ def test_what_is_asked_for_later_is_measured_from_the_start_with_the_same_outcom
     assert directory_of(measured).path == directory.path
     ((entry,), (problem,)) = standing([PlannedRun("arm", (), measured, "sweep")])
     assert entry.status == "missing"
-    assert problem.startswith("not measured as asked for (gradient_norm)")
+    assert problem.startswith("not measured as requested (gradient_norm)")
     # Its checkpoint has no rows of the first steps.
     beginning = run.begin_record(measured, directory) | {"device": before["device"]}
     assert directory.checkpoint() is not None

@@ -1,35 +1,30 @@
-"""Whether claims hold, by the records of their studies: holds, contradicted, inconclusive, not testable.
+"""Verdicts on claims from the records of their studies: holds, contradicted, inconclusive, not testable.
 
-`judge_study` takes everything from `ablations.studies.results`, compares seed by seed
-(`ablations.evidence.contrasts`) and decides by the mean paired difference, the interval [low, high] of
-`ablations.statistics.decisions` and the claim's margin, the smallest difference that matters::
+`judge_study` compares arms seed by seed. With the interval [low, high] of `ablations.statistics.decisions`
+and the claim's margin, the smallest effect of interest, it decides::
 
-    higher          holds where low > 0 and the mean >= margin; contradicted where high < margin
+    higher          holds if low > 0 and the mean >= margin; contradicted if high < margin
     lower           the mirror image
-    no_difference   holds where the interval lies within (-margin, margin); contradicted where wholly outside
+    no_difference   holds if the interval lies within (-margin, margin); contradicted if entirely outside
 
-and inconclusive otherwise. So a difference that is real and too small to matter contradicts "higher". A claim
-holds where all of its comparisons hold, and is contradicted where one of them is.
+and is inconclusive otherwise. So a real difference that is too small contradicts "higher". A claim holds if
+all its comparisons hold, and is contradicted if one of them is.
 
-The rule is monotone in the level: which of the two a comparison can become follows from its mean alone, and
-a wider interval (a stricter correction, the level of a look) only moves it towards inconclusive. Were it
-enough to hold that an interval lies above zero and reaches the margin, a wider one would turn "contradicted"
+The mean alone fixes whether a comparison can hold or be contradicted, so a wider interval can only make it
+inconclusive. If "holds" asked only for low > 0 and high >= margin, a wider interval could turn "contradicted"
 into "holds".
 
-Several comparisons of a study are corrected: Holm's procedure steps through the levels alpha / (m - k) of its
-m comparisons, those of all its claims, from the one that is decided most clearly on; its interval has that
-level's confidence. Of a pair of hypotheses "at most 0" and "at least the margin" at most one is true, so that
-a comparison counts once; that Holm's correction covers errors of direction too is proven for independent
-comparisons (Shaffer, "Control of directional errors with stagewise multiple test procedures", Annals of
-Statistics 8, 1980) and taken for granted here.
+Holm's procedure corrects all comparisons of a study together. Of the hypotheses "at most 0" and "at least the
+margin" at most one is true, so a comparison counts once. That the correction also covers errors of direction
+is proven for independent comparisons (Shaffer, "Control of directional errors with stagewise multiple test
+procedures", Annals of Statistics 8, 1980) and assumed here.
 
-No verdict is given with fewer than `MIN_PAIRS` pairs. Where all differences are equal there is no t interval:
-then the exact rank test decides, which every value but the one seen fails with p = 2 / 2**n; where all
-are zero nothing is decided. Parameters are counted without error: one pair decides.
-
-Seeds in which an arm failed to learn are left out, so that a verdict is about the seeds that learned in all
-arms; how many failed is said next to it. That can be claimed too (`failed_to_learn`): it is judged over all
-seeds, by McNemar's exact test and an exact interval (`ablations.statistics.shares`).
+- Fewer than `MIN_PAIRS` pairs give no verdict.
+- Equal differences have no t interval: the exact rank test decides, with p = 2 / 2**n. If all are zero, the
+  comparison is inconclusive.
+- Parameters have no error: one pair decides.
+- Seeds in which an arm failed to learn are left out and counted. A claim about `failed_to_learn` uses all
+  seeds and `ablations.statistics.shares`.
 """
 
 import math
@@ -72,36 +67,34 @@ NOT_TESTABLE = "not testable"
 VERDICTS = (HOLDS, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE)
 
 ALPHA = 0.05
-"""The chance of a wrong decision among all comparisons of a study."""
+"""The chance of any wrong decision among the comparisons of a study."""
 MIN_PAIRS = 6
 """The fewest with which an exact two-sided test of pairs can fall below 0.05."""
 
 
 RANK_WIDTH = math.sqrt(math.pi / 3)
-"""How much wider the rank interval of many normal differences is than their t interval."""
+"""Width of the rank interval over that of the t interval, for many normal differences."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison and what the runs say of it.
+    """A comparison and its result.
 
     Attributes:
-        comparison: What was asked.
+        comparison: As claimed.
         verdict: holds, contradicted or inconclusive.
         estimate: The mean difference, in the metric's unit; NaN without a pair.
-        low: The interval's lower end; NaN where there is no interval.
+        low: The interval's lower end; NaN without an interval.
         high: Its upper end.
         level: 1 - the interval's confidence, after Holm's correction.
-        n: Pairs: seeds that all arms of the contrast have, and in which all learned.
-        p: The level above which the interval leaves out zero; for no_difference, above which it lies within
-            the margins, so that it holds where p is not above `level`. Not corrected; NaN where there is no
-            interval.
-        needed: Pairs at which the interval is expected to decide; None where it is decided, or where the
-            runs do not say.
-        reason: Why it is inconclusive, or what decided in place of the interval; "" otherwise.
+        n: Pairs: seeds in which all arms of the contrast have a result and learned.
+        p: The level above which the interval excludes zero or, for no_difference, lies within the margins.
+            Uncorrected; NaN without an interval.
+        needed: Pairs at which the interval is expected to decide; None if it has, or if unknown.
+        reason: Why it is inconclusive, or what decided instead of the interval; "" otherwise.
         differences: One per pair, `(n,)`.
-        quantity: What it is in, as a person reads it.
-        label: What is compared, in the labels of the arms.
+        quantity: The compared quantity.
+        label: The compared arms, by label.
         left_out: Pairs in which an arm failed to learn.
     """
 
@@ -123,21 +116,20 @@ class Compared:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim and what the runs say of it.
+    """A claim and its result.
 
     Attributes:
-        claim: What was claimed.
+        claim: As written.
         verdict: In `VERDICTS`.
         reason: Why it is inconclusive or not testable; "" otherwise.
-        comparisons: In the claim's order; empty where it is not testable.
-        scale: How large the runs were; "" where no study is named.
+        comparisons: In the claim's order; empty if it is not testable.
+        scale: How large the runs were; "" without a study.
         n_missing: Planned runs of its arms without a result.
-        n_diverged: Diverged runs of its arms; they failed to learn.
+        n_diverged: Diverged runs of its arms.
         n_failed_to_learn: Runs of its arms that diverged or ended near chance.
-        core_hours: Of the runs that it rests on: wall time by threads by processes; None where not recorded.
-        seeds_needed: Seeds in all at which it is expected to be decided; None where it is, or where the runs
-            do not say.
-        core_hours_needed: What the seeds still to be run would cost, as these runs did; None as above.
+        core_hours: Of the compared runs: wall time x threads x processes; None if not recorded.
+        seeds_needed: Seeds in total at which a decision is expected; None if there is one, or if unknown.
+        core_hours_needed: Expected cost of the seeds still to run; None as above.
     """
 
     claim: Claim
@@ -154,13 +146,13 @@ class Verdict:
 
 
 def decide(direction: str, margin: float, low: float, estimate: float, high: float) -> str:
-    """The rule of the module's docstring.
+    """Apply the rule of the module's docstring.
 
     Args:
         direction: higher, lower or no_difference.
-        margin: The smallest difference that matters.
+        margin: The smallest effect of interest.
         low: The interval's lower end, in the margin's unit.
-        estimate: What the interval is of; it lies within.
+        estimate: A value within the interval.
         high: Its upper end.
 
     Returns:
@@ -179,21 +171,21 @@ def decide(direction: str, margin: float, low: float, estimate: float, high: flo
 
 
 def _matters(toward: float, margin: float) -> bool:
-    """Whether a mean difference, taken in the claimed direction, is as large as the margin."""
-    # Accuracies count images, so that a mean can be the margin itself, but for rounding.
+    """Whether a mean difference in the claimed direction reaches the margin."""
+    # Accuracies count images, so a mean can equal the margin but for rounding.
     return toward >= margin or math.isclose(toward, margin, rel_tol=1e-9)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Claims and what the records say of them.
+    """Claims and their verdicts.
 
     Attributes:
         verdicts: In the order of the claims.
-        claims: All there are, also those that were not judged.
-        studies: Those that the verdicts are about, with their planned runs.
+        claims: All of them, also those not judged.
+        studies: The judged studies, with their planned runs.
         results_dir: Where the records are.
-        suffix: What tells files about these names and overrides from others: "" or "__study=residual".
+        suffix: Ending of file names for these studies and overrides: "" or "__study=residual".
     """
 
     verdicts: tuple[Verdict, ...]
@@ -214,23 +206,21 @@ def judge_study(
     """Judge the claims of a study.
 
     Args:
-        claims: Any; those of other studies are left out.
+        claims: Any; those of other studies are ignored.
         study: The study.
-        runs: All of its planned runs, in any order, also those that have not run.
-        alpha: The chance of a wrong decision among all comparisons of the study, in (0, 1).
-        nominal: From an overall level to the level of this look, where the runs are looked at more than
-            once; None: they are looked at once.
+        runs: All its planned runs, in any order, also missing ones.
+        alpha: The chance of any wrong decision in the study, in (0, 1).
+        nominal: Turns an overall level into the level of this look; None: there is one look.
 
     Returns:
         A verdict per claim of the study, in the order of `claims`.
 
     Raises:
-        ValueError: As `ablations.studies.results.outcomes`, or a claim names an arm or metric that the study
-            has not.
+        ValueError: As `ablations.studies.results.outcomes`, or a claim names an unknown arm or metric.
     """
     own = claims_about(study, claims)
     by_arm = outcomes(study, runs)
-    # Of a tuned study some arms may have been left out; of any other the claims were read against its file.
+    # A tuned study may leave out arms; for any other study the claims were checked against its file.
     not_tuned = {claim.id: set(claim.arms) - set(by_arm) for claim in own} if study.tuning else {}
     tested = [claim for claim in own if not not_tuned.get(claim.id)]
     comparisons = [comparison for claim in tested for comparison in claim.comparisons]
@@ -256,12 +246,12 @@ def judge_study(
 
 
 def untestable(claim: Claim, scale: str = "", reason: str | None = None) -> Verdict:
-    """The verdict on what cannot be tested here, for the claim's own reason where no other is given."""
+    """The verdict on a claim that cannot be tested; the default reason is the claim's own."""
     return Verdict(claim, NOT_TESTABLE, reason or claim.not_testable or "", (), scale)
 
 
 def combine(verdicts: Sequence[str]) -> str:
-    """A claim's verdict from those of its comparisons: all must hold, and one can contradict."""
+    """A claim's verdict from those of its comparisons."""
     if CONTRADICTED in verdicts:
         return CONTRADICTED
     return HOLDS if set(verdicts) == {HOLDS} else INCONCLUSIVE
@@ -275,15 +265,15 @@ def compare(
     study: Study | None = None,
     left_out: Sequence[int] | None = None,
 ) -> list[Compared]:
-    """Judge a family of comparisons by their differences alone.
+    """Judge a family of comparisons by their differences.
 
     Args:
         comparisons: The family that Holm's procedure corrects.
-        differences: Of each, one per pair, `(n,)`, in the metric's unit.
+        differences: Per comparison, one per pair, `(n,)`, in the metric's unit.
         alpha: As `judge_study`.
         nominal: As `judge_study`.
-        study: That they are of; None: of none.
-        left_out: Of each, pairs in which an arm failed to learn; None: none.
+        study: For labels and units.
+        left_out: Per comparison, pairs in which an arm failed to learn.
 
     Returns:
         One per comparison, in their order.
@@ -304,10 +294,7 @@ def compare(
 
 
 def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
-    """The level above which the interval decides.
-
-    Intervals of a higher level lie within, and what one of them decides the narrower ones decide too.
-    """
+    """The level above which the interval decides; a higher level has a narrower interval."""
     n, margin = len(differences), comparison.margin
     if _is_counted(comparison, differences):
         return 0.0
@@ -320,7 +307,7 @@ def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
         if abs(mean) < margin:
             return _within_level(comparison, differences)
         return _level(comparison, differences, math.copysign(margin, mean), above=mean > 0)
-    # A mean that matters can hold, which takes leaving out zero; any other can be contradicted.
+    # A mean that reaches the margin can hold, if zero is excluded; any other can be contradicted.
     up = comparison.direction == HIGHER
     if _matters(mean if up else -mean, margin):
         return _level(comparison, differences, 0.0, above=up)
@@ -328,7 +315,7 @@ def _deciding_p(comparison: Comparison, differences: np.ndarray) -> float:
 
 
 def _level(comparison: Comparison, differences: np.ndarray, null: float, *, above: bool) -> float:
-    """The level above which the interval lies wholly above a number, or below it."""
+    """The level above which the interval lies entirely above or below a number."""
     if comparison.metric == FAILED_TO_LEARN:
         return paired_share_level(*discordant(differences), len(differences), null, above=above)
     return float(deciding_level(differences, null, above=above))
@@ -353,17 +340,17 @@ def _interval(comparison: Comparison, differences: np.ndarray, level: float) -> 
 
 
 def _is_counted(comparison: Comparison, differences: np.ndarray) -> bool:
-    """Whether the difference has no error: parameters are the same number in every run of an arm."""
+    """Whether the difference has no error: parameters are the same in every run of an arm."""
     return comparison.metric == PARAMETERS and len(differences) > 0 and constant(differences)
 
 
 def _has_no_interval(comparison: Comparison, differences: np.ndarray) -> bool:
-    """Whether all differences are equal, so that they have no spread; counts of failures need none."""
+    """Whether all differences are equal; counts of failures have an interval nevertheless."""
     return comparison.metric != FAILED_TO_LEARN and constant(differences)
 
 
 def _says_nothing(comparison: Comparison, differences: np.ndarray) -> bool:
-    """Whether all differences are zero, which is what runs look like that learned nothing."""
+    """Whether all differences are zero, as of runs that learned nothing."""
     return comparison.metric != FAILED_TO_LEARN and not differences.any()
 
 
@@ -379,7 +366,7 @@ def _compared(
     if not len(differences):
         nan, reason = math.nan, "no pair of results yet"
         if left_out:
-            reason = f"in each of {amount(left_out, 'pair')} an arm failed to learn"
+            reason = f"an arm failed to learn in each of {amount(left_out, 'pair')}"
         return Compared(
             comparison, INCONCLUSIVE, nan, nan, nan, level, 0, nan, None, reason, differences, quantity,
             label, left_out,
@@ -387,7 +374,7 @@ def _compared(
     mean, (low, high) = float(differences.mean()), _interval(comparison, differences, level)
     verdict, reason = _decided(comparison, differences, decides, level, (low, mean, high))
     if len(differences) < MIN_PAIRS and left_out:
-        reason += f"; in {left_out} more an arm failed to learn"
+        reason += f"; an arm failed to learn in {left_out} more"
     p = math.nan
     if not math.isnan(low) and comparison.direction == NO_DIFFERENCE:
         p = _within_level(comparison, differences)
@@ -407,7 +394,7 @@ def _decided(
     level: float,
     interval: tuple[float, float, float],
 ) -> tuple[str, str]:
-    """The verdict, and why it is inconclusive or what decided in place of the interval."""
+    """The verdict, and why it is inconclusive or what decided instead of the interval."""
     n, direction, margin = len(differences), comparison.direction, comparison.margin
     low, mean, high = interval
     if _is_counted(comparison, differences):
@@ -431,7 +418,7 @@ def _decided(
 
 
 def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> int | None:
-    """Pairs at which an inconclusive comparison is expected to be decided, at least `MIN_PAIRS`."""
+    """Pairs at which an inconclusive comparison is expected to be decided."""
     if comparison.metric == FAILED_TO_LEARN or len(differences) < 2 or not differences.any():
         return None
     if constant(differences):
@@ -440,7 +427,7 @@ def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> in
     if comparison.direction == LOWER:
         mean = -mean
     if comparison.direction == NO_DIFFERENCE:
-        distance = abs(abs(mean) - margin)  # to the nearer one
+        distance = abs(abs(mean) - margin)
     else:
         distance = mean if _matters(mean, margin) else margin - mean
     sd = float(differences.std(ddof=1)) * RANK_WIDTH
@@ -450,14 +437,14 @@ def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> in
 
 @dataclass(frozen=True)
 class _Spending:
-    """What an arm's runs cost and how many there are.
+    """Number and cost of each arm's runs.
 
     Attributes:
         seeds: Of the runs with a result, `(n,)` per arm.
-        hours: Core-hours of each, `(n,)` per arm; NaN where not recorded.
+        hours: Core-hours of each, `(n,)` per arm; NaN if not recorded.
         missing: Planned runs without a result, per arm.
-        diverged: Diverged runs, per arm.
-        failed_to_learn: Those that diverged or ended near chance, per arm.
+        diverged: Per arm.
+        failed_to_learn: Runs that diverged or ended near chance, per arm.
     """
 
     seeds: Mapping[str, np.ndarray]
@@ -481,13 +468,13 @@ class _Spending:
 
 
 def core_hours(record: Mapping[str, Any]) -> float:
-    """What a run cost: its wall time by the CPU threads of a process by the processes, in hours.
+    """The cost of a run: wall time x CPU threads per process x processes, in hours.
 
     Args:
         record: Content of record.json.
 
     Returns:
-        NaN where the record does not say.
+        NaN if not recorded.
     """
     device, seconds = record.get("device"), record.get("wall_time_s")
     if device is None or seconds is None:

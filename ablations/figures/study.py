@@ -1,10 +1,10 @@
 """A study's figures, drawn as the paper's figures 6 to 10: validation metric over training steps.
 
-Above, the first metric of each arm: the mean over seeds, its 95 % t band, and single seeds. Below, each arm's
-final difference to the baseline, seed by seed. The paper has neither band, seeds nor differences. Panels are
-stacked for phones.
+The upper panel shows the first metric of each arm: mean over seeds, 95 % t band and single seeds. The lower
+panel shows each arm's final differences to the baseline. The paper has neither bands, seeds nor differences.
+Panels are stacked for phones.
 
-matplotlib is never used through pyplot: no global figure, no display.
+matplotlib is used without pyplot: no global figure, no display.
 """
 
 import io
@@ -40,8 +40,7 @@ from ablations.studies.results import (
 from ablations.tables.study import missing_notes
 from ablations.text import amount, cut, named_seeds, true_minus
 
-# Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), the baseline black; dashes
-# and markers say the same again for grey paper.
+# Okabe and Ito's colours (2008) for colour-blind readers; dashes and markers for grey paper.
 COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (3, 1.5, 1, 1.5)), (0, (1.5, 1.2)))
 MARKERS = "osD^vP"
@@ -62,30 +61,30 @@ STYLE: Mapping[str, Any] = {
     "grid.color": "#E3E3E3",
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
-    "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
-    "svg.hashsalt": "ablations",  # ids in the SVG do not change from one drawing to the next
+    "svg.fonttype": "none",  # text can be searched, copied and read aloud
+    "svg.hashsalt": "ablations",  # the same ids in every drawing
 }
 
-WIDTH = 5.2  # inches, as all below: 9 points are 9 pixels on a phone that is 390 pixels wide
+WIDTH = 5.2  # inches, as all below: 9 points are 9 pixels on a phone 390 pixels wide
 LEFT, RIGHT = 0.85, 0.25
-HEADER = 0.68  # without the lines of the subtitle
-TITLE_LINE = 0.25  # each further line of a title
+HEADER = 0.68  # without the subtitle
+TITLE_LINE = 0.25
 PANEL = 2.7
-BLOCK = 0.85  # of one arm in the differences
+BLOCK = 0.85  # an arm's differences
 LEAST_DIFFERENCES = 1.1
 AXIS_LABEL = 0.55
 LINE = 0.19
-CHARACTERS, SMALL_CHARACTERS = 58, 68  # that fit a line of text, of notes
+CHARACTERS, SMALL_CHARACTERS = 58, 68  # per line of text and of notes
 TITLE_CHARACTERS = 38
 LEGEND_CHARACTERS = 52
-AXIS_CHARACTERS = 46  # of the label of the differences
-LABEL_CHARACTERS = 42  # of an arm's name in the differences
+AXIS_CHARACTERS = 46
+LABEL_CHARACTERS = 42  # an arm's name in the differences
 
 FEW_EPOCHS = 6
-"""Of so few, each is a point in a seed's line too."""
+"""Up to so many, each epoch is also a point in a seed's line."""
 
 SEEDS_DRAWN = 50
-"""Single seeds of an arm, as lines and dots; more of them hide each other and take minutes."""
+"""Single seeds of an arm, as lines and dots; more would hide each other and take minutes."""
 
 
 _T = TypeVar("_T")
@@ -93,7 +92,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Look:
-    """How an arm, or a line of a study of factors, is drawn."""
+    """How an arm, or a line of a factorial study, is drawn."""
 
     color: str
     dash: Any
@@ -109,17 +108,17 @@ def looks_of(names: Sequence[str]) -> dict[str, Look]:
 
 
 def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
-    """Draw a study from the runs there are.
+    """Draw a study from its results.
 
-    Runs that failed to learn end with a cross. Diverged ones are drawn to where they end, and count as chance
-    from there in mean, band and differences; failed, running and missing runs are named below the figure.
+    A run that failed to learn ends with a cross. A diverged run is drawn to where it ends and counts as
+    chance from there. Notes name runs without a result.
 
     Args:
         study: The study.
-        runs: All of its planned runs, in any order, also those that have not run.
+        runs: All its planned runs, in any order, also missing ones.
 
     Returns:
-        A figure 5.2 inches wide that belongs to no window.
+        A figure 5.2 inches wide, without a window.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -129,15 +128,12 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
 
 
 def write_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write each of the study's figures; see `write_figure`.
-
-    A figure of some of the arms is drawn as a study of these arms would be.
-    """
+    """Write each of the study's figures with `write_figure`."""
     return [path for part, of_part in of_figures(study, runs) for path in write_figure(part, of_part, folder)]
 
 
 def of_figures(study: Study, runs: Sequence[StudyRun]) -> list[tuple[Study, Sequence[StudyRun]]]:
-    """The study of each figure with its runs; of a study with one figure itself."""
+    """The study of each figure with its runs: its arms alone, compared with the figure's baseline."""
     if not study.figures:
         return [(study, runs)]
     return [
@@ -157,7 +153,7 @@ def of_figures(study: Study, runs: Sequence[StudyRun]) -> list[tuple[Study, Sequ
 
 
 def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write one figure of all arms as PNG (200 dots per inch) and SVG, each whole or not at all.
+    """Write one figure of all arms; see `save_figure`.
 
     The same runs and the same matplotlib give the same bytes.
 
@@ -172,7 +168,7 @@ def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
 
 
 def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Path]:
-    """Write what `draw` draws, in our style, as PNG (200 dots per inch) and SVG, each whole or not at all.
+    """Write what `draw` draws, in our style, as PNG (200 dots per inch) and SVG, each atomically.
 
     Returns:
         The two paths, `folder/<name>.png` and `.svg`.
@@ -184,7 +180,7 @@ def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Pat
     with style():
         figure = draw()
         without_formulas(figure)
-        # No date and no version of matplotlib in the files.
+        # No date and no version of matplotlib: equal bytes.
         for suffix, metadata in {".png": {"Software": None}, ".svg": {"Date": None}}.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix[1:], dpi=200, metadata=metadata)
@@ -193,20 +189,20 @@ def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Pat
 
 
 def without_formulas(figure: Figure) -> None:
-    """Show a label's $x$ as it is; a logarithmic axis' own powers stay."""
+    """Show $x$ in a label literally, except in the powers of a logarithmic axis."""
     for text in figure.findobj(Text):
         if "$" in text.get_text() and r"\mathdefault" not in text.get_text():
             text.set_parse_math(False)
 
 
 def small() -> float:
-    """The size of ticks and notes for a size of the text, in points."""
+    """The size of ticks and notes, in points."""
     return float(matplotlib.rcParams["font.size"]) * 8 / 9
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Our style on matplotlib's defaults, not the user's matplotlibrc; undone on leaving."""
+    """Our style on matplotlib's defaults, ignoring the user's matplotlibrc; undone on exit."""
     with matplotlib.style.context(["default", dict(STYLE)]):
         yield
 
@@ -245,17 +241,17 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
 
 
 def subtitle_of(study: Study) -> list[str]:
-    """Scale and source, in lines that fit."""
+    """Lines with scale and source."""
     return [*textwrap.wrap(study.scale, CHARACTERS), *textwrap.wrap(study.source, CHARACTERS)]
 
 
 def header_height(title: Sequence[str], subtitle: Sequence[str]) -> float:
-    """Height in inches of a title and a subtitle of so many lines."""
+    """Height of title and subtitle, in inches."""
     return HEADER + TITLE_LINE * (len(title) - 1) + LINE * len(subtitle)
 
 
 def write_texts(figure: Figure, title: Sequence[str], subtitle: Sequence[str], notes: Sequence[str]) -> None:
-    """Title and subtitle at the top, notes at the bottom: lines that fit."""
+    """Write title and subtitle at the top and notes at the bottom; each line must fit."""
     height = figure.get_figheight()
     x, top = LEFT / figure.get_figwidth(), 1 - 0.25 / height
     for line in title:
@@ -269,7 +265,7 @@ def write_texts(figure: Figure, title: Sequence[str], subtitle: Sequence[str], n
 
 
 def write_nothing_completed(figure: Figure, inches: float) -> None:
-    """Say so in place of the panels, that many inches above the bottom."""
+    """Write a message instead of the panels, so many inches above the bottom."""
     figure.text(
         0.5,
         inches / figure.get_figheight(),
@@ -284,7 +280,7 @@ def write_nothing_completed(figure: Figure, inches: float) -> None:
 def draw_curves(
     axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], looks: Mapping[str, Look]
 ) -> None:
-    """The first validation metric over training steps: seeds, band, mean, target."""
+    """Draw the first validation metric over training steps: seeds, band, mean, target."""
     metric, label, times = study.deciding, study.deciding.label, study.deciding.times
     shown = [] if study.target is None else [times * study.target]
     for name, of_arm in by_arm.items():
@@ -316,7 +312,7 @@ def draw_curves(
         if len(curves) > 1:
             axes.fill_between(steps, band.low, band.high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
     shown = shown or [0.0, 100.0]
-    # From the curves and not from the bands: that of two seeds may be wider than all accuracies.
+    # Not from the bands: a band of two seeds may be wider than all accuracies.
     pad = 0.06 * (max(shown) - min(shown)) or 1.0
     low, high = min(shown) - pad, max(shown) + pad
     axes.set_ylim((max(0.0, low), min(101.0, high)) if metric.is_share else (low, high))
@@ -346,8 +342,9 @@ def draw_differences(
     looks: Mapping[str, Look],
     inch: float,
 ) -> None:
-    """Differences to the baseline: an arm is a block of height 1, `inch` says
-    how much of that is an inch; in it a row for validation and one for test.
+    """Draw differences to the baseline, with a block of height 1 per arm.
+
+    Each block has a row for validation and one for test. `inch` is the height of an inch.
     """
     ticks: dict[float, str] = {}
     metric = study.deciding
@@ -357,7 +354,7 @@ def draw_differences(
         pairs = pair_by_seed(by_arm[arm.name], by_arm[study.baseline])
         name = f"{_cut(arm.label)}, n = {len(pairs)}"
         fits = len(name) <= LABEL_CHARACTERS
-        if not fits:  # two lines in the same height; the number stays in one piece
+        if not fits:  # two lines; n = 6 stays on one
             name = textwrap.fill(
                 name.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), LABEL_CHARACTERS
             )
@@ -370,8 +367,8 @@ def draw_differences(
             color=look.color,
             fontweight="bold",
             va="center",
-            zorder=2,  # above the grid, below the seeds, of which it hides none
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},  # no line touches the name
+            zorder=2,  # above the grid, below the seeds
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
         )
         for split, y in (("validation", block + 0.42), ("test", block + 0.76)):
             ticks[y] = split
@@ -396,7 +393,7 @@ def draw_differences(
 
 
 def _cut(label: str) -> str:
-    """As much of a label as two lines hold; the legend has all of it."""
+    """A label shortened to two lines; the legend has all of it."""
     return cut(label, 2 * LABEL_CHARACTERS - 20)
 
 
@@ -409,7 +406,7 @@ def _draw_row(
     times: float,
     jitter: float,
 ) -> float:
-    """One dot per seed, filled for validation, open for test, a cross where a run failed to learn.
+    """Draw one dot per seed: filled for validation, open for test, a cross if a run failed to learn.
 
     Args:
         axes: Where to draw.
@@ -417,17 +414,17 @@ def _draw_row(
         pairs: Outcomes of the arm and of the baseline.
         name: The metric, "val_top1".
         look: Of the arm.
-        times: What values are multiplied by.
-        jitter: By how much neighbouring seeds stand apart.
+        times: Factor from value to axis.
+        jitter: Vertical distance of the dots from `y`.
 
     Returns:
-        The mean difference, as it is drawn.
+        The mean difference, as drawn.
     """
     estimate = mean_interval([times * (arm.final[name] - base.final[name]) for arm, base in pairs])
     drawn = drawn_seeds(pairs)
     differences = np.array([times * (arm.final[name] - base.final[name]) for arm, base in drawn])
     failed = np.array([arm.failed_to_learn or base.failed_to_learn for arm, base in drawn])
-    apart = jitter if len(drawn) > 1 else 0.0  # or equal seeds hide each other
+    apart = jitter if len(drawn) > 1 else 0.0  # equal seeds would hide each other
     at = y + apart * np.where(np.arange(len(drawn)) % 2, 1, -1)
     fill = look.color if name.startswith("val_") else "white"
     axes.scatter(
@@ -445,7 +442,7 @@ def _draw_row(
 
 
 def drawn_seeds(of_seeds: Sequence[_T]) -> Sequence[_T]:
-    """All seeds, or of many `SEEDS_DRAWN` at equal distances; mean, band and interval are of all."""
+    """All seeds, or `SEEDS_DRAWN` of them at equal distances."""
     if len(of_seeds) <= SEEDS_DRAWN:
         return of_seeds
     return [of_seeds[i * len(of_seeds) // SEEDS_DRAWN] for i in range(SEEDS_DRAWN)]
@@ -466,13 +463,13 @@ def draw_legend(
     title: str | None,
     above: float,
 ) -> None:
-    """What each line is, below the subtitle.
+    """Draw the legend below the subtitle.
 
     Args:
         figure: With its texts.
         looks: By name of a line.
         labels: By name, of the lines that are drawn.
-        title: What the lines are; None: that goes without saying.
+        title: Of the legend.
         above: Height of title and subtitle, in inches.
     """
     labels = {name: textwrap.fill(label, LEGEND_CHARACTERS) for name, label in labels.items()}
@@ -497,7 +494,7 @@ def legend_height(labels: Mapping[str, str], title: str | None) -> float:
 
 
 def _legend_columns(labels: Mapping[str, str]) -> int:
-    """All labels in a line where they fit, else one per line."""
+    """As many as there are labels if these fit in one line, else one."""
     return len(labels) if sum(len(label) + 10 for label in labels.values()) <= CHARACTERS else 1
 
 
@@ -516,7 +513,7 @@ def wrapped(notes: Sequence[str]) -> list[str]:
 
 
 def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    """One line for each arm with diverged runs, with their seeds."""
+    """A line per arm with diverged runs."""
     notes = []
     for arm in baseline_first(study):
         if diverged := [outcome for outcome in by_arm[arm.name] if outcome.diverged]:
@@ -531,12 +528,12 @@ def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> lis
 def figure_notes(
     study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence[Outcome]]
 ) -> list[str]:
-    """What stands below a figure: what is not drawn, diverged or missing, and what else differs."""
+    """Notes below a figure: what is not drawn, diverged or missing, and the confound audit."""
     notes = []
     if (most := max(map(len, by_arm.values()))) > SEEDS_DRAWN:
         notes.append(
-            f"Single seeds: {SEEDS_DRAWN} of an arm are drawn, of up to {most:,}; means, bands and intervals "
-            "are of all."
+            f"{SEEDS_DRAWN} of up to {most:,} single seeds per arm are drawn; means, bands and intervals "
+            "use all."
         )
     notes += [f"×: {note}" for note in failure_notes(study, by_arm)]
     notes += diverged_notes(study, by_arm) + missing_notes(study, runs)

@@ -114,7 +114,7 @@ def problem(run: StudyRun) -> str:
         return ""
     found = RunDirectory(run.directory.parents[1], run.run_id).problem()
     asked = run.record is not None and run.record["status"] in DONE
-    return found or (f"not measured as asked for, counted as missing: {run.directory}" if asked else "")
+    return found or (f"not measured as requested, counted as missing: {run.directory}" if asked else "")
 
 
 def history_rows(study: Study, history: pd.DataFrame) -> list[dict[str, str]]:

@@ -1,19 +1,18 @@
-"""What happened: one directory per run, `results/runs/<run_id>/`, the only source of truth.
+"""Records of runs: one directory per run, `results/runs/<run_id>/`, the only source of truth.
 
 ::
 
-    record.json       what was run, on what, and how it ended; `ablations.runs.schema` has its keys
-    metrics.csv       one row per epoch trained; `ablations.runs.histories` reads it
-    diagnostics.csv   what was measured of the layers, where the run's diagnostics ask for it; its columns are
-                      `lightning_modules.diagnostics.COLUMNS`
-    checkpoint.ckpt   the last completed epoch; what an interrupted run goes on from
-    lock              held by the process that trains the run, and released when it dies
+    record.json       what was run, on what, and how it ended: `ablations.runs.schema`
+    metrics.csv       one row per trained epoch: `ablations.runs.histories`
+    diagnostics.csv   measurements of the layers: `lightning_modules.diagnostics.COLUMNS`
+    checkpoint.ckpt   the last completed epoch, from which an interrupted run resumes
+    lock              held by the process that trains the run
 
-Every file is written next to its place and renamed into it. Reading never changes anything.
+Files are written atomically. Reading changes nothing.
 
-A record names the SHA-256 of itself and, once the run has ended, of the two tables, and its configuration
-hashes to the name of its directory. What does not match was changed or damaged: nothing uses it, and the run
-counts as missing.
+A record contains the SHA-256 of itself and, once the run has ended, of both tables. Its configuration hashes
+to the name of its directory. A file that does not match was changed or damaged, and its run counts as
+missing.
 """
 
 import csv
@@ -50,25 +49,25 @@ from ablations.runs.schema import (
 if TYPE_CHECKING:
     import pandas as pd
 
-MISSING = "missing"  # never recorded, or interrupted, or its record cannot be read
+MISSING = "missing"  # not recorded, interrupted, or unreadable
 
 STATUSES = (COMPLETED, DIVERGED, FAILED, RUNNING, MISSING)
-"""How a planned run can stand."""
+"""Of a planned run."""
 
 DONE = (COMPLETED, DIVERGED)
 """Outcomes: such a run is never trained again."""
 
 
 SEAL = re.compile(rb'\{\n  "checksum": "([0-9a-f]{64})",\n')
-"""How a record begins: the checksum is that of the file without this line."""
+"""The beginning of a record: the checksum of the file without this line."""
 
 
 class UnreadableRecord(ValueError):
-    """record.json is there and cannot be used: it is damaged, was changed, or is another run's."""
+    """record.json cannot be used: it is damaged, was changed, or belongs to another run."""
 
 
 class OtherSchema(UnreadableRecord):
-    """record.json is of another schema: whole, as far as this code can tell."""
+    """record.json has another schema version."""
 
 
 class RunDirectory:
@@ -77,9 +76,9 @@ class RunDirectory:
     Args:
         results_dir: Folder of all results.
         run_id: The run's identity.
-        diagnostics: Settings by name of what is asked for: a run whose record has not measured them counts
-            as missing. They are no part of the identity, because they change no outcome.
-        metrics: The same of metrics, by name.
+        diagnostics: Settings of the requested diagnostics, by name. A run that has not measured them counts
+            as missing. They change no outcome and so are no part of the identity.
+        metrics: Names of the requested metrics; likewise.
     """
 
     def __init__(
@@ -92,9 +91,9 @@ class RunDirectory:
         self.run_id = run_id
         self.path = results_dir.joinpath("runs", run_id)
         self._diagnostics = dict(diagnostics or {})
-        self._metrics = tuple(dict.fromkeys(metrics))  # a study's and the run's may be the same
+        self._metrics = tuple(dict.fromkeys(metrics))  # a study and its run may name the same
 
-    # Paths are made when they are asked for: of the thousands of runs of a large study most need two.
+    # Paths are properties for speed: most of the thousands of runs of a large study need two.
 
     @property
     def record_path(self) -> Path:
@@ -114,7 +113,7 @@ class RunDirectory:
 
     @property
     def partial_checkpoint_path(self) -> Path:
-        """Where a checkpoint is written before it is renamed; left there by a process that was killed."""
+        """Where a checkpoint is written before it is renamed; a killed process may leave it."""
         return self.path / ".checkpoint.ckpt.partial"
 
     @property
@@ -123,11 +122,11 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
-        """Hold the run; yields False where another process holds it."""
+        """Lock the run; yields False if another process holds the lock."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock_path)
         try:
-            # A second, not zero: `status` holds the lock for an instant to see whether it is free.
+            # Not 0: `is_locked` holds the lock for an instant.
             lock.acquire(timeout=1)
         except Timeout:
             yield False
@@ -139,29 +138,29 @@ class RunDirectory:
 
     def is_locked(self) -> bool:
         """Whether a living process holds the run."""
-        if not os.path.exists(self._lock_path):  # Path.exists raises where a name is too long
+        if not os.path.exists(self._lock_path):  # Path.exists raises if a name is too long
             return False
         try:
             with FileLock(self._lock_path, timeout=0):
                 return False
         except Timeout:
             return True
-        except OSError:  # somebody else's results, or a read-only disk: nobody trains what we may only read
+        except OSError:  # read-only results: nobody trains them here
             return False
 
     def read(self, planned: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-        """The record, or None where there is none.
+        """The record, or None if there is none.
 
         Args:
-            planned: A configuration of this run. A record with an equal one shares it, which saves memory
-                and time.
+            planned: A configuration of this run. A record with an equal one shares it, to save memory and
+                time.
 
         Raises:
-            UnreadableRecord: There is one, and it is damaged, was changed, or is of another schema.
+            UnreadableRecord: It is damaged, was changed, or has another schema.
         """
         try:
             data = self.record_path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):  # the latter: results_dir is a file
+        except (FileNotFoundError, NotADirectoryError):  # NotADirectoryError: results_dir is a file
             return None
         except OSError as error:
             raise UnreadableRecord(f"{self.record_path}: {error}") from error
@@ -178,7 +177,7 @@ class RunDirectory:
         """The content of record.json as an object of this schema, unchecked.
 
         Raises:
-            UnreadableRecord: It is no object, or of another schema.
+            UnreadableRecord: It is not an object, or has another schema.
         """
         path = self.record_path
         try:
@@ -217,19 +216,19 @@ class RunDirectory:
         return found
 
     def migrate_command(self, *words: str) -> str:
-        """`python -m ablations migrate` for the results that this run is in, as typed."""
+        """`python -m ablations migrate` for these results, as typed."""
         place = str(self.path.parents[1])
         words = (*words, *([] if place == "results" else [f"results_dir={place}"]))
         return f"`{shlex.join(('python', '-m', 'ablations', 'migrate', *words))}`"
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Write the record with its checksums; the caller holds the lock and has written the tables."""
+        """Write the record with its checksums, after the tables; the caller holds the lock."""
         assert record.keys() == SCHEMA.keys(), record.keys() ^ SCHEMA.keys()
         files = None if record["status"] == RUNNING else self.checksums()
         write_atomically(self.record_path, sealed({**record, "files": files}))
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 per table, of those there are."""
+        """SHA-256 of each table that exists."""
         tables = (self.history_path, self.diagnostics_path)
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables if path.is_file()}
 
@@ -247,7 +246,7 @@ class RunDirectory:
             return
 
     def problem(self) -> str | None:
-        """A line on a record that is there and counts as missing; None where there is none."""
+        """A line on a record that exists and counts as missing; None if there is none."""
         try:
             record = self.read()
         except UnreadableRecord as error:
@@ -261,7 +260,7 @@ class RunDirectory:
         """Delete the checkpoint of a run that has an outcome; the caller holds the lock.
 
         Returns:
-            Bytes that are free now; 0 where there is no outcome or no checkpoint.
+            Freed bytes; 0 without an outcome or checkpoint.
         """
         if self.status() not in DONE:
             return 0
@@ -276,10 +275,10 @@ class RunDirectory:
         """Rename an unreadable record so that the run can be trained; the caller holds the lock.
 
         Returns:
-            Its new place, or None where the record was readable or absent.
+            Its new path, or None if the record was readable or absent.
 
         Raises:
-            UserError: It is of another schema, which may hold an outcome.
+            UserError: It has another schema and may hold an outcome.
         """
         self.check_schema()
         try:
@@ -293,7 +292,7 @@ class RunDirectory:
         return None
 
     def status(self) -> str:
-        """How the run stands, one of `STATUSES`; an unreadable record counts as missing."""
+        """The run's status, one of `STATUSES`; an unreadable record counts as missing."""
         try:
             record = self.read()
         except UnreadableRecord:
@@ -302,44 +301,44 @@ class RunDirectory:
         return self.status_of(record, self.validation_history((), record) if done else None)
 
     def status_of(self, record: Mapping[str, Any] | None, rows: Sized | None) -> str:
-        """The same for a record and rows of metrics.csv that were read already."""
+        """The status for a record and rows of metrics.csv already read."""
         status = MISSING if record is None else record["status"]
         if record is not None and status in DONE:
-            # metrics.csv may be lost or damaged; the checkpoint has its rows
+            # If metrics.csv is lost or damaged, the checkpoint has its rows.
             whole = _has_its_rows(record, rows) and self._has_diagnostics(record)
             whole = whole and not self._lacking_metrics(record)
             status = status if whole else MISSING
         if status in DONE:
             return status
-        # Also before a new record is there: whoever holds the lock is loading its libraries.
+        # Also without a record: the process with the lock may still be importing.
         if self.is_locked():
             return RUNNING
         return MISSING if status == RUNNING else status
 
     def measured(self) -> dict[str, Any]:
-        """Settings by name of the diagnostics that the run measures or has measured, whoever asked."""
+        """Settings, by name, of all diagnostics that the run measures."""
         try:
             return measured_diagnostics(self.read())
         except UnreadableRecord:
             return {}
 
     def measured_metrics(self) -> list[str]:
-        """Metrics that the run declares to measure, whoever asked; none of a record without declarations."""
+        """All metrics that the run measures; none if its record declares none."""
         try:
             return measured_metrics(self.read())
         except UnreadableRecord:
             return []
 
     def _lacking_metrics(self, record: Mapping[str, Any]) -> list[str]:
-        """What is asked for and was not measured of a run with an outcome."""
+        """Requested metrics that a run with an outcome did not measure."""
         if record["status"] == COMPLETED:
             there = record["metrics"]
             return [name for name in self._metrics if not {f"val_{name}", f"test_{name}"} <= there.keys()]
-        declared = record["config"].get("metrics")  # of a diverged run, which has no final values
+        declared = record["config"].get("metrics")  # a diverged run has no final values
         return [] if declared is None else [name for name in self._metrics if name not in declared]
 
     def _has_diagnostics(self, record: Mapping[str, Any]) -> bool:
-        """Whether a run with an outcome has measured what is asked for, with the same settings."""
+        """Whether a run with an outcome measured the requested diagnostics with the same settings."""
         if not self._diagnostics:
             return True
         measured = measured_diagnostics(record)
@@ -347,14 +346,14 @@ class RunDirectory:
         return as_asked and self.diagnostic_rows(record) is not None
 
     def why_missing(self, record: Mapping[str, Any], rows: Sized | None) -> str:
-        """One line on a run that ended and counts as missing, from its record and rows of metrics.csv."""
+        """One line on why a run that ended counts as missing."""
         if _has_its_rows(record, rows):
             asked = ", ".join(self._lacking_metrics(record) or self._diagnostics)
-            return f"not measured as asked for ({asked}) or changed, counted as missing: {self.path}"
+            return f"not measured as requested ({asked}) or changed, counted as missing: {self.path}"
         return f"lost, changed or damaged, counted as missing: {self.history_path}"
 
     def epochs_done(self) -> int:
-        """Completed epochs, without reading more than the number of lines."""
+        """Completed epochs, counted as lines."""
         try:
             with self.history_path.open("rb") as file:
                 return max(0, sum(1 for _ in file) - 1)
@@ -362,18 +361,18 @@ class RunDirectory:
             return 0
 
     def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """What changes whenever record.json or metrics.csv is written, without reading either."""
+        """A value that changes whenever record.json or metrics.csv is written."""
         return _stamp(self.record_path), _stamp(self.history_path)
 
     def history_written(self) -> float | None:
-        """When metrics.csv was written, in seconds since 1970; None where there is none."""
+        """When metrics.csv was written, in seconds since 1970; None if there is none."""
         stamp = _stamp(self.history_path)
         return None if stamp is None else stamp[0] / 1e9
 
-    # Tables. With the record of a run that has ended what is no longer as then is None.
+    # Tables. Given the record of a run that ended, a table that changed since is None.
 
     def rows(self, record: Mapping[str, Any] | None = None) -> list[dict[str, float]] | None:
-        """The rows of metrics.csv by column, or None where there is none or it is not whole."""
+        """The rows of metrics.csv by column; None if absent or damaged."""
         history = read_history(self._content(self.history_path, record))
         if history is None:
             return None
@@ -384,7 +383,7 @@ class RunDirectory:
         return [dict(zip(history.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def history(self, record: Mapping[str, Any] | None = None) -> "pd.DataFrame | None":
-        """metrics.csv with its own columns, or None where there is none or it is not whole."""
+        """metrics.csv as a table; None if absent or damaged."""
         import pandas as pd
 
         history = read_history(self._content(self.history_path, record))
@@ -395,13 +394,13 @@ class RunDirectory:
     def validation_history(
         self, metrics: Collection[str] | None = None, record: Mapping[str, Any] | None = None
     ) -> History | None:
-        """Of `history` what studies compare, read faster: epoch, step, these validation metrics or all."""
+        """Epoch, step and these validation metrics (None: all) of metrics.csv: faster than `history`."""
         return read_history(
             self._content(self.history_path, record), partial(validation_columns, metrics=metrics)
         )
 
     def diagnostic_rows(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]] | None:
-        """The rows of diagnostics.csv by column, or None where there is none or it is damaged."""
+        """The rows of diagnostics.csv by column; None if absent or damaged."""
         kinds = dict.fromkeys(("depth", "channels", "epoch", "step"), int) | {"value": float}
         data = self._content(self.diagnostics_path, record)
         if data is None:
@@ -418,7 +417,7 @@ class RunDirectory:
             return None
 
     def _content(self, path: Path, record: Mapping[str, Any] | None) -> bytes | None:
-        """A table's bytes; None where there are none, or others than when the run ended."""
+        """A table's bytes; None if it is absent or changed since the run ended."""
         try:
             data = path.read_bytes()
         except OSError:
@@ -428,7 +427,7 @@ class RunDirectory:
         return data if hashlib.sha256(data).hexdigest() == record["files"].get(path.name) else None
 
     def checkpoint(self) -> Path | None:
-        """The checkpoint to go on from, or None where there is none or it is damaged."""
+        """The checkpoint to resume from; None if absent or damaged."""
         try:
             with zipfile.ZipFile(self.checkpoint_path) as archive:
                 return self.checkpoint_path if archive.testzip() is None else None
@@ -437,7 +436,7 @@ class RunDirectory:
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Time in nanoseconds, size and inode of a file: each rename into its place changes one of them."""
+    """Time in nanoseconds, size and inode of a file; each rename onto it changes one of them."""
     try:
         found = path.stat()
     except OSError:
@@ -453,19 +452,19 @@ def sealed(record: Mapping[str, Any]) -> str:
 
 
 def _has_its_rows(record: Mapping[str, Any], rows: Sized | None) -> bool:
-    """Whether rows of metrics.csv are those of a run that ended; a timing has none."""
+    """Whether these are all rows of a run that ended; a timing has none."""
     if record["status"] == COMPLETED and "timing" not in record["config"]:
         return rows is not None and len(rows) == planned_epochs(record["config"])
     return rows is not None or "metrics.csv" not in record["files"]
 
 
 def measured_diagnostics(record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings by name of the diagnostics that a run measures or has measured."""
+    """Settings, by name, of the diagnostics that a run measures."""
     return dict((record or {}).get("config", {}).get("diagnostics") or {})
 
 
 def measured_metrics(record: Mapping[str, Any] | None) -> list[str]:
-    """Metrics that a run measures or has measured; none of a record without declarations."""
+    """Metrics that a run measures; none if its record declares none."""
     return list((record or {}).get("config", {}).get("metrics") or {})
 
 

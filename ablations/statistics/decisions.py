@@ -1,24 +1,16 @@
-"""The interval that verdicts are read off, and the level at which it decides.
+"""The interval behind a verdict, and the level at which it decides.
 
-It reaches over two intervals of the same confidence: Student's t interval of the mean difference, and the
-exact rank interval of the typical difference (Hodges-Lehmann: the median of the averages of any two
-differences, each with itself too). So whatever lies outside is rejected by both, and a verdict is never one
-that the t interval alone would not give. `python -m benchmarks.verdict_error_rates` shows why:
+It spans two intervals of the same confidence: Student's t interval of the mean difference, and the exact rank
+interval of the typical difference (Hodges-Lehmann: the median of the averages of any two differences, each
+with itself too). So a value outside is rejected by both tests. docs/explanation/statistics.md explains why
+both are needed, with simulated error rates.
 
-- The t interval assumes normal differences. Where they are skewed or of two kinds, it misses the mean far
-  too often at six seeds, and no method mends that: nothing in six differences tells of a seventh.
-- The rank interval holds the typical difference of symmetric differences with the confidence or more,
-  whatever their distribution, and misses that of skewed and heavy-tailed ones little more often. It needs
-  pairs: of n its smallest level is 2 / 2**n, 0.031 of six. A correction asks for smaller levels; then the
-  rank interval is the widest there is, from the smallest difference to the largest, and the t interval
-  answers for the rest of the level.
-
-The functions take samples along the first axis, `(n, ...)`, and have an answer per sample.
+The functions take samples along the first axis, `(n, ...)`, and answer per sample.
 
 Source:
     Hodges and Lehmann, "Estimates of location based on rank tests", Annals of Mathematical Statistics 34,
-    1963; Tukey's interval as in Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, 2014,
-    section 3.3. That the closed interval keeps its confidence where values tie: Noether, "Wilcoxon confidence
+    1963. Tukey's interval as in Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, 2014,
+    section 3.3. The closed interval keeps its confidence if values tie: Noether, "Wilcoxon confidence
     intervals for location parameters in the discrete case", JASA 62, 1967.
 """
 
@@ -29,7 +21,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 DIGITS = 12
-"""To which averages are rounded, so that those that tie but for rounding are equal."""
+"""To which averages are rounded, so that ties are exact."""
 
 
 def typical_difference(values: ArrayLike) -> float:
@@ -45,14 +37,14 @@ def typical_difference(values: ArrayLike) -> float:
 
 
 def rank_interval(values: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The exact rank interval of the typical difference, of the smallest level there is at least.
+    """The exact rank interval of the typical difference.
 
     Args:
         values: `(n, ...)`, n >= 1.
         level: 1 - confidence, in (0, 1).
 
     Returns:
-        Its ends, each `(...)`; where the level is below 2 / 2**n, the smallest and the largest value.
+        Its ends, each `(...)`; below the smallest level there is, 2 / 2**n, the smallest and largest value.
     """
     averages = np.sort(_averages(np.asarray(values, dtype=float)), axis=0)
     below = _distribution(len(np.asarray(values)))
@@ -61,14 +53,14 @@ def rank_interval(values: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarr
 
 
 def decision_interval(values: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """From the lower of the lower ends of t and rank interval to the higher of the higher ends.
+    """The shortest interval that contains t and rank interval.
 
     Args:
-        values: `(n, ...)`, n >= 2, with a spread.
+        values: `(n, ...)`, n >= 2, not all equal.
         level: 1 - confidence of either, in (0, 1).
 
     Returns:
-        Its ends, each `(...)`, in the unit of the values; mean and typical difference lie within.
+        Its ends, each `(...)`, in the unit of the values.
     """
     sample = np.asarray(values, dtype=float)
     half = -special.stdtrit(len(sample) - 1, level / 2) * sample.std(axis=0, ddof=1) / np.sqrt(len(sample))
@@ -77,19 +69,19 @@ def decision_interval(values: ArrayLike, level: float) -> tuple[np.ndarray, np.n
 
 
 def deciding_level(values: ArrayLike, null: float, *, above: bool) -> np.ndarray:
-    """The level above which `decision_interval` lies wholly above a number, or below it.
+    """The level above which `decision_interval` lies entirely above a number, or below it.
 
     Args:
-        values: `(n, ...)`, n >= 2, with a spread.
-        null: In the unit of the values.
-        above: Whether it is to lie above; else below.
+        values: `(n, ...)`, n >= 2, not all equal.
+        null: The number, in the unit of the values.
+        above: True for above, False for below.
 
     Returns:
-        `(...)`, in (0, 1]: the larger p of the two-sided tests, where what is seen lies on that side; else 1.
-        Where all values do, the rank test is at its smallest p and counts as one that agrees.
+        `(...)`, in (0, 1]: the larger p of the two two-sided tests, or 1 if the estimates lie on the other
+        side. If all values lie on that side, the rank test is at its smallest p and the t test alone decides.
 
     Source:
-        Of the t test Student 1908; of the rank test Wilcoxon, "Individual comparisons by ranking methods",
+        Student 1908 for the t test; for the rank test Wilcoxon, "Individual comparisons by ranking methods",
         Biometrics Bulletin 1, 1945.
     """
     sample = np.asarray(values, dtype=float)
@@ -102,7 +94,7 @@ def deciding_level(values: ArrayLike, null: float, *, above: bool) -> np.ndarray
 
 
 def welch_interval(one: ArrayLike, other: ArrayLike, level: float) -> tuple[float, float]:
-    """Welch's t interval of the difference of two means, of independent samples of unequal variance.
+    """Welch's t interval of the difference of two means of independent samples.
 
     Args:
         one: `(n,)`, n >= 2.
@@ -110,8 +102,8 @@ def welch_interval(one: ArrayLike, other: ArrayLike, level: float) -> tuple[floa
         level: 1 - confidence, in (0, 1).
 
     Returns:
-        The ends of the interval of the mean of `one` minus that of `other`; where neither has a spread, the
-        difference twice.
+        The ends of the interval of the mean of `one` minus that of `other`; both are the difference if
+        neither sample varies.
 
     Source:
         Welch, "The generalization of Student's problem when several different population variances are
@@ -137,13 +129,13 @@ def _averages(sample: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _distribution(n: int) -> np.ndarray:
-    """Of symmetric differences without an effect, the probability that at most k averages are above zero.
+    """Probability that at most k averages of n symmetric differences without an effect are above zero.
 
     Returns:
         `(n (n + 1) / 2 + 1,)`, for k = 0, 1, ...: the distribution of Wilcoxon's signed-rank statistic.
     """
     chances = np.ones(1)
-    for rank in range(1, n + 1):  # its sign is + or -, each with chance 1/2
+    for rank in range(1, n + 1):  # its sign is + or -, with equal chance
         longer = np.zeros(len(chances) + rank)
         longer[: len(chances)] += chances / 2
         longer[rank:] += chances / 2

@@ -1,4 +1,4 @@
-"""How large a difference is, how often it is one, and how many seeds it takes to see it."""
+"""The size of a difference, how often it appears, and the seeds needed to detect it."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,13 +8,13 @@ MOST_SEEDS = 100_000
 
 
 def standardized_effect(differences: ArrayLike) -> float:
-    """The mean of paired differences in standard deviations of theirs, Cohen's d_z; it sets the power.
+    """Cohen's d_z: the mean of paired differences over their standard deviation. It sets the power.
 
     Args:
         differences: `(n,)`, one per seed, n >= 2.
 
     Returns:
-        NaN where all differences are equal, so that there is no spread to compare with.
+        NaN if all differences are equal.
 
     Raises:
         ValueError: Fewer than two, or one that is not finite.
@@ -31,14 +31,14 @@ def standardized_effect(differences: ArrayLike) -> float:
 
 
 def probability_of_improvement(treatment: ArrayLike, baseline: ArrayLike) -> float:
-    """How likely a run of one arm is above a run of the other; a tie counts half.
+    """The probability that a run of one arm is above a run of the other; a tie counts half.
 
     Args:
         treatment: `(n,)`, n >= 1.
         baseline: `(m,)`, m >= 1; seeds are not paired.
 
     Returns:
-        From 0 to 1; 0.5 where the arms are alike.
+        From 0 to 1; 0.5 for equal arms.
 
     Raises:
         ValueError: No value, or one that is not finite.
@@ -55,16 +55,16 @@ def probability_of_improvement(treatment: ArrayLike, baseline: ArrayLike) -> flo
 
 
 def power_of(seeds: int, effect: float, spread: float, *, alpha: float = 0.05) -> float:
-    """The chance that a two-sided paired t test sees a difference.
+    """The probability that a two-sided paired t test detects a difference, exact for normal differences.
 
     Args:
         seeds: Pairs, at least 2.
         effect: The true mean difference.
-        spread: Standard deviation of the differences, seed by seed, in the unit of `effect`; above 0.
+        spread: Standard deviation of the paired differences, in the unit of `effect`; above 0.
         alpha: Level of the test, in (0, 1).
 
     Returns:
-        In (0, 1), exactly, for normal differences.
+        In (0, 1).
 
     Raises:
         ValueError: A number out of range.
@@ -75,21 +75,21 @@ def power_of(seeds: int, effect: float, spread: float, *, alpha: float = 0.05) -
     degrees, shift = seeds - 1, abs(effect) / spread * np.sqrt(seeds)
     critical = -special.stdtrit(degrees, alpha / 2)
     below, other_side = (special.nctdtr(degrees, shift, at) for at in (critical, -critical))
-    # SciPy has no number where the chance to be below is as good as none.
+    # SciPy returns NaN for a probability that is practically 0.
     return float(1 - np.nan_to_num(below) + np.nan_to_num(other_side))
 
 
 def needed_seeds(effect: float, spread: float, *, power: float = 0.8, alpha: float = 0.05) -> int | None:
-    """The fewest seeds with which a two-sided paired t test sees a difference with a given chance.
+    """The fewest seeds with which a two-sided paired t test has a given power.
 
     Args:
-        effect: The mean difference that is to be seen, such as a claim's margin; not 0.
-        spread: Standard deviation of the differences, seed by seed, in the unit of `effect`; above 0.
-        power: The chance, in (0, 1).
-        alpha: Level of the test, in (0, 1); of m comparisons 0.05 / m is on the safe side.
+        effect: The mean difference to detect, such as a claim's margin; not 0.
+        spread: Standard deviation of the paired differences, in the unit of `effect`; above 0.
+        power: In (0, 1).
+        alpha: Level of the test, in (0, 1); for m comparisons, 0.05 / m is on the safe side.
 
     Returns:
-        At least 2; None where it takes more than `MOST_SEEDS`.
+        At least 2; None above `MOST_SEEDS`.
 
     Raises:
         ValueError: A number out of range.

@@ -1,12 +1,10 @@
 """Statistics of seeds and of arms compared seed by seed: pure functions on arrays.
 
-The paper reports no variance: every curve is one run. Here an arm is a sample of seeds, and two
-arms are compared within each seed, because a seed fixes initial values and batches (pairing
-removes what both share). "Faster" is a quantity: the epochs to reach a target, and the area under
-the validation curve.
+The paper shows one run per curve. Here an arm is a sample of seeds, and arms are compared within each seed,
+which fixes initial values and batches.
 
-Every function rejects NaN and infinity with a ValueError: what a diverged run counts as is decided
-before (`ablations.studies.results`), never by a NaN that travels.
+Every function raises ValueError for NaN and infinity. `ablations.studies.results` decides beforehand what a
+diverged run counts as.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,16 +13,16 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special  # not scipy.stats: the same numbers, and a second less to import
+from scipy import special  # the same numbers as scipy.stats, which takes a second longer to import
 
-EXACT_PAIRS = 16  # 2**16 = 65,536 sign patterns; above, RANDOM_FLIPS of them are drawn
+EXACT_PAIRS = 16  # 65,536 sign patterns
 RANDOM_FLIPS = 9_999
 MOST_PAIRS = 1_000_000  # where `needed_pairs` stops searching
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n values and its interval, NaN where nothing says how wide it is."""
+    """A mean over n values and its interval; NaN where the values give none."""
 
     n: int
     mean: float
@@ -32,7 +30,7 @@ class Estimate:
     high: float
 
     def within(self, low: float, high: float) -> Self:
-        """The same of values that lie between two ends, as a share does: the interval does not leave them."""
+        """Clip the interval to the range that the values can take, such as 0 to 1 for a share."""
         return replace(
             self, low=float(np.clip(self.low, low, high)), high=float(np.clip(self.high, low, high))
         )
@@ -40,7 +38,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedEstimate(Estimate):
-    """A mean paired difference, its interval, and the two-sided sign-flip p."""
+    """A mean paired difference, its interval and its two-sided sign-flip p."""
 
     p: float
 
@@ -54,43 +52,33 @@ class Band:
     high: np.ndarray
 
     def within(self, low: float, high: float) -> Self:
-        """The same of values that lie between two ends: see `Estimate.within`."""
+        """Clip the interval, as `Estimate.within`."""
         return replace(self, low=np.clip(self.low, low, high), high=np.clip(self.high, low, high))
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Mean and two-sided t interval: mean -+ t(n - 1) s / sqrt(n).
 
-    It assumes a normal distribution. Simulated, a 95 % interval holds the true mean::
-
-        distribution                                      n = 6     n = 10
-        normal, or the difference of two gamma, shape 4   95 %      95 %
-        skewed: gamma, shape 16; shape 4                  94; 93 %  95; 94 %
-        difference of two lognormal, sigma 1              97.4 %    96.8 %
-        strongly skewed: gamma, shape 2; exponential      92; 89 %  92; 90 %
-        lognormal, sigma 1                                82 %      84 %
-
-    So it is too narrow where differences are skewed by more than 1, as where a few seeds of one arm fail:
-    more seeds help slowly (exponential, n = 20: 92 %). It is a little too wide where few differences are
-    far out on both sides. Verdicts are read off another one: `ablations.statistics.decisions`.
+    The interval assumes normal values. docs/explanation/statistics.md has its simulated coverage for others.
+    Verdicts use `ablations.statistics.decisions` instead.
 
     Args:
         values: `(n,)`, one per seed, n >= 1.
         confidence: Between 0 and 1.
 
     Returns:
-        The estimate, in the unit of `values`. The interval is NaN for n = 1, and for equal values, because
-        seeds that agree by accident (all at chance, say) do not show that there is no variance.
+        The estimate, in the unit of `values`. The interval is NaN for n = 1 and for equal values: seeds that
+        agree by accident, such as all at chance, do not show that there is no variance.
 
     Raises:
-        ValueError: No value, a value that is not finite, or a confidence outside of (0, 1).
+        ValueError: No value, a value that is not finite, or a confidence outside (0, 1).
 
     Source:
         Student, "The probable error of a mean", Biometrika 6, 1908.
     """
     sample = _finite("values", values, dimensions=1)
     mean = float(sample.mean())
-    if _constant(sample):
+    if constant(sample):
         return Estimate(len(sample), mean, np.nan, np.nan)
     half = float(_half_width(sample, confidence))
     return Estimate(len(sample), mean, mean - half, mean + half)
@@ -104,28 +92,23 @@ def smallest_sign_flip_p(n: int) -> float:
 def sign_flip_p(differences: ArrayLike, generator: np.random.Generator | None = None) -> float:
     """Two-sided p of "the differences are symmetric about zero", by flipping their signs.
 
-    The share of all 2**n sign patterns whose mean is at least as far out as the one observed, the
-    smaller tail doubled; sums that differ by rounding alone tie. Up to `EXACT_PAIRS` pairs every pattern
-    is tried; above that `RANDOM_FLIPS` are drawn and the observed one is added to them, so p is never 0.
+    Twice the share of sign patterns whose sum is at least as far out as the observed one; sums that differ
+    only by rounding tie. Up to `EXACT_PAIRS` pairs, all 2**n patterns are tried. Above, `RANDOM_FLIPS`
+    patterns are drawn and the observed one is added, so p is never 0.
 
     Args:
         differences: `(n,)`, one per pair, n >= 1.
-        generator: Needed above `EXACT_PAIRS` pairs only.
-
-    Where the differences are symmetric about zero, p <= 0.05 is found in 3.1 % of samples of 6 (one of 32 is
-    the smallest p there is) and at most 5 % of 10. Where only their mean is zero it is no exact test: of
-    skewed ones (gamma, shape 4) in 4 and 6 %, of exponential ones in 7 and 9 %.
+        generator: Required above `EXACT_PAIRS` pairs.
 
     Returns:
-        p in (0, 1]; 1 for n = 1 and where every difference is 0.
+        p in (0, 1]; 1 for n = 1 and if every difference is 0.
 
     Raises:
-        ValueError: No difference, one that is not finite, or more than `EXACT_PAIRS` without a
-            generator.
+        ValueError: No difference, one that is not finite, or more than `EXACT_PAIRS` without a generator.
 
     Source:
-        Fisher, The Design of Experiments, 1935, section 21; for the added pattern, Phipson and
-        Smyth, "Permutation p-values should never be zero", 2010.
+        Fisher, The Design of Experiments, 1935, section 21; for the added pattern, Phipson and Smyth,
+        "Permutation p-values should never be zero", 2010.
     """
     sample = _finite("differences", differences, dimensions=1)
     exact = len(sample) <= EXACT_PAIRS
@@ -136,11 +119,11 @@ def sign_flip_p(differences: ArrayLike, generator: np.random.Generator | None = 
     else:
         assert generator is not None
         sums, added = np.zeros(RANDOM_FLIPS), 1
-        for start in range(0, len(sample), 8):  # the signs of eight pairs at a time: 1 of 256 patterns
+        for start in range(0, len(sample), 8):  # eight pairs at a time: one of their 256 patterns
             patterns = _signed_sums(sample[start : start + 8])
             sums += patterns[generator.integers(len(patterns), size=RANDOM_FLIPS)]
     observed = sample.sum()
-    # Sums that tie are not always equal in floating point. Accuracies tie often: they count images.
+    # Accuracies count images and tie often, but their sums are not always equal in floating point.
     rounding = 1e-10 * np.abs(sample).sum()
     as_low = np.count_nonzero(sums <= observed + rounding) + added
     as_high = np.count_nonzero(sums >= observed - rounding) + added
@@ -157,13 +140,12 @@ def paired_difference(
 
     Args:
         treatment: `(n,)`, n >= 1.
-        baseline: `(n,)`; the i-th values of the two share a seed.
+        baseline: `(n,)`, in the same order of seeds.
         generator: See `sign_flip_p`.
         confidence: Between 0 and 1.
 
     Returns:
-        The estimate, in the unit of the values. As in `mean_interval`, the interval is NaN for one
-        pair and for equal differences.
+        The estimate, in the unit of the values; the interval is NaN as in `mean_interval`.
 
     Raises:
         ValueError: Different lengths, or as `mean_interval` and `sign_flip_p`.
@@ -179,7 +161,7 @@ def paired_difference(
 
 
 def epochs_to_target(curve: ArrayLike, target: float) -> int | None:
-    """The first epoch, from 1, at whose end the curve is at or above the target; None where never.
+    """The first epoch, counted from 1, that ends at or above the target; None if none does.
 
     Args:
         curve: `(E,)`, one value per epoch.
@@ -193,13 +175,13 @@ def epochs_to_target(curve: ArrayLike, target: float) -> int | None:
 
 
 def censored_median(epochs: Sequence[int | None]) -> float:
-    """Median where None is "never": later than every number, and never left out.
+    """Median in which None, "never", is later than every number.
 
     Returns:
-        The median; infinity where it falls on a run that never got there.
+        The median; infinity if it falls on a None.
 
     Raises:
-        ValueError: Nothing to take the median of.
+        ValueError: No value.
     """
     if not epochs:
         raise ValueError("epochs is empty")
@@ -207,19 +189,17 @@ def censored_median(epochs: Sequence[int | None]) -> float:
 
 
 def area_under_curve(steps: ArrayLike, curve: ArrayLike) -> float:
-    """The mean height of a validation curve from the end of the first epoch to the end of the last.
+    """The mean height of a validation curve between its first and last point.
 
-    The trapezoid area under the curve over training steps, divided by the steps between its first
-    and last point; a curve of one point has its own height. So it is in the curve's unit (an
-    accuracy where the curve is one), and higher where a network learns faster. What lies before
-    the first validation does not enter.
+    This is the trapezoid area over training steps, divided by the steps between those points. It is in the
+    curve's unit, and higher for a network that learns faster. A curve of one point has that point's height.
 
     Args:
         steps: `(E,)`, training steps, strictly increasing.
         curve: `(E,)`.
 
     Raises:
-        ValueError: Different lengths, no point, steps that do not increase, or a number not finite.
+        ValueError: Different lengths, no point, steps that do not increase, or a number that is not finite.
     """
     at = _finite("steps", steps, dimensions=1)
     height = _finite("curve", curve, dimensions=1)
@@ -233,23 +213,22 @@ def area_under_curve(steps: ArrayLike, curve: ArrayLike) -> float:
 
 
 def share_to_target(steps: ArrayLike, curve: ArrayLike, target: float, start: float) -> float:
-    """The share of the planned steps after which a curve is first at or above the target.
+    """The share of the planned steps after which a curve first reaches the target.
 
-    Linear between validations; before the first one the curve comes from `start` at step 0. Restricted: a
-    curve that never gets there counts 1, as one that gets there with the last step. So a mean over seeds is
-    the restricted mean time to target, in shares of the steps.
+    The curve is linear between validations and begins at `start` at step 0. A curve that never reaches the
+    target counts 1, so a mean over seeds is the restricted mean time to target.
 
     Args:
         steps: `(E,)`, training steps, strictly increasing from above 0; the last is the planned number.
         curve: `(E,)`.
         target: In the unit of the curve.
-        start: Height at step 0, as a network has that learned nothing; in the unit of the curve.
+        start: The value of a network that learned nothing, in the unit of the curve.
 
     Returns:
-        From 0, where the target is not above `start`, to 1.
+        From 0, if the target is not above `start`, to 1.
 
     Raises:
-        ValueError: Different lengths, no point, steps that do not increase, or a number not finite.
+        ValueError: Different lengths, no point, steps that do not increase, or a number that is not finite.
 
     Source:
         Royston and Parmar, "Restricted mean survival time", BMC Medical Research Methodology 13, 2013.
@@ -273,24 +252,24 @@ def share_to_target(steps: ArrayLike, curve: ArrayLike, target: float, start: fl
 def holm_levels(p: ArrayLike, alpha: float, nominal: Callable[[float], float] = float) -> np.ndarray:
     """The level at which Holm's step-down procedure tests each of m hypotheses.
 
-    The k-th smallest p (k from 0) is tested at `nominal(alpha / (m - k))` as long as all before it were
-    rejected; from the first that is not on, every p is tested at that one's level, and none is rejected.
-    What is rejected is what is not above its level.
+    The k-th smallest p (k from 0) is tested at `nominal(alpha / (m - k))` until one exceeds its level. That
+    level then applies to all larger p, and none of them is rejected. So a hypothesis is rejected if its p is
+    at most its level.
 
     Args:
         p: `(m,)`, m >= 1, each in [0, 1].
-        alpha: The largest chance of a wrong rejection among all of them, in (0, 1).
-        nominal: From a level over all looks at growing data to this look's; increasing.
+        alpha: The largest chance of any wrong rejection, in (0, 1).
+        nominal: Turns a level over all looks at growing data into the level of this look; increasing.
 
     Returns:
         `(m,)` levels, in the order of `p`.
 
     Raises:
-        ValueError: No p, one outside of [0, 1], or alpha outside of (0, 1).
+        ValueError: No p, one outside [0, 1], or alpha outside (0, 1).
 
     Source:
-        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics
-        6, 1979.
+        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6,
+        1979.
     """
     values = _finite("p", p, dimensions=1)
     if ((values < 0) | (values > 1)).any():
@@ -308,18 +287,17 @@ def holm_levels(p: ArrayLike, alpha: float, nominal: Callable[[float], float] = 
 
 
 def needed_pairs(sd: float, distance: float, level: float) -> int | None:
-    """The fewest pairs whose t interval has half a width below `distance`, with the sd seen so far.
+    """The fewest pairs whose t interval has a half width below `distance`, for the observed sd.
 
-    An interval around the mean seen then decides, if mean and sd stay as they are: a forecast with even
-    odds, not a promise.
+    If mean and sd stay as observed, that interval decides. Chances that they do are about even.
 
     Args:
         sd: Standard deviation of the differences, with n - 1; above 0.
-        distance: From the mean to what the interval must leave out; at least 0, in the unit of `sd`.
+        distance: From the mean to the value that the interval must exclude; at least 0, in the unit of `sd`.
         level: 1 - confidence of the interval, in (0, 1).
 
     Returns:
-        The number, at least 2; None where it is above `MOST_PAIRS`.
+        The number, at least 2; None above `MOST_PAIRS`.
 
     Raises:
         ValueError: A number out of range.
@@ -342,26 +320,24 @@ def needed_pairs(sd: float, distance: float, level: float) -> int | None:
 
 
 def expected_maximum(values: ArrayLike) -> np.ndarray:
-    """The expected best of k trials, for k = 1 to n, from n trials that were made.
+    """The expected best of k trials, for k = 1 to n, from the values of n trials.
 
-    The mean over all subsets of k of the n values of the largest value in them:
-    sum over i of x_(i) C(i - 1, k - 1) / C(n, k), x_(1) <= ... <= x_(n). Where the values are independent
-    draws of one distribution, it is the unbiased estimate of the expected maximum of k draws; at k = 1 it is
-    their mean, at k = n their maximum.
+    This is the mean of the largest value over all subsets of k: sum over i of x_(i) C(i - 1, k - 1) / C(n,
+    k), x_(1) <= ... <= x_(n). It is unbiased if the values are independent draws of one distribution.
 
     Args:
         values: `(n,)`, one per trial, n >= 1.
 
     Returns:
-        `(n,)`, the k-th for k trials, in the unit of the values; it never falls.
+        `(n,)`, the k-th for k trials, in the unit of the values; from their mean up to their maximum.
 
     Raises:
         ValueError: No value, or one that is not finite.
 
     Source:
         Dodge et al., "Show Your Work: Improved Reporting of Experimental Results", 2019 (arXiv:1909.03004),
-        whose estimate draws the k trials with replacement; without, as Tang et al., "Showing Your Work
-        Doesn't Always Work", 2020 (arXiv:2004.13705), who show that the former is too low.
+        who draw with replacement. Tang et al., "Showing Your Work Doesn't Always Work", 2020
+        (arXiv:2004.13705), show that this is too low; as they do, we draw without.
     """
     ordered = np.sort(_finite("values", values, dimensions=1))
     n, rank = len(ordered), np.arange(1, len(ordered) + 1)
@@ -380,10 +356,10 @@ def straight_lines(x: ArrayLike, values: ArrayLike, at: float = 0.0) -> tuple[np
     Args:
         x: `(D,)`, at least two different numbers.
         values: `(n, D)`, one row per seed, n >= 1.
-        at: Where on x the lines are read.
+        at: The x at which the lines are read.
 
     Returns:
-        Slopes, `(n,)`, in the unit of `values` per unit of `x`; and the lines' values there, `(n,)`.
+        Slopes, `(n,)`, in the unit of `values` per unit of `x`; and the lines' values at `at`, `(n,)`.
 
     Raises:
         ValueError: Other shapes, one x, or a number that is not finite.
@@ -400,19 +376,17 @@ def straight_lines(x: ArrayLike, values: ArrayLike, at: float = 0.0) -> tuple[np
 
 
 def seed_band(curves: ArrayLike, confidence: float = 0.95) -> Band:
-    """Mean over seeds at each epoch, and a t interval for each epoch by itself (no simultaneous
-    band).
+    """Mean over seeds at each epoch, and a t interval per epoch (not a simultaneous band).
 
     Args:
         curves: `(S, E)`, one row per seed.
         confidence: Between 0 and 1.
 
     Returns:
-        The band, in the unit of the curves; where all seeds agree, its width there is zero.
+        The band, in the unit of the curves; its width is zero at epochs where all seeds agree.
 
     Raises:
-        ValueError: No seed or no epoch, a number that is not finite, or a confidence outside of
-            (0, 1).
+        ValueError: No seed or no epoch, a number that is not finite, or a confidence outside (0, 1).
     """
     sample = _finite("curves", curves, dimensions=2)
     mean = sample.mean(axis=0)
@@ -437,19 +411,15 @@ def _half_width(sample: np.ndarray, confidence: float) -> np.ndarray:
 
 
 def constant(values: ArrayLike) -> bool:
-    """Whether all values are equal but for rounding, so that there is no t interval.
+    """Whether all values are equal but for rounding (0.3 - 0.2 is not 0.2 - 0.1).
 
     Args:
-        values: `(n,)`, n >= 1; one value is equal to itself.
+        values: `(n,)`, n >= 1.
 
     Raises:
         ValueError: No value, or one that is not finite.
     """
-    return _constant(_finite("values", values, dimensions=1))
-
-
-def _constant(sample: np.ndarray) -> bool:
-    """Whether all values are equal but for rounding (0.3 - 0.2 is not 0.2 - 0.1)."""
+    sample = _finite("values", values, dimensions=1)
     return bool(np.ptp(sample) <= 1e-12 * np.abs(sample).max())
 
 

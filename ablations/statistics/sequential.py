@@ -1,38 +1,28 @@
-"""Group-sequential looks: how often one may look at growing data and still be wrong once in 20 at most.
+"""Group-sequential looks at growing data, with a chance of at most alpha that any of them errs.
 
-Whoever adds seeds until a 95 % interval excludes zero is wrong far more often than its level says: with the
-looks below in 16 % of all cases without an effect. Here the level is spent over the looks. At each of them
-a comparison is judged on an interval of its own, higher confidence, so that all intervals of a comparison
-cover its true difference together with probability 1 - alpha (repeated confidence intervals). Whatever is
-read off them is wrong with probability alpha at most, a statement of one side ("above 0", "below the margin")
-with alpha / 2, whichever rule stops the looks.
+Adding seeds until a 95 % interval excludes zero errs in 16 % of cases without an effect, with the looks
+below. Here the level is spent over the looks: each look has an interval of higher confidence, and all of them
+together cover the true difference with probability 1 - alpha (repeated confidence intervals). A one-sided
+statement read off them errs with at most alpha / 2. Any rule may stop the looks.
 
-The looks, how the level is spent, and the method:
+- Looks are at `FIRST_LOOK` pairs and every `STEP` pairs from there to the budget.
+- The level is spent in the manner of Pocock, nearly evenly. Differences between arms are often large and are
+  seen at the first look, at which O'Brien and Fleming's boundaries decide almost nothing.
+- The levels are those of t statistics (`t_levels`), exact for normal differences. Levels of normal statistics
+  (`benchmarks.normal_boundaries`) give 5.5 % instead of 5 % with a budget of 20.
+- Each of Holm's levels alpha / m, alpha / (m - 1), ... is spent over the same looks, and a decided comparison
+  passes its level on. This requires levels that rise with alpha at every look, as these do.
 
-- Looks at `FIRST_LOOK` pairs and every `STEP` pairs from there to the budget. Six pairs are what a study has.
-- The level is spent in the manner of Pocock: nearly the same at each look. Differences between arms are
-  often large, and are then seen at the first look; O'Brien and Fleming's boundaries save the level for the
-  last look and decide next to nothing at the first.
-- The variance is not known, and six pairs are few. The usual way takes nominal levels of normal statistics
-  (`benchmarks.normal_boundaries`) to t tests; it is off here: 5.5 % instead of 5 % with a budget of 20. So
-  the levels are those of the t statistics themselves (`t_levels`), exact for normal differences.
-- Several comparisons: Holm's levels alpha / m, alpha / (m - 1), ... are spent each over the same looks; a
-  comparison that was decided stays decided and hands its level on. That needs nominal levels that rise
-  with alpha at every look, as these do.
-
-Verdicts are read off intervals that reach over the t intervals of these levels
-(`ablations.statistics.decisions`), so that they are wrong less often still. `python -m
-benchmarks.verdict_error_rates` prints the rates by simulation, also where differences are skewed. Pure
-functions on numbers.
+docs/explanation/statistics.md has simulated rates.
 
 Source:
     Lan and DeMets, "Discrete sequential boundaries for clinical trials", Biometrika 70, 1983 (spending).
     Armitage, McPherson and Rowe, "Repeated significance tests on accumulating data", JRSS A 132, 1969
     (recursive integration). Jennison and Turnbull, Group Sequential Methods with Applications to Clinical
-    Trials, 2000, chapters 7, 9 (repeated confidence intervals), 11 (t tests) and 19.
-    Ye, Li, Liu and Yao, "A group sequential Holm procedure with multiple primary endpoints", Statistics in
-    Medicine 32, 2013; Maurer and Bretz, "Multiple testing in group sequential trials using graphical
-    approaches", Statistics in Biopharmaceutical Research 5, 2013.
+    Trials, 2000, chapters 7, 9 (repeated confidence intervals), 11 (t tests) and 19. Ye, Li, Liu and Yao, "A
+    group sequential Holm procedure with multiple primary endpoints", Statistics in Medicine 32, 2013. Maurer
+    and Bretz, "Multiple testing in group sequential trials using graphical approaches", Statistics in
+    Biopharmaceutical Research 5, 2013.
 """
 
 import math
@@ -42,25 +32,25 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-FIRST_LOOK = 6  # pairs; the fewest with which an exact two-sided sign-flip test can fall below 0.05
+FIRST_LOOK = 6  # the fewest pairs with which an exact two-sided sign-flip test can fall below 0.05
 STEP = 2  # pairs from one look to the next
 
 CELLS = 512
-"""Of the t process. Levels are within 0.2 % of those with twice as many at a budget of 20, and up to 1 %
-below them at 100: on the safe side."""
+"""Of the t process. Twice as many change levels by at most 0.2 % at a budget of 20. At 100 pairs, levels are
+up to 1 % too low: on the safe side."""
 
 Spending = Callable[[float, float], float]
-"""Information fraction in (0, 1] and alpha -> the level that may be spent by then, alpha at 1."""
+"""Information fraction in (0, 1] and alpha -> the level to spend by then; alpha at 1."""
 
 
 def looks(budget: int) -> tuple[int, ...]:
-    """Pairs at each look: `FIRST_LOOK`, then every `STEP`, the last at the budget.
+    """Pairs at each look.
 
     Args:
-        budget: The largest number of pairs.
+        budget: The largest number of pairs, which is the last look.
 
     Raises:
-        ValueError: The budget does not reach the first look.
+        ValueError: The budget is below the first look.
     """
     if budget < FIRST_LOOK:
         raise ValueError(f"budget={budget}: must be at least {FIRST_LOOK}, the pairs of the first look")
@@ -79,33 +69,34 @@ def pocock_spending(fraction: float, alpha: float) -> float:
 def t_levels(pairs: Sequence[int], alpha: float, spending: Spending = pocock_spending) -> tuple[float, ...]:
     """Two-sided level of the t interval of each look, so that `spending` is spent exactly.
 
-    Whatever the variance, normal differences without an effect have left some interval of the first
-    k looks with probability `spending(pairs[k] / pairs[-1], alpha)`.
+    For normal differences of any variance without an effect, an interval of the first k looks excludes zero
+    with probability `spending(pairs[k] / pairs[-1], alpha)`.
 
     Args:
-        pairs: Differences seen at each look, rising, at least 2, the last one the budget.
-        alpha: To be spent over all looks, in (0, 1).
-        spending: How.
+        pairs: Pairs at each look, rising from at least 2 to the budget.
+        alpha: The level over all looks, in (0, 1).
+        spending: How much of it each look may use.
 
     Returns:
-        One per look, in (0, alpha], which is 1 minus the confidence of the look's interval.
+        One per look, in (0, alpha]: 1 - confidence of its interval.
 
     Raises:
-        ValueError: Pairs that do not rise from 2 or more, or alpha outside of (0, 1).
+        ValueError: Pairs that do not rise from 2 or more, or alpha outside (0, 1).
     """
     if not len(pairs) or pairs[0] < 2 or (np.diff(pairs) <= 0).any():
         raise ValueError(f"pairs={list(pairs)}: must rise, from 2 or more")
-    _check_alpha(alpha)
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha={alpha}: must be between 0 and 1")
     return _t_levels(tuple(pairs), alpha, spending)
 
 
 @lru_cache(maxsize=256)
 def _t_levels(pairs: tuple[int, ...], alpha: float, spending: Spending) -> tuple[float, ...]:
-    """Follows R = sum / sqrt(n sum of squares), a function of t, from look to look.
+    """Follow R = sum / sqrt(n sum of squares), a function of t, from look to look.
 
-    Without an effect R is a Markov chain: R so far tells nothing of the sum of squares (Basu), so that
-    the next R depends on the last one and on the next difference relative to that sum. Its
-    absolute value is sin(angle), in cells of equal angle.
+    Without an effect, R is independent of the sum of squares (Basu). So the next R depends only on the last
+    one and on the next difference relative to that sum: R is a Markov chain. abs(R) is sin(angle), in cells
+    of equal angle.
     """
     edges = np.linspace(0, math.pi / 2, CELLS + 1)
     degrees = pairs[0] - 1
@@ -121,17 +112,17 @@ def _t_levels(pairs: tuple[int, ...], alpha: float, spending: Spending) -> tuple
         beyond = np.append(mass[::-1].cumsum()[::-1], 0)
         bound = float(np.interp(may_be_spent - spent, beyond[::-1], edges[::-1]))
         levels.append(float(2 * special.stdtr(n - 1, -math.tan(bound) * math.sqrt(n - 1))))
-        mass = mass * np.clip((bound - edges[:-1]) / edges[1], 0, 1)  # of the bound's cell a part goes on
+        mass = mass * np.clip((bound - edges[:-1]) / edges[1], 0, 1)  # part of the bound's cell continues
         spent = may_be_spent
     return tuple(levels)
 
 
 @lru_cache(maxsize=32)
 def _t_transition(n: int) -> np.ndarray:
-    """Probability of going from each cell of abs(R) of n differences to each of n + 1, `(CELLS, CELLS)`.
+    """Probability of moving from each cell of abs(R) at n differences to each at n + 1, `(CELLS, CELLS)`.
 
-    The next difference over the root of the new sum of squares is sin(x) with x of density
-    proportional to cos(x)^(n - 1), and the next R is A cos(x - c), with A and c from the last one.
+    The next difference over the root of the new sum of squares is sin(x), x with density proportional to
+    cos(x)^(n - 1). The next R is A cos(x - c), with A and c from the last R.
     """
     edges = np.linspace(0, math.pi / 2, CELLS + 1)
     r = np.sin((edges[:-1] + edges[1:]) / 2)[:, None]
@@ -140,7 +131,7 @@ def _t_transition(n: int) -> np.ndarray:
     cumulated = special.betainc(n / 2, n / 2, (1 + np.sin(angles)) / 2)
 
     def within(half: np.ndarray) -> np.ndarray:
-        """Probability that x is no farther from c than that."""
+        """Probability that x is within `half` of c."""
         upper, lower = (
             np.interp(centre + half, angles, cumulated),
             np.interp(centre - half, angles, cumulated),
@@ -150,8 +141,3 @@ def _t_transition(n: int) -> np.ndarray:
     half = np.arccos(np.minimum(np.sin(edges) / amplitude, 1))
     beyond = within(half) + 1 - within(math.pi - half)
     return np.asarray(beyond[:, :-1] - beyond[:, 1:])
-
-
-def _check_alpha(alpha: float) -> None:
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha={alpha}: must be between 0 and 1")

@@ -1,8 +1,7 @@
-"""Two shares of the same seeds, such as of those that failed to learn: exact, also where failures are rare.
+"""Exact statistics for two shares of the same seeds, such as the shares that failed to learn.
 
-Seeds in which both arms failed, or neither, say nothing of a difference. Of those in which one arm alone
-failed, either arm is as likely where the shares are equal: the sign test, which is McNemar's exact test. The
-functions take the seeds in which one arm alone failed, those in which the other did, and all seeds.
+Seeds in which both arms failed, or neither, say nothing about a difference. If the shares are equal, a seed
+in which one arm failed is equally likely for either arm: the sign test, here McNemar's exact test.
 
 Source:
     McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
@@ -14,15 +13,15 @@ import numpy as np
 from scipy import special
 
 LEAST = 1e-9
-"""A difference that is not zero, where a test rejects zero and the interval says no more."""
+"""Ends an interval next to zero if the test rejects zero and the interval includes it."""
 
 
 def exact_paired_p(only_one: int, only_other: int) -> float:
     """The two-sided p of McNemar's exact test, at most 1.
 
     Args:
-        only_one: Seeds in which one arm alone failed.
-        only_other: Seeds in which the other arm alone did.
+        only_one: Seeds in which only the one arm failed.
+        only_other: Seeds in which only the other arm failed.
     """
     discordant = only_one + only_other
     return min(1.0, 2 * float(special.bdtr(min(only_one, only_other), discordant, 0.5)))
@@ -31,19 +30,18 @@ def exact_paired_p(only_one: int, only_other: int) -> float:
 def paired_share_interval(only_one: int, only_other: int, n: int, level: float) -> tuple[float, float]:
     """An exact interval of the difference of two shares of the same seeds.
 
-    Either share of seeds in which one arm alone failed has a Clopper-Pearson interval of half the level; the
-    difference lies between theirs. That is wide, so that where McNemar's exact test rejects equal shares the
-    interval ends at zero at the latest. The tests enumerate that it holds the true difference with 1 - level
-    or more.
+    The shares of seeds in which only one arm failed have Clopper-Pearson intervals at half the level each;
+    the difference lies between them. This is wide, so the interval is cut at zero if McNemar's exact test
+    rejects equal shares. The tests enumerate that the coverage is at least 1 - level.
 
     Args:
-        only_one: Seeds in which one arm alone failed.
-        only_other: Seeds in which the other arm alone did.
+        only_one: Seeds in which only the one arm failed.
+        only_other: Seeds in which only the other arm failed.
         n: All seeds, at least 1.
         level: 1 - confidence, in (0, 1).
 
     Returns:
-        Its ends, of the share of one arm minus that of the other.
+        Its ends, for the share of the one arm minus that of the other.
     """
     (low_one, high_one), (low_other, high_other) = (
         _clopper_pearson(count, n, level / 2) for count in (only_one, only_other)
@@ -55,7 +53,7 @@ def paired_share_interval(only_one: int, only_other: int, n: int, level: float) 
 
 
 def paired_share_level(only_one: int, only_other: int, n: int, null: float, *, above: bool) -> float:
-    """The level above which `paired_share_interval` lies wholly above a number, or below it; 1 for never."""
+    """The level above which `paired_share_interval` lies entirely above or below a number; 1 for never."""
 
     def decided(level: float) -> bool:
         low, high = paired_share_interval(only_one, only_other, n, level)
@@ -77,5 +75,5 @@ def _clopper_pearson(count: int, n: int, level: float) -> tuple[float, float]:
 
 
 def discordant(differences: np.ndarray) -> tuple[int, int]:
-    """How many differences of two 0-or-1 values are 1, and how many -1."""
+    """How many differences of two 0-or-1 values are 1, and how many are -1."""
     return int((differences > 0.5).sum()), int((differences < -0.5).sum())

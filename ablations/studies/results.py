@@ -1,8 +1,7 @@
 """Studies, the status of their runs, and what each run counts as.
 
-`outcomes` has the rule for diverged runs: a diverged run is a result. A network of non-finite weights gives
-one answer for every image, so from where it diverged it counts as chance (`ablations.metrics`). Failed,
-running and missing runs are not results and are left out.
+A diverged run is a result. Its network gives one answer for every image, so it counts as chance from where it
+diverged. Failed, running and missing runs are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from ablations.validation import WRITTEN
 
 
 def _known_metric(name: str, info: ValidationInfo) -> str:
-    """Require a metric of those that the context declares; without any, whatever can be a column's name."""
+    """Require a metric that the context declares; without a context, a valid name."""
     declared = (info.context or {}).get("declared")
     if declared is not None and name not in declared:
         raise ValueError(f"must be one of {', '.join(declared)}")
@@ -44,16 +43,16 @@ class Arm:
     """One variant that a study compares."""
 
     name: Text
-    """As commands and claims name it, e.g. non_residual."""
+    """Used in commands and claims, e.g. non_residual."""
     label: str
-    """As a person reads it, e.g. without residual connections."""
+    """Shown to readers, e.g. without residual connections."""
     choose: Mapping[str, Any]
-    """Option per config group and value per other key, e.g. {residual: "false"}; match_parameters: baseline
-    solves the width so that the arm has the parameters of the arm that it is compared with."""
+    """Option per config group and value per other key, e.g. {residual: "false"}. match_parameters: baseline
+    solves the width for the parameters of the arm that it is compared with."""
     paper: str = ""
-    """What the paper says of this arm, in a short phrase; empty if nothing."""
+    """The paper's statement about this arm, in a short phrase; empty if none."""
     paper_values: Mapping[MetricName, Number] = field(default_factory=dict)
-    """The paper's value per metric, as it prints it."""
+    """The paper's value per metric, as printed."""
     baseline: str | None = None
     """Arm to compare with instead of the study's baseline."""
 
@@ -65,7 +64,7 @@ class PaperRow:
     label: str
     """As the paper names it, e.g. VGG-16."""
     paper_values: Mapping[MetricName, Number]
-    """The paper's value per metric, as it prints it."""
+    """The paper's value per metric, as printed."""
 
 
 @written(frozen=True, config=WRITTEN)
@@ -77,15 +76,15 @@ class StudyFigure:
     title: str
     """Its heading."""
     source: str
-    """Where the paper has it."""
+    """Its place in the paper."""
     arms: tuple[str, ...]
-    """Names of the arms that are drawn."""
+    """Names of the arms that it shows."""
     baseline: str
     """The arm that the others are compared with."""
 
 
 CONFIGURED = "_configured"
-"""Ending of an arm's name in a tuned study: that arm with the configured settings, on the same seeds."""
+"""Ending of an arm's name in a tuned study: that arm with the configured settings and the same seeds."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ class Trial:
 
     Attributes:
         settings: Value per parameter of the space, `{"learning_rate": 0.22}`.
-        value: Final validation value of the study's first metric: the mean over its seeds, a
-            diverged run counting as chance.
+        value: Final validation value of the study's first metric, mean over seeds; diverged runs count as
+            chance.
         runs: Names of its runs' directories, one per seed.
         diverged: How many of these diverged.
     """
@@ -112,19 +111,19 @@ class Tuning:
 
     Attributes:
         option: Name of the file in conf/tuning, "learning_rate".
-        keys: Per parameter of the space, the key that it sets, `{"learning_rate": "recipe.optimizer.lr"}`:
-            what tuned arms may differ in besides what the study declares.
-        space: Per parameter, what it is drawn from, `{"learning_rate": "log-uniform from 0.01 to 1"}`.
-        logarithmic: Parameters that are drawn on a logarithmic scale.
-        sampler: What draws, "RandomSampler".
-        independent: Whether it draws without regard to results, so that every arm has the same draws.
+        keys: The key that each parameter sets, `{"learning_rate": "recipe.optimizer.lr"}`. Tuned arms may
+            differ in these.
+        space: What each parameter is drawn from, `{"learning_rate": "log-uniform from 0.01 to 1"}`.
+        logarithmic: Parameters drawn on a logarithmic scale.
+        sampler: Its name, "RandomSampler".
+        independent: Whether draws ignore results, so that all arms have the same draws.
         seeds: Of every trial.
         epochs: Of every run.
-        labels: Per arm, as the study that was tuned has it, without settings.
-        trials: Per arm, in the order in which they were drawn; the first are the configured settings.
+        labels: Per arm, from the study that was tuned.
+        trials: Per arm, in the order of drawing; the first has the configured settings.
         core_hours: Of the trials' runs that have a record.
-        recorded_runs: How many these are.
-        sign: 1 where a higher value is better, -1 where a lower one is.
+        recorded_runs: Their number.
+        sign: 1 if higher values are better, -1 if lower.
     """
 
     option: str
@@ -142,20 +141,20 @@ class Tuning:
     sign: int = 1
 
     def best(self, arm: str) -> int:
-        """Place of the arm's trial with the best validation value; of equal ones the first."""
+        """Place of the arm's trial with the best validation value; the first of equal ones."""
         values = [self.sign * trial.value for trial in self.trials[arm]]
         return values.index(max(values))
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One of the things that a study of factors varies.
+    """One factor of a factorial study.
 
     Attributes:
         name: "channels".
-        label: As a person reads it, "channels per segment".
+        label: "channels per segment".
         levels: Label per level, in order, `{"channels_1": "1 channel per segment"}`.
-        ticks: What stands below the position on the axis, of the levels that have something.
+        ticks: Text below the axis, for the levels that have one.
     """
 
     name: str
@@ -171,11 +170,11 @@ class Design:
     Attributes:
         factors: In the order in which the arms' names join their levels.
         x: Name of the factor on the horizontal axis.
-        lines: Name of the factor that is drawn as lines. Every further factor divides the arms into sets.
-        axis: What the position is, with its unit, for the axis.
+        lines: Name of the factor with one line per level. All further factors divide the arms into sets.
+        axis: Label of the horizontal axis, with unit.
         levels: Level per factor of each arm.
-        positions: On the horizontal axis, per arm; above 0, the axis is logarithmic.
-        paper: Position of the paper's own setting, to which effects are extrapolated; None: nowhere.
+        positions: On the horizontal axis, per arm; above 0 if the axis is logarithmic.
+        paper: Position of the paper's own setting, to which effects are extrapolated.
     """
 
     factors: tuple[Factor, ...]
@@ -187,7 +186,6 @@ class Design:
     paper: float | None = None
 
     def factor(self, name: str) -> Factor:
-        """The factor of that name."""
         return next(factor for factor in self.factors if factor.name == name)
 
     def others(self) -> list[Factor]:
@@ -195,7 +193,7 @@ class Design:
         return [factor for factor in self.factors if factor.name not in (self.x, self.lines)]
 
     def parts(self) -> list[dict[str, str]]:
-        """The sets: a level per factor of `others`; one empty set of levels where there is none."""
+        """The sets: a level per factor of `others`; one empty mapping if there are none."""
         names = [factor.name for factor in self.others()]
         levels = product(*(factor.levels for factor in self.others()))
         return [dict(zip(names, of_part, strict=True)) for of_part in levels]
@@ -207,10 +205,10 @@ class Design:
 
 @dataclass(frozen=True)
 class Swept:
-    """What makes the arms of a study that has no file: values that a command lists.
+    """The listed values that make the arms of a study without a file.
 
     Attributes:
-        keys: Those that take several values, in the order of the command.
+        keys: Those with several values, in the order of the command.
         values: Per arm, the value of each key.
     """
 
@@ -219,7 +217,7 @@ class Swept:
 
     @property
     def two_numbers(self) -> bool:
-        """Whether the arms are cells of a plane: every combination of two numbers."""
+        """Whether the arms are the cells of a plane of two numbers."""
         numbers = (value for of_arm in self.values.values() for value in of_arm)
         return len(self.keys) == 2 and all(
             isinstance(value, int | float) and not isinstance(value, bool) for value in numbers
@@ -238,16 +236,16 @@ class Study:
         arms: In the order in which they are shown.
         baseline: Name of the arm that the others are compared with.
         seeds: Each arm runs once with each.
-        metrics: Names. The first decides: curves, differences and target are of it.
+        metrics: Names. Curves, differences and target use the first, which decides.
         target: Validation value of the first metric for "epochs to reach"; None: there is none.
-        scale: One line that says how large the runs were: network, width, dataset, epochs.
+        scale: One line on the size of the runs: network, width, dataset, epochs.
         figures: Its figures; empty: one of all arms, named as its table.
-        paper_only: Rows of the paper's table that no arm stands for.
-        tuning: How its arms were tuned; None where all have the configured settings.
-        notes: What a reader of its tables needs to know as well, a sentence or two each.
-        design: Of a study of factors; None where the arms are listed.
-        swept: Of a study without a file, which a command's words make; None of one that has a name.
-        declared: What its metrics are, by name.
+        paper_only: Rows of the paper's table without an arm.
+        tuning: How its arms were tuned; None: they have the configured settings.
+        notes: For readers of its tables, a sentence or two each.
+        design: Of a factorial study; None if the arms are listed.
+        swept: Of a study that a command makes; None if it has a file.
+        declared: Its metrics, by name.
     """
 
     name: str
@@ -279,11 +277,11 @@ class Study:
         return self.declaration(self.metric)
 
     def declaration(self, metric: str) -> Metric:
-        """What a metric of that name is."""
+        """The metric of that name."""
         return metric_of(metric, self.declared)
 
     def compared_with(self, arm: Arm) -> str | None:
-        """Name of the arm that `arm` is compared with; None for what is compared with nothing."""
+        """Name of the arm that `arm` is compared with; None for the baseline."""
         if arm.baseline is not None:
             return arm.baseline
         return None if arm.name == self.baseline else self.baseline
@@ -291,7 +289,7 @@ class Study:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One planned run and how it stands.
+    """One planned run and its status.
 
     Attributes:
         arm: Name of its arm.
@@ -299,9 +297,9 @@ class StudyRun:
         run_id: Name of its directory.
         directory: Where its record is, or will be.
         status: completed, diverged, running, failed or missing.
-        record: Content of record.json; None where there is none.
-        history: Of metrics.csv epoch, step and the validation metrics that were asked for; None where
-            there is none, or it is not whole.
+        record: Content of record.json; None if there is none.
+        history: Epoch, step and the requested validation metrics from metrics.csv; None if it is absent or
+            damaged.
     """
 
     arm: str
@@ -313,15 +311,12 @@ class StudyRun:
     history: History | None
 
     def measured(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and validation values of the epochs that were measured, each `(E,)`.
-
-        Args:
-            metric: Its name.
+        """Steps and validation values of the measured epochs, each `(E,)`.
 
         Raises:
             ValueError: A completed run without a finite curve.
         """
-        if metric not in self._measured:  # tables, figures and verdicts ask for the same
+        if metric not in self._measured:  # tables, figures and verdicts all ask
             self._measured[metric] = _measured(self, metric)
         return self._measured[metric]
 
@@ -338,11 +333,10 @@ class Outcome:
         run: The run itself.
         final: Value per metric of the study, `{"val_top1": ..., "test_top1": ...}`.
         steps: Training steps done at the end of each epoch, `(E,)`.
-        curve: Validation value of the study's first metric there, `(E,)`; chance from where the run
-            diverged.
-        measured: How many epochs of `curve` were measured: E, or fewer where the run diverged.
-        failed_to_learn: Whether it diverged, or ended near chance in validation by the study's first metric
-            (`Metric.near_chance`). By validation, so that what is compared on test does not select its seeds.
+        curve: Validation value of the study's first metric there, `(E,)`; chance from where the run diverged.
+        measured: Measured epochs of `curve`: E, or fewer if the run diverged.
+        failed_to_learn: Whether it diverged, or ended near chance in validation (`Metric.near_chance`). Test
+            values are compared, so they do not select their own seeds.
     """
 
     run: StudyRun
@@ -354,12 +348,12 @@ class Outcome:
 
     @property
     def diverged(self) -> bool:
-        """Whether it is a diverged run, so that chance stands for what was not measured."""
+        """Whether chance replaces what was not measured."""
         return self.run.status == DIVERGED
 
 
 def baseline_first(study: Study) -> list[Arm]:
-    """The study's arms, the baseline before the others, which keep their order.
+    """The study's arms in their order, but the baseline first.
 
     Raises:
         ValueError: No arm has the baseline's name.
@@ -371,22 +365,22 @@ def baseline_first(study: Study) -> list[Arm]:
 
 
 def tuned_arms(study: Study) -> list[Arm]:
-    """The arms that were tuned, in the study's order; none of a study that was not tuned."""
+    """The arms that were tuned, in the study's order."""
     return [arm for arm in study.arms if study.tuning is not None and arm.name in study.tuning.trials]
 
 
 def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]:
-    """Completed and diverged runs of each arm, by seed, with the rule for diverged runs applied.
+    """Completed and diverged runs of each arm, by seed.
 
-    A diverged run is as long as the completed runs of its arm; without one, as those of the study;
-    without one, as the longest curve there is.
+    The curve of a diverged run is continued to the length of its arm's completed runs; without one, of the
+    study's; without one, of the longest curve.
 
     Returns:
-        A list per arm, baseline first; empty where an arm has no result yet.
+        A list per arm, baseline first; empty for an arm without results.
 
     Raises:
-        ValueError: A run of an unknown arm, two runs of one arm and seed, a completed run without a
-            finite validation curve, or curves of one arm taken at different steps.
+        ValueError: A run of an unknown arm, two runs of one arm and seed, a completed run without a finite
+            validation curve, or curves of one arm with different steps.
     """
     by_arm: dict[str, list[Outcome]] = {arm.name: [] for arm in baseline_first(study)}
     if unknown := {run.arm for run in runs} - set(by_arm):
@@ -395,7 +389,7 @@ def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]
         raise ValueError(f"study {study.name}: an arm has two runs of one seed")
 
     results = [run for run in sorted(runs, key=lambda run: run.seed) if run.status in DONE]
-    nothing = np.empty(0), np.empty(0)  # of a study that compares size and speed alone
+    nothing = np.empty(0), np.empty(0)  # the study compares only size and speed
     measured: dict[str, tuple[np.ndarray, np.ndarray]] = {
         run.run_id: run.measured(study.metric) if study.metrics else nothing for run in results
     }
@@ -420,10 +414,10 @@ def pair_by_seed(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> list
 
 
 def final_value(study: Study, record: Mapping[str, Any], part: str, metric: str) -> float:
-    """A metric of the final epoch as it is counted: chance where the run diverged.
+    """A metric of the final epoch; chance if the run diverged.
 
     Args:
-        study: That compares it.
+        study: The study that compares it.
         record: Of a completed or diverged run.
         part: "val" or "test".
         metric: Its name.
@@ -441,7 +435,7 @@ def final_value(study: Study, record: Mapping[str, Any], part: str, metric: str)
 
 
 def chance(study: Study, record: Mapping[str, Any], metric: str) -> float:
-    """What a network that learned nothing has in a metric, on the data of a run."""
+    """A metric's value for a network that learned nothing, on the data of a run."""
     return study.declaration(metric).of_nothing(record["config"]["dataset"]["num_classes"])
 
 
@@ -450,7 +444,7 @@ def _measured(run: StudyRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
         steps, curve = np.empty(0), np.empty(0)
     else:
         steps, curve = run.history["step"], run.history[f"val_{metric}"]
-    if run.status == DIVERGED:  # its last epoch may have a row without a validation
+    if run.status == DIVERGED:  # its last row may lack a validation
         return steps[np.isfinite(curve)], curve[np.isfinite(curve)]
     if curve.size == 0 or not np.isfinite(curve).all():
         raise UserError(f"{run.directory}: a completed run without a finite curve of val_{metric}")

@@ -391,9 +391,9 @@ def test_verdicts_are_about_the_seeds_that_learned(residual_study: Study, failin
 def test_five_seeds_that_learned_decide_nothing(residual_study: Study, failing) -> None:
     (verdict,) = judge_study([claim()], residual_study, failing(SIX, "with", near=[0]))
     assert (verdict.verdict, verdict.comparisons[0].n) == ("inconclusive", 5)
-    assert verdict.reason == "5 pairs; a verdict needs 6; in 1 more an arm failed to learn"
+    assert verdict.reason == "5 pairs; a verdict needs 6; an arm failed to learn in 1 more"
     (verdict,) = judge_study([claim()], residual_study, failing(SIX, "with", near=range(6)))
-    assert verdict.reason == "in each of 6 pairs an arm failed to learn"
+    assert verdict.reason == "an arm failed to learn in each of 6 pairs"
 
 
 def test_a_run_a_little_farther_from_chance_learned(residual_study: Study, make_run, pairs) -> None:

@@ -128,7 +128,7 @@ def test_a_run_is_compared_with_most_runs_and_names_its_studies(made_up) -> None
 def test_a_record_that_is_there_and_counts_as_missing_says_why(made_up, make_run) -> None:
     missing = make_run("plain", 0, status="missing")
     assert problem(missing) == ""
-    assert "not measured as asked for" in problem(replace(missing, record={"status": "completed"}))
+    assert "not measured as requested" in problem(replace(missing, record={"status": "completed"}))
     unreadable = made_up[1][-7]
     assert "unreadable record" in problem(unreadable)
 

@@ -145,7 +145,7 @@ def test_what_is_damaged_is_named_and_missing(
             assert (status, len(about)) == ("missing", 1)
     assert all(
         re.match(
-            r"(unreadable record|lost, changed or damaged|not measured as asked for .* or changed), counted",
+            r"(unreadable record|lost, changed or damaged|not measured as requested .* or changed), counted",
             line,
         )
         for line in lines

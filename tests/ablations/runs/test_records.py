@@ -365,7 +365,7 @@ def test_a_run_without_a_metric_that_is_asked_for_is_missing_for_who_asks(config
     assert status() == status("top1", "top5") == status("loss") == "completed"
     assert status("macro_f1") == "missing"
     twice = RunDirectory(directory.path.parents[1], directory.run_id, metrics=["macro_f1", "macro_f1"])
-    assert "not measured as asked for (macro_f1)" in twice.why_missing(directory.read(), [1, 2])
+    assert "not measured as requested (macro_f1)" in twice.why_missing(directory.read(), [1, 2])
     directory = write_run(configuration, "diverged")
     assert status("top1") == "diverged"
     directory = write_run(configuration.with_metrics(["top1"]), "diverged")
