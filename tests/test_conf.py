@@ -19,6 +19,10 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ablations.errors import UserError
+from ablations.evidence.claims import CLAIMS
+from ablations.metrics import METRIC
+from ablations.studies.schema import STUDY, TUNING
+from ablations.validation import json_schema
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration
 from experiments.planning import compose_runs, hydra_configuration
@@ -343,22 +347,16 @@ def test_an_activation_of_torch_with_parameters_is_added_with_one_file(extended_
     assert len(added) == 34  # separable convolutions
 
 
-EXCUSED_KEYS = ("_target_", "_partial_")
-"""What is built, and that it is built later: the comment of the file or of the node says it."""
-EXCUSED_BELOW = (
-    "arms",
-    "base",
-    "checksums",
-    "claims",
-    "defaults",
-    "factors",
-    "figures",
-    "paper",
-    "paper_only",
-)
-"""Keys whose comment explains everything below them."""
+SCHEMAS = {"study": STUDY, "claims": CLAIMS, "tuning": TUNING, "metric": METRIC}
+"""Folders whose files have a schema that describes their keys."""
+EXCUSED_KEYS = ("_target_", "_partial_", "defaults")
+"""Hydra's own."""
+EXCUSED_BELOW = ("base", "checksums", "choose", "defaults")
+"""Keys above options and files, which are described elsewhere."""
 EXCUSED_FILES = ("hydra/help/xception_ablations.yaml",)
-"""A text; what it is for stands above it."""
+"""A text, described in its first line."""
+KEYS_AS_IN = re.compile(r"[Kk]eys as in (\w+)\.yaml")
+"""In the first comment of a file: where the keys that it shares with another of its folder are described."""
 
 
 def keys_of(node: yaml.Node, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -374,8 +372,29 @@ def keys_of(node: yaml.Node, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple
             yield from keys_of(value, (*path, key.value))
 
 
-def uncommented(text: str) -> list[str]:
-    """Keys without a comment on their line or directly above it."""
+def described_in(schema: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    """Whether a JSON schema describes a key; a free name is described with the key above it."""
+    definitions, entries, described = schema.get("$defs", {}), [schema], False
+    for key in path:
+        nested, described = [], False
+        while entries:
+            entry = entries.pop()
+            if "$ref" in entry:
+                entries.append(definitions[entry["$ref"].rpartition("/")[2]])
+            entries += [*entry.get("anyOf", ()), *filter(None, [entry.get("items")])]
+            below = entry.get("properties", {}).get(key)
+            if below is not None:
+                described |= bool(below.get("description"))
+            elif isinstance(below := entry.get("additionalProperties"), dict):
+                described = True
+            if isinstance(below, dict):
+                nested.append(below)
+        entries = nested
+    return described
+
+
+def commented(text: str) -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
+    """Keys with a comment on their line or directly above it, and those without."""
     lines = text.splitlines()
 
     def has_comment(number: int) -> bool:
@@ -383,22 +402,34 @@ def uncommented(text: str) -> list[str]:
         above = lines[number - 1].lstrip() if number else ""
         return " #" in outside_quotes or above.startswith("#")
 
-    return [
+    with_comment, without = set(), set()
+    for path, number in keys_of(yaml.compose(text)):
+        (with_comment if has_comment(number) else without).add(path)
+    return with_comment, without
+
+
+def undescribed(text: str, schema: Mapping[str, Any], *others: str) -> list[str]:
+    """Keys that neither a comment, the schema nor the comments of other files describe."""
+    elsewhere = set().union(*(commented(other)[0] for other in others))
+    return sorted(
         ".".join(path)
-        for path, number in keys_of(yaml.compose(text))
-        if path[-1] not in EXCUSED_KEYS and not has_comment(number)
-    ]
+        for path in commented(text)[1] - elsewhere
+        if path[-1] not in EXCUSED_KEYS and not described_in(schema, path)
+    )
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(FRAMEWORK_CONF).as_posix())
-def test_every_key_has_a_comment(file):
+def test_every_key_is_described(file):
     text = file.read_text(encoding="utf-8")
     assert text.startswith("#")
     if file.relative_to(FRAMEWORK_CONF).as_posix() not in EXCUSED_FILES:
-        assert uncommented(text) == []
+        schema = SCHEMAS.get(file.parent.name)
+        named = KEYS_AS_IN.findall(" ".join(text.replace("\n#", "").split()))
+        others = [(file.parent / f"{name}.yaml").read_text(encoding="utf-8") for name in named]
+        assert undescribed(text, json_schema(schema) if schema else {}, *others) == []
 
 
-def test_a_key_without_comment_is_found():
+def test_a_key_without_description_is_found():
     text = """\
 # What this is.
 _target_: a.b
@@ -409,7 +440,21 @@ third:
   inner: 1
   # Explained.
   outer: 2
-arms:
-  - name: x
+elsewhere: 1
 """
-    assert uncommented(text) == ["second", "third.inner", "arms"]
+    assert undescribed(text, {}) == ["elsewhere", "second", "third.inner"]
+    assert undescribed(text, {}, "elsewhere: 2 # explained") == ["second", "third.inner"]
+
+
+def test_a_schema_describes_its_keys_and_free_names_alone():
+    schema = json_schema(STUDY)
+    assert all(
+        described_in(schema, path) for path in [("arms",), ("arms", "label"), ("factors", "mine", "levels")]
+    )
+    unknown = [
+        ("arm",),
+        ("arms", "colour"),
+        ("design", "position", "channels"),
+        ("factors", "mine", "colour"),
+    ]
+    assert not any(described_in(schema, path) for path in unknown)
