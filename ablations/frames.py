@@ -1,6 +1,5 @@
-"""The analysis as functions of tables: of records, or of anything with a column per factor, a seed, a number.
-
-What they compute is what tables, figures and verdicts show.
+"""The analysis as functions of tables: of records, or of anything with a seed, numbers and a column per
+factor.
 """
 
 import tempfile
@@ -35,34 +34,33 @@ COST = (
     *("parameters", "multiply_adds", "depth", "steps", "steps_per_second", "wall_time_s"),
     *("started", "finished"),
 )
-"""Keys of a record that are columns as they are."""
+"""Keys of a record that become columns."""
 
 CLAIM = TypeAdapter(Claim)
 UNNAMED = "of a table"
-"""In place of a study, which claims about a table need not name."""
+"""Replaces a missing study."""
 
 
 def load_runs(results: str | Path = "results", *, settings: Sequence[str] = ()) -> pd.DataFrame:
     """The records of a folder of results: a row per run.
 
     Args:
-        results: A folder with `runs/`, as a project's `results`; or one with `records.tar.xz`, as
+        results: A folder with `runs/`, such as a project's `results`, or with `records.tar.xz`, such as
             `results/reference`.
         settings: Keys of the configuration that get a column each, e.g. "recipe.optimizer.lr".
 
     Returns:
         run_id, status, seed; the option per config group; `settings`; val_METRIC and test_METRIC, shares as
-        fractions, of a diverged run the value of a network that learned nothing; what it cost: parameters,
-        multiply_adds, depth, steps, steps_per_second, wall_time_s, device, threads, started, finished; and
-        commit.
-        What a run does not have is NaN.
+        fractions, of a diverged run the value at chance; failed_to_learn; parameters, multiply_adds, depth,
+        steps, steps_per_second, wall_time_s, started, finished, device, threads; and commit. Missing values
+        are NaN.
 
     Raises:
         UserError: There are no records.
     """
     with _directories(results) as found:
         records = [record for _, record in found]
-    measured: dict[str, list[str]] = {}  # per data, what completed runs on it have
+    measured: dict[str, list[str]] = {}  # metrics of completed runs, per data
     for record in records:
         if record["status"] == COMPLETED:
             names = measured.setdefault(record["data_fingerprint"], [])
@@ -72,7 +70,7 @@ def load_runs(results: str | Path = "results", *, settings: Sequence[str] = ()) 
 
 
 def load_histories(results: str | Path = "results") -> pd.DataFrame:
-    """The courses of the runs of a folder of results: a row per run and epoch.
+    """The training curves of a folder of results: a row per run and epoch.
 
     Args:
         results: As `load_runs`.
@@ -104,26 +102,26 @@ def compare(
     within: Sequence[str] = (),
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """The options of a factor, each next to the baseline, seed by seed.
+    """Compare each option of a factor with the baseline, seed by seed.
 
     Args:
-        runs: A row per run, from `load_runs` or from anywhere.
+        runs: A row per run, from `load_runs` or elsewhere.
         factor: Its column.
         baseline: The option that the others are compared with.
         metric: Column of a number. Rows without one are left out.
-        seed: Column of what pairs runs.
-        within: Further columns in which compared runs agree; each combination of theirs is a comparison. A
-            missing value is one as well.
+        seed: Column that pairs runs.
+        within: Further columns in which compared runs must agree; each combination of values, also missing
+            ones, is compared separately.
         confidence: Of the intervals.
 
     Returns:
         A row per option, the baseline first: `within`, the factor, n (runs), mean, mean_low, mean_high (t
-        interval); n_pairs, difference, low, high (paired t interval, not corrected), p (sign-flip test),
-        effect (the mean difference in standard deviations of the differences) and improvement (how likely a
-        run is above one of the baseline, seeds not paired). What takes more runs is missing.
+        interval); n_pairs, difference, low, high (paired t interval, uncorrected), p (sign-flip test), effect
+        (`standardized_effect`) and improvement (`probability_of_improvement`). Values that need more runs are
+        missing.
 
     Raises:
-        ValueError: A column or the baseline is not there, or an option has several runs of one seed.
+        ValueError: A column or the baseline is missing, or an option has several runs of one seed.
     """
     _require_columns(runs, factor, metric, seed, *within)
     known = runs[runs[metric].notna()]
@@ -152,22 +150,21 @@ def judge(
     seed: str = "seed",
     alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """Judge claims: holds, contradicted, inconclusive or not testable, with Holm's correction over all.
+    """Judge claims, with Holm's correction over all of them.
 
     Args:
-        claims: A file as in conf/claims, or claims with the keys of one; statement, source and study may be
-            left out.
-        runs: A row per run, from `load_runs` or from anywhere. Where there is a column failed_to_learn, 1 or
-            0, claims on other columns are about the runs that learned.
+        claims: A file as in conf/claims, or claims with its keys; statement, source and study are optional.
+        runs: A row per run, from `load_runs` or elsewhere. With a column failed_to_learn of 1 or 0, claims on
+            other columns are about the runs that learned.
         factor: The column whose values are the claims' arms.
-        seed: Column of what pairs runs.
-        alpha: The chance of a wrong decision among all comparisons.
+        seed: Column that pairs runs.
+        alpha: The chance of any wrong decision.
 
     Returns:
-        A row per comparison, as `ablations.tables.verdicts.verdict_table` has it.
+        A row per comparison, as `ablations.tables.verdicts.verdict_table`.
 
     Raises:
-        ValueError: A claim is not as its schema says, or names an arm or a metric that the runs have not.
+        ValueError: A claim does not match its schema, or names an unknown arm or metric.
     """
     _require_columns(runs, factor, seed)
     checked = _claims(claims)
@@ -192,10 +189,10 @@ def judge(
 
 
 def _contrast(runs: pd.DataFrame, comparison: Comparison, factor: str, seed: str) -> ContrastValues:
-    """The contrast of a comparison, one number per seed that all of its arms have.
+    """The contrast of a comparison, one number per seed that all its arms have.
 
     Raises:
-        ValueError: It is a trend, or names an arm or a metric that the runs do not have.
+        ValueError: It is a trend, or names an unknown arm or metric.
     """
     options = runs[factor].astype(str)
     if comparison.trend is not None:
@@ -204,7 +201,7 @@ def _contrast(runs: pd.DataFrame, comparison: Comparison, factor: str, seed: str
     if unknown := sorted(comparison.contrast.keys() - set(options)):
         raise ValueError(f"arm={unknown[0]}: must be one of {', '.join(sorted(set(options)))}")
     known = runs[runs[comparison.metric].notna() & options.isin(list(comparison.contrast))]
-    failed = _failed(known, factor, seed)
+    failed = _values(known, factor, FAILED_TO_LEARN, seed, ()) if FAILED_TO_LEARN in runs else None
     nothing = ArmValues(np.empty(0, dtype=int), {comparison.metric: np.empty(0)})
     arms = dict.fromkeys(comparison.contrast, nothing) | {
         str(arm): ArmValues(
@@ -219,7 +216,7 @@ def _contrast(runs: pd.DataFrame, comparison: Comparison, factor: str, seed: str
 
 @contextmanager
 def _directories(results: str | Path) -> Iterator[list[tuple[RunDirectory, dict[str, Any]]]]:
-    """The runs of a folder that have a record, by id; timings trained nothing and are left out."""
+    """The runs with a record, by id, without timings."""
     folder = Path(results).expanduser()
     with tempfile.TemporaryDirectory() as unpacked:
         if not (folder / RUNS).is_dir() and (folder / FILE_NAME).is_file():
@@ -251,7 +248,7 @@ def _row(record: Mapping[str, Any], measured: Sequence[str], settings: Sequence[
     if record["status"] == DIVERGED:
         declared = declared_in(config)
         classes = config["dataset"]["num_classes"]
-        if config.get(ELSEWHERE):  # it may have declared some of its metrics alone
+        if config.get(ELSEWHERE):  # it may declare only some of its metrics
             known = {*declared, *BEFORE_DECLARATIONS}
             measured = [*declared, *(name for name in measured if name in known - declared.keys())]
         for name in measured if config.get(ELSEWHERE) else declared or measured:
@@ -264,7 +261,7 @@ def _row(record: Mapping[str, Any], measured: Sequence[str], settings: Sequence[
 
 
 def _failed_to_learn(record: Mapping[str, Any]) -> float:
-    """1 where a run diverged or ended near chance, by the first metric that it declares; else 0."""
+    """1 if a run diverged or ended near chance in its first declared metric, else 0."""
     if record["status"] == DIVERGED:
         return 1.0
     declared = declared_in(record["config"])
@@ -308,11 +305,6 @@ def _values(
     return found
 
 
-def _failed(runs: pd.DataFrame, factor: str, seed: str) -> "dict[Any, pd.Series[float]] | None":
-    """Per option, which seeds failed to learn; None where the runs do not say."""
-    return _values(runs, factor, FAILED_TO_LEARN, seed, ()) if FAILED_TO_LEARN in runs else None
-
-
 def _compared(
     values: "pd.Series[float]", baseline: "pd.Series[float]", is_baseline: bool, confidence: float
 ) -> dict[str, float]:
@@ -322,7 +314,7 @@ def _compared(
     if is_baseline or not len(pairs):
         nothing = dict.fromkeys(("difference", "low", "high", "p", "effect", "improvement"), np.nan)
         return row | {"n_pairs": 0} | nothing
-    # A fixed generator: a table made again from the same runs is the same table.
+    # A fixed generator: the same runs give the same table.
     paired = paired_difference(pairs[:, 0], pairs[:, 1], np.random.default_rng(0), confidence)
     return row | {
         "n_pairs": paired.n,

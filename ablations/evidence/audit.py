@@ -1,28 +1,26 @@
 """Confound audit: what else differs between an arm and the arm that it is compared with.
 
-A study declares its factor: what `choose` sets differently for the two arms. Two runs of one seed should
-differ in that and in nothing else. This module says where they do, from their records alone; nothing is
-composed, so it holds for what was trained and not for what the files say today.
+A study declares its factor: what `choose` sets differently for two arms. Two runs of one seed should differ
+in nothing else. The audit reads only their records, so it is about what was trained, not about today's files.
 
-**To the declared factor belongs**, of the two resolved configurations:
+**The declared factor** includes, of the two resolved configurations:
 
 - what lies under a group or key that `choose` sets differently;
-- a place that holds what such a node holds, in both: conf/model/xception.yaml hands `${residual}` on as
-  `model.residual`. Only a place that is handed things can repeat one (`RANK`), or a setting of the recipe
-  that somebody changed would hide behind the network that it is handed to; and outside of `model` a number
-  is repeated by its own name alone (`lr`, `max_lr`), or 4 epochs instead of 16 would hide behind 4 segments;
-- with another `model`: its scaling to the dataset, which lies under `model`, its weight decay, which its file
-  sets next to the network, and its depth;
-- `model.width` where an arm matches a size (`match_parameters`, `match_multiply_adds`), or where the
-  parameters are equal within 1 %: then the width is what makes the two comparable.
+- a place that repeats such a node in both: conf/model/xception.yaml passes `${residual}` on as
+  `model.residual`. Only places that are passed things can repeat one (`RANK`); otherwise a changed setting of
+  the recipe would hide behind the network that receives it. Outside `model`, a number must also be repeated
+  under its own name (`lr`, `max_lr`); otherwise 4 epochs instead of 16 would hide behind 4 segments;
+- with another `model`: its scaling to the dataset, which lies under `model`, its weight decay and its depth;
+- `model.width` if an arm matches a size (`match_parameters`, `match_multiply_adds`) or the parameters are
+  equal within 1 %: then the width makes the two comparable.
 
-**All else that differs is undeclared:** parameters or multiply-adds by more than 1 %, unless the size is the
-factor; depth, any other setting, data, library versions, device, code, and a seed that has a result in one
-arm alone. What cannot change an outcome (folders, logging) is left out. Code differs by `outcome_version`,
-which whoever changes outcomes raises, so two commits are no difference, unless one is unknown or a file that
-the run imported had uncommitted changes. A record that was changed by hand is named. The table names all.
+**Everything else is undeclared:** parameters or multiply-adds that differ by more than 1 %, unless size is
+the factor; depth, other settings, data, library versions, device, code, records changed by hand, and seeds
+with a result in only one arm. What cannot change an outcome (folders, logging) is ignored. So are different
+commits, because a code change that changes outcomes raises `outcome_version`; an unknown commit or
+uncommitted changes in an imported file are reported.
 
-Steps/second is shown next to the sizes and is no confound by itself: machines are noisy.
+Steps/second is shown but is no confound by itself: machines are noisy.
 """
 
 import json
@@ -38,27 +36,27 @@ from ablations.table_files import commit_name
 from ablations.text import NO_VALUE, cut, decimals, named_seeds, per_cent
 
 TOLERANCE = 0.01
-"""Largest difference of two sizes that counts as none, as a share; that of match_parameters."""
+"""Largest relative difference of two sizes that counts as none, as in match_parameters."""
 
 SIZES = {"parameters": "parameters", "multiply_adds": "multiply-adds"}
-"""Of a record, and how a person reads them."""
+"""Keys of a record, and their labels."""
 
 COMPARED = (*SIZES, "depth", "data_fingerprint", "versions", "device", "git", "edited")
-"""What is compared of two records besides their configurations."""
+"""Compared keys of a record, besides its configuration."""
 
 RANK = {"recipe": 1, "dataset": 2, "model": 3}
-"""Which node is handed things by which: each by those before it, and all by every other group."""
+"""Nodes that are passed things: each by lower ones and by every other group."""
 
 WEIGHT_DECAY = "recipe.optimizer.weight_decay"
-"""What a network's file sets next to the network."""
+"""Set in a network's file, next to the network."""
 
 STANDS_FOR = ("weights", "dataset.checksums", "weight_decay")
-"""Keys that others stand for: weights_sha256, the record's fingerprint of the data, and `WEIGHT_DECAY`."""
+"""Keys replaced by others: weights_sha256, the fingerprint of the data, and `WEIGHT_DECAY`."""
 
 AUGMENTATION_OF_DATA = tuple(
     f"dataset.{key}" for key in ("horizontal_flip", "crop_padding", "min_crop_area", "max_aspect_ratio")
 )
-"""What an option of `augmentation` may set of the dataset."""
+"""Keys of the dataset that an option of `augmentation` may set."""
 
 SHOWN = 3
 """Differences of an arm that a figure names; the table has all."""
@@ -79,7 +77,7 @@ RULE = (
 
 
 class _Absent:
-    """What stands for a key that one of two configurations has not."""
+    """A key that one of two configurations lacks."""
 
     def __repr__(self) -> str:
         return "not set"
@@ -98,12 +96,12 @@ class Audit:
     Attributes:
         arm: The arm.
         other: The arm that it is compared with.
-        n_pairs: Seeds that have a result in both; without one there is nothing to say.
-        changes: Arm minus other as a share of the other, e.g. `{"parameters": -0.043}`: parameters,
-            multiply_adds, and steps_per_second of the median pair, where both were measured.
-        depth: Layers of the arm minus those of the other.
-        declared: What differs and belongs to the declared factor, a phrase each.
-        undeclared: What else differs, a phrase each.
+        n_pairs: Seeds with a result in both.
+        changes: Relative change from the other arm, e.g. `{"parameters": -0.043}`, for parameters,
+            multiply_adds and, for the median pair, steps_per_second if measured.
+        depth: Layers of the arm minus those of the other; None without a pair.
+        declared: Differences that belong to the declared factor, a phrase each.
+        undeclared: Other differences, a phrase each.
     """
 
     arm: Arm
@@ -116,11 +114,11 @@ class Audit:
 
 
 def audit_study(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[Audit]:
-    """Each arm and the arm that it is compared with, in the order of the table.
+    """Audit each arm that is compared with another, in the order of the table.
 
     Args:
         study: The study.
-        by_arm: Its `outcomes`: completed and diverged runs.
+        by_arm: Its `outcomes`.
     """
     arms = {arm.name: arm for arm in study.arms}
     audits = []
@@ -131,11 +129,11 @@ def audit_study(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[A
 
 
 def audit_columns(audit: Audit | None) -> dict[str, Any]:
-    """Columns of the study's table; all missing for what is compared with nothing.
+    """Columns of the study's table.
 
     Returns:
         parameters_change_percent, multiply_adds_change_percent, steps_per_second_change_percent,
-        depth_change, declared, undeclared; None where there is nothing to say.
+        depth_change, declared, undeclared; None if there is nothing to say.
     """
     changes = audit.changes if audit else {}
     columns = (*SIZES, "steps_per_second")
@@ -147,12 +145,12 @@ def audit_columns(audit: Audit | None) -> dict[str, Any]:
 
 
 def audit_panel(audits: Sequence[Audit]) -> list[dict[str, str]]:
-    """Rows of the audit as a person reads it; none where nothing is undeclared."""
+    """Rows of the audit for readers; none if nothing is undeclared."""
     return audit_rows(audits) if any(audit.undeclared for audit in audits) else []
 
 
 def audit_rows(audits: Sequence[Audit]) -> list[dict[str, str]]:
-    """A row per audit as a person reads it, also where nothing is undeclared."""
+    """A row per audit for readers."""
     return [
         {
             "arm": audit.arm.label,
@@ -170,14 +168,14 @@ def audit_rows(audits: Sequence[Audit]) -> list[dict[str, str]]:
 
 
 def audit_notes(audits: Sequence[Audit]) -> list[str]:
-    """What stands below the table: the rule, or one line where nothing is undeclared."""
+    """Notes below the table: the rule, or one line if nothing is undeclared."""
     if any(audit.undeclared for audit in audits):
         return [RULE]
     return [NOTHING] if any(audit.n_pairs for audit in audits) else []
 
 
 def audit_lines(study: Study, audits: Sequence[Audit]) -> list[str]:
-    """What stands below the figure: one sentence; arms of the same differences are named together."""
+    """The sentence below the figure; arms with the same differences are named together."""
     found: dict[str, list[str]] = {}
     for audit in audits:
         named = list(audit.undeclared[:SHOWN])
@@ -201,7 +199,7 @@ def _audit(arm: Arm, other: Arm, of_arm: Sequence[Outcome], of_other: Sequence[O
     before: Any = None
     found: tuple[list[str], list[str]] = [], []
     for a, b in pairs:
-        # Most pairs differ in the seed alone from the one before, and that is quickly seen.
+        # Most pairs differ from the previous one only in the seed; checking that is fast.
         if (contents := (_without_seed(a), _without_seed(b))) != before:
             before, found = contents, _compare(arm, other, a, b)
         for phrases, of_pair in zip((declared, undeclared), found, strict=True):
@@ -231,7 +229,7 @@ def _audit(arm: Arm, other: Arm, of_arm: Sequence[Outcome], of_other: Sequence[O
 
 
 def _without_seed(record: Mapping[str, Any]) -> list[Any]:
-    """What `_compare` reads of a record, without the places of the seed."""
+    """What `_compare` reads of a record, without the seed."""
     config = record["config"]
     dataset = config["dataset"] | {"seed": None}
     record = {**record, "device": kind_of(record["device"])}
@@ -239,7 +237,7 @@ def _without_seed(record: Mapping[str, Any]) -> list[Any]:
 
 
 def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """What differs between two records of one seed: what is declared, and what is not, as phrases."""
+    """Phrases for the declared and undeclared differences between two records of one seed."""
     chosen, chosen_by_other = _chosen(arm), _chosen(other)
     keys = sorted(
         key for key in chosen | chosen_by_other if chosen.get(key, ABSENT) != chosen_by_other.get(key, ABSENT)
@@ -271,7 +269,7 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     ]
     settings: list[Difference] = []
     for found in _differences(a["config"], b["config"], [*places, *implied, *STANDS_FOR], held):
-        # What one setting hands on to another place is shown once.
+        # A setting passed on to another place is shown once.
         if not any(_repeats(found, earlier) for earlier in settings):
             settings.append(found)
     undeclared += [_instead(*setting) for setting in settings]
@@ -293,7 +291,7 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
 
 
 def _places_of(key: str) -> list[str]:
-    """Where in the configuration a chosen key or option of a group stands."""
+    """The places in the configuration of a chosen key or group."""
     if key == "norm":
         return [key, "model.norm", "model.norm_layer"]
     if key not in OF_RECIPE:
@@ -302,7 +300,7 @@ def _places_of(key: str) -> list[str]:
 
 
 def _is_committed(git: Mapping[str, Any] | None) -> bool:
-    """Whether a commit is all of the code that ran."""
+    """Whether the commit is all the code that ran."""
     return git is not None and git["changes"] == {}
 
 
@@ -312,7 +310,7 @@ def _chosen(arm: Arm) -> dict[str, str]:
 
 
 def _is_size(name: str, keys: Sequence[str]) -> bool:
-    """Whether a size is what two arms declare to differ in."""
+    """Whether a size is the declared factor."""
     return "model.width" in keys or f"match_{name}" in keys
 
 
@@ -323,18 +321,18 @@ def _differences(
     held: Sequence[Difference],
     above: str = "",
 ) -> Iterator[Difference]:
-    """Where two configurations differ beyond what is declared, as deep as both have nodes.
+    """Undeclared differences between two configurations, as deep as both have nodes.
 
     Args:
         a: A node of the arm's.
-        b: The same of the other's.
-        declared: Paths that belong to the declared factor, with all below them.
-        held: What the declared nodes hold.
-        above: Path of the node, with a dot behind it.
+        b: The same node of the other's.
+        declared: Paths of the declared factor; all below them belongs to it.
+        held: Contents of the declared nodes.
+        above: Path of the node, with a trailing dot.
     """
     for key in sorted(a.keys() | b.keys(), key=lambda key: (RANK.get(key, 0) if not above else 0, key)):
         path = above + key
-        absent = NEUTRAL.get(path, ABSENT)  # older records have not all keys
+        absent = NEUTRAL.get(path, ABSENT)  # older records lack some keys
         values = (a.get(key, absent), b.get(key, absent))
         if (
             values[0] == values[1]
@@ -350,9 +348,9 @@ def _differences(
 
 
 def _contents(path: str, value: Any, value_of_other: Any) -> Iterator[Difference]:
-    """What a node and everything below it hold where they differ.
+    """A node and everything below it, where the two differ.
 
-    Below the node itself without what says too little to tell one setting from another: true, false, null.
+    Below the node itself, true, false and null are left out: they would match too many settings.
     """
     yield path, value, value_of_other
     if isinstance(value, dict) and isinstance(value_of_other, dict):
@@ -367,7 +365,7 @@ def _is_under(path: str, key: str) -> bool:
 
 
 def _repeats(found: Difference, source: Difference) -> bool:
-    """Whether a difference is that of `source`, handed on."""
+    """Whether a difference is that of `source`, passed on."""
     (path, *values), (path_of_source, *values_of_source) = found, source
     if values != values_of_source:
         return False
@@ -376,7 +374,7 @@ def _repeats(found: Difference, source: Difference) -> bool:
         return False
     if top == "model" or not any(part is None or isinstance(part, int | float) for part in values):
         return True
-    # Two settings have the same two numbers by accident: a number is known by its name as well.
+    # Settings may have the same two numbers by accident, so numbers must also share a name.
     names = [place.rpartition(".")[2] for place in (path, path_of_source)]
     return any(f"_{name}".endswith(f"_{other}") for name, other in (names, names[::-1]))
 
@@ -406,7 +404,7 @@ def _instead(key: str, value: Any, value_of_other: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """A setting as a person reads it: a part by its own name, what is long by its start."""
+    """A setting for readers: a part by its own name, a long text cut."""
     if isinstance(value, dict) and "_target_" in value:
         value = value["_target_"]
     text = str(value) if value is ABSENT or isinstance(value, str) else json.dumps(value)
@@ -416,7 +414,7 @@ def _text(value: Any) -> str:
 
 
 def _of_seeds(phrase: str, seeds: Sequence[int], n_pairs: int) -> str:
-    """A phrase, with its seeds where it is not true of all pairs."""
+    """A phrase, with its seeds unless it is true of all pairs."""
     return phrase if len(seeds) == n_pairs else f"{phrase} ({named_seeds(seeds)})"
 
 

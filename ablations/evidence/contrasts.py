@@ -1,23 +1,21 @@
-"""What arms are compared in: per-seed values of a quantity, and of contrasts between arms.
+"""Per-seed values of a quantity and of contrasts between arms.
 
 A quantity is one number per run::
 
     val_METRIC, test_METRIC   the final value of a metric of the study, in its unit; a share is a fraction
     area                      the mean height of the validation curve of its first metric
-    steps_to_target           the share of the planned steps after which that curve is at the study's target
-    failed_to_learn           1 where the run diverged or ended near chance, else 0
+    steps_to_target           the share of the planned steps after which that curve reaches the study's target
+    failed_to_learn           1 if the run diverged or ended near chance, else 0
     steps_per_second          training steps per second
     parameters                trainable parameters
 
-"Faster" is steps to target and area in learning, steps per second in computing. A contrast `{arm: weight}`
-is, seed by seed, the weighted sum of what its arms have, so a difference that all arms of a seed share falls
-out; only seeds that all of its arms have enter. Of steps per second and parameters it is of two arms, and the
-difference is a share of the control's.
+The value of a contrast `{arm: weight}` is, seed by seed, the weighted sum over its arms, for the seeds that
+all of them have. So a difference that all arms of a seed share cancels out. For steps per second and
+parameters it is the relative difference of two arms.
 
-**Seeds that failed to learn are an outcome of their own**: what is about learning is compared over the seeds
-that learned in every arm of the contrast, and the share of failures by itself. A mean over both would be
-about neither: one seed at chance moves it by more than most effects. A run that learned and never reaches the
-target counts 1.0 in steps to target: the mean over seeds is the restricted mean.
+Seeds in which an arm failed to learn are compared only in `failed_to_learn`, parameters and steps per second;
+docs/explanation/statistics.md says why. A run that learned but never reaches the target counts 1 in steps to
+target.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,12 +35,12 @@ STEPS_TO_TARGET = "steps_to_target"
 
 @dataclass(frozen=True)
 class Quantity:
-    """What arms are compared in, as a person reads it.
+    """What arms are compared in, for readers.
 
     Attributes:
         label: "test top-1".
         unit: Of a difference, "pp".
-        metric: How numbers of it are written.
+        metric: Formats its numbers.
     """
 
     label: str
@@ -54,16 +52,16 @@ class Quantity:
         return f"{self.metric.times * value:g} {self.unit}".strip()
 
     def difference(self, mean: float, low: float, high: float) -> str:
-        """A difference with its interval, where it has one, and its unit: "+2.7 [2.0, 3.4] pp"."""
+        """A difference with unit and, if there is one, interval: "+2.7 [2.0, 3.4] pp"."""
         return f"{self.metric.interval(mean, low, high, '+')} {self.unit}".strip()
 
 
 def quantity_of(name: str, study: Study | None = None) -> Quantity:
-    """A quantity as a person reads it.
+    """The quantity of that name.
 
     Args:
         name: In `quantities`.
-        study: That is compared in it; None: of none.
+        study: The study, for its metrics.
     """
     share = Metric(label="share", unit=SHARE, direction="higher", chance=0)
     if name in SHARES:
@@ -82,11 +80,11 @@ def quantity_of(name: str, study: Study | None = None) -> Quantity:
 
 
 def claims_about(study: Study, claims: Iterable[Claim]) -> list[Claim]:
-    """The claims about a study, its trends as weights per arm.
+    """The claims about a study, with trends as weights per arm.
 
-    A slope by least squares is a weighted sum of the values at the levels, so a trend is a contrast once the
-    positions are known. Where there is no slope, the claim is not testable. A claim about tuned arms is about
-    the tuned study alone.
+    A least-squares slope is a weighted sum of the values at the levels, so with known positions a trend is a
+    contrast. Without a slope, the claim is not testable. Claims about tuned arms belong only to the tuned
+    study.
     """
     return [
         _with_weights(claim, study.design)
@@ -120,11 +118,11 @@ def _with_slope(comparison: Comparison, design: Design) -> Comparison:
 
 
 def comparison_words(comparison: Comparison, study: Study | None = None) -> str:
-    """As `contrast_words`; a trend: "ReLU − none, per doubling of channels per segment".
+    """`contrast_words`, or for a trend: "ReLU − none, per doubling of channels per segment".
 
     Args:
         comparison: One of `claims_about`.
-        study: Of the arms; None: their names are all there is.
+        study: For the labels of the arms; None: names are used.
     """
     if comparison.trend is None or study is None or study.design is None:
         return contrast_words(comparison.contrast, study)
@@ -134,14 +132,14 @@ def comparison_words(comparison: Comparison, study: Study | None = None) -> str:
 
 
 def contrast_words(contrast: Mapping[str, float], study: Study | None = None) -> str:
-    """A contrast in the labels of its arms, "with residual connections − without residual connections".
+    """A contrast in labels, "with residual connections − without residual connections".
 
-    A difference of differences in a study of factors is written as such: "ReLU − none: all channels per
-    segment − 1 channel per segment".
+    In a factorial study, a difference of differences reads "ReLU − none: all channels per segment − 1 channel
+    per segment".
 
     Args:
         contrast: A weight per arm.
-        study: Of the arms; None: their names are all there is.
+        study: For the labels of the arms; None: names are used.
     """
     if study is None:
         return contrast_label(contrast, {})
@@ -150,7 +148,7 @@ def contrast_words(contrast: Mapping[str, float], study: Study | None = None) ->
 
 
 def _interaction_words(contrast: Mapping[str, float], design: Design | None) -> str:
-    """A contrast that is a difference of differences along two factors or more; "" for any other."""
+    """Words for a difference of differences along two or more factors; "" for any other contrast."""
     if design is None or not contrast.keys() <= design.levels.keys():
         return ""
     levels = {arm: design.levels[arm] for arm in contrast}
@@ -179,7 +177,7 @@ class ArmValues:
     Attributes:
         seeds: `(n,)`, increasing.
         values: `(n,)` per quantity.
-        failed: `(n,)`, whether it failed to learn; None: nothing is known of that.
+        failed: `(n,)`, whether it failed to learn; None: unknown.
     """
 
     seeds: np.ndarray
@@ -189,12 +187,12 @@ class ArmValues:
 
 @dataclass(frozen=True)
 class ContrastValues:
-    """A contrast, one number per seed that all of its arms have.
+    """A contrast, one number per seed that all its arms have.
 
     Attributes:
         seeds: `(n,)`, increasing.
         values: `(n,)`.
-        left_out: How many more there are, in which an arm failed to learn.
+        left_out: Further seeds, in which an arm failed to learn.
     """
 
     seeds: np.ndarray
@@ -203,7 +201,7 @@ class ContrastValues:
 
 
 def quantities(metrics: Sequence[str]) -> list[str]:
-    """What the arms of a study with these metrics can be compared in."""
+    """What arms can be compared in, in a study with these metrics."""
     final = [f"{part}_{metric}" for metric in metrics for part in ("val", "test")]
     return [*final, AREA, STEPS_TO_TARGET, FAILED_TO_LEARN, STEPS_PER_SECOND, PARAMETERS]
 
@@ -219,7 +217,7 @@ def arm_values(
         wanted: Names in `quantities`.
 
     Raises:
-        ValueError: A name that is no quantity of the study.
+        ValueError: A name that is not a quantity of the study.
     """
     wanted = sorted(set(wanted))
     allowed = quantities(study.metrics)
@@ -243,17 +241,15 @@ def arm_values(
 def contrast_values(
     arms: Mapping[str, ArmValues], contrast: Mapping[str, float], quantity: str
 ) -> ContrastValues:
-    """The weighted sum over arms, seed by seed; of `SHARES` the share of the control's.
-
-    What is about learning is of the seeds that learned in all arms.
+    """The contrast, seed by seed; see the module's docstring.
 
     Args:
-        arms: As `arm_values`.
+        arms: From `arm_values`.
         contrast: A weight per arm, `{"residual": 1, "non_residual": -1}`.
         quantity: One that `arms` has.
 
     Raises:
-        ValueError: An arm that there is not.
+        ValueError: An unknown arm, or none.
     """
     if unknown := [arm for arm in contrast if arm not in arms]:
         raise ValueError(f"arm={unknown[0]}: must be one of {', '.join(arms)}")
@@ -263,10 +259,7 @@ def contrast_values(
         seeds = own if seeds is None else np.intersect1d(seeds, own, assume_unique=True)
     if seeds is None:
         raise ValueError("contrast={}: must name an arm")
-    of_arms = {
-        arm: arms[arm].values[quantity][np.searchsorted(arms[arm].seeds, seeds)]  # seeds increase
-        for arm in contrast
-    }
+    of_arms = {arm: arms[arm].values[quantity][np.searchsorted(arms[arm].seeds, seeds)] for arm in contrast}
     if quantity in SHARES:
         treatment, control = sorted(contrast, key=lambda arm: -contrast[arm])
         total = of_arms[treatment] / of_arms[control] - 1
@@ -278,7 +271,7 @@ def contrast_values(
             if of_arm.failed is not None:
                 failed |= of_arm.failed[np.searchsorted(of_arm.seeds, seeds)]
     measured = np.isfinite(total) & ~failed
-    # What is left between equal fractions is rounding, not a spread that a test should see.
+    # Equal fractions may differ by rounding, which no test should take for a spread.
     return ContrastValues(seeds[measured], total[measured].round(12), int(failed.sum()))
 
 
@@ -287,17 +280,17 @@ def _value(study: Study, outcome: Outcome, quantity: str) -> float:
     assert record is not None, "completed and diverged runs have a record"
     if quantity in SHARES:
         value = record[quantity]
-        return np.nan if value is None else float(value)  # it diverged in its first epoch
+        return np.nan if value is None else float(value)  # None: it diverged in its first epoch
     if quantity == FAILED_TO_LEARN:
         return float(outcome.failed_to_learn)
     if quantity == STEPS_TO_TARGET:
         if outcome.diverged:
             return 1.0
-        assert study.target is not None, "what has no target has no claim"
+        assert study.target is not None, "the study has no target"
         sign, start = study.deciding.sign, chance(study, record, study.metric)
         return share_to_target(outcome.steps, sign * outcome.curve, sign * study.target, sign * start)
     if quantity == AREA:
-        if outcome.curve.size == 0:  # it diverged in its first epoch, and so did every run of the study
+        if outcome.curve.size == 0:  # every run of the study diverged in its first epoch
             return chance(study, record, study.metric)
         return area_under_curve(outcome.steps, outcome.curve)
     return outcome.final[quantity]

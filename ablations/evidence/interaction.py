@@ -1,11 +1,9 @@
-"""Whether two factors act together: whether the effect of one changes along the other.
+"""Whether two factors interact: whether the effect of one changes along the other.
 
-The effect is a line minus the baseline's line, seed by seed, at one level of the axis. Three quantities say
-how it changes: the effect at a level minus that at the baseline's level; its slope per doubling of the
-position, by least squares over all levels; and what that straight line predicts for the paper's position,
-where the study names one. A seed enters where it has the runs for it and learned in all of them, as in
-verdicts (`ablations.evidence.contrasts`): one seed at chance moves a mean by more than most effects. The
-notes say how many failed to learn.
+The effect is a line minus the baseline's line, seed by seed, at one level of the axis. Three quantities
+describe its change: the effect at a level minus that at the baseline's level; its least-squares slope per
+doubling of the position; and that line's prediction for the paper's position, if the study names one. As in
+verdicts, a seed counts only if it learned in all runs that the quantity needs.
 """
 
 import math
@@ -25,14 +23,14 @@ SPLITS = {"val": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class Effect:
-    """A line minus the baseline's line at a level of the axis, or that minus the same at the base level.
+    """A line minus the baseline's line at a level of the axis, or the change of that from the base level.
 
     Attributes:
         level: Of the axis.
-        position: There.
-        seeds: Those that have the runs and learned in all of them.
+        position: Of the level.
+        seeds: Those that learned in all runs needed.
         of_seeds: Of each, `(n,)`; of a share in percentage points.
-        estimate: Of their mean; None without a seed.
+        estimate: Their mean; None without a seed.
         left_out: Seeds that have the runs and failed to learn in one of them.
     """
 
@@ -56,9 +54,9 @@ class Interaction:
         changes: The effect minus that at the baseline's level, at each other level.
         slopes: Per doubling of the position, of each seed that learned at every level, `(n,)`; in the same
             unit.
-        slope: Of their mean; None without a seed.
-        at_paper: Mean of what the seeds' straight lines predict for the paper's position; None where the
-            study names none, or without a seed.
+        slope: Their mean; None without a seed.
+        at_paper: Mean prediction of the seeds' lines for the paper's position; None without a position or
+            seed.
     """
 
     part: Mapping[str, str]
@@ -72,7 +70,7 @@ class Interaction:
 
 
 def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[Interaction]:
-    """Of every set of arms and every line but the baseline's, validation before test.
+    """One per set of arms, line other than the baseline's, and split; validation before test.
 
     Args:
         study: With a design.
@@ -125,7 +123,7 @@ def _interaction(
     complete = sorted(set.intersection(*(set(effect.seeds) for effect in effects)))
     of_seeds = np.array([[apart[level][seed] for level in levels] for seed in complete])
     slopes, at_paper = np.empty(0), None
-    # Segments that are all of one size, as in a very narrow network, have no slope.
+    # In a very narrow network all segments may have one size; then there is no slope.
     if complete and len(set(positions.values())) > 1:
         paper = 1.0 if design.paper is None else design.paper
         x = np.log2(list(positions.values()))
@@ -143,7 +141,7 @@ def _effect(level: str, position: float, by_seed: Mapping[int, float]) -> Effect
 def _apart(
     of_arm: Sequence[Outcome], of_base: Sequence[Outcome], name: str, times: float
 ) -> dict[int, float]:
-    """Arm minus base, by seed, of the seeds that both have; NaN where one of the two failed to learn."""
+    """Arm minus base, by seed, of the seeds that both have; NaN if one of the two failed to learn."""
     return {
         outcome.run.seed: math.nan
         if outcome.failed_to_learn or base.failed_to_learn
@@ -155,25 +153,25 @@ def _apart(
 def _estimate(values: np.ndarray) -> PairedEstimate | None:
     if not len(values):
         return None
-    # A fixed generator: a table rebuilt from the same records is the same table.
+    # A fixed generator: the same records give the same table.
     return paired_difference(values, np.zeros(len(values)), np.random.default_rng(0))
 
 
 def _design(study: Study) -> Design:
-    assert study.design is not None, "a study of factors has a design"
+    assert study.design is not None, "a factorial study has a design"
     return study.design
 
 
-# What a person reads
+# Text for readers
 
 
 def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
     """The interaction as numbers: a row per set, line and level, one per slope and one per extrapolation.
 
-    Columns: one per factor other than axis and lines; that of the lines; quantity ("difference of
-    differences", "slope" or "extrapolated"); that of the axis (of a level) and position; n, the seeds; and
-    in percentage points (a slope: per doubling of the position) val_pp and test_pp, each as _mean, _ci_low,
-    _ci_high and _p; of a metric that is no share val_difference and test_difference in its unit.
+    Columns: one per factor other than axis and lines; the lines' factor; quantity ("difference of
+    differences", "slope" or "extrapolated"); the axis' factor (its level) and position; n, the seeds; val_pp
+    and test_pp in percentage points (a slope: per doubling of the position), each as _mean, _ci_low, _ci_high
+    and _p. If the metric is not a share, val_difference and test_difference in its unit.
 
     Args:
         study: With a design.
@@ -225,7 +223,7 @@ def _columns(study: Study, split: str, estimate: PairedEstimate | None) -> dict[
 
 
 def interaction_panel(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
-    """`interaction_table` as text: one row per interval, named in words."""
+    """`interaction_table` as text: one row per interval."""
     design = _design(study)
     base = design.levels[study.baseline]
     lines, steps = design.factor(design.lines).levels, design.factor(design.x).levels
@@ -239,7 +237,7 @@ def interaction_panel(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
         elif row["quantity"] == "extrapolated":
             what = f"extrapolated to {row['position']:g}, the paper's"
         else:
-            what = f"{steps[row[design.x]]}, less that at {steps[base[design.x]]}"
+            what = f"{steps[row[design.x]]}, minus that at {steps[base[design.x]]}"
         rows.append(
             {"interaction": f"{difference}: {what}"}
             | ({"arms": sets} if sets else {})
@@ -279,14 +277,14 @@ def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
 
 
 def _interval(study: Study, estimate: PairedEstimate) -> str:
-    """A slope is a fraction of a difference, so it has one decimal more."""
+    """With one more decimal than a difference: a slope is a fraction of one."""
     mean, low, high = estimate.mean, estimate.low, estimate.high
     digits = 2 if study.deciding.is_share else digits_for(mean, low, high)
     return with_interval(mean, low, high, "+", digits)
 
 
 def interaction_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    """What the panel's numbers are, and how many seeds they leave out."""
+    """Notes on the panel's numbers, and how many seeds they leave out."""
     design = _design(study)
     base = design.levels[study.baseline]
     line, step = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
@@ -305,8 +303,8 @@ def interaction_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
         beyond = abs(math.log2(design.paper / largest))
         notes.append(
             f"Extrapolated: the same straight lines at {design.paper:g}, the paper's {design.axis}, "
-            f"{beyond:.1f} doublings beyond the largest arm. The interval is that of the line. Whether the "
-            "effect stays on the line that far, no run here can show."
+            f"{beyond:.1f} doublings beyond the largest arm. The interval is that of the line. No run here "
+            "can show whether the effect follows the line that far."
         )
     return notes + _left_out(study, by_arm)
 
@@ -316,7 +314,7 @@ def _left_out(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str
     lines, steps = design.factor(design.lines).levels, design.factor(design.x).levels
     base = lines[design.levels[study.baseline][design.lines]]
     failed = []
-    for one in interactions(study, by_arm)[:: len(SPLITS)]:  # validation and test leave out the same seeds
+    for one in interactions(study, by_arm)[:: len(SPLITS)]:  # both splits leave out the same seeds
         sets = [factor.levels[one.part[factor.name]] for factor in design.others()]
         failed += [
             ", ".join([*sets, f"{lines[one.line]} minus {base} at {steps[effect.level]}: {effect.left_out}"])

@@ -1,11 +1,9 @@
-"""Measured mechanism of a study: what its runs' diagnostics say, per arm and layer, over the seeds.
+"""Measured mechanism of a study: its runs' diagnostics, per arm and layer, over the seeds.
 
-Read are the rows of diagnostics.csv (`lightning_modules.diagnostics`). Of each quantity (`QUANTITIES`) some
-moments of the training are shown; per moment each run gives a value per layer, and each arm a mean over its
-seeds with a 95 % t interval. A gradient's norm is that of a whole layer as the paper counts them: of the two
-operations of a separable convolution taken together. Where it is averaged, the logarithm is: mean and
-interval are then of the geometric mean. Layers that one arm has and another has not (intermediate
-activations, shortcuts) keep their place between the others.
+Each quantity (`QUANTITIES`) is shown at some moments of the training. At each, a run has a value per layer,
+and an arm a mean over seeds with a 95 % t interval. Means of gradient norms are geometric, and the two
+operations of a separable convolution count as one layer. Layers that only some arms have (intermediate
+activations, shortcuts) are shown between the others.
 """
 
 import math
@@ -29,10 +27,10 @@ from ablations.table_files import csv_text, markdown_page
 from ablations.text import NO_VALUE
 
 EARLY = 20
-"""Steps from the first that count as the first ones."""
+"""The first steps: from 1 to this one."""
 
 HEAD = "head"
-"""Name of the block behind the last module: the logistic regression, and fully connected layers."""
+"""The block after the last module: the logistic regression, and fully connected layers."""
 
 MAIN, BETWEEN, SHORTCUT = "main", "between", "shortcut"
 """Kinds of layers: on the way through the network, an intermediate activation, a shortcut's projection."""
@@ -42,12 +40,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Moment:
-    """A part of the training that a quantity is shown at.
+    """A moment of the training at which a quantity is shown.
 
     Attributes:
-        name: In the table for programs, "first_step".
-        label: As a person reads it.
-        holds: Row of diagnostics.csv and planned epochs -> whether the row is of it.
+        name: In the CSV, "first_step".
+        label: For readers.
+        holds: (Row of diagnostics.csv, planned epochs) -> whether the row belongs to it.
     """
 
     name: str
@@ -57,17 +55,17 @@ class Moment:
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something that is measured of every layer.
+    """A measurement of every layer.
 
     Attributes:
-        name: Of the diagnostic, "dead_units"; in the names of files as well.
+        name: Of the diagnostic, "dead_units"; also in file names.
         title: "Dead units".
-        axis: With its unit, "dead units (% of a layer's)".
+        axis: With its unit, "dead units (% of the layer)".
         unit: Of a number in a table, "%"; "" for none.
-        logarithmic: Whether it is averaged, and drawn, on a logarithmic scale.
-        of_weights: Whether it is a norm over weights: that of a layer is over all of its weights.
-        moments: That are shown, in order.
-        note: What a reader must know.
+        logarithmic: Whether it is averaged and drawn on a logarithmic scale.
+        of_weights: Whether it is a norm over weights; a layer's norm is over all of them.
+        moments: In order.
+        note: For readers.
         value: Row -> the value, in the unit.
     """
 
@@ -111,8 +109,8 @@ QUANTITIES = (
             Moment("before_training", "before the first step", lambda row, epochs: row["epoch"] == 0),
             LAST_EPOCH,
         ),
-        "Effective rank: in how many directions the channels vary over positions and images, as a share of "
-        "their number: 100 % where none follows from others.",
+        "Effective rank: the number of directions in which the channels vary over positions and images, as a "
+        "share of the number of channels: 100 % if none follows from others.",
         lambda row: 100 * row["value"] / row["channels"],
     ),
     Quantity(
@@ -139,8 +137,8 @@ class Layer:
     """A layer of some of a study's networks.
 
     Attributes:
-        name: As its module is named; a separable convolution without its operation.
-        module: Number of its module in order of execution, from 1: in Xception as the paper counts; the
+        name: Name of its module; of a separable convolution, without the operation.
+        module: Number of its module in order of execution, from 1, as the paper counts Xception's; the
             logistic regression is the last.
         block: Name of that module, "middle_flow.3".
         kind: MAIN, BETWEEN or SHORTCUT.
@@ -153,19 +151,18 @@ class Layer:
 
     @property
     def shown_module(self) -> str:
-        """As a person reads it."""
         return HEAD if self.block == HEAD else str(self.module)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A quantity as a study's runs have measured it.
+    """A quantity as measured by a study's runs.
 
     Attributes:
-        quantity: What.
+        quantity: The quantity.
         layers: Of all arms, in order of execution.
-        of_seeds: Per moment and arm, `(S, L)`: a row per seed, NaN where a run has no such layer or the
-            value is not finite (or, on a logarithmic scale, 0).
+        of_seeds: Per moment and arm, `(S, L)`: a row per seed, NaN if a run lacks the layer or the value is
+            not finite (or 0 on a logarithmic scale).
         seeds: Per moment and arm, the seeds of those rows.
     """
 
@@ -176,19 +173,19 @@ class Measured:
 
     @cached_property
     def moments(self) -> list[Moment]:
-        """Those that something was measured at."""
+        """Those with measurements."""
         return [m for m in self.quantity.moments if any(moment == m.name for moment, _ in self.of_seeds)]
 
     def arms(self) -> set[str]:
-        """Names of the arms that were measured."""
+        """Names of the measured arms."""
         return {arm for _, arm in self.of_seeds}
 
     def places(self, kind: str) -> list[int]:
-        """Of the layers of a kind, in `layers`."""
+        """Places of the layers of a kind in `layers`."""
         return [place for place, layer in enumerate(self.layers) if layer.kind == kind]
 
     def estimate(self, values: np.ndarray) -> Estimate | None:
-        """Mean over seeds (geometric on a logarithmic scale) and 95 % t interval; None of no number."""
+        """Mean over seeds (geometric on a logarithmic scale) and 95 % t interval; None without a number."""
         finite = values[np.isfinite(values)]
         if not finite.size:
             return None
@@ -199,11 +196,11 @@ class Measured:
 
 
 def measured_of(study: Study, runs: Sequence[StudyRun]) -> list[Measured]:
-    """What a study's completed and diverged runs have measured; nothing where none was asked to measure.
+    """What a study's completed and diverged runs measured.
 
     Args:
         study: The study.
-        runs: All of its planned runs.
+        runs: All its planned runs.
     """
     by_run: list[tuple[StudyRun, list[dict[str, Any]]]] = []
     for run in sorted(runs, key=lambda run: run.seed):
@@ -221,7 +218,7 @@ def _measured(
     seeds: dict[tuple[str, str], list[int]] = defaultdict(list)
     orders: dict[tuple[str, ...], None] = {}
     for run, rows in by_run:
-        assert run.record is not None, "it has an outcome"
+        assert run.record is not None, "completed and diverged runs have a record"
         epochs = planned_epochs(run.record["config"])
         of_quantity = [row for row in rows if row["diagnostic"] == quantity.name]
         orders[tuple(dict.fromkeys(_layer_name(quantity, row["layer"]) for row in of_quantity))] = None
@@ -241,12 +238,12 @@ def _measured(
 
 
 def _layer_name(quantity: Quantity, name: str) -> str:
-    """A separable convolution is one layer where gradients are measured."""
+    """For gradients, a separable convolution is one layer."""
     return re.sub(r"\.(depthwise|pointwise)\b.*", "", name) if quantity.of_weights else name
 
 
 def _by_layer(quantity: Quantity, rows: Iterable[Row]) -> dict[str, float]:
-    """A value per layer: of several weights the norm of all, of several steps the mean."""
+    """A value per layer: the norm over its weights, and the mean over steps."""
     by_step: dict[tuple[str, int], list[float]] = defaultdict(list)
     for row in rows:
         by_step[_layer_name(quantity, row["layer"]), row["step"]].append(quantity.value(row))
@@ -263,7 +260,7 @@ def _by_layer(quantity: Quantity, rows: Iterable[Row]) -> dict[str, float]:
 
 
 def merged(orders: Iterable[Sequence[str]]) -> list[str]:
-    """One order of all names that keeps each given order, the longest first, where these agree."""
+    """One order of all names that keeps each given order, the longest first, if they agree."""
     whole: list[str] = []
     for order in sorted(orders, key=len, reverse=True):
         at = 0
@@ -282,7 +279,7 @@ def _layers(names: Sequence[str]) -> tuple[Layer, ...]:
 
 
 def _block(name: str) -> str:
-    """The module of the network that a layer lies in: "stem", "middle_flow.3", "exit_flow.module"."""
+    """The module of the network that contains a layer: "stem", "middle_flow.3", "exit_flow.module"."""
     first, *others = name.split(".")
     if others and (others[0].isdigit() or others[0] == "module"):
         return f"{first}.{others[0]}"
@@ -300,10 +297,10 @@ def _kind(name: str) -> str:
 
 
 def write_mechanism_tables(study: Study, found: Sequence[Measured], folder: Path) -> list[Path]:
-    """Write what was measured: every arm and layer as CSV, the modules' means as Markdown.
+    """Write every arm and layer as CSV, and the modules' means as Markdown.
 
     Returns:
-        The two paths, `folder/<output>_mechanism.csv` and `.md`; none where nothing was measured.
+        The two paths, `folder/<output>_mechanism.csv` and `.md`; none without measurements.
 
     Raises:
         OSError: The folder cannot be written.
@@ -349,8 +346,8 @@ def _page(study: Study, found: Sequence[Measured]) -> str:
             kinds = [kind for kind in (MAIN, BETWEEN) if measured.places(kind)]
             tables += [_of_modules(study, measured, moment, kind) for kind in kinds]
     notes.append(
-        "A cell: mean over the module's layers, then over seeds, of what could be measured; shortcuts are "
-        f"left out. Every layer, with its interval, stands in {study.output}_mechanism.csv."
+        "A cell: mean over the module's measured layers, then over seeds; shortcuts are left out. Every "
+        f"layer, with its interval: {study.output}_mechanism.csv."
     )
     subtitle = f"{study.scale}. {study.source}. Columns: modules in order of execution, and the head."
     return markdown_page(f"{study.title}: measured mechanism", subtitle, tables, notes)
@@ -372,7 +369,7 @@ def _of_modules(study: Study, measured: Measured, moment: Moment, kind: str) -> 
             of_module = values[
                 :, [place for place in places if measured.layers[place].shown_module == module]
             ]
-            # First over layers: a seed of which fewer layers could be measured weighs no less.
+            # First over layers, so that all seeds weigh the same.
             numbers = np.log10(of_module) if quantity.logarithmic else of_module
             of_seeds = [seed[np.isfinite(seed)].mean() for seed in numbers if np.isfinite(seed).any()]
             cells[module] = NO_VALUE

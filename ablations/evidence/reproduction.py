@@ -1,28 +1,24 @@
-"""Whether two sets of records say the same: yours and the reference, or yours and a colleague's.
+"""Whether two sets of records agree: yours and the reference, or yours and a colleague's.
 
-Each comparison of a claim is estimated in both sets. Their difference is judged, by its interval [low, high]
-and the claim's margin, the smallest difference that matters::
+Each comparison of a claim is estimated in both sets. The interval [low, high] of the difference of the two
+estimates and the claim's margin, the smallest effect of interest, decide::
 
-    not reproduced    the interval lies outside of (-margin, margin): the two differ by more than matters;
-                      or the claim holds in one set and is contradicted in the other
-    reproduced        the interval lies within (-margin, margin): the two agree; or both sets decide alike,
-                      and it includes zero and lies within half of the smaller effect of the two
-    too few runs      all else
+    not reproduced    the interval lies outside (-margin, margin), or the claim holds in one set and is
+                      contradicted in the other
+    reproduced        the interval lies within (-margin, margin); or both sets reach the same decision, and
+                      the interval includes zero and lies within half of the smaller effect
+    too few runs      otherwise
 
-So agreement is never read off a difference that is merely not significant: a wide interval that includes zero
-is too few runs, also where both sets come to the same decision. A claim is reproduced where each of its
-comparisons is, and is not where one is not.
+So a difference that is merely not significant is no agreement. A claim is reproduced if all its comparisons
+are, and is not if one is not.
 
-A large effect is rarely known to within the margin. That is why half of it (`SHARE_OF_EFFECT`, ours) is
-enough where both sets decide alike: the answer then says that the larger effect is less than half as large
-again as the smaller one. It does not say that they differ by less than the margin.
+A large effect is rarely known to within the margin. So half of the effect (`SHARE_OF_EFFECT`, ours) suffices
+if both sets reach the same decision: the larger effect is then less than 1.5 times the smaller.
 
-Which interval: a seed that both sets have is the same initial values and batches, so that such seeds are
-compared with each other, by the interval of verdicts (`ablations.statistics.decisions`); that holds however
-much the two runs of a seed resemble each other. With fewer than `MIN_PAIRS` common seeds, the seeds of which
-each set has its own are independent samples, compared by Welch's interval. A seed whose runs are copies of
-the other set's, as after `python -m ablations unpack`, reproduces nothing and is left out. Over the
-comparisons of a study the level is shared (Bonferroni).
+Seeds that both sets have share initial values and batches. They are compared with each other, by the interval
+of verdicts (`ablations.statistics.decisions`). With fewer than `MIN_PAIRS` of them, the other seeds are
+compared as independent samples, by Welch's interval. Seeds whose runs are copies of the other set's, as after
+`python -m ablations unpack`, are left out. The comparisons of a study share the level (Bonferroni).
 
 Source:
     Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", Journal of
@@ -68,7 +64,7 @@ TOO_FEW = "too few runs to tell"
 OUTCOMES = (REPRODUCED, NOT_REPRODUCED, TOO_FEW)
 
 SHARE_OF_EFFECT = 0.5
-"""How far two effects with one verdict may be apart, as a share of the smaller estimate. Ours."""
+"""Largest distance of two effects with one verdict, as a share of the smaller. Ours."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +72,18 @@ class Twice:
     """A comparison in two sets of records.
 
     Attributes:
-        comparison: What is compared.
+        comparison: As claimed.
         outcome: In `OUTCOMES`.
-        reason: Why, a few words.
-        verdicts: On the comparison, of one set and of the other.
-        estimates: Mean differences over the seeds that are compared, of either; NaN without one.
-        counts: Seeds that are compared, of either.
-        low: Of the interval of one estimate minus the other; NaN where there is none.
-        high: Its other end.
+        reason: For the outcome, in a few words.
+        verdicts: On the comparison, per set.
+        estimates: Mean differences over the compared seeds, per set; NaN without one.
+        counts: Compared seeds, per set.
+        low: Lower end of the interval of one estimate minus the other; NaN if there is none.
+        high: Its upper end.
         level: 1 - its confidence.
-        left_out: Seeds in which an arm failed to learn, of either; the estimates are without them.
-        quantity: What it is in, as a person reads it.
-        label: What is compared, in the labels of the arms.
+        left_out: Seeds in which an arm failed to learn, per set; the estimates exclude them.
+        quantity: The compared quantity.
+        label: The compared arms, by label.
     """
 
     comparison: Comparison
@@ -114,9 +110,9 @@ class Reproduction:
     """A claim in two sets of records.
 
     Attributes:
-        claim: What is claimed.
+        claim: As written.
         outcome: In `OUTCOMES`.
-        verdicts: On the claim, of one set and of the other.
+        verdicts: On the claim, per set.
         comparisons: In the claim's order.
     """
 
@@ -137,12 +133,11 @@ def reproduce_study(
     """Compare the claims of a study in two sets of records.
 
     Args:
-        claims: Any; those of other studies, and what is not testable, such as an arm that was not tuned, are
-            left out.
+        claims: Any; those of other studies and those not testable are ignored.
         study: The study.
         runs: Its runs in one set.
-        others: In the other.
-        alpha: 1 - the confidence with which all intervals of the study hold together.
+        others: Its runs in the other.
+        alpha: 1 - the joint confidence of all intervals of the study.
 
     Returns:
         One per claim, in their order.
@@ -182,7 +177,7 @@ def _combined(of_comparisons: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Judged:
-    """One set of records: its verdicts, and the values that they are about."""
+    """Verdicts and values of one set of records."""
 
     claims: Mapping[str, str]
     compared: Mapping[str, Sequence[Compared]]
@@ -199,7 +194,7 @@ class _Judged:
         )
 
     def values(self, comparison: Comparison, copies: Mapping[str, set[int]]) -> ContrastValues:
-        """Seed by seed, without the seeds all of whose runs are in the other set as they are here."""
+        """One value per seed, without seeds whose runs are all copies."""
         found = contrast_values(self.arms, comparison.contrast, comparison.metric)
         copied = set.intersection(*(copies.get(arm, set()) for arm in comparison.contrast))
         kept = ~np.isin(found.seeds, list(copied))
@@ -207,11 +202,11 @@ class _Judged:
 
 
 def _copies(runs: Sequence[StudyRun], others: Sequence[StudyRun]) -> dict[str, set[int]]:
-    """Per arm, the seeds whose two runs are one, which was copied: they started and ended at one time."""
+    """Per arm, the seeds whose two runs are copies: they started and ended at the same time."""
 
     def when(run: StudyRun) -> tuple[object, ...] | None:
         record = run.record or {}
-        if record.get("started") is None:  # numbers from elsewhere do not say
+        if record.get("started") is None:  # numbers from elsewhere
             return None
         return tuple(record.get(key) for key in ("started", "finished", "wall_time_s"))
 
@@ -238,7 +233,7 @@ def _twice(
     by_seed = len(common) >= min(MIN_PAIRS, own + 1)
     if by_seed:
         samples = [of.values[np.isin(of.seeds, common)] for of in (one, other)]
-    else:  # what both have would be in both samples
+    else:  # common seeds would make the samples dependent
         samples = [of.values[~np.isin(of.seeds, common)] for of in (one, other)]
     means = tuple(float(sample.mean()) if len(sample) else math.nan for sample in samples)
     counts = len(samples[0]), len(samples[1])
@@ -248,12 +243,12 @@ def _twice(
     enough = 1 if comparison.metric == PARAMETERS else MIN_PAIRS
     if min(counts) < enough:
         few = f"{counts[0]} and {counts[1]} seeds" if counts[0] != counts[1] else amount(counts[0], "seed")
-        reason = f"{few} to compare, where it takes {enough}"
-        outcome, reason = TOO_FEW, reason + (", without the copies" if copied else "")
+        reason = f"{few} to compare; at least {enough} needed"
+        outcome, reason = TOO_FEW, reason + (", not counting copies" if copied else "")
     else:
         outcome, reason = _decide(comparison.margin, low, high, verdicts, min(map(abs, means)))
         if by_seed and np.array_equal(samples[0], samples[1]):
-            reason = "the same to the last digit"
+            reason = "identical"
     return Twice(
         comparison, outcome, reason, verdicts, (means[0], means[1]), counts, low, high, level,
         (judged[0].left_out, judged[1].left_out), judged[0].quantity, judged[0].label,
@@ -275,7 +270,7 @@ def _interval(samples: Sequence[np.ndarray], level: float, *, by_seed: bool) -> 
 
 
 def _of_shares(samples: Sequence[np.ndarray], level: float) -> tuple[float, float]:
-    """Of shares of failures: from exact intervals of either, since few failures have no spread to go by."""
+    """Of the shares of failures, from exact intervals: few failures give no spread."""
     (low, high), (low_other, high_other) = (
         paired_share_interval(*discordant(sample), len(sample), level / 2) for sample in samples
     )
@@ -285,13 +280,13 @@ def _of_shares(samples: Sequence[np.ndarray], level: float) -> tuple[float, floa
 def _decide(
     margin: float, low: float, high: float, verdicts: tuple[str, str], effect: float
 ) -> tuple[str, str]:
-    """The rule of the module's docstring; `effect` is the size of the smaller one."""
+    """The rule of the module's docstring; `effect` is the size of the smaller effect."""
     if set(verdicts) == {HOLDS, CONTRADICTED}:
         return NOT_REPRODUCED, "one holds, the other is contradicted"
     if low > margin or high < -margin:
-        return NOT_REPRODUCED, "they differ by more than matters"
+        return NOT_REPRODUCED, "they differ by more than the margin"
     if -margin < low and high < margin:
-        return REPRODUCED, "they agree within what matters"
+        return REPRODUCED, "they agree within the margin"
     decided = verdicts[0] == verdicts[1] and verdicts[0] in (HOLDS, CONTRADICTED)
     near = SHARE_OF_EFFECT * effect
     if decided and -near < low <= 0 <= high < near:
@@ -300,5 +295,5 @@ def _decide(
 
 
 def count(reproductions: Sequence[Reproduction]) -> Mapping[str, int]:
-    """How many claims have which outcome."""
+    """How many claims have each outcome."""
     return Counter(one.outcome for one in reproductions)

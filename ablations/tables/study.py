@@ -1,10 +1,8 @@
-"""One table per study: what each arm reached, and how far it is from its baseline, seed by seed.
+"""One table per study: the results of each arm, and its differences to its baseline, seed by seed.
 
-`study_table` gives the numbers, one row per arm. They are written as CSV (shares as fractions,
-their differences in percentage points, for programs), and, for people, in per cent with intervals, as
-Markdown and as LaTeX with the notes a reader needs: scale, rules, machine, versions. Where the paper
-prints a number it stands next to ours as it is printed; what its text says of an arm stands in words
-in the column "paper".
+`study_table` has the numbers, one row per arm, written as CSV: shares as fractions, their differences in
+percentage points. Markdown and LaTeX are for readers: per cent, intervals, notes. The paper's numbers are
+shown as printed.
 """
 
 import re
@@ -57,22 +55,21 @@ INTEGERS = (*COUNTS, "n_failed_to_learn", "n_reached_target", "parameters", "mul
 
 
 def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
-    """The study's numbers, one row per arm, the baseline first, then what only the paper has.
+    """The study's numbers, one row per arm, the baseline first, then rows only of the paper.
 
-    Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing;
-    n_failed_to_learn and failed_to_learn_p (exact, against the arm compared with); the final
-    val_METRIC and test_METRIC of each metric as _mean, _ci_low, _ci_high; compared_with
-    (an arm), n_pairs, and the paired difference to it in the first metric, val_difference_pp,
-    test_difference_pp (percentage points; val_difference, test_difference of a metric that is no share) as
-    _mean, _ci_low, _ci_high, _p; epochs_to_target_median
-    over completed and diverged runs (infinite where half or more never reach it) and
-    n_reached_target; val_area as _mean, _ci_low, _ci_high; parameters, multiply_adds,
-    depth; steps_per_second_median (completed runs); what `ablations.evidence.audit.audit_columns` has; paper;
-    paper_METRIC as the paper prints it, where it prints one; scale. What there is no number for is missing.
+    Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; n_failed_to_learn
+    and failed_to_learn_p (exact, against the arm compared with); the final val_METRIC and test_METRIC of each
+    metric as _mean, _ci_low, _ci_high; compared_with (an arm), n_pairs, and the paired difference in the
+    first metric, val_difference_pp, test_difference_pp (percentage points; without _pp if the metric is not a
+    share) as _mean, _ci_low, _ci_high, _p; epochs_to_target_median over completed and diverged runs (infinite
+    if half or more never reach it) and n_reached_target; val_area as _mean, _ci_low, _ci_high; parameters,
+    multiply_adds, depth; steps_per_second_median (completed runs); those of
+    `ablations.evidence.audit.audit_columns`; paper; paper_METRIC as printed, if any; scale. Numbers that do
+    not exist are missing.
 
     Args:
         study: The study.
-        runs: All of its planned runs, in any order, also those that have not run.
+        runs: All its planned runs, in any order, also missing ones.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`, or runs of one arm differ in size.
@@ -113,7 +110,7 @@ def _study_table(
 
 
 def _printed_metrics(study: Study) -> list[str]:
-    """The study's metrics that the paper prints a value of."""
+    """Metrics for which the paper prints a value, the study's own first."""
     rows: tuple[Arm | PaperRow, ...] = (*study.arms, *study.paper_only)
     named = dict.fromkeys(name for row in rows for name in row.paper_values)
     return sorted(named, key=lambda name: (name not in study.metrics, name))
@@ -122,7 +119,7 @@ def _printed_metrics(study: Study) -> list[str]:
 def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
     """The study as a Markdown page: title, scale, tables, notes.
 
-    The tables are: accuracy; course and size; the interaction of a study's factors; the audit.
+    The tables are: metrics and differences; convergence and size; the interaction of factors; the audit.
     """
     _, panels, notes = study_contents(study, runs)
     return markdown_page(study.title, study_subtitle(study), panels, notes)
@@ -137,7 +134,7 @@ def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
 def study_contents(
     study: Study, runs: Sequence[StudyRun]
 ) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:
-    """The table; and as people read it, its panels and notes. All from one reading of the runs."""
+    """The table, its panels for readers, and its notes, from one reading of the runs."""
     by_arm = outcomes(study, runs)
     audits = audit_study(study, by_arm)
     table = _study_table(study, runs, by_arm, audits)
@@ -147,7 +144,7 @@ def study_contents(
 
 
 def study_subtitle(study: Study) -> str:
-    """What stands below the title of a study's table: scale and source."""
+    """Scale and source."""
     return f"{study.scale}. {study.source}."
 
 
@@ -169,15 +166,15 @@ def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:
         columns[target] = target.replace(" to", "\nto").removesuffix(" (reached)")
     sections = []
     for (_, row), (_, numbers) in zip(readable.iterrows(), table.iterrows(), strict=True):
-        # Intervals and p on lines of their own.
+        # Intervals and p on separate lines.
         cells = [re.sub(r" (?=\[|p [=<]|\()", "\n", row[name]) for name in columns]
-        planned = not pd.isna(numbers["n_planned"])  # not of the paper alone
+        planned = not pd.isna(numbers["n_planned"])  # else a row only of the paper
         sections.append(Section(_heading(study, row, numbers), [cells] if planned else []))
     return headed_table(study.title, list(columns.values()), sections, study.scale)
 
 
 def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:
-    """An arm, what it is compared with where that is not the baseline, its runs, the paper's values."""
+    """An arm, what it is compared with if not the baseline, its runs, the paper's values."""
     words = [row["arm"]]
     if "compared with" in row and row["compared with"] != NO_VALUE:
         words[0] += f" (to {row['compared with']})"
@@ -191,10 +188,10 @@ def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:
 
 
 def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write the study's table as CSV, Markdown and LaTeX, full and slim, each whole or not at all.
+    """Write the study's table as CSV, Markdown and LaTeX, full and slim, each atomically.
 
     Returns:
-        The paths, `folder/<output>.csv`, `.md`, `.tex` and `_slim.tex`, and of a study of factors
+        The paths, `folder/<output>.csv`, `.md`, `.tex` and `_slim.tex`, and for a factorial study
         `folder/<output>_interaction.csv`.
 
     Raises:
@@ -271,7 +268,7 @@ def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], study: 
             continue
         finals = [[run.final[f"{split}_{study.metric}"] for run in pair] for pair in pairs]
         values = study.deciding.times * np.array(finals)
-        # A fixed generator: a table rebuilt from the same records is the same table.
+        # A fixed generator: the same records give the same table.
         estimate = paired_difference(values[:, 0], values[:, 1], np.random.default_rng(0))
         numbers = (estimate.mean, estimate.low, estimate.high, estimate.p)
         row |= dict(zip(columns, numbers, strict=True))
@@ -310,15 +307,15 @@ def _record(outcome: Outcome) -> Mapping[str, Any]:
     return outcome.run.record
 
 
-# What a paper prints
+# Slim table
 
 
 def slim_table(study: Study, table: pd.DataFrame) -> SlimTable:
-    """Test metrics and the difference in the first of them, of every arm.
+    """Test metrics of every arm, and its difference in the first.
 
     Args:
         study: The study.
-        table: As `study_table`.
+        table: From `study_table`.
     """
     table = table[table["n_planned"].notna()]
     digits = 1 if study.deciding.is_share else None
@@ -351,14 +348,14 @@ def slim_table(study: Study, table: pd.DataFrame) -> SlimTable:
 
 
 def _with_halves(table: pd.DataFrame, name: str, times: float = 1) -> tuple[list[float], list[float]]:
-    """Means and halves of intervals; of one that ends where the metric does, the half that does not."""
+    """Means and half widths of intervals; of a clipped interval, the longer side."""
     mean, low, high = (
         times * table[f"{name}_{part}"].astype(float) for part in ("mean", "ci_low", "ci_high")
     )
     return mean.tolist(), np.fmax(high - mean, mean - low).tolist()
 
 
-# What a person reads
+# Text for readers
 
 
 def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
@@ -409,14 +406,14 @@ def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_printed(metric: str, value: float) -> str:
-    """A value of the paper's tables: accuracies with three decimals, MAP@100 with two."""
+    """A value as in the paper's tables: accuracies with three decimals, MAP@100 with two."""
     return f"{value:.2f}" if metric == "map100" else f"{value:.3f}"
 
 
 def _panels(
     study: Study, readable: pd.DataFrame, interaction: pd.DataFrame | None, audits: Sequence[Audit]
 ) -> list[pd.DataFrame]:
-    """Tables that fit a page, where one of all columns would not: see `markdown_table`."""
+    """The table, split to fit a page; see `markdown_table`."""
     split = list(readable.columns).index(_difference_header(study, "test")) + 1
     first = readable.iloc[:, :split]
     second = readable.iloc[:, [0, *range(split, readable.shape[1])]]
@@ -426,7 +423,7 @@ def _panels(
 
 
 def _target_header(study: Study) -> str:
-    """Of the column of epochs to the target; "" where there is none."""
+    """Header of the epochs to the target; "" without a target."""
     if study.target is None:
         return ""
     return f"epochs to {study.deciding.text(study.target)} (reached)"
@@ -450,7 +447,7 @@ def _difference(study: Study, row: pd.Series, split: str) -> str:
 
 
 def _failed_text(row: pd.Series) -> str:
-    """How many; and the exact p, where not the same seeds failed in the arm that it is compared with."""
+    """Failed runs, and the exact p unless the same seeds failed in the arm compared with."""
     text = str(row["n_failed_to_learn"])
     return f"{text}, {p_value(row['failed_to_learn_p'], 'p')}" if row["failed_to_learn_p"] < 1 else text
 
@@ -537,7 +534,7 @@ def _p_note(n_pairs: set[int]) -> str:
 
 
 def missing_notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
-    """One line for each arm and status of the runs that are left out, with their seeds."""
+    """A line per arm and status of runs that are left out."""
     notes = []
     for arm in baseline_first(study):
         for status in (FAILED, RUNNING, MISSING):

@@ -126,8 +126,8 @@ def test_the_table_has_a_row_per_interval(factorial_study: Study, runs: list[Stu
     assert table.loc[2, "test_pp_mean"] == pytest.approx(1.25)
     panel = interaction_panel(factorial_study, outcomes(factorial_study, runs))
     assert list(panel["interaction"]) == [
-        "ReLU minus none: four, less that at one",
-        "ReLU minus none: all, less that at one",
+        "ReLU minus none: four, minus that at one",
+        "ReLU minus none: all, minus that at one",
         "ReLU minus none: slope per doubling",
     ]
     assert panel.loc[2, "validation, pp"] == "+1.25 [-1.93, +4.43] p = 0.500"

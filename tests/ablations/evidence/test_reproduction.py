@@ -60,7 +60,7 @@ def test_seeds_that_both_have_are_compared_with_each_other(compared, set_of) -> 
     assert twice.estimates == (pytest.approx(EFFECT.mean()), pytest.approx((EFFECT + SHIFT).mean()))
     low, high = decision_interval(-SHIFT, 0.05)
     assert (twice.low, twice.high) == (pytest.approx(low), pytest.approx(high))
-    assert twice.reason == "they agree within what matters"
+    assert twice.reason == "they agree within the margin"
 
 
 def test_other_seeds_are_another_sample(compared, set_of) -> None:
@@ -87,7 +87,7 @@ def test_more_than_matters_apart_is_not_reproduced_though_both_hold(
     assert found.verdicts == ("holds", "holds")
     assert (found.outcome, found.comparisons[0].reason) == (
         "not reproduced",
-        "they differ by more than matters",
+        "they differ by more than the margin",
     )
 
 
@@ -119,7 +119,7 @@ def test_the_same_decision_takes_an_interval_within_half_of_the_effect(
 
 def test_the_same_runs_again_are_reproduced_and_copies_are_not(compared, set_of) -> None:
     again = compared(set_of(EFFECT, started="2026-01-01"), set_of(EFFECT, started="2026-01-02"))
-    assert (again.outcome, again.comparisons[0].reason) == ("reproduced", "the same to the last digit")
+    assert (again.outcome, again.comparisons[0].reason) == ("reproduced", "identical")
     copied = compared(set_of(EFFECT, started="2026-01-01"), set_of(EFFECT, started="2026-01-01"))
     assert (copied.outcome, copied.comparisons[0].counts) == ("too few runs to tell", (0, 0))
     assert copied.verdicts == ("holds", "holds")
@@ -131,7 +131,7 @@ def test_the_same_runs_again_are_reproduced_and_copies_are_not(compared, set_of)
 def test_five_seeds_and_none(compared, set_of) -> None:
     few = compared(set_of(EFFECT), set_of(EFFECT[:5]))
     assert few.outcome == "too few runs to tell"
-    assert few.comparisons[0].reason == "5 seeds to compare, where it takes 6"
+    assert few.comparisons[0].reason == "5 seeds to compare; at least 6 needed"
     nothing = compared(set_of(EFFECT), [])
     assert (nothing.outcome, nothing.verdicts) == ("too few runs to tell", ("holds", "inconclusive"))
 
@@ -221,7 +221,7 @@ def test_a_terminal_of_80_columns_and_a_page(residual_study: Study, set_of, tmp_
     path = write_reproduction(found, ("yours", "reference"), tmp_path)
     page = path.read_text()
     assert path.name == "reproduction.md"
-    assert "they differ by more than matters" in page
+    assert "they differ by more than the margin" in page
     assert "It is \\| faster." in page
 
 

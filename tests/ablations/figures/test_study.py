@@ -266,9 +266,7 @@ def test_of_many_seeds_some_are_drawn_and_all_are_counted(
     mean = next(line for line in left.lines if line.get_linewidth() == 2)
     np.testing.assert_allclose(mean.get_ydata(), [50, 84])  # of all nine
     assert sum(len(dots.get_offsets()) for dots in right.collections) == 2 * 4
-    assert "Single seeds: 4 of an arm are drawn, of up to 9; means, bands and intervals are of all." in texts(
-        figure
-    )
+    assert "4 of up to 9 single seeds per arm are drawn; means, bands and intervals use all." in texts(figure)
 
 
 def test_a_label_is_no_formula(residual_study: Study, make_runs, tmp_path: Path) -> None:
