@@ -1,9 +1,7 @@
-"""What the runs mean: studies and their records become statistics, verdicts, tables, figures and the report.
+"""The analysis: studies and their records become statistics, verdicts, tables, figures and the report.
 
-It reads records and the definition of a study as data, and imports neither torch, Lightning nor Hydra. The
-command line, `ablations.cli` and `ablations.__main__`, is above it and above the engine, `experiments`.
-
-What anyone can use who has a table with a column per factor, a seed and a number is here by name::
+It imports neither torch, Lightning nor Hydra, except in the command line, `ablations.cli` and
+`ablations.__main__`. These names work for any table with a column per factor, a seed and a number::
 
     runs = ablations.load_runs("results")
     table = ablations.compare(runs, factor="residual", baseline="true", metric="test_top1")
@@ -48,7 +46,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What has a name here, loaded when it is first asked for: no command waits for what it does not use."""
+    """Load a name at first use, so that no command waits for what it does not use."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

@@ -1,7 +1,4 @@
-"""Makes results from records, without training: `python -m ablations [COMMAND] ...`.
-
-`python -m ablations --help` names the commands, `python -m ablations COMMAND --help` says what one takes.
-"""
+"""`python -m ablations [COMMAND] ...`: results from records, without training."""
 
 import argparse
 import sys

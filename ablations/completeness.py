@@ -1,7 +1,7 @@
-"""From how many runs a result was made, so that a fuller one is not replaced without a word.
+"""The completeness of results, to warn when a fuller one is replaced.
 
-Every result says it itself: the table of a study counts its runs, that of the verdicts what is missing, and
-the report page has both numbers in its head. What is written is compared with the file that it replaces.
+Every result states it: the table of a study counts its runs, the table of verdicts the missing ones, and the
+report page has both numbers in its head.
 """
 
 import io
@@ -15,7 +15,7 @@ import pandas as pd
 from ablations.text import amount
 
 PAGE_HEAD = 4096
-"""Characters of a report page in which its counts are."""
+"""Characters of a report page that contain its counts."""
 
 IN_PAGE = re.compile(r'<meta name="completed-runs" content="(\d+) of (\d+)">')
 
@@ -24,7 +24,7 @@ class Completeness(NamedTuple):
     """How complete a result is.
 
     Attributes:
-        rank: A fuller result has a greater one.
+        rank: Greater for a fuller result.
         words: "24 of 24 runs".
     """
 
@@ -33,7 +33,7 @@ class Completeness(NamedTuple):
 
     @classmethod
     def of_runs(cls, completed: int, planned: int) -> "Completeness":
-        """Of a result from that many of its planned runs."""
+        """Of a result from so many of its planned runs."""
         return cls(completed, f"{completed} of {amount(planned, 'run')}")
 
 
@@ -42,10 +42,10 @@ def completeness_of(suffix: str, content: str) -> Completeness | None:
 
     Args:
         suffix: Of the file, ".csv" or ".html".
-        content: The table of a study, that of the verdicts, or a report page.
+        content: The table of a study or of verdicts, or a report page.
 
     Returns:
-        None where it is something else.
+        None for any other content.
     """
     if suffix == ".html":
         found = IN_PAGE.search(content[:PAGE_HEAD])
@@ -63,7 +63,7 @@ def completeness_of(suffix: str, content: str) -> Completeness | None:
 
 
 def completeness_in(path: Path) -> Completeness | None:
-    """How complete a written result is; None where it is not there or is something else."""
+    """How complete a file is; None if it does not exist or is no result."""
     try:
         return completeness_of(path.suffix, path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -71,11 +71,11 @@ def completeness_in(path: Path) -> Completeness | None:
 
 
 def tell_if_emptier(path: Path, now: Completeness | None) -> None:
-    """Say on stderr that a fuller result is about to be replaced.
+    """Warn on stderr if a fuller result will be replaced.
 
     Args:
-        path: The file, which need not be there.
-        now: Of what will be written; None where that has no runs.
+        path: The file, which need not exist.
+        now: Of the new content.
     """
     before = completeness_in(path)
     if before is not None and now is not None and before.rank > now.rank:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 LONGEST_WORDS = 400
-"""Characters of another library's error in a line of ours."""
+"""Characters of another library's error that a message of ours quotes."""
 
 
 class UserError(ValueError):
@@ -23,13 +23,13 @@ class VerdictsDiffer(RuntimeError):
 
 
 def first_cause(traceback: str) -> str:
-    """The last line of a traceback's first exception: others arose while that one was handled."""
+    """The last line of a traceback's first exception."""
     first, *_ = traceback.split("\nDuring handling of the above exception, another exception occurred:\n")
     return first.strip().splitlines()[-1]
 
 
 def words_of(error: BaseException) -> str:
-    """The text of an error in one line, with its type where the text alone is no sentence."""
+    """The text of an error in one line, with its type unless the text is a sentence."""
     text = " ".join(str(error).split())
     text = text if len(text) <= LONGEST_WORDS else f"{text[:LONGEST_WORDS].rpartition(' ')[0]} ..."
     worded = isinstance(error, ValueError | TypeError | RuntimeError | ImportError) and text

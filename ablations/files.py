@@ -1,4 +1,4 @@
-"""Files that are never half there: written next to their place, then renamed into it."""
+"""Atomic writing of files, and checks that folders can be written."""
 
 import os
 import secrets
@@ -9,24 +9,23 @@ from pathlib import Path
 from ablations.errors import UserError
 
 ROOM_FOR_FILE = 256
-"""Bytes of a path that are kept for the name of a file in a folder."""
+"""Bytes of a path reserved for the name of a file."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, at whatever instant it is
-    read.
+    """Write a file so that readers always see either the old content or the new.
 
     Args:
         path: Where the file goes; its folder must exist.
-        content: Text is written as UTF-8 with line ends as they are.
+        content: Text is written as UTF-8, with unchanged line ends.
 
     Raises:
-        OSError: The folder is missing, full or not writable. The old file is then untouched and no
-            temporary file is left.
+        OSError: The folder is missing, full or not writable. The old file is untouched and no temporary file
+            is left.
     """
     data = content.encode() if isinstance(content, str) else content
-    # Same folder, because a rename is atomic only within a file system. A plain open() and not
-    # tempfile, whose files no other user could read.
+    # In the same folder: a rename is atomic only within a file system. Not by tempfile, whose files no
+    # other user can read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -36,16 +35,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)
     except BaseException as error:  # also KeyboardInterrupt
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk names no file, other errors the temporary one
+        if isinstance(error, OSError):  # which names no file or the temporary one
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
 def write_forms(folder: Path, name: str, contents: Mapping[str, str | bytes]) -> list[Path]:
-    """Write one thing in its forms, each whole or not at all.
+    """Write one thing in several forms, each atomically.
 
     Args:
-        folder: Where they go; made where it is not there.
+        folder: Where they go; made if it does not exist.
         name: Of the files, without a suffix.
         contents: By suffix, ".csv".
 
@@ -63,16 +62,16 @@ def write_forms(folder: Path, name: str, contents: Mapping[str, str | bytes]) ->
 
 
 def check_writable(what: str, folder: Path, within: Iterable[str], instead: str = "") -> None:
-    """Check that files can be written in folders, there or still to be made. Leaves nothing behind.
+    """Check that files can be written in folders, which need not exist; leaves nothing behind.
 
     Args:
         what: What the user chose, "results_dir=results".
         folder: The folder that it names.
-        within: The folders in it that are to be written.
+        within: The folders in it to be written.
         instead: What else the user can do, added to the error.
 
     Raises:
-        UserError: A place is a file, has too long a name, or must not be written.
+        UserError: A place is a file, has too long a name, or is not writable.
     """
     for name in within:
         if reason := _why_not_writable((folder / name).absolute()):

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from pydantic import TypeAdapter
 
 from ablations.errors import UserError
@@ -28,7 +27,7 @@ from ablations.statistics.effects import probability_of_improvement, standardize
 from ablations.statistics.paired import mean_interval, paired_difference
 from ablations.tables.verdicts import verdict_table
 from ablations.validation import validated
-from ablations.yaml_files import check_aliases
+from ablations.yaml_files import read_yaml
 
 COST = (
     *("parameters", "multiply_adds", "depth", "steps", "steps_per_second", "wall_time_s"),
@@ -330,12 +329,7 @@ def _compared(
 def _claims(claims: str | Path | Sequence[Claim | Mapping[str, Any]]) -> list[Claim]:
     if isinstance(claims, str | Path):
         path = Path(claims)
-        check_aliases(path)
-        try:
-            node = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-        return list(validated(CLAIMS, node, str(path)).claims)
+        return list(validated(CLAIMS, read_yaml(path), str(path)).claims)
     found = []
     for claim in claims:
         if isinstance(claim, Mapping):

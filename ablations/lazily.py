@@ -1,10 +1,10 @@
-"""Imports at the top of a file that are done when they are first used.
+"""Imports at the top of a file that are executed at first use.
 
-Commands take what they need from many modules, and none should wait for what only another one needs: torch,
-Lightning, matplotlib, SciPy. `import` in a function would hide from readers and tools who depends on whom.
+Commands use many modules and should not wait for those that they do not need: torch, Lightning, matplotlib,
+SciPy. `import` in a function would hide dependencies from readers and tools.
 
-The standard library's `importlib.util.LazyLoader` executes a module whenever anything of it is looked at,
-also its file: `inspect.getmodule`, which pydantic calls, would execute all in the midst of another import.
+The standard library's `importlib.util.LazyLoader` does not fit: it executes a module at any access, even to
+its file. `inspect.getmodule`, which pydantic calls, would execute all of them during another import.
 """
 
 import sys
@@ -17,7 +17,7 @@ from typing import Any
 
 
 class _LazyModule(ModuleType):
-    """A module that is executed when a name in it is asked for that is not there yet."""
+    """A module that is executed when a missing name is accessed."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or self.__spec__ is None or self.__spec__.loader is None:
@@ -26,7 +26,7 @@ class _LazyModule(ModuleType):
         try:
             self.__spec__.loader.exec_module(self)
         except BaseException:
-            self.__class__ = _LazyModule  # who asks again gets the error again
+            self.__class__ = _LazyModule  # the next access raises the error again
             raise
         return getattr(self, name)
 
@@ -56,9 +56,9 @@ class _LazyFinder:
 
 @contextmanager
 def lazily() -> Iterator[None]:
-    """A context in which `from package import module` does not execute the module before it is used.
+    """A context in which `from package import module` defers executing the module.
 
-    Packages themselves are executed, so it is for modules of this project, whose packages are empty.
+    Packages themselves are executed, so use it for modules of this project, whose packages are empty.
     """
     sys.meta_path.insert(0, _LazyFinder)
     try:

@@ -1,9 +1,8 @@
-"""What networks are measured by: a metric has a label, a unit, a direction, and the value of one that learned
-nothing.
+"""Metrics of networks: label, unit, direction, and the value at chance.
 
-A file of conf/metric declares a metric, and its name is the metric's: `conf/metric/macro_f1.yaml` gives the
-columns `val_macro_f1` and `test_macro_f1`. A run keeps the declarations of what it measures in its record,
-below `config.metrics`, so that records can be read where conf/ is not.
+A file of conf/metric declares a metric under its own name: `conf/metric/macro_f1.yaml` gives the columns
+`val_macro_f1` and `test_macro_f1`. A run's record keeps the declarations of its metrics in `config.metrics`,
+so it can be read without conf/.
 """
 
 import ast
@@ -22,7 +21,7 @@ LOSS = "loss"
 """Every run measures it, as `val_loss` and `test_loss`."""
 
 SHARE = "share"
-"""The unit of fractions, which a person reads in per cent; their differences are in percentage points."""
+"""The unit of fractions, shown in per cent; differences are in percentage points."""
 
 FUNCTIONS: Mapping[str, Callable[..., float]] = {"min": min, "max": max, "log": math.log, "sqrt": math.sqrt}
 OPERATIONS: Mapping[type[ast.AST], Callable[..., float]] = {
@@ -35,12 +34,13 @@ OPERATIONS: Mapping[type[ast.AST], Callable[..., float]] = {
 
 
 def formula(text: str) -> Callable[[int], float]:
-    """A number that depends on the number of classes: `1 / num_classes`, `log(num_classes)`, `0`.
+    """A function of the number of classes: `1 / num_classes`, `log(num_classes)`, `0`.
 
-    Numbers, `num_classes`, + - * /, min, max, log and sqrt. It is read, not run: a record may be anybody's.
+    Allowed are numbers, `num_classes`, + - * /, min, max, log and sqrt. The formula is parsed, not executed:
+    a record may come from anyone.
 
     Raises:
-        ValueError: It has something else.
+        ValueError: It has anything else.
     """
 
     def value(node: ast.AST, classes: int) -> float:
@@ -65,7 +65,7 @@ def formula(text: str) -> Callable[[int], float]:
                 f"must be a finite number, or a formula of num_classes with + - * / {' '.join(FUNCTIONS)}"
             ) from error
 
-    tree: ast.AST = ast.Pass()  # which no formula is
+    tree: ast.AST = ast.Pass()  # not a formula
     with suppress(SyntaxError, RecursionError, ValueError):
         tree = ast.parse(text, mode="eval").body
     if not math.isfinite(of_classes(10)):
@@ -80,54 +80,54 @@ def _checked(value: float | str | None) -> float | str | None:
 
 
 class Metric(BaseModel):
-    """A file of conf/metric: what a network is measured by."""
+    """A file of conf/metric: one measure of a network."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     label: Annotated[str, Field(min_length=1)]
-    """As a person reads it, e.g. macro F1."""
+    """Shown to readers, e.g. macro F1."""
     unit: str = ""
-    """share: a fraction, shown in per cent, with differences in percentage points. Another word, as nats,
-    is shown behind the number; none where it has none."""
+    """share: a fraction, shown in per cent, with differences in percentage points. Another word, such as
+    nats, is shown after the number. Empty: no unit."""
     direction: Literal["higher", "lower"]
-    """Which of two values is the better one."""
+    """Which values are better."""
     chance: Annotated[float | str, Field(union_mode="left_to_right"), AfterValidator(_checked)]
-    """What a network has that learned nothing and gives one answer for every image: a number, or a formula of
-    num_classes, e.g. 1 / num_classes. A diverged run counts as it."""
+    """The value of a network that learned nothing and gives one answer for every image: a number, or a
+    formula of num_classes, e.g. 1 / num_classes. A diverged run counts as it."""
     near_chance: Annotated[
         float | str | None, Field(union_mode="left_to_right"), AfterValidator(_checked)
     ] = None
-    """How far from chance a run may end, in the metric's unit, and still count as one that failed to learn: a
-    number, or a formula of num_classes; null: only diverged runs do."""
+    """A run that ends within this distance of chance, in the metric's unit, failed to learn: a number, or a
+    formula of num_classes; null: only diverged runs fail."""
     labels: Literal["single", "several"] | None = None
-    """The data that it is of: single, one label an image, or several; null: either."""
+    """Data that it applies to: single, one label per image, or several; null: either."""
     training: Annotated[bool, Field(strict=True)] = False
-    """Whether it is measured of the training batches as well."""
+    """Whether to measure the training batches as well."""
     measured_by: dict[str, Any] | None = None
-    """`_target_` and arguments of what measures it, a metric of torchmetrics or of your own with its
-    `update(logits, labels)`; null for what every run measures anyway."""
+    """`_target_` and arguments of a metric of torchmetrics, or of your own with `update(logits, labels)`;
+    null: every run measures it anyway."""
 
     @property
     def is_share(self) -> bool:
-        """Whether a person reads it in per cent."""
+        """Whether it is shown in per cent."""
         return self.unit == SHARE
 
     @property
     def times(self) -> float:
-        """What a value is multiplied by where a person reads it."""
+        """Factor from a value to the shown one."""
         return 100.0 if self.is_share else 1.0
 
     def ends(self, times: float = 1.0) -> tuple[float, float]:
-        """The lowest and the highest value that it can have, of values multiplied by a number."""
+        """The lowest and highest possible value, multiplied by a number."""
         return (0.0, times) if self.is_share else (-math.inf, math.inf)
 
     @property
     def shown_unit(self) -> str:
-        """The unit of what a person reads: "%"; "" for none."""
+        """The unit of shown values: "%"; "" for none."""
         return "%" if self.is_share else self.unit
 
     @property
     def difference_unit(self) -> str:
-        """The unit of a difference as a person reads it: "pp", percentage points, of a share."""
+        """The unit of shown differences: "pp", percentage points, for a share."""
         return "pp" if self.is_share else self.unit
 
     @property
@@ -136,11 +136,11 @@ class Metric(BaseModel):
         return "percentage points" if self.is_share else self.unit
 
     def with_unit(self, label: str) -> str:
-        """A heading with the unit of the values below it: "validation top-1, %"."""
+        """A heading with the unit: "validation top-1, %"."""
         return f"{label}, {self.shown_unit}" if self.shown_unit else label
 
     def on_axis(self, label: str) -> str:
-        """The same of an axis: "validation top-1 (%)"."""
+        """An axis' label with the unit: "validation top-1 (%)"."""
         return f"{label} ({self.shown_unit})" if self.shown_unit else label
 
     def text(self, value: float) -> str:
@@ -150,7 +150,7 @@ class Metric(BaseModel):
         return f"{decimals(value, digits=digits_for(value))} {self.unit}".strip()
 
     def number(self, value: float, sign: str = "") -> str:
-        """A value, or with sign="+" a difference, without its unit: "71.3", "+0.012"."""
+        """A value or, with sign="+", a difference, without its unit: "71.3", "+0.012"."""
         return self.interval(value, math.nan, math.nan, sign)
 
     def interval(self, mean: float, low: float, high: float, sign: str = "") -> str:
@@ -160,16 +160,16 @@ class Metric(BaseModel):
 
     @property
     def sign(self) -> int:
-        """1 where higher is better, -1 where lower is: times it, higher is better."""
+        """1 if higher is better, -1 if lower is."""
         return 1 if self.direction == "higher" else -1
 
     @cached_property
     def of_nothing(self) -> Callable[[int], float]:
-        """Number of classes -> the value of a network that learned nothing."""
+        """Number of classes -> the value at chance."""
         return formula(str(self.chance))
 
     def farthest_failed(self, num_classes: int) -> float | None:
-        """The best value with which a run failed to learn; None: none is bad enough but that of diverging."""
+        """The best value with which a run failed to learn; None: only diverged runs failed."""
         if self.near_chance is None:
             return None
         return self.of_nothing(num_classes) + self.sign * formula(str(self.near_chance))(num_classes)
@@ -190,17 +190,17 @@ BEFORE_DECLARATIONS: Mapping[str, Metric] = {
     ),
     LOSS: Metric(label="loss", unit="nats", direction="lower", chance="log(num_classes)"),
 }
-"""What records measured before they had declarations."""
+"""Metrics of records without declarations."""
 
 
 def metric_of(name: str, declared: Mapping[str, Metric]) -> Metric:
-    """The declaration of a metric; of one that nobody declared, its name and nothing else."""
+    """The declaration of a metric; of an undeclared one, its name."""
     found = declared.get(name) or BEFORE_DECLARATIONS.get(name)
     return found or Metric(label=name.replace("_", " "), direction="higher", chance=0)
 
 
 def declared_in(config: Mapping[str, Any]) -> dict[str, Metric]:
-    """The metrics that a run's configuration declares, by name; what cannot be read is left out."""
+    """The metrics that a run's configuration declares, by name; invalid declarations are ignored."""
     found, nodes = {}, config.get("metrics")
     for name, node in nodes.items() if isinstance(nodes, Mapping) else ():
         try:

@@ -1,4 +1,4 @@
-"""All that is written of one study: its tables and figures, those of its trials and of its mechanism."""
+"""Everything that is written for one study: its tables and figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from ablations.tables.tuning import write_trials
 
 @dataclass(frozen=True)
 class Outputs:
-    """What was written of a study.
+    """What was written for a study.
 
     Attributes:
         tables: Files in `results_dir/tables`.
@@ -36,10 +36,10 @@ class Outputs:
 def write_study(
     study: Study, runs: Sequence[StudyRun], results_dir: Path, *, paper_width: float | None = None
 ) -> Outputs:
-    """Write a study's tables and figures from its records; with a width in inches those for a paper too.
+    """Write a study's tables and figures from its records; with a width in inches, also figures for a paper.
 
-    What fewer than two arms have measured of the mechanism is left out: it compares nothing, and comes from
-    runs that are shared with a study that asked for it.
+    Diagnostics are shown if at least two arms have them. A single arm has them only through runs shared with
+    another study.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.

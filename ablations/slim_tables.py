@@ -1,7 +1,7 @@
-"""A table as a paper prints it: a column of names, and numbers aligned by siunitx, the best in bold.
+"""A table for a paper: names, and numbers aligned by siunitx, the best in bold.
 
-A number is written `76.3(12)`: siunitx prints it as 76.3 ± 1.2, or where the
-column has no `separate-uncertainty` as 76.3(12). Notes are below the float, as text.
+`76.3(12)` is printed as 76.3 ± 1.2, or as written if the column has no `separate-uncertainty`. Notes are text
+below the float.
 """
 
 import math
@@ -16,12 +16,12 @@ class Numbers:
     """A column.
 
     Attributes:
-        header: As a person reads it.
-        values: What is printed, per row; not a number where there is none.
-        halves: Half of each value's interval; not a number where there is none.
-        best: 1 where the highest value is in bold, -1 where the lowest, 0 for none.
-        digits: Behind the point; None: as many as the smallest half needs for two digits.
-        signed: Whether a number above zero has a plus.
+        header: For readers.
+        values: Per row; NaN if there is none.
+        halves: Half width of each value's interval; NaN if there is none.
+        best: 1 to print the highest value in bold, -1 for the lowest, 0 for none.
+        digits: After the point; None: so many that the smallest half width has two.
+        signed: Whether positive numbers have a plus.
     """
 
     header: str
@@ -32,7 +32,7 @@ class Numbers:
     signed: bool = False
 
     def decimals(self) -> int:
-        """Digits behind the point."""
+        """Digits after the point."""
         if self.digits is not None:
             return self.digits
         halves = [half for half in self.halves if half > 0]
@@ -41,7 +41,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class SlimTable:
-    """What is printed.
+    """The contents of the table.
 
     Attributes:
         title: Its caption.
@@ -49,7 +49,7 @@ class SlimTable:
         head: Above the names.
         names: Of the rows.
         columns: Of numbers.
-        texts: Columns of words by header, behind the numbers.
+        texts: Columns of words by header, after the numbers.
         notes: Sentences below the float.
     """
 
@@ -62,7 +62,7 @@ class SlimTable:
     notes: Sequence[str] = ()
 
     def latex(self) -> str:
-        """The table environment, for the packages booktabs and siunitx, and the notes behind it."""
+        """The table environment, for the packages booktabs and siunitx, and the notes after it."""
         cells = [_cells(column) for column in self.columns]
         words = [[escape_latex(text) for text in texts] for texts in self.texts.values()]
         rows = zip(map(escape_latex, self.names), *cells, *words, strict=True)
@@ -92,7 +92,7 @@ class SlimTable:
 
 
 def _header(text: str) -> str:
-    """A header in the middle of its column, in lines where its words say so."""
+    """A centred header, with its line breaks."""
     lines = [escape_latex(line) for line in text.split("\n")]
     return "{" + (lines[0] if len(lines) == 1 else "\\shortstack{" + "\\\\".join(lines) + "}") + "}"
 
@@ -111,7 +111,7 @@ def _cells(column: Numbers) -> list[str]:
 
 
 def _rounded(value: float, digits: int) -> float:
-    """The value as it is printed, for all tables alike."""
+    """The value as printed."""
     return float(decimals(value, digits=digits)) if math.isfinite(value) else math.nan
 
 

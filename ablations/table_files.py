@@ -1,4 +1,4 @@
-"""A table as files: CSV for programs, Markdown and LaTeX with title, source and notes for people."""
+"""A table as files: CSV, and Markdown and LaTeX with title, source and notes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ def markdown_page(title: str, subtitle: str, tables: Sequence[pd.DataFrame], not
 
     Args:
         title: Of the table.
-        subtitle: What it shows and its source: sentences.
-        tables: Parts of the table, each as wide as a page; their cells are texts.
-        notes: What a reader needs to know.
+        subtitle: Sentences: content and source.
+        tables: Parts of the table, of texts, each as wide as a page.
+        notes: For readers.
     """
     listed = "\n".join(f"- {escape_markdown(true_minus(note))}" for note in notes)
     title, subtitle = escape_markdown(title), escape_markdown(subtitle)
@@ -37,13 +37,14 @@ def markdown_tables(tables: Sequence[pd.DataFrame]) -> str:
 def latex_page(
     title: str, subtitle: str, label: str, tables: Sequence[pd.DataFrame], notes: Sequence[str]
 ) -> str:
-    """A table environment with a caption (`tab:<label>`) that fits a page, and the notes behind it; for the
-    packages booktabs and adjustbox.
+    """A table environment that fits a page, with a caption (`tab:<label>`), and the notes after it.
+
+    It needs the packages booktabs and adjustbox.
 
     Args:
         title: Of the table.
-        subtitle: What it shows and its source: sentences.
-        label: What a text refers to it by.
+        subtitle: Sentences: content and source.
+        label: For references.
         tables: As `markdown_page`.
         notes: As `markdown_page`.
     """
@@ -61,7 +62,7 @@ def latex_page(
         f"\\label{{tab:{label}}}",
         "\\par\\medskip\n".join(tabulars),
         "\\end{table}",
-        "{\\footnotesize\\raggedright",  # outside: a table that floats must fit a page
+        "{\\footnotesize\\raggedright",  # outside, because a float must fit a page
         *[f"{escape_latex(note)}\\par" for note in notes],
         "}",
     ]
@@ -71,12 +72,11 @@ def latex_page(
 def write_table_files(
     folder: Path, name: str, *, csv: pd.DataFrame, markdown: str, latex: str, slim: str | None = None
 ) -> list[Path]:
-    """Write a table in its forms, each whole or not at all.
-
-    Where it replaces one from more completed runs, a line on stderr says so.
+    """Write a table in its forms, each atomically; warn on stderr if it replaces one from more completed
+    runs.
 
     Returns:
-        The paths, `folder/<name>.csv`, `.md`, `.tex`, and `_slim.tex` where there is one for a paper.
+        The paths, `folder/<name>.csv`, `.md`, `.tex` and, with `slim`, `_slim.tex`.
 
     Raises:
         OSError: The folder cannot be written.
@@ -88,16 +88,16 @@ def write_table_files(
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """A table for programs, the same bytes on every system."""
+    """A table as CSV, with the same bytes on every system."""
     return table.to_csv(index=False, lineterminator="\n")
 
 
 def provenance(done: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Machine, dates, commit and versions; every one where the records differ.
+    """All machines, dates, commits and versions of the records.
 
     Args:
         done: What was done there, e.g. "Trained".
-        records: With `device`, `finished`, `git` and `versions` as in a run's record.
+        records: With `device`, `finished`, `git` and `versions`.
     """
     devices = {_device(record["device"]) for record in records}
     dates = sorted({str(record["finished"])[:10] for record in records})
@@ -120,7 +120,7 @@ def _device(device: Mapping[str, Any]) -> str:
 
 
 def commit_name(git: Mapping[str, Any] | None) -> str:
-    """The commit of a record as a person reads it; the record has none outside a checkout."""
+    """The commit of a record for readers; "unknown" outside a checkout."""
     if git is None:
         return "unknown"
     commit, changes = str(git["commit"])[:10], git["changes"]

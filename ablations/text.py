@@ -1,7 +1,4 @@
-"""Formats numbers, times and lists for people; escapes Markdown and LaTeX.
-
-So a number looks the same in tables, figures, the report and the terminal.
-"""
+"""Format numbers, times and lists for readers; escape Markdown and LaTeX."""
 
 import math
 import re
@@ -21,7 +18,7 @@ LISTED = 12
 
 def is_missing(value: Any) -> bool:
     """Whether there is no value: None, NaN, or pandas' NA."""
-    return str(value) in ("None", "nan", "<NA>")  # pandas is not imported for it
+    return str(value) in ("None", "nan", "<NA>")  # without importing pandas
 
 
 # Numbers
@@ -32,14 +29,14 @@ def decimals(value: float, sign: str = "", digits: int = 1) -> str:
 
     Args:
         value: The number.
-        sign: "+" to have one also above zero.
-        digits: Behind the point.
+        sign: "+" to show it for positive numbers too.
+        digits: After the point.
     """
     return NO_VALUE if is_missing(value) else f"{round(value, 6):{sign}z.{digits}f}"  # z: no "-0.0"
 
 
 def with_interval(mean: float, low: float, high: float, sign: str = "", digits: int = 1) -> str:
-    """A mean and its interval, "2.7 [2.0, 3.4]"; the mean alone without an interval."""
+    """A mean and, if there is one, its interval: "2.7 [2.0, 3.4]"."""
     text = decimals(mean, sign, digits)
     if is_missing(low):
         return text
@@ -47,7 +44,7 @@ def with_interval(mean: float, low: float, high: float, sign: str = "", digits: 
 
 
 def digits_for(*values: float) -> int:
-    """Decimals with which the largest of some numbers has three digits, at most six."""
+    """Decimals that give the largest of some numbers three digits, at most six."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return 3 if largest == 0 else min(6, max(0, 2 - math.floor(math.log10(largest))))
 
@@ -73,14 +70,14 @@ def per_cent(share: float, digits: int | None = None) -> str:
 
     Args:
         share: From 0 to 1.
-        digits: Behind the point; as many as three digits in all take where none is given: "80 %", "62.5 %".
+        digits: After the point; None: three significant digits, "80 %", "62.5 %".
     """
     number = f"{100 * share:.3g}" if digits is None else f"{100 * share:.{digits}f}"
     return f"{number} %"
 
 
 def p_value(p: float, name: str = "") -> str:
-    """A p-value, "0.031" or "< 0.001"; with its name "p = 0.031" or "p < 0.001"."""
+    """A p-value, "0.031" or "< 0.001"; with a name, "p = 0.031" or "p < 0.001"."""
     if is_missing(p):
         return NO_VALUE
     relation, number = ("< ", "0.001") if p < 0.001 else ("= " if name else "", f"{p:.3f}")
@@ -94,7 +91,7 @@ def memory_size(number: float) -> str:
 
 
 def true_minus(text: str) -> str:
-    """A text whose negative numbers have minus signs instead of hyphens."""
+    """A text with minus signs instead of hyphens before numbers."""
     return re.sub(r"(?<![\w.)\]-])-(?=\d)", "−", text)
 
 
@@ -121,7 +118,7 @@ def duration(seconds: float | None) -> str:
 
 
 def core_time(hours: float | None) -> str:
-    """Computing time in core-hours as a duration on one core, "3 min 31 s"; a dash where it is unknown."""
+    """Core-hours as a duration on one core, "3 min 31 s"; a dash if unknown."""
     return NO_VALUE if hours is None or is_missing(hours) else duration(3600 * hours)
 
 
@@ -139,15 +136,15 @@ def amount(number: int, noun: str, plural: str | None = None) -> str:
 
     Args:
         number: How many.
-        noun: Of one.
-        plural: Of several, where it is not the noun and an s.
+        noun: Singular.
+        plural: None: the noun and an s.
     """
     shown = f"{number:,}" if isinstance(number, int) else number  # as typed, not checked yet
     return f"{shown} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def named_seeds(numbers: Iterable[int]) -> str:
-    """Seeds in a note, "seeds 0, 3"; of more than `SEEDS_NAMED` the first and the number."""
+    """Seeds in a note, "seeds 0, 3"; of more than `SEEDS_NAMED`, the number and the first."""
     found = sorted(numbers)
     if len(found) > SEEDS_NAMED:
         return f"{amount(len(found), 'seed')} ({', '.join(map(str, found[:3]))}, ...)"
@@ -155,7 +152,7 @@ def named_seeds(numbers: Iterable[int]) -> str:
 
 
 def listed(names: Sequence[str], most: int = LISTED) -> str:
-    """Names, of many the first."""
+    """The first names."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
@@ -165,7 +162,7 @@ def cut(text: str, longest: int) -> str:
 
 
 def in_words(key: str) -> str:
-    """A key as words, "learning rate" of learning_rate."""
+    """A key as words, "learning rate" for learning_rate."""
     return key.replace("_", " ")
 
 
@@ -175,11 +172,11 @@ def shown_settings(values: Mapping[str, Any]) -> str:
 
 
 def contrast_label(weights: Mapping[str, float], labels: Mapping[str, str]) -> str:
-    """A weighted sum of arms, "with − without": what is added before what is subtracted.
+    """A weighted sum of arms, "with − without"; positive weights first.
 
     Args:
         weights: By arm.
-        labels: By arm; one without stands by its name.
+        labels: By arm; default: its name.
     """
     text = ""
     for arm, weight in sorted(weights.items(), key=lambda item: item[1] < 0):

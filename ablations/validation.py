@@ -1,4 +1,4 @@
-"""Validates what a user wrote; pydantic's errors in one line."""
+"""Validation of what users wrote, with pydantic's errors in one line."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -36,7 +36,7 @@ def validated(
         context: For the schema's validators.
 
     Raises:
-        UserError: It does not fit the schema.
+        UserError: It does not match the schema.
     """
     try:
         return schema.validate_python(given, context=context)

@@ -1,7 +1,4 @@
-"""The commands of `python -m ablations COMMAND`, with their words, help and examples.
-
-They read studies and records and write results; none trains a run.
-"""
+"""The commands of `python -m ablations COMMAND`. They read studies and records; none trains a run."""
 
 import argparse
 import json
@@ -66,7 +63,7 @@ TABLES = "tables"
 """The default command."""
 
 PAPER_WIDTH = 3.25
-"""Width of a figure for a paper in inches: one of two columns."""
+"""Of a figure for a paper, in inches: one of two columns."""
 
 HELP_WIDTH = 79
 """Columns of help, for a terminal of 80."""
@@ -78,11 +75,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the words.
-
-        Raises:
-            UserError: Always.
-        """
+        """Raise UserError instead of exiting."""
         refuse_words(self, message)
 
 
@@ -133,7 +126,7 @@ class Command:
 
 
 def _file(name: str) -> Path:
-    return Path(os.path.expanduser(name))  # a shell leaves --file=~/x as it is
+    return Path(os.path.expanduser(name))  # shells do not expand --file=~/x
 
 
 def two_columns(lines: Mapping[str, str]) -> str:
@@ -166,8 +159,7 @@ def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
 def reproduce_studies(parsed: argparse.Namespace) -> None:
     """Write tables and figures; print the tables and paths. For all studies, table 3 as well."""
     names, overrides = names_and_overrides(parsed.words)
-    # A mistyped command arrives here.
-    require_known(names, study_file.study_names(), others=COMMANDS)
+    require_known(names, study_file.study_names(), others=COMMANDS)  # a mistyped command arrives here
     loaded = load_studies(names, overrides)
     folders = [output_folder(parsed, results_dir, "tables", "figures") for _, _, results_dir in loaded]
     paths = []
@@ -184,8 +176,6 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
 
 
 def add_table_options(parser: argparse.ArgumentParser) -> None:
-    """Options of the tables and figures."""
-
     def inches(text: str) -> float:
         width = float(text)
         if not 2 <= width <= 20:
@@ -270,7 +260,7 @@ def _of_results(overrides: Sequence[str]) -> list[str]:
 
 
 def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
-    """Print the verdicts on these studies, if any; write nothing.
+    """Print the verdicts on these studies; write nothing.
 
     Any error is printed in one line, because the sweep itself has succeeded.
     """
@@ -284,7 +274,6 @@ def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
 
 
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `verdicts`."""
     add_output_option(parser)
     parser.add_argument("--check", type=_file, metavar="FILE", help="exit with 1 if a verdict differs")
     parser.add_argument("--quiet", action="store_true", help="print only the paths of the files")
@@ -292,7 +281,7 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
 
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
-    """Measure size and speed of the networks; print the table and the paths."""
+    """Measure size and speed of the networks."""
     if speed.is_asked(parsed.words):
         against, device, turns = speed.measure(parsed.words)
         batch = against.batch_size or benchmarking.BATCH_SIZES[device.type]
@@ -312,7 +301,7 @@ def benchmark_networks(parsed: argparse.Namespace) -> None:
 
 
 def publish_results(parsed: argparse.Namespace) -> None:
-    """Log tables, figures and report page as a W&B run and print its place; online it is sent.
+    """Log tables, figures and report page as a W&B run and print its place; if online, send it.
 
     Raises:
         UserError: Logging is off, or W&B refused something.
@@ -409,7 +398,6 @@ def output_folder(parsed: argparse.Namespace, results_dir: Path, *within: str) -
 
 
 def add_output_option(parser: argparse.ArgumentParser) -> None:
-    """Add --output."""
     parser.add_argument(
         "--output", type=_file, metavar="FOLDER", help="write here instead of the results folder"
     )
@@ -442,7 +430,7 @@ def migrate_records(parsed: argparse.Namespace) -> None:
 
 
 def write_schemas(parsed: argparse.Namespace) -> None:
-    """Write the JSON schemas of studies, claims, tunings and metrics and print their paths.
+    """Write the JSON schemas of what users write and print their paths.
 
     Raises:
         UserError: More than one folder is named, or it cannot be written.
@@ -465,7 +453,7 @@ def write_schemas(parsed: argparse.Namespace) -> None:
 
 
 def tell_power(parsed: argparse.Namespace) -> None:
-    """Print the number of seeds for an effect, and the power of fewer and more.
+    """Print the seeds needed for an effect, and the power of fewer and more.
 
     Raises:
         UserError: A number is out of range, or words are given.
@@ -498,7 +486,6 @@ def tell_power(parsed: argparse.Namespace) -> None:
 
 
 def add_power_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `power`."""
     numbers = {
         "--effect": (None, "difference to detect, such as a claim's margin"),
         "--spread": (None, "standard deviation of the paired differences"),
@@ -519,12 +506,10 @@ def add_power_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_migrate_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `migrate`."""
     parser.add_argument("--accept", metavar="RUN", help="accept your edits of this run's record")
 
 
 def add_unpack_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `unpack`."""
     parser.add_argument("--file", type=_file, help="records archive (default: that of results/reference)")
 
 
@@ -538,7 +523,6 @@ def renew_reference(parsed: argparse.Namespace) -> None:
 
 
 def add_reference_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `reference`."""
     parser.add_argument(
         "--also",
         action="append",

@@ -1,8 +1,8 @@
-"""Logs the results to Weights & Biases: a run with tables, figures and report page, and a W&B report.
+"""Log the results to Weights & Biases: a run with tables, figures and report page, and a W&B report.
 
 All files are written into one folder inside W&B's. Offline, `wandb sync` uploads the run later. Online, the
-run is sent at once and a W&B report is saved with curves by arm, verdicts, figures and tables. Its curves
-need the training runs on the server; `wandb sync` uploads those too.
+run is sent, and a W&B report is saved with curves by arm, verdicts, figures and tables. Its curves need the
+training runs on the server; `wandb sync` uploads those too.
 """
 
 import json
@@ -88,7 +88,7 @@ class Written:
 
 
 def publish(judged: Judged, studies: Studies, overrides: Sequence[str], destination: Destination) -> Path:
-    """Write the results, log them as one W&B run and, online, save the W&B report.
+    """Write the results, log them as one W&B run and, if online, save the W&B report.
 
     Args:
         judged: Claims and their verdicts.
@@ -97,7 +97,7 @@ def publish(judged: Judged, studies: Studies, overrides: Sequence[str], destinat
         destination: Where the results go.
 
     Returns:
-        The folder that holds the W&B run.
+        The folder of the W&B run.
 
     Raises:
         UserError: There is no account, or W&B refused something.
@@ -207,11 +207,11 @@ def make_report(
 
     Args:
         judged: Claims and their verdicts.
-        studies: Each has a section, with its planned runs.
-        written: The files that the W&B run holds.
+        studies: With their planned runs; each gets a section.
+        written: The files in the W&B run.
         run_id: W&B's id of that run.
         project: W&B project.
-        entity: Who owns it.
+        entity: Its owner.
     """
     blocks: list[Any] = [
         wr.TableOfContents(),
@@ -229,7 +229,7 @@ def make_report(
             blocks += [wr.H2("Figures"), wr.PanelGrid([results], hide_run_sets=True, panels=panels)]
         table = markdown_table(study, runs).partition("\n\n")[2]  # without its heading
         blocks += [wr.H2("Table"), wr.MarkdownBlock(table)]
-    title = (f"{project}: results" + judged.suffix.replace("__", " "))[:128]  # W&B takes no more
+    title = (f"{project}: results" + judged.suffix.replace("__", " "))[:128]  # W&B's limit
     return wr.Report(project=project, entity=entity, title=title, blocks=blocks, width="fluid")
 
 
@@ -238,10 +238,10 @@ def _verdicts(verdicts: Sequence[Verdict]) -> str:
 
 
 def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
-    """An arm is the set of runs that its records name, whichever study trained them first."""
+    """An arm's runs are those that its records name, whichever study trained them."""
     looks = looks_of([arm.name for arm in baseline_first(study)])
     runsets = []
-    colors: dict[Any, Any] = {}  # wandb-workspaces wants a wider type than it documents
+    colors: dict[Any, Any] = {}  # wandb-workspaces requires a wider type than it documents
     for arm in baseline_first(study):
         records = [run.record for run in runs if run.arm == arm.name and run.record is not None]
         logged = [record for record in records if record["wandb_run_id"]]
@@ -270,7 +270,7 @@ def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
 
 
 def _save(report: wr.Report, remembered: Path) -> None:
-    """Save the report on the server: the same one at each call; W&B prints its address."""
+    """Save the report on the server, the same one at each call; W&B prints its address."""
     known: dict[str, str] = json.loads(remembered.read_text(encoding="utf-8")) if remembered.exists() else {}
     place = f"{wandb.setup().settings.base_url}/{report.entity}/{report.project}"
     report.id = known.get(place, "")

@@ -83,7 +83,7 @@ def _require_there(folder: Path, overrides: Sequence[str]) -> None:
 
 
 def title_of(overrides: Sequence[str]) -> str:
-    """The project's name in titles, also if an override sets it."""
+    """The project's name in titles, unless an override sets another."""
     parsed = [override for word in overrides if (override := parse_override(word))]
     typed = [str(override.value()) for override in parsed if override.key_or_group == "project"]
     return typed[-1] if typed else current().name
@@ -92,7 +92,7 @@ def title_of(overrides: Sequence[str]) -> str:
 def load_studies(
     names: Sequence[str], overrides: Sequence[str]
 ) -> "list[tuple[Study, list[StudyRun], Path]]":
-    """Plan studies and read the status of their runs; unreadable records are named on stderr.
+    """Plan studies and read the status of their runs; name unreadable records on stderr.
 
     Returns:
         Study, runs and results folder, per study. Without names: the swept choices as a study, or else all
@@ -138,14 +138,14 @@ def _check_planned(planned: "Sequence[PlannedRun]") -> None:
 
 
 def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
-    """Judge the claims about these studies by the records; without names, every claim.
+    """Judge the claims about these studies; without names, every claim.
 
     Args:
         names: Studies, or the benchmark of table 3.
         overrides: Of the studies.
 
     Raises:
-        UserError: A study does not exist; overrides with the benchmark; unreadable results.
+        UserError: An unknown study, overrides with the benchmark, or unreadable results.
     """
     if not names and sweeps_choices(overrides):
         raise UserError("claims are about studies: name one; for a sweep, see its table")
@@ -176,11 +176,11 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
     for tuned in tuned_parts(of_tuned):
         try:
             study, runs, _ = load_tuned(tuned, overrides)
-        except UserError as error:  # no Optuna, or trials that are not finished
+        except UserError as error:  # no Optuna, or unfinished trials
             found += [judging.untestable(claim, reason=str(error)) for claim in tuned]
             continue
         studies.append((study, runs))
-        # With the other claims about these arms, as where the tuning is named: the correction is the same.
+        # With the other claims about these arms, so that the correction is as with tuning= named.
         family = [claim for claim in claims if claim.tuning in (None, tuned[0].tuning)]
         found += [one for one in judging.judge_study(family, study, runs) if one.claim.tuning is not None]
     if timed := [claim for claim in asked if claim.study == claiming.BENCHMARK]:
@@ -197,7 +197,7 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
 
 
 def tuned_parts(claims: "Sequence[Claim]") -> "list[list[Claim]]":
-    """The claims about tuned arms, those about one tuned study together."""
+    """The claims about tuned arms, grouped by tuned study."""
     parts: dict[tuple[str | None, str | None], list[Claim]] = {}
     for claim in claims:
         if claim.tuning is not None:
@@ -206,7 +206,7 @@ def tuned_parts(claims: "Sequence[Claim]") -> "list[list[Claim]]":
 
 
 def load_tuned(claims: "Sequence[Claim]", overrides: Sequence[str]) -> "tuple[Study, list[StudyRun], Path]":
-    """The tuned study that claims are about, as `load_studies`; the seeds are those of its tuning.
+    """The tuned study that claims are about, with the seeds of its tuning.
 
     Args:
         claims: About one tuned study.
@@ -218,7 +218,7 @@ def load_tuned(claims: "Sequence[Claim]", overrides: Sequence[str]) -> "tuple[St
     named = dict.fromkeys(arm.removesuffix(CONFIGURED) for claim in claims for arm in claim.arms)
     words = [word for word in overrides if word.partition("=")[0] not in ("seed", *AUTO_KEYS)]
     words.append(f"tuning={claims[0].tuning}")
-    if named:  # a trend is of all arms
+    if named:  # a trend names no arms and needs all
         words.append(f"tuning.arms=[{','.join(named)}]")
     (loaded,) = load_studies([str(claims[0].study)], words)
     return loaded
@@ -230,7 +230,7 @@ def judged_studies(
     """The verdicts, and the studies with their runs, including those without claims.
 
     Args:
-        names: Studies; none: all, those marked only_by_name if they have claims and all their runs.
+        names: Studies; none: all, but those marked only_by_name only if they have claims and are complete.
         overrides: Of the studies.
 
     Raises:

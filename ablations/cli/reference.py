@@ -1,7 +1,7 @@
 """Writes `results/reference`, the committed reproduction, from the records.
 
-Records are packed first, and everything else is made from the archive, so that it matches the archive and
-names no folder of a machine.
+Records are packed first. Everything else is made from the archive, so it matches the archive and names no
+local folder.
 """
 
 import tempfile
@@ -90,7 +90,7 @@ def _load(varied: Sequence[Sequence[str]], results_dir: Path) -> Loaded:
 
 
 def _losses(tables: Path, loaded: Loaded, timed: Sequence[Timings]) -> list[str]:
-    """The tables with fewer runs or none in a reference from these records, a phrase each."""
+    """The tables that would have fewer runs or none, a phrase each."""
     now = {
         study.output: Completeness.of_runs(sum(run.status == COMPLETED for run in runs), len(runs))
         for study, runs, _ in loaded
@@ -117,7 +117,7 @@ def _write(folder: Path, loaded: Loaded, varied: Sequence[Sequence[str]], record
     for path in (folder / "figures").glob("*.svg"):
         path.unlink()
     for names, overrides in map(names_and_overrides, varied):
-        if not overrides:  # among all verdicts
+        if not overrides:  # included in all verdicts below
             continue
         judged = judge(names, [*overrides, place])
         write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)

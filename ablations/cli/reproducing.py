@@ -1,4 +1,4 @@
-"""Two sets of records: yours and the reference, or any two, as folders or archives."""
+"""Comparison of two sets of records: yours and the reference, or any two, as folders or archives."""
 
 import json
 import tempfile
@@ -25,7 +25,7 @@ class Records:
     """A set of records.
 
     Attributes:
-        name: As a table calls it.
+        name: For tables.
         results_dir: Where its runs are.
     """
 
@@ -47,17 +47,17 @@ class Records:
 
 @contextmanager
 def two_sets(paths: Sequence[Path], overrides: Sequence[str]) -> Iterator[tuple[Records, Records] | None]:
-    """Yours and the reference, yours and a path's, or those of two paths; archives are unpacked for as long.
+    """Yours and the reference, yours and a path's, or two paths'; archives are unpacked temporarily.
 
     Args:
         paths: Folders of results or archives, two at most.
-        overrides: Where yours are.
+        overrides: With the folder of yours.
 
     Yields:
-        None where no path is named and the project has no reference.
+        The two sets; None without a path or a reference.
 
     Raises:
-        UserError: A path is not there, or is no set of records.
+        UserError: A path does not exist or has no records.
     """
     with tempfile.TemporaryDirectory(prefix="ablations-") as folder:
         sets = [Records(YOURS, results_folder(overrides))] if len(paths) < 2 else []
@@ -73,7 +73,7 @@ def two_sets(paths: Sequence[Path], overrides: Sequence[str]) -> Iterator[tuple[
 
 
 def _short(path: Path) -> str:
-    """A name that leaves room for numbers: the folder's, or the archive's without its endings."""
+    """A short name: the folder's, or the archive's without its suffixes."""
     resolved = path.resolve()
     stem = resolved.name.removesuffix(".tar.xz")
     name = resolved.parent.name if stem in ("records", "results", archive.RUNS) else stem
@@ -97,24 +97,24 @@ def _folder_of(path: Path, unpacked: Path) -> Path:
 def reproduce(
     names: Sequence[str], overrides: Sequence[str], one: Records, other: Records
 ) -> list[Reproduction]:
-    """Compare the claims about studies in two sets of records, over all seeds that each has.
+    """Compare the claims about studies in two sets of records, over all seeds of each.
 
     Args:
-        names: Studies; every one that a claim is about where there is none.
-        overrides: As run.py takes them with a study.
+        names: Studies; empty: every study with claims.
+        overrides: Of the studies.
         one: A set.
         other: The other one.
 
     Raises:
-        UserError: A study does not exist, or seeds=auto.
+        UserError: An unknown study, or seeds=auto.
     """
     if seed_budget(overrides) is not None:
-        raise UserError("seeds=auto: leave it out; all seeds that there are count")
+        raise UserError("seeds=auto: leave it out; all existing seeds count")
     claims = project_claims()
     about = {claim.study for claim in claims if claim.comparisons} - {BENCHMARK}
     chosen = [name for name in names or study_names() if name in about or name in names]
     others = [word for word in overrides if word.partition("=")[0] != "results_dir"]
-    # A tuning has seeds of its own.
+    # A tuning sets the seeds itself.
     chosen_seeds = any(word.partition("=")[0] in ("seed", "tuning") for word in others)
     found = []
     for name in chosen:
@@ -135,7 +135,7 @@ def reproduce(
 def _of_tuned(
     claims: Sequence[Claim], overrides: Sequence[str], one: Records, other: Records
 ) -> list[Reproduction]:
-    """The claims about tuned arms; without those whose trials either set lacks."""
+    """The claims about tuned arms, without those whose trials either set lacks."""
     found = []
     for tuned in tuned_parts(claims):
         try:

@@ -1,13 +1,11 @@
 """Claims as data: what the paper, or a user, says that a study shows.
 
-Every file of conf/claims is read: paper.yaml has the paper's claims in its order, and a file next to it adds
-a user's own. A claim is a list of comparisons, of which every one
-must hold. A comparison is a contrast between arms of one study, one quantity
-(`ablations.evidence.contrasts`), a direction and a margin: the smallest difference that matters, a fraction
-as the quantity is. What no study here can show is a claim too, with the reason in place of the comparisons.
+Every file of conf/claims is read. A claim is a list of comparisons, all of which must hold. A comparison is a
+contrast between arms of one study, a quantity (`ablations.evidence.contrasts`), a direction and a margin. A
+claim that no study here can test gives the reason instead.
 
-`study: benchmark` is table 3: its arms are options of conf/model at the paper's scale, and its runs the
-timings of `python -m ablations benchmark` (`ablations.evidence.timings`).
+`study: benchmark` is table 3. Its arms are options of conf/model at the paper's scale, and its runs are
+timings (`ablations.evidence.timings`).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -15,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -30,7 +27,7 @@ from pydantic.dataclasses import dataclass as written
 from ablations.errors import UserError
 from ablations.studies.results import CONFIGURED, Number
 from ablations.validation import WRITTEN, validated
-from ablations.yaml_files import check_aliases
+from ablations.yaml_files import read_yaml
 
 HIGHER: Final = "higher"
 LOWER: Final = "lower"
@@ -38,19 +35,19 @@ NO_DIFFERENCE: Final = "no_difference"
 Direction = Literal["higher", "lower", "no_difference"]
 
 BENCHMARK = "benchmark"
-"""The name under which claims speak of table 3, next to the studies'."""
+"""The study of table 3, in claims."""
 PARAMETERS = "parameters"
 STEPS_PER_SECOND = "steps_per_second"
 SHARES = (PARAMETERS, STEPS_PER_SECOND)
-"""Quantities of which two arms are compared: the difference as a share of the control's."""
+"""Quantities whose difference is a share of the control's, between two arms."""
 FAILED_TO_LEARN = "failed_to_learn"
-"""The share of seeds that failed to learn, of two arms."""
+"""The share of seeds that failed to learn, between two arms."""
 
 FIRST_FILE = "paper"
-"""Of conf/claims: its claims come before those of other files."""
+"""Its claims come before those of other files."""
 
 LARGEST_WEIGHT = 1000
-"""Of an arm in a contrast: a typing error else, or a number whose products overflow."""
+"""Of an arm in a contrast; more is a typing error."""
 
 Sentence = Annotated[
     str,
@@ -63,9 +60,9 @@ TREND = "trend"
 
 
 def _allow_pair(schema: dict[str, Any]) -> None:
-    """In place of a contrast, its two arms: as `Comparison` reads them."""
+    """Describe treatment and control, which `Comparison` accepts instead of a contrast."""
     said = (
-        "Name of the arm of which more is claimed than of the control.",
+        "Name of the arm that the claim is about.",
         "Name of the arm that it is compared with.",
     )
     pair = {key: {"type": "string", "description": text} for key, text in zip(PAIR, said, strict=True)}
@@ -75,25 +72,25 @@ def _allow_pair(schema: dict[str, Any]) -> None:
 
 @written(frozen=True, config=WRITTEN | ConfigDict(json_schema_extra=_allow_pair))
 class Comparison:
-    """One thing that must be so for a claim to hold."""
+    """A condition that a claim needs to hold."""
 
     contrast: Mapping[str, Weight]
-    """In place of treatment and control, a weight per arm; they sum to 0, e.g. {a: 1, b: -0.5, c: -0.5}."""
+    """Instead of treatment and control, a weight per arm; they sum to 0, e.g. {a: 1, b: -0.5, c: -0.5}."""
     metric: str
-    """val_METRIC or test_METRIC: final values; area: mean height of the validation curve; steps_to_target:
-    share of the planned steps until the study's target. All of these are about the seeds that learned in all
-    arms. failed_to_learn: the share of seeds that did not. parameters, steps_per_second: as shares of the
-    control's. study=benchmark has the last two alone."""
+    """val_METRIC or test_METRIC: final values. area: mean height of the validation curve. steps_to_target:
+    share of the planned steps until the study's target. These are about seeds that learned in all arms.
+    failed_to_learn: the share of seeds that did not. parameters, steps_per_second: as shares of the
+    control's, the only ones of study=benchmark."""
     direction: Direction
     """What treatment minus control, or the contrast, is claimed to be."""
     margin: Annotated[Number, Field(ge=0)]
-    """The smallest difference that matters, in the metric's unit; of a share a fraction: 0.01 is one point.
-    Above 0 for no_difference. Of a trend: per doubling."""
+    """The smallest effect of interest, in the metric's unit; for a share, 0.01 is one point. Above 0 for
+    no_difference. For a trend: per doubling."""
     trend: Mapping[str, Weight] | None = None
-    """In place of treatment, control and contrast, a weight per level of design.lines in a study of factors;
-    they sum to 0, e.g. {with: 1, without: -1}. Compared is the slope of that difference: its change per
-    doubling of the position on the axis, by least squares, over the seeds that learned at every level; the
-    mean over the sets of arms that further factors make."""
+    """Instead of treatment, control and contrast, in a factorial study: a weight per level of design.lines;
+    they sum to 0, e.g. {with: 1, without: -1}. Compared is the slope of that difference: its least-squares
+    change per doubling of the position on the axis, over the seeds that learned at every level, averaged
+    over the sets of arms that further factors make."""
 
     @model_validator(mode="before")
     @classmethod
@@ -125,7 +122,7 @@ class Comparison:
 
     @property
     def label(self) -> str:
-        """The contrast as a person reads it, e.g. "residual - non_residual"."""
+        """The contrast in names, e.g. "residual - non_residual"."""
         if self.trend is not None:
             return f"slope of {_in_signs(self.trend)}"
         return _in_signs(self.contrast)
@@ -145,20 +142,20 @@ class Claim:
     """One claim."""
 
     id: Sentence
-    """A name of its own among all files; results and --check name the claim by it, e.g. residual-final."""
+    """Unique among all files; results and --check use it, e.g. residual-final."""
     statement: Sentence
     """What is claimed, a sentence."""
     source: Sentence
-    """Who says so, and where."""
+    """Who claims it, and where."""
     study: str | None = None
-    """Whose runs decide: a file of conf/study. benchmark: table 3, whose arms are options of conf/model. May
-    be left out where the claim is not testable."""
+    """The study whose runs decide: a file of conf/study, or benchmark for table 3, whose arms are options of
+    conf/model. Optional if the claim is not testable."""
     comparisons: tuple[Comparison, ...] = ()
-    """The claim holds where each of them does, and is contradicted where one of them is."""
+    """The claim holds if all hold, and is contradicted if one is."""
     not_testable: Sentence | None = None
-    """In place of the comparisons, why no study here can show it."""
+    """Instead of the comparisons, why no study here can test it."""
     tuning: str | None = None
-    """A file of conf/tuning: the arms that the claim names are each tuned by it, and compared on fresh seeds.
+    """A file of conf/tuning with which the claim's arms are tuned; they are compared on fresh seeds.
     NAME_configured is the arm NAME with the configured settings, on the same seeds."""
 
     @model_validator(mode="after")
@@ -176,7 +173,7 @@ class Claim:
 
 
 class ClaimsFile(BaseModel):
-    """A file of claims: those of the paper, or your own."""
+    """A file of claims: the paper's, or your own."""
 
     model_config = WRITTEN
     claims: tuple[Claim, ...]
@@ -193,7 +190,7 @@ class Comparable:
     Attributes:
         arms: Names.
         metrics: Quantities.
-        lines: Levels of design.lines; none where the study has no factors.
+        lines: Levels of design.lines; empty if the study is not factorial.
     """
 
     arms: tuple[str, ...]
@@ -208,11 +205,11 @@ def load_claims(
 
     Args:
         files: Of claims.
-        studies: What they can be about, by name.
+        studies: What their claims can be about, by name.
         tunings: Files of conf/tuning.
 
     Returns:
-        The claims, those of paper.yaml first, then of other files by name, each file in its order.
+        The claims, those of paper.yaml first, then of other files by name.
 
     Raises:
         UserError: One line with file, claim, key, value and what is allowed.
@@ -220,12 +217,7 @@ def load_claims(
     claims, file_of = [], dict[str, str]()
     for file in sorted(files, key=lambda file: (file.stem != FIRST_FILE, file.stem)):
         name = f"conf/claims/{file.name}"
-        check_aliases(file)
-        try:
-            node = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise UserError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
-        for claim in validated(CLAIMS, node, name).claims:
+        for claim in validated(CLAIMS, read_yaml(file, name), name).claims:
             where = f"{name}: claim {claim.id}"
             if other := file_of.get(claim.id):
                 raise UserError(f"{where}: id={claim.id}: duplicate id; also in {other}")
@@ -235,7 +227,7 @@ def load_claims(
                 named = ", ".join(tunings)
                 raise UserError(f"{where}: tuning={claim.tuning}: must be one of {named}, of a study's arms")
             for place, comparison in enumerate(claim.comparisons):
-                assert claim.study is not None, "the schema asks for it"
+                assert claim.study is not None, "the schema requires it"
                 known = studies[claim.study]
                 if claim.tuning is not None:
                     known = replace(known, arms=(*known.arms, *(arm + CONFIGURED for arm in known.arms)))

@@ -1,8 +1,7 @@
-"""How many seeds of each arm failed to learn, compared with the arm that it is compared with.
+"""Seeds of each arm that failed to learn, compared with the arm that it is compared with.
 
-A run failed to learn where it diverged, or where its final validation value of the study's first metric is
-within a stated distance of chance; the metric declares both (`conf/metric`). Verdicts on accuracy and speed
-are about the seeds that learned in every arm; this is what stands next to them.
+A run failed to learn if it diverged or ended near chance (`ablations.metrics.Metric.near_chance`) in
+validation, by the study's first metric.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,12 @@ class Failures:
 
     Attributes:
         arm: Its name.
-        label: As a person reads it.
+        label: For readers.
         runs: Completed and diverged runs.
         seeds: Those that failed to learn, increasing.
-        pairs: Seeds that the arm that it is compared with has as well; 0 of what is compared with nothing.
-        only_here: Of these, those in which this arm alone failed.
-        only_there: Those in which the other arm alone did.
+        pairs: Seeds shared with the arm that it is compared with; 0 if there is none.
+        only_here: Pairs in which only this arm failed.
+        only_there: Pairs in which only the other arm failed.
     """
 
     arm: str
@@ -42,7 +41,7 @@ class Failures:
 
     @property
     def p(self) -> float:
-        """Of McNemar's exact test, two-sided, not corrected; NaN without a pair."""
+        """Of McNemar's exact test, two-sided, uncorrected; NaN without a pair."""
         return exact_paired_p(self.only_here, self.only_there) if self.pairs else float("nan")
 
 
@@ -72,7 +71,7 @@ def failures(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> dict[str,
 
 
 def failure_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    """What a reader needs to know where seeds failed to learn: which, and what counts as that."""
+    """A note on the seeds that failed to learn, with the rule; none if none failed."""
     failed = [one for one in failures(study, by_arm).values() if one.seeds]
     if not failed:
         return []

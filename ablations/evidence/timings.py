@@ -1,9 +1,9 @@
-"""Size and speed of networks, as `python -m ablations benchmark` recorded them: table 3 of the paper.
+"""Size and speed of networks, as recorded by `python -m ablations benchmark`: table 3 of the paper.
 
-A timing is a record like any other: of a network, a memory order, a precision and a round, which is its
-seed. Its configuration has one more node, `timing`: what was compared, and on which machine, since a
-speed is of a machine. Timings of one question and one machine belong together; in a round the networks took
-turns, so that they are compared round by round, as the arms of a study are seed by seed.
+A timing is a record of a network, a memory order, a precision and a round, which is its seed. The node
+`timing` of its configuration says what was compared, and on which machine. Only timings of one question and
+one machine are compared. In a round the networks take turns, so they are compared round by round, as arms are
+seed by seed.
 """
 
 import json
@@ -33,7 +33,7 @@ CHANNELS_LAST, FLOAT32 = True, "32-true"
 
 
 def output_of(models: Sequence[str], image_size: int, num_classes: int, overrides: Sequence[str]) -> str:
-    """Stem of the files of a question: table 3's, or another where the networks are others."""
+    """Stem of the files of a question: table 3's, with what differs from table 3."""
     changes = [] if tuple(models) == tuple(MODELS) else ["models=" + ",".join(models)]
     changes += [] if image_size == IMAGE_SIZE else [f"image_size={image_size}"]
     changes += [] if num_classes == NUM_CLASSES else [f"num_classes={num_classes}"]
@@ -45,14 +45,13 @@ class Timings:
     """The timings of one question on one machine.
 
     Attributes:
-        runs: A completed one each, of rounds that have all, by round.
+        runs: Completed runs of complete rounds, by round.
     """
 
     runs: tuple[StudyRun, ...]
 
     @cached_property
     def records(self) -> list[Mapping[str, Any]]:
-        """Their records."""
         return [run.record for run in self.runs if run.record is not None]
 
     @property
@@ -63,7 +62,7 @@ class Timings:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The networks that took turns; ratios are to the first."""
+        """The compared networks; ratios are to the first."""
         return tuple(self.question["timing"]["models"])
 
     @property
@@ -79,7 +78,7 @@ class Timings:
 
     @property
     def scale(self) -> str:
-        """What a step is, "training steps of 4 images of 299x299 pixels, 1000 classes"."""
+        """One step, "training steps of 4 images of 299x299 pixels, 1000 classes"."""
         dataset = self.question["dataset"]
         changed = "".join(f", {word}" for word in self.question["timing"]["overrides"])
         return (
@@ -89,7 +88,7 @@ class Timings:
         )
 
     def settings(self) -> list[tuple[bool, str]]:
-        """Memory order (whether channels-last) and precision, of those that were timed."""
+        """Timed combinations of memory order (whether channels-last) and precision."""
         return sorted({setting_of(record) for record in self.records}, key=lambda one: (one[1], one[0]))
 
 
@@ -102,8 +101,8 @@ def setting_of(record: Mapping[str, Any]) -> tuple[bool, str]:
 def read_timings(results_dir: Path) -> list[Timings]:
     """The timings among the records, one entry per question.
 
-    Where a question was asked on several machines, those of the one that was measured last; one that was not
-    measured for enough rounds for a verdict does not replace one that was.
+    If several machines answered a question, the last one counts, but one with enough rounds for a verdict
+    comes before one without.
     """
     found: dict[str, list[StudyRun]] = {}
     for path in sorted((results_dir / "runs").glob("*/record.json")):
@@ -111,7 +110,7 @@ def read_timings(results_dir: Path) -> list[Timings]:
         try:
             if b'"timing": {' not in path.read_bytes() or (record := directory.read()) is None:
                 continue
-        except (OSError, UnreadableRecord):  # it counts as missing
+        except (OSError, UnreadableRecord):
             continue
         if record["status"] == COMPLETED and (timing := record["config"].get("timing")):
             dataset, batch_size = record["config"]["dataset"], record["config"]["recipe"]["batch_size"]
@@ -145,11 +144,11 @@ def _rank(timings: Timings) -> tuple[int, str]:
 
 
 def benchmark_study(results_dir: Path, arms: Collection[str]) -> tuple[Study, list[StudyRun]]:
-    """Table 3 as a study, whose seeds are the rounds and which compares size and speed alone.
+    """Table 3 as a study of size and speed, whose seeds are the rounds.
 
     Args:
         results_dir: Where the records are.
-        arms: Networks that claims are about; those that were not timed have no run.
+        arms: Further networks that claims are about.
     """
     timings = next((one for one in read_timings(results_dir) if one.output == TABLE_3), None)
     found = timings.runs if timings else ()

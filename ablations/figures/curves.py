@@ -1,4 +1,4 @@
-"""Curves of any table of runs by epoch: mean, 95 % band and single runs, as in the figures of studies."""
+"""Curves of any table of runs by epoch: mean, 95 % band and single runs."""
 
 from typing import Any
 
@@ -24,18 +24,19 @@ def plot_curves(
     """Draw the curves of the options of a factor.
 
     Args:
-        history: A row per run and epoch, from `load_histories` or from anywhere.
+        history: A row per run and epoch, from `load_histories` or elsewhere.
         by: Column of the factor: a line per option.
-        metric: Column of what is drawn; rows without it are left out.
-        x: Column of where: a mean and its band are drawn where each run of an option has the same places.
-        run: Column that tells runs apart.
-        axes: Where to draw; None: on a figure of its own, `axes.figure`.
+        metric: Column to draw; rows without it are left out.
+        x: Column of the horizontal axis. An option has a mean and a band if all its runs have the same
+            values.
+        run: Column that identifies runs.
+        axes: Where to draw; None: on a new figure, `axes.figure`.
 
     Returns:
         The axes, with a legend.
 
     Raises:
-        ValueError: A column is not there, or nothing is left to draw.
+        ValueError: A column is missing, or nothing is left to draw.
     """
     if missing := [column for column in (by, metric, x, run) if column not in history]:
         raise ValueError(f"{missing[0]}: no such column; available: {', '.join(map(str, history))}")
@@ -72,7 +73,7 @@ def plot_curves(
 
 
 def _draw_mean(axes: Axes, curves: list[np.ndarray], times: float, look: Any) -> None:
-    """Mean and band, where the runs have the same places."""
+    """Draw mean and band if all runs have the same x."""
     at = curves[0][:, 0]
     if not all(np.array_equal(curve[:, 0], at) for curve in curves):
         return

@@ -1,10 +1,9 @@
-"""A study of factors: the metric along one factor, a line per level of another, and their interaction.
+"""A factorial study: the metric along one factor, a line per level of another, and their interaction.
 
-Not in the paper, whose conjecture of section 4.7 it tests. Drawn over the position of each arm (a logarithmic
-scale of base 2): validation and test value with mean, 95 % t band and single seeds; and the effect, a line
-minus the baseline's line, seed by seed. The factors interact where it is not flat
-(`ablations.evidence.interaction`). A set of arms that further factors make is a column; a single set is two
-by two panels.
+Not in the paper; it tests the conjecture of section 4.7. Over the position of each arm (log2 scale), panels
+show validation and test values with mean, 95 % t band and single seeds, and the effect, a line minus the
+baseline's line. Factors interact if the effect is not flat (`ablations.evidence.interaction`). One set of
+arms has two by two panels; of several, each is a column.
 """
 
 import textwrap
@@ -43,15 +42,15 @@ from ablations.studies.results import Design, Outcome, Study, StudyRun, outcomes
 from ablations.tables.study import missing_notes
 from ablations.text import amount
 
-COLUMNS = 4  # sets of arms side by side in a paper
+COLUMNS = 4  # sets of arms per row in a paper
 SCREEN_COLUMNS = 2
 PANEL = 2.0  # inches, as all below
-TITLE = 0.18  # above a panel, per line of it
-TICKS = 0.35  # below it, per line of them
-GAP = 0.25  # between panels, which share their scale
+TITLE = 0.18  # per line
+TICKS = 0.35
+GAP = 0.25  # between panels
 PANEL_WIDTH = (WIDTH - LEFT - RIGHT - GAP * (SCREEN_COLUMNS - 1)) / SCREEN_COLUMNS
-PANEL_CHARACTERS, LABEL_CHARACTERS = 27, 31  # of a title, of an axis' label
-APART = 0.6  # doublings: positions that are closer are drawn so far apart
+PANEL_CHARACTERS, LABEL_CHARACTERS = 27, 31
+APART = 0.6  # doublings; the least distance of drawn levels
 DODGE = 0.07  # doublings between lines at one position
 NOTE_LINES = 24
 
@@ -60,13 +59,13 @@ Cell = tuple[str, str, Mapping[str, str]]
 
 
 def write_factorial_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write the figure as PNG and SVG, each whole or not at all.
+    """Write the figure as PNG and SVG; see `ablations.figures.study.save_figure`.
 
     The same runs and the same matplotlib give the same bytes.
 
     Args:
         study: With a design.
-        runs: All of its planned runs.
+        runs: All its planned runs.
         folder: Where the files go.
 
     Returns:
@@ -80,12 +79,12 @@ def write_factorial_figure(study: Study, runs: Sequence[StudyRun], folder: Path)
 
 
 def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
-    """Draw a study of factors from the runs there are; see `write_factorial_figure`.
+    """Draw a factorial study from its results.
 
-    A run that failed to learn is drawn as a cross, a diverged one at chance; arms without a result leave a
-    gap; failed, running and missing runs are named below.
+    A run that failed to learn is a cross, a diverged one lies at chance, and an arm without a result leaves a
+    gap. Notes name runs without a result.
     """
-    assert study.design is not None, "a study of factors has a design"
+    assert study.design is not None, "a factorial study has a design"
     design, by_arm = study.design, outcomes(study, runs)
     found = interactions(study, by_arm)
     looks = looks_of_lines(study, design)
@@ -98,7 +97,7 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
     titles = [_title(study, design, cell).count("\n") + 1 for row in rows for cell in row]
     one_row = TITLE * max(titles) + 0.12 + PANEL + TICKS + LINE * bool(design.factor(design.x).ticks)
     panels = len(rows) * one_row
-    footer += LINE * (_label(design).count("\n") + 1) + 0.1  # of the last row alone
+    footer += LINE * (_label(design).count("\n") + 1) + 0.1  # only the last row has labels
     height = header + legend + panels + footer
     figure = Figure(figsize=(WIDTH, height))
     write_texts(figure, title, subtitle, notes)
@@ -132,7 +131,7 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
 
 
 def grid_of(design: Design, columns: int = COLUMNS) -> list[list[Cell]]:
-    """Rows of panels: one set is two by two; several are columns, `columns` at once, of four panels each."""
+    """Rows of panels: one set is two by two; several are columns of four panels, `columns` at once."""
     parts, kinds = design.parts(), ("accuracy", "effect")
     if len(parts) == 1:
         return [[(kind, split, parts[0]) for split in SPLITS] for kind in kinds]
@@ -141,14 +140,14 @@ def grid_of(design: Design, columns: int = COLUMNS) -> list[list[Cell]]:
 
 
 def looks_of_lines(study: Study, design: Design) -> dict[str, Look]:
-    """The baseline's line is black, as the baseline of every figure."""
+    """The baseline's line is black, as in every figure."""
     base = design.levels[study.baseline][design.lines]
     levels = sorted(design.factor(design.lines).levels, key=lambda level: level != base)
     return looks_of(levels)
 
 
 def drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
-    """Where each level of the axis is drawn in a set, in doublings; equal sizes stand side by side."""
+    """Where each level of a set is drawn, in doublings; equal positions are drawn side by side."""
     line = next(iter(design.factor(design.lines).levels))
     levels = design.factor(design.x).levels
     positions = {level: _position(design, part, level, line) for level in levels}
@@ -161,7 +160,7 @@ def drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
 
 
 def _near(design: Design, part: Mapping[str, str]) -> bool:
-    """Whether some levels are not drawn where they are."""
+    """Whether some levels are not drawn at their positions."""
     line = next(iter(design.factor(design.lines).levels))
     at = drawn_at(design, part)
     return any(x > np.log2(_position(design, part, level, line)) for level, x in at.items())
@@ -172,7 +171,7 @@ def _position(design: Design, part: Mapping[str, str], level: str, line: str) ->
 
 
 def _dodged(design: Design, at: float, line: str) -> float:
-    """Lines stand side by side, or the seeds of one would hide those of another."""
+    """Lines are drawn side by side, so that their seeds do not hide each other."""
     lines = list(design.factor(design.lines).levels)
     return at + DODGE * (lines.index(line) - (len(lines) - 1) / 2)
 
@@ -187,11 +186,11 @@ def draw_values(
     part: Mapping[str, str],
     at: Mapping[str, float],
 ) -> list[float]:
-    """The first metric of every arm of a set; returns what must be in view."""
+    """Draw the first metric of every arm of a set; returns values that must be in view."""
     shown: list[float] = []
     for line, look in looks.items():
         xs = [_dodged(design, x, line) for x in at.values()]
-        means, lows, highs = (np.full(len(xs), np.nan) for _ in range(3))  # a gap where nothing is
+        means, lows, highs = (np.full(len(xs), np.nan) for _ in range(3))
         for i, level in enumerate(at):
             of_arm = by_arm[design.arm({**part, design.x: level, design.lines: line})]
             if not of_arm:
@@ -215,14 +214,14 @@ def draw_effects(
     of_cell: Sequence[Interaction],
     at: Mapping[str, float],
 ) -> list[float]:
-    """The effect at each level, of the seeds that learned; returns what must be in view."""
+    """Draw the effect at each level; returns values that must be in view."""
     shown = [0.0]
     axes.axhline(0, color="black", linewidth=1, zorder=1)
     for interaction in of_cell:
         look, line = looks[interaction.line], interaction.line
         effects = {effect.level: effect for effect in interaction.effects}
         xs = [_dodged(design, x, line) for x in at.values()]
-        means, lows, highs = (np.full(len(xs), np.nan) for _ in range(3))  # a gap where nothing is
+        means, lows, highs = (np.full(len(xs), np.nan) for _ in range(3))
         for i, effect in enumerate(effects[level] for level in at):
             if effect.estimate is None:
                 continue
@@ -235,7 +234,7 @@ def draw_effects(
 
 
 def _draw_seeds(axes: Axes, x: float, values: np.ndarray, failed: np.ndarray, look: Look) -> None:
-    """A dot per seed, a cross where a run failed to learn."""
+    """A dot per seed, a cross if a run failed to learn."""
     for marker, which in ((".", ~failed), ("x", failed)):
         axes.plot(
             np.full(which.sum(), x), values[which],
@@ -273,7 +272,7 @@ def dress(
 
 
 def _title(study: Study, design: Design, cell: Cell) -> str:
-    """A panel's set of arms; what it shows if there is one set."""
+    """A panel's set of arms, or its content if there is one set."""
     kind, split, part = cell
     if sets := [factor.levels[part[factor.name]] for factor in design.others()]:
         return "\n".join(textwrap.fill(level, PANEL_CHARACTERS) for level in sets)
@@ -300,8 +299,8 @@ def _notes(
     by_arm: Mapping[str, Sequence[Outcome]],
     found: Sequence[Interaction],
 ) -> list[str]:
-    """Lines below the panels: how it is drawn, the slopes, and what is missing; the table has all."""
-    assert study.design is not None, "a study of factors has a design"
+    """Lines below the panels: how they are drawn, slopes, and missing runs; the table has all."""
+    assert study.design is not None, "a factorial study has a design"
     base, design = study.design.levels[study.baseline], study.design
     line = design.factor(design.lines).levels[base[design.lines]]
     completed = sum(run.status == COMPLETED for run in runs)

@@ -1,7 +1,7 @@
-"""Two numbers that were swept: a cell per combination, its colour the mean, its text mean and interval.
+"""A heat map of two swept numbers: a cell per combination, with its mean as colour and as text.
 
-Above validation, by which a setting is chosen; below test, by which it is reported. Cells are in the order of
-their values, not at their distances. A framed cell is the baseline. A cell without a result is hatched.
+The upper panel shows validation, for choosing settings; the lower one test, for reporting. Cells are in
+order, not to scale. The baseline is framed; a cell without a result is hatched.
 """
 
 import textwrap
@@ -37,7 +37,7 @@ from ablations.studies.results import Outcome, Study, StudyRun, outcomes
 from ablations.text import shown_value
 
 COLORS = "cividis"
-"""Of lightness that rises evenly, and the same to colour-blind readers."""
+"""Its lightness rises evenly, also for colour-blind readers."""
 
 CELL, CELL_WIDTH = 0.62, 0.8  # inches, as all below
 BAR = 0.75  # right of the panels
@@ -47,11 +47,11 @@ SPLITS = {"val": "validation", "test": "test"}
 
 
 def write_heat_map(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write the figure as PNG and SVG, each whole or not at all.
+    """Write the figure as PNG and SVG; see `ablations.figures.study.save_figure`.
 
     Args:
         study: Its arms are every combination of two swept numbers.
-        runs: All of its planned runs.
+        runs: All its planned runs.
         folder: Where the files go.
 
     Returns:
@@ -65,8 +65,8 @@ def write_heat_map(study: Study, runs: Sequence[StudyRun], folder: Path) -> list
 
 
 def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
-    """Draw two swept numbers from the runs there are; see `write_heat_map`."""
-    assert study.swept is not None, "a cell per combination of two numbers"
+    """Draw two swept numbers from the study's results; see `write_heat_map`."""
+    assert study.swept is not None
     by_arm = outcomes(study, runs)
     columns, rows = (len({of_arm[axis] for of_arm in study.swept.values.values()}) for axis in (0, 1))
     title, subtitle = textwrap.wrap(study.title, TITLE_CHARACTERS), subtitle_of(study)
@@ -106,7 +106,7 @@ def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
 
 
 def finals(study: Study, by_arm: Mapping[str, Sequence[Outcome]], split: str) -> dict[str, list[float]]:
-    """The values of each arm, as a person reads them."""
+    """The values of each arm, in the unit shown."""
     name, times = f"{split}_{study.metric}", study.deciding.times
     return {arm: [times * outcome.final[name] for outcome in of_arm] for arm, of_arm in by_arm.items()}
 
@@ -124,7 +124,7 @@ def draw_cells(
     values: Mapping[str, Sequence[float]],
     scale: Normalize,
 ) -> AxesImage:
-    """Cells with their texts; returns what a colour bar is made from."""
+    """Draw cells with their texts; returns the image for a colour bar."""
     assert study.swept is not None
     xs, ys = (sorted({of_arm[axis] for of_arm in study.swept.values.values()}) for axis in (0, 1))
     place = {arm: (xs.index(of_arm[0]), ys.index(of_arm[1])) for arm, of_arm in study.swept.values.items()}
@@ -154,11 +154,11 @@ def draw_cells(
 
 
 def _text(metric: Metric, of_arm: Sequence[Outcome], values: Sequence[float]) -> str:
-    """Mean, interval below it, and how many of its runs diverged."""
+    """Mean, interval below it, and the number of diverged runs."""
     estimate = mean_interval(values).within(*metric.ends(metric.times))
     mean, low, high = (end / metric.times for end in (estimate.mean, estimate.low, estimate.high))
     shown = metric.interval(mean, low, high)
-    lines = shown.split(" ", 1)  # the interval below
+    lines = shown.split(" ", 1)
     if diverged := sum(outcome.diverged for outcome in of_arm):
         lines.append(f"{diverged} diverged")
     return "\n".join(lines)

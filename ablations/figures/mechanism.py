@@ -1,9 +1,9 @@
 """Measured mechanism by depth: dead units, effective rank and gradient norm of every layer, per arm.
 
-Not in the paper; for its conjecture of section 4.7 and the slow start in figure 9. Over the layers, from the
-image to the logits: the mean over seeds, its 95 % t band, and single seeds. Shaded columns are modules,
-numbered as in the paper. A study of factors has a panel per level of its axis and a line per level of the
-other factor; any other study a panel per moment of the training and a line per arm.
+Not in the paper; it examines the conjecture of section 4.7 and the slow start in figure 9. Over the layers,
+from image to logits: the mean over seeds, its 95 % t band, and single seeds. Shaded columns are modules,
+numbered as in the paper. A factorial study has a panel per level of its axis and a line per level of the
+other factor; other studies have a panel per moment of the training and a line per arm.
 """
 
 import textwrap
@@ -42,20 +42,19 @@ from ablations.runs.schema import DIVERGED
 from ablations.studies.results import Study, StudyRun, baseline_first
 from ablations.text import amount
 
-COLUMNS = 4  # panels side by side in a paper
+COLUMNS = 4  # panels per row in a paper
 SCREEN_COLUMNS = 2
 PANEL, TALL_PANEL = 1.5, 2.3  # inches, as all below; tall in a figure of one row
-TITLE = 0.18  # above a panel, per line of it; a row of a study of factors has a heading as well
-CHARACTER = 0.065  # width of a title's
-BELOW, LABEL = 0.3, 0.22  # below it, for ticks; below the last row, for the label
-GAP = 0.2  # between panels that share their scale
+TITLE = 0.18  # per line
+CHARACTER = 0.065  # width, in a title
+BELOW, LABEL = 0.3, 0.22  # ticks below a panel; label below the last row
+GAP = 0.2  # between panels
 PANEL_WIDTH = (WIDTH - LEFT - RIGHT - GAP * (SCREEN_COLUMNS - 1)) / SCREEN_COLUMNS
 
-LABEL_CHARACTERS = 28  # of an axis' label, the height of a panel
+LABEL_CHARACTERS = 28  # the height of a panel
 
 KINDS = {MAIN: "the network's own activations", BETWEEN: "intermediate activations"}
-"""Layers that are drawn; shortcuts' projections are not, because a line from layer to layer has no place for
-them. Named where both are drawn."""
+"""Layers that are drawn. Projections of shortcuts have no place on a line from layer to layer."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,11 @@ class Panel:
     """What a panel shows.
 
     Attributes:
-        heading: Above the row that it stands in; "" for none.
-        title: Above it.
+        heading: Above its row; "" for none.
+        title: Above the panel.
         moment: Of the training.
         kind: Of the layers.
-        arms: Arm per line's name, as `looks` of the figure name them.
+        arms: Arm per line's name.
     """
 
     heading: str
@@ -77,7 +76,7 @@ class Panel:
     arms: Mapping[str, str]
 
     def has_values(self, measured: Measured) -> bool:
-        """Whether anything but zeros was measured of what it shows."""
+        """Whether it shows anything but zeros."""
         places = measured.places(self.kind)
         found = (measured.of_seeds.get((self.moment.name, arm)) for arm in self.arms.values())
         return any(np.nan_to_num(values[:, places]).any() for values in found if values is not None)
@@ -86,14 +85,14 @@ class Panel:
 def write_mechanism_figures(
     study: Study, runs: Sequence[StudyRun], found: Sequence[Measured], folder: Path
 ) -> list[Path]:
-    """Write a figure per quantity that was measured, as PNG and SVG, each whole or not at all.
+    """Write a figure per measured quantity as PNG and SVG; see `ablations.figures.study.save_figure`.
 
     The same runs and the same matplotlib give the same bytes.
 
     Args:
         study: The study.
-        runs: All of its planned runs.
-        found: What these have measured.
+        runs: All its planned runs.
+        found: Their measurements.
         folder: Where the files go.
 
     Returns:
@@ -155,7 +154,7 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
 
 
 def _screen_rows(grid: Sequence[Sequence[Panel]], measured: Measured) -> list[list[Panel]]:
-    """Rows of at most two panels, without those that show only zeros; a heading's panels are together."""
+    """Rows of at most two panels, without panels of only zeros; a heading's panels are together."""
     every = [panel for row in grid for panel in row]
     together: dict[tuple[str, str], list[Panel]] = {}
     for panel in [panel for panel in every if panel.has_values(measured)] or every[:1]:
@@ -168,17 +167,17 @@ def _screen_rows(grid: Sequence[Sequence[Panel]], measured: Measured) -> list[li
 
 
 def lines_of(study: Study, measured: Measured) -> tuple[dict[str, Look], dict[str, str], str | None]:
-    """Look and label per line, and what the lines are."""
+    """Look and label per line, and the legend's title."""
     if study.design is not None:
         factor = study.design.factor(study.design.lines)
         return looks_of_lines(study, study.design), dict(factor.levels), factor.label
     arms = baseline_first(study)
-    looks = looks_of([arm.name for arm in arms])  # as in the study's other figures, whoever was measured
+    looks = looks_of([arm.name for arm in arms])  # of all arms, as in the study's other figures
     return looks, {arm.name: arm.label for arm in arms if arm.name in measured.arms()}, None
 
 
 def grid_of(study: Study, measured: Measured) -> list[list[Panel]]:
-    """Rows of panels, each with what was measured."""
+    """Rows of panels with measurements."""
     kinds = [kind for kind in KINDS if measured.places(kind)]
     shown = [(moment, kind) for kind in kinds for moment in measured.moments]
     if study.design is None:
@@ -197,7 +196,7 @@ def grid_of(study: Study, measured: Measured) -> list[list[Panel]]:
 
 
 def _groups(study: Study, measured: Measured) -> list[tuple[str, dict[str, str]]]:
-    """Of a study of factors: title, and arm per line, of each level of the axis in each set of arms."""
+    """For a factorial study: title, and arm per line, of each level of the axis in each set of arms."""
     design = study.design
     assert design is not None
     lines, found = design.factor(design.lines).levels, []
@@ -217,7 +216,7 @@ def _title(moment: Moment, kind: str, kinds: Sequence[str]) -> str:
 
 
 def draw_panel(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look]) -> list[float]:
-    """Single seeds, band and mean of each line; returns what must be in view."""
+    """Draw single seeds, band and mean of each line; returns values that must be in view."""
     places = measured.places(panel.kind)
     at = np.arange(1, len(places) + 1)
     shown: list[float] = []
@@ -234,7 +233,7 @@ def draw_panel(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str,
             np.array([getattr(estimate, name) if estimate else np.nan for estimate in estimates])
             for name in ("mean", "low", "high")
         )
-        # Where seeds agree there is no interval; the band has no gap there.
+        # Seeds that agree have no interval; keep the band without a gap.
         low, high = np.where(np.isfinite(low), low, mean), np.where(np.isfinite(high), high, mean)
         if len(values) > 1:
             axes.fill_between(at, low, high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
@@ -247,7 +246,7 @@ def draw_panel(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str,
 
 
 def dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labelled: bool) -> None:
-    """Labels, and the modules as bands with their numbers."""
+    """Labels, and the modules as numbered bands."""
     layers = [measured.layers[place] for place in measured.places(panel.kind)]
     spans: dict[int, list[int]] = {}
     for at, layer in enumerate(layers, start=1):
@@ -276,7 +275,7 @@ def dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labelle
 
 
 def share_scale(panels: Sequence[Axes], shown: Sequence[float], *, logarithmic: bool) -> None:
-    """One scale for panels, from the single seeds: a band of two seeds may be far wider."""
+    """One scale for all panels, from the single seeds: a band of two seeds may be far wider."""
     if not shown:
         return
     low, high = min(shown), max(shown)

@@ -1,7 +1,6 @@
-"""The figures for a paper: PDF in the width of a column, fonts embedded, without title and notes.
+"""Figures for a paper: PDF in column width, fonts embedded, without title and notes.
 
-They show what those for the screen show, their panels below one another. What a caption has to say stands in
-the notes of the others.
+They show what the figures for the screen show, whose notes have what a caption should say.
 """
 
 import io
@@ -38,14 +37,14 @@ Where = Literal["outside lower left", "outside upper left"]
 
 SIZE = 7  # points
 THINNER = 0.65
-"""Sizes of lines and markers, relative to those on the screen."""
+"""Sizes of lines and markers, relative to the screen's."""
 
 PANEL = 1.55  # inches, as all below
-TALLEST = 8.5  # with a caption below it
-BLOCK = 0.62  # of one arm in the differences
-TALLER = 0.84  # where a name takes two lines, which would hide dots
-CHARACTERS = 18  # that fit an inch
-TWO_COLUMNS = 1.4  # inches: the narrowest panel of two in a row
+TALLEST = 8.5  # leaves room for a caption
+BLOCK = 0.62  # an arm's differences
+TALLER = 0.84  # the same if a name takes two lines
+CHARACTERS = 18  # per inch
+TWO_COLUMNS = 1.4  # the narrowest panel of two in a row
 
 
 def write_paper(
@@ -57,13 +56,13 @@ def write_paper(
 
     Args:
         study: The study.
-        runs: All of its planned runs.
-        measured: What they have measured of the mechanism.
+        runs: All its planned runs.
+        measured: Their measurements of the mechanism.
         folder: Where the files go.
         width: Inches.
 
     Returns:
-        The paths, named as the PNG files are.
+        The paths, named as the PNG files.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`; then nothing is written.
@@ -87,7 +86,7 @@ def write_paper(
 
 
 def paper_style() -> AbstractContextManager[None]:
-    """Our style in a paper's size; text stays text in the file."""
+    """Our style in a paper's size, with text as text."""
     sizes = dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize", "legend.fontsize"), SIZE)
     own = {"pdf.fonttype": 42, "axes.linewidth": 0.5, "xtick.major.width": 0.5, "ytick.major.width": 0.5}
     ticks = {"xtick.labelsize": "small", "ytick.labelsize": "small", "axes.labelpad": 2}
@@ -244,7 +243,7 @@ def _draw_mechanism(study: Study, measured: Measured, width: float) -> Figure:
         mechanism.dress(axes, measured, panel, width=of_panel, labelled=place % columns == 0)
         title = [textwrap.fill(panel.title, int(of_panel * CHARACTERS) - 3)]
         if panel.heading and place % columns == 0:
-            title.insert(0, panel.heading if panel.heading != above else "")  # as wide as all panels
+            title.insert(0, panel.heading if panel.heading != above else "")
             above = panel.heading
         axes.set_title("\n".join(title), loc="left")
         axes.yaxis.set_major_locator(MaxNLocator(3))
@@ -258,5 +257,5 @@ def _draw_mechanism(study: Study, measured: Measured, width: float) -> Figure:
 
 
 def _side_by_side(labels: Collection[str], width: float) -> int:
-    """How many columns a legend has: all labels in a line where they are short."""
+    """Columns of a legend: all labels in one line if they are short."""
     return len(labels) if sum(map(len, labels)) + 8 * len(labels) < CHARACTERS * width else 1

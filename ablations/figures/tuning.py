@@ -1,12 +1,12 @@
-"""How each arm of a tuned study came to its settings: the best validation value over the number of trials.
+"""The tuning of each arm: the best validation value over the number of trials.
 
-First panel: the expected best of each arm against the budget, after Dodge et al. 2019, "Show Your Work"
-(arXiv:1909.03004). The first trial is the configured settings; after b trials the curve is the mean, over all
-choices of b - 1 of the drawn trials, of the best of these and the configured one
-(`ablations.statistics.paired.expected_maximum`). No band: bootstrap intervals of such curves from few trials
-do not cover (Tang et al. 2020, arXiv:2004.13705).
+The first panel shows the expected best of each arm against the budget, after Dodge et al. 2019, "Show Your
+Work" (arXiv:1909.03004). The first trial has the configured settings. After b trials, the curve is the mean
+of the best value over all choices of b - 1 of the drawn trials
+(`ablations.statistics.paired.expected_maximum`). There is no band: bootstrap intervals of such curves do not
+cover with few trials (Tang et al. 2020, arXiv:2004.13705).
 
-The other panels, one per parameter: the value of every trial.
+The other panels show every trial over one parameter each.
 """
 
 import math
@@ -43,11 +43,11 @@ from ablations.tables.tuning import budget
 from ablations.text import in_words, shown_settings
 
 PANEL = 2.4  # inches, as all below
-BELOW = 0.6  # a panel: its axis' label
+BELOW = 0.6  # a panel, for its axis' label
 
 
 def arms_of(study: Study) -> list[Arm]:
-    """The arms that are drawn: those that were tuned, the baseline first."""
+    """The tuned arms, the baseline first."""
     tuned = tuned_arms(study)
     return [arm for arm in baseline_first(study) if arm in tuned]
 
@@ -57,10 +57,10 @@ def expected_best(trials: Sequence[Trial], sign: int = 1) -> np.ndarray:
 
     Args:
         trials: Of one arm, the configured settings first.
-        sign: 1 where a higher value is better, -1 where a lower one is.
+        sign: 1 if higher values are better, -1 if lower.
 
     Returns:
-        `(n,)`; the first is the value of the first trial, the last the best of all.
+        `(n,)`, from the value of the first trial to the best of all.
     """
     first, *drawn = (sign * trial.value for trial in trials)
     if not drawn:
@@ -138,7 +138,7 @@ def _texts(study: Study, tuning: Tuning) -> list[str]:
 
 
 def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
-    """Expected best over trials."""
+    """Draw the expected best over trials."""
     for place, arm in enumerate(arms_of(study)):
         expected = expected_best(tuning.trials[arm.name], tuning.sign)
         axes.plot(
@@ -159,7 +159,7 @@ def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
 
 
 def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> None:
-    """Every trial's value over one of its settings."""
+    """Draw every trial's value over one of its settings."""
     arms, times = arms_of(study), study.deciding.times
     values = [trial.settings[parameter] for arm in arms for trial in tuning.trials[arm.name]]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
@@ -169,7 +169,7 @@ def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> 
         settings = [trial.settings[parameter] for trial in trials]
         at = settings if numbers else [names.index(str(value)) for value in settings]
         _draw_trials(axes, place, at, trials, tuning.best(arm.name), times)
-        if numbers and len(tuning.space) == 1:  # with other settings a line would join what differs in more
+        if numbers and len(tuning.space) == 1:  # else joined trials would differ in other settings too
             order = np.argsort(at, kind="stable")
             axes.plot(
                 np.array(at)[order],

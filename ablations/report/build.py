@@ -1,16 +1,15 @@
-"""Writes the report page: one file that needs nothing else, from studies, runs and verdicts.
+"""The report page, one self-contained file, from studies, runs and verdicts.
 
 ::
 
     page/page.html   overview, a section per study, and a place per run
-    page/run.html    what comes to that place when the run is opened
-    page/style.css   both themes, phone and paper
-    page/page.js     draws charts, sorts and filters tables, opens runs, copies
+    page/run.html    a run, rendered into its place when opened
+    page/style.css   both themes, phone and print
+    page/page.js     charts, sorting and filtering of tables, runs, copying
 
-The address tells which section is shown (`:target`), so the page can be read without a script. plotly.js
-draws charts; DataTables sorts and filters tables. Both and the pages of runs are compressed in the page.
-The content security policy forbids fetching anything and names the one script that may run by its hash, so
-no text of a record becomes a script.
+The address selects the section (`:target`), so the page works without scripts. plotly.js draws charts and
+DataTables sorts and filters tables; both, and the pages of runs, are compressed. The content security policy
+forbids fetching and allows one script, by its hash, so no text of a record can become a script.
 """
 
 import base64
@@ -53,8 +52,8 @@ def build_report(
 
     Args:
         judged: The claims and their verdicts.
-        studies: Those that get a section, with all their planned runs.
-        overrides: What they were varied by on the command line.
+        studies: Those with a section, and all their planned runs.
+        overrides: Of the studies, from the command line.
         title: Name of the project.
 
     Raises:
@@ -96,9 +95,7 @@ def build_report(
 
 
 def write_report(page: str, folder: Path, suffix: str = "") -> Path:
-    """Write the page, whole or not at all.
-
-    Where it replaces one from more completed runs, a line on stderr says so.
+    """Write the page atomically; warn on stderr if it replaces one from more completed runs.
 
     Returns:
         Its path, `folder/index<suffix>.html`.
@@ -130,7 +127,7 @@ def _environment() -> Environment:
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts in a sentence: "Of 17 claims, 6 hold, 1 is contradicted and 10 are inconclusive."."""
+    """The verdicts in a sentence: "Of 17 claims, 6 hold and 11 are inconclusive."."""
     if not verdicts:
         return "No claims."
     parts = []
@@ -146,7 +143,7 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 
 
 def text(value: str) -> Markup:
-    """A text for the page: true minus signs, paths that may be broken, intervals that may not."""
+    """A text for the page: true minus signs, breakable paths, unbreakable intervals."""
     if value.replace(".", "", 1).isdigit():  # most cells
         return Markup(value)
     minus = str(escape(true_minus(value)))
@@ -155,7 +152,7 @@ def text(value: str) -> Markup:
 
 
 def sort_key(cell: str) -> str | float:
-    """What a cell is sorted by: the number it begins with, else its text."""
+    """The number with which a cell begins, else its text."""
     if cell.startswith("never"):
         return 1e99
     number = re.match(r"[+-]?[\d,]*\.?\d+", cell)
@@ -163,5 +160,5 @@ def sort_key(cell: str) -> str | float:
 
 
 def _packed(content: str) -> Markup:
-    """A text compressed, in letters."""
+    """A text, compressed, as letters."""
     return Markup(base64.b64encode(gzip.compress(content.encode(), mtime=0)).decode())

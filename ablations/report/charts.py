@@ -1,8 +1,7 @@
 """Charts of the report page as Plotly figures, drawn from the runs: curves, differences, factors, layers.
 
-A figure has the traces of all choices; `meta` of a trace names its line, curve and layer, and the page draws
-those that are chosen. Means, intervals and the rule for diverged runs are those of the tables. Colours are
-those of the light theme; `DARK` has those of the dark one.
+A figure has the traces of all choices. `meta` of a trace names its line, curve and layer, and the page draws
+the chosen ones. Colours are those of the light theme.
 """
 
 import textwrap
@@ -45,13 +44,13 @@ DARK = dict(
 """Colour of the dark theme per colour of a figure."""
 
 MAX_SEEDS = 30
-"""Single runs of an arm that are drawn; more hide each other and take seconds."""
+"""Single runs drawn per arm; more would hide each other and take seconds."""
 
 MAX_POINTS = 200
-"""Epochs of a curve that are kept, evenly spread, the first and the last among them."""
+"""Epochs kept per curve, evenly spread from first to last."""
 
 MANY_LINES = 7
-"""With more, lines hide each other: at first only `FEW_LINES` are drawn, without single runs."""
+"""With more, only `FEW_LINES` are drawn at first, without single runs."""
 
 FEW_LINES = 4
 
@@ -68,7 +67,7 @@ Histories = Mapping[str, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Line:
-    """What traces belong to, and how they are drawn: color and dash are places in `COLORS` and `DASHES`."""
+    """What traces belong to; color and dash are indices of `COLORS` and `DASHES`."""
 
     key: str
     label: str
@@ -78,16 +77,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart and what can be chosen in it.
+    """A chart and its choices.
 
     Attributes:
         title: Its heading.
-        note: What a reader must know, sentences.
-        figure: data and layout as Plotly takes them, and what each curve changes of the vertical axis.
+        note: Sentences for readers.
+        figure: data and layout for Plotly, and what each curve changes of the vertical axis.
         lines: What its traces belong to.
-        curves: Label by key; empty where there is nothing to choose.
-        axes: Label by key of the horizontal axes; empty where there is one.
-        layers: Label by key, of those in `LAYERS` that there are.
+        curves: Label by key; empty if there is no choice.
+        axes: Label by key of the horizontal axes; empty if there is one.
+        layers: Label by key, from `LAYERS`.
         tables: Per curve the numbers of the chart, rows by header.
     """
 
@@ -112,7 +111,6 @@ class Chart:
 
 
 def lines_of(labels: Mapping[str, str]) -> list[Line]:
-    """Lines with these labels by key."""
     return [Line(*of, at % len(COLORS), at % len(DASHES)) for at, of in enumerate(labels.items())]
 
 
@@ -122,23 +120,23 @@ def arm_lines(study: Study) -> list[Line]:
 
 
 def column_metric(study: Study, column: str) -> Metric:
-    """The metric of a column of metrics.csv; of another column its name, without a unit."""
+    """The metric of a column of metrics.csv; for other columns, the name without a unit."""
     return study.declaration(column.partition("_")[2] or column)
 
 
 def scale(study: Study, column: str) -> float:
-    """What a value is multiplied by where a person reads it: shares are shown in per cent."""
+    """Factor from a value to the shown one: shares are shown in per cent."""
     return column_metric(study, column).times
 
 
 def column_label(study: Study, column: str) -> str:
-    """A metric or a column of metrics.csv as a person reads it, without its unit: "validation top-1"."""
+    """Label of a column of metrics.csv, without its unit: "validation top-1"."""
     part, _, name = column.partition("_")
     return f"{PARTS.get(part, part)} {column_metric(study, column).label}" if name else part
 
 
 def with_unit(study: Study, column: str) -> str:
-    """The same with its unit: "validation top-1, %"."""
+    """The label with its unit: "validation top-1, %"."""
     return column_metric(study, column).with_unit(column_label(study, column))
 
 
@@ -151,16 +149,15 @@ def curve_columns(study: Study, columns: Iterable[str]) -> list[str]:
 
 
 def curve_chart(study: Study, runs: Sequence[StudyRun], histories: Histories) -> Chart | None:
-    """Curves of the arms over the training: mean, 95 % band of each epoch by itself, and single runs.
+    """Curves of the arms over the training: mean, 95 % band per epoch, and single runs.
 
-    A mean is of all runs of an arm with a value: of a metric of the study, completed and diverged runs, which
-    count as chance from where they ended; of other columns, completed runs. No two runs share their times:
-    over time a mean is drawn at the mean time of its runs, without a band.
+    For the study's metrics, a mean is over completed and diverged runs; for other columns, over completed
+    runs. Over time, it is drawn at the mean time of its runs, without a band.
 
     Args:
         study: The study.
-        runs: All of its planned runs.
-        histories: metrics.csv per run id, of those that have one.
+        runs: All its planned runs.
+        histories: metrics.csv per run id, if it exists.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -227,7 +224,7 @@ def difference_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
             "hovertemplate": f"mean of {mean.n} pairs: %{{x:+.3g}}{unit_of}<extra></extra>",
         }
         trace["marker"] |= {"size": 9, "symbol": "diamond"}
-        if np.isfinite(mean.low):  # not where all pairs differ by the same
+        if np.isfinite(mean.low):
             trace["error_x"] = {"type": "data", "symmetric": False, "color": COLORS[line.color]}
             trace["error_x"] |= {"array": [mean.high - mean.mean], "arrayminus": [mean.mean - mean.low]}
         data.append(trace)
@@ -244,7 +241,7 @@ def difference_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
 
 
 def factor_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
-    """Of a study of factors: the final metric over one factor, a line per level of another."""
+    """For a factorial study, the final metric over one factor, with a line per level of another."""
     design, by_arm = study.design, outcomes(study, runs)
     if design is None or not any(by_arm.values()):
         return None
@@ -276,7 +273,7 @@ def factor_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
 
 
 def layer_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
-    """What was measured of every layer of two arms or more, from image to logits; None for nothing."""
+    """Diagnostics per layer, from image to logits; None unless two or more arms have them."""
     lines, data, notes = arm_lines(study), list[Trace](), list[str]()
     curves, titles, logarithmic = dict[str, str](), dict[str, str](), list[str]()
     for measured in (each for each in measured_of(study, runs) if len(each.arms()) > 1):
@@ -324,14 +321,14 @@ def run_chart(study: Study, history: pd.DataFrame) -> Chart:
 
 
 def kept_epochs(epochs: int) -> np.ndarray:
-    """Places of the epochs that the page keeps of so many."""
+    """Indices of the epochs that the page keeps."""
     return np.unique(np.linspace(0, epochs - 1, min(epochs, MAX_POINTS)).round().astype(int))
 
 
 def _figure(
     data: list[Trace], titles: Mapping[str, str], x: str, logarithmic: Sequence[str] = (), **more: Any
 ) -> dict[str, Any]:
-    """Data and what all charts share; the axis of a curve fits means and runs, not the widest band."""
+    """Data and common layout; a curve's axis fits means and runs, not the widest band."""
     axis = {"gridcolor": GRID, "linecolor": AXIS, "zeroline": False, "automargin": True}
     layout = {
         "font": {"color": TEXT, "family": "system-ui, sans-serif", "size": 13},
@@ -359,7 +356,7 @@ def _figure(
 
 
 def _counted(study: Study, one: Outcome, histories: Histories, key: str) -> np.ndarray | None:
-    """What a result counts as at each epoch, `(E,)`; None where it has no value."""
+    """What a result counts as at each epoch, `(E,)`; None without a value."""
     metrics = [f"val_{name}" for name in study.metrics]
     if key == metrics[0]:
         return one.curve if len(one.curve) else None
@@ -373,13 +370,13 @@ def _counted(study: Study, one: Outcome, histories: Histories, key: str) -> np.n
 
 
 def _ends(estimates: Iterable[Any]) -> list[np.ndarray]:
-    """Means, lower and upper ends of the intervals."""
+    """Means, lower and upper ends of intervals."""
     found = list(estimates)
     return [np.array([getattr(each, name) for each in found], float) for name in ("mean", "low", "high")]
 
 
 def _numbers(values: Iterable[float]) -> list[float | None]:
-    """Numbers with the digits that a chart needs; None for what is not finite."""
+    """Numbers with five digits; None for those that are not finite."""
     return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
 
 
@@ -398,7 +395,7 @@ def _trace(line: Line, x: Iterable[float], y: Iterable[float], curve: str, layer
 
 
 def _run_trace(study: Study, line: Line, run: StudyRun, history: pd.DataFrame, curve: str) -> Trace:
-    """The curve of one run; a cross where it ended early."""
+    """The curve of one run, with a cross if it ended early."""
     kept = kept_epochs(len(history))
     shown, seconds = history.iloc[kept], history["seconds"].cumsum().iloc[kept]
     trace = _of_run(
@@ -432,7 +429,7 @@ def _of_run(trace: Trace, run: StudyRun, value: str) -> Trace:
 def _mean_traces(
     line: Line, x: Mapping[str, Sequence[float]], values: Sequence[np.ndarray], curve: str, hover: str
 ) -> list[Trace]:
-    """The mean as a line and its interval as a band; x by axis, that of the steps first."""
+    """The mean as a line and its interval as a band; x is by axis."""
     mean, low, high = values
     trace, others = _trace(line, x["step"], mean, curve, MEAN), [key for key in x if key != "step"]
     trace["line"]["width"] = 3

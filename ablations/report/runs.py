@@ -1,4 +1,4 @@
-"""The runs of the report page: rows of a study's table, and of each run its record and configuration."""
+"""The runs of the report page: rows of a study's table, and each run's record and configuration."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ RECORD = (
     *("undecodable_images", "diverged_at_step", "device", "git", "versions", "data_fingerprint", "choices"),
     "wandb_run_id",
 )
-"""Keys of a record that a run's page shows as they are."""
+"""Keys of a record that a run's page shows unchanged."""
 
 LONGEST_ERROR = 10_000
-"""Characters of a traceback that are kept: the last ones, where the error is."""
+"""Last characters of a traceback, which are shown."""
 
 
 def run_title(study: Study, run: StudyRun) -> str:
-    """A run as a person names it: arm and seed."""
+    """Arm and seed."""
     return f"{next(arm.label for arm in study.arms if arm.name == run.arm)}, seed {run.seed}"
 
 
 def run_rows(study: Study, runs: Sequence[StudyRun], histories: Histories) -> list[dict[str, Any]]:
-    """Rows of the table of runs: id, title, status, and by column a text and what it is sorted by."""
+    """Rows of the table of runs: id, title, status, and per column a text and a sort key."""
     rows = []
     for run in runs:
         finals, epochs = final_metrics(study, run), len(histories.get(run.run_id, ()))
@@ -48,7 +48,7 @@ def run_rows(study: Study, runs: Sequence[StudyRun], histories: Histories) -> li
 def run_pages(
     studies: Sequence[tuple[Study, Sequence[StudyRun]]], histories: Histories
 ) -> dict[str, dict[str, Any]]:
-    """What the template of a run shows, by run id, of every planned run."""
+    """Values for the template of a run, by run id, for every planned run."""
     pages: dict[str, dict[str, Any]] = {}
     for study, runs in studies:
         settings = {run.run_id: flatten(run.record["config"]) for run in runs if run.record}
@@ -76,7 +76,7 @@ def _page(
     finals = dict(record["metrics"]) if run.status == COMPLETED else final_metrics(study, run)
     facts = {with_unit(study, key): shown(study, key, value) for key, value in finals.items()}
     if record:
-        device = record["device"] or {}  # none yet, of a run that has just begun
+        device = record["device"] or {}  # none yet if the run has just begun
         facts |= {"wall time": duration(record.get("wall_time_s")), "device": device.get("name", "–")}
     other = {path: value for path, value in settings.items() if path in usual and usual[path] != value}
     return {
@@ -99,7 +99,7 @@ def _page(
 
 
 def final_metrics(study: Study, run: StudyRun) -> dict[str, float]:
-    """The study's metrics of a run with a result, at its end; chance where it diverged."""
+    """The study's final metrics of a run with a result; chance if it diverged."""
     parts = ("val", "test") if run.record and run.status in DONE else ()
     return {
         f"{part}_{name}": final_value(study, run.record or {}, part, name)
@@ -109,7 +109,7 @@ def final_metrics(study: Study, run: StudyRun) -> dict[str, float]:
 
 
 def problem(run: StudyRun) -> str:
-    """Why a run whose record is there counts as missing; "" for nothing."""
+    """Why a run with a record counts as missing, or ""."""
     if run.status != MISSING:
         return ""
     found = RunDirectory(run.directory.parents[1], run.run_id).problem()
@@ -118,7 +118,7 @@ def problem(run: StudyRun) -> str:
 
 
 def history_rows(study: Study, history: pd.DataFrame) -> list[dict[str, str]]:
-    """metrics.csv as a person reads it, of the epochs that the page keeps."""
+    """metrics.csv as text, for the epochs that the page keeps."""
     kept = history.iloc[kept_epochs(len(history))]
     texts = {
         with_unit(study, name): [shown(study, name, value) for value in kept[name]] for name in map(str, kept)
@@ -127,7 +127,7 @@ def history_rows(study: Study, history: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def shown(study: Study, column: str, value: float | None) -> str:
-    """A value of a metric, or of a column of metrics.csv, as a person reads it."""
+    """A value of a metric, or of a column of metrics.csv, as text."""
     if value is None or pd.isna(value):
         return NO_VALUE
     if scale(study, column) != 1.0:

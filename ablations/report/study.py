@@ -1,4 +1,4 @@
-"""What a study's section of the report page shows: its claims, tables, charts, audit and settings."""
+"""A study's section of the report page: its claims, tables, charts, audit and settings."""
 
 import json
 import math
@@ -28,10 +28,10 @@ from ablations.tables.study import study_contents, study_subtitle
 from ablations.tables.verdicts import to_decide
 
 MARKS = {HOLDS: "✓", CONTRADICTED: "✕", INCONCLUSIVE: "?", NOT_TESTABLE: "–"}
-"""Next to the word, so that colour alone does not carry the verdict."""
+"""Shown with the verdict, which colour alone must not carry."""
 
 MOST_MARGINS = 120
-"""Margins to which the picture of a difference reaches."""
+"""Largest difference that the picture shows, in margins."""
 
 CAPTIONS = ("Final metrics and differences", "Convergence and size", "Interaction of the factors")
 
@@ -44,7 +44,7 @@ PARTS = {
     "reproduce": "Reproduce",
     "runs": "Runs",
 }
-"""Parts of a section, as the navigation names them."""
+"""Parts of a section, for the navigation."""
 
 COUNTS = ("failed to learn", "completed / planned")
 """Columns that a narrow screen shows last."""
@@ -60,14 +60,14 @@ def study_section(
     histories: Histories,
     overrides: Sequence[str],
 ) -> dict[str, Any]:
-    """What the template of a study shows.
+    """Values for the template of a study.
 
     Args:
         study: The study.
-        runs: All of its planned runs.
-        verdicts: Any; those of other studies are left out.
-        histories: metrics.csv per run id, of those that have one.
-        overrides: What it was varied by on the command line.
+        runs: All its planned runs.
+        verdicts: Any; those of other studies are ignored.
+        histories: metrics.csv per run id, if it exists.
+        overrides: Of the study, from the command line.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -89,7 +89,7 @@ def study_section(
     curves = curve_chart(study, runs, histories)
     charts = (*((compared, curves) if study.design else (curves, compared)), layer_chart(study, runs))
     words = [shlex.quote(word) for word in overrides]
-    named = "" if study.swept else f" {study.name}"  # what is swept has no file, so no name
+    named = "" if study.swept else f" {study.name}"  # swept choices have no name
     commands = [
         "run.py -m" + (f" study={study.name}" if named else ""),
         f"-m ablations{named}",
@@ -120,7 +120,7 @@ def study_section(
 
 
 def _rows(rows: Sequence[Mapping[Any, str]], lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Rows of a table, the first ones with the line of the arm that they are about; counts of runs last."""
+    """Rows of a table, with the lines of their arms and with counts of runs last."""
     rows = [
         {name: cell for name, cell in row.items() if name not in COUNTS}
         | {name: row[name] for name in COUNTS if name in row}
@@ -132,16 +132,16 @@ def _rows(rows: Sequence[Mapping[Any, str]], lines: Sequence[Line]) -> list[dict
 
 
 def status_counts(runs: Sequence[StudyRun]) -> dict[str, int]:
-    """Runs per status, of those that occur."""
+    """Runs per status that occurs."""
     counted = Counter(run.status for run in runs)
     return {status: counted[status] for status in STATUSES if counted[status]}
 
 
 def configuration_differences(study: Study, runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """The settings in which the arms differ, from their records, without what cannot change an outcome.
+    """The settings that differ between arms, from their records, without those that cannot change an outcome.
 
     Returns:
-        The path of each setting and its values, the texts that occur by arm.
+        The path of each setting and its values by arm.
     """
     recorded = [(run.arm, flatten(run.record["config"])) for run in runs if run.record is not None]
     arms = [arm.name for arm in baseline_first(study) if arm.name in dict(recorded)]
@@ -168,19 +168,19 @@ def flatten(node: Mapping[str, Any], above: str = "") -> dict[str, str]:
 
 
 def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] = ()) -> dict[str, Any]:
-    """A claim as the page shows it.
+    """A claim for the page.
 
     Args:
-        verdict: What the runs say of it.
-        study: The one it is about; None where it has no section.
+        verdict: On the claim.
+        study: Its study; None if it has no section.
         runs: The study's planned runs.
 
     Returns:
-        verdict, study (its name), decide (what that takes), runs (places of those it rests on), comparisons
-        (of each compared, margin and picture).
+        verdict, study (its name), decide (seeds needed), runs (indices of its runs), comparisons (compared,
+        margin and picture of each).
     """
     paired = set[str]()
-    if study and verdict.claim.tuning and not study.tuning:  # the tuned study has arms and runs of its own
+    if study and verdict.claim.tuning and not study.tuning:  # the tuned study has other arms and runs
         study, runs = None, ()
     by_arm = outcomes(study, runs) if study else {}
     for contrast in (one.comparison.contrast for one in verdict.comparisons if study):
@@ -198,20 +198,20 @@ def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] 
 
 
 def picture_place(margins: float) -> float:
-    """Where so many margins are drawn, in per cent: zero in the middle, large ones closer together."""
+    """Position of a difference in margins, in per cent: zero in the middle, large ones closer together."""
     most = math.asinh(MOST_MARGINS)
     return round(50 + 50 * max(-1.0, min(1.0, math.asinh(margins) / most)), 2)
 
 
 def _margin(one: Compared) -> str:
-    """What is claimed of a difference, in few characters: "≥ 0.4 pp", "± 0.8 pp"."""
+    """The claimed difference in few characters: "≥ 0.4 pp", "± 0.8 pp"."""
     direction = one.comparison.direction
     sign = {LOWER: "≤ −", NO_DIFFERENCE: "± "}.get(direction, "≥ ")
     return sign + one.quantity.amount(one.comparison.margin).removesuffix(" of the steps")
 
 
 def _picture(one: Compared) -> dict[str, float] | None:
-    """Where estimate, interval and what would not matter in the claim's direction are drawn."""
+    """Positions of estimate, interval and margin."""
     if not math.isfinite(one.estimate):
         return None
     margin, direction = one.comparison.margin, one.comparison.direction

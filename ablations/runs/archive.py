@@ -1,10 +1,8 @@
 """The records of a results directory in one file, so that a clone can judge what it did not train.
 
-`results/runs` is not in git: it has checkpoints. `records.tar.xz` has what tables, figures, verdicts
-and the report page read, record.json, metrics.csv and diagnostics.csv of each run that ended, and no
-checkpoint. `results/reference/records.tar.xz` is committed. A run that was unpacked is done, so a sweep
-trains only what is missing. The trials of tunings are in it too: which runs are an arm's at its best follows
-from them.
+`records.tar.xz` has record.json, metrics.csv and diagnostics.csv of each run that ended, without checkpoints,
+and the trials of tunings, which determine the best runs of tuned arms. `results/reference/records.tar.xz` is
+committed. A sweep trains only runs that were not unpacked.
 """
 
 import errno
@@ -16,7 +14,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,39 +30,38 @@ FILE_NAME = "records.tar.xz"
 RUNS = "runs"
 TRIALS = "tuning"
 PLACE = "results"
-"""In place of the results directory, which says where a run was and not what it was."""
+"""Replaces the results directory in packed records, where it says nothing."""
 
 RECORD_FILE = re.compile(
     rf"{RUNS}/[0-9a-f]{{12}}/(record\.json|metrics\.csv|diagnostics\.csv)|{TRIALS}/[^/]+\.log"
 )
-"""The files that are packed, and the only ones that are unpacked: to load somebody else's checkpoint would be
-to run what it says, and a link is no record of its own."""
+"""The only files that are packed and unpacked. Loading a stranger's checkpoint would execute its code."""
 
 
 def pack(
     results_dir: Path, folder: Path | None = None, only: Collection[str] | None = None
 ) -> tuple[Path, int]:
-    """Write the records of the completed and diverged runs into `records.tar.xz`.
+    """Write the records of completed and diverged runs into `records.tar.xz`.
 
     The same records give the same bytes.
 
     Args:
         results_dir: Where the records are.
         folder: Where the file goes; None: `results_dir`.
-        only: The runs that are packed, by id; None: all.
+        only: Ids of the runs to pack; None: all.
 
     Returns:
         The file, and how many runs it has.
 
     Raises:
         UserError: There is no such run.
-        OSError: The file cannot be written; the one before it stays.
+        OSError: The file cannot be written; an earlier one stays.
     """
     content, runs = io.BytesIO(), 0
     with tarfile.open(fileobj=content, mode="w:xz", preset=9) as archive:
-        for directory in _ended(results_dir, only):
-            for path, data in _files(directory, results_dir):
-                _add(archive, f"{RUNS}/{directory.run_id}/{path.name}", data)
+        for ended in _ended(results_dir, only):
+            for path, data in _files(*ended):
+                _add(archive, f"{RUNS}/{path.parent.name}/{path.name}", data)
             runs += 1
         for path in sorted((results_dir / TRIALS).glob("*.log")):
             _add(archive, f"{TRIALS}/{path.name}", path.read_bytes())
@@ -79,16 +76,14 @@ def pack(
 
 
 def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
-    """Put the records of a file where commands read them; what is there already stays as it is.
-
-    Those of older schemas are brought up to date.
+    """Unpack records into a results directory; existing files stay, and older schemas are updated.
 
     Returns:
-        How many runs were new, and how many were there.
+        How many runs were new, and how many were already there.
 
     Raises:
-        UserError: The file cannot be read or holds something else.
-        OSError: The results directory cannot be written; no run is left half there.
+        UserError: The file cannot be read or is not an archive of records.
+        OSError: The results directory cannot be written; no run is left incomplete.
     """
     runs_dir = results_dir / RUNS
     results_dir.mkdir(parents=True, exist_ok=True)
@@ -124,10 +119,10 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _extract(archive: tarfile.TarFile, folder: Path) -> None:
-    """Write the files of records into a folder, and nothing else; `extractall` has no filter before 3.11.4.
+    """Write only the files of records; `extractall` has no filter before Python 3.11.4.
 
     Raises:
-        tarfile.TarError: The archive holds something else.
+        tarfile.TarError: The archive contains something else.
     """
     for entry in archive:
         if entry.isdir():
@@ -142,7 +137,7 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> None:
 
 
 def _moved(run: Path, place: Path) -> bool:
-    """Rename a folder into its place, unless one is there, which another command may just have put."""
+    """Rename a folder, unless another command has just put one there."""
     try:
         run.rename(place)
     except OSError as error:
@@ -160,7 +155,7 @@ def _count_of(path: Path) -> int:
         return 0
 
 
-def _ended(results_dir: Path, only: Collection[str] | None) -> Iterator[RunDirectory]:
+def _ended(results_dir: Path, only: Collection[str] | None) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
     for folder in sorted((results_dir / RUNS).glob("*/")):
         if only is not None and folder.name not in only:
             continue
@@ -170,12 +165,10 @@ def _ended(results_dir: Path, only: Collection[str] | None) -> Iterator[RunDirec
         except UnreadableRecord:
             continue
         if record is not None and directory.status_of(record, directory.rows(record)) in DONE:
-            yield directory
+            yield directory, record
 
 
-def _files(directory: RunDirectory, results_dir: Path) -> Iterator[tuple[Path, bytes]]:
-    record = directory.read()
-    assert record is not None, "the run ended"
+def _files(directory: RunDirectory, record: Mapping[str, Any]) -> Iterator[tuple[Path, bytes]]:
     config = _without_place(record["config"], record["config"].get("results_dir", PLACE))
     yield directory.record_path, sealed({**record, "config": config}).encode()
     for path in (directory.history_path, directory.diagnostics_path):

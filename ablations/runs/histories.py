@@ -1,7 +1,7 @@
-"""metrics.csv: one row per epoch that was trained.
+"""metrics.csv: one row per trained epoch.
 
-It is whole where it has every column and, if it has rows, a validation metric, every epoch from the first on
-has its row, steps rise and validation metrics are finite.
+A file is whole if it has every column, a row for every epoch from 1, rising steps and, in its rows, finite
+validation metrics.
 """
 
 import operator
@@ -21,8 +21,8 @@ HISTORY_COLUMNS = (
     "learning_rate",  # of the epoch's last step
     "seconds",  # spent in the epoch's training steps
 )
-"""Columns of every metrics.csv. Next to each loss are the run's metrics (conf/metric), the main one first:
-`train_top1`, `val_top1`, `val_top5`, or `val_map100`. Shares are fractions."""
+"""Columns of every metrics.csv. The run's metrics follow the losses, the main one first: `train_top1`,
+`val_top1`, `val_top5`. Shares are fractions."""
 
 INTEGER_COLUMNS = ("epoch", "step")
 
@@ -49,10 +49,10 @@ class History:
 
 
 def metric_names(names: Iterable[str]) -> list[str]:
-    """Metrics of a run's task, the main one first, from its columns or the keys of its final metrics.
+    """Metrics of a run without the loss, the main one first, from column names.
 
     Returns:
-        E.g. `["top1", "top5"]`, what validation measured next to the loss.
+        E.g. `["top1", "top5"]`.
     """
     return [name.removeprefix("val_") for name in names if name.startswith("val_") and name != f"val_{LOSS}"]
 
@@ -62,7 +62,7 @@ def validation_columns(names: Sequence[str], metrics: Collection[str] | None = N
 
     Args:
         names: Columns of a metrics.csv.
-        metrics: Those that are asked for, of those that there are; None: all.
+        metrics: The requested ones; None: all.
     """
     asked = [f"val_{name}" for name in metric_names(names) if metrics is None or name in metrics]
     loss = [f"val_{LOSS}"] if metrics is not None and LOSS in metrics else []
@@ -72,11 +72,11 @@ def validation_columns(names: Sequence[str], metrics: Collection[str] | None = N
 def read_history(
     data: bytes | None, columns: Callable[[Sequence[str]], Sequence[str]] = lambda names: names
 ) -> History | None:
-    """metrics.csv from its content, to the last bit; None where there is none or it is not whole.
+    """metrics.csv from its content, exactly; None if absent or damaged.
 
     Args:
         data: Content of the file.
-        columns: All columns -> those that are read and looked at, epoch and step among them.
+        columns: All columns -> those to read, epoch and step among them.
     """
     if data is None:
         return None
@@ -91,7 +91,7 @@ def read_history(
             return None
         wanted = columns(names)
         places = [names.index(name) for name in wanted]
-        # pandas takes three times as long, which is most of the time of tables of 10,000 runs.
+        # pandas takes three times as long, most of the time for tables of 10,000 runs.
         rows = (
             np.loadtxt(lines, delimiter=",", comments=None, ndmin=2, usecols=places)
             if lines

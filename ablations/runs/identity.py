@@ -1,7 +1,7 @@
-"""Which runs are the same run: what of a configuration is instantiated, and the hash of it.
+"""The identity of a run: what of its configuration is instantiated, and the hash of it.
 
-Names of groups, places, logging, the launcher and the device are no part of it. So a factor that is added
-later changes no identity where its option builds what was built before.
+Names of groups, paths, logging, launcher and device are no part of it. So a factor that is added later
+changes no identity if its option builds what was built before.
 """
 
 import hashlib
@@ -14,15 +14,14 @@ WHOLE = (
     *("outcome_version", "seed", "train", "initialize", "new_head", "weights_sha256"),
     *("model", "recipe", "dataset", "timing"),
 )
-"""The keys of a configuration that name what is instantiated. `weights_sha256` stands for the file of
-weights, wherever it lies; `timing` is there where steps were timed in place of a training, and names the
-machine. One with its neutral value counts as absent."""
+"""Keys that name what is instantiated; a neutral value counts as absent. `weights_sha256` replaces the path
+of the weights. `timing`, of a run that only timed steps, names the machine."""
 
 COMPILE = "trainer.compile"
-"""The one key of a trainer that counts: compiled steps round otherwise."""
+"""The one key of a trainer that counts: compiled steps round differently."""
 
 DEFAULT_COMPILER = "inductor"
-"""The backend that `trainer.compile=true` means."""
+"""The backend of `trainer.compile=true`."""
 
 NEUTRAL: Mapping[str, Any] = {
     "train": True,
@@ -42,25 +41,24 @@ NEUTRAL: Mapping[str, Any] = {
 }
 
 OF_RECIPE = ("optimizer", "scheduler", "augmentation", "loss")
-"""Groups whose option stands below `recipe`: `optimizer=adamw` is `recipe.optimizer`."""
+"""Groups whose option lies below `recipe`: `optimizer=adamw` is `recipe.optimizer`."""
 
 NOT_OF_DATA = ("root", "download", "files", "num_workers", "max_undecodable_share", "metrics")
-"""Keys of a dataset that change no outcome. Of `files` the checksums count; how many images may be
-undecodable decides whether a run ends, not what it ends with."""
+"""Keys of a dataset that change no outcome: checksums replace `files`, and `max_undecodable_share` decides
+only whether a run ends."""
 
 OUTSIDE = (
     *("project", "results_dir", "keep_checkpoint", "logger", "trainer", "study", "seeds", "seed_budget"),
     *("metrics", "diagnostics", "tuning", "hydra"),
 )
-"""Keys and groups that nothing instantiated takes: titles, places, what is kept, logging, the device (it
-is in the record), metrics, diagnostics, and how many runs a study has."""
+"""Keys and groups that nothing instantiated takes."""
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a resolved configuration can change a run's outcome.
+    """The part of a resolved configuration that can change a run's outcome.
 
-    Several processes change it where each has BN statistics or dropout draws of its own or mixes its own
-    images, or where the dataset says that they change the order of its images: then their number counts.
+    The number of processes counts if each has separate BN statistics, draws dropout or mixes images, or if it
+    changes the dataset's order of images.
     """
     found = {key: config[key] for key in WHOLE if key in config}
     found = {key: value for key, value in found.items() if key not in NEUTRAL or value != NEUTRAL[key]}
@@ -96,8 +94,8 @@ def hash_of(identity: Mapping[str, Any]) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """`1.0` and `1` are one value, whichever way it was typed; infinity is as in a record."""
-    if isinstance(value, str | int | None):  # most are, and to ask for a Mapping is slow
+    """The same for `1.0` and `1`; infinity as in a record."""
+    if isinstance(value, str | int | None):  # most are, and checking for a Mapping is slow
         return value
     if isinstance(value, Mapping):
         return {key: _canonical(item) for key, item in value.items()}
@@ -109,7 +107,7 @@ def _canonical(value: Any) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """The same value for a JSON file: infinity, for which JSON has no word, is written as in YAML, ".inf"."""
+    """The value for a JSON file, with infinity as in YAML, ".inf"."""
     if isinstance(value, Mapping):
         return {key: as_json(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -120,9 +118,9 @@ def as_json(value: Any) -> Any:
 
 
 def is_outside_identity(key: str) -> bool:
-    """Whether a key, or the group or node it lies in, is no part of what is instantiated.
+    """Whether a key, or the group or node that contains it, is not instantiated.
 
-    A group that a network or a recipe takes by interpolation counts through them, so it is not outside.
+    A group that a network or a recipe interpolates counts through them, so it is not outside.
     """
     top, _, rest = key.lstrip("+~").partition(".")
     if top == "dataset":

@@ -1,8 +1,7 @@
-"""Records of older schemas brought up to date, and records that were changed by hand accepted.
+"""Update records of older schemas, and accept records that were changed by hand.
 
-A step per schema turns a record into one of the next schema. What it gives is checked as every record is, so
-a damaged record stays as it is and is named. A step may give the run another identity; then its directory is
-renamed, and nothing is trained again.
+Each step turns a record into one of the next schema, possibly with another identity; then its directory is
+renamed and nothing is trained again. A damaged record stays as it is and is reported.
 """
 
 import json
@@ -18,7 +17,7 @@ from ablations.runs.schema import RUNNING
 
 
 def _from_1(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Schema 2 has checksums, whether the record was changed by hand, and which files had changes."""
+    """Schema 2 adds checksums, edits by hand, and the files with uncommitted changes."""
     git = record.get("git")
     if isinstance(git, dict):
         git = {"commit": git.get("commit"), "changes": None if git.get("dirty") else {}}
@@ -26,7 +25,7 @@ def _from_1(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(record: Mapping[str, Any]) -> dict[str, Any]:
-    """In schema 3 the identity of a run is what is instantiated; until then it had every factor twice."""
+    """In schema 3, a run's identity is what is instantiated; before, it had every factor twice."""
     config = record.get("config")
     if not isinstance(config, dict) or _run_id_of_schema_2(config) != record.get("run_id"):
         raise UnreadableRecord("its configuration does not match its run_id")
@@ -49,10 +48,10 @@ STEPS: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1
 
 
 def migrate(results_dir: Path) -> tuple[int, list[str]]:
-    """Bring every record of older schemas up to date; nobody may be training these runs.
+    """Update every record of older schemas; none of these runs may be in training.
 
     Returns:
-        How many records changed, and a line per record that cannot be brought up to date and stays as it is.
+        How many records changed, and a line per record that cannot be updated.
     """
     migrated, problems = 0, []
     for folder in sorted(results_dir.joinpath("runs").glob("*/")):
@@ -66,7 +65,7 @@ def migrate(results_dir: Path) -> tuple[int, list[str]]:
             except UnreadableRecord as error:
                 problems.append(str(error))
         except UnreadableRecord:
-            continue  # of this schema; whoever reads it names it
+            continue  # of this schema; its readers report it
     return migrated, problems
 
 
@@ -91,7 +90,7 @@ def _upgrade(directory: RunDirectory) -> None:
 
 
 def accept(results_dir: Path, run_id: str) -> None:
-    """Give a record that was changed on purpose the checksums of what it and its tables hold now.
+    """Renew the checksums of a record that was changed on purpose, and of its tables.
 
     Raises:
         UserError: There is no such record, it was not changed, or it cannot be the record of this run.
@@ -110,10 +109,10 @@ def accept(results_dir: Path, run_id: str) -> None:
 
 
 def _checked(directory: RunDirectory, record: Mapping[str, Any], target: RunDirectory) -> dict[str, Any]:
-    """A record that is one of the run `target`, with the tables that lie in `directory`.
+    """A valid record of the run `target`, with the tables in `directory`.
 
     Raises:
-        UnreadableRecord: It is not.
+        UnreadableRecord: It is not valid.
     """
     ended = record.get("status") != RUNNING
     found = target.check({**record, "checksum": "0" * 64, "files": directory.checksums() if ended else None})

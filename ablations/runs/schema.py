@@ -1,6 +1,6 @@
-"""The schema of record.json: what a record holds, checked when it is read.
+"""The schema of record.json, checked at reading.
 
-A `TypedDict`, so that a checked record is the dictionary that everything reads. Its errors are one line.
+A `TypedDict`: a checked record is a plain dictionary. Errors are one line.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, NotRequired, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict  # before Python 3.12 pydantic takes no other
+from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 from ablations.runs.histories import metric_names
 from ablations.validation import one_line
@@ -93,7 +93,7 @@ class Machine(TypedDict):
 
 @with_config(EXACT)
 class Timing(TypedDict):
-    """What `ablations.evidence.timings` reads of a timing."""
+    """The configuration of a timing."""
 
     models: Annotated[list[str], Field(min_length=2)]
     overrides: list[str]
@@ -104,7 +104,7 @@ class Timing(TypedDict):
 
 @with_config(OPEN)
 class Config(TypedDict):
-    """What is read of a resolved configuration whatever its options are."""
+    """Keys that every resolved configuration has."""
 
     seed: Count
     train: NotRequired[bool]
@@ -119,7 +119,7 @@ class Config(TypedDict):
 
 @with_config(EXACT)
 class Record(TypedDict):
-    """A run, as record.json has it."""
+    """A run, as in record.json."""
 
     checksum: Annotated[
         Sha256,
@@ -129,7 +129,7 @@ class Record(TypedDict):
     ]
     schema_version: Annotated[
         Literal[3],
-        Field(description="raised when a key changes its meaning; `migrate` brings older ones up to date"),
+        Field(description="raised when a key changes its meaning; `migrate` updates older records"),
     ]
     run_id: Annotated[
         str, Field(description="twelve hexadecimal digits: the identity's hash and the directory's name")
@@ -141,14 +141,14 @@ class Record(TypedDict):
     process: Annotated[Process, Field(description="{host, pid} that trains or trained the run")]
     started: Annotated[
         Moment,
-        Field(description="date and time of the start, ISO 8601; of the first one where it was interrupted"),
+        Field(description="date and time of the (first) start, ISO 8601"),
     ]
     finished: Annotated[
         Moment | None, Field(description="date and time of the end, ISO 8601; null while running")
     ]
     edited: Annotated[
         Moment | None,
-        Field(description="when somebody changed the record by hand and had it accepted; else null"),
+        Field(description="when a change by hand was accepted; else null"),
     ]
     choices: Annotated[dict[str, str], Field(description="option per config group")]
     seed: Annotated[Count, Field(description="integer")]
@@ -156,22 +156,20 @@ class Record(TypedDict):
     data_fingerprint: Annotated[str, Field(description="hash of the checksums of the data's files")]
     files: Annotated[
         dict[str, Sha256] | None,
-        Field(
-            description="SHA-256 of metrics.csv and diagnostics.csv, of those there are; null while running"
-        ),
+        Field(description="SHA-256 of metrics.csv and diagnostics.csv, if they exist; null while running"),
     ]
     metrics: Annotated[
         Metrics | None,
         Field(
-            description="{val,test}_loss and {val,test}_METRIC of the final epoch, or of the weights "
-            "that were evaluated, the main metric first; null unless completed, and of a timing"
+            description="{val,test}_loss and {val,test}_METRIC of the final epoch, or of the evaluated "
+            "weights, the main metric first; null unless completed, and for a timing"
         ),
     ]
     parameters: Annotated[Size | None, Field(description="trainable parameters")]
     multiply_adds: Annotated[Size | None, Field(description="multiply-adds of one image")]
     depth: Annotated[
         Count | None,
-        Field(description="convolutions and linear layers on the longest way from image to logits"),
+        Field(description="convolutions and linear layers on the longest path from image to logits"),
     ]
     steps: Annotated[Count | None, Field(description="optimizer steps taken")]
     steps_per_second: Annotated[
@@ -180,32 +178,32 @@ class Record(TypedDict):
     ]
     wall_time_s: Annotated[
         Annotated[Number, Field(ge=0)] | None,
-        Field(description="seconds from start to end, interruptions left out"),
+        Field(description="seconds from start to end, without interruptions"),
     ]
     device: Annotated[
         Device | None,
         Field(
             description="{type, name, threads} of a process, and the number of processes; a processor's name "
-            "has its family, model and stepping, because several generations may go by one name; indices of "
-            "the devices, or cores, that it took; peak_memory, the most bytes that a process had"
+            "includes family, model and stepping, because generations may share a name; indices of the "
+            "devices or cores used; peak_memory, the most bytes of a process"
         ),
     ]
     undecodable_images: Annotated[
         Count | None,
         Field(
-            description="training images left out because they could not be decoded: all that were met, of a "
-            "stream those of the last epoch; those of all processes, each once"
+            description="training images left out because they could not be decoded, over all processes; of "
+            "a stream, those of the last epoch"
         ),
     ]
     versions: Annotated[dict[str, str], Field(description="version per package")]
     git: Annotated[
         Git | None,
         Field(
-            description="{commit, changes} of the code; changes: by file the uncommitted ones (diff) of the "
-            "code that the run imported, null where nobody knows; git is null outside a checkout"
+            description="{commit, changes} of the code; changes: uncommitted changes (diff) by imported "
+            "file, null if unknown; git is null outside a checkout"
         ),
     ]
-    wandb_run_id: Annotated[str | None, Field(description="null where nothing was logged")]
+    wandb_run_id: Annotated[str | None, Field(description="null if nothing was logged")]
     diverged_at_step: Annotated[
         Count | None,
         Field(description="optimizer steps before the first non-finite loss; null unless diverged"),
@@ -219,7 +217,7 @@ SCHEMA: Mapping[str, str] = {
     key: hint.__metadata__[-1].description
     for key, hint in get_type_hints(Record, include_extras=True).items()
 }
-"""The keys of record.json and what they mean; each stands in every record."""
+"""The keys of record.json, all required, and their meanings."""
 
 _OF_AN_OUTCOME = (
     "finished",
@@ -232,7 +230,7 @@ _OF_AN_OUTCOME = (
     "device",
 )
 ELSEWHERE = "elsewhere"
-"""A key of the configuration of a run that `ablations.write_run` recorded: size and speed may be unknown."""
+"""In the configuration of a run recorded by `ablations.write_run`: size and speed may be unknown."""
 
 _MAY_BE_UNKNOWN = ("parameters", "multiply_adds", "depth", "steps_per_second")
 
@@ -246,23 +244,23 @@ NOT_NULL: Mapping[str, tuple[str, ...]] = {
 
 
 def kind_of(device: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What of a record's device can change an outcome: not which of several it was, nor what it held."""
+    """The part of a record's device that can change an outcome."""
     return {key: value for key, value in (device or {}).items() if key not in ("indices", "peak_memory")}
 
 
 def planned_epochs(config: Mapping[str, Any]) -> int:
-    """Rows that metrics.csv has at the end: none where weights are evaluated or steps timed."""
+    """Rows of a complete metrics.csv: none if weights are evaluated or steps timed."""
     return 0 if config.get("train") is False or "timing" in config else config["recipe"]["epochs"]
 
 
 def checked(record: object) -> dict[str, Any]:
-    """A record with numbers as the schema has them; its configuration is left as it is.
+    """A record with numbers converted as in the schema; its configuration is unchanged.
 
     Args:
         record: As parsed from JSON.
 
     Raises:
-        ValueError: It is not as the schema says: one line with the key, the value and what is allowed.
+        ValueError: It does not match the schema: one line with the key, the value and what is allowed.
     """
     try:
         found = _adapter().validate_python(record)
@@ -278,7 +276,7 @@ def checked(record: object) -> dict[str, Any]:
     values: Mapping[str, Any] = {**found}
     for key in needed:
         if values[key] is None and key not in unknown:
-            raise ValueError(f"{key}=None: must have a value where status={status}")
+            raise ValueError(f"{key}=None: must have a value if status={status}")
     if found["seed"] != config["seed"]:
         raise ValueError(f"seed={found['seed']}: must be that of its configuration, {config['seed']}")
     assert isinstance(record, dict)

@@ -1,4 +1,4 @@
-"""A record of a run that was trained elsewhere, by any loop."""
+"""Write the record of a run trained elsewhere, by any loop."""
 
 import csv
 import io
@@ -33,28 +33,28 @@ def write_run(
     diverged: bool = False,
     parameters: int | None = None,
 ) -> Path:
-    """Write the record of a run, which `load_runs` and `load_histories` read; one of that run is replaced.
+    """Write the record of a run, for `load_runs` and `load_histories`; an earlier record of it is replaced.
 
     Args:
         results: Folder of all results; the run gets a folder in its `runs/`.
         choices: Option per factor, e.g. {"norm": "group"}. With seed and settings, the run's identity.
         seed: From 0.
-        epochs: A row per epoch: `step` (optimizer steps taken by its end), `val_METRIC`, and what else there
-            is of train_loss, val_loss, learning_rate, seconds.
-        test: Final test value per metric of `epochs`, {"top1": 0.93}; of a diverged run nothing.
-        num_classes: Of the data, which tells what a network has that learned nothing; a diverged run needs
-            it, unless `metrics` declares that in numbers.
-        settings: What else the run depends on: data, epochs, learning rate.
-        metrics: Declaration per metric, as a file of conf/metric, where label, unit and direction matter.
-        diverged: Whether the loss was not finite in the end.
-        parameters: Trainable ones, where they are known.
+        epochs: A row per epoch: `step` (optimizer steps so far), `val_METRIC`, and optionally train_loss,
+            val_loss, learning_rate, seconds.
+        test: Final test value per metric of `epochs`, {"top1": 0.93}; empty if the run diverged.
+        num_classes: Of the data, for the value at chance. A diverged run needs it unless `metrics` declares
+            chance as numbers.
+        settings: Other settings that affect the outcome: data, epochs, learning rate.
+        metrics: Declaration per metric, as a file of conf/metric.
+        diverged: Whether the loss became non-finite.
+        parameters: Number of trainable ones.
 
     Returns:
         The path of record.json.
 
     Raises:
-        UserError: A metric has no test value, a row no step, a run that did not diverge no row, a diverged
-            one no number of classes or no declaration, or a value is not as the record's schema says.
+        UserError: A test value, a step, a row or what a diverged run counts as is missing, or a value does
+            not match the record's schema.
     """
     rows = [{"epoch": number, **row} for number, row in enumerate(epochs, start=1)]
     declared = {name: validated(METRIC, node, f"metrics.{name}") for name, node in (metrics or {}).items()}
@@ -93,7 +93,7 @@ def _require_whole(
     *,
     diverged: bool,
 ) -> None:
-    """Require what every record has; see `write_run`."""
+    """Require what every record needs; see `write_run`."""
     names = [key.removeprefix("val_") for key in (rows[-1] if rows else {}) if key.startswith("val_")]
     if not diverged and (lacking := [name for name in names if name not in test and name != "loss"]):
         raise UserError(f"test: {lacking[0]}: missing; give the final test value of each validation metric")
@@ -115,7 +115,7 @@ def _record(
     *,
     diverged: bool,
 ) -> dict[str, Any]:
-    """The record of a run that has ended, as far as its trainer has told."""
+    """The record of a run that has ended."""
     seconds = sum(row.get("seconds", 0.0) for row in rows)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return dict.fromkeys(SCHEMA) | {
@@ -143,10 +143,10 @@ def _record(
 
 
 def _require_chance(names: Sequence[str], declared: Mapping[str, Metric], num_classes: int) -> None:
-    """Require that it is known what a diverged run counts as.
+    """Require the value at chance, which a diverged run counts as.
 
     Raises:
-        UserError: A metric is not declared, or counts by the number of classes, which is not given.
+        UserError: A metric is not declared, or its chance needs the number of classes.
     """
     if unknown := [name for name in names if name not in declared]:
         raise UserError(
@@ -161,7 +161,7 @@ def _require_chance(names: Sequence[str], declared: Mapping[str, Metric], num_cl
 
 
 def _table(rows: Sequence[Mapping[str, float]]) -> str:
-    """metrics.csv: the columns that each has, not a number where nobody knows, and those of the run."""
+    """metrics.csv: the standard columns, NaN if unknown, and those of the run."""
     text = io.StringIO()
     columns = dict.fromkeys([*HISTORY_COLUMNS, *(key for row in rows for key in row)])
     writer = csv.DictWriter(text, list(columns), restval="nan", lineterminator="\n")

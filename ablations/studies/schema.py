@@ -1,7 +1,7 @@
-"""The schemas of what a user writes: a study (`conf/study`) and a tuning (`conf/tuning`).
+"""The schemas of what users write: a study (`conf/study`) and a tuning (`conf/tuning`).
 
-Errors, the reference page and the completion of editors come from these models. They know nothing of the
-options of a project: whether those exist is checked where runs are planned.
+Errors, the reference page and editor completion come from these models. Planning checks whether a project has
+the options that they name.
 """
 
 import math
@@ -27,7 +27,7 @@ from ablations.text import listed
 from ablations.validation import WRITTEN
 
 AS_BASELINE = "baseline"
-"""An arm's match_parameters, instead of a number: those of the arm it is compared with."""
+"""An arm's match_parameters: those of the arm it is compared with."""
 
 MOST_ARMS = 10_000
 """Of one study."""
@@ -51,7 +51,7 @@ Count = Annotated[int, Field(strict=True, ge=0)]
 INTEGER_OR_INTERPOLATION = {
     "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\$\{"}]
 }
-"""In a file on disk a number may be another key's, `${tuning.trials}`."""
+"""In a file, a number may be another key's, `${tuning.trials}`."""
 Seeds = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_different)]
 
 
@@ -60,7 +60,7 @@ class Level(BaseModel):
 
     model_config = WRITTEN
     label: str
-    """As a person reads it."""
+    """Shown to readers."""
     choose: dict[str, Any]
     """Option per config group and value per other key."""
     tick: str | None = None
@@ -68,37 +68,37 @@ class Level(BaseModel):
 
 
 class FactorLevels(BaseModel):
-    """A factor of a study of factors."""
+    """A factor of a factorial study."""
 
     model_config = WRITTEN
     label: str
-    """As a person reads it."""
+    """Shown to readers."""
     levels: Annotated[dict[str, Level], Field(min_length=2)]
     """Two or more, by name."""
 
 
 class DesignAxes(BaseModel):
-    """How a study of factors is drawn."""
+    """How a factorial study is drawn."""
 
     model_config = WRITTEN
     x: str
     """The factor on the horizontal axis."""
     lines: str
-    """The factor that is a line per level; every further factor divides the arms into sets."""
+    """The factor with one line per level; every further factor divides the arms into sets."""
     axis: str
     """Label of the axis, with its unit."""
     position: dict[str, Any]
     """`_target_` and `_partial_` of a function from an arm's configuration to its position, above 0."""
     paper: Annotated[Number, Field(gt=0)] | None = None
-    """Position of the paper's own setting on the axis. The effects are extrapolated to it."""
+    """Position of the paper's own setting, to which effects are extrapolated."""
 
 
 class StudyFiles(BaseModel):
-    """What a list of studies reads of each."""
+    """The part of a study's file that a list of studies reads."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
     output: FileName
-    """Stem of its files in results/tables and results/figures; no other study has it."""
+    """Stem of its files in results/tables and results/figures; unique."""
     only_by_name: Annotated[bool, Field(strict=True)] = False
     """Whether commands on all studies leave it out."""
 
@@ -112,22 +112,22 @@ class StudyFile(StudyFiles):
     title: Text
     """Heading of its table and figure."""
     source: Text
-    """Where the paper has it."""
+    """Its place in the paper."""
     base: dict[str, Any]
-    """What all arms share: option per config group and value per other key. The command line overrides it."""
+    """Common to all arms: option per config group and value per other key. The command line overrides it."""
     arms: tuple[Arm, ...] = ()
     """The arms to compare; left out if factors are given."""
     factors: Annotated[dict[str, FactorLevels], Field(min_length=2)] | None = None
     """Two or more, by name, instead of arms. Every combination of levels is an arm; names are joined by an
     underscore, labels by a comma."""
     design: DesignAxes | None = None
-    """How a study of factors is drawn."""
+    """How a factorial study is drawn."""
     paper: dict[str, str] = {}
-    """What the paper says of the arms of a study of factors, by name."""
+    """What the paper says of the arms of a factorial study, by name."""
     baseline: str
     """Name of the arm that the others are compared with, seed by seed."""
     seeds: Seeds
-    """Every arm runs once with each. Six are the fewest that can give a verdict."""
+    """Every arm runs once with each; a verdict needs at least six."""
     metrics: Annotated[tuple[MetricName, ...], Field(min_length=1), AfterValidator(_different)]
     """Metrics to measure. Curves, differences and the target are about the first."""
     target: Number
@@ -199,7 +199,7 @@ def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iter
     if study.arms:
         raise ValueError("arms, factors: set only one; factors define the arms")
     if study.design is None:
-        raise ValueError("design: missing; how a study of factors is drawn: x, lines, axis, position")
+        raise ValueError("design: missing; how a factorial study is drawn: x, lines, axis, position")
     axes = (study.design.x, study.design.lines)
     if len(set(axes)) < 2 or not set(axes) <= set(factors):
         raise ValueError(
@@ -233,17 +233,17 @@ def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iter
 
 
 class Parameter(BaseModel):
-    """What is tuned."""
+    """A tuned setting."""
 
     model_config = WRITTEN
     key: str
-    """The key of a run that is set, e.g. recipe.optimizer.lr; not seed, epochs, batch size."""
+    """The key that it sets, e.g. recipe.optimizer.lr; not seed, epochs or batch size."""
     distribution: dict[str, Any]
     """A class of optuna.distributions and its arguments; the configured value must lie within."""
 
 
 class Sampler(BaseModel):
-    """What draws the trials: a class of optuna.samplers and its arguments."""
+    """The sampler of trials: a class of optuna.samplers and its arguments."""
 
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
     target: str = Field(alias="_target_")
@@ -262,11 +262,11 @@ class Sampler(BaseModel):
 
 
 class TuningFile(BaseModel):
-    """The same search for every arm of a study; then arms are compared at their best."""
+    """The same search for every arm of a study, to compare the arms at their best."""
 
     model_config = WRITTEN
     arms: Annotated[tuple[str, ...], AfterValidator(_different)] | None
-    """Names of the study's arms that are tuned, its baseline among them; null: all."""
+    """Names of the arms to tune, with the study's baseline; null: all."""
     trials: Annotated[Integer, Field(ge=2, le=MOST_TRIALS)]
     """Trials per arm. The first is the configured settings."""
     batch: Annotated[Integer, Field(ge=1), WithJsonSchema(INTEGER_OR_INTERPOLATION)]
@@ -276,9 +276,9 @@ class TuningFile(BaseModel):
     fresh_seeds: Seeds
     """Seeds of the runs at the best settings; no trial may use them."""
     space: Annotated[dict[str, Parameter], Field(min_length=1)]
-    """What is tuned, by a name of your own."""
+    """Tuned settings, each by a name of your choice."""
     sampler: Sampler
-    """What draws the trials."""
+    """Draws the trials."""
 
 
 STUDY = TypeAdapter(StudyFile)

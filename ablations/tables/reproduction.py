@@ -1,4 +1,4 @@
-"""The table of a reproduction: both estimates, their difference, both verdicts, and what comes of it."""
+"""The table of a reproduction: both estimates, their difference, both verdicts, and the outcome."""
 
 import math
 from collections.abc import Sequence
@@ -29,22 +29,22 @@ FILE_NAME = "reproduction"
 STYLES = {REPRODUCED: "green", NOT_REPRODUCED: "red", TOO_FEW: "yellow"}
 NOTES = (
     "Difference: the first estimate minus the second, and its interval. Not reproduced: the interval lies "
-    "outside of the claim's margin on either side, or the claim holds in one set and is contradicted in the "
+    "outside the claim's margin on either side, or the claim holds in one set and is contradicted in the "
     "other. Reproduced: the interval lies within the margin; or both sets have the same verdict, holds or "
     f"contradicted, and the interval includes zero and lies within {100 * SHARE_OF_EFFECT:g} % of the "
-    "smaller estimate. All else is too few runs to tell.",
+    "smaller estimate. Otherwise, there are too few runs to tell.",
     "Estimates are mean differences over the seeds that are compared. A seed that both sets have is compared "
     f"with itself; with fewer than {MIN_PAIRS} such seeds, the seeds that only one set has are compared as "
     "independent samples (Welch). Runs that are copies of the other set's are left out. Verdicts are over "
     "all seeds of a set. Failed to learn: seeds of either set in which an arm of the comparison diverged or "
-    "ended near chance; estimates, intervals and verdicts are without them.",
+    "ended near chance; estimates, intervals and verdicts exclude them.",
     f"The intervals of a study hold together with {100 * (1 - ALPHA):g} % confidence (Bonferroni). Verdicts "
-    "have an error rate of their own.",
+    "have a separate error rate.",
 )
 
 
 def summary(reproductions: Sequence[Reproduction]) -> str:
-    """How many claims have which outcome: "3 of 5 claims reproduced, 2 too few runs to tell"."""
+    """Claims by outcome: "3 of 5 claims reproduced, 2 too few runs to tell"."""
     found = count(reproductions)
     words = [f"{found[REPRODUCED]} of {len(reproductions)} claims {REPRODUCED}"]
     return ", ".join(words + [f"{found[o]} {o}" for o in OUTCOMES[1:] if found[o]])
@@ -74,7 +74,7 @@ def console_table(reproductions: Sequence[Reproduction], names: tuple[str, str])
 
 
 def _failures(reproductions: Sequence[Reproduction]) -> list[str]:
-    """How many seeds of either set failed to learn, per comparison in which any did."""
+    """A line per comparison with seeds that failed to learn."""
     lines = [
         f"{one.claim.id}, {twice.comparison.label}: {twice.left_out[0]} and {twice.left_out[1]} seeds failed "
         "to learn"
@@ -121,12 +121,12 @@ def _difference(twice: Twice) -> str:
 def write_reproduction(
     reproductions: Sequence[Reproduction], names: tuple[str, str], folder: Path, suffix: str = ""
 ) -> Path:
-    """Write the table as Markdown, whole or not at all.
+    """Write the table as Markdown, atomically.
 
     Args:
         reproductions: In the order of the claims.
         names: Of the two sets.
-        folder: Where to.
+        folder: Where the file goes.
         suffix: Of the file's name.
 
     Returns:
@@ -160,9 +160,9 @@ def write_reproduction(
                 },
                 "difference": _difference(twice),
                 "interval": f"{100 * (1 - twice.level):.4g} %" if twice.low < twice.high else NO_VALUE,
-                "matters": twice.quantity.amount(twice.comparison.margin),
+                "margin": twice.quantity.amount(twice.comparison.margin),
                 "outcome": twice.outcome,
-                "why": twice.reason,
+                "reason": twice.reason,
                 "failed to learn": " and ".join(map(str, twice.left_out)),
             }
             for one in reproductions

@@ -1,7 +1,7 @@
-"""Our networks next to those of libraries: images/second and peak of memory, of turns that were measured.
+"""Measured speed of our networks and those of libraries: images/second and peak memory.
 
-Paper: Chollet 2016 (arXiv:1610.02357), table 3: Xception trains at 28 steps/second and Inception V3 at 31, a
-ratio of 0.90, on 60 K80 GPUs.
+Chollet 2016 (arXiv:1610.02357), table 3: Xception trains at 28 steps/second and Inception V3 at 31, a ratio
+of 0.90, on 60 K80 GPUs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from ablations.text import NO_VALUE, amount, memory_size
 OURS = "ours"
 SETTING = ["precision", "order", "compiled"]
 PAPER_RATIO = 28 / 31
-"""Of Xception's and Inception V3's training steps/second."""
+"""Xception's training steps/second over Inception V3's."""
 
 STEM = "speed_against_libraries"
 
@@ -42,7 +42,7 @@ def speed_table(turns: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     by_round = frame.set_index([*keys, "round"])["images_per_second"]
 
     def ratio(**other: str) -> pd.Series:
-        """By row: the median over rounds of its speed to that of another network."""
+        """By row: the median over rounds of the speed relative to another network."""
         of_other = frame.assign(**other)[[*keys, "round"]]
         values = by_round.reindex(pd.MultiIndex.from_frame(of_other)).to_numpy()
         ratios = pd.Series(
@@ -66,8 +66,8 @@ def write_speeds(
 
     Args:
         turns: As `speed_table`.
-        what: Device, batch and the like, a line.
-        folder: Where to; it is made.
+        what: One line with device, batch size and the like.
+        folder: Where the files go.
 
     Returns:
         The paths, and the table for a terminal.
@@ -77,7 +77,7 @@ def write_speeds(
         Section(Text(_setting(dict(zip(SETTING, setting, strict=True))), "bold"), _rows(part))
         for setting, part in table.groupby(SETTING, sort=False)
     ]
-    title = "Speed next to the libraries' networks of the same graph"
+    title = "Speed compared with the libraries' equal networks"
     notes = [what, *ratio_lines(table)]
     header = [word.replace("\n", " ") for word in HEADERS]
     pages = [
@@ -94,7 +94,7 @@ def write_speeds(
 
 
 def ratio_lines(table: pd.DataFrame) -> list[str]:
-    """Xception over Inception V3 per setting and part, ours and the libraries', a line each."""
+    """A line per setting and part: Xception over Inception V3, ours and the libraries'."""
     of_both = table.dropna(subset=["xception_over_inception_v3"])
     lines = []
     for (*setting, part), rows in of_both.groupby([*SETTING, "part"], sort=False):

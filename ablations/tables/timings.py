@@ -1,7 +1,7 @@
 """Table 3: parameters and speed of networks that took turns on one machine, from the records.
 
-Paper: Chollet 2016 (arXiv:1610.02357), table 3: 23,626,728 parameters and 31 steps/second, 22,855,952 and 28,
-a ratio of 0.90, with 1000 classes, on 60 K80 GPUs.
+Chollet 2016 (arXiv:1610.02357), table 3, with 1000 classes, on 60 K80 GPUs: Inception V3 has 23,626,728
+parameters and 31 steps/second, Xception 22,855,952 and 28, a ratio of 0.90.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from ablations.terminal.tables import Section, headed_table
 from ablations.text import NO_VALUE, amount, integer
 
 PAPER = {"inception_v3_table3": (23_626_728, 31), "xception": (22_855_952, 28)}
-"""Table 3: parameters, and steps/second on 60 K80 GPUs."""
+"""Table 3: parameters and steps/second."""
 
 PRECISIONS = {"32-true": "float32", "bf16-mixed": "bf16 autocast"}
 
@@ -30,8 +30,8 @@ def timing_table(timings: Timings) -> pd.DataFrame:
     Columns: model, memory_order, precision, parameters, multiply_adds (of one image); steps_per_second and
     ratio (to the first network of the same round, order and precision) as _median, _min, _max over rounds;
     peak_memory_bytes; paper_parameters, paper_steps_per_second, paper_ratio; n_completed, n_planned: rounds.
-    What there is no number for, and the ratio of the first network, is missing; so are the paper's where
-    ours is another network: with other classes, another axis or width.
+    Numbers that do not exist are missing, as are the paper's if our network differs, e.g. in classes or
+    width.
     """
     first = timings.models[0]
     by_row: dict[tuple[Any, ...], list[Any]] = {}
@@ -82,7 +82,7 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
 
 
 def write_timings(timings: Timings, folder: Path) -> tuple[list[Path], RenderableType]:
-    """Write the table as CSV, Markdown and LaTeX, each whole or not at all.
+    """Write the table as CSV, Markdown and LaTeX, each atomically.
 
     Returns:
         The three paths, and the table for the terminal.
@@ -104,7 +104,7 @@ def write_timings(timings: Timings, folder: Path) -> tuple[list[Path], Renderabl
     return paths, _console_table(readable, subtitle)
 
 
-# What a person reads
+# Text for readers
 
 
 def _readable(numbers: pd.DataFrame, first: str) -> pd.DataFrame:
@@ -141,7 +141,7 @@ def _with_spread(row: "pd.Series[Any]", name: str) -> str:
 
 
 def _console_table(readable: pd.DataFrame, subtitle: str) -> RenderableType:
-    """For a terminal of 80 columns: the paper's values stand in the heading, ranges below a median."""
+    """For a terminal of 80 columns: the paper's values in the heading, ranges below medians."""
     of_network = ("network", "memory order", "precision")
     of_paper = [name for name in readable.columns if name.startswith("paper: ")]
     measured = [name for name in readable.columns if name not in (*of_network, *of_paper)]

@@ -1,8 +1,4 @@
-"""What a tuned study says of its tuning: notes under its tables, and a table of every trial.
-
-The trials are written next to the study's own table as `<output>_trials`: CSV with the names of the runs, for
-programs, Markdown and LaTeX for people.
-"""
+"""The tuning of a study: notes under its tables, and a table of every trial, `<output>_trials`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +12,7 @@ from ablations.text import amount, core_time, in_words, shown_settings, shown_va
 
 
 def tuning_notes(study: Study) -> list[str]:
-    """How the arms were tuned, at what cost, and what each was chosen for; none where they were not."""
+    """How the arms were tuned, at what cost, and what was chosen for each; none if they were not tuned."""
     if study.tuning is None:
         return []
     tuning = study.tuning
@@ -66,11 +62,11 @@ def budget(tuning: Tuning) -> str:
 
 
 def trials_table(study: Study) -> pd.DataFrame:
-    """Every trial, arm by arm in the order in which it was drawn.
+    """Every trial, arm by arm in the order of drawing.
 
-    Columns: arm, label; trial (from 1); configured and chosen (whether it is that); a column per parameter of
-    the space; val_METRIC, the mean over the trial's seeds; n_seeds, n_diverged; runs, the names of
-    their directories.
+    Columns: arm, label; trial (from 1); configured and chosen (true or false); a column per parameter of the
+    space; val_METRIC, the mean over the trial's seeds; n_seeds, n_diverged; runs, the names of their
+    directories.
 
     Raises:
         ValueError: The study's arms were not tuned.
@@ -89,7 +85,7 @@ def trials_table(study: Study) -> pd.DataFrame:
 
 
 def write_trials(study: Study, folder: Path) -> list[Path]:
-    """Write the table of trials as CSV, Markdown and LaTeX, each whole or not at all.
+    """Write the table of trials as CSV, Markdown and LaTeX, each atomically.
 
     Returns:
         The three paths, `folder/<output>_trials.csv`, `.md` and `.tex`.
@@ -138,7 +134,7 @@ def _remark(place: int, best: int) -> str:
 
 
 def edge_of(trials: Sequence[Trial], best: int) -> str:
-    """Where the chosen value is the lowest or highest tried: "the lowest learning rate tried", else ""."""
+    """Parameters chosen at the edge of what was tried, "the lowest learning rate tried", or ""."""
     edges = []
     for parameter, value in trials[best].settings.items():
         tried = [trial.settings[parameter] for trial in trials]

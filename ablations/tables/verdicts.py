@@ -1,8 +1,8 @@
-"""The table of verdicts, and what a group records of them to be told when one changes.
+"""The table of verdicts, and files of recorded verdicts.
 
-`verdict_table` gives the numbers, one row per comparison in the order of the claims. They are written as CSV
-(all in the metric's unit, shares as fractions) and, for people, as Markdown and LaTeX with the rules, the
-scale and the provenance. A file of recorded verdicts is YAML, `id: verdict`, one claim a line.
+`verdict_table` has the numbers, one row per comparison in the order of the claims, written as CSV: all in the
+metric's unit, shares as fractions. Markdown and LaTeX add rules, scale and provenance. A file of recorded
+verdicts is YAML, `id: verdict`.
 """
 
 import math
@@ -41,10 +41,10 @@ from ablations.yaml_files import check_aliases
 TITLE = "Claims and verdicts"
 FILE_NAME = "verdicts"
 STYLES = {HOLDS: "green", CONTRADICTED: "red", INCONCLUSIVE: "yellow", NOT_TESTABLE: "dim"}
-"""Colour of a verdict, next to the word that says it."""
+"""Colour of a verdict."""
 
 SHORT_LABELS = {"area under validation curve": "area under curve"}
-"""Quantities as a terminal has room for."""
+"""Labels shortened for a terminal."""
 
 CONSOLE_NOTE = (
     "difference: mean and corrected interval; pp: percentage points; steps to target in % of the planned "
@@ -62,9 +62,9 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     Columns: claim, statement, source, study, verdict, reason; of the comparison: comparison (the contrast),
     metric, direction, margin, comparison_verdict, estimate, ci_low, ci_high, confidence (of that interval),
     n_pairs, n_left_out (pairs in which an arm failed to learn), p; of the claim: n_missing, n_diverged,
-    n_failed_to_learn, core_hours, seeds_needed,
-    core_hours_needed, scale. Estimates, intervals and margins are in the metric's unit: of shares
-    fractions, and of sizes and speeds shares of the control's. What there is no number for is missing.
+    n_failed_to_learn, core_hours, seeds_needed, core_hours_needed, scale. Estimates, intervals and margins
+    are in the metric's unit: fractions for shares, shares of the control's for sizes and speeds. Numbers that
+    do not exist are missing.
 
     Args:
         verdicts: In the order of the claims.
@@ -113,11 +113,11 @@ def _numbers(one: Compared | None) -> dict[str, Any]:
     }
 
 
-# What a person reads
+# Text for readers
 
 
 def verdict_panels(verdicts: Sequence[Verdict]) -> list[pd.DataFrame]:
-    """The tables: one row per claim; one row per comparison. One without a row is left out."""
+    """The tables that are not empty: one row per claim; one row per comparison."""
     return [panel for panel in (_claims_panel(verdicts), _comparisons_panel(verdicts)) if len(panel)]
 
 
@@ -160,10 +160,10 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def slim_table(verdicts: Sequence[Verdict], name: str) -> SlimTable:
-    """What a paper prints: a row per comparison.
+    """A table for a paper: a row per comparison.
 
     Args:
-        verdicts: In the order of the claims; what is not testable is left out.
+        verdicts: In the order of the claims.
         name: Of the file.
     """
     rows = [(verdict, one) for verdict in verdicts for one in verdict.comparisons]
@@ -193,7 +193,7 @@ def slim_table(verdicts: Sequence[Verdict], name: str) -> SlimTable:
 
 
 def console_table(verdicts: Sequence[Verdict]) -> RenderableType:
-    """The verdicts for a terminal of 80 columns: a line per claim, and one per comparison below it."""
+    """The verdicts for a terminal of 80 columns: a line per claim, and one per comparison."""
     counted = Counter(verdict.verdict for verdict in verdicts)
     words = {HOLDS: "hold"} if counted[HOLDS] != 1 else {}
     parts = [Text(f"{counted[HOLDS]} of {len(verdicts)} {words.get(HOLDS, HOLDS)}", STYLES[HOLDS])]
@@ -240,7 +240,7 @@ def difference(one: Compared) -> str:
 
 
 def to_decide(verdict: Verdict) -> str:
-    """What a decision is expected to take, e.g. "14 seeds in total (12 min 05 s more on one core)"."""
+    """The seeds at which a decision is expected, e.g. "14 seeds in total (12 min 05 s more on one core)"."""
     if verdict.verdict != INCONCLUSIVE:
         return NO_VALUE
     if verdict.seeds_needed is None:
@@ -255,7 +255,7 @@ def to_decide(verdict: Verdict) -> str:
 def _notes(verdicts: Sequence[Verdict], studies: Sequence[tuple[Study, Sequence[StudyRun]]]) -> list[str]:
     testable = [study for study, _ in studies if any(v.claim.study == study.name for v in verdicts)]
     notes = [
-        "Verdicts: the margin is the smallest difference that matters. “Higher” holds if the mean difference "
+        "Verdicts: the margin is the smallest effect of interest. “Higher” holds if the mean difference "
         "is at least the margin and its interval lies above 0; it is contradicted if the interval lies below "
         "the margin. “Lower” is the mirror image. “Within” holds if the interval lies inside ± the margin, "
         "and is contradicted if it lies outside. Anything else is inconclusive. A claim holds if all its "
@@ -315,16 +315,16 @@ def write_verdicts(
     folder: Path,
     suffix: str = "",
 ) -> list[Path]:
-    """Write the verdicts as CSV, Markdown and LaTeX, each whole or not at all.
+    """Write the verdicts as CSV, Markdown and LaTeX, full and slim, each atomically.
 
     Args:
         verdicts: In the order of the claims.
-        studies: Those judged, with their runs: scale and provenance.
-        folder: Where to.
-        suffix: Of the files' name, which tells a part of the claims or a varied study from all.
+        studies: Those judged, with their runs, for scale and provenance.
+        folder: Where the files go.
+        suffix: Of their names; see `ablations.evidence.verdicts.Judged`.
 
     Returns:
-        The three paths.
+        The paths.
 
     Raises:
         OSError: The folder cannot be written.
@@ -346,7 +346,7 @@ def write_verdicts(
 
 
 def record_verdicts(verdicts: Sequence[Verdict], path: Path) -> None:
-    """Write `id: verdict`, one claim a line.
+    """Write `id: verdict`, one claim per line.
 
     Raises:
         UserError: It cannot be written.
@@ -361,10 +361,10 @@ def record_verdicts(verdicts: Sequence[Verdict], path: Path) -> None:
 
 
 def read_recorded(path: Path) -> dict[str, str]:
-    """The verdicts that a file records, by claim.
+    """The recorded verdicts, by claim.
 
     Raises:
-        UserError: It cannot be read, or holds something else.
+        UserError: The file cannot be read or is not valid.
     """
     check_aliases(path)
     try:
@@ -393,7 +393,7 @@ def compare_with_recorded(
     Args:
         verdicts: Those found.
         recorded: Those expected, by claim.
-        not_judged: Claims that there are and that were not asked for: what is recorded of them is left out.
+        not_judged: Claims to ignore.
 
     Raises:
         VerdictsDiffer: One line per claim that differs, or that only one side has.

@@ -1,4 +1,4 @@
-"""How runs stand, in one set of words and columns: a sweep's live table and `python -m ablations list`."""
+"""The status of runs in words and columns, for a sweep's live table and `python -m ablations list`."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from ablations.studies.results import StudyRun
 from ablations.text import NO_VALUE, duration, memory_size, three_digits
 
 STYLES = {COMPLETED: "green", DIVERGED: "yellow", FAILED: "red", RUNNING: "cyan", MISSING: "dim"}
-"""Colour of a status, next to the word that says it."""
+"""Colour of a status."""
 
 COLUMNS = ("arm", "seed", "status", "epoch", "validation", "steps/s", "time left", "run", "device")
 OF_RUNNING = ("time left", "device")
@@ -33,13 +33,12 @@ class RunState:
         seed: Its seed.
         run_id: Name of its directory.
         status: One of `STATUSES`.
-        epochs: Epochs that are trained.
-        planned: Epochs that are to be; None where nobody knows.
-        validation: Main metric and its value in validation, "top-1 71.3%": the final one of a completed run,
-            the last one of a running run; None for all others.
+        epochs: Trained epochs.
+        planned: Planned epochs; None if unknown.
+        validation: Main metric and its last validation value, "top-1 71.3%", of a completed or running run.
         steps_per_second: Training steps over the time spent in them; None before the first epoch.
-        seconds_left: Until the last epoch ends, of a running run; None before its first epoch.
-        device: Of a running run, with the most memory that it has had, "cuda 1, 3.2 GiB"; None before.
+        seconds_left: Of a running run, from its first epoch on.
+        device: Of a running run, with its peak memory, "cuda 1, 3.2 GiB".
     """
 
     arm: str
@@ -65,22 +64,22 @@ class RunState:
         config: Mapping[str, Any],
         device: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Of a run that is under way, from its metrics.csv.
+        """The state of a running run, from its metrics.csv.
 
         Args:
-            arm: As the attribute.
-            seed: As the attribute.
-            run_id: As the attribute.
-            planned: As the attribute.
+            arm: Name of its arm.
+            seed: Its seed.
+            run_id: Name of its directory.
+            planned: Planned epochs.
             rows: Of metrics.csv.
-            written: When the last row was, in seconds since 1970.
+            written: When the last row was written, in seconds since 1970.
             config: Of the run, which declares its metrics.
-            device: As its record has it.
+            device: As in its record.
         """
         seconds = sum(row["seconds"] for row in rows)
         names = metric_names(rows[-1]) if rows else []
         left = None
-        if rows and written is not None:  # training steps alone, from the mean epoch
+        if rows and written is not None:  # only training steps, by the mean epoch
             per_epoch = seconds / len(rows)
             of_this_epoch = max(0.0, per_epoch - max(0.0, time.time() - written))
             epochs_left = planned - len(rows)
@@ -100,7 +99,7 @@ class RunState:
 
     @classmethod
     def of(cls, run: StudyRun) -> Self:
-        """Of a run of a study, from its record; of one that is under way also from its epochs."""
+        """The state of a run of a study, from its record and, if it is running, its epochs."""
         record = run.record
         if record is None:
             return cls(run.arm, run.seed, run.run_id, run.status, 0, None, None, None, None)
@@ -135,7 +134,7 @@ class RunState:
         return {name: Text(text, styles.get(name, "")) for name, text in texts.items()}
 
     def line(self) -> str:
-        """How far it is, where there is no table: "epoch 2/6, validation top-1 71.3%, 25.9 steps/s"."""
+        """Its progress as a line: "epoch 2/6, validation top-1 71.3%, 25.9 steps/s"."""
         words = [f"epoch {self.epochs}/{self.planned}"]
         if self.validation is not None:
             words.append(f"validation {self.validation}")
@@ -168,7 +167,7 @@ def run_table(states: Iterable[RunState], columns: Sequence[str], title: Text | 
     )
     for name in columns:
         justify: Literal["right", "left"] = "right" if name in NUMBERS else "left"
-        if name == "arm":  # its name alone gives way
+        if name == "arm":  # the only column that wraps
             table.add_column(name, overflow="fold")
         else:
             table.add_column(name, justify=justify, no_wrap=True)
@@ -179,7 +178,7 @@ def run_table(states: Iterable[RunState], columns: Sequence[str], title: Text | 
 
 
 def counts(statuses: Mapping[str, int]) -> Text:
-    """How many runs stand how: "11 of 36 completed, 1 failed, 24 missing".
+    """Runs by status: "11 of 36 completed, 1 failed, 24 missing".
 
     Args:
         statuses: Runs per status.
@@ -191,6 +190,6 @@ def counts(statuses: Mapping[str, int]) -> Text:
 
 
 def measured(config: Mapping[str, Any], name: str, value: float) -> str:
-    """A metric of a run with this configuration, as a person reads it: "top-1 73.4%", "loss 0.412 nats"."""
+    """A metric of a run with this configuration: "top-1 73.4%", "loss 0.412 nats"."""
     metric = metric_of(name, declared_in(config))
     return f"{metric.label} " + (f"{metric.number(value)}%" if metric.is_share else metric.text(value))

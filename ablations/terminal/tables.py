@@ -1,4 +1,4 @@
-"""Tables that read at a glance in a terminal of 80 columns: what a row is about stands on a line above it."""
+"""Tables for a terminal of 80 columns; the subject of a row is in a line above it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 INDENT = 2
-"""Columns by which rows stand in from their heading."""
+"""Of rows below their heading."""
 
 GAP = 2
 """Columns between two cells."""
@@ -23,7 +23,7 @@ class Section:
     Attributes:
         heading: A line, of any width.
         rows: Cells, which may have several lines.
-        words: Shown in place of rows where there are none; "" for nothing.
+        words: Shown if there are no rows.
     """
 
     heading: Text
@@ -34,13 +34,13 @@ class Section:
 def headed_table(
     title: str | Text, headers: Sequence[str], sections: Sequence[Section], caption: str
 ) -> RenderableType:
-    """A table whose columns line up over all sections; only the last one gives way to a narrow terminal.
+    """A table with columns aligned over all sections; only the last one wraps in a narrow terminal.
 
     Args:
         title: Its heading.
-        headers: A column each, of one or more lines.
+        headers: One per column, of one or more lines.
         sections: From top to bottom.
-        caption: What stands below.
+        caption: Below the table.
     """
     every = [headers, *(row for section in sections for row in section.rows)]
     widths = [max(map(_width, cells)) for cells in zip(*every, strict=True)]
@@ -62,7 +62,7 @@ def _rows(rows: Sequence[Sequence[str]], widths: Sequence[int], style: str = "")
         grid.add_column(min_width=width, no_wrap=True, style=style)
     grid.add_column(overflow="fold", style=style)
     for cells in rows:
-        grid.add_row(*map(Text, cells))  # because rich reads "[...]" as markup
+        grid.add_row(*map(Text, cells))  # rich reads "[...]" in strings as markup
     return Padding(grid, (0, 0, 0, INDENT), expand=False)
 
 
