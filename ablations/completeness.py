@@ -74,7 +74,6 @@ def tell_if_emptier(path: Path, now: Completeness | None) -> None:
     """Warn on stderr if a fuller result will be replaced.
 
     Args:
-        path: The file, which need not exist.
         now: Of the new content.
     """
     before = completeness_in(path)

@@ -44,9 +44,7 @@ def write_forms(folder: Path, name: str, contents: Mapping[str, str | bytes]) ->
     """Write one thing in several forms, each atomically.
 
     Args:
-        folder: Where they go; made if it does not exist.
         name: Of the files, without a suffix.
-        contents: By suffix, ".csv".
 
     Returns:
         The paths, in the order of `contents`.
@@ -66,8 +64,6 @@ def check_writable(what: str, folder: Path, within: Iterable[str], instead: str 
 
     Args:
         what: What the user chose, "results_dir=results".
-        folder: The folder that it names.
-        within: The folders in it to be written.
         instead: What else the user can do, added to the error.
 
     Raises:

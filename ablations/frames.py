@@ -111,7 +111,6 @@ def compare(
         seed: Column that pairs runs.
         within: Further columns in which compared runs must agree; each combination of values, also missing
             ones, is compared separately.
-        confidence: Of the intervals.
 
     Returns:
         A row per option, the baseline first: `within`, the factor, n (runs), mean, mean_low, mean_high (t

@@ -20,13 +20,7 @@ from ablations.tables.tuning import write_trials
 
 @dataclass(frozen=True)
 class Outputs:
-    """What was written for a study.
-
-    Attributes:
-        tables: Files in `results_dir/tables`.
-        figures: Files in `results_dir/figures`.
-        shown: The table for the terminal.
-    """
+    """What was written for a study."""
 
     tables: list[Path]
     figures: list[Path]

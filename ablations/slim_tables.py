@@ -16,7 +16,6 @@ class Numbers:
     """A column.
 
     Attributes:
-        header: For readers.
         values: Per row; NaN if there is none.
         halves: Half width of each value's interval; NaN if there is none.
         best: 1 to print the highest value in bold, -1 for the lowest, 0 for none.
@@ -44,11 +43,7 @@ class SlimTable:
     """The contents of the table.
 
     Attributes:
-        title: Its caption.
         label: `tab:<label>`.
-        head: Above the names.
-        names: Of the rows.
-        columns: Of numbers.
         texts: Columns of words by header, after the numbers.
         notes: Sentences below the float.
     """

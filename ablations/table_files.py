@@ -15,10 +15,7 @@ def markdown_page(title: str, subtitle: str, tables: Sequence[pd.DataFrame], not
     """Title, subtitle, tables of text, and a list of notes.
 
     Args:
-        title: Of the table.
-        subtitle: Sentences: content and source.
         tables: Parts of the table, of texts, each as wide as a page.
-        notes: For readers.
     """
     listed = "\n".join(f"- {escape_markdown(true_minus(note))}" for note in notes)
     title, subtitle = escape_markdown(title), escape_markdown(subtitle)
@@ -40,13 +37,6 @@ def latex_page(
     """A table environment that fits a page, with a caption (`tab:<label>`), and the notes after it.
 
     It needs the packages booktabs and adjustbox.
-
-    Args:
-        title: Of the table.
-        subtitle: Sentences: content and source.
-        label: For references.
-        tables: As `markdown_page`.
-        notes: As `markdown_page`.
     """
     tabulars = []
     for table in tables:

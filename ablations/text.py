@@ -28,7 +28,6 @@ def decimals(value: float, sign: str = "", digits: int = 1) -> str:
     """A number with fixed decimals; rounding ignores the noise of its last bits.
 
     Args:
-        value: The number.
         sign: "+" to show it for positive numbers too.
         digits: After the point.
     """
@@ -135,8 +134,6 @@ def amount(number: int, noun: str, plural: str | None = None) -> str:
     """So many of something, "1 epoch", "12 epochs".
 
     Args:
-        number: How many.
-        noun: Singular.
         plural: None: the noun and an s.
     """
     shown = f"{number:,}" if isinstance(number, int) else number  # as typed, not checked yet
@@ -175,7 +172,6 @@ def contrast_label(weights: Mapping[str, float], labels: Mapping[str, str]) -> s
     """A weighted sum of arms, "with − without"; positive weights first.
 
     Args:
-        weights: By arm.
         labels: By arm; default: its name.
     """
     text = ""

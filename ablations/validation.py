@@ -28,13 +28,6 @@ def validated(
 ) -> Written:
     """Validate what a user wrote.
 
-    Args:
-        schema: Of the file.
-        given: Its content.
-        file: Its name, for the message.
-        within: Keys above the content, for the message.
-        context: For the schema's validators.
-
     Raises:
         UserError: It does not match the schema.
     """
@@ -48,11 +41,6 @@ def one_line(error: ValidationError, schema: TypeAdapter[Any], *within: str) -> 
     """The first error: key, value and what is allowed.
 
     An unknown key comes first, because it explains a missing one.
-
-    Args:
-        error: Of pydantic.
-        schema: Of the file.
-        within: Keys above the content.
     """
     found = error.errors(include_url=False)
     first = next((one for one in found if one["type"] in UNKNOWN), found[0])
@@ -85,13 +73,7 @@ def json_schema(schema: TypeAdapter[Any]) -> dict[str, Any]:
 
 
 def _entry(schema: TypeAdapter[Any], path: tuple[int | str, ...], *, follow: bool = True) -> dict[str, Any]:
-    """A key's entry in the JSON schema; empty if there is none.
-
-    Args:
-        schema: Of the file.
-        path: The key.
-        follow: Follow references.
-    """
+    """A key's entry in the JSON schema; empty if there is none."""
     root = json_schema(schema)
 
     def referred(entry: dict[str, Any]) -> dict[str, Any]:

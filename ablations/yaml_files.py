@@ -19,7 +19,6 @@ def read_yaml(path: Path, name: str = "") -> Any:
     """The content of a YAML file.
 
     Args:
-        path: The file.
         name: For messages; default: the path.
 
     Raises:

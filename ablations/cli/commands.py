@@ -87,10 +87,6 @@ class Command:
         help: What it does, in one line.
         words: Its words in the usage, "STUDY | KEY=VALUE".
         examples: Words after `python -m ablations`, and what they do.
-        run: Runs it with the parsed words.
-        add_options: Adds options to its parser.
-        words_help: Help for its words.
-        in_project: Whether it needs a project.
     """
 
     help: str
@@ -107,12 +103,7 @@ class Command:
         return self.words.startswith("STUDY")
 
     def parser(self, name: str, epilog: str = "") -> argparse.ArgumentParser:
-        """Its parser.
-
-        Args:
-            name: Its name in `COMMANDS`.
-            epilog: Help below the examples.
-        """
+        """Its parser."""
         called = {f"  python -m ablations {words}".rstrip(): what for words, what in self.examples.items()}
         parser = Parser(
             prog="python -m ablations" if name == TABLES else f"python -m ablations {name}",
@@ -379,11 +370,6 @@ def unpack_records(parsed: argparse.Namespace) -> None:
 
 def output_folder(parsed: argparse.Namespace, results_dir: Path, *within: str) -> Path:
     """Where a command writes: --output, or the results folder.
-
-    Args:
-        parsed: The command's words.
-        results_dir: Where the records are.
-        within: Subfolders that the command writes.
 
     Raises:
         UserError: It cannot be written.

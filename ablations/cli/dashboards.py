@@ -52,7 +52,6 @@ class Destination:
     Attributes:
         project: W&B project; made if it does not exist.
         entity: Owner of the project; None: the account's default.
-        online: Whether to send anything.
         folder: Where everything is written; replaces earlier files.
         title: Name of the user's project.
     """
@@ -69,9 +68,7 @@ class Written:
     """The files of one call.
 
     Attributes:
-        tables: CSV, Markdown and LaTeX.
         figures: PNG, SVG and the like, by study.
-        report: The report page.
     """
 
     tables: Sequence[Path]
@@ -89,12 +86,6 @@ class Written:
 
 def publish(judged: Judged, studies: Studies, overrides: Sequence[str], destination: Destination) -> Path:
     """Write the results, log them as one W&B run and, if online, save the W&B report.
-
-    Args:
-        judged: Claims and their verdicts.
-        studies: With their planned runs; each gets a section.
-        overrides: Of the studies.
-        destination: Where the results go.
 
     Returns:
         The folder of the W&B run.
@@ -203,16 +194,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 def make_report(
     judged: Judged, studies: Studies, written: Written, run_id: str, project: str, entity: str
 ) -> wr.Report:
-    """The W&B report, not sent.
-
-    Args:
-        judged: Claims and their verdicts.
-        studies: With their planned runs; each gets a section.
-        written: The files in the W&B run.
-        run_id: W&B's id of that run.
-        project: W&B project.
-        entity: Its owner.
-    """
+    """The W&B report, not sent."""
     blocks: list[Any] = [
         wr.TableOfContents(),
         wr.H1("Claims and verdicts"),

@@ -41,11 +41,6 @@ def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def require_known(names: Sequence[str], known: Sequence[str], others: Collection[str] = ()) -> None:
     """Require known names.
 
-    Args:
-        names: As typed.
-        known: The allowed names.
-        others: More words for the guess.
-
     Raises:
         UserError: One is not.
     """
@@ -57,10 +52,6 @@ def require_known(names: Sequence[str], known: Sequence[str], others: Collection
 
 def results_folder(overrides: Sequence[str], *, may_be_new: bool = False) -> Path:
     """The results folder.
-
-    Args:
-        overrides: As typed.
-        may_be_new: Whether the command makes the folder.
 
     Raises:
         UserError: A named folder does not exist.
@@ -142,7 +133,6 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
 
     Args:
         names: Studies, or the benchmark of table 3.
-        overrides: Of the studies.
 
     Raises:
         UserError: An unknown study, overrides with the benchmark, or unreadable results.
@@ -208,10 +198,6 @@ def tuned_parts(claims: "Sequence[Claim]") -> "list[list[Claim]]":
 def load_tuned(claims: "Sequence[Claim]", overrides: Sequence[str]) -> "tuple[Study, list[StudyRun], Path]":
     """The tuned study that claims are about, with the seeds of its tuning.
 
-    Args:
-        claims: About one tuned study.
-        overrides: Of the study.
-
     Raises:
         UserError: As `load_studies`, or it was not tuned.
     """
@@ -231,7 +217,6 @@ def judged_studies(
 
     Args:
         names: Studies; none: all, but those marked only_by_name only if they have claims and are complete.
-        overrides: Of the studies.
 
     Raises:
         UserError: As `judge`.

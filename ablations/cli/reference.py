@@ -26,13 +26,7 @@ Loaded = Sequence[tuple[Study, Sequence[StudyRun], Path]]
 
 
 class Reference(NamedTuple):
-    """A written reference.
-
-    Attributes:
-        folder: Its folder.
-        studies: Number of studies.
-        runs: Number of runs.
-    """
+    """A written reference."""
 
     folder: Path
     studies: int
@@ -46,7 +40,6 @@ def write_reference(
 
     Args:
         folder: The reference, replaced as a whole.
-        results_dir: Where the records are.
         varied: Studies to add, such as those marked only_by_name, each as its words with its overrides.
         force: Whether it may have fewer completed runs than the existing one.
 

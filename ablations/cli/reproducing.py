@@ -22,12 +22,7 @@ YOURS, REFERENCE = "yours", "reference"
 
 @dataclass(frozen=True)
 class Records:
-    """A set of records.
-
-    Attributes:
-        name: For tables.
-        results_dir: Where its runs are.
-    """
+    """A set of records."""
 
     name: str
     results_dir: Path
@@ -101,9 +96,6 @@ def reproduce(
 
     Args:
         names: Studies; empty: every study with claims.
-        overrides: Of the studies.
-        one: A set.
-        other: The other one.
 
     Raises:
         UserError: An unknown study, or seeds=auto.

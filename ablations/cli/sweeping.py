@@ -16,10 +16,6 @@ with lazily():
 def run_sweep(arguments: Sequence[str], launcher: Launcher) -> None:
     """Train a sweep's missing runs; print the verdicts on its studies.
 
-    Args:
-        arguments: As on the command line.
-        launcher: Hydra's.
-
     Raises:
         UserError: A choice is invalid; nothing was written.
         RunsFailed: Runs failed; verdicts are printed anyway.

@@ -94,8 +94,6 @@ class Audit:
     """One arm and the arm that it is compared with.
 
     Attributes:
-        arm: The arm.
-        other: The arm that it is compared with.
         n_pairs: Seeds with a result in both.
         changes: Relative change from the other arm, e.g. `{"parameters": -0.043}`, for parameters,
             multiply_adds and, for the median pair, steps_per_second if measured.
@@ -114,12 +112,7 @@ class Audit:
 
 
 def audit_study(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[Audit]:
-    """Audit each arm that is compared with another, in the order of the table.
-
-    Args:
-        study: The study.
-        by_arm: Its `outcomes`.
-    """
+    """Audit each arm that is compared with another, in the order of the table."""
     arms = {arm.name: arm for arm in study.arms}
     audits = []
     for arm in baseline_first(study):

@@ -188,8 +188,6 @@ class Comparable:
     """What the claims of a study can be about.
 
     Attributes:
-        arms: Names.
-        metrics: Quantities.
         lines: Levels of design.lines; empty if the study is not factorial.
     """
 
@@ -204,9 +202,7 @@ def load_claims(
     """Read and check every file of claims.
 
     Args:
-        files: Of claims.
         studies: What their claims can be about, by name.
-        tunings: Files of conf/tuning.
 
     Returns:
         The claims, those of paper.yaml first, then of other files by name.

@@ -57,12 +57,7 @@ class Quantity:
 
 
 def quantity_of(name: str, study: Study | None = None) -> Quantity:
-    """The quantity of that name.
-
-    Args:
-        name: In `quantities`.
-        study: The study, for its metrics.
-    """
+    """The quantity of that name."""
     share = Metric(label="share", unit=SHARE, direction="higher", chance=0)
     if name in SHARES:
         return Quantity({PARAMETERS: "parameters"}.get(name, "steps/second"), "%", share)
@@ -121,7 +116,6 @@ def comparison_words(comparison: Comparison, study: Study | None = None) -> str:
     """`contrast_words`, or for a trend: "ReLU − none, per doubling of channels per segment".
 
     Args:
-        comparison: One of `claims_about`.
         study: For the labels of the arms; None: names are used.
     """
     if comparison.trend is None or study is None or study.design is None:
@@ -138,7 +132,6 @@ def contrast_words(contrast: Mapping[str, float], study: Study | None = None) ->
     per segment".
 
     Args:
-        contrast: A weight per arm.
         study: For the labels of the arms; None: names are used.
     """
     if study is None:
@@ -211,11 +204,6 @@ def arm_values(
 ) -> dict[str, ArmValues]:
     """The quantities of each arm, each computed once per run.
 
-    Args:
-        study: The study.
-        by_arm: Its `ablations.studies.results.outcomes`.
-        wanted: Names in `quantities`.
-
     Raises:
         ValueError: A name that is not a quantity of the study.
     """
@@ -244,9 +232,7 @@ def contrast_values(
     """The contrast, seed by seed; see the module's docstring.
 
     Args:
-        arms: From `arm_values`.
         contrast: A weight per arm, `{"residual": 1, "non_residual": -1}`.
-        quantity: One that `arms` has.
 
     Raises:
         ValueError: An unknown arm, or none.

@@ -17,8 +17,6 @@ class Failures:
     """The seeds of an arm that failed to learn.
 
     Attributes:
-        arm: Its name.
-        label: For readers.
         runs: Completed and diverged runs.
         seeds: Those that failed to learn, increasing.
         pairs: Seeds shared with the arm that it is compared with; 0 if there is none.
@@ -46,12 +44,7 @@ class Failures:
 
 
 def failures(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> dict[str, Failures]:
-    """Per arm, the seeds that failed to learn.
-
-    Args:
-        study: The study.
-        by_arm: Its `ablations.studies.results.outcomes`.
-    """
+    """Per arm, the seeds that failed to learn."""
     found = {}
     for arm in baseline_first(study):
         other = study.compared_with(arm)

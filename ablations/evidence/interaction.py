@@ -26,8 +26,6 @@ class Effect:
     """A line minus the baseline's line at a level of the axis, or the change of that from the base level.
 
     Attributes:
-        level: Of the axis.
-        position: Of the level.
         seeds: Those that learned in all runs needed.
         of_seeds: Of each, `(n,)`; of a share in percentage points.
         estimate: Their mean; None without a seed.
@@ -70,12 +68,7 @@ class Interaction:
 
 
 def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[Interaction]:
-    """One per set of arms, line other than the baseline's, and split; validation before test.
-
-    Args:
-        study: With a design.
-        by_arm: Its `outcomes`.
-    """
+    """One per set of arms, line other than the baseline's, and split; validation before test."""
     design = _design(study)
     base_line = design.levels[study.baseline][design.lines]
     return [
@@ -172,10 +165,6 @@ def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
     differences", "slope" or "extrapolated"); the axis' factor (its level) and position; n, the seeds; val_pp
     and test_pp in percentage points (a slope: per doubling of the position), each as _mean, _ci_low, _ci_high
     and _p. If the metric is not a share, val_difference and test_difference in its unit.
-
-    Args:
-        study: With a design.
-        by_arm: Its `outcomes`.
     """
     design = _design(study)
     rows: list[dict[str, Any]] = []
@@ -255,12 +244,7 @@ def _text(study: Study, row: pd.Series, name: str) -> str:
 
 
 def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
-    """The slope of one line in one set as a sentence.
-
-    Args:
-        study: With a design.
-        pair: Its validation and its test.
-    """
+    """The slope of one line in one set as a sentence."""
     design = _design(study)
     validation, test = pair
     lines = design.factor(design.lines).levels

@@ -44,7 +44,6 @@ class Moment:
 
     Attributes:
         name: In the CSV, "first_step".
-        label: For readers.
         holds: (Row of diagnostics.csv, planned epochs) -> whether the row belongs to it.
     """
 
@@ -64,8 +63,6 @@ class Quantity:
         unit: Of a number in a table, "%"; "" for none.
         logarithmic: Whether it is averaged and drawn on a logarithmic scale.
         of_weights: Whether it is a norm over weights; a layer's norm is over all of them.
-        moments: In order.
-        note: For readers.
         value: Row -> the value, in the unit.
     """
 
@@ -159,7 +156,6 @@ class Measured:
     """A quantity as measured by a study's runs.
 
     Attributes:
-        quantity: The quantity.
         layers: Of all arms, in order of execution.
         of_seeds: Per moment and arm, `(S, L)`: a row per seed, NaN if a run lacks the layer or the value is
             not finite (or 0 on a logarithmic scale).
@@ -196,12 +192,7 @@ class Measured:
 
 
 def measured_of(study: Study, runs: Sequence[StudyRun]) -> list[Measured]:
-    """What a study's completed and diverged runs measured.
-
-    Args:
-        study: The study.
-        runs: All its planned runs.
-    """
+    """What a study's completed and diverged runs measured."""
     by_run: list[tuple[StudyRun, list[dict[str, Any]]]] = []
     for run in sorted(runs, key=lambda run: run.seed):
         if run.status in DONE and measured_diagnostics(run.record):

@@ -72,18 +72,13 @@ class Twice:
     """A comparison in two sets of records.
 
     Attributes:
-        comparison: As claimed.
-        outcome: In `OUTCOMES`.
         reason: For the outcome, in a few words.
         verdicts: On the comparison, per set.
         estimates: Mean differences over the compared seeds, per set; NaN without one.
         counts: Compared seeds, per set.
         low: Lower end of the interval of one estimate minus the other; NaN if there is none.
-        high: Its upper end.
         level: 1 - its confidence.
         left_out: Seeds in which an arm failed to learn, per set; the estimates exclude them.
-        quantity: The compared quantity.
-        label: The compared arms, by label.
     """
 
     comparison: Comparison
@@ -110,8 +105,6 @@ class Reproduction:
     """A claim in two sets of records.
 
     Attributes:
-        claim: As written.
-        outcome: In `OUTCOMES`.
         verdicts: On the claim, per set.
         comparisons: In the claim's order.
     """
@@ -134,9 +127,6 @@ def reproduce_study(
 
     Args:
         claims: Any; those of other studies and those not testable are ignored.
-        study: The study.
-        runs: Its runs in one set.
-        others: Its runs in the other.
         alpha: 1 - the joint confidence of all intervals of the study.
 
     Returns:

@@ -147,7 +147,6 @@ def benchmark_study(results_dir: Path, arms: Collection[str]) -> tuple[Study, li
     """Table 3 as a study of size and speed, whose seeds are the rounds.
 
     Args:
-        results_dir: Where the records are.
         arms: Further networks that claims are about.
     """
     timings = next((one for one in read_timings(results_dir) if one.output == TABLE_3), None)

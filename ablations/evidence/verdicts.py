@@ -81,20 +81,14 @@ class Compared:
     """A comparison and its result.
 
     Attributes:
-        comparison: As claimed.
-        verdict: holds, contradicted or inconclusive.
         estimate: The mean difference, in the metric's unit; NaN without a pair.
         low: The interval's lower end; NaN without an interval.
-        high: Its upper end.
         level: 1 - the interval's confidence, after Holm's correction.
         n: Pairs: seeds in which all arms of the contrast have a result and learned.
         p: The level above which the interval excludes zero or, for no_difference, lies within the margins.
             Uncorrected; NaN without an interval.
         needed: Pairs at which the interval is expected to decide; None if it has, or if unknown.
         reason: Why it is inconclusive, or what decided instead of the interval; "" otherwise.
-        differences: One per pair, `(n,)`.
-        quantity: The compared quantity.
-        label: The compared arms, by label.
         left_out: Pairs in which an arm failed to learn.
     """
 
@@ -119,8 +113,6 @@ class Verdict:
     """A claim and its result.
 
     Attributes:
-        claim: As written.
-        verdict: In `VERDICTS`.
         reason: Why it is inconclusive or not testable; "" otherwise.
         comparisons: In the claim's order; empty if it is not testable.
         scale: How large the runs were; "" without a study.
@@ -149,7 +141,6 @@ def decide(direction: str, margin: float, low: float, estimate: float, high: flo
     """Apply the rule of the module's docstring.
 
     Args:
-        direction: higher, lower or no_difference.
         margin: The smallest effect of interest.
         low: The interval's lower end, in the margin's unit.
         estimate: A value within the interval.
@@ -184,7 +175,6 @@ class Judged:
         verdicts: In the order of the claims.
         claims: All of them, also those not judged.
         studies: The judged studies, with their planned runs.
-        results_dir: Where the records are.
         suffix: Ending of file names for these studies and overrides: "" or "__study=residual".
     """
 
@@ -207,7 +197,6 @@ def judge_study(
 
     Args:
         claims: Any; those of other studies are ignored.
-        study: The study.
         runs: All its planned runs, in any order, also missing ones.
         alpha: The chance of any wrong decision in the study, in (0, 1).
         nominal: Turns an overall level into the level of this look; None: there is one look.
@@ -270,9 +259,6 @@ def compare(
     Args:
         comparisons: The family that Holm's procedure corrects.
         differences: Per comparison, one per pair, `(n,)`, in the metric's unit.
-        alpha: As `judge_study`.
-        nominal: As `judge_study`.
-        study: For labels and units.
         left_out: Per comparison, pairs in which an arm failed to learn.
 
     Returns:
@@ -443,7 +429,6 @@ class _Spending:
         seeds: Of the runs with a result, `(n,)` per arm.
         hours: Core-hours of each, `(n,)` per arm; NaN if not recorded.
         missing: Planned runs without a result, per arm.
-        diverged: Per arm.
         failed_to_learn: Runs that diverged or ended near chance, per arm.
     """
 
@@ -469,9 +454,6 @@ class _Spending:
 
 def core_hours(record: Mapping[str, Any]) -> float:
     """The cost of a run: wall time x CPU threads per process x processes, in hours.
-
-    Args:
-        record: Content of record.json.
 
     Returns:
         NaN if not recorded.

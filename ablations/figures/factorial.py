@@ -63,11 +63,6 @@ def write_factorial_figure(study: Study, runs: Sequence[StudyRun], folder: Path)
 
     The same runs and the same matplotlib give the same bytes.
 
-    Args:
-        study: With a design.
-        runs: All its planned runs.
-        folder: Where the files go.
-
     Returns:
         The two paths, `folder/<output>.png` and `.svg`.
 

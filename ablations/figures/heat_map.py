@@ -51,8 +51,6 @@ def write_heat_map(study: Study, runs: Sequence[StudyRun], folder: Path) -> list
 
     Args:
         study: Its arms are every combination of two swept numbers.
-        runs: All its planned runs.
-        folder: Where the files go.
 
     Returns:
         The two paths, `folder/<output>.png` and `.svg`.

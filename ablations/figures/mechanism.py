@@ -63,10 +63,6 @@ class Panel:
 
     Attributes:
         heading: Above its row; "" for none.
-        title: Above the panel.
-        moment: Of the training.
-        kind: Of the layers.
-        arms: Arm per line's name.
     """
 
     heading: str
@@ -88,12 +84,6 @@ def write_mechanism_figures(
     """Write a figure per measured quantity as PNG and SVG; see `ablations.figures.study.save_figure`.
 
     The same runs and the same matplotlib give the same bytes.
-
-    Args:
-        study: The study.
-        runs: All its planned runs.
-        found: Their measurements.
-        folder: Where the files go.
 
     Returns:
         The paths, `folder/<output>_<quantity>.png` and `.svg` each.

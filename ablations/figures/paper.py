@@ -54,13 +54,6 @@ def write_paper(
 
     The same runs and the same matplotlib give the same bytes.
 
-    Args:
-        study: The study.
-        runs: All its planned runs.
-        measured: Their measurements of the mechanism.
-        folder: Where the files go.
-        width: Inches.
-
     Returns:
         The paths, named as the PNG files.
 

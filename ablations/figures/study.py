@@ -114,7 +114,6 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
     chance from there. Notes name runs without a result.
 
     Args:
-        study: The study.
         runs: All its planned runs, in any order, also missing ones.
 
     Returns:
@@ -408,15 +407,6 @@ def _draw_row(
 ) -> float:
     """Draw one dot per seed: filled for validation, open for test, a cross if a run failed to learn.
 
-    Args:
-        axes: Where to draw.
-        y: Height of the row.
-        pairs: Outcomes of the arm and of the baseline.
-        name: The metric, "val_top1".
-        look: Of the arm.
-        times: Factor from value to axis.
-        jitter: Vertical distance of the dots from `y`.
-
     Returns:
         The mean difference, as drawn.
     """
@@ -466,10 +456,6 @@ def draw_legend(
     """Draw the legend below the subtitle.
 
     Args:
-        figure: With its texts.
-        looks: By name of a line.
-        labels: By name, of the lines that are drawn.
-        title: Of the legend.
         above: Height of title and subtitle, in inches.
     """
     labels = {name: textwrap.fill(label, LEGEND_CHARACTERS) for name, label in labels.items()}

@@ -50,12 +50,6 @@ def build_report(
 ) -> str:
     """The page as text.
 
-    Args:
-        judged: The claims and their verdicts.
-        studies: Those with a section, and all their planned runs.
-        overrides: Of the studies, from the command line.
-        title: Name of the project.
-
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
     """

@@ -80,7 +80,6 @@ class Chart:
     """A chart and its choices.
 
     Attributes:
-        title: Its heading.
         note: Sentences for readers.
         figure: data and layout for Plotly, and what each curve changes of the vertical axis.
         lines: What its traces belong to.
@@ -153,11 +152,6 @@ def curve_chart(study: Study, runs: Sequence[StudyRun], histories: Histories) ->
 
     For the study's metrics, a mean is over completed and diverged runs; for other columns, over completed
     runs. Over time, it is drawn at the mean time of its runs, without a band.
-
-    Args:
-        study: The study.
-        runs: All its planned runs.
-        histories: metrics.csv per run id, if it exists.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.

@@ -63,11 +63,7 @@ def study_section(
     """Values for the template of a study.
 
     Args:
-        study: The study.
-        runs: All its planned runs.
         verdicts: Any; those of other studies are ignored.
-        histories: metrics.csv per run id, if it exists.
-        overrides: Of the study, from the command line.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -171,9 +167,7 @@ def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] 
     """A claim for the page.
 
     Args:
-        verdict: On the claim.
         study: Its study; None if it has no section.
-        runs: The study's planned runs.
 
     Returns:
         verdict, study (its name), decide (seeds needed), runs (indices of its runs), comparisons (compared,

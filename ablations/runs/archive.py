@@ -46,7 +46,6 @@ def pack(
     The same records give the same bytes.
 
     Args:
-        results_dir: Where the records are.
         folder: Where the file goes; None: `results_dir`.
         only: Ids of the runs to pack; None: all.
 

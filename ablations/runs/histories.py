@@ -75,7 +75,6 @@ def read_history(
     """metrics.csv from its content, exactly; None if absent or damaged.
 
     Args:
-        data: Content of the file.
         columns: All columns -> those to read, epoch and step among them.
     """
     if data is None:

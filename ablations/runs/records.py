@@ -74,11 +74,8 @@ class RunDirectory:
     """The directory of one run.
 
     Args:
-        results_dir: Folder of all results.
-        run_id: The run's identity.
         diagnostics: Settings of the requested diagnostics, by name. A run that has not measured them counts
             as missing. They change no outcome and so are no part of the identity.
-        metrics: Names of the requested metrics; likewise.
     """
 
     def __init__(
@@ -194,10 +191,6 @@ class RunDirectory:
 
     def check(self, record: Mapping[str, Any], planned: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Check a record against the schema and its configuration against the directory's name.
-
-        Args:
-            record: As parsed.
-            planned: See `read`.
 
         Raises:
             UnreadableRecord: It cannot be the record of this run.

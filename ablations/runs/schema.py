@@ -256,9 +256,6 @@ def planned_epochs(config: Mapping[str, Any]) -> int:
 def checked(record: object) -> dict[str, Any]:
     """A record with numbers converted as in the schema; its configuration is unchanged.
 
-    Args:
-        record: As parsed from JSON.
-
     Raises:
         ValueError: It does not match the schema: one line with the key, the value and what is allowed.
     """

@@ -38,7 +38,6 @@ def write_run(
     Args:
         results: Folder of all results; the run gets a folder in its `runs/`.
         choices: Option per factor, e.g. {"norm": "group"}. With seed and settings, the run's identity.
-        seed: From 0.
         epochs: A row per epoch: `step` (optimizer steps so far), `val_METRIC`, and optionally train_loss,
             val_loss, learning_rate, seconds.
         test: Final test value per metric of `epochs`, {"top1": 0.93}; empty if the run diverged.

@@ -64,7 +64,6 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
 
     Args:
         values: `(n,)`, one per seed, n >= 1.
-        confidence: Between 0 and 1.
 
     Returns:
         The estimate, in the unit of `values`. The interval is NaN for n = 1 and for equal values: seeds that
@@ -141,8 +140,6 @@ def paired_difference(
     Args:
         treatment: `(n,)`, n >= 1.
         baseline: `(n,)`, in the same order of seeds.
-        generator: See `sign_flip_p`.
-        confidence: Between 0 and 1.
 
     Returns:
         The estimate, in the unit of the values; the interval is NaN as in `mean_interval`.
@@ -380,7 +377,6 @@ def seed_band(curves: ArrayLike, confidence: float = 0.95) -> Band:
 
     Args:
         curves: `(S, E)`, one row per seed.
-        confidence: Between 0 and 1.
 
     Returns:
         The band, in the unit of the curves; its width is zero at epochs where all seeds agree.

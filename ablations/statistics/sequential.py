@@ -75,7 +75,6 @@ def t_levels(pairs: Sequence[int], alpha: float, spending: Spending = pocock_spe
     Args:
         pairs: Pairs at each look, rising from at least 2 to the budget.
         alpha: The level over all looks, in (0, 1).
-        spending: How much of it each look may use.
 
     Returns:
         One per look, in (0, alpha]: 1 - confidence of its interval.

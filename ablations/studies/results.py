@@ -117,12 +117,9 @@ class Tuning:
         logarithmic: Parameters drawn on a logarithmic scale.
         sampler: Its name, "RandomSampler".
         independent: Whether draws ignore results, so that all arms have the same draws.
-        seeds: Of every trial.
-        epochs: Of every run.
         labels: Per arm, from the study that was tuned.
         trials: Per arm, in the order of drawing; the first has the configured settings.
         core_hours: Of the trials' runs that have a record.
-        recorded_runs: Their number.
         sign: 1 if higher values are better, -1 if lower.
     """
 
@@ -292,12 +289,8 @@ class StudyRun:
     """One planned run and its status.
 
     Attributes:
-        arm: Name of its arm.
-        seed: Its seed.
-        run_id: Name of its directory.
         directory: Where its record is, or will be.
         status: completed, diverged, running, failed or missing.
-        record: Content of record.json; None if there is none.
         history: Epoch, step and the requested validation metrics from metrics.csv; None if it is absent or
             damaged.
     """
@@ -330,7 +323,6 @@ class Outcome:
     """What a completed or diverged run counts as.
 
     Attributes:
-        run: The run itself.
         final: Value per metric of the study, `{"val_top1": ..., "test_top1": ...}`.
         steps: Training steps done at the end of each epoch, `(E,)`.
         curve: Validation value of the study's first metric there, `(E,)`; chance from where the run diverged.
@@ -417,10 +409,7 @@ def final_value(study: Study, record: Mapping[str, Any], part: str, metric: str)
     """A metric of the final epoch; chance if the run diverged.
 
     Args:
-        study: The study that compares it.
-        record: Of a completed or diverged run.
         part: "val" or "test".
-        metric: Its name.
 
     Raises:
         UserError: It completed without that metric.

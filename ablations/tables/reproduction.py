@@ -51,12 +51,7 @@ def summary(reproductions: Sequence[Reproduction]) -> str:
 
 
 def console_table(reproductions: Sequence[Reproduction], names: tuple[str, str]) -> RenderableType:
-    """The reproductions for a terminal of 80 columns.
-
-    Args:
-        reproductions: In the order of the claims.
-        names: Of the two sets: "yours", "reference".
-    """
+    """The reproductions for a terminal of 80 columns."""
     every = [twice for one in reproductions for twice in one.comparisons]
     reasons = sorted({twice.reason for twice in every if twice.outcome == TOO_FEW})
     return headed_table(
@@ -122,12 +117,6 @@ def write_reproduction(
     reproductions: Sequence[Reproduction], names: tuple[str, str], folder: Path, suffix: str = ""
 ) -> Path:
     """Write the table as Markdown, atomically.
-
-    Args:
-        reproductions: In the order of the claims.
-        names: Of the two sets.
-        folder: Where the file goes.
-        suffix: Of the file's name.
 
     Returns:
         `folder/reproduction<suffix>.md`.

@@ -65,9 +65,7 @@ def write_speeds(
     """Write the table and all turns into a folder.
 
     Args:
-        turns: As `speed_table`.
         what: One line with device, batch size and the like.
-        folder: Where the files go.
 
     Returns:
         The paths, and the table for a terminal.

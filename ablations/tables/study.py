@@ -68,7 +68,6 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
     not exist are missing.
 
     Args:
-        study: The study.
         runs: All its planned runs, in any order, also missing ones.
 
     Raises:
@@ -311,12 +310,7 @@ def _record(outcome: Outcome) -> Mapping[str, Any]:
 
 
 def slim_table(study: Study, table: pd.DataFrame) -> SlimTable:
-    """Test metrics of every arm, and its difference in the first.
-
-    Args:
-        study: The study.
-        table: From `study_table`.
-    """
+    """Test metrics of every arm, and its difference in the first."""
     table = table[table["n_planned"].notna()]
     digits = 1 if study.deciding.is_share else None
     n = table["n_completed"] + table["n_diverged"]

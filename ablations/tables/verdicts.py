@@ -65,9 +65,6 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     n_failed_to_learn, core_hours, seeds_needed, core_hours_needed, scale. Estimates, intervals and margins
     are in the metric's unit: fractions for shares, shares of the control's for sizes and speeds. Numbers that
     do not exist are missing.
-
-    Args:
-        verdicts: In the order of the claims.
     """
     rows: list[dict[str, Any]] = []
     for verdict in verdicts:
@@ -160,12 +157,7 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def slim_table(verdicts: Sequence[Verdict], name: str) -> SlimTable:
-    """A table for a paper: a row per comparison.
-
-    Args:
-        verdicts: In the order of the claims.
-        name: Of the file.
-    """
+    """A table for a paper: a row per comparison."""
     rows = [(verdict, one) for verdict in verdicts for one in verdict.comparisons]
     times = [one.quantity.metric.times for _, one in rows]
     estimates = [by * one.estimate for by, (_, one) in zip(times, rows, strict=True)]
@@ -318,9 +310,7 @@ def write_verdicts(
     """Write the verdicts as CSV, Markdown and LaTeX, full and slim, each atomically.
 
     Args:
-        verdicts: In the order of the claims.
         studies: Those judged, with their runs, for scale and provenance.
-        folder: Where the files go.
         suffix: Of their names; see `ablations.evidence.verdicts.Judged`.
 
     Returns:
@@ -391,8 +381,6 @@ def compare_with_recorded(
     """Compare verdicts with recorded ones.
 
     Args:
-        verdicts: Those found.
-        recorded: Those expected, by claim.
         not_judged: Claims to ignore.
 
     Raises:

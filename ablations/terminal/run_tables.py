@@ -29,11 +29,6 @@ class RunState:
     """What is shown of a run.
 
     Attributes:
-        arm: Name of its arm.
-        seed: Its seed.
-        run_id: Name of its directory.
-        status: One of `STATUSES`.
-        epochs: Trained epochs.
         planned: Planned epochs; None if unknown.
         validation: Main metric and its last validation value, "top-1 71.3%", of a completed or running run.
         steps_per_second: Training steps over the time spent in them; None before the first epoch.
@@ -67,14 +62,7 @@ class RunState:
         """The state of a running run, from its metrics.csv.
 
         Args:
-            arm: Name of its arm.
-            seed: Its seed.
-            run_id: Name of its directory.
-            planned: Planned epochs.
-            rows: Of metrics.csv.
             written: When the last row was written, in seconds since 1970.
-            config: Of the run, which declares its metrics.
-            device: As in its record.
         """
         seconds = sum(row["seconds"] for row in rows)
         names = metric_names(rows[-1]) if rows else []
@@ -150,13 +138,7 @@ def _where(device: Mapping[str, Any]) -> str:
 
 
 def run_table(states: Iterable[RunState], columns: Sequence[str], title: Text | None = None) -> Table:
-    """A row per run.
-
-    Args:
-        states: In the order in which they are shown.
-        columns: Of `COLUMNS`.
-        title: Its heading.
-    """
+    """A row per run."""
     table = Table(
         title=title,
         title_justify="left",
@@ -178,12 +160,7 @@ def run_table(states: Iterable[RunState], columns: Sequence[str], title: Text | 
 
 
 def counts(statuses: Mapping[str, int]) -> Text:
-    """Runs by status: "11 of 36 completed, 1 failed, 24 missing".
-
-    Args:
-        statuses: Runs per status.
-    """
-    parts = [Text(f"{statuses.get(COMPLETED, 0)} of {sum(statuses.values())} completed", STYLES[COMPLETED])]
+    """Runs by status, "11 of 36 completed, 1 failed, 24 missing" for example."""
     others = [status for status in STATUSES if status != COMPLETED and statuses.get(status)]
     parts += [Text(f"{statuses[status]} {status}", STYLES[status]) for status in others]
     return Text(", ").join(parts)

@@ -21,9 +21,7 @@ class Section:
     """Rows under one heading.
 
     Attributes:
-        heading: A line, of any width.
         rows: Cells, which may have several lines.
-        words: Shown if there are no rows.
     """
 
     heading: Text
@@ -34,14 +32,7 @@ class Section:
 def headed_table(
     title: str | Text, headers: Sequence[str], sections: Sequence[Section], caption: str
 ) -> RenderableType:
-    """A table with columns aligned over all sections; only the last one wraps in a narrow terminal.
-
-    Args:
-        title: Its heading.
-        headers: One per column, of one or more lines.
-        sections: From top to bottom.
-        caption: Below the table.
-    """
+    """A table with columns aligned over all sections; only the last one wraps in a narrow terminal."""
     every = [headers, *(row for section in sections for row in section.rows)]
     widths = [max(map(_width, cells)) for cells in zip(*every, strict=True)]
     parts: list[RenderableType] = [Text(title, "italic") if isinstance(title, str) else title]
