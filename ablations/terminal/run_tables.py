@@ -161,6 +161,7 @@ def run_table(states: Iterable[RunState], columns: Sequence[str], title: Text | 
 
 def counts(statuses: Mapping[str, int]) -> Text:
     """Runs by status, "11 of 36 completed, 1 failed, 24 missing" for example."""
+    parts = [Text(f"{statuses.get(COMPLETED, 0)} of {sum(statuses.values())} completed", STYLES[COMPLETED])]
     others = [status for status in STATUSES if status != COMPLETED and statuses.get(status)]
     parts += [Text(f"{statuses[status]} {status}", STYLES[status]) for status in others]
     return Text(", ").join(parts)
