@@ -33,7 +33,6 @@ class Completeness(NamedTuple):
 
     @classmethod
     def of_runs(cls, completed: int, planned: int) -> "Completeness":
-        """Of a result from so many of its planned runs."""
         return cls(completed, f"{completed} of {amount(planned, 'run')}")
 
 

@@ -41,13 +41,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_forms(folder: Path, name: str, contents: Mapping[str, str | bytes]) -> list[Path]:
-    """Write one thing in several forms, each atomically.
+    """Write one thing in several forms, each atomically, into a folder that may be new.
 
     Args:
+        folder: Where they go.
         name: Of the files, without a suffix.
-
-    Returns:
-        The paths, in the order of `contents`.
+        contents: By suffix, ".csv".
 
     Raises:
         OSError: As `write_atomically`.
@@ -64,6 +63,8 @@ def check_writable(what: str, folder: Path, within: Iterable[str], instead: str 
 
     Args:
         what: What the user chose, "results_dir=results".
+        folder: The folder that it names.
+        within: The folders in it to be written.
         instead: What else the user can do, added to the error.
 
     Raises:

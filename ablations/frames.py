@@ -50,9 +50,8 @@ def load_runs(results: str | Path = "results", *, settings: Sequence[str] = ()) 
 
     Returns:
         run_id, status, seed; the option per config group; `settings`; val_METRIC and test_METRIC, shares as
-        fractions, of a diverged run the value at chance; failed_to_learn; parameters, multiply_adds, depth,
-        steps, steps_per_second, wall_time_s, started, finished, device, threads; and commit. Missing values
-        are NaN.
+        fractions (a diverged run has chance); failed_to_learn; parameters, multiply_adds, depth, steps,
+        steps_per_second, wall_time_s, started, finished, device, threads; commit. Missing values are NaN.
 
     Raises:
         UserError: There are no records.
@@ -107,10 +106,10 @@ def compare(
         runs: A row per run, from `load_runs` or elsewhere.
         factor: Its column.
         baseline: The option that the others are compared with.
-        metric: Column of a number. Rows without one are left out.
+        metric: Column of a number; rows without one are left out.
         seed: Column that pairs runs.
-        within: Further columns in which compared runs must agree; each combination of values, also missing
-            ones, is compared separately.
+        within: Further columns in which compared runs must agree, also in missing values.
+        confidence: Of the intervals.
 
     Returns:
         A row per option, the baseline first: `within`, the factor, n (runs), mean, mean_low, mean_high (t
@@ -187,11 +186,7 @@ def judge(
 
 
 def _contrast(runs: pd.DataFrame, comparison: Comparison, factor: str, seed: str) -> ContrastValues:
-    """The contrast of a comparison, one number per seed that all its arms have.
-
-    Raises:
-        ValueError: It is a trend, or names an unknown arm or metric.
-    """
+    """The contrast of a comparison, one number per seed that all its arms have."""
     options = runs[factor].astype(str)
     if comparison.trend is not None:
         raise ValueError(f"trend={dict(comparison.trend)}: a table of runs has no axis; give a contrast")
@@ -284,11 +279,7 @@ def _require_columns(runs: pd.DataFrame, *columns: str) -> None:
 def _values(
     runs: pd.DataFrame, factor: str, metric: str, seed: str, part: Sequence[Hashable]
 ) -> dict[Any, "pd.Series[float]"]:
-    """Per option, its values by seed.
-
-    Raises:
-        ValueError: An option has two runs of one seed.
-    """
+    """Per option, its values by seed."""
     found = {}
     for option, of_option in runs.groupby(factor, sort=True):
         values = of_option.set_index(seed)[metric].astype(float).sort_index()

@@ -108,7 +108,6 @@ class Metric(BaseModel):
 
     @property
     def is_share(self) -> bool:
-        """Whether it is shown in per cent."""
         return self.unit == SHARE
 
     @property
@@ -154,7 +153,7 @@ class Metric(BaseModel):
         return self.interval(value, math.nan, math.nan, sign)
 
     def interval(self, mean: float, low: float, high: float, sign: str = "") -> str:
-        """The same with an interval: "71.3 [70.9, 71.7]"."""
+        """With an interval: "71.3 [70.9, 71.7]"."""
         mean, low, high = (self.times * value for value in (mean, low, high))
         return with_interval(mean, low, high, sign, 1 if self.is_share else digits_for(mean, low, high))
 
@@ -200,7 +199,7 @@ def metric_of(name: str, declared: Mapping[str, Metric]) -> Metric:
 
 
 def declared_in(config: Mapping[str, Any]) -> dict[str, Metric]:
-    """The metrics that a run's configuration declares, by name; invalid declarations are ignored."""
+    """The valid metrics that a run's configuration declares, by name."""
     found, nodes = {}, config.get("metrics")
     for name, node in nodes.items() if isinstance(nodes, Mapping) else ():
         try:

@@ -20,7 +20,7 @@ from ablations.tables.tuning import write_trials
 
 @dataclass(frozen=True)
 class Outputs:
-    """What was written for a study."""
+    """What was written for a study; `shown` is the table for the terminal."""
 
     tables: list[Path]
     figures: list[Path]
@@ -32,7 +32,7 @@ def write_study(
 ) -> Outputs:
     """Write a study's tables and figures from its records; with a width in inches, also figures for a paper.
 
-    Diagnostics are shown if at least two arms have them. A single arm has them only through runs shared with
+    Diagnostics are shown if at least two arms have them; one arm has them only through runs shared with
     another study.
 
     Raises:

@@ -31,7 +31,6 @@ class Numbers:
     signed: bool = False
 
     def decimals(self) -> int:
-        """Digits after the point."""
         if self.digits is not None:
             return self.digits
         halves = [half for half in self.halves if half > 0]
@@ -106,7 +105,6 @@ def _cells(column: Numbers) -> list[str]:
 
 
 def _rounded(value: float, digits: int) -> float:
-    """The value as printed."""
     return float(decimals(value, digits=digits)) if math.isfinite(value) else math.nan
 
 

@@ -12,11 +12,7 @@ from ablations.text import amount, escape_latex, escape_markdown, true_minus
 
 
 def markdown_page(title: str, subtitle: str, tables: Sequence[pd.DataFrame], notes: Sequence[str]) -> str:
-    """Title, subtitle, tables of text, and a list of notes.
-
-    Args:
-        tables: Parts of the table, of texts, each as wide as a page.
-    """
+    """Title, subtitle, tables of text (each as wide as a page), and a list of notes."""
     listed = "\n".join(f"- {escape_markdown(true_minus(note))}" for note in notes)
     title, subtitle = escape_markdown(title), escape_markdown(subtitle)
     return "\n\n".join([f"# {title}", subtitle, markdown_tables(tables), listed]) + "\n"

@@ -49,7 +49,6 @@ def digits_for(*values: float) -> int:
 
 
 def integer(value: Any) -> str:
-    """A whole number with commas between thousands."""
     return NO_VALUE if is_missing(value) else f"{value:,}"
 
 
@@ -95,7 +94,6 @@ def true_minus(text: str) -> str:
 
 
 def capitalized(text: str) -> str:
-    """A text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
@@ -149,12 +147,10 @@ def named_seeds(numbers: Iterable[int]) -> str:
 
 
 def listed(names: Sequence[str], most: int = LISTED) -> str:
-    """The first names."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def cut(text: str, longest: int) -> str:
-    """A text, shortened to fit."""
     return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
 
 

@@ -26,7 +26,7 @@ def validated(
     *within: str,
     context: Mapping[str, Any] | None = None,
 ) -> Written:
-    """Validate what a user wrote.
+    """Validate what a user wrote; `file` and the keys above the content, `within`, are for the message.
 
     Raises:
         UserError: It does not match the schema.
@@ -38,7 +38,7 @@ def validated(
 
 
 def one_line(error: ValidationError, schema: TypeAdapter[Any], *within: str) -> str:
-    """The first error: key, value and what is allowed.
+    """The first error in one line: key, value and what is allowed.
 
     An unknown key comes first, because it explains a missing one.
     """

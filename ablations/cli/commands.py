@@ -57,7 +57,7 @@ with lazily():
     from experiments import new_project as projects
 
 SCHEMAS = ".schemas"
-"""Default folder of the JSON schemas."""
+"""Default folder."""
 
 TABLES = "tables"
 """The default command."""
@@ -72,8 +72,6 @@ OVERRIDES_HELP = "a study and the overrides of its runs; results_dir=FOLDER read
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
     def error(self, message: str) -> NoReturn:
         """Raise UserError instead of exiting."""
         refuse_words(self, message)
@@ -84,9 +82,9 @@ class Command:
     """One command.
 
     Attributes:
-        help: What it does, in one line.
         words: Its words in the usage, "STUDY | KEY=VALUE".
         examples: Words after `python -m ablations`, and what they do.
+        words_help: Help for its words.
     """
 
     help: str
@@ -99,11 +97,9 @@ class Command:
 
     @property
     def of_studies(self) -> bool:
-        """Whether its words are studies and overrides."""
         return self.words.startswith("STUDY")
 
     def parser(self, name: str, epilog: str = "") -> argparse.ArgumentParser:
-        """Its parser."""
         called = {f"  python -m ablations {words}".rstrip(): what for words, what in self.examples.items()}
         parser = Parser(
             prog="python -m ablations" if name == TABLES else f"python -m ablations {name}",
@@ -121,7 +117,7 @@ def _file(name: str) -> Path:
 
 
 def two_columns(lines: Mapping[str, str]) -> str:
-    """Words and their descriptions in two columns, or below each other if the words are long."""
+    """Words and their descriptions in two columns, or one below the other if words are long."""
     width = max(map(len, lines)) + 2
     if width > HELP_WIDTH // 2:
         return "\n".join(f"{words}\n      {what}" if what else words for words, what in lines.items())
@@ -148,7 +144,7 @@ def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
 
 
 def reproduce_studies(parsed: argparse.Namespace) -> None:
-    """Write tables and figures; print the tables and paths. For all studies, table 3 as well."""
+    """Write and print tables and figures; for all studies, table 3 as well."""
     names, overrides = names_and_overrides(parsed.words)
     require_known(names, study_file.study_names(), others=COMMANDS)  # a mistyped command arrives here
     loaded = load_studies(names, overrides)
@@ -184,7 +180,6 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
 
 
 def list_studies(parsed: argparse.Namespace) -> None:
-    """Print every planned run with its status."""
     for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
         statuses = Counter(run.status for run in runs)
         hidden = () if statuses[RUNNING] else run_tables.OF_RUNNING
@@ -198,7 +193,6 @@ def judge_claims(parsed: argparse.Namespace) -> None:
     """Judge claims; write and print the table; compare with recorded verdicts if asked.
 
     Raises:
-        UserError: A choice is invalid.
         VerdictsDiffer: A verdict differs from the recorded one.
     """
     recorded = verdict_tables.read_recorded(parsed.check) if parsed.check else {}
@@ -272,7 +266,6 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
 
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
-    """Measure size and speed of the networks."""
     if speed.is_asked(parsed.words):
         against, device, turns = speed.measure(parsed.words)
         batch = against.batch_size or benchmarking.BATCH_SIZES[device.type]
@@ -292,7 +285,7 @@ def benchmark_networks(parsed: argparse.Namespace) -> None:
 
 
 def publish_results(parsed: argparse.Namespace) -> None:
-    """Log tables, figures and report page as a W&B run and print its place; if online, send it.
+    """Log tables, figures and report page as a W&B run.
 
     Raises:
         UserError: Logging is off, or W&B refused something.
@@ -326,7 +319,6 @@ def publish_results(parsed: argparse.Namespace) -> None:
 
 
 def report_page(parsed: argparse.Namespace) -> None:
-    """Write the report page and print its path."""
     names, overrides = names_and_overrides(parsed.words)
     judged, studies = judged_studies(names, overrides)
     folder = output_folder(parsed, judged.results_dir, "report")
@@ -350,14 +342,12 @@ def new_project(parsed: argparse.Namespace) -> None:
 
 
 def pack_records(parsed: argparse.Namespace) -> None:
-    """Write the records of finished runs into one file and print its path."""
     results_dir = results_folder(_places(parsed.words))
     path, runs = archive.pack(results_dir, output_folder(parsed, results_dir, ""))
     print(f"{path}: {amount(runs, 'run')}")
 
 
 def unpack_records(parsed: argparse.Namespace) -> None:
-    """Unpack the records of a file into the results folder."""
     results_dir = results_folder(_places(parsed.words), may_be_new=True)
     check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
     file = parsed.file or current().reference / archive.FILE_NAME
@@ -390,7 +380,6 @@ def add_output_option(parser: argparse.ArgumentParser) -> None:
 
 
 def free_checkpoints(parsed: argparse.Namespace) -> None:
-    """Delete the checkpoints of completed and diverged runs and print the freed space."""
     results_dir = results_folder(_places(parsed.words))
     freed = []
     for path in sorted(results_dir.glob("runs/*/checkpoint.ckpt")):
@@ -404,7 +393,7 @@ def migrate_records(parsed: argparse.Namespace) -> None:
     """Update records of older schemas, or accept one that was edited by hand.
 
     Raises:
-        RunsFailed: Records cannot be updated, a line each.
+        RunsFailed: Records cannot be updated.
     """
     results_dir = results_folder(_places(parsed.words))
     if parsed.accept is not None:
@@ -500,7 +489,6 @@ def add_unpack_options(parser: argparse.ArgumentParser) -> None:
 
 
 def renew_reference(parsed: argparse.Namespace) -> None:
-    """Write results/reference from the records."""
     folder, results_dir = current().reference, results_folder(_places(parsed.words))
     check_writable(str(folder), folder, [""])
     varied = [shlex.split(words) for words in parsed.also]

@@ -1,8 +1,8 @@
 """Log the results to Weights & Biases: a run with tables, figures and report page, and a W&B report.
 
 All files are written into one folder inside W&B's. Offline, `wandb sync` uploads the run later. Online, the
-run is sent, and a W&B report is saved with curves by arm, verdicts, figures and tables. Its curves need the
-training runs on the server; `wandb sync` uploads those too.
+run is sent, and a W&B report is saved. Its curves need the training runs on the server; `wandb sync` uploads
+those too.
 """
 
 import json
@@ -65,22 +65,18 @@ class Destination:
 
 @dataclass(frozen=True)
 class Written:
-    """The files of one call.
-
-    Attributes:
-        figures: PNG, SVG and the like, by study.
-    """
+    """The files of one call; figures by study."""
 
     tables: Sequence[Path]
     figures: Mapping[str, Sequence[Path]]
     report: Path
 
     def figure_keys(self, study: str) -> Mapping[str, Path]:
-        """The PNG files of a study by the keys they are logged under."""
+        """The PNG files of a study by their keys in W&B."""
         return {f"figures/{path.stem}": path for path in self.figures[study] if path.suffix == ".png"}
 
     def table_keys(self) -> Mapping[str, Path]:
-        """The CSV files by the keys they are logged under."""
+        """The CSV files by their keys in W&B."""
         return {f"tables/{path.stem}": path for path in self.tables if path.suffix == ".csv"}
 
 
@@ -252,7 +248,7 @@ def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
 
 
 def _save(report: wr.Report, remembered: Path) -> None:
-    """Save the report on the server, the same one at each call; W&B prints its address."""
+    """Save the report on the server, the same one at each call."""
     known: dict[str, str] = json.loads(remembered.read_text(encoding="utf-8")) if remembered.exists() else {}
     place = f"{wandb.setup().settings.base_url}/{report.entity}/{report.project}"
     report.id = known.get(place, "")

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 
 def names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split words into names of studies and overrides."""
     return [word for word in words if "=" not in word], [word for word in words if "=" in word]
 
 
@@ -117,11 +116,7 @@ def load_studies(
 
 
 def _check_planned(planned: "Sequence[PlannedRun]") -> None:
-    """Check the planned values, as training does.
-
-    Raises:
-        UserError: A value is invalid.
-    """
+    """Check the planned values, as training does."""
     for run in {run.seed: run for run in planned}.values():
         check.check_seed(run.configuration)
     for run in {run.arm: run for run in planned}.values():
@@ -129,10 +124,7 @@ def _check_planned(planned: "Sequence[PlannedRun]") -> None:
 
 
 def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
-    """Judge the claims about these studies; without names, every claim.
-
-    Args:
-        names: Studies, or the benchmark of table 3.
+    """Judge the claims about these studies, or the benchmark of table 3; without names, every claim.
 
     Raises:
         UserError: An unknown study, overrides with the benchmark, or unreadable results.
@@ -215,8 +207,8 @@ def judged_studies(
 ) -> "tuple[Judged, list[tuple[Study, Sequence[StudyRun]]]]":
     """The verdicts, and the studies with their runs, including those without claims.
 
-    Args:
-        names: Studies; none: all, but those marked only_by_name only if they have claims and are complete.
+    Without names, these are all studies, but those marked only_by_name only if they have claims and are
+    complete.
 
     Raises:
         UserError: As `judge`.

@@ -26,8 +26,6 @@ Loaded = Sequence[tuple[Study, Sequence[StudyRun], Path]]
 
 
 class Reference(NamedTuple):
-    """A written reference."""
-
     folder: Path
     studies: int
     runs: int

@@ -22,8 +22,6 @@ YOURS, REFERENCE = "yours", "reference"
 
 @dataclass(frozen=True)
 class Records:
-    """A set of records."""
-
     name: str
     results_dir: Path
 
@@ -43,10 +41,6 @@ class Records:
 @contextmanager
 def two_sets(paths: Sequence[Path], overrides: Sequence[str]) -> Iterator[tuple[Records, Records] | None]:
     """Yours and the reference, yours and a path's, or two paths'; archives are unpacked temporarily.
-
-    Args:
-        paths: Folders of results or archives, two at most.
-        overrides: With the folder of yours.
 
     Yields:
         The two sets; None without a path or a reference.
@@ -92,10 +86,7 @@ def _folder_of(path: Path, unpacked: Path) -> Path:
 def reproduce(
     names: Sequence[str], overrides: Sequence[str], one: Records, other: Records
 ) -> list[Reproduction]:
-    """Compare the claims about studies in two sets of records, over all seeds of each.
-
-    Args:
-        names: Studies; empty: every study with claims.
+    """Compare the claims about studies (empty: all) in two sets of records, over all seeds of each.
 
     Raises:
         UserError: An unknown study, or seeds=auto.

@@ -1,26 +1,22 @@
 """Confound audit: what else differs between an arm and the arm that it is compared with.
 
-A study declares its factor: what `choose` sets differently for two arms. Two runs of one seed should differ
-in nothing else. The audit reads only their records, so it is about what was trained, not about today's files.
+docs/explanation/confound-audit.md explains it. It reads only the records of runs of one seed, so it is about
+what was trained, not about today's files.
 
-**The declared factor** includes, of the two resolved configurations:
+The declared factor includes, of the two resolved configurations:
 
 - what lies under a group or key that `choose` sets differently;
 - a place that repeats such a node in both: conf/model/xception.yaml passes `${residual}` on as
   `model.residual`. Only places that are passed things can repeat one (`RANK`); otherwise a changed setting of
   the recipe would hide behind the network that receives it. Outside `model`, a number must also be repeated
   under its own name (`lr`, `max_lr`); otherwise 4 epochs instead of 16 would hide behind 4 segments;
-- with another `model`: its scaling to the dataset, which lies under `model`, its weight decay and its depth;
+- with another `model`: its scaling to the dataset, its weight decay and its depth;
 - `model.width` if an arm matches a size (`match_parameters`, `match_multiply_adds`) or the parameters are
   equal within 1 %: then the width makes the two comparable.
 
-**Everything else is undeclared:** parameters or multiply-adds that differ by more than 1 %, unless size is
-the factor; depth, other settings, data, library versions, device, code, records changed by hand, and seeds
-with a result in only one arm. What cannot change an outcome (folders, logging) is ignored. So are different
-commits, because a code change that changes outcomes raises `outcome_version`; an unknown commit or
-uncommitted changes in an imported file are reported.
-
-Steps/second is shown but is no confound by itself: machines are noisy.
+Everything else is undeclared, except what cannot change an outcome (folders, logging). Different commits do
+not count, because a code change that changes outcomes raises `outcome_version`; an unknown commit or
+uncommitted changes in an imported file do.
 """
 
 import json
@@ -122,11 +118,11 @@ def audit_study(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[A
 
 
 def audit_columns(audit: Audit | None) -> dict[str, Any]:
-    """Columns of the study's table.
+    """Columns of the study's table; None if there is nothing to say.
 
     Returns:
         parameters_change_percent, multiply_adds_change_percent, steps_per_second_change_percent,
-        depth_change, declared, undeclared; None if there is nothing to say.
+        depth_change, declared, undeclared.
     """
     changes = audit.changes if audit else {}
     columns = (*SIZES, "steps_per_second")
@@ -143,7 +139,6 @@ def audit_panel(audits: Sequence[Audit]) -> list[dict[str, str]]:
 
 
 def audit_rows(audits: Sequence[Audit]) -> list[dict[str, str]]:
-    """A row per audit for readers."""
     return [
         {
             "arm": audit.arm.label,
@@ -293,7 +288,6 @@ def _places_of(key: str) -> list[str]:
 
 
 def _is_committed(git: Mapping[str, Any] | None) -> bool:
-    """Whether the commit is all the code that ran."""
     return git is not None and git["changes"] == {}
 
 
@@ -303,7 +297,6 @@ def _chosen(arm: Arm) -> dict[str, str]:
 
 
 def _is_size(name: str, keys: Sequence[str]) -> bool:
-    """Whether a size is the declared factor."""
     return "model.width" in keys or f"match_{name}" in keys
 
 
@@ -319,7 +312,7 @@ def _differences(
     Args:
         a: A node of the arm's.
         b: The same node of the other's.
-        declared: Paths of the declared factor; all below them belongs to it.
+        declared: Paths of the declared factor.
         held: Contents of the declared nodes.
         above: Path of the node, with a trailing dot.
     """

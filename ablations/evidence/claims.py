@@ -139,8 +139,6 @@ def _in_signs(weights: Mapping[str, float]) -> str:
 
 @written(frozen=True, config=WRITTEN)
 class Claim:
-    """One claim."""
-
     id: Sentence
     """Unique among all files; results and --check use it, e.g. residual-final."""
     statement: Sentence

@@ -9,13 +9,9 @@ A quantity is one number per run::
     steps_per_second          training steps per second
     parameters                trainable parameters
 
-The value of a contrast `{arm: weight}` is, seed by seed, the weighted sum over its arms, for the seeds that
-all of them have. So a difference that all arms of a seed share cancels out. For steps per second and
-parameters it is the relative difference of two arms.
-
-Seeds in which an arm failed to learn are compared only in `failed_to_learn`, parameters and steps per second;
-docs/explanation/statistics.md says why. A run that learned but never reaches the target counts 1 in steps to
-target.
+A contrast `{arm: weight}` is, seed by seed, the weighted sum over its arms; for steps per second and
+parameters, the relative difference of two arms. Seeds in which an arm failed to learn count only in the last
+three quantities. A run that learned but never reaches the target counts 1 in steps to target.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +31,7 @@ STEPS_TO_TARGET = "steps_to_target"
 
 @dataclass(frozen=True)
 class Quantity:
-    """What arms are compared in, for readers.
+    """What arms are compared in.
 
     Attributes:
         label: "test top-1".
@@ -57,7 +53,6 @@ class Quantity:
 
 
 def quantity_of(name: str, study: Study | None = None) -> Quantity:
-    """The quantity of that name."""
     share = Metric(label="share", unit=SHARE, direction="higher", chance=0)
     if name in SHARES:
         return Quantity({PARAMETERS: "parameters"}.get(name, "steps/second"), "%", share)
@@ -78,8 +73,7 @@ def claims_about(study: Study, claims: Iterable[Claim]) -> list[Claim]:
     """The claims about a study, with trends as weights per arm.
 
     A least-squares slope is a weighted sum of the values at the levels, so with known positions a trend is a
-    contrast. Without a slope, the claim is not testable. Claims about tuned arms belong only to the tuned
-    study.
+    contrast. Without a slope, the claim is not testable.
     """
     return [
         _with_weights(claim, study.design)
@@ -113,11 +107,7 @@ def _with_slope(comparison: Comparison, design: Design) -> Comparison:
 
 
 def comparison_words(comparison: Comparison, study: Study | None = None) -> str:
-    """`contrast_words`, or for a trend: "ReLU − none, per doubling of channels per segment".
-
-    Args:
-        study: For the labels of the arms; None: names are used.
-    """
+    """`contrast_words`, or for a trend: "ReLU − none, per doubling of channels per segment"."""
     if comparison.trend is None or study is None or study.design is None:
         return contrast_words(comparison.contrast, study)
     design = study.design
@@ -126,13 +116,11 @@ def comparison_words(comparison: Comparison, study: Study | None = None) -> str:
 
 
 def contrast_words(contrast: Mapping[str, float], study: Study | None = None) -> str:
-    """A contrast in labels, "with residual connections − without residual connections".
+    """A contrast in labels (names without a study), "with residual connections − without residual
+    connections".
 
     In a factorial study, a difference of differences reads "ReLU − none: all channels per segment − 1 channel
     per segment".
-
-    Args:
-        study: For the labels of the arms; None: names are used.
     """
     if study is None:
         return contrast_label(contrast, {})
@@ -230,9 +218,6 @@ def contrast_values(
     arms: Mapping[str, ArmValues], contrast: Mapping[str, float], quantity: str
 ) -> ContrastValues:
     """The contrast, seed by seed; see the module's docstring.
-
-    Args:
-        contrast: A weight per arm, `{"residual": 1, "non_residual": -1}`.
 
     Raises:
         ValueError: An unknown arm, or none.

@@ -1,8 +1,4 @@
-"""Seeds of each arm that failed to learn, compared with the arm that it is compared with.
-
-A run failed to learn if it diverged or ended near chance (`ablations.metrics.Metric.near_chance`) in
-validation, by the study's first metric.
-"""
+"""Seeds of each arm that failed to learn (`ablations.metrics.Metric.near_chance`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +40,6 @@ class Failures:
 
 
 def failures(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> dict[str, Failures]:
-    """Per arm, the seeds that failed to learn."""
     found = {}
     for arm in baseline_first(study):
         other = study.compared_with(arm)
@@ -64,7 +59,7 @@ def failures(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> dict[str,
 
 
 def failure_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    """A note on the seeds that failed to learn, with the rule; none if none failed."""
+    """A note on the seeds that failed to learn, if any."""
     failed = [one for one in failures(study, by_arm).values() if one.seeds]
     if not failed:
         return []

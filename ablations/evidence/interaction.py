@@ -29,7 +29,7 @@ class Effect:
         seeds: Those that learned in all runs needed.
         of_seeds: Of each, `(n,)`; of a share in percentage points.
         estimate: Their mean; None without a seed.
-        left_out: Seeds that have the runs and failed to learn in one of them.
+        left_out: Seeds that failed to learn in one of the runs.
     """
 
     level: str
@@ -53,8 +53,7 @@ class Interaction:
         slopes: Per doubling of the position, of each seed that learned at every level, `(n,)`; in the same
             unit.
         slope: Their mean; None without a seed.
-        at_paper: Mean prediction of the seeds' lines for the paper's position; None without a position or
-            seed.
+        at_paper: Mean prediction of the seeds' lines for the paper's position, if any.
     """
 
     part: Mapping[str, str]
@@ -161,10 +160,10 @@ def _design(study: Study) -> Design:
 def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
     """The interaction as numbers: a row per set, line and level, one per slope and one per extrapolation.
 
-    Columns: one per factor other than axis and lines; the lines' factor; quantity ("difference of
-    differences", "slope" or "extrapolated"); the axis' factor (its level) and position; n, the seeds; val_pp
-    and test_pp in percentage points (a slope: per doubling of the position), each as _mean, _ci_low, _ci_high
-    and _p. If the metric is not a share, val_difference and test_difference in its unit.
+    Columns: one per factor other than axis and lines; the lines' factor; quantity; the axis' factor (its
+    level) and position; n, the seeds; val_pp and test_pp in percentage points (a slope: per doubling of the
+    position), each as _mean, _ci_low, _ci_high and _p. If the metric is not a share, val_difference and
+    test_difference in its unit.
     """
     design = _design(study)
     rows: list[dict[str, Any]] = []
@@ -244,7 +243,7 @@ def _text(study: Study, row: pd.Series, name: str) -> str:
 
 
 def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
-    """The slope of one line in one set as a sentence."""
+    """The slope of one line in one set, for validation and test, as a sentence."""
     design = _design(study)
     validation, test = pair
     lines = design.factor(design.lines).levels
@@ -268,7 +267,7 @@ def _interval(study: Study, estimate: PairedEstimate) -> str:
 
 
 def interaction_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    """Notes on the panel's numbers, and how many seeds they leave out."""
+    """Notes on the panel's numbers."""
     design = _design(study)
     base = design.levels[study.baseline]
     line, step = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))

@@ -43,7 +43,6 @@ class Moment:
     """A moment of the training at which a quantity is shown.
 
     Attributes:
-        name: In the CSV, "first_step".
         holds: (Row of diagnostics.csv, planned epochs) -> whether the row belongs to it.
     """
 
@@ -58,8 +57,6 @@ class Quantity:
 
     Attributes:
         name: Of the diagnostic, "dead_units"; also in file names.
-        title: "Dead units".
-        axis: With its unit, "dead units (% of the layer)".
         unit: Of a number in a table, "%"; "" for none.
         logarithmic: Whether it is averaged and drawn on a logarithmic scale.
         of_weights: Whether it is a norm over weights; a layer's norm is over all of them.
@@ -135,8 +132,7 @@ class Layer:
 
     Attributes:
         name: Name of its module; of a separable convolution, without the operation.
-        module: Number of its module in order of execution, from 1, as the paper counts Xception's; the
-            logistic regression is the last.
+        module: Number of its module in order of execution, from 1, as the paper counts Xception's.
         block: Name of that module, "middle_flow.3".
         kind: MAIN, BETWEEN or SHORTCUT.
     """
@@ -169,11 +165,9 @@ class Measured:
 
     @cached_property
     def moments(self) -> list[Moment]:
-        """Those with measurements."""
         return [m for m in self.quantity.moments if any(moment == m.name for moment, _ in self.of_seeds)]
 
     def arms(self) -> set[str]:
-        """Names of the measured arms."""
         return {arm for _, arm in self.of_seeds}
 
     def places(self, kind: str) -> list[int]:
@@ -345,7 +339,6 @@ def _page(study: Study, found: Sequence[Measured]) -> str:
 
 
 def _of_modules(study: Study, measured: Measured, moment: Moment, kind: str) -> pd.DataFrame:
-    """A row per arm and a column per module."""
     quantity = measured.quantity
     places = measured.places(kind)
     modules = dict.fromkeys(measured.layers[place].shown_module for place in places)

@@ -1,7 +1,7 @@
 """Whether two sets of records agree: yours and the reference, or yours and a colleague's.
 
-Each comparison of a claim is estimated in both sets. The interval [low, high] of the difference of the two
-estimates and the claim's margin, the smallest effect of interest, decide::
+docs/explanation/verdicts.md explains the rule, by the interval [low, high] of the difference of the two
+estimates and the claim's margin::
 
     not reproduced    the interval lies outside (-margin, margin), or the claim holds in one set and is
                       contradicted in the other
@@ -9,22 +9,15 @@ estimates and the claim's margin, the smallest effect of interest, decide::
                       the interval includes zero and lies within half of the smaller effect
     too few runs      otherwise
 
-So a difference that is merely not significant is no agreement. A claim is reproduced if all its comparisons
-are, and is not if one is not.
-
-A large effect is rarely known to within the margin. So half of the effect (`SHARE_OF_EFFECT`, ours) suffices
-if both sets reach the same decision: the larger effect is then less than 1.5 times the smaller.
-
-Seeds that both sets have share initial values and batches. They are compared with each other, by the interval
-of verdicts (`ablations.statistics.decisions`). With fewer than `MIN_PAIRS` of them, the other seeds are
-compared as independent samples, by Welch's interval. Seeds whose runs are copies of the other set's, as after
-`python -m ablations unpack`, are left out. The comparisons of a study share the level (Bonferroni).
+A claim is reproduced if all its comparisons are, and is not if one is not. With fewer than `MIN_PAIRS` common
+seeds, the other seeds are compared as independent samples. The comparisons of a study share the level
+(Bonferroni).
 
 Source:
     Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", Journal of
-    Pharmacokinetics and Biopharmaceutics 15, 1987 (agreement is an interval within a margin). Welch, "The
-    generalization of Student's problem", Biometrika 34, 1947. Asendorpf et al., "Recommendations for
-    increasing replicability in psychology", European Journal of Personality 27, 2013.
+    Pharmacokinetics and Biopharmaceutics 15, 1987 (agreement is an interval within a margin). Asendorpf et
+    al., "Recommendations for increasing replicability in psychology", European Journal of Personality 27,
+    2013.
 """
 
 import math
@@ -69,16 +62,16 @@ SHARE_OF_EFFECT = 0.5
 
 @dataclass(frozen=True)
 class Twice:
-    """A comparison in two sets of records.
+    """A comparison in two sets of records; pairs of values are per set.
 
     Attributes:
+        outcome: In `OUTCOMES`.
         reason: For the outcome, in a few words.
-        verdicts: On the comparison, per set.
-        estimates: Mean differences over the compared seeds, per set; NaN without one.
-        counts: Compared seeds, per set.
+        estimates: Mean differences over the compared seeds; NaN without one.
+        counts: Compared seeds.
         low: Lower end of the interval of one estimate minus the other; NaN if there is none.
         level: 1 - its confidence.
-        left_out: Seeds in which an arm failed to learn, per set; the estimates exclude them.
+        left_out: Seeds in which an arm failed to learn; the estimates exclude them.
     """
 
     comparison: Comparison
@@ -96,18 +89,12 @@ class Twice:
 
     @property
     def difference(self) -> float:
-        """One estimate minus the other."""
         return self.estimates[0] - self.estimates[1]
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A claim in two sets of records.
-
-    Attributes:
-        verdicts: On the claim, per set.
-        comparisons: In the claim's order.
-    """
+    """A claim in two sets of records, with its verdict in each."""
 
     claim: Claim
     outcome: str
@@ -127,10 +114,10 @@ def reproduce_study(
 
     Args:
         claims: Any; those of other studies and those not testable are ignored.
+        study: The study.
+        runs: Its runs in one set.
+        others: Its runs in the other.
         alpha: 1 - the joint confidence of all intervals of the study.
-
-    Returns:
-        One per claim, in their order.
 
     Raises:
         ValueError: As `ablations.evidence.verdicts.judge_study`.
@@ -167,8 +154,6 @@ def _combined(of_comparisons: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Verdicts and values of one set of records."""
-
     claims: Mapping[str, str]
     compared: Mapping[str, Sequence[Compared]]
     arms: Mapping[str, ArmValues]
@@ -285,5 +270,4 @@ def _decide(
 
 
 def count(reproductions: Sequence[Reproduction]) -> Mapping[str, int]:
-    """How many claims have each outcome."""
     return Counter(one.outcome for one in reproductions)

@@ -1,9 +1,8 @@
 """Size and speed of networks, as recorded by `python -m ablations benchmark`: table 3 of the paper.
 
 A timing is a record of a network, a memory order, a precision and a round, which is its seed. The node
-`timing` of its configuration says what was compared, and on which machine. Only timings of one question and
-one machine are compared. In a round the networks take turns, so they are compared round by round, as arms are
-seed by seed.
+`timing` of its configuration names what was compared and the machine. In a round the networks take turns, so
+they are compared round by round.
 """
 
 import json
@@ -67,12 +66,10 @@ class Timings:
 
     @property
     def rounds(self) -> tuple[int, ...]:
-        """The rounds, increasing."""
         return tuple(sorted({run.seed for run in self.runs}))
 
     @property
     def output(self) -> str:
-        """Stem of its files."""
         dataset, timing = self.question["dataset"], self.question["timing"]
         return output_of(self.models, dataset["image_size"], dataset["num_classes"], timing["overrides"])
 
@@ -101,8 +98,8 @@ def setting_of(record: Mapping[str, Any]) -> tuple[bool, str]:
 def read_timings(results_dir: Path) -> list[Timings]:
     """The timings among the records, one entry per question.
 
-    If several machines answered a question, the last one counts, but one with enough rounds for a verdict
-    comes before one without.
+    Of several machines, the last one counts; one with too few rounds for a verdict does not replace one with
+    enough.
     """
     found: dict[str, list[StudyRun]] = {}
     for path in sorted((results_dir / "runs").glob("*/record.json")):

@@ -1,30 +1,22 @@
 """Verdicts on claims from the records of their studies: holds, contradicted, inconclusive, not testable.
 
-`judge_study` compares arms seed by seed. With the interval [low, high] of `ablations.statistics.decisions`
-and the claim's margin, the smallest effect of interest, it decides::
+docs/explanation/verdicts.md explains the rule, by the interval [low, high] of
+`ablations.statistics.decisions` and the claim's margin::
 
     higher          holds if low > 0 and the mean >= margin; contradicted if high < margin
     lower           the mirror image
     no_difference   holds if the interval lies within (-margin, margin); contradicted if entirely outside
 
-and is inconclusive otherwise. So a real difference that is too small contradicts "higher". A claim holds if
-all its comparisons hold, and is contradicted if one of them is.
-
-The mean alone fixes whether a comparison can hold or be contradicted, so a wider interval can only make it
-inconclusive. If "holds" asked only for low > 0 and high >= margin, a wider interval could turn "contradicted"
-into "holds".
+and inconclusive otherwise. The mean alone fixes whether a comparison can hold or be contradicted, so a wider
+interval can only make it inconclusive.
 
 Holm's procedure corrects all comparisons of a study together. Of the hypotheses "at most 0" and "at least the
-margin" at most one is true, so a comparison counts once. That the correction also covers errors of direction
+margin" at most one is true, so a comparison counts once. That the correction covers errors of direction too
 is proven for independent comparisons (Shaffer, "Control of directional errors with stagewise multiple test
 procedures", Annals of Statistics 8, 1980) and assumed here.
 
-- Fewer than `MIN_PAIRS` pairs give no verdict.
-- Equal differences have no t interval: the exact rank test decides, with p = 2 / 2**n. If all are zero, the
-  comparison is inconclusive.
-- Parameters have no error: one pair decides.
-- Seeds in which an arm failed to learn are left out and counted. A claim about `failed_to_learn` uses all
-  seeds and `ablations.statistics.shares`.
+Equal differences have no t interval: the exact rank test decides, with p = 2 / 2**n. Parameters have no
+error: one pair decides. Claims about `failed_to_learn` use all seeds and `ablations.statistics.shares`.
 """
 
 import math
@@ -88,7 +80,8 @@ class Compared:
         p: The level above which the interval excludes zero or, for no_difference, lies within the margins.
             Uncorrected; NaN without an interval.
         needed: Pairs at which the interval is expected to decide; None if it has, or if unknown.
-        reason: Why it is inconclusive, or what decided instead of the interval; "" otherwise.
+        reason: Why it is inconclusive, or what decided instead of the interval.
+        differences: `(n,)`.
         left_out: Pairs in which an arm failed to learn.
     """
 
@@ -113,12 +106,11 @@ class Verdict:
     """A claim and its result.
 
     Attributes:
-        reason: Why it is inconclusive or not testable; "" otherwise.
+        verdict: In `VERDICTS`.
+        reason: Why it is inconclusive or not testable.
         comparisons: In the claim's order; empty if it is not testable.
         scale: How large the runs were; "" without a study.
         n_missing: Planned runs of its arms without a result.
-        n_diverged: Diverged runs of its arms.
-        n_failed_to_learn: Runs of its arms that diverged or ended near chance.
         core_hours: Of the compared runs: wall time x threads x processes; None if not recorded.
         seeds_needed: Seeds in total at which a decision is expected; None if there is one, or if unknown.
         core_hours_needed: Expected cost of the seeds still to run; None as above.
@@ -141,10 +133,11 @@ def decide(direction: str, margin: float, low: float, estimate: float, high: flo
     """Apply the rule of the module's docstring.
 
     Args:
+        direction: higher, lower or no_difference.
         margin: The smallest effect of interest.
         low: The interval's lower end, in the margin's unit.
-        estimate: A value within the interval.
-        high: Its upper end.
+        estimate: The mean difference.
+        high: The interval's upper end.
 
     Returns:
         holds, contradicted or inconclusive.
@@ -172,7 +165,6 @@ class Judged:
     """Claims and their verdicts.
 
     Attributes:
-        verdicts: In the order of the claims.
         claims: All of them, also those not judged.
         studies: The judged studies, with their planned runs.
         suffix: Ending of file names for these studies and overrides: "" or "__study=residual".
@@ -193,16 +185,14 @@ def judge_study(
     alpha: float = ALPHA,
     nominal: Callable[[float], float] | None = None,
 ) -> list[Verdict]:
-    """Judge the claims of a study.
+    """Judge the claims of a study, in the order of `claims`.
 
     Args:
         claims: Any; those of other studies are ignored.
+        study: The study.
         runs: All its planned runs, in any order, also missing ones.
         alpha: The chance of any wrong decision in the study, in (0, 1).
         nominal: Turns an overall level into the level of this look; None: there is one look.
-
-    Returns:
-        A verdict per claim of the study, in the order of `claims`.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`, or a claim names an unknown arm or metric.
@@ -259,10 +249,10 @@ def compare(
     Args:
         comparisons: The family that Holm's procedure corrects.
         differences: Per comparison, one per pair, `(n,)`, in the metric's unit.
+        alpha: As `judge_study`.
+        nominal: As `judge_study`.
+        study: For labels and units.
         left_out: Per comparison, pairs in which an arm failed to learn.
-
-    Returns:
-        One per comparison, in their order.
 
     Raises:
         ValueError: A difference that is not finite, or alpha out of range.
@@ -423,14 +413,7 @@ def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> in
 
 @dataclass(frozen=True)
 class _Spending:
-    """Number and cost of each arm's runs.
-
-    Attributes:
-        seeds: Of the runs with a result, `(n,)` per arm.
-        hours: Core-hours of each, `(n,)` per arm; NaN if not recorded.
-        missing: Planned runs without a result, per arm.
-        failed_to_learn: Runs that diverged or ended near chance, per arm.
-    """
+    """Number and core-hours of each arm's runs with a result, `(n,)`; NaN if not recorded."""
 
     seeds: Mapping[str, np.ndarray]
     hours: Mapping[str, np.ndarray]
@@ -453,11 +436,7 @@ class _Spending:
 
 
 def core_hours(record: Mapping[str, Any]) -> float:
-    """The cost of a run: wall time x CPU threads per process x processes, in hours.
-
-    Returns:
-        NaN if not recorded.
-    """
+    """Wall time x CPU threads per process x processes, in hours; NaN if not recorded."""
     device, seconds = record.get("device"), record.get("wall_time_s")
     if device is None or seconds is None:
         return math.nan

@@ -2,8 +2,8 @@
 
 Not in the paper; it tests the conjecture of section 4.7. Over the position of each arm (log2 scale), panels
 show validation and test values with mean, 95 % t band and single seeds, and the effect, a line minus the
-baseline's line. Factors interact if the effect is not flat (`ablations.evidence.interaction`). One set of
-arms has two by two panels; of several, each is a column.
+baseline's line (`ablations.evidence.interaction`). One set of arms has two by two panels; of several, each is
+a column.
 """
 
 import textwrap
@@ -59,26 +59,12 @@ Cell = tuple[str, str, Mapping[str, str]]
 
 
 def write_factorial_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write the figure as PNG and SVG; see `ablations.figures.study.save_figure`.
-
-    The same runs and the same matplotlib give the same bytes.
-
-    Returns:
-        The two paths, `folder/<output>.png` and `.svg`.
-
-    Raises:
-        ValueError: As `ablations.studies.results.outcomes`; then nothing is written.
-        OSError: The folder cannot be written.
-    """
+    """Write the figure of a study with a design; see `ablations.figures.study.write_figure`."""
     return save_figure(lambda: draw_factorial(study, runs), folder, study.output)
 
 
 def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
-    """Draw a factorial study from its results.
-
-    A run that failed to learn is a cross, a diverged one lies at chance, and an arm without a result leaves a
-    gap. Notes name runs without a result.
-    """
+    """Draw a factorial study; arms without a result leave a gap."""
     assert study.design is not None, "a factorial study has a design"
     design, by_arm = study.design, outcomes(study, runs)
     found = interactions(study, by_arm)
@@ -126,7 +112,7 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
 
 
 def grid_of(design: Design, columns: int = COLUMNS) -> list[list[Cell]]:
-    """Rows of panels: one set is two by two; several are columns of four panels, `columns` at once."""
+    """Rows of panels: one set is two by two; several are columns of four panels."""
     parts, kinds = design.parts(), ("accuracy", "effect")
     if len(parts) == 1:
         return [[(kind, split, parts[0]) for split in SPLITS] for kind in kinds]
@@ -142,7 +128,7 @@ def looks_of_lines(study: Study, design: Design) -> dict[str, Look]:
 
 
 def drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
-    """Where each level of a set is drawn, in doublings; equal positions are drawn side by side."""
+    """Where each level of a set is drawn, in doublings; equal positions are side by side."""
     line = next(iter(design.factor(design.lines).levels))
     levels = design.factor(design.x).levels
     positions = {level: _position(design, part, level, line) for level in levels}
@@ -166,7 +152,7 @@ def _position(design: Design, part: Mapping[str, str], level: str, line: str) ->
 
 
 def _dodged(design: Design, at: float, line: str) -> float:
-    """Lines are drawn side by side, so that their seeds do not hide each other."""
+    """Side by side, so that the seeds of one line do not hide another's."""
     lines = list(design.factor(design.lines).levels)
     return at + DODGE * (lines.index(line) - (len(lines) - 1) / 2)
 
@@ -229,7 +215,6 @@ def draw_effects(
 
 
 def _draw_seeds(axes: Axes, x: float, values: np.ndarray, failed: np.ndarray, look: Look) -> None:
-    """A dot per seed, a cross if a run failed to learn."""
     for marker, which in ((".", ~failed), ("x", failed)):
         axes.plot(
             np.full(which.sum(), x), values[which],
@@ -247,7 +232,6 @@ def _draw_line(axes: Axes, xs: Sequence[float], means: np.ndarray, look: Look) -
 def dress(
     axes: Axes, study: Study, design: Design, cell: Cell, at: Mapping[str, float], *, labelled: bool
 ) -> None:
-    """Title, labels and ticks of a panel."""
     kind, split, part = cell
     metric = study.deciding.label
     axes.set_title(_title(study, design, cell), loc="left")
@@ -267,7 +251,6 @@ def dress(
 
 
 def _title(study: Study, design: Design, cell: Cell) -> str:
-    """A panel's set of arms, or its content if there is one set."""
     kind, split, part = cell
     if sets := [factor.levels[part[factor.name]] for factor in design.others()]:
         return "\n".join(textwrap.fill(level, PANEL_CHARACTERS) for level in sets)
@@ -294,7 +277,6 @@ def _notes(
     by_arm: Mapping[str, Sequence[Outcome]],
     found: Sequence[Interaction],
 ) -> list[str]:
-    """Lines below the panels: how they are drawn, slopes, and missing runs; the table has all."""
     assert study.design is not None, "a factorial study has a design"
     base, design = study.design.levels[study.baseline], study.design
     line = design.factor(design.lines).levels[base[design.lines]]

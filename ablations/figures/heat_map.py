@@ -1,7 +1,7 @@
 """A heat map of two swept numbers: a cell per combination, with its mean as colour and as text.
 
 The upper panel shows validation, for choosing settings; the lower one test, for reporting. Cells are in
-order, not to scale. The baseline is framed; a cell without a result is hatched.
+order, not to scale.
 """
 
 import textwrap
@@ -47,23 +47,11 @@ SPLITS = {"val": "validation", "test": "test"}
 
 
 def write_heat_map(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write the figure as PNG and SVG; see `ablations.figures.study.save_figure`.
-
-    Args:
-        study: Its arms are every combination of two swept numbers.
-
-    Returns:
-        The two paths, `folder/<output>.png` and `.svg`.
-
-    Raises:
-        ValueError: As `ablations.studies.results.outcomes`; then nothing is written.
-        OSError: The folder cannot be written.
-    """
+    """Write the figure of two swept numbers; see `ablations.figures.study.write_figure`."""
     return save_figure(lambda: draw_heat_map(study, runs), folder, study.output)
 
 
 def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
-    """Draw two swept numbers from the study's results; see `write_heat_map`."""
     assert study.swept is not None
     by_arm = outcomes(study, runs)
     columns, rows = (len({of_arm[axis] for of_arm in study.swept.values.values()}) for axis in (0, 1))
@@ -110,7 +98,6 @@ def finals(study: Study, by_arm: Mapping[str, Sequence[Outcome]], split: str) ->
 
 
 def scale_of(values: Iterable[Mapping[str, Sequence[float]]]) -> Normalize:
-    """One scale of colours for all panels."""
     means = [float(np.mean(of_arm)) for of_split in values for of_arm in of_split.values() if of_arm]
     return Normalize(min(means), max(max(means), min(means) + 1e-9))
 
@@ -122,7 +109,7 @@ def draw_cells(
     values: Mapping[str, Sequence[float]],
     scale: Normalize,
 ) -> AxesImage:
-    """Draw cells with their texts; returns the image for a colour bar."""
+    """Returns the image for a colour bar."""
     assert study.swept is not None
     xs, ys = (sorted({of_arm[axis] for of_arm in study.swept.values.values()}) for axis in (0, 1))
     place = {arm: (xs.index(of_arm[0]), ys.index(of_arm[1])) for arm, of_arm in study.swept.values.items()}

@@ -1,9 +1,9 @@
 """Measured mechanism by depth: dead units, effective rank and gradient norm of every layer, per arm.
 
 Not in the paper; it examines the conjecture of section 4.7 and the slow start in figure 9. Over the layers,
-from image to logits: the mean over seeds, its 95 % t band, and single seeds. Shaded columns are modules,
-numbered as in the paper. A factorial study has a panel per level of its axis and a line per level of the
-other factor; other studies have a panel per moment of the training and a line per arm.
+from image to logits: the mean over seeds, its 95 % t band, and single seeds. A factorial study has a panel
+per level of its axis and a line per level of the other factor; other studies have a panel per moment of the
+training and a line per arm.
 """
 
 import textwrap
@@ -63,6 +63,7 @@ class Panel:
 
     Attributes:
         heading: Above its row; "" for none.
+        arms: Arm per line's name.
     """
 
     heading: str
@@ -81,15 +82,10 @@ class Panel:
 def write_mechanism_figures(
     study: Study, runs: Sequence[StudyRun], found: Sequence[Measured], folder: Path
 ) -> list[Path]:
-    """Write a figure per measured quantity as PNG and SVG; see `ablations.figures.study.save_figure`.
-
-    The same runs and the same matplotlib give the same bytes.
+    """Write a figure per measured quantity; see `ablations.figures.study.save_figure`.
 
     Returns:
         The paths, `folder/<output>_<quantity>.png` and `.svg` each.
-
-    Raises:
-        OSError: The folder cannot be written.
     """
     paths = []
     for measured in found:
@@ -99,7 +95,6 @@ def write_mechanism_figures(
 
 
 def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -> Figure:
-    """Draw a quantity; see `write_mechanism_figures`."""
     whole = grid_of(study, measured)
     rows = _screen_rows(whole, measured)
     looks, labels, legend_title = lines_of(study, measured)
@@ -144,7 +139,7 @@ def draw_mechanism(study: Study, runs: Sequence[StudyRun], measured: Measured) -
 
 
 def _screen_rows(grid: Sequence[Sequence[Panel]], measured: Measured) -> list[list[Panel]]:
-    """Rows of at most two panels, without panels of only zeros; a heading's panels are together."""
+    """Rows of at most two panels, without panels of only zeros."""
     every = [panel for row in grid for panel in row]
     together: dict[tuple[str, str], list[Panel]] = {}
     for panel in [panel for panel in every if panel.has_values(measured)] or every[:1]:
@@ -167,7 +162,6 @@ def lines_of(study: Study, measured: Measured) -> tuple[dict[str, Look], dict[st
 
 
 def grid_of(study: Study, measured: Measured) -> list[list[Panel]]:
-    """Rows of panels with measurements."""
     kinds = [kind for kind in KINDS if measured.places(kind)]
     shown = [(moment, kind) for kind in kinds for moment in measured.moments]
     if study.design is None:
@@ -186,7 +180,7 @@ def grid_of(study: Study, measured: Measured) -> list[list[Panel]]:
 
 
 def _groups(study: Study, measured: Measured) -> list[tuple[str, dict[str, str]]]:
-    """For a factorial study: title, and arm per line, of each level of the axis in each set of arms."""
+    """Title, and arm per line, of each level of the axis in each set of arms."""
     design = study.design
     assert design is not None
     lines, found = design.factor(design.lines).levels, []
@@ -206,7 +200,7 @@ def _title(moment: Moment, kind: str, kinds: Sequence[str]) -> str:
 
 
 def draw_panel(axes: Axes, measured: Measured, panel: Panel, looks: Mapping[str, Look]) -> list[float]:
-    """Draw single seeds, band and mean of each line; returns values that must be in view."""
+    """Draw seeds, band and mean of each line; returns values that must be in view."""
     places = measured.places(panel.kind)
     at = np.arange(1, len(places) + 1)
     shown: list[float] = []
@@ -265,7 +259,7 @@ def dress(axes: Axes, measured: Measured, panel: Panel, *, width: float, labelle
 
 
 def share_scale(panels: Sequence[Axes], shown: Sequence[float], *, logarithmic: bool) -> None:
-    """One scale for all panels, from the single seeds: a band of two seeds may be far wider."""
+    """One scale for all panels, from single seeds: a band of two seeds may be far wider."""
     if not shown:
         return
     low, high = min(shown), max(shown)

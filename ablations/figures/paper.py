@@ -50,9 +50,7 @@ TWO_COLUMNS = 1.4  # the narrowest panel of two in a row
 def write_paper(
     study: Study, runs: Sequence[StudyRun], measured: Sequence[Measured], folder: Path, width: float
 ) -> list[Path]:
-    """Write every figure of a study that has something to show.
-
-    The same runs and the same matplotlib give the same bytes.
+    """Write every figure of a study that has something to show, so many inches wide.
 
     Returns:
         The paths, named as the PNG files.
@@ -250,5 +248,4 @@ def _draw_mechanism(study: Study, measured: Measured, width: float) -> Figure:
 
 
 def _side_by_side(labels: Collection[str], width: float) -> int:
-    """Columns of a legend: all labels in one line if they are short."""
     return len(labels) if sum(map(len, labels)) + 8 * len(labels) < CHARACTERS * width else 1

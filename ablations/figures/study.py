@@ -2,8 +2,6 @@
 
 The upper panel shows the first metric of each arm: mean over seeds, 95 % t band and single seeds. The lower
 panel shows each arm's final differences to the baseline. The paper has neither bands, seeds nor differences.
-Panels are stacked for phones.
-
 matplotlib is used without pyplot: no global figure, no display.
 """
 
@@ -108,16 +106,14 @@ def looks_of(names: Sequence[str]) -> dict[str, Look]:
 
 
 def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
-    """Draw a study from its results.
+    """Draw a study in a figure 5.2 inches wide, without a window.
 
     A run that failed to learn ends with a cross. A diverged run is drawn to where it ends and counts as
     chance from there. Notes name runs without a result.
 
     Args:
+        study: The study.
         runs: All its planned runs, in any order, also missing ones.
-
-    Returns:
-        A figure 5.2 inches wide, without a window.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -127,7 +123,6 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
 
 
 def write_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
-    """Write each of the study's figures with `write_figure`."""
     return [path for part, of_part in of_figures(study, runs) for path in write_figure(part, of_part, folder)]
 
 
@@ -154,8 +149,6 @@ def of_figures(study: Study, runs: Sequence[StudyRun]) -> list[tuple[Study, Sequ
 def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
     """Write one figure of all arms; see `save_figure`.
 
-    The same runs and the same matplotlib give the same bytes.
-
     Returns:
         The two paths, `folder/<output>.png` and `.svg`.
 
@@ -167,7 +160,9 @@ def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
 
 
 def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Path]:
-    """Write what `draw` draws, in our style, as PNG (200 dots per inch) and SVG, each atomically.
+    """Write what `draw` draws as PNG (200 dots per inch) and SVG, in our style and each atomically.
+
+    The same runs and the same matplotlib give the same bytes.
 
     Returns:
         The two paths, `folder/<name>.png` and `.svg`.
@@ -240,12 +235,10 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
 
 
 def subtitle_of(study: Study) -> list[str]:
-    """Lines with scale and source."""
     return [*textwrap.wrap(study.scale, CHARACTERS), *textwrap.wrap(study.source, CHARACTERS)]
 
 
 def header_height(title: Sequence[str], subtitle: Sequence[str]) -> float:
-    """Height of title and subtitle, in inches."""
     return HEADER + TITLE_LINE * (len(title) - 1) + LINE * len(subtitle)
 
 
@@ -264,7 +257,7 @@ def write_texts(figure: Figure, title: Sequence[str], subtitle: Sequence[str], n
 
 
 def write_nothing_completed(figure: Figure, inches: float) -> None:
-    """Write a message instead of the panels, so many inches above the bottom."""
+    """Write a message so many inches above the bottom."""
     figure.text(
         0.5,
         inches / figure.get_figheight(),
@@ -279,7 +272,7 @@ def write_nothing_completed(figure: Figure, inches: float) -> None:
 def draw_curves(
     axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], looks: Mapping[str, Look]
 ) -> None:
-    """Draw the first validation metric over training steps: seeds, band, mean, target."""
+    """Draw the first validation metric over training steps."""
     metric, label, times = study.deciding, study.deciding.label, study.deciding.times
     shown = [] if study.target is None else [times * study.target]
     for name, of_arm in by_arm.items():
@@ -341,10 +334,7 @@ def draw_differences(
     looks: Mapping[str, Look],
     inch: float,
 ) -> None:
-    """Draw differences to the baseline, with a block of height 1 per arm.
-
-    Each block has a row for validation and one for test. `inch` is the height of an inch.
-    """
+    """Draw differences to the baseline, a block of height 1 per arm; `inch` is the height of an inch."""
     ticks: dict[float, str] = {}
     metric = study.deciding
     others = [arm for arm in baseline_first(study) if arm.name != study.baseline]
@@ -405,11 +395,7 @@ def _draw_row(
     times: float,
     jitter: float,
 ) -> float:
-    """Draw one dot per seed: filled for validation, open for test, a cross if a run failed to learn.
-
-    Returns:
-        The mean difference, as drawn.
-    """
+    """Draw one dot per seed (filled for validation, open for test); returns the mean difference as drawn."""
     estimate = mean_interval([times * (arm.final[name] - base.final[name]) for arm, base in pairs])
     drawn = drawn_seeds(pairs)
     differences = np.array([times * (arm.final[name] - base.final[name]) for arm, base in drawn])
@@ -453,11 +439,7 @@ def draw_legend(
     title: str | None,
     above: float,
 ) -> None:
-    """Draw the legend below the subtitle.
-
-    Args:
-        above: Height of title and subtitle, in inches.
-    """
+    """Draw the legend below title and subtitle, which are `above` inches high."""
     labels = {name: textwrap.fill(label, LEGEND_CHARACTERS) for name, label in labels.items()}
     figure.legend(
         handles=[legend_line(looks[name], label) for name, label in labels.items()],
@@ -474,13 +456,11 @@ def draw_legend(
 
 
 def legend_height(labels: Mapping[str, str], title: str | None) -> float:
-    """Height of a legend, in inches."""
     lines = [len(textwrap.wrap(label, LEGEND_CHARACTERS)) for label in labels.values()]
     return LINE * (sum(lines) if _legend_columns(labels) == 1 else 1) + LINE * bool(title)
 
 
 def _legend_columns(labels: Mapping[str, str]) -> int:
-    """As many as there are labels if these fit in one line, else one."""
     return len(labels) if sum(len(label) + 10 for label in labels.values()) <= CHARACTERS else 1
 
 
@@ -494,7 +474,6 @@ def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
 
 
 def wrapped(notes: Sequence[str]) -> list[str]:
-    """Notes as lines that fit."""
     return [line for note in notes for line in textwrap.wrap(note, SMALL_CHARACTERS)]
 
 
@@ -514,7 +493,7 @@ def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> lis
 def figure_notes(
     study: Study, runs: Sequence[StudyRun], by_arm: Mapping[str, Sequence[Outcome]]
 ) -> list[str]:
-    """Notes below a figure: what is not drawn, diverged or missing, and the confound audit."""
+    """Notes below a figure."""
     notes = []
     if (most := max(map(len, by_arm.values()))) > SEEDS_DRAWN:
         notes.append(

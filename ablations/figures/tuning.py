@@ -2,9 +2,8 @@
 
 The first panel shows the expected best of each arm against the budget, after Dodge et al. 2019, "Show Your
 Work" (arXiv:1909.03004). The first trial has the configured settings. After b trials, the curve is the mean
-of the best value over all choices of b - 1 of the drawn trials
-(`ablations.statistics.paired.expected_maximum`). There is no band: bootstrap intervals of such curves do not
-cover with few trials (Tang et al. 2020, arXiv:2004.13705).
+of the best value over all choices of b - 1 of the drawn trials. There is no band: bootstrap intervals of such
+curves do not cover with few trials (Tang et al. 2020, arXiv:2004.13705).
 
 The other panels show every trial over one parameter each.
 """
@@ -53,14 +52,11 @@ def arms_of(study: Study) -> list[Arm]:
 
 
 def expected_best(trials: Sequence[Trial], sign: int = 1) -> np.ndarray:
-    """The expected best value after 1 to n trials, the first of which is always the same.
+    """The expected best value after 1 to n trials, `(n,)`, the first of which is always the same.
 
     Args:
         trials: Of one arm, the configured settings first.
         sign: 1 if higher values are better, -1 if lower.
-
-    Returns:
-        `(n,)`, from the value of the first trial to the best of all.
     """
     first, *drawn = (sign * trial.value for trial in trials)
     if not drawn:
@@ -69,14 +65,13 @@ def expected_best(trials: Sequence[Trial], sign: int = 1) -> np.ndarray:
 
 
 def write_tuning_figure(study: Study, folder: Path) -> list[Path]:
-    """Draw how the arms were tuned; the same trials give the same bytes.
+    """Draw how the arms were tuned; see `ablations.figures.study.save_figure`.
 
     Returns:
         The two paths, `folder/<output>_trials.png` and `.svg`.
 
     Raises:
         ValueError: The study's arms were not tuned.
-        OSError: The folder cannot be written.
     """
     if study.tuning is None:
         raise ValueError(f"study {study.name}: its arms were not tuned")
@@ -138,7 +133,6 @@ def _texts(study: Study, tuning: Tuning) -> list[str]:
 
 
 def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
-    """Draw the expected best over trials."""
     for place, arm in enumerate(arms_of(study)):
         expected = expected_best(tuning.trials[arm.name], tuning.sign)
         axes.plot(
@@ -159,7 +153,6 @@ def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
 
 
 def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> None:
-    """Draw every trial's value over one of its settings."""
     arms, times = arms_of(study), study.deciding.times
     values = [trial.settings[parameter] for arm in arms for trial in tuning.trials[arm.name]]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)

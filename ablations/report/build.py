@@ -5,11 +5,11 @@
     page/page.html   overview, a section per study, and a place per run
     page/run.html    a run, rendered into its place when opened
     page/style.css   both themes, phone and print
-    page/page.js     charts, sorting and filtering of tables, runs, copying
+    page/page.js     charts, tables, runs, copying
 
-The address selects the section (`:target`), so the page works without scripts. plotly.js draws charts and
-DataTables sorts and filters tables; both, and the pages of runs, are compressed. The content security policy
-forbids fetching and allows one script, by its hash, so no text of a record can become a script.
+The address selects the section (`:target`), so the page works without scripts. plotly.js draws charts,
+DataTables sorts and filters tables. The content security policy forbids fetching and allows one script, by
+its hash, so no text of a record can become a script.
 """
 
 import base64

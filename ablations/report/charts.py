@@ -1,7 +1,7 @@
 """Charts of the report page as Plotly figures, drawn from the runs: curves, differences, factors, layers.
 
-A figure has the traces of all choices. `meta` of a trace names its line, curve and layer, and the page draws
-the chosen ones. Colours are those of the light theme.
+A figure has the traces of all choices; `meta` of a trace names its line, curve and layer. Colours are those
+of the light theme.
 """
 
 import textwrap
@@ -80,7 +80,6 @@ class Chart:
     """A chart and its choices.
 
     Attributes:
-        note: Sentences for readers.
         figure: data and layout for Plotly, and what each curve changes of the vertical axis.
         lines: What its traces belong to.
         curves: Label by key; empty if there is no choice.
@@ -100,12 +99,10 @@ class Chart:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """Layers that are drawn first."""
         return tuple(self.layers) if len(self.lines) <= MANY_LINES else (MEAN, BAND)
 
     @property
     def shown_lines(self) -> Sequence[Line]:
-        """Lines that are drawn first."""
         return self.lines if len(self.lines) <= MANY_LINES else self.lines[:FEW_LINES]
 
 
@@ -114,7 +111,6 @@ def lines_of(labels: Mapping[str, str]) -> list[Line]:
 
 
 def arm_lines(study: Study) -> list[Line]:
-    """The arms, baseline first."""
     return lines_of({arm.name: arm.label for arm in baseline_first(study)})
 
 
@@ -124,7 +120,7 @@ def column_metric(study: Study, column: str) -> Metric:
 
 
 def scale(study: Study, column: str) -> float:
-    """Factor from a value to the shown one: shares are shown in per cent."""
+    """Factor from a value to the shown one."""
     return column_metric(study, column).times
 
 
@@ -198,7 +194,7 @@ def curve_chart(study: Study, runs: Sequence[StudyRun], histories: Histories) ->
 
 
 def difference_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
-    """The final test metric of each arm minus that of the arm it is compared with, seed by seed."""
+    """Final test differences of each arm, seed by seed."""
     by_arm, metric = outcomes(study, runs), f"test_{study.metric}"
     arms, data, labels = {arm.name: arm for arm in study.arms}, list[Trace](), list[str]()
     unit_of = f" {study.deciding.difference_unit}".rstrip()
@@ -267,7 +263,7 @@ def factor_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
 
 
 def layer_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
-    """Diagnostics per layer, from image to logits; None unless two or more arms have them."""
+    """Diagnostics per layer; None unless two or more arms have them."""
     lines, data, notes = arm_lines(study), list[Trace](), list[str]()
     curves, titles, logarithmic = dict[str, str](), dict[str, str](), list[str]()
     for measured in (each for each in measured_of(study, runs) if len(each.arms()) > 1):
@@ -364,18 +360,16 @@ def _counted(study: Study, one: Outcome, histories: Histories, key: str) -> np.n
 
 
 def _ends(estimates: Iterable[Any]) -> list[np.ndarray]:
-    """Means, lower and upper ends of intervals."""
     found = list(estimates)
     return [np.array([getattr(each, name) for each in found], float) for name in ("mean", "low", "high")]
 
 
 def _numbers(values: Iterable[float]) -> list[float | None]:
-    """Numbers with five digits; None for those that are not finite."""
+    """With five digits; None for those that are not finite."""
     return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
 
 
 def _trace(line: Line, x: Iterable[float], y: Iterable[float], curve: str, layer: str) -> Trace:
-    """A trace with the choices that show it."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -423,7 +417,7 @@ def _of_run(trace: Trace, run: StudyRun, value: str) -> Trace:
 def _mean_traces(
     line: Line, x: Mapping[str, Sequence[float]], values: Sequence[np.ndarray], curve: str, hover: str
 ) -> list[Trace]:
-    """The mean as a line and its interval as a band; x is by axis."""
+    """The mean as a line and its interval as a band."""
     mean, low, high = values
     trace, others = _trace(line, x["step"], mean, curve, MEAN), [key for key in x if key != "step"]
     trace["line"]["width"] = 3

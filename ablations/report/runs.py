@@ -25,7 +25,6 @@ LONGEST_ERROR = 10_000
 
 
 def run_title(study: Study, run: StudyRun) -> str:
-    """Arm and seed."""
     return f"{next(arm.label for arm in study.arms if arm.name == run.arm)}, seed {run.seed}"
 
 

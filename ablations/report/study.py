@@ -60,10 +60,7 @@ def study_section(
     histories: Histories,
     overrides: Sequence[str],
 ) -> dict[str, Any]:
-    """Values for the template of a study.
-
-    Args:
-        verdicts: Any; those of other studies are ignored.
+    """Values for the template of a study; overrides are those of the command line.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -116,7 +113,7 @@ def study_section(
 
 
 def _rows(rows: Sequence[Mapping[Any, str]], lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Rows of a table, with the lines of their arms and with counts of runs last."""
+    """Rows of a table with their arms' lines, and with counts of runs last."""
     rows = [
         {name: cell for name, cell in row.items() if name not in COUNTS}
         | {name: row[name] for name in COUNTS if name in row}
@@ -128,13 +125,12 @@ def _rows(rows: Sequence[Mapping[Any, str]], lines: Sequence[Line]) -> list[dict
 
 
 def status_counts(runs: Sequence[StudyRun]) -> dict[str, int]:
-    """Runs per status that occurs."""
     counted = Counter(run.status for run in runs)
     return {status: counted[status] for status in STATUSES if counted[status]}
 
 
 def configuration_differences(study: Study, runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """The settings that differ between arms, from their records, without those that cannot change an outcome.
+    """The settings that differ between arms and can change an outcome, from their records.
 
     Returns:
         The path of each setting and its values by arm.
@@ -164,10 +160,7 @@ def flatten(node: Mapping[str, Any], above: str = "") -> dict[str, str]:
 
 
 def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] = ()) -> dict[str, Any]:
-    """A claim for the page.
-
-    Args:
-        study: Its study; None if it has no section.
+    """A claim for the page; `study` is None if it has no section.
 
     Returns:
         verdict, study (its name), decide (seeds needed), runs (indices of its runs), comparisons (compared,
@@ -192,7 +185,7 @@ def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] 
 
 
 def picture_place(margins: float) -> float:
-    """Position of a difference in margins, in per cent: zero in the middle, large ones closer together."""
+    """Position of a difference in margins, in per cent: zero in the middle, large ones compressed."""
     most = math.asinh(MOST_MARGINS)
     return round(50 + 50 * max(-1.0, min(1.0, math.asinh(margins) / most)), 2)
 
@@ -205,7 +198,6 @@ def _margin(one: Compared) -> str:
 
 
 def _picture(one: Compared) -> dict[str, float] | None:
-    """Positions of estimate, interval and margin."""
     if not math.isfinite(one.estimate):
         return None
     margin, direction = one.comparison.margin, one.comparison.direction

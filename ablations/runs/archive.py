@@ -41,11 +41,11 @@ RECORD_FILE = re.compile(
 def pack(
     results_dir: Path, folder: Path | None = None, only: Collection[str] | None = None
 ) -> tuple[Path, int]:
-    """Write the records of completed and diverged runs into `records.tar.xz`.
-
-    The same records give the same bytes.
+    """Write the records of completed and diverged runs into `records.tar.xz`; the same records give the same
+    bytes.
 
     Args:
+        results_dir: Where the records are.
         folder: Where the file goes; None: `results_dir`.
         only: Ids of the runs to pack; None: all.
 
@@ -118,11 +118,7 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _extract(archive: tarfile.TarFile, folder: Path) -> None:
-    """Write only the files of records; `extractall` has no filter before Python 3.11.4.
-
-    Raises:
-        tarfile.TarError: The archive contains something else.
-    """
+    """Write only the files of records; `extractall` has no filter before Python 3.11.4."""
     for entry in archive:
         if entry.isdir():
             continue

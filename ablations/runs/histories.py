@@ -38,7 +38,6 @@ class History:
     columns: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
-        """Epochs."""
         return len(self.columns["epoch"])
 
     def __contains__(self, column: str) -> bool:
@@ -103,7 +102,6 @@ def read_history(
 
 
 def _is_whole(history: History) -> bool:
-    """See the module's docstring."""
     epochs, steps = history["epoch"].tolist(), history["step"].tolist()
     return (
         all(np.isfinite(history[f"val_{name}"]).all() for name in metric_names(history.columns))

@@ -1,7 +1,6 @@
 """The identity of a run: what of its configuration is instantiated, and the hash of it.
 
-Names of groups, paths, logging, launcher and device are no part of it. So a factor that is added later
-changes no identity if its option builds what was built before.
+A factor that is added later changes no identity if its option builds what was built before.
 """
 
 import hashlib
@@ -107,7 +106,7 @@ def _canonical(value: Any) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """The value for a JSON file, with infinity as in YAML, ".inf"."""
+    """The value for JSON, with infinity as ".inf"."""
     if isinstance(value, Mapping):
         return {key: as_json(item) for key, item in value.items()}
     if isinstance(value, list):

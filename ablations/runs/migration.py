@@ -1,7 +1,7 @@
 """Update records of older schemas, and accept records that were changed by hand.
 
-Each step turns a record into one of the next schema, possibly with another identity; then its directory is
-renamed and nothing is trained again. A damaged record stays as it is and is reported.
+A step may change a run's identity; then its directory is renamed and nothing is trained again. A damaged
+record stays as it is and is reported.
 """
 
 import json
@@ -109,11 +109,7 @@ def accept(results_dir: Path, run_id: str) -> None:
 
 
 def _checked(directory: RunDirectory, record: Mapping[str, Any], target: RunDirectory) -> dict[str, Any]:
-    """A valid record of the run `target`, with the tables in `directory`.
-
-    Raises:
-        UnreadableRecord: It is not valid.
-    """
+    """A valid record of the run `target`, with the tables in `directory`."""
     ended = record.get("status") != RUNNING
     found = target.check({**record, "checksum": "0" * 64, "files": directory.checksums() if ended else None})
     if found["status"] in DONE:

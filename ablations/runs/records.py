@@ -8,11 +8,9 @@
     checkpoint.ckpt   the last completed epoch, from which an interrupted run resumes
     lock              held by the process that trains the run
 
-Files are written atomically. Reading changes nothing.
-
-A record contains the SHA-256 of itself and, once the run has ended, of both tables. Its configuration hashes
-to the name of its directory. A file that does not match was changed or damaged, and its run counts as
-missing.
+Files are written atomically; reading changes nothing. A record contains the SHA-256 of itself and, at the
+end, of both tables. Its configuration hashes to the name of its directory. If a file does not match, the run
+counts as missing.
 """
 
 import csv
@@ -55,7 +53,7 @@ STATUSES = (COMPLETED, DIVERGED, FAILED, RUNNING, MISSING)
 """Of a planned run."""
 
 DONE = (COMPLETED, DIVERGED)
-"""Outcomes: such a run is never trained again."""
+"""Such a run is never trained again."""
 
 
 SEAL = re.compile(rb'\{\n  "checksum": "([0-9a-f]{64})",\n')
@@ -63,7 +61,7 @@ SEAL = re.compile(rb'\{\n  "checksum": "([0-9a-f]{64})",\n')
 
 
 class UnreadableRecord(ValueError):
-    """record.json cannot be used: it is damaged, was changed, or belongs to another run."""
+    """record.json is damaged, was changed, or belongs to another run."""
 
 
 class OtherSchema(UnreadableRecord):
@@ -74,8 +72,11 @@ class RunDirectory:
     """The directory of one run.
 
     Args:
-        diagnostics: Settings of the requested diagnostics, by name. A run that has not measured them counts
-            as missing. They change no outcome and so are no part of the identity.
+        results_dir: Folder of all results.
+        run_id: The run's identity.
+        diagnostics: Settings of the requested diagnostics, by name. A run without them counts as missing.
+            They change no outcome, so they are no part of the identity.
+        metrics: Names of the requested metrics; likewise.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class RunDirectory:
 
     @property
     def partial_checkpoint_path(self) -> Path:
-        """Where a checkpoint is written before it is renamed; a killed process may leave it."""
+        """Where a checkpoint is written first; a killed process may leave it."""
         return self.path / ".checkpoint.ckpt.partial"
 
     @property
@@ -119,7 +120,7 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
-        """Lock the run; yields False if another process holds the lock."""
+        """Lock the run; yields False if another process has it."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock_path)
         try:
@@ -149,7 +150,7 @@ class RunDirectory:
         """The record, or None if there is none.
 
         Args:
-            planned: A configuration of this run. A record with an equal one shares it, to save memory and
+            planned: A configuration of this run; a record with an equal one shares it, to save memory and
                 time.
 
         Raises:
@@ -209,7 +210,7 @@ class RunDirectory:
         return found
 
     def migrate_command(self, *words: str) -> str:
-        """`python -m ablations migrate` for these results, as typed."""
+        """`python -m ablations migrate`, as typed for these results."""
         place = str(self.path.parents[1])
         words = (*words, *([] if place == "results" else [f"results_dir={place}"]))
         return f"`{shlex.join(('python', '-m', 'ablations', 'migrate', *words))}`"
@@ -221,7 +222,6 @@ class RunDirectory:
         write_atomically(self.record_path, sealed({**record, "files": files}))
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of each table that exists."""
         tables = (self.history_path, self.diagnostics_path)
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables if path.is_file()}
 
@@ -239,7 +239,7 @@ class RunDirectory:
             return
 
     def problem(self) -> str | None:
-        """A line on a record that exists and counts as missing; None if there is none."""
+        """Why an existing record counts as missing; None if it does not."""
         try:
             record = self.read()
         except UnreadableRecord as error:
@@ -285,7 +285,7 @@ class RunDirectory:
         return None
 
     def status(self) -> str:
-        """The run's status, one of `STATUSES`; an unreadable record counts as missing."""
+        """One of `STATUSES`; an unreadable record counts as missing."""
         try:
             record = self.read()
         except UnreadableRecord:
@@ -309,14 +309,14 @@ class RunDirectory:
         return MISSING if status == RUNNING else status
 
     def measured(self) -> dict[str, Any]:
-        """Settings, by name, of all diagnostics that the run measures."""
+        """Settings of all measured diagnostics, by name."""
         try:
             return measured_diagnostics(self.read())
         except UnreadableRecord:
             return {}
 
     def measured_metrics(self) -> list[str]:
-        """All metrics that the run measures; none if its record declares none."""
+        """All measured metrics; none if the record declares none."""
         try:
             return measured_metrics(self.read())
         except UnreadableRecord:
@@ -331,7 +331,7 @@ class RunDirectory:
         return [] if declared is None else [name for name in self._metrics if name not in declared]
 
     def _has_diagnostics(self, record: Mapping[str, Any]) -> bool:
-        """Whether a run with an outcome measured the requested diagnostics with the same settings."""
+        """Whether a run with an outcome measured the requested diagnostics."""
         if not self._diagnostics:
             return True
         measured = measured_diagnostics(record)
@@ -339,14 +339,13 @@ class RunDirectory:
         return as_asked and self.diagnostic_rows(record) is not None
 
     def why_missing(self, record: Mapping[str, Any], rows: Sized | None) -> str:
-        """One line on why a run that ended counts as missing."""
+        """Why a run that ended counts as missing."""
         if _has_its_rows(record, rows):
             asked = ", ".join(self._lacking_metrics(record) or self._diagnostics)
             return f"not measured as requested ({asked}) or changed, counted as missing: {self.path}"
         return f"lost, changed or damaged, counted as missing: {self.history_path}"
 
     def epochs_done(self) -> int:
-        """Completed epochs, counted as lines."""
         try:
             with self.history_path.open("rb") as file:
                 return max(0, sum(1 for _ in file) - 1)
@@ -387,7 +386,7 @@ class RunDirectory:
     def validation_history(
         self, metrics: Collection[str] | None = None, record: Mapping[str, Any] | None = None
     ) -> History | None:
-        """Epoch, step and these validation metrics (None: all) of metrics.csv: faster than `history`."""
+        """Epoch, step and these validation metrics (None: all): faster than `history`."""
         return read_history(
             self._content(self.history_path, record), partial(validation_columns, metrics=metrics)
         )
@@ -429,7 +428,7 @@ class RunDirectory:
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Time in nanoseconds, size and inode of a file; each rename onto it changes one of them."""
+    """Time in nanoseconds, size and inode; each rename onto the file changes one of them."""
     try:
         found = path.stat()
     except OSError:
@@ -452,12 +451,12 @@ def _has_its_rows(record: Mapping[str, Any], rows: Sized | None) -> bool:
 
 
 def measured_diagnostics(record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings, by name, of the diagnostics that a run measures."""
+    """Settings of the measured diagnostics, by name."""
     return dict((record or {}).get("config", {}).get("diagnostics") or {})
 
 
 def measured_metrics(record: Mapping[str, Any] | None) -> list[str]:
-    """Metrics that a run measures; none if its record declares none."""
+    """Measured metrics; none if the record declares none."""
     return list((record or {}).get("config", {}).get("metrics") or {})
 
 

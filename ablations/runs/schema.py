@@ -93,8 +93,6 @@ class Machine(TypedDict):
 
 @with_config(EXACT)
 class Timing(TypedDict):
-    """The configuration of a timing."""
-
     models: Annotated[list[str], Field(min_length=2)]
     overrides: list[str]
     seconds: Annotated[Number, Field(gt=0)]
@@ -104,8 +102,6 @@ class Timing(TypedDict):
 
 @with_config(OPEN)
 class Config(TypedDict):
-    """Keys that every resolved configuration has."""
-
     seed: Count
     train: NotRequired[bool]
     results_dir: NotRequired[str]
@@ -119,8 +115,6 @@ class Config(TypedDict):
 
 @with_config(EXACT)
 class Record(TypedDict):
-    """A run, as in record.json."""
-
     checksum: Annotated[
         Sha256,
         Field(

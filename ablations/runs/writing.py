@@ -92,7 +92,6 @@ def _require_whole(
     *,
     diverged: bool,
 ) -> None:
-    """Require what every record needs; see `write_run`."""
     names = [key.removeprefix("val_") for key in (rows[-1] if rows else {}) if key.startswith("val_")]
     if not diverged and (lacking := [name for name in names if name not in test and name != "loss"]):
         raise UserError(f"test: {lacking[0]}: missing; give the final test value of each validation metric")
@@ -114,7 +113,6 @@ def _record(
     *,
     diverged: bool,
 ) -> dict[str, Any]:
-    """The record of a run that has ended."""
     seconds = sum(row.get("seconds", 0.0) for row in rows)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return dict.fromkeys(SCHEMA) | {
@@ -142,11 +140,7 @@ def _record(
 
 
 def _require_chance(names: Sequence[str], declared: Mapping[str, Metric], num_classes: int) -> None:
-    """Require the value at chance, which a diverged run counts as.
-
-    Raises:
-        UserError: A metric is not declared, or its chance needs the number of classes.
-    """
+    """Require the value at chance, which a diverged run counts as."""
     if unknown := [name for name in names if name not in declared]:
         raise UserError(
             f"metrics.{unknown[0]}: missing; declare it, with `chance`, which a diverged run counts as"

@@ -25,14 +25,7 @@ DIGITS = 12
 
 
 def typical_difference(values: ArrayLike) -> float:
-    """The Hodges-Lehmann estimate: the median of the averages of any two values, each with itself too.
-
-    Args:
-        values: `(n,)`, n >= 1, finite.
-
-    Returns:
-        In the unit of the values.
-    """
+    """The Hodges-Lehmann estimate of `(n,)` finite values."""
     return float(np.median(_averages(np.asarray(values, dtype=float))))
 
 
@@ -44,7 +37,7 @@ def rank_interval(values: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarr
         level: 1 - confidence, in (0, 1).
 
     Returns:
-        Its ends, each `(...)`; below the smallest level there is, 2 / 2**n, the smallest and largest value.
+        Its ends, each `(...)`; for a level below 2 / 2**n, the smallest and largest value.
     """
     averages = np.sort(_averages(np.asarray(values, dtype=float)), axis=0)
     below = _distribution(len(np.asarray(values)))
@@ -77,8 +70,8 @@ def deciding_level(values: ArrayLike, null: float, *, above: bool) -> np.ndarray
         above: True for above, False for below.
 
     Returns:
-        `(...)`, in (0, 1]: the larger p of the two two-sided tests, or 1 if the estimates lie on the other
-        side. If all values lie on that side, the rank test is at its smallest p and the t test alone decides.
+        `(...)`, in (0, 1]: the larger p of the two tests, or 1 if the estimates lie on the other side. If all
+        values lie on that side, the rank test is at its smallest p and the t test alone decides.
 
     Source:
         Student 1908 for the t test; for the rank test Wilcoxon, "Individual comparisons by ranking methods",

@@ -8,7 +8,7 @@ MOST_SEEDS = 100_000
 
 
 def standardized_effect(differences: ArrayLike) -> float:
-    """Cohen's d_z: the mean of paired differences over their standard deviation. It sets the power.
+    """Cohen's d_z: the mean of paired differences over their standard deviation.
 
     Args:
         differences: `(n,)`, one per seed, n >= 2.
@@ -63,9 +63,6 @@ def power_of(seeds: int, effect: float, spread: float, *, alpha: float = 0.05) -
         spread: Standard deviation of the paired differences, in the unit of `effect`; above 0.
         alpha: Level of the test, in (0, 1).
 
-    Returns:
-        In (0, 1).
-
     Raises:
         ValueError: A number out of range.
     """
@@ -80,16 +77,13 @@ def power_of(seeds: int, effect: float, spread: float, *, alpha: float = 0.05) -
 
 
 def needed_seeds(effect: float, spread: float, *, power: float = 0.8, alpha: float = 0.05) -> int | None:
-    """The fewest seeds with which a two-sided paired t test has a given power.
+    """The fewest seeds with which a two-sided paired t test has a given power; None above `MOST_SEEDS`.
 
     Args:
         effect: The mean difference to detect, such as a claim's margin; not 0.
-        spread: Standard deviation of the paired differences, in the unit of `effect`; above 0.
+        spread: As `power_of`.
         power: In (0, 1).
         alpha: Level of the test, in (0, 1); for m comparisons, 0.05 / m is on the safe side.
-
-    Returns:
-        At least 2; None above `MOST_SEEDS`.
 
     Raises:
         ValueError: A number out of range.

@@ -1,10 +1,7 @@
 """Statistics of seeds and of arms compared seed by seed: pure functions on arrays.
 
-The paper shows one run per curve. Here an arm is a sample of seeds, and arms are compared within each seed,
-which fixes initial values and batches.
-
-Every function raises ValueError for NaN and infinity. `ablations.studies.results` decides beforehand what a
-diverged run counts as.
+The paper shows one run per curve. Here an arm is a sample of seeds, and arms are compared within each seed.
+Every function raises ValueError for NaN and infinity.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,15 +56,16 @@ class Band:
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Mean and two-sided t interval: mean -+ t(n - 1) s / sqrt(n).
 
-    The interval assumes normal values. docs/explanation/statistics.md has its simulated coverage for others.
-    Verdicts use `ablations.statistics.decisions` instead.
+    docs/explanation/statistics.md has its coverage for values that are not normal. Verdicts use
+    `ablations.statistics.decisions` instead.
 
     Args:
         values: `(n,)`, one per seed, n >= 1.
+        confidence: In (0, 1).
 
     Returns:
-        The estimate, in the unit of `values`. The interval is NaN for n = 1 and for equal values: seeds that
-        agree by accident, such as all at chance, do not show that there is no variance.
+        In the unit of `values`. The interval is NaN for n = 1 and for equal values: seeds that agree by
+        accident, such as all at chance, do not show that there is no variance.
 
     Raises:
         ValueError: No value, a value that is not finite, or a confidence outside (0, 1).
@@ -91,9 +89,9 @@ def smallest_sign_flip_p(n: int) -> float:
 def sign_flip_p(differences: ArrayLike, generator: np.random.Generator | None = None) -> float:
     """Two-sided p of "the differences are symmetric about zero", by flipping their signs.
 
-    Twice the share of sign patterns whose sum is at least as far out as the observed one; sums that differ
-    only by rounding tie. Up to `EXACT_PAIRS` pairs, all 2**n patterns are tried. Above, `RANDOM_FLIPS`
-    patterns are drawn and the observed one is added, so p is never 0.
+    Twice the share of sign patterns whose sum is at least as far out as the observed one. Up to `EXACT_PAIRS`
+    pairs, all 2**n patterns are tried. Above, `RANDOM_FLIPS` are drawn and the observed one is added, so p is
+    never 0.
 
     Args:
         differences: `(n,)`, one per pair, n >= 1.
@@ -188,8 +186,8 @@ def censored_median(epochs: Sequence[int | None]) -> float:
 def area_under_curve(steps: ArrayLike, curve: ArrayLike) -> float:
     """The mean height of a validation curve between its first and last point.
 
-    This is the trapezoid area over training steps, divided by the steps between those points. It is in the
-    curve's unit, and higher for a network that learns faster. A curve of one point has that point's height.
+    This is the trapezoid area over training steps, divided by the steps between those points. A curve of one
+    point has that point's height.
 
     Args:
         steps: `(E,)`, training steps, strictly increasing.
@@ -249,9 +247,8 @@ def share_to_target(steps: ArrayLike, curve: ArrayLike, target: float, start: fl
 def holm_levels(p: ArrayLike, alpha: float, nominal: Callable[[float], float] = float) -> np.ndarray:
     """The level at which Holm's step-down procedure tests each of m hypotheses.
 
-    The k-th smallest p (k from 0) is tested at `nominal(alpha / (m - k))` until one exceeds its level. That
-    level then applies to all larger p, and none of them is rejected. So a hypothesis is rejected if its p is
-    at most its level.
+    The k-th smallest p (k from 0) is tested at `nominal(alpha / (m - k))` until one exceeds its level; that
+    level then applies to all larger p. A hypothesis is rejected if its p is at most its level.
 
     Args:
         p: `(m,)`, m >= 1, each in [0, 1].
@@ -286,15 +283,15 @@ def holm_levels(p: ArrayLike, alpha: float, nominal: Callable[[float], float] = 
 def needed_pairs(sd: float, distance: float, level: float) -> int | None:
     """The fewest pairs whose t interval has a half width below `distance`, for the observed sd.
 
-    If mean and sd stay as observed, that interval decides. Chances that they do are about even.
+    If mean and sd stay as observed, that interval decides; chances that they do are about even.
 
     Args:
         sd: Standard deviation of the differences, with n - 1; above 0.
-        distance: From the mean to the value that the interval must exclude; at least 0, in the unit of `sd`.
+        distance: From the mean to the value that the interval must exclude; at least 0.
         level: 1 - confidence of the interval, in (0, 1).
 
     Returns:
-        The number, at least 2; None above `MOST_PAIRS`.
+        At least 2; None above `MOST_PAIRS`.
 
     Raises:
         ValueError: A number out of range.

@@ -1,7 +1,7 @@
 """Exact statistics for two shares of the same seeds, such as the shares that failed to learn.
 
-Seeds in which both arms failed, or neither, say nothing about a difference. If the shares are equal, a seed
-in which one arm failed is equally likely for either arm: the sign test, here McNemar's exact test.
+`only_one` and `only_other` count the seeds in which only one of the arms failed; other seeds say nothing
+about a difference.
 
 Source:
     McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
@@ -17,12 +17,7 @@ LEAST = 1e-9
 
 
 def exact_paired_p(only_one: int, only_other: int) -> float:
-    """The two-sided p of McNemar's exact test, at most 1.
-
-    Args:
-        only_one: Seeds in which only the one arm failed.
-        only_other: Seeds in which only the other arm failed.
-    """
+    """The two-sided p of McNemar's exact test, at most 1."""
     discordant = only_one + only_other
     return min(1.0, 2 * float(special.bdtr(min(only_one, only_other), discordant, 0.5)))
 

@@ -1,7 +1,7 @@
 """Studies, the status of their runs, and what each run counts as.
 
-A diverged run is a result. Its network gives one answer for every image, so it counts as chance from where it
-diverged. Failed, running and missing runs are left out.
+A diverged run is a result: its network gives one answer for every image, so it counts as chance from where it
+diverged. Failed, running and missing runs are not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from ablations.validation import WRITTEN
 
 
 def _known_metric(name: str, info: ValidationInfo) -> str:
-    """Require a metric that the context declares; without a context, a valid name."""
+    """Require a declared metric; without declarations, a valid name."""
     declared = (info.context or {}).get("declared")
     if declared is not None and name not in declared:
         raise ValueError(f"must be one of {', '.join(declared)}")
@@ -96,7 +96,6 @@ class Trial:
         value: Final validation value of the study's first metric, mean over seeds; diverged runs count as
             chance.
         runs: Names of its runs' directories, one per seed.
-        diverged: How many of these diverged.
     """
 
     settings: Mapping[str, Any]
@@ -111,13 +110,12 @@ class Tuning:
 
     Attributes:
         option: Name of the file in conf/tuning, "learning_rate".
-        keys: The key that each parameter sets, `{"learning_rate": "recipe.optimizer.lr"}`. Tuned arms may
-            differ in these.
+        keys: The key that each parameter sets, `{"learning_rate": "recipe.optimizer.lr"}`.
         space: What each parameter is drawn from, `{"learning_rate": "log-uniform from 0.01 to 1"}`.
         logarithmic: Parameters drawn on a logarithmic scale.
         sampler: Its name, "RandomSampler".
         independent: Whether draws ignore results, so that all arms have the same draws.
-        labels: Per arm, from the study that was tuned.
+        labels: Per arm.
         trials: Per arm, in the order of drawing; the first has the configured settings.
         core_hours: Of the trials' runs that have a record.
         sign: 1 if higher values are better, -1 if lower.
@@ -138,7 +136,7 @@ class Tuning:
     sign: int = 1
 
     def best(self, arm: str) -> int:
-        """Place of the arm's trial with the best validation value; the first of equal ones."""
+        """Index of the arm's trial with the best validation value; the first of equal ones."""
         values = [self.sign * trial.value for trial in self.trials[arm]]
         return values.index(max(values))
 
@@ -167,11 +165,11 @@ class Design:
     Attributes:
         factors: In the order in which the arms' names join their levels.
         x: Name of the factor on the horizontal axis.
-        lines: Name of the factor with one line per level. All further factors divide the arms into sets.
+        lines: Name of the factor with one line per level; further factors divide the arms into sets.
         axis: Label of the horizontal axis, with unit.
         levels: Level per factor of each arm.
-        positions: On the horizontal axis, per arm; above 0 if the axis is logarithmic.
-        paper: Position of the paper's own setting, to which effects are extrapolated.
+        positions: On the horizontal axis, per arm.
+        paper: Position of the paper's own setting.
     """
 
     factors: tuple[Factor, ...]
@@ -226,22 +224,18 @@ class Study:
     """Arms, seeds and what they are measured by.
 
     Attributes:
-        name: "residual".
-        title: "Residual connections".
         output: Stem of its tables and figures, "figure09_residual".
         source: "Chollet 2016, section 4.6, figure 9".
         arms: In the order in which they are shown.
         baseline: Name of the arm that the others are compared with.
-        seeds: Each arm runs once with each.
-        metrics: Names. Curves, differences and target use the first, which decides.
-        target: Validation value of the first metric for "epochs to reach"; None: there is none.
+        metrics: Names; the first decides.
+        target: Validation value of the first metric for "epochs to reach".
         scale: One line on the size of the runs: network, width, dataset, epochs.
         figures: Its figures; empty: one of all arms, named as its table.
         paper_only: Rows of the paper's table without an arm.
-        tuning: How its arms were tuned; None: they have the configured settings.
-        notes: For readers of its tables, a sentence or two each.
-        design: Of a factorial study; None if the arms are listed.
-        swept: Of a study that a command makes; None if it has a file.
+        tuning: None: its arms have the configured settings.
+        design: None: its arms are listed.
+        swept: None: it has a file.
         declared: Its metrics, by name.
     """
 
@@ -270,11 +264,9 @@ class Study:
 
     @property
     def deciding(self) -> Metric:
-        """The metric that decides."""
         return self.declaration(self.metric)
 
     def declaration(self, metric: str) -> Metric:
-        """The metric of that name."""
         return metric_of(metric, self.declared)
 
     def compared_with(self, arm: Arm) -> str | None:
@@ -291,8 +283,7 @@ class StudyRun:
     Attributes:
         directory: Where its record is, or will be.
         status: completed, diverged, running, failed or missing.
-        history: Epoch, step and the requested validation metrics from metrics.csv; None if it is absent or
-            damaged.
+        history: Epoch, step and the requested validation metrics; None if metrics.csv is absent or damaged.
     """
 
     arm: str
@@ -340,7 +331,6 @@ class Outcome:
 
     @property
     def diverged(self) -> bool:
-        """Whether chance replaces what was not measured."""
         return self.run.status == DIVERGED
 
 
@@ -357,18 +347,15 @@ def baseline_first(study: Study) -> list[Arm]:
 
 
 def tuned_arms(study: Study) -> list[Arm]:
-    """The arms that were tuned, in the study's order."""
+    """In the study's order."""
     return [arm for arm in study.arms if study.tuning is not None and arm.name in study.tuning.trials]
 
 
 def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]:
-    """Completed and diverged runs of each arm, by seed.
+    """Completed and diverged runs of each arm, by seed; baseline first.
 
     The curve of a diverged run is continued to the length of its arm's completed runs; without one, of the
     study's; without one, of the longest curve.
-
-    Returns:
-        A list per arm, baseline first; empty for an arm without results.
 
     Raises:
         ValueError: A run of an unknown arm, two runs of one arm and seed, a completed run without a finite
@@ -400,7 +387,7 @@ def outcomes(study: Study, runs: Sequence[StudyRun]) -> dict[str, list[Outcome]]
 
 
 def pair_by_seed(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """The outcomes (arm, baseline) of every seed that has both, by seed."""
+    """The outcomes (arm, baseline) of every seed that has both."""
     of_seed = {outcome.run.seed: outcome for outcome in baseline}
     return [(outcome, of_seed[outcome.run.seed]) for outcome in of_arm if outcome.run.seed in of_seed]
 
@@ -409,7 +396,10 @@ def final_value(study: Study, record: Mapping[str, Any], part: str, metric: str)
     """A metric of the final epoch; chance if the run diverged.
 
     Args:
+        study: The study that compares it.
+        record: Of a completed or diverged run.
         part: "val" or "test".
+        metric: Its name.
 
     Raises:
         UserError: It completed without that metric.
@@ -424,7 +414,7 @@ def final_value(study: Study, record: Mapping[str, Any], part: str, metric: str)
 
 
 def chance(study: Study, record: Mapping[str, Any], metric: str) -> float:
-    """A metric's value for a network that learned nothing, on the data of a run."""
+    """A metric's value at chance, on the data of a run."""
     return study.declaration(metric).of_nothing(record["config"]["dataset"]["num_classes"])
 
 

@@ -56,8 +56,6 @@ Seeds = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_differ
 
 
 class Level(BaseModel):
-    """One level of a factor."""
-
     model_config = WRITTEN
     label: str
     """Shown to readers."""

@@ -116,10 +116,7 @@ def _difference(twice: Twice) -> str:
 def write_reproduction(
     reproductions: Sequence[Reproduction], names: tuple[str, str], folder: Path, suffix: str = ""
 ) -> Path:
-    """Write the table as Markdown, atomically.
-
-    Returns:
-        `folder/reproduction<suffix>.md`.
+    """Write `folder/reproduction<suffix>.md` atomically; `names` are those of the two sets.
 
     Raises:
         OSError: The folder cannot be written.

@@ -34,8 +34,8 @@ def speed_table(turns: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         turns: Each with precision, order, compiled, part, network, of, round, images_per_second, peak_memory.
 
     Returns:
-        The setting, part, network, of; images_per_second, of_ours (its ratio to ours, by round),
-        xception_over_inception_v3 (by round, in rows of xception) and peak_memory_bytes.
+        The setting, part, network, of; images_per_second, of_ours (ratio to ours, by round),
+        xception_over_inception_v3 (by round) and peak_memory_bytes.
     """
     keys = [*SETTING, "part", "network", "of"]
     frame = pd.DataFrame(turns)
@@ -65,7 +65,9 @@ def write_speeds(
     """Write the table and all turns into a folder.
 
     Args:
+        turns: As `speed_table`.
         what: One line with device, batch size and the like.
+        folder: Where the files go.
 
     Returns:
         The paths, and the table for a terminal.
@@ -92,7 +94,7 @@ def write_speeds(
 
 
 def ratio_lines(table: pd.DataFrame) -> list[str]:
-    """A line per setting and part: Xception over Inception V3, ours and the libraries'."""
+    """A line per setting and part: Xception over Inception V3."""
     of_both = table.dropna(subset=["xception_over_inception_v3"])
     lines = []
     for (*setting, part), rows in of_both.groupby([*SETTING, "part"], sort=False):

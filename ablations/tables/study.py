@@ -63,11 +63,11 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
     first metric, val_difference_pp, test_difference_pp (percentage points; without _pp if the metric is not a
     share) as _mean, _ci_low, _ci_high, _p; epochs_to_target_median over completed and diverged runs (infinite
     if half or more never reach it) and n_reached_target; val_area as _mean, _ci_low, _ci_high; parameters,
-    multiply_adds, depth; steps_per_second_median (completed runs); those of
-    `ablations.evidence.audit.audit_columns`; paper; paper_METRIC as printed, if any; scale. Numbers that do
-    not exist are missing.
+    multiply_adds, depth; steps_per_second_median (completed runs); those of `audit_columns`; paper;
+    paper_METRIC as printed; scale. Numbers that do not exist are missing.
 
     Args:
+        study: The study.
         runs: All its planned runs, in any order, also missing ones.
 
     Raises:
@@ -116,10 +116,7 @@ def _printed_metrics(study: Study) -> list[str]:
 
 
 def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
-    """The study as a Markdown page: title, scale, tables, notes.
-
-    The tables are: metrics and differences; convergence and size; the interaction of factors; the audit.
-    """
+    """The study as a Markdown page: title, scale, tables, notes."""
     _, panels, notes = study_contents(study, runs)
     return markdown_page(study.title, study_subtitle(study), panels, notes)
 
@@ -133,7 +130,7 @@ def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
 def study_contents(
     study: Study, runs: Sequence[StudyRun]
 ) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:
-    """The table, its panels for readers, and its notes, from one reading of the runs."""
+    """The table, its panels for readers, and its notes."""
     by_arm = outcomes(study, runs)
     audits = audit_study(study, by_arm)
     table = _study_table(study, runs, by_arm, audits)
@@ -143,7 +140,6 @@ def study_contents(
 
 
 def study_subtitle(study: Study) -> str:
-    """Scale and source."""
     return f"{study.scale}. {study.source}."
 
 
@@ -173,7 +169,7 @@ def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:
 
 
 def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:
-    """An arm, what it is compared with if not the baseline, its runs, the paper's values."""
+    """An arm, what it is compared with, its runs, the paper's values."""
     words = [row["arm"]]
     if "compared with" in row and row["compared with"] != NO_VALUE:
         words[0] += f" (to {row['compared with']})"
@@ -191,7 +187,7 @@ def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
 
     Returns:
         The paths, `folder/<output>.csv`, `.md`, `.tex` and `_slim.tex`, and for a factorial study
-        `folder/<output>_interaction.csv`.
+        `_interaction.csv`.
 
     Raises:
         ValueError: As `study_table`; then nothing is written.
@@ -353,7 +349,7 @@ def _with_halves(table: pd.DataFrame, name: str, times: float = 1) -> tuple[list
 
 
 def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text: shares in per cent, intervals in brackets."""
+    """The table as text."""
     labels = {arm.name: arm.label for arm in study.arms}
     one_baseline = set(table["compared_with"].dropna()) <= {study.baseline}
     rows = []
@@ -407,7 +403,7 @@ def _as_printed(metric: str, value: float) -> str:
 def _panels(
     study: Study, readable: pd.DataFrame, interaction: pd.DataFrame | None, audits: Sequence[Audit]
 ) -> list[pd.DataFrame]:
-    """The table, split to fit a page; see `markdown_table`."""
+    """Tables that fit a page: metrics and differences; convergence and size; interaction; audit."""
     split = list(readable.columns).index(_difference_header(study, "test")) + 1
     first = readable.iloc[:, :split]
     second = readable.iloc[:, [0, *range(split, readable.shape[1])]]
@@ -417,7 +413,6 @@ def _panels(
 
 
 def _target_header(study: Study) -> str:
-    """Header of the epochs to the target; "" without a target."""
     if study.target is None:
         return ""
     return f"epochs to {study.deciding.text(study.target)} (reached)"
@@ -441,7 +436,7 @@ def _difference(study: Study, row: pd.Series, split: str) -> str:
 
 
 def _failed_text(row: pd.Series) -> str:
-    """Failed runs, and the exact p unless the same seeds failed in the arm compared with."""
+    """With the exact p unless the same seeds failed in the arm compared with."""
     text = str(row["n_failed_to_learn"])
     return f"{text}, {p_value(row['failed_to_learn_p'], 'p')}" if row["failed_to_learn_p"] < 1 else text
 

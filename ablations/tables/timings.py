@@ -29,9 +29,8 @@ def timing_table(timings: Timings) -> pd.DataFrame:
 
     Columns: model, memory_order, precision, parameters, multiply_adds (of one image); steps_per_second and
     ratio (to the first network of the same round, order and precision) as _median, _min, _max over rounds;
-    peak_memory_bytes; paper_parameters, paper_steps_per_second, paper_ratio; n_completed, n_planned: rounds.
-    Numbers that do not exist are missing, as are the paper's if our network differs, e.g. in classes or
-    width.
+    peak_memory_bytes; paper_parameters, paper_steps_per_second, paper_ratio (missing if our network differs,
+    e.g. in classes); n_completed, n_planned: rounds.
     """
     first = timings.models[0]
     by_row: dict[tuple[Any, ...], list[Any]] = {}
@@ -85,7 +84,7 @@ def write_timings(timings: Timings, folder: Path) -> tuple[list[Path], Renderabl
     """Write the table as CSV, Markdown and LaTeX, each atomically.
 
     Returns:
-        The three paths, and the table for the terminal.
+        The paths, and the table for the terminal.
 
     Raises:
         OSError: The folder cannot be written.
@@ -141,7 +140,7 @@ def _with_spread(row: "pd.Series[Any]", name: str) -> str:
 
 
 def _console_table(readable: pd.DataFrame, subtitle: str) -> RenderableType:
-    """For a terminal of 80 columns: the paper's values in the heading, ranges below medians."""
+    """With the paper's values in the heading and ranges below medians."""
     of_network = ("network", "memory order", "precision")
     of_paper = [name for name in readable.columns if name.startswith("paper: ")]
     measured = [name for name in readable.columns if name not in (*of_network, *of_paper)]

@@ -12,7 +12,7 @@ from ablations.text import amount, core_time, in_words, shown_settings, shown_va
 
 
 def tuning_notes(study: Study) -> list[str]:
-    """How the arms were tuned, at what cost, and what was chosen for each; none if they were not tuned."""
+    """How the arms were tuned, at what cost, and what was chosen for each."""
     if study.tuning is None:
         return []
     tuning = study.tuning
@@ -51,7 +51,7 @@ def _value(metric: Metric, trial: Trial) -> str:
 
 
 def budget(tuning: Tuning) -> str:
-    """The budget, "8 trials × 1 seed × 6 epochs for each of 2 arms, 16 runs, 12 min 05 s on one core"."""
+    """E.g. "8 trials × 1 seed × 6 epochs for each of 2 arms, 16 runs, 12 min 05 s on one core"."""
     arms = len(tuning.trials)
     trials = len(next(iter(tuning.trials.values())))
     runs = len({run for of_arm in tuning.trials.values() for trial in of_arm for run in trial.runs})
@@ -65,8 +65,7 @@ def trials_table(study: Study) -> pd.DataFrame:
     """Every trial, arm by arm in the order of drawing.
 
     Columns: arm, label; trial (from 1); configured and chosen (true or false); a column per parameter of the
-    space; val_METRIC, the mean over the trial's seeds; n_seeds, n_diverged; runs, the names of their
-    directories.
+    space; val_METRIC, the mean over seeds; n_seeds, n_diverged; runs, the names of their directories.
 
     Raises:
         ValueError: The study's arms were not tuned.
@@ -85,10 +84,7 @@ def trials_table(study: Study) -> pd.DataFrame:
 
 
 def write_trials(study: Study, folder: Path) -> list[Path]:
-    """Write the table of trials as CSV, Markdown and LaTeX, each atomically.
-
-    Returns:
-        The three paths, `folder/<output>_trials.csv`, `.md` and `.tex`.
+    """Write the table of trials as CSV, Markdown and LaTeX, `<output>_trials`, each atomically.
 
     Raises:
         ValueError: The study's arms were not tuned.

@@ -1,9 +1,4 @@
-"""The table of verdicts, and files of recorded verdicts.
-
-`verdict_table` has the numbers, one row per comparison in the order of the claims, written as CSV: all in the
-metric's unit, shares as fractions. Markdown and LaTeX add rules, scale and provenance. A file of recorded
-verdicts is YAML, `id: verdict`.
-"""
+"""The table of verdicts, and files of recorded verdicts (YAML, `id: verdict`)."""
 
 import math
 from collections import Counter
@@ -224,7 +219,6 @@ def claimed(one: Compared) -> str:
 
 
 def difference(one: Compared) -> str:
-    """Estimate, interval and unit."""
     if math.isnan(one.estimate):
         return NO_VALUE
     low = one.low if one.low < one.high else math.nan
@@ -232,7 +226,7 @@ def difference(one: Compared) -> str:
 
 
 def to_decide(verdict: Verdict) -> str:
-    """The seeds at which a decision is expected, e.g. "14 seeds in total (12 min 05 s more on one core)"."""
+    """Seeds and time until an expected decision, e.g. "14 seeds in total (12 min 05 s more on one core)"."""
     if verdict.verdict != INCONCLUSIVE:
         return NO_VALUE
     if verdict.seeds_needed is None:
@@ -310,11 +304,10 @@ def write_verdicts(
     """Write the verdicts as CSV, Markdown and LaTeX, full and slim, each atomically.
 
     Args:
+        verdicts: In the order of the claims.
         studies: Those judged, with their runs, for scale and provenance.
+        folder: Where the files go.
         suffix: Of their names; see `ablations.evidence.verdicts.Judged`.
-
-    Returns:
-        The paths.
 
     Raises:
         OSError: The folder cannot be written.
@@ -378,10 +371,7 @@ def read_recorded(path: Path) -> dict[str, str]:
 def compare_with_recorded(
     verdicts: Sequence[Verdict], recorded: Mapping[str, str], not_judged: Sequence[str]
 ) -> None:
-    """Compare verdicts with recorded ones.
-
-    Args:
-        not_judged: Claims to ignore.
+    """Compare verdicts with recorded ones, ignoring claims that were not judged.
 
     Raises:
         VerdictsDiffer: One line per claim that differs, or that only one side has.

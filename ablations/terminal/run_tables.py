@@ -105,7 +105,6 @@ class RunState:
         return cls(run.arm, run.seed, run.run_id, run.status, epochs, planned, validation, speed, None)
 
     def cells(self) -> dict[str, Text]:
-        """Its cell per column."""
         speed, left = self.steps_per_second, self.seconds_left
         texts = {
             "arm": self.arm,
@@ -138,7 +137,6 @@ def _where(device: Mapping[str, Any]) -> str:
 
 
 def run_table(states: Iterable[RunState], columns: Sequence[str], title: Text | None = None) -> Table:
-    """A row per run."""
     table = Table(
         title=title,
         title_justify="left",
