@@ -1,8 +1,4 @@
-"""The completeness of results, to warn when a fuller one is replaced.
-
-Every result states it: the table of a study counts its runs, the table of verdicts the missing ones, and the
-report page has both numbers in its head.
-"""
+"""The completeness of results, to warn when a fuller one is replaced. Every result states it."""
 
 import io
 import re
@@ -21,12 +17,7 @@ IN_PAGE = re.compile(r'<meta name="completed-runs" content="(\d+) of (\d+)">')
 
 
 class Completeness(NamedTuple):
-    """How complete a result is.
-
-    Attributes:
-        rank: Greater for a fuller result.
-        words: "24 of 24 runs".
-    """
+    """How complete a result is, e.g. "24 of 24 runs"; `rank` is greater for a fuller one."""
 
     rank: int
     words: str
@@ -37,15 +28,7 @@ class Completeness(NamedTuple):
 
 
 def completeness_of(suffix: str, content: str) -> Completeness | None:
-    """How complete the content of a file is.
-
-    Args:
-        suffix: Of the file, ".csv" or ".html".
-        content: The table of a study or of verdicts, or a report page.
-
-    Returns:
-        None for any other content.
-    """
+    """How complete the content of a file is; None for other content than studies, verdicts or a report."""
     if suffix == ".html":
         found = IN_PAGE.search(content[:PAGE_HEAD])
         return Completeness.of_runs(int(found[1]), int(found[2])) if found else None

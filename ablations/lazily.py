@@ -1,10 +1,10 @@
 """Imports at the top of a file that are executed at first use.
 
-Commands use many modules and should not wait for those that they do not need: torch, Lightning, matplotlib,
-SciPy. `import` in a function would hide dependencies from readers and tools.
+Commands should not wait for modules that they do not need: torch, Lightning, matplotlib, SciPy. `import` in a
+function would hide dependencies from readers and tools.
 
-The standard library's `importlib.util.LazyLoader` does not fit: it executes a module at any access, even to
-its file. `inspect.getmodule`, which pydantic calls, would execute all of them during another import.
+The standard library's `importlib.util.LazyLoader` executes a module at any access, even to its file.
+`inspect.getmodule`, which pydantic calls, would execute all of them during another import.
 """
 
 import sys

@@ -56,7 +56,7 @@ class SlimTable:
     notes: Sequence[str] = ()
 
     def latex(self) -> str:
-        """The table environment, for the packages booktabs and siunitx, and the notes after it."""
+        """For the packages booktabs and siunitx."""
         cells = [_cells(column) for column in self.columns]
         words = [[escape_latex(text) for text in texts] for texts in self.texts.values()]
         rows = zip(map(escape_latex, self.names), *cells, *words, strict=True)

@@ -25,11 +25,8 @@ def is_missing(value: Any) -> bool:
 
 
 def decimals(value: float, sign: str = "", digits: int = 1) -> str:
-    """A number with fixed decimals; rounding ignores the noise of its last bits.
-
-    Args:
-        sign: "+" to show it for positive numbers too.
-        digits: After the point.
+    """A number with fixed decimals, with `sign="+"` also for positive ones; rounding ignores the noise of its
+    last bits.
     """
     return NO_VALUE if is_missing(value) else f"{round(value, 6):{sign}z.{digits}f}"  # z: no "-0.0"
 
@@ -64,12 +61,7 @@ def three_digits(value: float) -> str:
 
 
 def per_cent(share: float, digits: int | None = None) -> str:
-    """A share in per cent, "71.3 %".
-
-    Args:
-        share: From 0 to 1.
-        digits: After the point; None: three significant digits, "80 %", "62.5 %".
-    """
+    """A share in per cent, "71.3 %"; by default with three significant digits, "80 %", "62.5 %"."""
     number = f"{100 * share:.3g}" if digits is None else f"{100 * share:.{digits}f}"
     return f"{number} %"
 
@@ -129,11 +121,7 @@ def day_of(moment: str) -> str:
 
 
 def amount(number: int, noun: str, plural: str | None = None) -> str:
-    """So many of something, "1 epoch", "12 epochs".
-
-    Args:
-        plural: None: the noun and an s.
-    """
+    """So many of something, "1 epoch", "12 epochs"; the default plural is the noun and an s."""
     shown = f"{number:,}" if isinstance(number, int) else number  # as typed, not checked yet
     return f"{shown} {noun if number == 1 else plural or f'{noun}s'}"
 
@@ -165,11 +153,7 @@ def shown_settings(values: Mapping[str, Any]) -> str:
 
 
 def contrast_label(weights: Mapping[str, float], labels: Mapping[str, str]) -> str:
-    """A weighted sum of arms, "with − without"; positive weights first.
-
-    Args:
-        labels: By arm; default: its name.
-    """
+    """A weighted sum of arms, "with − without"; positive weights first."""
     text = ""
     for arm, weight in sorted(weights.items(), key=lambda item: item[1] < 0):
         sign = "− " if weight < 0 else "+ " if text else ""

@@ -128,7 +128,7 @@ def two_columns(lines: Mapping[str, str]) -> str:
 
 
 def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
-    """The words of a command, once per combination of the values listed with a study.
+    """The words of a command, once per combination of listed values.
 
     Raises:
         UserError: Several combinations would write the same file.

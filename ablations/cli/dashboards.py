@@ -34,7 +34,7 @@ from ablations.tables.verdicts import verdict_panels, write_verdicts
 Studies = Sequence[tuple[Study, Sequence[StudyRun]]]
 
 STEP = "trainer/global_step"
-"""The x-axis of a run's curves; see `lightning_modules.wandb_logging`."""
+"""The x-axis of a run's curves."""
 
 CURVES = {
     "val/loss": "validation loss",
@@ -50,7 +50,7 @@ class Destination:
     """Where the results go.
 
     Attributes:
-        project: W&B project; made if it does not exist.
+        project: Made if it does not exist.
         entity: Owner of the project; None: the account's default.
         folder: Where everything is written; replaces earlier files.
         title: Name of the user's project.
@@ -72,11 +72,11 @@ class Written:
     report: Path
 
     def figure_keys(self, study: str) -> Mapping[str, Path]:
-        """The PNG files of a study by their keys in W&B."""
+        """By their keys in W&B."""
         return {f"figures/{path.stem}": path for path in self.figures[study] if path.suffix == ".png"}
 
     def table_keys(self) -> Mapping[str, Path]:
-        """The CSV files by their keys in W&B."""
+        """By their keys in W&B."""
         return {f"tables/{path.stem}": path for path in self.tables if path.suffix == ".csv"}
 
 

@@ -1,4 +1,4 @@
-"""Reads what a command names from the records: studies with their runs, claims with verdicts."""
+"""Read what a command names: studies with their runs, claims with verdicts."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -84,9 +84,10 @@ def load_studies(
 ) -> "list[tuple[Study, list[StudyRun], Path]]":
     """Plan studies and read the status of their runs; name unreadable records on stderr.
 
+    Without names: the swept choices as a study, or else all studies except those marked only_by_name.
+
     Returns:
-        Study, runs and results folder, per study. Without names: the swept choices as a study, or else all
-        studies except those marked only_by_name.
+        Study, runs and results folder, per study.
 
     Raises:
         UserError: A study or the named results folder does not exist.
@@ -207,8 +208,7 @@ def judged_studies(
 ) -> "tuple[Judged, list[tuple[Study, Sequence[StudyRun]]]]":
     """The verdicts, and the studies with their runs, including those without claims.
 
-    Without names, these are all studies, but those marked only_by_name only if they have claims and are
-    complete.
+    Without names: all studies, but those marked only_by_name only if they have claims and are complete.
 
     Raises:
         UserError: As `judge`.

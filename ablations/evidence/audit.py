@@ -1,18 +1,16 @@
 """Confound audit: what else differs between an arm and the arm that it is compared with.
 
-docs/explanation/confound-audit.md explains it. It reads only the records of runs of one seed, so it is about
-what was trained, not about today's files.
-
-The declared factor includes, of the two resolved configurations:
+docs/explanation/confound-audit.md explains it. It reads only records, so it is about what was trained, not
+about today's files. The declared factor includes, of the two resolved configurations:
 
 - what lies under a group or key that `choose` sets differently;
 - a place that repeats such a node in both: conf/model/xception.yaml passes `${residual}` on as
   `model.residual`. Only places that are passed things can repeat one (`RANK`); otherwise a changed setting of
   the recipe would hide behind the network that receives it. Outside `model`, a number must also be repeated
-  under its own name (`lr`, `max_lr`); otherwise 4 epochs instead of 16 would hide behind 4 segments;
+  under its own name; otherwise 4 epochs instead of 16 would hide behind 4 segments;
 - with another `model`: its scaling to the dataset, its weight decay and its depth;
-- `model.width` if an arm matches a size (`match_parameters`, `match_multiply_adds`) or the parameters are
-  equal within 1 %: then the width makes the two comparable.
+- `model.width` if an arm matches a size or the parameters are equal within 1 %: then the width makes the two
+  comparable.
 
 Everything else is undeclared, except what cannot change an outcome (folders, logging). Different commits do
 not count, because a code change that changes outcomes raises `outcome_version`; an unknown commit or
@@ -134,7 +132,7 @@ def audit_columns(audit: Audit | None) -> dict[str, Any]:
 
 
 def audit_panel(audits: Sequence[Audit]) -> list[dict[str, str]]:
-    """Rows of the audit for readers; none if nothing is undeclared."""
+    """None if nothing is undeclared."""
     return audit_rows(audits) if any(audit.undeclared for audit in audits) else []
 
 
@@ -156,14 +154,14 @@ def audit_rows(audits: Sequence[Audit]) -> list[dict[str, str]]:
 
 
 def audit_notes(audits: Sequence[Audit]) -> list[str]:
-    """Notes below the table: the rule, or one line if nothing is undeclared."""
+    """The rule, or one line if nothing is undeclared."""
     if any(audit.undeclared for audit in audits):
         return [RULE]
     return [NOTHING] if any(audit.n_pairs for audit in audits) else []
 
 
 def audit_lines(study: Study, audits: Sequence[Audit]) -> list[str]:
-    """The sentence below the figure; arms with the same differences are named together."""
+    """The sentence below the figure."""
     found: dict[str, list[str]] = {}
     for audit in audits:
         named = list(audit.undeclared[:SHOWN])
@@ -292,7 +290,7 @@ def _is_committed(git: Mapping[str, Any] | None) -> bool:
 
 
 def _chosen(arm: Arm) -> dict[str, str]:
-    """What an arm chooses, by the key's path; as text, because an option is a name."""
+    """By the key's path; as text, because an option is a name."""
     return {key.lstrip("+~"): str(value) for key, value in arm.choose.items()}
 
 

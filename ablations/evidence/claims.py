@@ -183,11 +183,7 @@ CLAIMS = TypeAdapter(ClaimsFile)
 
 @dataclass(frozen=True)
 class Comparable:
-    """What the claims of a study can be about.
-
-    Attributes:
-        lines: Levels of design.lines; empty if the study is not factorial.
-    """
+    """What the claims of a study can be about; `lines` has levels of design.lines."""
 
     arms: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -197,13 +193,10 @@ class Comparable:
 def load_claims(
     files: Iterable[Path], studies: Mapping[str, Comparable], tunings: Collection[str] = ()
 ) -> list[Claim]:
-    """Read and check every file of claims.
+    """Read and check every file of claims, paper.yaml first.
 
     Args:
         studies: What their claims can be about, by name.
-
-    Returns:
-        The claims, those of paper.yaml first, then of other files by name.
 
     Raises:
         UserError: One line with file, claim, key, value and what is allowed.

@@ -72,8 +72,8 @@ def quantity_of(name: str, study: Study | None = None) -> Quantity:
 def claims_about(study: Study, claims: Iterable[Claim]) -> list[Claim]:
     """The claims about a study, with trends as weights per arm.
 
-    A least-squares slope is a weighted sum of the values at the levels, so with known positions a trend is a
-    contrast. Without a slope, the claim is not testable.
+    A least-squares slope is a weighted sum of the values at the levels. Without a slope, the claim is not
+    testable.
     """
     return [
         _with_weights(claim, study.design)
@@ -119,8 +119,7 @@ def contrast_words(contrast: Mapping[str, float], study: Study | None = None) ->
     """A contrast in labels (names without a study), "with residual connections − without residual
     connections".
 
-    In a factorial study, a difference of differences reads "ReLU − none: all channels per segment − 1 channel
-    per segment".
+    In a factorial study, e.g. "ReLU − none: all channels per segment − 1 channel per segment".
     """
     if study is None:
         return contrast_label(contrast, {})
@@ -129,7 +128,7 @@ def contrast_words(contrast: Mapping[str, float], study: Study | None = None) ->
 
 
 def _interaction_words(contrast: Mapping[str, float], design: Design | None) -> str:
-    """Words for a difference of differences along two or more factors; "" for any other contrast."""
+    """A difference of differences along two or more factors; "" for any other contrast."""
     if design is None or not contrast.keys() <= design.levels.keys():
         return ""
     levels = {arm: design.levels[arm] for arm in contrast}
@@ -182,7 +181,7 @@ class ContrastValues:
 
 
 def quantities(metrics: Sequence[str]) -> list[str]:
-    """What arms can be compared in, in a study with these metrics."""
+    """What arms can be compared in."""
     final = [f"{part}_{metric}" for metric in metrics for part in ("val", "test")]
     return [*final, AREA, STEPS_TO_TARGET, FAILED_TO_LEARN, STEPS_PER_SECOND, PARAMETERS]
 

@@ -1,9 +1,9 @@
 """Whether two factors interact: whether the effect of one changes along the other.
 
-The effect is a line minus the baseline's line, seed by seed, at one level of the axis. Three quantities
-describe its change: the effect at a level minus that at the baseline's level; its least-squares slope per
-doubling of the position; and that line's prediction for the paper's position, if the study names one. As in
-verdicts, a seed counts only if it learned in all runs that the quantity needs.
+The effect is a line minus the baseline's line, seed by seed, at one level of the axis. Its change is
+described by the effect at a level minus that at the baseline's level; by its least-squares slope per doubling
+of the position; and by that line's prediction for the paper's position. As in verdicts, a seed counts only if
+it learned in all runs needed.
 """
 
 import math
@@ -48,11 +48,8 @@ class Interaction:
         part: The arms' levels of the factors other than axis and lines.
         line: Level of the factor that is drawn as lines.
         split: "val" or "test".
-        effects: At each level of the axis.
         changes: The effect minus that at the baseline's level, at each other level.
-        slopes: Per doubling of the position, of each seed that learned at every level, `(n,)`; in the same
-            unit.
-        slope: Their mean; None without a seed.
+        slopes: Per doubling, of each seed that learned at every level, `(n,)`.
         at_paper: Mean prediction of the seeds' lines for the paper's position, if any.
     """
 
@@ -67,7 +64,7 @@ class Interaction:
 
 
 def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[Interaction]:
-    """One per set of arms, line other than the baseline's, and split; validation before test."""
+    """One per set of arms, line and split; validation before test."""
     design = _design(study)
     base_line = design.levels[study.baseline][design.lines]
     return [
@@ -133,7 +130,7 @@ def _effect(level: str, position: float, by_seed: Mapping[int, float]) -> Effect
 def _apart(
     of_arm: Sequence[Outcome], of_base: Sequence[Outcome], name: str, times: float
 ) -> dict[int, float]:
-    """Arm minus base, by seed, of the seeds that both have; NaN if one of the two failed to learn."""
+    """By seed; NaN if one of the two runs failed to learn."""
     return {
         outcome.run.seed: math.nan
         if outcome.failed_to_learn or base.failed_to_learn
@@ -267,7 +264,6 @@ def _interval(study: Study, estimate: PairedEstimate) -> str:
 
 
 def interaction_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    """Notes on the panel's numbers."""
     design = _design(study)
     base = design.levels[study.baseline]
     line, step = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))

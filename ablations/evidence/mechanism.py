@@ -1,9 +1,8 @@
 """Measured mechanism of a study: its runs' diagnostics, per arm and layer, over the seeds.
 
-Each quantity (`QUANTITIES`) is shown at some moments of the training. At each, a run has a value per layer,
-and an arm a mean over seeds with a 95 % t interval. Means of gradient norms are geometric, and the two
-operations of a separable convolution count as one layer. Layers that only some arms have (intermediate
-activations, shortcuts) are shown between the others.
+Each quantity (`QUANTITIES`) is shown at some moments of the training, with a 95 % t interval of the mean over
+seeds. Means of gradient norms are geometric, and the two operations of a separable convolution count as one
+layer. Layers that only some arms have (intermediate activations, shortcuts) are shown between the others.
 """
 
 import math
@@ -153,8 +152,8 @@ class Measured:
 
     Attributes:
         layers: Of all arms, in order of execution.
-        of_seeds: Per moment and arm, `(S, L)`: a row per seed, NaN if a run lacks the layer or the value is
-            not finite (or 0 on a logarithmic scale).
+        of_seeds: Per moment and arm, `(S, L)`: NaN if a run lacks the layer or the value is not finite (or 0
+            on a logarithmic scale).
         seeds: Per moment and arm, the seeds of those rows.
     """
 
@@ -171,7 +170,7 @@ class Measured:
         return {arm for _, arm in self.of_seeds}
 
     def places(self, kind: str) -> list[int]:
-        """Places of the layers of a kind in `layers`."""
+        """Indices of the layers of a kind."""
         return [place for place, layer in enumerate(self.layers) if layer.kind == kind]
 
     def estimate(self, values: np.ndarray) -> Estimate | None:

@@ -65,8 +65,6 @@ class Twice:
     """A comparison in two sets of records; pairs of values are per set.
 
     Attributes:
-        outcome: In `OUTCOMES`.
-        reason: For the outcome, in a few words.
         estimates: Mean differences over the compared seeds; NaN without one.
         counts: Compared seeds.
         low: Lower end of the interval of one estimate minus the other; NaN if there is none.
@@ -110,10 +108,10 @@ def reproduce_study(
     *,
     alpha: float = ALPHA,
 ) -> list[Reproduction]:
-    """Compare the claims of a study in two sets of records.
+    """Compare the claims of a study in two sets of records; those not testable are ignored.
 
     Args:
-        claims: Any; those of other studies and those not testable are ignored.
+        claims: Any; those of other studies are ignored.
         study: The study.
         runs: Its runs in one set.
         others: Its runs in the other.
@@ -177,7 +175,7 @@ class _Judged:
 
 
 def _copies(runs: Sequence[StudyRun], others: Sequence[StudyRun]) -> dict[str, set[int]]:
-    """Per arm, the seeds whose two runs are copies: they started and ended at the same time."""
+    """Per arm, the seeds whose two runs started and ended at the same time."""
 
     def when(run: StudyRun) -> tuple[object, ...] | None:
         record = run.record or {}
@@ -245,7 +243,7 @@ def _interval(samples: Sequence[np.ndarray], level: float, *, by_seed: bool) -> 
 
 
 def _of_shares(samples: Sequence[np.ndarray], level: float) -> tuple[float, float]:
-    """Of the shares of failures, from exact intervals: few failures give no spread."""
+    """From exact intervals: few failures give no spread."""
     (low, high), (low_other, high_other) = (
         paired_share_interval(*discordant(sample), len(sample), level / 2) for sample in samples
     )

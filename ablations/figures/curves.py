@@ -27,8 +27,7 @@ def plot_curves(
         history: A row per run and epoch, from `load_histories` or elsewhere.
         by: Column of the factor: a line per option.
         metric: Column to draw; rows without it are left out.
-        x: Column of the horizontal axis. An option has a mean and a band if all its runs have the same
-            values.
+        x: Horizontal axis. An option has a mean and a band if all its runs have the same values.
         run: Column that identifies runs.
         axes: Where to draw; None: on a new figure, `axes.figure`.
 

@@ -1,9 +1,8 @@
 """A factorial study: the metric along one factor, a line per level of another, and their interaction.
 
-Not in the paper; it tests the conjecture of section 4.7. Over the position of each arm (log2 scale), panels
-show validation and test values with mean, 95 % t band and single seeds, and the effect, a line minus the
-baseline's line (`ablations.evidence.interaction`). One set of arms has two by two panels; of several, each is
-a column.
+Not in the paper; it tests the conjecture of section 4.7. Panels show validation and test values over the
+position of each arm (log2 scale), and the effect, a line minus the baseline's line
+(`ablations.evidence.interaction`). One set of arms has two by two panels; of several, each is a column.
 """
 
 import textwrap

@@ -1,9 +1,8 @@
 """Measured mechanism by depth: dead units, effective rank and gradient norm of every layer, per arm.
 
-Not in the paper; it examines the conjecture of section 4.7 and the slow start in figure 9. Over the layers,
-from image to logits: the mean over seeds, its 95 % t band, and single seeds. A factorial study has a panel
-per level of its axis and a line per level of the other factor; other studies have a panel per moment of the
-training and a line per arm.
+Not in the paper; it examines the conjecture of section 4.7 and the slow start in figure 9. A factorial study
+has a panel per level of its axis and a line per level of the other factor; other studies have a panel per
+moment of the training and a line per arm.
 """
 
 import textwrap

@@ -90,8 +90,6 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Look:
-    """How an arm, or a line of a factorial study, is drawn."""
-
     color: str
     dash: Any
     marker: str
@@ -108,8 +106,7 @@ def looks_of(names: Sequence[str]) -> dict[str, Look]:
 def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
     """Draw a study in a figure 5.2 inches wide, without a window.
 
-    A run that failed to learn ends with a cross. A diverged run is drawn to where it ends and counts as
-    chance from there. Notes name runs without a result.
+    A run that failed to learn ends with a cross. A diverged run is drawn to where it ends.
 
     Args:
         study: The study.
@@ -127,7 +124,7 @@ def write_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[
 
 
 def of_figures(study: Study, runs: Sequence[StudyRun]) -> list[tuple[Study, Sequence[StudyRun]]]:
-    """The study of each figure with its runs: its arms alone, compared with the figure's baseline."""
+    """The study of each figure with its runs."""
     if not study.figures:
         return [(study, runs)]
     return [
@@ -196,7 +193,7 @@ def small() -> float:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Our style on matplotlib's defaults, ignoring the user's matplotlibrc; undone on exit."""
+    """Our style on matplotlib's defaults; undone on exit."""
     with matplotlib.style.context(["default", dict(STYLE)]):
         yield
 
@@ -243,7 +240,7 @@ def header_height(title: Sequence[str], subtitle: Sequence[str]) -> float:
 
 
 def write_texts(figure: Figure, title: Sequence[str], subtitle: Sequence[str], notes: Sequence[str]) -> None:
-    """Write title and subtitle at the top and notes at the bottom; each line must fit."""
+    """Write title and subtitle at the top and notes at the bottom."""
     height = figure.get_figheight()
     x, top = LEFT / figure.get_figwidth(), 1 - 0.25 / height
     for line in title:
@@ -382,7 +379,7 @@ def draw_differences(
 
 
 def _cut(label: str) -> str:
-    """A label shortened to two lines; the legend has all of it."""
+    """Shortened to two lines; the legend has all of it."""
     return cut(label, 2 * LABEL_CHARACTERS - 20)
 
 
@@ -418,7 +415,7 @@ def _draw_row(
 
 
 def drawn_seeds(of_seeds: Sequence[_T]) -> Sequence[_T]:
-    """All seeds, or `SEEDS_DRAWN` of them at equal distances."""
+    """All, or `SEEDS_DRAWN` of them at equal distances."""
     if len(of_seeds) <= SEEDS_DRAWN:
         return of_seeds
     return [of_seeds[i * len(of_seeds) // SEEDS_DRAWN] for i in range(SEEDS_DRAWN)]
@@ -478,7 +475,6 @@ def wrapped(notes: Sequence[str]) -> list[str]:
 
 
 def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    """A line per arm with diverged runs."""
     notes = []
     for arm in baseline_first(study):
         if diverged := [outcome for outcome in by_arm[arm.name] if outcome.diverged]:

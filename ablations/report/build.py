@@ -48,7 +48,7 @@ POLICY = (
 def build_report(
     judged: Judged, studies: Sequence[tuple[Study, Sequence[StudyRun]]], overrides: Sequence[str], title: str
 ) -> str:
-    """The page as text.
+    """The page as text; a study gets a section.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.

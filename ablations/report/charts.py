@@ -84,7 +84,6 @@ class Chart:
         lines: What its traces belong to.
         curves: Label by key; empty if there is no choice.
         axes: Label by key of the horizontal axes; empty if there is one.
-        layers: Label by key, from `LAYERS`.
         tables: Per curve the numbers of the chart, rows by header.
     """
 
@@ -125,18 +124,18 @@ def scale(study: Study, column: str) -> float:
 
 
 def column_label(study: Study, column: str) -> str:
-    """Label of a column of metrics.csv, without its unit: "validation top-1"."""
+    """Label of a column of metrics.csv: "validation top-1"."""
     part, _, name = column.partition("_")
     return f"{PARTS.get(part, part)} {column_metric(study, column).label}" if name else part
 
 
 def with_unit(study: Study, column: str) -> str:
-    """The label with its unit: "validation top-1, %"."""
+    """Label and unit of a column: "validation top-1, %"."""
     return column_metric(study, column).with_unit(column_label(study, column))
 
 
 def curve_columns(study: Study, columns: Iterable[str]) -> list[str]:
-    """Columns of metrics.csv that are curves, the study's metrics first."""
+    """Columns that are curves, the study's metrics first."""
     there = dict.fromkeys(columns)
     metrics = [f"val_{name}" for name in (*study.metrics, *metric_names(there))]
     wanted = dict.fromkeys([*metrics, "val_loss", "train_loss", *sorted(there)])
@@ -292,7 +291,7 @@ def layer_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
 
 
 def run_chart(study: Study, history: pd.DataFrame) -> Chart:
-    """Every curve of one run: metrics in one panel, losses in another."""
+    """Metrics in one panel, losses in another."""
     columns, data, kept = curve_columns(study, history.columns), list[Trace](), kept_epochs(len(history))
     figure = _figure(data, {}, AXES["step"], legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
     layout = figure["layout"] | {"showlegend": True}
@@ -346,7 +345,7 @@ def _figure(
 
 
 def _counted(study: Study, one: Outcome, histories: Histories, key: str) -> np.ndarray | None:
-    """What a result counts as at each epoch, `(E,)`; None without a value."""
+    """What a result counts as at each epoch, `(E,)`, if it has values."""
     metrics = [f"val_{name}" for name in study.metrics]
     if key == metrics[0]:
         return one.curve if len(one.curve) else None

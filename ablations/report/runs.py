@@ -47,7 +47,7 @@ def run_rows(study: Study, runs: Sequence[StudyRun], histories: Histories) -> li
 def run_pages(
     studies: Sequence[tuple[Study, Sequence[StudyRun]]], histories: Histories
 ) -> dict[str, dict[str, Any]]:
-    """Values for the template of a run, by run id, for every planned run."""
+    """Values for the template of a run, by run id."""
     pages: dict[str, dict[str, Any]] = {}
     for study, runs in studies:
         settings = {run.run_id: flatten(run.record["config"]) for run in runs if run.record}
@@ -117,7 +117,7 @@ def problem(run: StudyRun) -> str:
 
 
 def history_rows(study: Study, history: pd.DataFrame) -> list[dict[str, str]]:
-    """metrics.csv as text, for the epochs that the page keeps."""
+    """metrics.csv as text."""
     kept = history.iloc[kept_epochs(len(history))]
     texts = {
         with_unit(study, name): [shown(study, name, value) for value in kept[name]] for name in map(str, kept)
@@ -126,7 +126,7 @@ def history_rows(study: Study, history: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def shown(study: Study, column: str, value: float | None) -> str:
-    """A value of a metric, or of a column of metrics.csv, as text."""
+    """A value of a column of metrics.csv as text."""
     if value is None or pd.isna(value):
         return NO_VALUE
     if scale(study, column) != 1.0:

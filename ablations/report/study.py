@@ -60,7 +60,7 @@ def study_section(
     histories: Histories,
     overrides: Sequence[str],
 ) -> dict[str, Any]:
-    """Values for the template of a study; overrides are those of the command line.
+    """Values for the template of a study.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -130,11 +130,7 @@ def status_counts(runs: Sequence[StudyRun]) -> dict[str, int]:
 
 
 def configuration_differences(study: Study, runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
-    """The settings that differ between arms and can change an outcome, from their records.
-
-    Returns:
-        The path of each setting and its values by arm.
-    """
+    """The settings that differ between arms and can change an outcome, with their values by arm."""
     recorded = [(run.arm, flatten(run.record["config"])) for run in runs if run.record is not None]
     arms = [arm.name for arm in baseline_first(study) if arm.name in dict(recorded)]
     rows = []
@@ -160,12 +156,7 @@ def flatten(node: Mapping[str, Any], above: str = "") -> dict[str, str]:
 
 
 def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] = ()) -> dict[str, Any]:
-    """A claim for the page; `study` is None if it has no section.
-
-    Returns:
-        verdict, study (its name), decide (seeds needed), runs (indices of its runs), comparisons (compared,
-        margin and picture of each).
-    """
+    """A claim for the page: verdict, study (its name), decide (seeds needed), runs (indices), comparisons."""
     paired = set[str]()
     if study and verdict.claim.tuning and not study.tuning:  # the tuned study has other arms and runs
         study, runs = None, ()

@@ -1,8 +1,7 @@
 """The records of a results directory in one file, so that a clone can judge what it did not train.
 
-`records.tar.xz` has record.json, metrics.csv and diagnostics.csv of each run that ended, without checkpoints,
-and the trials of tunings, which determine the best runs of tuned arms. `results/reference/records.tar.xz` is
-committed. A sweep trains only runs that were not unpacked.
+`records.tar.xz` has the records and tables of each run that ended, without checkpoints, and the trials of
+tunings. `results/reference/records.tar.xz` is committed.
 """
 
 import errno
@@ -50,7 +49,7 @@ def pack(
         only: Ids of the runs to pack; None: all.
 
     Returns:
-        The file, and how many runs it has.
+        The file, and the number of runs.
 
     Raises:
         UserError: There is no such run.

@@ -216,7 +216,7 @@ class RunDirectory:
         return f"`{shlex.join(('python', '-m', 'ablations', 'migrate', *words))}`"
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Write the record with its checksums, after the tables; the caller holds the lock."""
+        """Write the record, after the tables; the caller holds the lock."""
         assert record.keys() == SCHEMA.keys(), record.keys() ^ SCHEMA.keys()
         files = None if record["status"] == RUNNING else self.checksums()
         write_atomically(self.record_path, sealed({**record, "files": files}))
@@ -253,7 +253,7 @@ class RunDirectory:
         """Delete the checkpoint of a run that has an outcome; the caller holds the lock.
 
         Returns:
-            Freed bytes; 0 without an outcome or checkpoint.
+            Freed bytes.
         """
         if self.status() not in DONE:
             return 0
@@ -265,10 +265,10 @@ class RunDirectory:
         return freed
 
     def set_unreadable_aside(self) -> Path | None:
-        """Rename an unreadable record so that the run can be trained; the caller holds the lock.
+        """Rename an unreadable record, if any, so that the run can be trained; the caller holds the lock.
 
         Returns:
-            Its new path, or None if the record was readable or absent.
+            Its new path.
 
         Raises:
             UserError: It has another schema and may hold an outcome.
@@ -323,7 +323,7 @@ class RunDirectory:
             return []
 
     def _lacking_metrics(self, record: Mapping[str, Any]) -> list[str]:
-        """Requested metrics that a run with an outcome did not measure."""
+        """Requested metrics that were not measured."""
         if record["status"] == COMPLETED:
             there = record["metrics"]
             return [name for name in self._metrics if not {f"val_{name}", f"test_{name}"} <= there.keys()]
@@ -353,18 +353,18 @@ class RunDirectory:
             return 0
 
     def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """A value that changes whenever record.json or metrics.csv is written."""
+        """Changes whenever record.json or metrics.csv is written."""
         return _stamp(self.record_path), _stamp(self.history_path)
 
     def history_written(self) -> float | None:
-        """When metrics.csv was written, in seconds since 1970; None if there is none."""
+        """When metrics.csv was written, in seconds since 1970."""
         stamp = _stamp(self.history_path)
         return None if stamp is None else stamp[0] / 1e9
 
     # Tables. Given the record of a run that ended, a table that changed since is None.
 
     def rows(self, record: Mapping[str, Any] | None = None) -> list[dict[str, float]] | None:
-        """The rows of metrics.csv by column; None if absent or damaged."""
+        """metrics.csv by row; None if absent or damaged."""
         history = read_history(self._content(self.history_path, record))
         if history is None:
             return None
@@ -392,7 +392,7 @@ class RunDirectory:
         )
 
     def diagnostic_rows(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]] | None:
-        """The rows of diagnostics.csv by column; None if absent or damaged."""
+        """diagnostics.csv by row; None if absent or damaged."""
         kinds = dict.fromkeys(("depth", "channels", "epoch", "step"), int) | {"value": float}
         data = self._content(self.diagnostics_path, record)
         if data is None:

@@ -36,13 +36,13 @@ def write_run(
     """Write the record of a run, for `load_runs` and `load_histories`; an earlier record of it is replaced.
 
     Args:
-        results: Folder of all results; the run gets a folder in its `runs/`.
+        results: Folder of all results.
         choices: Option per factor, e.g. {"norm": "group"}. With seed and settings, the run's identity.
+        seed: From 0.
         epochs: A row per epoch: `step` (optimizer steps so far), `val_METRIC`, and optionally train_loss,
             val_loss, learning_rate, seconds.
         test: Final test value per metric of `epochs`, {"top1": 0.93}; empty if the run diverged.
-        num_classes: Of the data, for the value at chance. A diverged run needs it unless `metrics` declares
-            chance as numbers.
+        num_classes: Of the data. A diverged run needs it unless `metrics` declares chance as numbers.
         settings: Other settings that affect the outcome: data, epochs, learning rate.
         metrics: Declaration per metric, as a file of conf/metric.
         diverged: Whether the loss became non-finite.
@@ -52,8 +52,8 @@ def write_run(
         The path of record.json.
 
     Raises:
-        UserError: A test value, a step, a row or what a diverged run counts as is missing, or a value does
-            not match the record's schema.
+        UserError: A test value, a step, a row or chance is missing, or a value does not match the record's
+            schema.
     """
     rows = [{"epoch": number, **row} for number, row in enumerate(epochs, start=1)]
     declared = {name: validated(METRIC, node, f"metrics.{name}") for name, node in (metrics or {}).items()}

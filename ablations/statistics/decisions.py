@@ -1,9 +1,9 @@
 """The interval behind a verdict, and the level at which it decides.
 
-It spans two intervals of the same confidence: Student's t interval of the mean difference, and the exact rank
-interval of the typical difference (Hodges-Lehmann: the median of the averages of any two differences, each
-with itself too). So a value outside is rejected by both tests. docs/explanation/statistics.md explains why
-both are needed, with simulated error rates.
+It spans Student's t interval of the mean difference and the exact rank interval, of the same confidence, of
+the typical difference (Hodges-Lehmann: the median of the averages of any two differences, each with itself
+too). So a value outside is rejected by both tests. docs/explanation/statistics.md explains why both are
+needed.
 
 The functions take samples along the first axis, `(n, ...)`, and answer per sample.
 

@@ -1,13 +1,12 @@
 """Group-sequential looks at growing data, with a chance of at most alpha that any of them errs.
 
-Adding seeds until a 95 % interval excludes zero errs far more often. Here the level is spent over the looks:
-each look has an interval of higher confidence, and all of them together cover the true difference with
-probability 1 - alpha (repeated confidence intervals). Any rule may stop the looks.
+The level is spent over the looks: each has an interval of higher confidence, and all of them together cover
+the true difference with probability 1 - alpha (repeated confidence intervals). Any rule may stop the looks.
 
 - The level is spent in the manner of Pocock, nearly evenly. Differences between arms are often large and are
   seen at the first look, at which O'Brien and Fleming's boundaries decide almost nothing.
 - The levels are those of t statistics (`t_levels`), exact for normal differences. Levels of normal statistics
-  (`benchmarks.normal_boundaries`) give 5.5 % instead of 5 % with a budget of 20.
+  give 5.5 % instead of 5 % with a budget of 20.
 - Each of Holm's levels is spent over the same looks, and a decided comparison passes its level on. This
   requires levels that rise with alpha at every look, as these do.
 

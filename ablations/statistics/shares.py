@@ -27,11 +27,11 @@ def paired_share_interval(only_one: int, only_other: int, n: int, level: float) 
 
     The shares of seeds in which only one arm failed have Clopper-Pearson intervals at half the level each;
     the difference lies between them. This is wide, so the interval is cut at zero if McNemar's exact test
-    rejects equal shares. The tests enumerate that the coverage is at least 1 - level.
+    rejects equal shares. The tests enumerate its coverage.
 
     Args:
-        only_one: Seeds in which only the one arm failed.
-        only_other: Seeds in which only the other arm failed.
+        only_one: See the module's docstring.
+        only_other: Likewise.
         n: All seeds, at least 1.
         level: 1 - confidence, in (0, 1).
 

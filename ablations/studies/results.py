@@ -113,9 +113,8 @@ class Tuning:
         keys: The key that each parameter sets, `{"learning_rate": "recipe.optimizer.lr"}`.
         space: What each parameter is drawn from, `{"learning_rate": "log-uniform from 0.01 to 1"}`.
         logarithmic: Parameters drawn on a logarithmic scale.
-        sampler: Its name, "RandomSampler".
+        sampler: "RandomSampler".
         independent: Whether draws ignore results, so that all arms have the same draws.
-        labels: Per arm.
         trials: Per arm, in the order of drawing; the first has the configured settings.
         core_hours: Of the trials' runs that have a record.
         sign: 1 if higher values are better, -1 if lower.
@@ -136,7 +135,7 @@ class Tuning:
     sign: int = 1
 
     def best(self, arm: str) -> int:
-        """Index of the arm's trial with the best validation value; the first of equal ones."""
+        """Index of the arm's best trial; the first of equal ones."""
         values = [self.sign * trial.value for trial in self.trials[arm]]
         return values.index(max(values))
 
@@ -200,19 +199,14 @@ class Design:
 
 @dataclass(frozen=True)
 class Swept:
-    """The listed values that make the arms of a study without a file.
-
-    Attributes:
-        keys: Those with several values, in the order of the command.
-        values: Per arm, the value of each key.
-    """
+    """The listed values that make the arms of a study without a file, in the order of the command."""
 
     keys: tuple[str, ...]
     values: Mapping[str, tuple[Any, ...]]
 
     @property
     def two_numbers(self) -> bool:
-        """Whether the arms are the cells of a plane of two numbers."""
+        """Whether the arms are the cells of a plane."""
         numbers = (value for of_arm in self.values.values() for value in of_arm)
         return len(self.keys) == 2 and all(
             isinstance(value, int | float) and not isinstance(value, bool) for value in numbers
@@ -226,7 +220,6 @@ class Study:
     Attributes:
         output: Stem of its tables and figures, "figure09_residual".
         source: "Chollet 2016, section 4.6, figure 9".
-        arms: In the order in which they are shown.
         baseline: Name of the arm that the others are compared with.
         metrics: Names; the first decides.
         target: Validation value of the first metric for "epochs to reach".
@@ -259,7 +252,6 @@ class Study:
 
     @property
     def metric(self) -> str:
-        """Name of the metric that decides."""
         return self.metrics[0]
 
     @property
@@ -278,13 +270,7 @@ class Study:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One planned run and its status.
-
-    Attributes:
-        directory: Where its record is, or will be.
-        status: completed, diverged, running, failed or missing.
-        history: Epoch, step and the requested validation metrics; None if metrics.csv is absent or damaged.
-    """
+    """One planned run; `history` has epoch, step and the requested validation metrics."""
 
     arm: str
     seed: int
@@ -393,13 +379,7 @@ def pair_by_seed(of_arm: Sequence[Outcome], baseline: Sequence[Outcome]) -> list
 
 
 def final_value(study: Study, record: Mapping[str, Any], part: str, metric: str) -> float:
-    """A metric of the final epoch; chance if the run diverged.
-
-    Args:
-        study: The study that compares it.
-        record: Of a completed or diverged run.
-        part: "val" or "test".
-        metric: Its name.
+    """A metric of the final epoch, `part` "val" or "test"; chance if the run diverged.
 
     Raises:
         UserError: It completed without that metric.

@@ -186,13 +186,10 @@ class StudyFile(StudyFiles):
 
 
 def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iterator[Arm]:
-    """The arms of a study of factors.
+    """The arms of a factorial study.
 
-    An arm of another set than the study's baseline is compared with the arm of its own set that has the
-    baseline's levels on the axis and as line; that one with the study's baseline.
-
-    Raises:
-        ValueError: Factors, design, baseline and paper do not fit together.
+    In another set than the baseline's, arms are compared with the arm that has the baseline's levels on the
+    axis and as line; that arm is compared with the baseline.
     """
     if study.arms:
         raise ValueError("arms, factors: set only one; factors define the arms")

@@ -1,8 +1,7 @@
 """One table per study: the results of each arm, and its differences to its baseline, seed by seed.
 
-`study_table` has the numbers, one row per arm, written as CSV: shares as fractions, their differences in
-percentage points. Markdown and LaTeX are for readers: per cent, intervals, notes. The paper's numbers are
-shown as printed.
+The CSV has shares as fractions and their differences in percentage points. Markdown and LaTeX have per cent,
+intervals and notes.
 """
 
 import re
@@ -122,7 +121,7 @@ def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
 
 
 def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
-    """The study as a LaTeX table environment, for the packages booktabs and adjustbox."""
+    """The study as a LaTeX table environment."""
     _, panels, notes = study_contents(study, runs)
     return latex_page(study.title, study_subtitle(study), study.output, panels, notes)
 
@@ -144,7 +143,7 @@ def study_subtitle(study: Study) -> str:
 
 
 def console_table(study: Study, runs: Sequence[StudyRun]) -> RenderableType:
-    """The study's main numbers for a terminal of 80 columns."""
+    """For a terminal of 80 columns."""
     return _console_table(study, study_table(study, runs))
 
 

@@ -109,7 +109,7 @@ def _numbers(one: Compared | None) -> dict[str, Any]:
 
 
 def verdict_panels(verdicts: Sequence[Verdict]) -> list[pd.DataFrame]:
-    """The tables that are not empty: one row per claim; one row per comparison."""
+    """One row per claim; one row per comparison."""
     return [panel for panel in (_claims_panel(verdicts), _comparisons_panel(verdicts)) if len(panel)]
 
 
@@ -152,7 +152,7 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def slim_table(verdicts: Sequence[Verdict], name: str) -> SlimTable:
-    """A table for a paper: a row per comparison."""
+    """A row per comparison."""
     rows = [(verdict, one) for verdict in verdicts for one in verdict.comparisons]
     times = [one.quantity.metric.times for _, one in rows]
     estimates = [by * one.estimate for by, (_, one) in zip(times, rows, strict=True)]
@@ -180,7 +180,7 @@ def slim_table(verdicts: Sequence[Verdict], name: str) -> SlimTable:
 
 
 def console_table(verdicts: Sequence[Verdict]) -> RenderableType:
-    """The verdicts for a terminal of 80 columns: a line per claim, and one per comparison."""
+    """For a terminal of 80 columns: a line per claim, and one per comparison."""
     counted = Counter(verdict.verdict for verdict in verdicts)
     words = {HOLDS: "hold"} if counted[HOLDS] != 1 else {}
     parts = [Text(f"{counted[HOLDS]} of {len(verdicts)} {words.get(HOLDS, HOLDS)}", STYLES[HOLDS])]
@@ -211,7 +211,7 @@ def _section(verdict: Verdict) -> Section:
 
 
 def claimed(one: Compared) -> str:
-    """Direction and margin, e.g. "higher by at least 0.4 pp"."""
+    """E.g. "higher by at least 0.4 pp"."""
     direction, margin = one.comparison.direction, one.quantity.amount(one.comparison.margin)
     if direction == NO_DIFFERENCE:
         return f"within {margin}"

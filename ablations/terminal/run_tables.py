@@ -59,11 +59,7 @@ class RunState:
         config: Mapping[str, Any],
         device: Mapping[str, Any] | None = None,
     ) -> Self:
-        """The state of a running run, from its metrics.csv.
-
-        Args:
-            written: When the last row was written, in seconds since 1970.
-        """
+        """The state of a running run, whose metrics.csv was `written` so many seconds after 1970."""
         seconds = sum(row["seconds"] for row in rows)
         names = metric_names(rows[-1]) if rows else []
         left = None
@@ -121,7 +117,7 @@ class RunState:
         return {name: Text(text, styles.get(name, "")) for name, text in texts.items()}
 
     def line(self) -> str:
-        """Its progress as a line: "epoch 2/6, validation top-1 71.3%, 25.9 steps/s"."""
+        """Its progress, e.g. "epoch 2/6, validation top-1 71.3%, 25.9 steps/s"."""
         words = [f"epoch {self.epochs}/{self.planned}"]
         if self.validation is not None:
             words.append(f"validation {self.validation}")

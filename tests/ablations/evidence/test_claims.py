@@ -173,7 +173,7 @@ def without(node: dict, key: str) -> dict:
     ("claim", "line"),
     [
         ("text", "claims.0=text: must be keys with values: id, statement, source"),
-        (without(CLAIM, "source"), "claims.0.source: missing; Who says so"),
+        (without(CLAIM, "source"), "claims.0.source: missing; Who claims it"),
         (CLAIM | {"id": 3}, "claims.0.id=3: must be a valid string"),
         (CLAIM | {"statement": " "}, "claims.0.statement= : must have at least 1 character"),
         (NOT_TESTABLE | {"not_testable": True}, "claims.0.not_testable=True: must be a valid string"),
