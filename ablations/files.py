@@ -41,12 +41,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_forms(folder: Path, name: str, contents: Mapping[str, str | bytes]) -> list[Path]:
-    """Write one thing in several forms, each atomically, into a folder that may be new.
-
-    Args:
-        folder: Where they go.
-        name: Of the files, without a suffix.
-        contents: By suffix, ".csv".
+    """Write one thing in several forms, by suffix, each atomically, into a folder that may be new.
 
     Raises:
         OSError: As `write_atomically`.
@@ -65,7 +60,7 @@ def check_writable(what: str, folder: Path, within: Iterable[str], instead: str 
         what: What the user chose, "results_dir=results".
         folder: The folder that it names.
         within: The folders in it to be written.
-        instead: What else the user can do, added to the error.
+        instead: What else the user can do.
 
     Raises:
         UserError: A place is a file, has too long a name, or is not writable.

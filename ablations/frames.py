@@ -151,8 +151,8 @@ def judge(
 
     Args:
         claims: A file as in conf/claims, or claims with its keys; statement, source and study are optional.
-        runs: A row per run, from `load_runs` or elsewhere. With a column failed_to_learn of 1 or 0, claims on
-            other columns are about the runs that learned.
+        runs: A row per run. With a column failed_to_learn, claims on other columns are about the runs that
+            learned.
         factor: The column whose values are the claims' arms.
         seed: Column that pairs runs.
         alpha: The chance of any wrong decision.

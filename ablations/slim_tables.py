@@ -86,7 +86,6 @@ class SlimTable:
 
 
 def _header(text: str) -> str:
-    """A centred header, with its line breaks."""
     lines = [escape_latex(line) for line in text.split("\n")]
     return "{" + (lines[0] if len(lines) == 1 else "\\shortstack{" + "\\\\".join(lines) + "}") + "}"
 

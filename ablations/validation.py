@@ -38,9 +38,8 @@ def validated(
 
 
 def one_line(error: ValidationError, schema: TypeAdapter[Any], *within: str) -> str:
-    """The first error in one line: key, value and what is allowed.
-
-    An unknown key comes first, because it explains a missing one.
+    """The first error in one line: key, value and what is allowed. An unknown key explains a missing one, so
+    it comes first.
     """
     found = error.errors(include_url=False)
     first = next((one for one in found if one["type"] in UNKNOWN), found[0])

@@ -1,4 +1,7 @@
-"""The commands of `python -m ablations COMMAND`. They read studies and records; none trains a run."""
+"""The commands of `python -m ablations COMMAND`. They read studies and records; none trains a run.
+
+All raise UserError for an invalid choice.
+"""
 
 import argparse
 import json
@@ -73,7 +76,6 @@ OVERRIDES_HELP = "a study and the overrides of its runs; results_dir=FOLDER read
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Raise UserError instead of exiting."""
         refuse_words(self, message)
 
 
@@ -128,11 +130,7 @@ def two_columns(lines: Mapping[str, str]) -> str:
 
 
 def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
-    """The words of a command, once per combination of listed values.
-
-    Raises:
-        UserError: Several combinations would write the same file.
-    """
+    """The words of a command, once per combination of listed values."""
     names, overrides = names_and_overrides(parsed.words)
     found = [[*names, *of_one] for of_one in variations(overrides)] if names else [parsed.words]
     for option in ("record", "check"):
@@ -213,7 +211,6 @@ def compare_records(parsed: argparse.Namespace) -> None:
     """Compare the claims in two sets of records; write and print the table.
 
     Raises:
-        UserError: A choice is invalid.
         VerdictsDiffer: A claim is not reproduced.
     """
     words, overrides = names_and_overrides(parsed.words)
@@ -285,11 +282,7 @@ def benchmark_networks(parsed: argparse.Namespace) -> None:
 
 
 def publish_results(parsed: argparse.Namespace) -> None:
-    """Log tables, figures and report page as a W&B run.
-
-    Raises:
-        UserError: Logging is off, or W&B refused something.
-    """
+    """Log tables, figures and report page as a W&B run."""
     if find_spec("wandb_workspaces") is None:
         raise UserError("wandb_workspaces is not installed: pip install 'xception-ablations[dashboards]'")
 
@@ -327,11 +320,7 @@ def report_page(parsed: argparse.Namespace) -> None:
 
 
 def new_project(parsed: argparse.Namespace) -> None:
-    """Write a new project; print its files and the next commands.
-
-    Raises:
-        UserError: It cannot be written, or there is not exactly one name.
-    """
+    """Write a new project; print its files and the next commands."""
     if len(parsed.words) != 1:
         raise UserError(
             f"new {' '.join(parsed.words)}".rstrip() + ": expected one name: ablations new my_paper"
@@ -359,11 +348,7 @@ def unpack_records(parsed: argparse.Namespace) -> None:
 
 
 def output_folder(parsed: argparse.Namespace, results_dir: Path, *within: str) -> Path:
-    """Where a command writes: --output, or the results folder.
-
-    Raises:
-        UserError: It cannot be written.
-    """
+    """Where a command writes: --output, or the results folder."""
     if parsed.output is not None:
         folder: Path = parsed.output
         check_writable(f"--output {folder}", folder, within)
@@ -405,11 +390,7 @@ def migrate_records(parsed: argparse.Namespace) -> None:
 
 
 def write_schemas(parsed: argparse.Namespace) -> None:
-    """Write the JSON schemas of what users write and print their paths.
-
-    Raises:
-        UserError: More than one folder is named, or it cannot be written.
-    """
+    """Write the JSON schemas of what users write and print their paths."""
     if len(parsed.words) > 1:
         raise UserError(f"{parsed.words[1]}: expected one folder")
     folder = _file(parsed.words[0] if parsed.words else SCHEMAS)
@@ -428,11 +409,7 @@ def write_schemas(parsed: argparse.Namespace) -> None:
 
 
 def tell_power(parsed: argparse.Namespace) -> None:
-    """Print the seeds needed for an effect, and the power of fewer and more.
-
-    Raises:
-        UserError: A number is out of range, or words are given.
-    """
+    """Print the seeds needed for an effect, and the power of fewer and more."""
     if parsed.words:
         raise UserError(f"{parsed.words[0]}: power takes only options: --effect and --spread")
     if parsed.comparisons < 1:
@@ -508,11 +485,7 @@ def add_reference_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _places(words: Sequence[str]) -> list[str]:
-    """The words of a command that takes only results_dir=FOLDER.
-
-    Raises:
-        UserError: There is another one.
-    """
+    """The words of a command that takes only results_dir=FOLDER."""
     if others := [word for word in words if not word.startswith("results_dir=")]:
         raise UserError(f"{others[0]}: this command takes only results_dir=FOLDER")
     return list(words)

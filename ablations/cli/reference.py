@@ -38,7 +38,8 @@ def write_reference(
 
     Args:
         folder: The reference, replaced as a whole.
-        varied: Studies to add, such as those marked only_by_name, each as its words with its overrides.
+        results_dir: Where the records are.
+        varied: Studies to add, each as its words with its overrides.
         force: Whether it may have fewer completed runs than the existing one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Comparison of two sets of records: yours and the reference, or any two, as folders or archives."""
+"""Comparison of two sets of records, as folders or archives."""
 
 import json
 import tempfile
@@ -43,7 +43,7 @@ def two_sets(paths: Sequence[Path], overrides: Sequence[str]) -> Iterator[tuple[
     """Yours and the reference, yours and a path's, or two paths'; archives are unpacked temporarily.
 
     Yields:
-        The two sets; None without a path or a reference.
+        None without a path or a reference.
 
     Raises:
         UserError: A path does not exist or has no records.
@@ -118,7 +118,7 @@ def reproduce(
 def _of_tuned(
     claims: Sequence[Claim], overrides: Sequence[str], one: Records, other: Records
 ) -> list[Reproduction]:
-    """The claims about tuned arms, without those whose trials either set lacks."""
+    """The claims about tuned arms whose trials both sets have."""
     found = []
     for tuned in tuned_parts(claims):
         try:

@@ -277,7 +277,7 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
 
 
 def _places_of(key: str) -> list[str]:
-    """The places in the configuration of a chosen key or group."""
+    """Where a chosen key or group lies in the configuration."""
     if key == "norm":
         return [key, "model.norm", "model.norm_layer"]
     if key not in OF_RECIPE:
@@ -305,15 +305,7 @@ def _differences(
     held: Sequence[Difference],
     above: str = "",
 ) -> Iterator[Difference]:
-    """Undeclared differences between two configurations, as deep as both have nodes.
-
-    Args:
-        a: A node of the arm's.
-        b: The same node of the other's.
-        declared: Paths of the declared factor.
-        held: Contents of the declared nodes.
-        above: Path of the node, with a trailing dot.
-    """
+    """Undeclared differences between two nodes at the path `above`, as deep as both have nodes."""
     for key in sorted(a.keys() | b.keys(), key=lambda key: (RANK.get(key, 0) if not above else 0, key)):
         path = above + key
         absent = NEUTRAL.get(path, ABSENT)  # older records lack some keys
@@ -398,7 +390,6 @@ def _text(value: Any) -> str:
 
 
 def _of_seeds(phrase: str, seeds: Sequence[int], n_pairs: int) -> str:
-    """A phrase, with its seeds unless it is true of all pairs."""
     return phrase if len(seeds) == n_pairs else f"{phrase} ({named_seeds(seeds)})"
 
 

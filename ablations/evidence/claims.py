@@ -1,8 +1,7 @@
 """Claims as data: what the paper, or a user, says that a study shows.
 
-Every file of conf/claims is read. A claim is a list of comparisons, all of which must hold. A comparison is a
-contrast between arms of one study, a quantity (`ablations.evidence.contrasts`), a direction and a margin. A
-claim that no study here can test gives the reason instead.
+A claim of conf/claims is a list of comparisons, all of which must hold: a contrast between arms of one study,
+a quantity (`ablations.evidence.contrasts`), a direction and a margin.
 
 `study: benchmark` is table 3. Its arms are options of conf/model at the paper's scale, and its runs are
 timings (`ablations.evidence.timings`).

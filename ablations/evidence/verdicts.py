@@ -316,17 +316,17 @@ def _interval(comparison: Comparison, differences: np.ndarray, level: float) -> 
 
 
 def _is_counted(comparison: Comparison, differences: np.ndarray) -> bool:
-    """Whether the difference has no error: parameters are the same in every run of an arm."""
+    """Parameters have no error: they are the same in every run of an arm."""
     return comparison.metric == PARAMETERS and len(differences) > 0 and constant(differences)
 
 
 def _has_no_interval(comparison: Comparison, differences: np.ndarray) -> bool:
-    """Whether all differences are equal; counts of failures have an interval nevertheless."""
+    """All differences are equal; counts of failures have an interval nevertheless."""
     return comparison.metric != FAILED_TO_LEARN and constant(differences)
 
 
 def _says_nothing(comparison: Comparison, differences: np.ndarray) -> bool:
-    """Whether all differences are zero, as of runs that learned nothing."""
+    """All differences are zero, as of runs that learned nothing."""
     return comparison.metric != FAILED_TO_LEARN and not differences.any()
 
 

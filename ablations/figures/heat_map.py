@@ -139,7 +139,6 @@ def draw_cells(
 
 
 def _text(metric: Metric, of_arm: Sequence[Outcome], values: Sequence[float]) -> str:
-    """Mean, interval below it, and the number of diverged runs."""
     estimate = mean_interval(values).within(*metric.ends(metric.times))
     mean, low, high = (end / metric.times for end in (estimate.mean, estimate.low, estimate.high))
     shown = metric.interval(mean, low, high)

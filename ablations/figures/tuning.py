@@ -1,11 +1,10 @@
 """The tuning of each arm: the best validation value over the number of trials.
 
 The first panel shows the expected best of each arm against the budget, after Dodge et al. 2019, "Show Your
-Work" (arXiv:1909.03004). The first trial has the configured settings. After b trials, the curve is the mean
-of the best value over all choices of b - 1 of the drawn trials. There is no band: bootstrap intervals of such
-curves do not cover with few trials (Tang et al. 2020, arXiv:2004.13705).
-
-The other panels show every trial over one parameter each.
+Work" (arXiv:1909.03004). After b trials, it is the mean of the best value over all choices of b - 1 trials
+and the first, which has the configured settings. There is no band: bootstrap intervals of such curves do not
+cover with few trials (Tang et al. 2020, arXiv:2004.13705). The other panels show every trial over one
+parameter each.
 """
 
 import math

@@ -7,9 +7,8 @@
     page/style.css   both themes, phone and print
     page/page.js     charts, tables, runs, copying
 
-The address selects the section (`:target`), so the page works without scripts. plotly.js draws charts,
-DataTables sorts and filters tables. The content security policy forbids fetching and allows one script, by
-its hash, so no text of a record can become a script.
+The address selects the section (`:target`), so the page works without scripts. The content security policy
+forbids fetching and allows one script, by its hash, so no text of a record can become a script.
 """
 
 import base64

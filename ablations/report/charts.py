@@ -230,7 +230,7 @@ def difference_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
 
 
 def factor_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
-    """For a factorial study, the final metric over one factor, with a line per level of another."""
+    """For a factorial study: the final metric over one factor, a line per level of another."""
     design, by_arm = study.design, outcomes(study, runs)
     if design is None or not any(by_arm.values()):
         return None
@@ -382,7 +382,6 @@ def _trace(line: Line, x: Iterable[float], y: Iterable[float], curve: str, layer
 
 
 def _run_trace(study: Study, line: Line, run: StudyRun, history: pd.DataFrame, curve: str) -> Trace:
-    """The curve of one run, with a cross if it ended early."""
     kept = kept_epochs(len(history))
     shown, seconds = history.iloc[kept], history["seconds"].cumsum().iloc[kept]
     trace = _of_run(
@@ -402,7 +401,6 @@ def _run_trace(study: Study, line: Line, run: StudyRun, history: pd.DataFrame, c
 
 
 def _dot(line: Line, run: StudyRun, x: float, y: float, curve: str, value: str) -> Trace:
-    """The final value of one run."""
     trace = _of_run(_trace(line, [x], [y], curve, SINGLE), run, value) | {"mode": "markers"}
     trace["marker"]["size"] = 7
     return trace

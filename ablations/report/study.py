@@ -113,7 +113,6 @@ def study_section(
 
 
 def _rows(rows: Sequence[Mapping[Any, str]], lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Rows of a table with their arms' lines, and with counts of runs last."""
     rows = [
         {name: cell for name, cell in row.items() if name not in COUNTS}
         | {name: row[name] for name in COUNTS if name in row}

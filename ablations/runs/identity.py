@@ -117,10 +117,7 @@ def as_json(value: Any) -> Any:
 
 
 def is_outside_identity(key: str) -> bool:
-    """Whether a key, or the group or node that contains it, is not instantiated.
-
-    A group that a network or a recipe interpolates counts through them, so it is not outside.
-    """
+    """Whether a key, or the group or node that contains it, is not instantiated."""
     top, _, rest = key.lstrip("+~").partition(".")
     if top == "dataset":
         return rest.partition(".")[0] in NOT_OF_DATA

@@ -74,8 +74,8 @@ class RunDirectory:
     Args:
         results_dir: Folder of all results.
         run_id: The run's identity.
-        diagnostics: Settings of the requested diagnostics, by name. A run without them counts as missing.
-            They change no outcome, so they are no part of the identity.
+        diagnostics: Settings of the requested diagnostics, by name. A run without them counts as missing;
+            they change no outcome, so they are no part of the identity.
         metrics: Names of the requested metrics; likewise.
     """
 
@@ -172,7 +172,7 @@ class RunDirectory:
         return self.check(record, planned)
 
     def parse(self, data: bytes) -> dict[str, Any]:
-        """The content of record.json as an object of this schema, unchecked.
+        """The content of record.json, unchecked.
 
         Raises:
             UnreadableRecord: It is not an object, or has another schema.
@@ -191,7 +191,7 @@ class RunDirectory:
         return record
 
     def check(self, record: Mapping[str, Any], planned: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Check a record against the schema and its configuration against the directory's name.
+        """Check a record against the schema and the directory's name.
 
         Raises:
             UnreadableRecord: It cannot be the record of this run.
@@ -226,7 +226,7 @@ class RunDirectory:
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables if path.is_file()}
 
     def check_schema(self) -> None:
-        """Refuse to train over a record that only another version of this code can read.
+        """Refuse to train over a record of another version of this code.
 
         Raises:
             UserError: There is one.

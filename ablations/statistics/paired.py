@@ -210,14 +210,14 @@ def area_under_curve(steps: ArrayLike, curve: ArrayLike) -> float:
 def share_to_target(steps: ArrayLike, curve: ArrayLike, target: float, start: float) -> float:
     """The share of the planned steps after which a curve first reaches the target.
 
-    The curve is linear between validations and begins at `start` at step 0. A curve that never reaches the
-    target counts 1, so a mean over seeds is the restricted mean time to target.
+    The curve is linear between validations. A curve that never reaches the target counts 1, so a mean over
+    seeds is the restricted mean time to target.
 
     Args:
         steps: `(E,)`, training steps, strictly increasing from above 0; the last is the planned number.
         curve: `(E,)`.
         target: In the unit of the curve.
-        start: The value of a network that learned nothing, in the unit of the curve.
+        start: The curve at step 0: the value at chance.
 
     Returns:
         From 0, if the target is not above `start`, to 1.
@@ -288,7 +288,7 @@ def needed_pairs(sd: float, distance: float, level: float) -> int | None:
     Args:
         sd: Standard deviation of the differences, with n - 1; above 0.
         distance: From the mean to the value that the interval must exclude; at least 0.
-        level: 1 - confidence of the interval, in (0, 1).
+        level: 1 - confidence, in (0, 1).
 
     Returns:
         At least 2; None above `MOST_PAIRS`.
@@ -317,13 +317,13 @@ def expected_maximum(values: ArrayLike) -> np.ndarray:
     """The expected best of k trials, for k = 1 to n, from the values of n trials.
 
     This is the mean of the largest value over all subsets of k: sum over i of x_(i) C(i - 1, k - 1) / C(n,
-    k), x_(1) <= ... <= x_(n). It is unbiased if the values are independent draws of one distribution.
+    k), x_(1) <= ... <= x_(n). It is unbiased for independent draws of one distribution.
 
     Args:
         values: `(n,)`, one per trial, n >= 1.
 
     Returns:
-        `(n,)`, the k-th for k trials, in the unit of the values; from their mean up to their maximum.
+        `(n,)`, from their mean up to their maximum.
 
     Raises:
         ValueError: No value, or one that is not finite.
@@ -376,7 +376,7 @@ def seed_band(curves: ArrayLike, confidence: float = 0.95) -> Band:
         curves: `(S, E)`, one row per seed.
 
     Returns:
-        The band, in the unit of the curves; its width is zero at epochs where all seeds agree.
+        Its width is zero at epochs where all seeds agree.
 
     Raises:
         ValueError: No seed or no epoch, a number that is not finite, or a confidence outside (0, 1).

@@ -51,7 +51,7 @@ def summary(reproductions: Sequence[Reproduction]) -> str:
 
 
 def console_table(reproductions: Sequence[Reproduction], names: tuple[str, str]) -> RenderableType:
-    """The reproductions for a terminal of 80 columns."""
+    """For a terminal of 80 columns."""
     every = [twice for one in reproductions for twice in one.comparisons]
     reasons = sorted({twice.reason for twice in every if twice.outcome == TOO_FEW})
     return headed_table(
@@ -69,7 +69,6 @@ def console_table(reproductions: Sequence[Reproduction], names: tuple[str, str])
 
 
 def _failures(reproductions: Sequence[Reproduction]) -> list[str]:
-    """A line per comparison with seeds that failed to learn."""
     lines = [
         f"{one.claim.id}, {twice.comparison.label}: {twice.left_out[0]} and {twice.left_out[1]} seeds failed "
         "to learn"

@@ -1,7 +1,7 @@
 """Measured speed of our networks and those of libraries: images/second and peak memory.
 
-Chollet 2016 (arXiv:1610.02357), table 3: Xception trains at 28 steps/second and Inception V3 at 31, a ratio
-of 0.90, on 60 K80 GPUs.
+In table 3 of Chollet 2016 (arXiv:1610.02357), Xception trains at 28 steps/second and Inception V3 at 31, on
+60 K80 GPUs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -117,7 +117,6 @@ def _setting(setting: Mapping[str, Any]) -> str:
 
 
 def _rows(table: pd.DataFrame) -> list[list[str]]:
-    """A row per network and library, with training and inference."""
     found = []
     for (network, whose), parts in table.groupby(["network", "of"], sort=False):
         by_part = parts.set_index("part")

@@ -168,7 +168,6 @@ def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:
 
 
 def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:
-    """An arm, what it is compared with, its runs, the paper's values."""
     words = [row["arm"]]
     if "compared with" in row and row["compared with"] != NO_VALUE:
         words[0] += f" (to {row['compared with']})"
@@ -348,7 +347,6 @@ def _with_halves(table: pd.DataFrame, name: str, times: float = 1) -> tuple[list
 
 
 def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text."""
     labels = {arm.name: arm.label for arm in study.arms}
     one_baseline = set(table["compared_with"].dropna()) <= {study.baseline}
     rows = []

@@ -140,7 +140,6 @@ def _with_spread(row: "pd.Series[Any]", name: str) -> str:
 
 
 def _console_table(readable: pd.DataFrame, subtitle: str) -> RenderableType:
-    """With the paper's values in the heading and ranges below medians."""
     of_network = ("network", "memory order", "precision")
     of_paper = [name for name in readable.columns if name.startswith("paper: ")]
     measured = [name for name in readable.columns if name not in (*of_network, *of_paper)]

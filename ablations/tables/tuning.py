@@ -12,7 +12,7 @@ from ablations.text import amount, core_time, in_words, shown_settings, shown_va
 
 
 def tuning_notes(study: Study) -> list[str]:
-    """How the arms were tuned, at what cost, and what was chosen for each."""
+    """How the arms were tuned, and what was chosen for each."""
     if study.tuning is None:
         return []
     tuning = study.tuning
@@ -64,7 +64,7 @@ def budget(tuning: Tuning) -> str:
 def trials_table(study: Study) -> pd.DataFrame:
     """Every trial, arm by arm in the order of drawing.
 
-    Columns: arm, label; trial (from 1); configured and chosen (true or false); a column per parameter of the
+    Columns: arm, label; trial (from 1); configured and chosen (true or false); one per parameter of the
     space; val_METRIC, the mean over seeds; n_seeds, n_diverged; runs, the names of their directories.
 
     Raises:

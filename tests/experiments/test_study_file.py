@@ -42,7 +42,7 @@ FIGURE = {"output": "f", "title": "t", "source": "s", "arms": ["residual"], "bas
         ("targt", 0.5, "unknown key targt; did you mean target?"),
         ("arms/0/colour", "red", "unknown key arms.0.colour; known: name, label, choose, "),
         ("title", ..., "title: missing; Heading"),
-        ("arms/1/label", ..., "arms.1.label: missing; As a person reads it"),
+        ("arms/1/label", ..., "arms.1.label: missing; Shown to readers"),
         ("arms", None, "arms=None: must be"),
         ("arms", ["residual", "non_residual"], "arms.0=residual: must be keys with values: name, label"),
         ("arms", [], "arms: missing"),
