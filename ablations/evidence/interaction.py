@@ -1,8 +1,9 @@
 """Whether two factors interact: whether the effect of one changes along the other.
 
 The effect is a line minus the baseline's line, seed by seed, at one level of the axis. Its change is
-described by the effect at a level minus that at the baseline's level; by its least-squares slope per doubling
-of the position; and by that line's prediction for the paper's position. As in verdicts, a seed counts only if
+described by the effect at a level minus that at the baseline's level; by its slope per doubling of the
+position, over all levels and between the last two; and by what these two straight lines predict for the
+paper's position. Where the two slopes differ, neither line predicts it. As in verdicts, a seed counts only if
 it learned in all runs needed.
 """
 
@@ -41,6 +42,22 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """Straight lines through the effect over the logarithm to base 2 of the position, one per seed.
+
+    Attributes:
+        slopes: Per doubling of the position, of each seed that learned at every level, `(n,)`; of a share in
+            percentage points.
+        slope: Their mean; None without a seed.
+        at_paper: Mean prediction for the paper's position; None without a position or seed.
+    """
+
+    slopes: np.ndarray
+    slope: PairedEstimate | None
+    at_paper: PairedEstimate | None
+
+
+@dataclass(frozen=True)
 class Interaction:
     """How the effect of a line changes along the axis, in one set of arms.
 
@@ -49,8 +66,8 @@ class Interaction:
         line: Level of the factor that is drawn as lines.
         split: "val" or "test".
         changes: The effect minus that at the baseline's level, at each other level.
-        slopes: Per doubling, of each seed that learned at every level, `(n,)`.
-        at_paper: Mean prediction of the seeds' lines for the paper's position, if any.
+        fit: Through all levels.
+        last_fit: Through the two levels with the largest positions; None if there are no others.
     """
 
     part: Mapping[str, str]
@@ -58,9 +75,8 @@ class Interaction:
     split: str
     effects: tuple[Effect, ...]
     changes: tuple[Effect, ...]
-    slopes: np.ndarray
-    slope: PairedEstimate | None
-    at_paper: PairedEstimate | None
+    fit: Fit
+    last_fit: Fit | None
 
 
 def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[Interaction]:
@@ -111,14 +127,18 @@ def _interaction(
     )
     complete = sorted(set.intersection(*(set(effect.seeds) for effect in effects)))
     of_seeds = np.array([[apart[level][seed] for level in levels] for seed in complete])
-    slopes, at_paper = np.empty(0), None
-    # In a very narrow network all segments may have one size; then there is no slope.
-    if complete and len(set(positions.values())) > 1:
-        paper = 1.0 if design.paper is None else design.paper
-        x = np.log2(list(positions.values()))
-        slopes, predicted = straight_lines(x, of_seeds, math.log2(paper))
-        at_paper = None if design.paper is None else _estimate(predicted)
-    return Interaction(part, line, split, effects, changes, slopes, _estimate(slopes), at_paper)
+    x = np.log2(list(positions.values()))
+    last = np.argsort(x)[-2:]
+    fit, last_fit = (_fit(x[of], of_seeds, of, design.paper) for of in (np.arange(len(x)), last))
+    return Interaction(part, line, split, effects, changes, fit, last_fit if len(x) > 2 else None)
+
+
+def _fit(x: np.ndarray, of_seeds: np.ndarray, levels: np.ndarray, paper: float | None) -> Fit:
+    """Lines through some levels, at positions `x` in doublings."""
+    if not len(of_seeds) or len(set(x)) < 2:  # in a very narrow network all segments may have one size
+        return Fit(np.empty(0), None, None)
+    slopes, predicted = straight_lines(x, of_seeds[:, levels], math.log2(paper or 1.0))
+    return Fit(slopes, _estimate(slopes), None if paper is None else _estimate(predicted))
 
 
 def _effect(level: str, position: float, by_seed: Mapping[int, float]) -> Effect:
@@ -155,11 +175,12 @@ def _design(study: Study) -> Design:
 
 
 def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
-    """The interaction as numbers: a row per set, line and level, one per slope and one per extrapolation.
+    """The interaction as numbers: a row per set, line and level, two slopes, and two extrapolations.
 
-    Columns: one per factor other than axis and lines; the lines' factor; quantity; the axis' factor (its
-    level) and position; n, the seeds; val_pp and test_pp in percentage points (a slope: per doubling of the
-    position), each as _mean, _ci_low, _ci_high and _p. If the metric is not a share, val_difference and
+    Columns: one per factor other than axis and lines; the lines' factor; quantity ("difference of
+    differences", or "slope" or "extrapolated" with ", all levels" or ", last two levels"); the axis' factor
+    (its level) and position; n, the seeds; val_pp and test_pp in percentage points (a slope: per doubling of
+    the position), each as _mean, _ci_low, _ci_high and _p. If the metric is not a share, val_difference and
     test_difference in its unit.
     """
     design = _design(study)
@@ -175,23 +196,23 @@ def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
                 | _columns(study, "val", here.estimate)
                 | _columns(study, "test", there.estimate)
             )
-        rows.append(
-            head
-            | {"quantity": "slope", design.x: np.nan, "position": np.nan, "n": len(val.slopes)}
-            | _columns(study, "val", val.slope)
-            | _columns(study, "test", test.slope)
-        )
-        if design.paper is not None:
+        fits = [("all levels", val.fit, test.fit)]
+        if val.last_fit is not None and test.last_fit is not None:
+            fits.append(("last two levels", val.last_fit, test.last_fit))
+        for which, here, there in fits:
             rows.append(
                 head
-                | {
-                    "quantity": "extrapolated",
-                    design.x: np.nan,
-                    "position": design.paper,
-                    "n": len(val.slopes),
-                }
-                | _columns(study, "val", val.at_paper)
-                | _columns(study, "test", test.at_paper)
+                | {"quantity": f"slope, {which}", design.x: np.nan, "position": np.nan, "n": len(here.slopes)}
+                | _columns(study, "val", here.slope)
+                | _columns(study, "test", there.slope)
+            )
+        for which, here, there in fits if design.paper is not None else []:
+            rows.append(
+                head
+                | {"quantity": f"extrapolated, {which}", design.x: np.nan, "position": design.paper}
+                | {"n": len(here.slopes)}
+                | _columns(study, "val", here.at_paper)
+                | _columns(study, "test", there.at_paper)
             )
     return pd.DataFrame(rows)
 
@@ -217,10 +238,11 @@ def interaction_panel(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
     for _, row in interaction_table(study, by_arm).iterrows():
         sets = ", ".join(factor.levels[row[factor.name]] for factor in design.others())
         difference = f"{lines[row[design.lines]]} minus {lines[base[design.lines]]}"
-        if row["quantity"] == "slope":
-            what = "slope per doubling"
-        elif row["quantity"] == "extrapolated":
-            what = f"extrapolated to {row['position']:g}, the paper's"
+        quantity, _, which = str(row["quantity"]).partition(", ")
+        if quantity == "slope":
+            what = f"slope per doubling, {which}"
+        elif quantity == "extrapolated":
+            what = f"extrapolated to {row['position']:,.6g}, the paper's, from {which}"
         else:
             what = f"{steps[row[design.x]]}, minus that at {steps[base[design.x]]}"
         rows.append(
@@ -247,12 +269,12 @@ def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
     sets = ", ".join(factor.levels[validation.part[factor.name]] for factor in design.others())
     base = lines[design.levels[study.baseline][design.lines]]
     what = f"{sets}{': ' if sets else ''}{lines[validation.line]} minus {base}"
-    if validation.slope is None or test.slope is None:
+    if validation.fit.slope is None or test.fit.slope is None:
         return f"{what}: no slope, because no seed learned at every level."
     unit = f" {study.deciding.difference_unit}".rstrip()
     return (
-        f"{what}, slope per doubling: validation {_interval(study, validation.slope)}{unit}, "
-        f"test {_interval(study, test.slope)}{unit} (n = {validation.slope.n})."
+        f"{what}, slope per doubling: validation {_interval(study, validation.fit.slope)}{unit}, "
+        f"test {_interval(study, test.fit.slope)}{unit} (n = {validation.fit.slope.n})."
     )
 
 
@@ -274,16 +296,17 @@ def interaction_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
         f"“{step}”, {unit}mean over the seeds that learned in all four runs, 95 % t interval and two-sided "
         "sign-flip test, not corrected for the number of comparisons.",
         "Slope per doubling: the effect over the logarithm to base 2 of the position on the axis "
-        f"({design.axis}), by least squares per seed; mean over the seeds that learned in every arm of the "
-        "two lines, with the same interval and test. The effect need not follow a straight line.",
+        f"({design.axis}), by least squares per seed, over all levels and between the last two; mean "
+        "over the seeds that learned in every arm of the two lines, with the same interval and test. If the "
+        "two differ, the effect is not a straight line.",
     ]
     if design.paper is not None:
         largest = max(design.positions.values())
         beyond = abs(math.log2(design.paper / largest))
         notes.append(
-            f"Extrapolated: the same straight lines at {design.paper:g}, the paper's {design.axis}, "
-            f"{beyond:.1f} doublings beyond the largest arm. The interval is that of the line. No run here "
-            "can show whether the effect follows the line that far."
+            f"Extrapolated: the same two straight lines at {design.paper:,.6g}, the paper's {design.axis}, "
+            f"{beyond:.1f} doublings beyond the largest arm. The intervals are those of the lines. No run "
+            "here shows whether the effect follows either of them that far."
         )
     return notes + _left_out(study, by_arm)
 

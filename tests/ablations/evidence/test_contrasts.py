@@ -190,7 +190,7 @@ def test_a_trend_is_judged_by_the_slopes_of_the_seeds(
     (one,) = verdict.comparisons
     assert (verdict.verdict, one.n, one.left_out) == ("holds", 6, 1)
     _, test = interactions(factorial_study, outcomes(factorial_study, runs))
-    assert 100 * one.differences == pytest.approx(test.slopes)
+    assert 100 * one.differences == pytest.approx(test.fit.slopes)
     assert one.estimate == pytest.approx(0.01025)  # a quarter of 0.04 and of the mean of 0, 0.001 and 0.002
     assert judge_study([trend_claim("no_difference")], factorial_study, runs)[0].verdict == "contradicted"
 

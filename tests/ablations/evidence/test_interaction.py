@@ -39,12 +39,12 @@ def test_differences_of_differences_and_slope(factorial_study: Study, runs: list
     assert four.of_seeds == pytest.approx([1 - -2, 2 - -3])
     assert everything.of_seeds == pytest.approx([4 - -2, 1 - -3])
     # Over x = 0, 2, 4: (y(4) - y(0)) * 2 / 8, whatever the middle is.
-    assert validation.slopes == pytest.approx([6 / 4, 4 / 4])
-    assert validation.slope is not None
-    assert validation.slope.mean == pytest.approx(1.25)
+    assert validation.fit.slopes == pytest.approx([6 / 4, 4 / 4])
+    assert validation.fit.slope is not None
+    assert validation.fit.slope.mean == pytest.approx(1.25)
     half = 12.706204736 * 0.25  # t(1) at 97.5 %, times s / sqrt(2) = 0.25
-    assert (validation.slope.low, validation.slope.high) == pytest.approx((1.25 - half, 1.25 + half))
-    assert test.slopes == pytest.approx(validation.slopes)  # all arms have one point less there
+    assert (validation.fit.slope.low, validation.fit.slope.high) == pytest.approx((1.25 - half, 1.25 + half))
+    assert test.fit.slopes == pytest.approx(validation.fit.slopes)  # all arms have one point less there
 
 
 def test_effects_and_what_their_line_predicts(factorial_study: Study, runs: list[StudyRun]) -> None:
@@ -53,11 +53,13 @@ def test_effects_and_what_their_line_predicts(factorial_study: Study, runs: list
     validation, _ = interactions(to_paper, outcomes(to_paper, runs))
     assert [effect.of_seeds.round(6).tolist() for effect in validation.effects] == [[-2, -3], [1, 2], [4, 1]]
     # Means 1 and 0 at 2 doublings, slopes 1.5 and 1 per doubling; 64 is at 6.
-    assert validation.at_paper is not None
-    assert validation.at_paper.mean == pytest.approx(((1 + 1.5 * 4) + (0 + 1 * 4)) / 2)
+    assert validation.fit.at_paper is not None
+    assert validation.fit.at_paper.mean == pytest.approx(((1 + 1.5 * 4) + (0 + 1 * 4)) / 2)
     table = interaction_table(to_paper, outcomes(to_paper, runs))
-    assert list(table["quantity"])[-1] == "extrapolated"
-    assert (table["val_pp_mean"].iloc[-1], table["position"].iloc[-1]) == pytest.approx((5.5, 64))
+    assert list(table["quantity"])[-2:] == ["extrapolated, all levels", "extrapolated, last two levels"]
+    assert list(table["position"])[-2:] == [64, 64]
+    # From the last two levels: 4 and 1 at 4 doublings, slopes 1.5 and -0.5.
+    assert list(table["val_pp_mean"])[-2:] == pytest.approx([5.5, ((4 + 1.5 * 2) + (1 - 0.5 * 2)) / 2])
 
 
 def test_a_seed_enters_where_it_has_the_runs(factorial_study: Study, runs: list[StudyRun], make_run) -> None:
@@ -65,7 +67,7 @@ def test_a_seed_enters_where_it_has_the_runs(factorial_study: Study, runs: list[
     left.append(make_run("four_relu", 1, status="failed"))
     validation, _ = interactions(factorial_study, outcomes(factorial_study, left))
     assert [distance.seeds for distance in validation.changes] == [(0,), (0, 1)]
-    assert validation.slopes == pytest.approx([1.5])
+    assert validation.fit.slopes == pytest.approx([1.5])
     assert validation.changes[0].estimate is not None
     assert math.isnan(validation.changes[0].estimate.low)
 
@@ -82,7 +84,7 @@ def test_a_seed_that_failed_to_learn_is_left_out_and_counted(
         assert [effect.left_out for effect in one.effects] == [0, 0, 1]
         assert [change.left_out for change in one.changes] == [0, 1]
         assert one.changes[1].of_seeds == pytest.approx([4])
-        assert one.slopes == pytest.approx([1])
+        assert one.fit.slopes == pytest.approx([1])
     note = "left out: ReLU minus none at all: 1."
     assert note in markdown_table(factorial_study, left)
     assert note not in markdown_table(factorial_study, runs)
@@ -93,21 +95,21 @@ def test_an_arm_without_a_run_is_no_end(factorial_study: Study, runs: list[Study
     pair = tuple(interactions(factorial_study, outcomes(factorial_study, left)))
     validation, _ = pair
     assert validation.changes[0].estimate is None
-    assert validation.slope is None
+    assert validation.fit.slope is None
     assert slope_text(factorial_study, pair) == (
         "ReLU minus none: no slope, because no seed learned at every level."
     )
     panel = interaction_panel(factorial_study, outcomes(factorial_study, left))
-    assert list(panel["validation, pp"])[0::2] == ["–", "–"]
-    assert "ReLU minus none: slope per doubling" in markdown_table(factorial_study, left)
+    assert [text == "–" for text in panel["validation, pp"]] == [True, False, True, True]
+    assert "ReLU minus none: slope per doubling, all levels" in markdown_table(factorial_study, left)
     write_tables(factorial_study, left, tmp_path)
     written = pd.read_csv(tmp_path / f"{factorial_study.output}_interaction.csv")
-    assert list(written["n"]) == [0, 2, 0]
+    assert list(written["n"]) == [0, 2, 0, 0]
 
 
 def test_nothing_has_run(factorial_study: Study, make_run) -> None:
     missing = [make_run(arm, 0, status="missing") for arm in FINAL]
-    assert list(interaction_table(factorial_study, outcomes(factorial_study, missing))["n"]) == [0, 0, 0]
+    assert list(interaction_table(factorial_study, outcomes(factorial_study, missing))["n"]) == [0, 0, 0, 0]
     assert "No completed run." in markdown_table(factorial_study, missing)
 
 
@@ -115,20 +117,25 @@ def test_levels_at_one_position_have_no_slope(factorial_study: Study, runs: list
     assert factorial_study.design is not None
     flat = replace(factorial_study.design, positions=dict.fromkeys(FINAL, 3.0))
     validation, _ = interactions(replace(factorial_study, design=flat), outcomes(factorial_study, runs))
-    assert validation.slope is None
+    assert validation.fit.slope is None
     assert np.array_equal(validation.changes[0].of_seeds.round(6), [3, 5])
 
 
 def test_the_table_has_a_row_per_interval(factorial_study: Study, runs: list[StudyRun]) -> None:
     table = interaction_table(factorial_study, outcomes(factorial_study, runs))
-    assert list(table["quantity"]) == ["difference of differences"] * 2 + ["slope"]
+    assert list(table["quantity"]) == [
+        *["difference of differences"] * 2,
+        "slope, all levels",
+        "slope, last two levels",
+    ]
     assert table.loc[0, "val_pp_mean"] == pytest.approx(4)
     assert table.loc[2, "test_pp_mean"] == pytest.approx(1.25)
     panel = interaction_panel(factorial_study, outcomes(factorial_study, runs))
     assert list(panel["interaction"]) == [
         "ReLU minus none: four, minus that at one",
         "ReLU minus none: all, minus that at one",
-        "ReLU minus none: slope per doubling",
+        "ReLU minus none: slope per doubling, all levels",
+        "ReLU minus none: slope per doubling, last two levels",
     ]
     assert panel.loc[2, "validation, pp"] == "+1.25 [-1.93, +4.43] p = 0.500"
 
