@@ -1,18 +1,17 @@
 """`seeds=auto`: adds seeds until the verdicts of a study are decided.
 
-The first look is at six seeds of every arm. Then the arms of inconclusive comparisons get more seeds, until
-every claim about the study is decided or the budget is spent. The error rate stays at 5 % of studies:
+The first look is at six seeds per arm. Then arms of inconclusive comparisons get more seeds, until every
+claim about the study is decided or the budget is spent. The error rate stays at 5 % of studies:
 `ablations.statistics.sequential`.
 
 - Seeds are 0, 1, 2, ..., so a study's own six are the first look.
-- A look takes place when each of its runs is completed, diverged or failed. A failed run leaves its pair out,
-  and so does one that failed to learn: the interval has fewer degrees of freedom, the look keeps its level.
-  Two of 20 pairs missing from the start raise 5 % to 5.5 % by simulation. The next command tries the failed
-  run again; it then counts from the look of its seed on.
-- A decided comparison stays decided. So do the other comparisons of a contradicted claim: they get no more
-  seeds, but still count in Holm's correction.
-- Only records are stored. Decisions are recomputed look by look, each from its own seeds, so the same records
-  always give the same decisions.
+- A look needs an outcome of each of its runs: completed, diverged or failed. A failed run leaves its pair
+out;
+  the look keeps its level. By simulation, two of 20 pairs missing from the start raise 5 % to 5.5 %. The next
+  command retries the failed run, which counts from its seed's look on.
+- A decided comparison stays decided. A contradicted claim's other comparisons get no more seeds but still
+  count in Holm's correction.
+- Decisions are recomputed from records look by look, so the same records give the same decisions.
 """
 
 from collections import Counter
@@ -44,7 +43,7 @@ class JudgedByLooks:
 
     Attributes:
         news: Per look, what was decided: "residual-final holds".
-        arms: Those that need more seeds; empty if all is decided.
+        arms: Arms that need more seeds.
         verdicts: On every claim, as of the last look.
         notes: Method, looks, levels and seeds, for tables.
     """
@@ -57,10 +56,6 @@ class JudgedByLooks:
 
 def sweep_auto_seeds(arguments: Sequence[str], launcher: Launcher) -> None:
     """Train until the verdicts of each study are decided; print a line per look.
-
-    Args:
-        arguments: As on the command line, with seeds=auto.
-        launcher: Hydra's.
 
     Raises:
         UserError: No study, a study without claims, or an invalid run; nothing was written.
@@ -99,15 +94,11 @@ def follow_study(
 ) -> tuple[Study, list[PlannedRun], list[StudyRun], list[str]]:
     """Take the looks of a study for which there are runs; Hydra must be initialized.
 
-    Args:
-        name: Of the file in conf/study.
-        overrides: The user's, with seeds=auto.
-        reach: Trains the runs that a look adds; by default they stay missing.
-        tell: Gets a line per look.
+    `reach` trains the runs that a look adds; `tell` gets a line per look.
 
     Returns:
-        The study with the last look's seeds and notes on the looks; the runs of all looks, including the
-        current one; their status; a line per unusable record.
+        The study with the last look's seeds and notes; the runs of all looks; their status; a line per
+        unusable record.
 
     Raises:
         UserError: As `plan_study`.
@@ -143,14 +134,8 @@ def judge_by_looks(
 ) -> JudgedByLooks:
     """Judge the claims about a study look by look, each by the runs of its seeds.
 
-    Args:
-        claims: Those of other studies are ignored.
-        study: The study.
-        runs: Of seeds 0, 1, 2, ... of each arm.
-        budget: The largest number of seeds per arm.
-
     Raises:
-        ValueError: As `judge_study`, or a budget below the first look.
+        ValueError: As `judge_study`, or the budget is below the first look.
     """
     judging = _Judging(claims_about(study, claims), looks(budget))
     ended = {(run.arm, run.seed) for run in runs if run.status in (*DONE, FAILED)}
@@ -165,22 +150,17 @@ def judge_by_looks(
 
 
 class _Judging:
-    """The state of the claims about a study.
-
-    Args:
-        claims: Those about the study.
-        pairs: Of each look.
-    """
+    """The state of the claims about a study; `pairs` of each look."""
 
     def __init__(self, claims: Sequence[Claim], pairs: Sequence[int]) -> None:
         self._claims = claims
         self._pairs = pairs
         self._taken = 0
-        # Per claim, as of the last look that judged its open comparisons.
+        # Per claim, as of the last look at its open comparisons.
         self._compared: dict[str, list[Compared]] = {}
         self._last: dict[str, Verdict] = {}
         self._judged_with: dict[str, int] = {}  # pairs of that look
-        self._decided_at: dict[tuple[str, int], int] = {}  # claim and place of the comparison -> pairs
+        self._decided_at: dict[tuple[str, int], int] = {}  # claim, place of the comparison -> pairs
 
     def arms(self) -> tuple[str, ...]:
         """The arms of the open comparisons of open claims, in their order."""
@@ -188,18 +168,14 @@ class _Judging:
         return tuple(dict.fromkeys(arm for comparison in left for arm in comparison.contrast))
 
     def look(self, study: Study, runs: Sequence[StudyRun]) -> list[str]:
-        """Judge open claims by the runs of the next look.
-
-        Returns:
-            The claims that this look decided, with their verdicts.
-        """
+        """Judge open claims by the runs of the next look; returns the decided claims with their verdicts."""
         claims, number = self._open(), self._taken
         self._taken += 1
         left = {claim.id: self._left(claim) for claim in claims}
         given_up = sum(len(self._left(claim)) for claim in self._claims) - sum(map(len, left.values()))
 
         def nominal(level: float) -> float:
-            # The level is alpha / (m - k); m counts given-up comparisons as well.
+            # The level is alpha / (m - k); m also counts comparisons that were given up.
             return t_levels(self._pairs, 1 / (1 / level + given_up / ALPHA))[number]
 
         judged = [
@@ -220,7 +196,7 @@ class _Judging:
         return news
 
     def verdicts(self, study: Study, runs: Sequence[StudyRun]) -> list[Verdict]:
-        """Every claim as of the last look that judged it: decision, runs and cost."""
+        """Every claim as of the last look at it."""
         found = []
         for claim in self._claims:
             name = claim.id
@@ -275,7 +251,7 @@ class _Judging:
         )
 
     def _open(self) -> list[Claim]:
-        """The claims that are not decided."""
+        """Undecided claims."""
         return [
             claim
             for claim in self._claims

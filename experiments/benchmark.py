@@ -1,4 +1,4 @@
-"""Measures size and speed of networks on this machine: table 3, `ablations.evidence.timings`.
+"""Measures size and speed of networks on this machine for table 3; see `ablations.evidence.timings`.
 
 ::
 
@@ -6,15 +6,13 @@
     python -m ablations benchmark batch_size=8 image_size=299 seconds=10 rounds=12
     python -m ablations benchmark models=inception_v3,xception fully_connected=two trainer.threads=2
 
-What is timed is a training step: forward, loss, backward, optimizer, by `torch.utils.benchmark`. The networks
-take turns in rounds, in both memory orders, in float32 and on a GPU in bfloat16 too, so that a drift of the
-machine's speed meets both; each turn is a fresh process. They are built from the configuration as a run's
-are, with the recipe's initial values and optimizer.
+It times training steps (forward, loss, backward, optimizer) with `torch.utils.benchmark`, in both memory
+orders, in float32 and on a GPU in bfloat16. Networks take turns in rounds, because a machine's speed drifts;
+each turn is a new process. Networks are built as for a run.
 
-Every turn is a record in results/runs. A round is measured where its records are not all there, of the same
-networks on the same machine (its name, device and threads) with the same version of PyTorch, and then as a
-whole, because its turns are compared with each other. So a second command measures nothing, `rounds=12` adds
-six, and on another machine all are measured.
+Every turn is a record in results/runs. A round is measured unless all its records exist, for the same
+networks, machine (name, device, threads) and version of PyTorch. So a second command measures nothing, and
+`rounds=12` adds six.
 """
 
 import sys
@@ -56,23 +54,22 @@ from experiments.sizes.training_step import Timing, prepare_step, time_apart
 from lightning_modules.validation import require_integer, require_one_of
 
 BATCH_SIZES = {"cpu": 4, "cuda": 32}
-"""Ours; on a CPU time runs out before memory does."""
+"""Ours; a CPU's limit is time, not memory."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured, as words KEY=VALUE.
+    """Options of the benchmark, typed as KEY=VALUE.
 
     Attributes:
         models: Options of conf/model, two or more; ratios are to the first.
-        image_size: Height and width, in pixels.
-        num_classes: Of the logistic regression.
-        batch_size: Images in a step; None: `BATCH_SIZES`.
-        seconds: That a turn is timed at least.
+        image_size: Height and width in pixels.
+        num_classes: Outputs of the network.
+        batch_size: Images per step; None: `BATCH_SIZES`.
+        seconds: Minimum time of a turn.
         rounds: Turns of each network in each order and precision.
-        overrides: What else changes the networks (`fully_connected=two`) and the device
-            (`trainer.accelerator=cpu`, `trainer.threads=2`), as for a run.
-        results_dir: Where the records go.
+        overrides: Of the networks (`fully_connected=two`) and the device (`trainer.accelerator=cpu`).
+        results_dir: Folder of the records.
     """
 
     models: tuple[str, ...] = tuple(MODELS)
@@ -86,7 +83,7 @@ class Options:
 
     @property
     def of_networks(self) -> tuple[str, ...]:
-        """Of the overrides those that change the networks."""
+        """Overrides that change the networks."""
         return tuple(word for word in self.overrides if not is_outside_identity(word.partition("=")[0]))
 
     @property
@@ -96,11 +93,7 @@ class Options:
 
 
 def parse_options(words: Sequence[str]) -> Options:
-    """What the words after "benchmark" say.
-
-    Raises:
-        UserError: A word that nothing reads, or a value that cannot be.
-    """
+    """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
     given: dict[str, Any] = {}
     overrides = []
     own = [field.name for field in fields(Options) if field.name != "overrides"]
@@ -124,7 +117,7 @@ def parse_options(words: Sequence[str]) -> Options:
 
 
 def _is_override(word: str) -> bool:
-    """Whether it sets a part of the networks or of the device; the benchmark reads nothing else."""
+    """Whether a word sets a part of the networks or of the device; nothing else is read."""
     override = parse_override(word)
     if override is None or override.is_sweep_override():
         return False
@@ -145,11 +138,7 @@ def _whole_number(key: str, text: str) -> int:
 
 
 def find_device(trainer: Mapping[str, Any]) -> torch.device:
-    """The device of `trainer.accelerator`, a CPU with `trainer.threads`, which are set.
-
-    Raises:
-        ValueError: There is no such device, or it can be no such number of threads.
-    """
+    """The device of `trainer.accelerator`; sets the CPU's `trainer.threads`. ValueError if one is invalid."""
     accelerator = trainer["accelerator"]
     require_one_of("trainer.accelerator", accelerator, ("auto", "cpu", "gpu", "cuda"))
     require_integer("trainer.threads", trainer["threads"], 1)
@@ -162,10 +151,10 @@ def find_device(trainer: Mapping[str, Any]) -> torch.device:
 
 
 def compose_networks(options: Options) -> dict[str, list[RunConfiguration]]:
-    """The configurations of every network at the asked scale, one per round.
+    """Configurations of every network, one per round.
 
     Raises:
-        UserError: Something that the user chose cannot be.
+        UserError: A choice is invalid.
         HydraException: An option or key does not exist.
     """
     words = [
@@ -186,13 +175,7 @@ def compose_networks(options: Options) -> dict[str, list[RunConfiguration]]:
 def plan_rounds(
     options: Options, networks: Mapping[str, Sequence[RunConfiguration]], device: torch.device
 ) -> list[list[RunConfiguration]]:
-    """The turns of each round: networks alternate, and so does which goes first.
-
-    Args:
-        options: What is measured.
-        networks: As `compose_networks`.
-        device: Where.
-    """
+    """The turns of each round. Networks alternate; every other round is reversed."""
     bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
     timing = {
         "models": list(options.models),
@@ -221,16 +204,10 @@ def plan_rounds(
 
 
 def benchmark(words: Sequence[str]) -> Options:
-    """Measure the rounds that were not measured here yet, a record per turn.
-
-    Args:
-        words: KEY=VALUE; see `Options`.
-
-    Returns:
-        What was asked for.
+    """Measure the missing rounds, a record per turn; returns the options.
 
     Raises:
-        UserError: Something that the user chose cannot be.
+        UserError: A choice is invalid.
     """
     options = parse_options(words)
     check_writable(f"results_dir={options.results_dir}", options.results_dir, ["runs", "tables"])
@@ -271,7 +248,7 @@ def _measure(turn: RunConfiguration, cost: NetworkCost, device: torch.device) ->
     """Time a turn and write its record.
 
     Raises:
-        UserError: The batch does not fit, or another process writes the record.
+        UserError: The batch does not fit, or another process is measuring it.
     """
     directory = _directory(turn)
     record = begin_record(turn, directory)
@@ -304,6 +281,6 @@ def _timed(config: Mapping[str, Any], device: torch.device) -> Timing:
         )
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
         raise UserError(f"{batch}: too large for this device's memory") from error
-    except (RuntimeError, ValueError) as error:  # of a CPU's allocator; of BN on one pixel of one image
+    except (RuntimeError, ValueError) as error:  # a CPU's allocator; BN on one pixel of one image
         text = " ".join(str(error).split())
         raise UserError(f"{batch}, image_size={config['dataset']['image_size']}: {text}") from error

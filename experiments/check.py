@@ -54,7 +54,7 @@ CALLED_WITH: Mapping[str, tuple[str, ...]] = {
     "averaging": (),
     "loss": (),
 }
-"""The parts of a recipe, and the arguments each is called with in addition to its node."""
+"""Parts of a recipe, and the positional arguments of each."""
 
 MOST_THREADS = 1024
 """More is a typing error and would crash."""
@@ -66,15 +66,11 @@ WORDS = {"trainer.runs_per_device": AUTO}
 """Keys with a number or this word."""
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
-"""Lightning's, without those of libraries that are not installed."""
+"""Lightning's, without those that need other libraries."""
 
 
 def check_run(run: RunConfiguration) -> None:
-    """Check everything about a run that a user can get wrong.
-
-    Raises:
-        UserError: One line that names the key, the value and what is allowed.
-    """
+    """Raise UserError if a user got anything about a run wrong."""
     environment.check_launcher(run.processes)
     places = (f"runs/{run.run_id}", "tables", "figures")  # tables are written at the end
     check_writable(f"results_dir={run.results_dir}", run.results_dir, places)
@@ -87,11 +83,7 @@ def check_run(run: RunConfiguration) -> None:
 
 
 def check_values(run: RunConfiguration) -> None:
-    """Check what needs no building of parts.
-
-    Raises:
-        UserError: One line that names the key, the value and what is allowed.
-    """
+    """Raise UserError for a wrong value that can be found without building parts."""
     check_seed(run)
     check_keys(run)
     check_kinds(run)
@@ -103,11 +95,7 @@ def check_values(run: RunConfiguration) -> None:
 
 
 def check_seed(run: RunConfiguration) -> None:
-    """Check the seed.
-
-    Raises:
-        UserError: It is out of range.
-    """
+    """Raise UserError if the seed is out of range."""
     try:
         require_integer("seed", run.seed, 0, MAX_SEED)
     except ValueError as error:
@@ -115,12 +103,9 @@ def check_seed(run: RunConfiguration) -> None:
 
 
 def check_keys(run: RunConfiguration) -> None:
-    """Refuse added keys (`+key=value`) that would be ignored.
+    """Raise UserError for an added key (`+key=value`) that would be ignored.
 
-    In nodes with a `_target_`, the target refuses unknown arguments itself.
-
-    Raises:
-        UserError: An unknown key.
+    A node's `_target_` refuses unknown arguments itself.
     """
     project = current()
     top = {*project.run_keys(), *run.choices} - {*NOT_GROUPS, *OF_RECIPE}
@@ -139,13 +124,9 @@ def check_keys(run: RunConfiguration) -> None:
 
 
 def check_kinds(run: RunConfiguration) -> None:
-    """Check that values have the type of those in their option's file.
+    """Raise UserError if a value has another type than in its option's file.
 
-    In a node with a `_target_` only booleans are checked: the target checks the rest, and may accept other
-    types.
-
-    Raises:
-        UserError: A value has another type.
+    In a node with `_target_` only booleans are checked; the target checks the rest.
     """
     project = current()
     _check_kinds("", project.run_keys(), run.resolved)
@@ -182,18 +163,15 @@ def _check_kinds(path: str, expected: Any, given: Any) -> None:
 
 
 def check_axes(run: RunConfiguration) -> None:
-    """Refuse a choice of a factor that the network would ignore.
+    """Raise UserError for a choice of a factor that the network would ignore.
 
-    A factor of networks is a group that a file in conf/model interpolates.
-
-    Raises:
-        UserError: The run's network does not have the factor.
+    A network's factors are the groups that its file in conf/model interpolates.
     """
     model = run.choices.get("model")
     project = current()
     names = project.options("model")
     if model not in names:
-        return  # an option outside of this project
+        return  # not from this project
     axes = {name: _groups_read_by(name) - set(NOT_AXES) for name in names}
     for group in sorted(set().union(*axes.values()) - axes[model]):
         option, default = run.choices.get(group), project.default_option(group)
@@ -211,13 +189,13 @@ def check_axes(run: RunConfiguration) -> None:
 
 
 def _groups_read_by(model: str) -> set[str]:
-    """The first words of all interpolations, `${a.b}`, in a model's file and those it inherits from."""
+    """First words of all interpolations, `${a.b}`, in a model's file and its parents."""
     nodes = map(load_yaml, current().option_files("model", model))
     return {name for node in nodes for name in re.findall(r"\$\{(\w+)[.}]", str(node))}
 
 
 def _check_values(run: RunConfiguration) -> None:
-    """Check values that parts would refuse only in training."""
+    """Check values that would fail only in training."""
     config = run.resolved
     recipe, logger = config["recipe"], config["logger"]
     require_boolean("train", config["train"])
@@ -280,7 +258,7 @@ def _check_values(run: RunConfiguration) -> None:
 
 
 def _check_tf32(recipe: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
-    """Refuse `recipe.tf32` where nothing is computed in TF32: the run would be another by name alone."""
+    """Refuse `recipe.tf32` without effect, which would only change the run's identity."""
     if not recipe.get("tf32", False):
         return
     for key, value, allowed in (
@@ -308,15 +286,7 @@ def _check_compile(asked: object) -> None:
 def check_logger(
     logger: Mapping[str, Any], modes: tuple[str, ...] = ("offline", "online", "disabled")
 ) -> None:
-    """Check a logger's settings.
-
-    Args:
-        logger: The configuration's `logger`.
-        modes: Allowed ones.
-
-    Raises:
-        ValueError: One line that names the key or W&B's variable, the value and what is allowed.
-    """
+    """Raise ValueError if a setting of the configuration's `logger` is invalid."""
     mode = logger.get("mode")
     key = "WANDB_MODE" if os.environ.get("WANDB_MODE") == mode else "logger.mode"
     require_one_of(key, mode, modes)
@@ -470,12 +440,9 @@ def _check_data(data: Any, dataset: Mapping[str, Any], *, train: bool) -> None:
 
 
 def _require_memory(what: str, needed: int, run: RunConfiguration) -> None:
-    """Require that the memory of all processes on a device fits the smallest one.
+    """Require that the smallest device has the `needed` bytes for each of its processes.
 
-    Args:
-        what: Needs the memory.
-        needed: Bytes per process.
-        run: The run. CPU cores share the machine's memory.
+    CPU cores share the machine's memory.
     """
     need = Need.of(run)
     sizes = [device.memory for device in need.devices if device.memory is not None]

@@ -1,4 +1,4 @@
-"""Runs a command: reads its arguments, prints errors in one line, prints how a run ended."""
+"""Runs a command: reads its arguments, prints errors in one line and how a run ended."""
 
 import codecs
 import errno
@@ -63,7 +63,7 @@ IN_PLAIN_CHARACTERS = "ablations.in_plain_characters"
 """Name of the error handler of standard output and error."""
 
 PLAIN = {"–": "-", "−": "-", "─": "-", "×": "x", "“": '"', "”": '"', "’": "'", "⁄": "/"}
-"""Characters of tables in ASCII. Losing a minus would change a number."""
+"""ASCII for characters of tables. A lost minus would change a number."""
 
 OF_THE_PLACE = (
     *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
@@ -73,11 +73,7 @@ OF_THE_PLACE = (
 
 
 def main(task: Callable[[DictConfig], None], project: Project) -> int:
-    """Run a task with Hydra on `sys.argv`, in a project.
-
-    Returns:
-        0; 1 if runs failed; 2 for a user error; 130 if interrupted.
-    """
+    """Run a task with Hydra on `sys.argv`, in a project; returns an exit code as `experiments.run.main`."""
     stopped: list[Exception] = []
 
     def guarded_task(config: DictConfig) -> None:
@@ -122,7 +118,7 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
 
 
 def _of_first_run(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Replace the overrides of a sweep by those of its first run, and print which these are."""
+    """Replace a sweep's overrides by those of its first run, and print them."""
     first, number = plan.first_run(overrides)
     print(f"# the first of {amount(number, 'run')}: {' '.join(first)}")
     left = list(words)
@@ -132,11 +128,7 @@ def _of_first_run(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 
 def refuse_words(parser: ArgumentParser, message: str) -> NoReturn:
-    """Raise a parser's error as one line, instead of printing its usage.
-
-    Raises:
-        UserError: Always.
-    """
+    """Raise a parser's error as a `UserError`, instead of printing its usage."""
     options = [option for action in parser._actions for option in action.option_strings]
     unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
     raise UserError(f"{message}{did_you_mean(unknown, options)}; see {parser.prog} --help")
@@ -149,7 +141,7 @@ def config_groups() -> str:
 
 
 def _in_plain_characters(error: UnicodeError) -> tuple[str | bytes, int]:
-    """A codec's error handler: replace a character that the output cannot show by the nearest one."""
+    """A codec's error handler: replace a character that the output lacks by the nearest one."""
     assert isinstance(error, UnicodeEncodeError)
     character, following = error.object[error.start], error.start + 1
     if "\udc80" <= character <= "\udcff":  # an undecodable byte of a file's name
@@ -163,7 +155,7 @@ codecs.register_error(IN_PLAIN_CHARACTERS, _in_plain_characters)
 
 
 def exit_code_of(command: Callable[[], None]) -> int:
-    """Call a command and print its errors. HYDRA_FULL_ERROR=1 shows tracebacks."""
+    """Call a command, print its errors and return the exit code. HYDRA_FULL_ERROR=1 shows tracebacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=IN_PLAIN_CHARACTERS)
@@ -171,7 +163,7 @@ def exit_code_of(command: Callable[[], None]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
     try:
         return _exit_code(command, full_error=before == "1")
-    finally:  # a Python caller keeps its environment
+    finally:  # for a Python caller
         if before is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         else:
@@ -190,7 +182,7 @@ def _exit_code(command: Callable[[], None], *, full_error: bool) -> int:
             raise
         print(f"error: {' '.join(explain(error).split())}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except yaml.YAMLError as error:  # of a file that Hydra reads; it names the file and the line
+    except yaml.YAMLError as error:  # names the file and the line
         if full_error:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -246,7 +238,7 @@ def explain(error: BaseException) -> str:
 
 
 def _unknown_key(full_key: str, key: str, node: DictConfig) -> str:
-    """What to write instead of a key that its node lacks: a key with that last part, or a similar one."""
+    """What to write instead of a key that its node lacks."""
     if full_key in OF_RECIPE:
         return f"{full_key}: unknown key; write recipe.{full_key}.KEY=VALUE"
     root: Any = OmegaConf.to_container(node._get_root(), resolve=False)
@@ -264,7 +256,7 @@ def _unknown_key(full_key: str, key: str, node: DictConfig) -> str:
 
 
 def _values(node: Mapping[Any, Any], before: str = "") -> Iterator[str]:
-    """Dotted keys of all values that are neither nodes nor copies of another key."""
+    """Dotted keys of all values that are neither nodes nor copies."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _values(value, f"{before}{key}.")
@@ -276,8 +268,8 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None, *, tra
     """Print how a run ended and where its record is.
 
     Args:
-        directory: The run's directory.
-        record: None if another process holds the run.
+        directory: The run's.
+        record: None if another process is training the run.
         trained: Whether this command trained it.
 
     Raises:
@@ -316,7 +308,7 @@ def outcome(record: Mapping[str, Any]) -> str:
 
 
 def print_table(table: "RenderableType") -> None:
-    """Print a table; outside of a terminal its width is not limited."""
+    """Print a table, with a fixed width outside of a terminal."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 160

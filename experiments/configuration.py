@@ -1,9 +1,8 @@
-"""A run's configuration and identity, from what a user typed. Imports neither torch nor pandas.
+"""A run's configuration and identity. Imports neither torch nor pandas.
 
-A run is its resolved configuration without what cannot change its outcome. The hash of that, the `run_id`,
-names its directory, so no run is trained twice. The configuration includes the data's checksums, which
-loading verifies; those of a user's own files are computed when it is resolved
-(`lightning_modules.data.checksums`).
+The hash of everything in the resolved configuration that can change a run's outcome, the `run_id`, names its
+directory, so no run is trained twice. This includes checksums of the data, which are computed for a user's
+own files (`lightning_modules.data.checksums`) and verified when loading.
 """
 
 import copy
@@ -54,13 +53,13 @@ PLACES = ("results_dir", "logger.dir")
 """Folders that a run writes to; `~` is expanded before other keys copy them."""
 
 DATA_PLACES = ("dataset.root", "dataset.files")
-"""Where the data is. The identity has the content instead, so a sweep may go over several places."""
+"""Where the data is. The identity has its content instead."""
 
 OWN_METRICS = ("top1", "top5")
-"""Metrics of a dataset that names none: for single labels."""
+"""Default metrics of a dataset, for single labels."""
 
 NOT_OF_A_RUN = ("study", "tuning")
-"""Groups that select runs; they are not part of a run."""
+"""Groups that select runs."""
 
 NOT_AXES = (
     *("model", "dataset", "recipe", "trainer", "logger", "diagnostics"),
@@ -69,7 +68,7 @@ NOT_AXES = (
 """Groups that are not a factor of the network."""
 
 MATCHED_SIZES = ("match_parameters", "match_multiply_adds")
-"""Keys that set the network's size by solving its width; they are not part of the configuration."""
+"""Keys that solve the network's width; not part of the configuration."""
 
 REQUIRED = (
     *("seed", "train", "weights", "weights_sha256"),
@@ -84,7 +83,7 @@ REQUIRED = (
 
 
 NAMES_OTHER_VALUES = re.compile(r"(?:[^$]|\$(?!\{)|\$\{[\w.]+\}|\$\{oc\.env:\w+,(?:[\w.-]+|\$\{[\w.]+\})\})*")
-"""A text that interpolates only values, `${dataset.channels}`, or the environment."""
+"""A text that interpolates only values, such as `${dataset.channels}`, or the environment."""
 
 OWN_LOSSES = {
     "lightning_modules.tasks.SingleLabel": "torch.nn.CrossEntropyLoss",
@@ -101,16 +100,16 @@ OFF: Mapping[str, Any] = {
 """Keys that switch the dataset's own augmentation off."""
 
 NORMS = ("norm", "norm_layer")
-"""Keys of a network that take a norm: ours and torchvision's."""
+"""Keys of a network's norm: ours and torchvision's."""
 
 PACKAGE = "lightning_modules"
 """Networks of this package start from the seed by default; others set their own initial values."""
 
 LARGEST_INTEGER = 10**300
-"""The largest whole number that a float can hold, which a record's reader may use."""
+"""The largest whole number that a float can hold."""
 
 LARGEST_PLAN = 100_000
-"""Most runs of one study or sweep: planned in seconds, in 1.4 GB."""
+"""Most runs of a study or sweep: planned in seconds, in 1.4 GB."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class RunConfiguration:
     Attributes:
         resolved: Plain values, without Hydra's own.
         choices: Option per group, e.g. `{"model": "xception", ...}`.
-        asked_metrics: The metrics requested in addition to the dataset's.
+        asked_metrics: Requested in addition to the dataset's.
     """
 
     resolved: Mapping[str, Any]
@@ -131,16 +130,15 @@ class RunConfiguration:
     def from_composed(
         cls, config: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str] = ()
     ) -> Self:
-        """Resolve a composed configuration, and solve the width if a size is to be matched.
+        """Resolve a composed configuration; solve the width if a size is to be matched.
 
         Args:
-            config: As composed; a `hydra` node is left out.
+            config: As composed.
             choices: Hydra's `runtime.choices`.
             overrides: Hydra's `overrides.task`.
 
         Raises:
-            UserError: A required key is deleted, results_dir is not a path, no width gives the wanted size,
-                the weights cannot be used, or a value is not finite (allowed only in the network).
+            UserError: A key or value is missing or invalid.
         """
         config = config.copy()
         with open_dict(config):
@@ -162,7 +160,7 @@ class RunConfiguration:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(resolved, dict)
         _refuse_study_keys(resolved, overrides)
-        if resolved.get("new_head") is False:  # older records have no such key
+        if resolved.get("new_head") is False:  # older records lack it
             del resolved["new_head"]
         _require_keys(resolved)
         _settle_loss(resolved)
@@ -203,15 +201,6 @@ class RunConfiguration:
 
         Resolving takes 20 ms, so it is done once if the seed appears only as whole values
         (`dataset.seed: ${seed}`).
-
-        Args:
-            config: As composed; its seed is changed.
-            choices: See `from_composed`.
-            overrides: See `from_composed`.
-            seeds: One run each.
-
-        Raises:
-            UserError: As `from_composed`.
         """
 
         def resolve(seed: Any) -> "RunConfiguration":
@@ -241,7 +230,7 @@ class RunConfiguration:
 
     @property
     def arm_name(self) -> str:
-        """The factors that differ from their defaults, e.g. "residual=false"; "default" if none does."""
+        """The factors that differ from their defaults, e.g. "residual=false", or "default"."""
         varied = [group for group in sorted(self.choices) if group not in NOT_AXES]
         recipe = self.choices.get("recipe")
         chosen = [group for group in varied if self.choices[group] != current().default_option(group, recipe)]
@@ -258,7 +247,7 @@ class RunConfiguration:
 
     @property
     def processes(self) -> int:
-        """Processes that train the run together."""
+        """Number of processes that train the run."""
         return self.devices * self.resolved.get("trainer", {}).get("num_nodes", 1)
 
     @property
@@ -276,11 +265,7 @@ class RunConfiguration:
         return self.resolved.get("metrics") or {}
 
     def with_metrics(self, names: Sequence[str]) -> Self:
-        """The same run with these metrics first.
-
-        Raises:
-            UserError: conf/metric has no such file.
-        """
+        """The same run with these metrics first; UserError if conf/metric lacks one."""
         names = tuple(dict.fromkeys(names))
         declared = {name: current().metric(name).model_dump() for name in names}
         config = OmegaConf.create({**self.resolved, "metrics": declared})
@@ -291,11 +276,8 @@ class RunConfiguration:
     def with_measured(self, directory: "RunDirectory") -> Self:
         """The same run with everything that its record measured.
 
-        A record must not name code to call. So only a metric's name is read, and only a diagnostic that
-        differs from its file in conf/diagnostics in plain settings.
-
-        Raises:
-            UserError: The record names something else.
+        A record must not name code to call: only a metric's name is read, and only diagnostics that differ
+        from conf/diagnostics in plain settings; UserError for others.
         """
         added = {name: node for name, node in directory.measured().items() if name not in self.diagnostics}
         for name, node in added.items():
@@ -319,7 +301,7 @@ class RunConfiguration:
 
 
 def _diagnostics() -> Iterator[Mapping[str, Any]]:
-    """Content of each file of conf/diagnostics, by name."""
+    """Content of each file in conf/diagnostics."""
     project = current()
     for option in project.options("diagnostics"):
         file = project.option_file("diagnostics", option)
@@ -328,11 +310,7 @@ def _diagnostics() -> Iterator[Mapping[str, Any]]:
 
 
 def _names(key: str, given: Any) -> tuple[str, ...]:
-    """The names in a key: a list, or one name.
-
-    Raises:
-        UserError: It is neither.
-    """
+    """The names in a key: a list, or one name."""
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{key}={given}: must be a list of files in conf/metric, e.g. {key}=[macro_f1]")
@@ -340,7 +318,7 @@ def _names(key: str, given: Any) -> tuple[str, ...]:
 
 
 def _has_settings(node: Any, known: Any) -> bool:
-    """Whether two nodes differ at most in plain settings, which are not evaluated."""
+    """Whether two nodes differ at most in plain settings."""
     if isinstance(known, dict):
         return isinstance(node, dict) and all(
             node.get(key) == known.get(key)
@@ -356,14 +334,14 @@ def _has_settings(node: Any, known: Any) -> bool:
 
 
 _path = cache(Path)
-"""One object for the thousands of runs of a study."""
+"""Shared by the thousands of runs of a study."""
 
 
 def _seed_places(node: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]] | None:
-    """Where an unresolved configuration has the seed; None if this is unclear.
+    """Paths of the seed in an unresolved configuration.
 
-    It is unclear if the seed is part of a text, an interpolation is nested or calls something, or the network
-    or the trainer takes the seed, because these are read while resolving.
+    None if the seed is part of a text, an interpolation is nested or calls something, or the network or
+    trainer, which are read while resolving, takes the seed.
     """
     if isinstance(node, Mapping):
         found = [_seed_places(value, (*path, str(key))) for key, value in node.items()]
@@ -378,7 +356,7 @@ def _seed_places(node: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]
 
 
 def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed: Any) -> dict[str, Any]:
-    """A copy with another seed in these places; the rest is shared."""
+    """A copy with another seed at these paths; the rest is shared."""
     copy = dict(node)
     for key, *below in places:
         copy[key] = _with_seed(copy[key], [tuple(below)], seed) if below else seed
@@ -386,12 +364,7 @@ def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed:
 
 
 def _require_storable(node: Any, key: str = "") -> None:
-    """Require values that a record can hold. Only parts of the network may have infinite settings, such as
-    Hardtanh's max_val.
-
-    Raises:
-        UserError: Another value.
-    """
+    """Require values that a record can hold. Only the network's may be infinite (Hardtanh's max_val)."""
     if isinstance(node, dict):
         for name, item in node.items():
             _require_storable(item, f"{key}.{name}" if key else str(name))
@@ -421,15 +394,8 @@ def _leave_out_keys_of_another_class(
 ) -> None:
     """If `recipe.GROUP._target_` is another class, drop the arguments of the option's class.
 
-    Arguments of the user and the recipe's file stay, and the network's weight decay; the rate becomes the
-    class's default. The check later refuses arguments that the class does not take.
-
-    Args:
-        config: As composed; changed in place.
-        group: "optimizer", say.
-        option: Its option.
-        recipe_s: Keys of the node in the recipe's file.
-        overrides: What the configuration was composed with.
+    Arguments from the user and the recipe's file (`recipe_s`) stay, and weight decay if the class takes it;
+    the rate becomes the class's default. The check later refuses arguments that the class does not take.
     """
     place = f"recipe.{group}"
     node = OmegaConf.select(config, place)
@@ -454,7 +420,7 @@ def _leave_out_keys_of_another_class(
 
 
 def _keys_set_below(place: str, overrides: Sequence[str]) -> Iterator[str]:
-    """The keys of a node that overrides set: `recipe.optimizer.lr=1` or `recipe.optimizer={lr: 1}`."""
+    """Keys below a node that overrides set: `recipe.optimizer.lr=1` or `recipe.optimizer={lr: 1}`."""
     for item in overrides:
         override = parse_override(item)
         if override is None or override.is_delete():
@@ -476,7 +442,7 @@ def _require_keys(resolved: Mapping[Any, Any]) -> None:
 
 
 def _own_choices(resolved: Mapping[Any, Any], choices: Mapping[str, str | None]) -> dict[str, str]:
-    """The option of each group of a run."""
+    """The option of each group, without Hydra's."""
     own = {
         group: option
         for group, option in choices.items()
@@ -496,11 +462,7 @@ def _require_node_or_null(key: str, value: Any) -> None:
 
 
 def _settle_loss(resolved: dict[Any, Any]) -> None:
-    """Leave out the task's own loss, so that it is the same run.
-
-    Raises:
-        UserError: It is not a node.
-    """
+    """Set the task's own loss to null, so that it is the same run."""
     _require_node_or_null("recipe.loss", resolved["recipe"].get("loss"))
     recipe, task = resolved["recipe"], resolved["dataset"]["task"]
     own = OWN_LOSSES.get(str(task.get("_target_"))) if isinstance(task, dict) else None
@@ -511,11 +473,7 @@ def _settle_loss(resolved: dict[Any, Any]) -> None:
 def _settle_augmentation(
     resolved: dict[Any, Any], choices: Mapping[str, str | None], typed: set[str]
 ) -> None:
-    """Let `augmentation` set the dataset's own augmentation keys, unless they were typed.
-
-    Raises:
-        UserError: It is not a node, or the dataset lacks a key that the option sets.
-    """
+    """Let `augmentation` set the dataset's own augmentation keys, unless they were typed."""
     recipe, dataset = resolved["recipe"], resolved["dataset"]
     chosen = recipe.get("augmentation")
     _require_node_or_null("recipe.augmentation", chosen)
@@ -537,11 +495,7 @@ def _settle_augmentation(
 
 
 def _settle_norm(resolved: dict[Any, Any], choices: Mapping[str, str | None]) -> None:
-    """Replace the network's norm by the chosen one.
-
-    Raises:
-        UserError: The network takes none.
-    """
+    """Replace the network's norm by the chosen one."""
     norm, model = resolved.get("norm"), resolved["model"]
     if norm is None:
         return
@@ -564,7 +518,7 @@ def _settle_initialization(resolved: dict[Any, Any]) -> None:
 
 
 def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
-    """Leave out the keys of a study."""
+    """Remove a study's keys; UserError if they are set without a study."""
     seeds, budget, arms = (resolved.pop(key, None) for key in ("seeds", "seed_budget", "arms"))
     keys = {override.key_or_group for item in overrides if (override := parse_override(item))}
     if seeds is not None:
@@ -576,16 +530,7 @@ def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> No
 
 
 def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices: Mapping[str, str]) -> None:
-    """Set the hash of the weights, and the constants of the network they come from.
-
-    Args:
-        resolved: Of the run; changed in place.
-        overrides: The user's, which take precedence.
-        choices: Option per group.
-
-    Raises:
-        UserError: The weights cannot be used, or contradict the configuration.
-    """
+    """Set the hash of the weights and the constants of their network."""
     path, expected = resolved["weights"], resolved["weights_sha256"]
     try:
         source = weights_files.inspect_weights(path)
@@ -601,7 +546,7 @@ def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices:
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node:
-            continue  # another network's weights, which the check refuses
+            continue  # another network's weights; the check refuses them
         if node[last] != value and any(f"{set_key}.".startswith(f"model.{key}.") for set_key in set_by_user):
             raise UserError(
                 f"model.{key}={node[last]}: the network of weights={path} has {weights_files.shown(value)}"
@@ -612,12 +557,9 @@ def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices:
 
 
 def _require_network(model: Mapping[str, Any], source: "Source", path: str, option: str) -> None:
-    """Require that a network is the one of the weights, also in settings without parameters.
+    """Require the network of the weights, also in settings without parameters.
 
-    A key that the weights' source does not have, of a later factor, must have its default.
-
-    Raises:
-        UserError: It is another network.
+    Keys that the weights' source lacks must have their defaults.
     """
     found = weights_files.flattened(model)
     for key, value in source.requires.items():
@@ -677,12 +619,9 @@ def is_place_of_data(key: str) -> bool:
 
 
 def parse_override(argument: str) -> Override | None:
-    """Parse one argument; None for a flag or a syntax error.
+    """Parse an argument; None for a flag or a syntax error, UserError for a duplicate key within it.
 
-    Options stay text, where Hydra would convert `1e-3` or `true`.
-
-    Raises:
-        UserError: A key is given twice within the argument.
+    Options stay text, which Hydra would convert (`1e-3`, `true`).
     """
     try:
         return None if argument.startswith("-") else parsed(argument)
@@ -691,12 +630,7 @@ def parse_override(argument: str) -> Override | None:
 
 
 def parsed(argument: str) -> Override:
-    """As `parse_override`, for KEY=VALUE or ~KEY.
-
-    Raises:
-        HydraException: It is neither.
-        UserError: As `parse_override`.
-    """
+    """As `parse_override`, but HydraException for a flag or a syntax error."""
     return _parse(argument, current().is_group(re.split("[@=]", argument.lstrip("+~"), maxsplit=1)[0]))
 
 
@@ -715,7 +649,7 @@ def _parse(argument: str, as_text: bool) -> Override:
 
 
 class _Visitor(HydraOverrideVisitor):
-    """Hydra's visitor, which would keep the last of equal keys and convert texts."""
+    """Hydra's visitor, which would accept duplicate keys and convert texts."""
 
     def __init__(self, functions: Functions, as_text: bool) -> None:
         super().__init__(functions)
@@ -741,11 +675,7 @@ class _Visitor(HydraOverrideVisitor):
 
 
 def override_values(override: Override) -> list[Any]:
-    """The value of an override, or the values of a sweep.
-
-    Raises:
-        UserError: A duplicate value, or an invalid or too long range.
-    """
+    """The values of an override; UserError for duplicates or an invalid or too long range."""
     value = override.value()
     if isinstance(value, RangeSweep):
         _check_range(value, str(override.input_line))
@@ -765,7 +695,7 @@ def lists_values(override: Override) -> bool:
 
 
 def _check_range(swept: RangeSweep, argument: str) -> None:
-    """Check that a range is finite, before its values are listed."""
+    """Check a range before its values are listed."""
     assert swept.start is not None
     assert swept.stop is not None
     bounds = (swept.start, swept.stop, swept.step)
@@ -781,11 +711,7 @@ def _check_range(swept: RangeSweep, argument: str) -> None:
 
 
 def require_few_runs(what: str, number: int) -> None:
-    """Refuse a plan that would take too long or too much memory.
-
-    Raises:
-        UserError: There would be more than `LARGEST_PLAN` runs.
-    """
+    """Raise UserError for more than `LARGEST_PLAN` runs."""
     if number > LARGEST_PLAN:
         raise UserError(
             f"{what}: {amount(number, 'run')}; at most {LARGEST_PLAN:,} can be planned at once: split them"
@@ -802,11 +728,7 @@ def option_name(value: Any) -> str:
 
 
 def home_expanded(key: str, folder: str) -> str:
-    """Expand `~` to the home directory.
-
-    Raises:
-        UserError: There is no such user.
-    """
+    """Expand `~`; UserError if there is no such user."""
     if (expanded := os.path.expanduser(folder)).startswith("~"):
         raise UserError(f"{key}={folder}: no such user; write ./{folder} for a folder of this name")
     return expanded
@@ -818,10 +740,7 @@ def quoted(text: str) -> str:
 
 
 def quote_option_names(arguments: Sequence[str]) -> list[str]:
-    """Quote options that Hydra would convert, such as `residual=true` to a boolean.
-
-    Returns:
-        The arguments, e.g. `residual='true','false'` for `residual=true,false`.
+    """Quote options that Hydra would convert: `residual='true','false'` for `residual=true,false`.
 
     Raises:
         UserError: A list for a group; as `override_values`.

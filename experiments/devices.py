@@ -1,8 +1,7 @@
-"""Which devices this process may use: kind, index, name and memory of each.
+"""Devices that this process may use: kind, index, name and memory.
 
-`visible` is the one function that knows what there is; who takes what (`experiments.slots`) knows a table of
-devices alone. The chosen device is passed to the libraries by a variable of the environment, before they
-look for it: `enter`.
+Only `visible` detects devices; `experiments.slots` works on its table. `enter` shows the libraries the chosen
+devices through an environment variable, before they start.
 """
 
 import json
@@ -17,8 +16,8 @@ from typing import Any
 from lightning_modules.cores import usable_cores
 
 PRETENDED = "ABLATIONS_DEVICES"
-"""Variable that names a JSON file: a list of devices, each with the attributes of `Device`, in place of those
-that there are. For tests of placement, and for devices that nothing here can list."""
+"""Variable with the path of a JSON file: a list of `Device` attributes that replaces the detected devices,
+for tests and for devices that cannot be detected."""
 
 CUDA = "CUDA_VISIBLE_DEVICES"
 
@@ -27,17 +26,16 @@ CPU = "cpu"
 
 @dataclass(frozen=True)
 class Device:
-    """One device, or one core.
+    """A device, or a core.
 
     Attributes:
-        kind: "cuda", "mps", "cpu", or what else Lightning calls it.
-        index: Counts the devices of a kind on this machine; of a core the system's number of it, of a slice
-            that of its GPU.
-        name: As its driver calls it.
-        id: Names it to its libraries, in `variable`, and is the same for every process of this machine.
-        variable: Of the environment, which says what libraries see; None where they see no choice.
-        memory: Bytes that it has; None where it has none of its own.
-        used: Bytes of it that are taken, by whomever; None where nobody knows.
+        kind: "cuda", "mps", "cpu", or another name of Lightning's.
+        index: On this machine, within the kind; a core has the system's number, a slice its GPU's.
+        name: The driver's.
+        id: The value for `variable`, equal in all processes of this machine.
+        variable: Environment variable that libraries read; None if they offer no choice.
+        memory: Bytes; None without memory of its own.
+        used: Bytes in use by any process; None if unknown.
     """
 
     kind: str
@@ -50,7 +48,7 @@ class Device:
 
     @property
     def key(self) -> str:
-        """Names it among all of this machine."""
+        """Unique on this machine."""
         return f"{self.kind}-{self.id or self.index}"
 
     def __str__(self) -> str:
@@ -58,13 +56,13 @@ class Device:
 
 
 def visible(accelerator: str = "auto") -> list[Device]:
-    """The devices that this process may use, as its environment was before `enter`.
+    """The devices that this process may use, ignoring `enter`.
 
     Args:
-        accelerator: `trainer.accelerator`: auto takes GPUs, where there is none Apple's, else the cores.
+        accelerator: `trainer.accelerator`; auto: GPUs, else Apple's, else the cores.
 
     Returns:
-        In the order in which libraries see them; empty where there is none of the kind.
+        In the libraries' order; empty if there is none of the kind.
     """
     environ = {**os.environ, **_before}
     environ = {name: value for name, value in environ.items() if value is not None}
@@ -84,16 +82,16 @@ def visible(accelerator: str = "auto") -> list[Device]:
 
 
 def _cores() -> list[Device]:
-    """The cores that affinity and control groups leave this process; they share the machine's memory."""
+    """The cores that affinity and control groups leave this process."""
     count = usable_cores()
     own = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(count)
     return [Device(CPU, core, "") for core in list(own)[:count]]
 
 
 def _gpus(shown: str | None) -> list[Device]:
-    """NVIDIA's GPUs, in the order of `nvidia-smi`; one that is cut into slices (MIG) is these.
+    """NVIDIA's GPUs in the order of `nvidia-smi`, or their slices (MIG).
 
-    The driver is asked, and not CUDA, which would make this process a user of the first GPU.
+    It asks the driver: CUDA would open the first GPU.
 
     Args:
         shown: `CUDA_VISIBLE_DEVICES`: indices or UUIDs; None: all.
@@ -103,13 +101,13 @@ def _gpus(shown: str | None) -> list[Device]:
     try:
         pynvml.nvmlInit()
         whole = [_parts_of(pynvml, number) for number in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:  # no driver, or one that is gone
+    except pynvml.NVMLError:  # no driver
         return []
     return [part for parts in whole for part in parts] if shown is None else _shown(whole, shown)
 
 
 def _parts_of(nvml: Any, number: int) -> list[Device]:
-    """The GPU of an index, or its slices; none where it does not answer (fallen off the bus)."""
+    """A GPU or its slices; empty if it does not answer (fallen off the bus)."""
 
     def device(handle: Any) -> Device:
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
@@ -120,7 +118,7 @@ def _parts_of(nvml: Any, number: int) -> list[Device]:
         gpu = nvml.nvmlDeviceGetHandleByIndex(number)
         try:
             cut = nvml.nvmlDeviceGetMigMode(gpu)[0] == nvml.NVML_DEVICE_MIG_ENABLE
-        except nvml.NVMLError:  # of a GPU that cannot be cut
+        except nvml.NVMLError:  # it has no slices
             cut = False
         if not cut:
             return [device(gpu)]
@@ -128,7 +126,7 @@ def _parts_of(nvml: Any, number: int) -> list[Device]:
         for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
             try:
                 slices.append(device(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, place)))
-            except nvml.NVMLError:  # no slice there
+            except nvml.NVMLError:  # empty
                 continue
         return slices
     except nvml.NVMLError:
@@ -140,11 +138,11 @@ def _text(found: str | bytes) -> str:
 
 
 def _shown(whole: Sequence[Sequence[Device]], shown: str) -> list[Device]:
-    """The devices that a value of `CUDA_VISIBLE_DEVICES` shows: as in CUDA up to the first that is none.
+    """Devices shown by `CUDA_VISIBLE_DEVICES`; as in CUDA, up to the first invalid one.
 
     Args:
-        whole: The GPU of each index, or its slices.
-        shown: The value: indices, or UUIDs, which may be cut short.
+        whole: Each GPU, or its slices.
+        shown: Indices or (shortened) UUIDs.
     """
     chosen: list[Device] = []
     for word in map(str.strip, shown.split(",")):
@@ -159,14 +157,13 @@ def _shown(whole: Sequence[Sequence[Device]], shown: str) -> list[Device]:
 
 
 _before: dict[str, str | None] = {}
-"""Variables as they were before `enter`."""
+"""Variables before `enter`."""
 
 
 def enter(devices: Sequence[Device]) -> None:
-    """Show the libraries of this process, and of those that it starts, these devices alone.
+    """Show only these devices to the libraries of this process and its children.
 
-    Libraries read the variable once, when they start, so a process stays with the devices that it entered
-    first: see `can_enter`.
+    Libraries read the variable once, so a process keeps the devices that it entered first: see `can_enter`.
     """
     for name, value in _variables(devices).items():
         _before.setdefault(name, os.environ.get(name))
@@ -174,13 +171,13 @@ def enter(devices: Sequence[Device]) -> None:
 
 
 def can_enter(devices: Sequence[Device]) -> bool:
-    """Whether this process has entered no others."""
+    """Whether this process has entered no other devices."""
     wanted = _variables(devices)
     return all(name in wanted and os.environ.get(name) == wanted[name] for name in _before)
 
 
 def environment_before() -> dict[str, str]:
-    """The environment as it was before `enter`, for a process that takes devices of its own."""
+    """The environment before `enter`, for a process that takes its own devices."""
     found = {**os.environ, **_before}
     return {name: value for name, value in found.items() if value is not None}
 

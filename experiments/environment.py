@@ -26,9 +26,9 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a run uses; absent ones are left out.
+    """Versions of Python and of installed packages that a run uses.
 
-    The framework is included unless it is the project, whose commit is in the record.
+    The framework is included unless it is the project, whose commit is recorded.
     """
     found = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -53,12 +53,12 @@ def _framework_version() -> str:
 def git_state() -> dict[str, Any] | None:
     """Commit of the project's checkout, and uncommitted changes of its Python files.
 
-    The configuration is left out, because the record has it. So are files that no run imports, and new files
-    outside the project's folder. If git cannot read the checkout, a warning says so.
+    Leaves out files that no run imports and new files outside the project's folder. Warns if git cannot read
+    the checkout.
 
     Returns:
-        commit, and changes: the diff per file, by its path in the checkout; of a new file its content.
-        None outside a checkout.
+        commit, and changes: per path in the checkout, the diff, or a new file's content. None outside a
+        checkout.
     """
     return _git_state(current().root)
 
@@ -69,7 +69,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
         return None
 
     def git(*arguments: str) -> str:
-        # The checkout may be another user's, as in a container. It is safe, because this code runs from it.
+        # The checkout may be another user's, as in a container; this code runs from it, so it is safe.
         command = ("git", "-c", "safe.directory=*", "-C", str(folder), *arguments)
         found = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True)
         return found.stdout
@@ -126,7 +126,7 @@ def _is_of_runs(file: Path) -> bool:
 
 
 def quieten() -> None:
-    """Silence messages of libraries that a user can do nothing about. Warnings take one line."""
+    """Silence library messages that a user can do nothing about. Warnings take one line."""
     logging.raiseExceptions = False  # W&B's logging, if the disk is full
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     for package in ("lightning.pytorch", "lightning.fabric"):  # it prints devices, processes, tips
@@ -144,7 +144,7 @@ def quieten() -> None:
 
 
 def quieten_ray() -> None:
-    """Silence Ray's messages about a local cluster. Those about an existing cluster stay."""
+    """Silence Ray's messages about a local cluster, not those about an existing one."""
     of_no_use = (
         "Started a local Ray instance",
         "Token authentication is enabled",
@@ -162,11 +162,7 @@ def process() -> dict[str, Any]:
 
 
 def process_rank(devices: int) -> int:
-    """Rank of this process in its run; rank 0 writes the record.
-
-    Args:
-        devices: Processes per machine.
-    """
+    """Rank of this process in its run, given the processes per machine; rank 0 writes the record."""
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun
         return int(os.environ["RANK"])
     if "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ and "LOCAL_RANK" not in os.environ:
@@ -178,12 +174,9 @@ def process_rank(devices: int) -> int:
 def check_launcher(processes: int) -> None:
     """Check that as many processes were started as the run has.
 
-    Args:
-        processes: Of the run.
-
     Raises:
-        UserError: torchrun started several processes for a run of one, or a launcher's variable was left in
-            the shell, so that the run would wait forever.
+        UserError: torchrun started several processes for a run of one, or the shell still has a launcher's
+            variable, so that the run would wait forever.
     """
     started = os.environ.get("WORLD_SIZE")
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -200,7 +193,7 @@ def check_launcher(processes: int) -> None:
 
 
 def cpu_name() -> str:
-    """The processor's name with its family, model and stepping, if the system gives them.
+    """The processor's name with its family, model and stepping, if known.
 
     Virtual machines use one name for several generations, and runs are bit-identical only within one.
     """
@@ -217,12 +210,7 @@ def cpu_name() -> str:
 
 
 def device(torch_device: Any, taken: Sequence[Device] = ()) -> dict[str, Any]:
-    """The device of a run: type, name, CPU threads, and indices if it has taken some.
-
-    Args:
-        torch_device: A `torch.device`.
-        taken: The devices that the run has taken.
-    """
+    """The device of a run: type, name, CPU threads, and the indices of `taken` devices."""
     import torch
 
     kind, name = torch_device.type, cpu_name()
@@ -235,12 +223,9 @@ def device(torch_device: Any, taken: Sequence[Device] = ()) -> dict[str, Any]:
 
 
 def peak_memory(torch_device: Any) -> int | None:
-    """Peak memory of this process on a device since `forget_peak_memory`, in bytes.
+    """Peak memory of this process on a device since `forget_peak_memory`, in bytes; None if unknown.
 
-    On a GPU memory reserved by PyTorch, on a CPU resident memory. None if unknown.
-
-    Args:
-        torch_device: A `torch.device`.
+    Reserved by PyTorch on a GPU, resident on a CPU.
     """
     import torch
 
@@ -263,7 +248,7 @@ def highest_resident_memory() -> int | None:
 
 
 def forget_peak_memory() -> None:
-    """Reset the peak memory, in a process that has trained before."""
+    """Reset the peak memory, after an earlier run of this process."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()

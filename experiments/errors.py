@@ -34,13 +34,10 @@ def explained(what: str, build: Callable[[], Built]) -> Built:
 
 @contextmanager
 def refused_by_hydra(*ours: str) -> Iterator[None]:
-    """Turn any exception that Hydra raises about a command line into one line.
+    """Turn any exception that Hydra raises about a command line into a `UserError`.
 
     Args:
-        ours: Modules or packages that Hydra calls; their exceptions are bugs and stay.
-
-    Raises:
-        UserError: Hydra raised an exception of another library.
+        ours: Modules that Hydra calls; their exceptions are bugs and stay.
     """
     try:
         yield
@@ -48,6 +45,6 @@ def refused_by_hydra(*ours: str) -> Iterator[None]:
         raise
     except Exception as error:
         frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
-        if ours and any(name.startswith(ours) for name in frames[2:]):  # behind this file and its caller
+        if ours and any(name.startswith(ours) for name in frames[2:]):  # below this file and its caller
             raise
         raise UserError(f"invalid command line: {words_of(error)}") from error

@@ -1,8 +1,7 @@
 """Studies of several factors: the position of each arm on the horizontal axis.
 
-Such a study has `factors` instead of `arms`, and every combination of levels is an arm
-(`ablations.studies.schema`). Its `design` names the factor on the horizontal axis, with a position per arm
-(channels per segment), and the factor drawn as lines. `ablations.evidence.interaction` analyses the runs.
+Such a study has `factors` instead of `arms`; every combination of levels is an arm
+(`ablations.studies.schema`). `ablations.evidence.interaction` analyses the runs.
 """
 
 import math
@@ -21,7 +20,7 @@ from lightning_modules.validation import require_integer
 
 
 def make_design(study: StudyFile, configurations: Mapping[str, Mapping[str, Any]]) -> Design | None:
-    """The design of a study of factors, with the position of every arm; None for a study that lists its arms.
+    """The design of a study of factors; None for a study that lists its arms.
 
     Args:
         study: Its file.
@@ -58,15 +57,7 @@ def make_design(study: StudyFile, configurations: Mapping[str, Mapping[str, Any]
 
 
 def setting(resolved: Mapping[str, Any], *, key: str) -> float:
-    """The value of a key: epochs, width, number of training images.
-
-    Args:
-        resolved: A run's configuration.
-        key: With dots, e.g. recipe.epochs.
-
-    Raises:
-        ValueError: There is no such key, or its value is not a number.
-    """
+    """The value of a run at a dotted key, e.g. `recipe.epochs`; ValueError if it is not a number."""
     value: Any = resolved
     for name in key.split("."):
         if not isinstance(value, Mapping) or name not in value:
@@ -78,14 +69,14 @@ def setting(resolved: Mapping[str, Any], *, key: str) -> float:
 
 
 def channels_per_segment(resolved: Mapping[str, Any], *, channels: int) -> int:
-    """Channels of a layer's largest segment: the position of an arm on the paper's spectrum.
+    """Channels of a layer's largest segment: an arm's position on the paper's spectrum.
 
     Args:
         resolved: A run's configuration.
         channels: Of the layer at width 1; Xception's middle flow has 728.
 
     Raises:
-        ValueError: The network has no width or no segments, or `channels` is no whole number above 0.
+        ValueError: The network has no width or no segments, or `channels` is not a positive whole number.
     """
     if "segments" not in resolved:
         raise ValueError("design.position: needs a network with model.width and segments")
@@ -93,15 +84,7 @@ def channels_per_segment(resolved: Mapping[str, Any], *, channels: int) -> int:
 
 
 def channels_at_width(resolved: Mapping[str, Any], *, channels: int) -> int:
-    """Channels of a layer: the width of an arm's network.
-
-    Args:
-        resolved: A run's configuration.
-        channels: Of the layer at width 1; Xception's middle flow has 728.
-
-    Raises:
-        ValueError: The network has no width, or `channels` is no whole number above 0.
-    """
+    """Channels of a layer at the network's width; see `channels_per_segment`."""
     require_integer("design.position.channels", channels, 1)
     if "width" not in resolved["model"]:
         raise ValueError("design.position: needs a network with model.width")

@@ -1,4 +1,4 @@
-"""What loggers get of a run: its name, group and tags, and the columns next to its name."""
+"""What loggers get of a run: name, group, tags and summary."""
 
 import os
 import re
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from lightning_modules.loggers import TolerantLogger
 
 LONGEST_TAG = 64
-"""Characters that W&B takes."""
+"""W&B's limit."""
 
 
 def is_logged(options: Mapping[str, Any]) -> bool:
-    """Whether a run with these settings of the logger is logged to W&B."""
+    """Whether a run with these settings is logged to W&B."""
     switched_off = os.environ.get("WANDB_DISABLED", "").lower() not in ("", "0", "false", "no")
     return options.get("backend") is not None and options.get("mode") != "disabled" and not switched_off
 
@@ -32,9 +32,9 @@ def others(options: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def make_loggers(configuration: RunConfiguration, record: Mapping[str, Any]) -> "list[TolerantLogger]":
-    """The loggers of a run; none where nothing is logged.
+    """The loggers of a run.
 
-    In the texts of a node `{run_id}`, `{name}` and `{group}` stand for the run's.
+    In a node's texts, `{run_id}`, `{name}` and `{group}` are replaced by the run's.
     """
     from hydra.utils import instantiate
 
@@ -43,7 +43,7 @@ def make_loggers(configuration: RunConfiguration, record: Mapping[str, Any]) -> 
 
     options = configuration.resolved["logger"]
     choices, arm = configuration.choices, options.get("job_type") or configuration.arm_name
-    name = f"{arm} seed={configuration.seed}"  # what tells runs apart comes first: lists cut names
+    name = f"{arm} seed={configuration.seed}"  # what differs comes first, because lists cut names
     config = {"choices": dict(choices), **as_json(configuration.resolved)}
     loggers: list[TolerantLogger] = []
     if is_logged(options):
@@ -71,7 +71,7 @@ def make_loggers(configuration: RunConfiguration, record: Mapping[str, Any]) -> 
 
 
 def filled(node: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
-    """A logger's node with the run's texts in place of their names, safe as parts of a path."""
+    """A logger's node with the run's texts filled in, safe as parts of a path."""
     safe = {f"{{{name}}}": re.sub(r"[^\w=., -]", "_", text) for name, text in texts.items()}
 
     def fill(value: Any) -> Any:
@@ -83,7 +83,7 @@ def filled(node: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a record W&B shows next to a run's name."""
+    """Values of a record that W&B shows next to a run's name."""
     from lightning_modules.loggers import key_of
 
     shown = ("status", "parameters", "multiply_adds", "depth", "steps_per_second", "diverged_at_step")
@@ -92,7 +92,7 @@ def summary(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def end(loggers: Sequence["TolerantLogger"], record: Mapping[str, Any]) -> str | None:
-    """Tell loggers how a run ended; returns W&B's id of it, or None where it is not logged there."""
+    """Log how a run ended; returns its W&B id, or None."""
     for logger in loggers:
         logger.log_end(summary(record), (record["git"] or {}).get("changes") or {})
         logger.finish(succeeded=record["status"] == COMPLETED, ended=record["status"] in DONE)

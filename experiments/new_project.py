@@ -18,13 +18,7 @@ RENAMED = {"gitignore": ".gitignore"}
 
 
 def create_project(folder: Path) -> list[Path]:
-    """Write a project: configuration, a network, a factor, a study, a claim, `run.py` and a README.
-
-    Args:
-        folder: The new folder; its name is the project's.
-
-    Returns:
-        The files.
+    """Write a project into a new folder, named like the project; returns its files.
 
     Raises:
         UserError: The name is invalid, the folder exists, cannot be written or is in another project.

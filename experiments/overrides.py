@@ -1,4 +1,4 @@
-"""Reads the overrides of a study: seeds, tuning and changed settings."""
+"""Reads a study's overrides: seeds, tuning and changed settings."""
 
 import hashlib
 import itertools
@@ -29,27 +29,27 @@ with lazily():
     from ablations.statistics import sequential
 
 AUTO_KEYS = ("seeds", "seed_budget")
-"""Keys of seeds=auto. They are not part of a run's configuration."""
+"""Keys of seeds=auto; not part of a run's configuration."""
 
 PLANNING_KEYS = ("study", "tuning", "seed", *AUTO_KEYS)
-"""Keys read before Hydra composes anything, so only as KEY=VALUE."""
+"""Keys read before Hydra composes, so only as KEY=VALUE."""
 
 
 LONGEST_SUFFIX = 90
-"""Bytes of the suffix of a varied study's files; longer ones become half of it and a hash. Tuning adds a
-second suffix, and a file's name has at most 255 bytes."""
+"""Bytes of the suffix of a varied study's files; longer ones are halved and get a hash. Tuning adds a second
+suffix, and a file name has at most 255 bytes."""
 
 LONGEST_STUDIES = 120
-"""Bytes of the studies' names in a file about several; longer ones become half of it and a hash."""
+"""Bytes of the studies' names in a file name; longer ones are halved and get a hash."""
 
 LONGEST_SWEEP = 100
-"""Characters of a sweep in the names of its files; longer ones are cut and get a hash."""
+"""Characters of a sweep in file names; longer ones are cut and get a hash."""
 
 LARGEST_PRODUCT = 1000
-"""Configurations of a sweep, without seeds: composing one takes a tenth of a second."""
+"""Configurations of a sweep, without seeds; composing one takes a tenth of a second."""
 
 LONGEST_SEEDS = 60
-"""Characters of the seeds in the names of a varied study's files; longer lists become a hash."""
+"""Characters of the seeds in file names; longer lists become a hash."""
 
 
 NEEDS_QUOTES = re.compile(r"[^\w/\-\\+.$%*@?|:, ]", re.ASCII)
@@ -68,9 +68,6 @@ LARGEST_BUDGET = 1000
 def check_arguments(arguments: Sequence[str]) -> None:
     """Check the words of a command before they are used.
 
-    Args:
-        arguments: Flags, names and KEY=VALUE.
-
     Raises:
         UserError: A key or a swept value is given twice, a character needs quotes, or a key of
             `PLANNING_KEYS` is added or deleted.
@@ -81,7 +78,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         key = key_of(argument, sweeps=sweeps)
         if key in PLANNING_KEYS and re.match(r"~|\+(?!\+)", argument):
             raise UserError(f"{argument}: {key} can be neither added nor deleted; write {key}=VALUE")
-        what = key, "=" in argument or argument.startswith("~")  # a study may be named as a group is
+        what = key, "=" in argument or argument.startswith("~")  # a study may be named like a group
         if what in given and key not in REPEATABLE:
             message = f"{given[what]} {argument}: duplicate {key}; give it once"
             if what[1] and not argument.startswith("-"):
@@ -92,7 +89,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 
 def key_of(argument: str, *, sweeps: bool = False) -> str:
-    """The key of KEY=VALUE, or a flag or name as it is.
+    """The key of KEY=VALUE; a flag or name as it is.
 
     Args:
         argument: As typed.
@@ -114,7 +111,7 @@ def key_of(argument: str, *, sweeps: bool = False) -> str:
 
 
 def _how_to_quote(key: str, value: str, sweeps: bool) -> str:
-    """The character that is wrong and the quoted form that works; "" if quotes are not the problem."""
+    """What is wrong and how to quote it; "" if quotes are not the problem."""
     if wrong := re.search(r"[^\w.@/+~:-]", key, re.ASCII):
         return f"{wrong[0]} cannot be in a key"
     parts = value.split(",")
@@ -132,11 +129,7 @@ def _in_quotes(text: str) -> str:
 
 
 def split_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a sweep's arguments into the names of studies and the rest.
-
-    Raises:
-        UserError: A sweep over studies without their names.
-    """
+    """Split a sweep's arguments into study names and the rest; UserError for a sweep without names."""
     studies: list[str] = []
     others = []
     for argument in arguments:
@@ -151,10 +144,10 @@ def split_studies(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def seed_budget(overrides: Sequence[str]) -> int | None:
-    """The largest number of seeds per arm with seeds=auto; None without.
+    """The largest number of seeds per arm with seeds=auto, else None.
 
     Raises:
-        UserError: A value that is not allowed, a budget without seeds=auto, or a seed with it.
+        UserError: An invalid value, a budget without seeds=auto, or a seed with it.
     """
     words: dict[str, tuple[str, Any]] = {}
     for argument in overrides:
@@ -186,11 +179,7 @@ def _default_budget() -> int:
 
 
 def tuning_option(overrides: Sequence[str]) -> str | None:
-    """The option of conf/tuning; None without tuning.
-
-    Raises:
-        UserError: Several options.
-    """
+    """The option of conf/tuning, or None; UserError for several."""
     for argument in overrides:
         override = parse_override(argument)
         if override is not None and override.key_or_group == "tuning" and not override.is_delete():
@@ -206,10 +195,7 @@ def is_tuning(argument: str) -> bool:
 
 
 def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
-    """Take the seeds and seeds=auto out of the overrides; refuse any other sweep.
-
-    Returns:
-        The seeds, None if none are set, and the other overrides.
+    """Split overrides into the seeds (None if not set) and the rest without seeds=auto.
 
     Raises:
         UserError: An invalid or duplicate seed, or another sweep.
@@ -233,9 +219,7 @@ def split_seed(overrides: Sequence[str]) -> tuple[list[Any] | None, list[str]]:
 
 
 def variations(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of a study, once per combination of their listed values.
-
-    Several seeds are one variation: a study has them all.
+    """A study's overrides for each combination of listed values, except seeds.
 
     Raises:
         UserError: A sweep without listed values, or too many combinations.
@@ -259,7 +243,7 @@ def variations(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def swept_values(override: Override) -> dict[str, Any]:
-    """The values that a sweep lists, by how each is typed.
+    """The values of a sweep, by how each is typed.
 
     Raises:
         UserError: It lists none, or the key changes no outcome.
@@ -283,12 +267,12 @@ def sweeps_choices(overrides: Sequence[str]) -> bool:
 
 
 def changes_a_table(key: str) -> bool:
-    """Whether a key of a sweep changes its table: the runs, or the metrics that compare them."""
+    """Whether a key changes a sweep's table: its runs or compared metrics."""
     return key == "metrics" or not is_outside_identity(key)
 
 
 def sweep_output(overrides: Sequence[str]) -> str:
-    """Stem of a sweep's files: the same for the same words, and a valid name for any value."""
+    """Stem of a sweep's files: a valid name, the same for the same words."""
     words = []
     for argument in overrides:
         override = parse_override(argument)
@@ -304,16 +288,12 @@ def sweep_output(overrides: Sequence[str]) -> str:
 
 
 def output_suffix(overrides: Sequence[str]) -> str:
-    """Suffix of a study's files for these overrides; "" for none.
-
-    Raises:
-        UserError: As `plan_study`, of the overrides alone.
-    """
+    """Suffix of a study's files for these overrides, or ""."""
     seeds, others = split_seed(overrides)
     changes = [item for item in others if is_tuning(item) or not is_outside_identity(item.partition("=")[0])]
     if seeds is not None:
         text = ",".join(map(str, seeds))
-        if len(text) > LONGEST_SEEDS:  # the name of a file ends at 255 characters
+        if len(text) > LONGEST_SEEDS:
             digest = hashlib.sha256(text.encode()).hexdigest()[:12]
             text = f"{min(seeds)}-{max(seeds)}.n{len(seeds)}.{digest}"
         changes.append(f"seed={text}")
@@ -323,12 +303,12 @@ def output_suffix(overrides: Sequence[str]) -> str:
 
 
 def studies_suffix(names: Sequence[str]) -> str:
-    """Suffix of files about several studies; "" if none is named."""
+    """Suffix of files about several studies, or ""."""
     return _shortened("__study=" + ",".join(names), LONGEST_STUDIES) if names else ""
 
 
 def _shortened(text: str, longest: int) -> str:
-    """A part of a file's name; if it is too long, half of it and a hash."""
+    """The text, or if it is too long, half of it and a hash."""
     if len(text.encode()) <= longest:
         return text
     return f"{text[: longest // 2]}__{hashlib.sha256(text.encode()).hexdigest()[:12]}"

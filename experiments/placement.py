@@ -1,7 +1,7 @@
-"""Where runs go: what a run needs of the devices, and how a sweep on this machine packs its runs on them.
+"""Which devices runs use, and how many runs of a local sweep train at once.
 
-A sweep decides how many processes train at once, and how many of an arm's runs share a device. Which device a
-run gets is decided by its own process just before it trains (`place`), so sweeps need not know of each other.
+A sweep sets how many processes train at once and how many of an arm's runs share a device. Each process takes
+its device just before it trains (`place`), so sweeps need not know of each other.
 """
 
 import os
@@ -26,32 +26,32 @@ LOCAL = ("BasicLauncher", "JoblibLauncher")
 """Launchers whose runs take devices of this machine; others place runs themselves."""
 
 WAITS = "ABLATIONS_WAITS_FOR_DEVICE"
-"""Variable of a command that a sweep starts for one run: it waits for devices as the sweep's own runs do."""
+"""Variable for a command that a sweep starts: it waits for devices as the sweep's runs do."""
 
 AUTO = "auto"
 
 ROOM = Fraction(9, 10)
-"""Share of a device's memory that `auto` fills: a run's peak is not the same every time."""
+"""Share of a device's memory that `auto` fills, because a run's peak varies."""
 
 CONTEXT = 600 * 2**20
-"""Bytes that a process takes of a GPU before it has a tensor. Ours: 300 to 600 MB, by driver and GPU."""
+"""Bytes that a process uses of a GPU without any tensor. Ours: 300 to 600 MB, by driver and GPU."""
 
 FEWEST_PROCESSES = 2
-"""Of one alone joblib makes none: a run that is killed, for its memory say, would take the sweep with it. The
-second waits for a device, before it has loaded what trains."""
+"""With one, joblib starts none, and a run that is killed would end the sweep. The second waits for a device,
+before it imports what trains."""
 
 OUT_OF_MEMORY = "OutOfMemoryError"
-"""How torch calls it on every device."""
+"""Torch's name for it on every device."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a run takes.
+    """The devices that a run takes.
 
     Attributes:
-        devices: Those that it may use.
-        count: How many of them it takes.
-        per_device: Runs like it that a device has room for.
+        devices: To choose from.
+        count: Number to take.
+        per_device: Number of such runs that fit on a device.
     """
 
     devices: Sequence[Device]
@@ -60,16 +60,12 @@ class Need:
 
     @classmethod
     def of(cls, run: RunConfiguration) -> "Need":
-        """What a run takes now.
-
-        Raises:
-            UserError: There are fewer devices than it needs.
-        """
+        """A run's current need; UserError if there are too few devices."""
         trainer = run.resolved["trainer"]
         found = devices.visible(trainer["accelerator"])
         per_device = trainer.get("runs_per_device", 1)
         if found and found[0].kind == CPU:
-            # A process per device, a core per thread; where there are fewer cores it takes all there are.
+            # A core per thread and process, or all if there are fewer.
             count = min(run.devices * trainer["threads"], len(found))
         else:
             count = run.devices
@@ -81,7 +77,7 @@ class Need:
 
     @property
     def at_once(self) -> int:
-        """Runs like it that all devices together have room for."""
+        """Number of such runs that fit on all devices."""
         return len(self.devices) // self.count * self.per_device
 
 
@@ -90,8 +86,8 @@ class Place:
     """Where a run trains.
 
     Attributes:
-        devices: That it has taken; None where somebody else has placed it.
-        apart: Whether it needs a process of its own, because this one has begun to use another device.
+        devices: Taken by the run; None if others placed it.
+        apart: Whether it needs a new process, because this one already uses another device.
     """
 
     devices: Sequence[Device] | None = None
@@ -100,15 +96,10 @@ class Place:
 
 @contextmanager
 def place(run: RunConfiguration, directory: RunDirectory, launcher: str | None) -> Iterator[Place | None]:
-    """Take what a run needs while it trains; yields None where another process trains it meanwhile.
+    """Take a run's devices while it trains; yields None if another process trains it.
 
-    A run of a local sweep waits until there is room. One that was started by itself takes what is free, so
-    that sweeps keep off it, and where nothing is it trains all the same.
-
-    Args:
-        run: The run.
-        directory: Its directory.
-        launcher: Hydra's, by its class's name; None where there is no sweep.
+    A local sweep's run waits for room. A single run takes free devices, so that sweeps avoid them; without
+    free devices it trains anyway. `launcher` is the class name of a sweep's launcher.
     """
     if launcher not in (*LOCAL, None) or _is_placed_by_others():
         yield Place()
@@ -134,33 +125,28 @@ def place(run: RunConfiguration, directory: RunDirectory, launcher: str | None) 
 
 
 def _is_placed_by_others() -> bool:
-    """Whether torchrun or srun has started this process, and others with it."""
+    """Whether torchrun or srun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_STEP_ID" in os.environ
 
 
 class Packing:
-    """How the runs of a sweep share devices.
-
-    Args:
-        runs: All of the sweep.
-        launcher: Hydra's.
-    """
+    """How a sweep's runs share devices."""
 
     def __init__(self, runs: Sequence[PlannedRun], launcher: Any) -> None:
         self._arms: dict[tuple[str, str], list[PlannedRun]] = {}
         for run in runs:
             self._arms.setdefault((run.group, run.arm), []).append(run)
         self.is_local = type(launcher).__name__ in LOCAL
-        # joblib's options: -1 is a process per core, and stays whatever else somebody chose.
+        # joblib's options: -1, one process per core, unless the user set another number.
         self._joblib = getattr(launcher, "joblib", None) if self.is_local else None
         self._sets_jobs = self._joblib is not None and self._joblib.get("n_jobs") == -1
 
     def waiting(self) -> Collection[str]:
-        """Runs, by their run_id, that wait for a device."""
+        """Run ids of runs that wait for a device."""
         return slots.waiting() if self.is_local else ()
 
     def notices(self) -> list[str]:
-        """What somebody should know of the devices, a line each."""
+        """Lines to show about the devices."""
         if not self.is_local:
             return []
         accelerators = {_accelerator(runs[0]) for runs in self._arms.values()}
@@ -182,7 +168,7 @@ class Packing:
         return lines
 
     def ready(self, queue: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """Of the runs to be launched those that can be now: of an arm that is to be measured, the first."""
+        """The runs of a queue to launch now: of an arm to be measured first, only one."""
         if not self.is_local:
             return list(queue)
         found, measured_now = [], set()
@@ -196,13 +182,7 @@ class Packing:
         return found
 
     def overrides(self, run: PlannedRun, *, alone: bool, runs: int) -> list[str]:
-        """What a job gets besides its run.
-
-        Args:
-            run: The run.
-            alone: Whether it has its device to itself.
-            runs: How many are launched with it, itself included.
-        """
+        """Overrides that place a run, alone on its device or with the `runs` launched together."""
         if not self.is_local:
             return []
         workers = self._workers(run, runs)
@@ -211,7 +191,7 @@ class Packing:
         return [f"++trainer.runs_per_device={1 if alone else self._per_device(run)}", *workers]
 
     def _workers(self, run: PlannedRun, runs: int) -> list[str]:
-        """How many workers decode for a run: runs that train at once share the cores."""
+        """Data-loading workers of a run; runs that train at once share the cores."""
         if self._joblib is None or run.configuration.resolved["dataset"].get("num_workers", 0) is not None:
             return []
         at_once = min(self._at_once(run), runs)
@@ -220,9 +200,9 @@ class Packing:
         return [f"++dataset.num_workers={max(1, usable_cores() // (at_once * run.configuration.devices))}"]
 
     def set_jobs(self, runs: Sequence[PlannedRun]) -> None:
-        """Let joblib start as many processes as there is room for of the runs that are launched next."""
+        """Set joblib's processes to the number of these runs that fit on the devices."""
         if self._joblib is not None and self._sets_jobs:
-            # Runs of an arm are placed alike, and there may be thousands.
+            # Once per arm, because there may be thousands of runs.
             arms = {(run.group, run.arm): run for run in runs}.values()
             wanted = min(max(map(self._at_once, arms)), len(runs))
             self._joblib["n_jobs"] = max(FEWEST_PROCESSES, wanted)
@@ -231,7 +211,7 @@ class Packing:
         return Need.of(run.configuration).at_once * (self._per_device(run) if _asked(run) == AUTO else 1)
 
     def _per_device(self, run: PlannedRun) -> int:
-        """For `auto`: as many as the memory of the smallest device has room for; a core has one."""
+        """For `auto`: as many as fit in the smallest device's memory; one on a core."""
         sizes = [device.memory for device in Need.of(run.configuration).devices]
         peak = self._peak((run.group, run.arm))
         if not peak or not sizes or None in sizes:
@@ -239,7 +219,7 @@ class Packing:
         return max(1, int(ROOM * min(filter(None, sizes)) // (peak + CONTEXT)))
 
     def _peak(self, arm: tuple[str, str]) -> int | None:
-        """Bytes that a run of an arm took; None where none has ended on such devices; 0 if not measured."""
+        """Peak bytes of an arm's runs; None if none has ended on such devices; 0 if not measured."""
         for run in self._arms[arm]:
             record = _record_of(run)
             kinds = {device.kind for device in Need.of(run.configuration).devices}
@@ -248,7 +228,7 @@ class Packing:
         return None
 
     def second_try(self, run: PlannedRun) -> str | None:
-        """Why a failed run is worth another try, alone on a device, in a line; None where it is not."""
+        """Why to retry a failed run alone on a device, in a line; None if not."""
         record = _record_of(run)
         if record is None or not record["error"]:
             return None

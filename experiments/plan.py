@@ -1,7 +1,7 @@
 """Plans the runs of a command.
 
 A sweep is a product of choices (`residual=true,false seed=0,1`) or a union of studies
-(`study=residual,intermediate_activation`), as configured or with every arm tuned.
+(`study=residual,intermediate_activation`), as configured or tuned.
 """
 
 import itertools
@@ -57,15 +57,11 @@ def plan_named(name: str, overrides: Sequence[str] = ()) -> tuple[Study, list[Pl
     """
     if tuning_option(overrides) is None:
         return plan_study(name, overrides)
-
     return tuning.plan_tuned_study(name, overrides)
 
 
 def plan_choices(arguments: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
-    """A sweep as a study: every combination is an arm, and the first is the baseline.
-
-    Args:
-        arguments: As `plan_sweep`, without a study.
+    """A sweep as a study: every combination is an arm, the first is the baseline.
 
     Raises:
         UserError: As `plan_sweep`; `tuning`, which needs a study; several results folders.
@@ -122,12 +118,9 @@ def _short_names(keys: Sequence[str]) -> dict[str, str]:
 def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
     """The runs of a command, each once; Hydra must be initialized.
 
-    Args:
-        arguments: As on the command line, sweeps included.
-
     Raises:
         UserError: A sweep without listed values, an override that the study does not allow, or two studies
-            that measure a shared run with different settings.
+            that measure a shared run differently.
         HydraException: An option or key does not exist.
     """
     studies, others = split_studies(arguments)
@@ -140,20 +133,12 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
     for run in planned:
         place = run.directory.path
         by_place[place] = _measuring_both(by_place[place], run) if place in by_place else run
-    # Seed by seed, so that an interrupted sweep leaves whole pairs. An invalid seed comes first; the check
-    # names it.
+    # Seed by seed, so that an interrupted sweep leaves whole pairs. Invalid seeds come first and are refused.
     return sorted(by_place.values(), key=lambda run: run.seed if isinstance(run.seed, int) else -1)
 
 
 def first_run(arguments: Sequence[str]) -> tuple[list[str], int]:
-    """The overrides of a sweep's first run, and the number of runs without tuning or added seeds.
-
-    Args:
-        arguments: As `plan_sweep`.
-
-    Raises:
-        UserError: As `plan_sweep`.
-    """
+    """Overrides of a sweep's first run, and the number of runs without tuning or added seeds."""
     plain = [item for item in arguments if not is_tuning(item) and item.partition("=")[0] not in AUTO_KEYS]
     with hydra_configuration():
         planned = plan_sweep(plain)

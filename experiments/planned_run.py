@@ -1,4 +1,4 @@
-"""A run that somebody asks for."""
+"""A planned run."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from experiments.configuration import RunConfiguration
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run that somebody asks for.
+    """A planned run.
 
     Attributes:
-        arm: Name of the arm, e.g. "non_residual", or the swept choices, "residual=false".
-        overrides: What makes its configuration, as on the command line.
-        configuration: Its configuration.
-        group: Name of the study or sweep that asks for it.
-        metrics: That the study compares.
+        arm: E.g. "non_residual", or the swept choices, "residual=false".
+        overrides: As on the command line.
+        configuration: The run's configuration.
+        group: Name of the study or sweep.
+        metrics: Compared by the study.
     """
 
     arm: str
@@ -46,14 +46,7 @@ class PlannedRun:
 
 
 def require_different_arms(runs: Iterable[PlannedRun]) -> None:
-    """Refuse two arms that build the same thing: they would be one run, compared with itself.
-
-    Args:
-        runs: Of one study or sweep.
-
-    Raises:
-        UserError: Two arms have a run in common.
-    """
+    """Raise UserError if two arms of a study or sweep are the same run."""
     arms: dict[str, str] = {}
     for run in runs:
         if (other := arms.setdefault(run.run_id, run.arm)) != run.arm:

@@ -1,7 +1,6 @@
 """Plans the runs of a study from its file and overrides.
 
-A run that two studies plan is one run. Slow steps are done once per arm, not per run, so that 100,000 runs
-are planned in seconds.
+Slow steps are done once per arm, so that 100,000 runs are planned in seconds.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +41,7 @@ with lazily():
 
 @contextmanager
 def hydra_configuration() -> Iterator[None]:
-    """Let Hydra compose from this project's configuration within the context."""
+    """Let Hydra compose from the current project's configuration."""
     project = current()
     for folder in project.conf_dirs:
         check_aliases(folder)
@@ -50,7 +49,7 @@ def hydra_configuration() -> Iterator[None]:
     GlobalHydra.instance().clear()
     conf = str(project.conf)
     try:
-        # One project for all that is composed: it reads the defaults of its groups once.
+        # One project for all, because it caches its groups' defaults.
         with use(project), initialize_config_dir(conf, job_name="ablations", version_base="1.3"):
             yield
     finally:
@@ -58,12 +57,7 @@ def hydra_configuration() -> Iterator[None]:
 
 
 def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -> list[RunConfiguration]:
-    """Compose once for all seeds; Hydra must be initialized.
-
-    Args:
-        overrides: As on the command line, without sweeps.
-        seeds: One run each; None: the configured seed.
-    """
+    """Compose once for all seeds (None: the configured one); Hydra must be initialized."""
     config = compose(current().config_name, quote_option_names(overrides), return_hydra_config=True)
     hydra = config.hydra
     return RunConfiguration.for_seeds(
@@ -78,13 +72,13 @@ def plan_study(
 
     Args:
         name: Of the file in conf/study.
-        overrides: The user's, without tuning (`experiments.plan.plan_named`). They override the study's base;
-            a list of seeds replaces the study's, and `arms={ARM: {KEY: VALUE}}` an arm's choices.
-        auto_seeds: The seeds of a look, with seeds=auto (`experiments.auto_seeds`).
+        overrides: The user's, without tuning. They override the study's base; seeds replace the study's, and
+            `arms={ARM: {KEY: VALUE}}` an arm's choices.
+        auto_seeds: The seeds of a look, with seeds=auto.
 
     Raises:
         UserError: An override sets what the arms differ in, or sweeps over anything but the seed;
-            the study's file has missing or unknown keys; nothing would be trained.
+            the study's file is invalid; nothing would be trained.
         HydraException: An option or key does not exist.
     """
     assert (auto_seeds is None) == (seed_budget(overrides) is None)
@@ -108,8 +102,8 @@ def plan_study(
 
 
 def _study_file(name: str, overrides: Sequence[str]) -> StudyFile:
-    """The study's file, checked, with the overrides."""
-    if current().option_file("study", name) is None:  # Hydra would find the framework's
+    """The study's validated file, with the overrides."""
+    if current().option_file("study", name) is None:  # Hydra would use the framework's
         there = current().options("study")
         near = did_you_mean(name, there)
         raise UserError(f"study={name}: no such study; available: {', '.join(there)}{near}")
@@ -150,7 +144,7 @@ def _with_choices(study: StudyFile, chosen: Any) -> StudyFile:
 
 
 def _require_free(study: StudyFile, overrides: Sequence[str]) -> None:
-    """Refuse overrides of what the arms differ in."""
+    """Raise UserError for overrides of what the arms differ in."""
     chosen_by_arms = {group for arm in study.arms for group in arm.choose} - _sizes_of_arms(study)
     if clash := sorted(key for key in _set_by(overrides) if {key, key.partition(".")[0]} & chosen_by_arms):
         raise UserError(
@@ -164,7 +158,7 @@ def _set_by(overrides: Sequence[str]) -> set[str]:
 
 
 def _runs_of_arms(study: StudyFile, overrides: Sequence[str], seeds: Sequence[int]) -> list[PlannedRun]:
-    """Every arm with every seed. The user's overrides take precedence over the study's base."""
+    """Every arm with every seed. The user's overrides replace the study's base."""
     base = [f"{key}={option}" for key, option in study.base.items() if key not in _set_by(overrides)]
     runs = []
     for arm in study.arms:
@@ -180,9 +174,9 @@ def _runs_of_arms(study: StudyFile, overrides: Sequence[str], seeds: Sequence[in
 
 
 def _asked_metrics(run: RunConfiguration, compared: Sequence[str]) -> tuple[str, ...]:
-    """The metrics to request from a study's runs, the compared ones first; none if they are measured anyway.
+    """Metrics to request from a study's runs, the compared ones first.
 
-    Metrics that were always measured are not requested, so that older records count.
+    None if the runs measure them anyway, so that older records count.
     """
     if all(name in run.metrics and name in BEFORE_DECLARATIONS for name in compared):
         return ()
@@ -215,7 +209,7 @@ def _study_of(study: StudyFile, seeds: Sequence[int], suffix: str, runs: Sequenc
 
 
 def _sizes_of_arms(study: StudyFile) -> set[str]:
-    """The sizes that arms are matched to as numbers, which the user may override."""
+    """Keys that match arms to sizes given as numbers, which the user may override."""
     chosen = [arm.choose for arm in study.arms]
     return {
         key
@@ -229,11 +223,11 @@ def _arm_overrides(study: StudyFile, arm: Arm, base: Sequence[str], overrides: S
     """The overrides of an arm, without the seed.
 
     With `match_parameters: baseline`, the baseline's parameters are counted under the user's overrides,
-    because another dataset changes the number. A width set by the user is then the baseline's. A size set by
-    the user replaces the arm's number, and does not apply to an arm without one.
+    because the dataset changes them; a width set by the user is then the baseline's. A size set by the user
+    replaces the arm's number, if it has one.
 
     Raises:
-        UserError: The network that is to be counted cannot be built.
+        UserError: The counted network cannot be built.
     """
     choose = dict(arm.choose)
     for item in overrides:

@@ -1,6 +1,6 @@
-"""Shows the progress of runs: a live table in a terminal, elsewhere a line per finished run.
+"""Progress of runs: a live table in a terminal, otherwise a line per finished run.
 
-It reads the runs' files, so it works with every launcher and without one.
+It only reads the runs' files, so it works with every launcher.
 """
 
 import threading
@@ -40,9 +40,6 @@ OTHER_LINES = 8
 class Watch:
     """A run without an outcome. Its files are read again when they change.
 
-    Args:
-        run: The run.
-
     Attributes:
         run: The run.
         status: One of `STATUSES`.
@@ -77,7 +74,7 @@ class Watch:
 
     @property
     def failed_at(self) -> str | None:
-        """When it failed; None if it did not."""
+        """When it failed, or None."""
         return self.record["finished"] if self.record and self.record["status"] == FAILED else None
 
     def state(self) -> RunState:
@@ -104,8 +101,8 @@ class SweepProgress:
 
     Args:
         runs: All runs of the sweep, including finished ones.
-        clock: Returns the time in seconds.
-        waiting: Returns the run_ids that wait for a device.
+        clock: Time in seconds.
+        waiting: Run ids of runs that wait for a device.
     """
 
     def __init__(
@@ -139,7 +136,7 @@ class SweepProgress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with self._contexts:  # restores the terminal, also if interrupted
+        with self._contexts:  # restores the terminal, even if interrupted
             self._ended.set()
             self._thread.join()
             self.look()
@@ -224,12 +221,7 @@ class SweepProgress:
 
 
 class RunProgress(SweepProgress):
-    """The progress of the one run of `python run.py`; without a terminal, a line per epoch.
-
-    Args:
-        configuration: The run's.
-        clock: Tells the time, in seconds.
-    """
+    """The progress of the one run of `python run.py`; without a terminal, a line per epoch."""
 
     def __init__(self, configuration: RunConfiguration, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__([PlannedRun(configuration.arm_name, (), configuration, group="")], clock)

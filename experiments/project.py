@@ -1,7 +1,7 @@
 """A project: the folder of one paper, with its own `conf/`, modules and `run.py`.
 
-Options are looked up in the project's `conf/`, then in the framework's, which is installed with the packages.
-Studies and claims are only the project's. This repository is a project whose `conf/` is the framework's.
+Options come from the project's `conf/`, then from the framework's, which is installed with the packages.
+Studies and claims come only from the project. This repository's `conf/` is the framework's.
 """
 
 import sys
@@ -40,21 +40,13 @@ OWN = ("study", "claims")
 
 @dataclass(frozen=True)
 class Project:
-    """Where the configuration, the modules and the results of one paper are.
-
-    Attributes:
-        root: The folder that holds `conf/` and `run.py`.
-    """
+    """The folder of one paper, `root`, with `conf/` and `run.py`."""
 
     root: Path
 
     @classmethod
     def of_script(cls, script: str | Path) -> Self:
-        """The project of a `run.py`.
-
-        Raises:
-            UserError: There is no `conf/` next to it.
-        """
+        """The project of a `run.py`; UserError if there is no `conf/` next to it."""
         root = Path(script).resolve().parent
         if not (root / "conf").is_dir():
             raise UserError(
@@ -64,7 +56,7 @@ class Project:
 
     @classmethod
     def around(cls, folder: Path) -> Self | None:
-        """The project around a folder: the nearest parent with `conf/` and `run.py`; None outside of one."""
+        """The nearest parent of a folder with `conf/` and `run.py`, or None."""
         for root in (folder.resolve(), *folder.resolve().parents):
             if (root / "conf").is_dir() and (root / "run.py").is_file():
                 return cls(root)
@@ -72,11 +64,7 @@ class Project:
 
     @classmethod
     def found_from(cls, folder: Path) -> Self:
-        """As `around`.
-
-        Raises:
-            UserError: There is none.
-        """
+        """As `around`; UserError instead of None."""
         if (project := cls.around(folder)) is not None:
             return project
         if (folder / "conf").is_dir():
@@ -99,7 +87,7 @@ class Project:
 
     @property
     def conf_dirs(self) -> tuple[Path, ...]:
-        """Where options are looked up, in this order."""
+        """Folders of options, in order of precedence."""
         return tuple(dict.fromkeys((self.conf, FRAMEWORK_CONF)))
 
     @property
@@ -109,11 +97,11 @@ class Project:
 
     @property
     def name(self) -> str:
-        """Its name in titles: `project` in its configuration."""
+        """Its name in titles, the key `project`."""
         return str(self.run_keys()["project"])
 
     def place(self, folder: Any) -> Any:
-        """Resolve a folder named in the project's configuration, for commands run elsewhere."""
+        """Resolve a folder from the project's configuration, for commands run elsewhere."""
         relative = isinstance(folder, str) and folder and not folder.startswith(("~", "/"))
         return str(self.root / folder) if relative and self.root != Path.cwd() else folder
 
@@ -144,11 +132,11 @@ class Project:
         return sorted((self.conf / folder).glob("*.yaml"))
 
     def metric(self, name: str, where: str = "metrics") -> Metric:
-        """The declaration of a metric.
+        """The declaration of a metric in conf/metric.
 
         Args:
-            name: Of the file in conf/metric.
-            where: The key that names it.
+            name: File name.
+            where: The key that names it, for errors.
 
         Raises:
             UserError: There is none, or it does not match its schema.
@@ -163,7 +151,7 @@ class Project:
         return {name: self.metric(name) for name in self.options("metric")}
 
     def run_keys(self) -> dict[str, Any]:
-        """The keys of a run that belong to no group, with their defaults."""
+        """Keys of a run that belong to no group, with their defaults."""
         keys: dict[str, Any] = {}
         for name in dict.fromkeys((FRAMEWORK_CONFIG, self.config_name)):
             keys |= self._primary(name)
@@ -172,8 +160,8 @@ class Project:
     def default_option(self, group: str, recipe: str | None = None) -> str | None:
         """The default option of a group.
 
-        It comes from the recipe if one is given, the project's defaults list, the framework's, or the first
-        network that takes the group.
+        It is set by the given recipe, the project's defaults list, the framework's, or the first network with
+        the group, in this order.
         """
         chosen = self._declared("recipe", recipe) if recipe in self.options("recipe") else {}
         return chosen.get(group, self._default_options.get(group))
@@ -193,7 +181,7 @@ class Project:
         return found
 
     def factors_of(self, model: str) -> dict[str, str]:
-        """The groups that a network declares, with their defaults: `- /pool@_global_.pool: max`."""
+        """Groups that a network declares, with their defaults: `- /pool@_global_.pool: max`."""
         return self._declared("model", model)
 
     def _declared(self, group: str, option: str) -> dict[str, str]:
@@ -207,11 +195,7 @@ class Project:
         return declared
 
     def option_files(self, group: str, option: str) -> list[Path]:
-        """The file of an option, after those that it inherits from (a small variant: the full network's).
-
-        Raises:
-            UserError: One of them does not exist.
-        """
+        """The file of an option, after those it inherits from; UserError if one does not exist."""
         file = self.option_file(group, option)
         if file is None:
             raise UserError(f"{group}={option}: no such option; available: {', '.join(self.options(group))}")
@@ -220,11 +204,7 @@ class Project:
         return [*others, file]
 
     def keys_of(self, group: str, option: str) -> dict[str, Any]:
-        """The keys of an option with their values, including inherited ones.
-
-        Raises:
-            UserError: As `option_files`.
-        """
+        """The keys of an option with their values, including inherited ones; UserError as `option_files`."""
         keys: dict[str, Any] = {}
         for file in self.option_files(group, option):
             keys |= load_yaml(file)
@@ -235,13 +215,13 @@ class Project:
         return load_yaml(next(file for file in files if file.is_file()))
 
     def make_importable(self) -> None:
-        """Let `_target_` name the project's modules, whatever the working directory."""
+        """Let `_target_` name the project's modules in any working directory."""
         if str(self.root) not in sys.path:
             sys.path.insert(0, str(self.root))
 
 
 def load_yaml(path: Path) -> Any:
-    """The content of a file of conf as plain values, cached until it is written; do not change it.
+    """The content of a configuration file, cached until the file changes; do not modify it.
 
     Raises:
         UserError: It cannot be read.
@@ -267,11 +247,7 @@ _current: ContextVar[Project | None] = ContextVar("project", default=None)
 
 
 def current() -> Project:
-    """The project of the running command; by default the working directory's.
-
-    Raises:
-        UserError: The working directory is not in a project.
-    """
+    """The project of the running command, or of the working directory; UserError if there is none."""
     return _current.get() or Project.found_from(Path.cwd())
 
 
@@ -287,7 +263,7 @@ def use(project: Project) -> Iterator[None]:
 
 
 class ProjectSearchPath(SearchPathPlugin):
-    """Lets Hydra find the framework's options after those of the current project."""
+    """Lets Hydra find the framework's options after the project's."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for folder in current().conf_dirs[1:]:

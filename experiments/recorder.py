@@ -1,4 +1,4 @@
-"""Writes what an epoch gave and measured, and what an interrupted run goes on from, after every epoch."""
+"""Records a run after every epoch: metrics, diagnostics, and the checkpoint to resume from."""
 
 import csv
 import io
@@ -27,25 +27,20 @@ def number(value: Tensor) -> float:
 
 
 def require_finite(measured: Mapping[str, float]) -> None:
-    """Require numbers that a record can hold and a study can compare.
-
-    Raises:
-        ValueError: One is not finite: its metric had nothing to measure, or is wrong.
-    """
+    """Raise ValueError if a metric is not finite: it measured nothing, or is wrong."""
     for name, value in measured.items():
         if not math.isfinite(value):
             raise ValueError(f"{name}={value}: a metric must be a finite number; check data and metric")
 
 
 class Recorder(Checkpoint):
-    """Keeps metrics.csv, diagnostics.csv and checkpoint.ckpt of a run; of several processes the first writes.
+    """Writes metrics.csv, diagnostics.csv and checkpoint.ckpt, in a run's first process.
 
-    The rows are part of the checkpoint, so the two agree whenever the process ends: a run that goes
-    on has the rows of exactly the epochs that its weights have seen.
+    The rows are part of the checkpoint, so a resumed run has exactly the rows of its epochs.
 
     Args:
-        directory: The run's directory, whose lock the caller holds.
-        diagnostics: Callbacks of the same trainer, whose rows are written.
+        directory: The run's directory; the caller holds its lock.
+        diagnostics: Callbacks of the same trainer.
 
     Attributes:
         rows: Of metrics.csv.
@@ -67,13 +62,13 @@ class Recorder(Checkpoint):
 
     @property
     def steps_per_second(self) -> float | None:
-        """Over all completed epochs; validation is left out."""
+        """Over all completed epochs, without validation."""
         seconds = sum(row["seconds"] for row in self.rows)
         return self.steps / seconds if seconds else None
 
     @property
     def wall_time(self) -> float:
-        """Seconds of this process and of those before that the run went on from."""
+        """Seconds of this process and of those whose work the run resumed."""
         return self._earlier_wall_time + time.perf_counter() - self._segment_start
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -85,7 +80,7 @@ class Recorder(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         metrics = trainer.callback_metrics
         row: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
-        for part in ("train", "val"):  # each loss, and the task's metrics behind it
+        for part in ("train", "val"):  # each loss, then the task's metrics
             row[f"{part}_loss"] = number(metrics[f"{part}_loss"])
             row |= {name: number(value) for name, value in metrics.items() if name.startswith(f"{part}_")}
         row |= {"learning_rate": number(metrics["learning_rate"])}
@@ -93,7 +88,7 @@ class Recorder(Checkpoint):
         require_finite(row)
         assert not self.rows or list(row) == list(self.rows[0]), "every epoch measures the same"
         self.rows.append(row)
-        # Images in memory cannot fail to decode, so their data does not count.
+        # Only image files can be undecodable.
         data = getattr(trainer, "datamodule", None)
         if count := getattr(data, "count_undecodable", None):
             self.undecodable_images = count()
@@ -103,15 +98,15 @@ class Recorder(Checkpoint):
             self.write_diagnostics()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        # An outcome, so no epoch will end that would write what led to it.
+        # No epoch will end that would write these rows.
         if isinstance(exception, TrainingDiverged) and trainer.is_global_zero:
-            for diagnostic in self._diagnostics:  # steps went on until the loss was read
+            for diagnostic in self._diagnostics:  # measured until the loss was checked
                 diagnostic.rows = [row for row in diagnostic.rows if row["step"] <= exception.step]
             self.write_diagnostics()
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self.write_history()  # where the process ended between checkpoint and rows
+            self.write_history()  # if an earlier process ended between checkpoint and rows
             self.write_diagnostics()
 
     def state_dict(self) -> dict[str, Any]:
@@ -127,16 +122,16 @@ class Recorder(Checkpoint):
         self.undecodable_images = state["undecodable_images"]
 
     def write_history(self) -> None:
-        """Write metrics.csv; floats read back to the last bit."""
+        """Write metrics.csv; floats read back exactly."""
         text = io.StringIO()
-        columns = list(self.rows[0]) if self.rows else HISTORY_COLUMNS  # none where weights are evaluated
+        columns = list(self.rows[0]) if self.rows else HISTORY_COLUMNS
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self._directory.history_path, text.getvalue())
 
     def write_diagnostics(self) -> None:
-        """Write diagnostics.csv, where anything is measured; floats read back to the last bit."""
+        """Write diagnostics.csv, if there are diagnostics; floats read back exactly."""
         if not self._diagnostics:
             return
         text = io.StringIO()
@@ -150,27 +145,27 @@ class Recorder(Checkpoint):
         place = self._directory.checkpoint_path
         beside = self._directory.partial_checkpoint_path
         try:
-            trainer.save_checkpoint(beside)  # every process takes part, the first one writes
+            trainer.save_checkpoint(beside)  # all processes take part, the first one writes
             if not trainer.is_global_zero:
                 return
             with beside.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(beside, place)
-        except OSError as error:  # a full disk: the record that says so needs what room there is
+        except OSError as error:  # a full disk: leave room for the record
             beside.unlink(missing_ok=True)
             raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 class MemoryRecorder(Callback):
-    """Keeps the peak of memory in the record of a run that goes on; of several processes the first writes.
+    """Updates the peak memory in a run's record, in its first process.
 
     Args:
-        directory: The run's directory, whose lock the caller holds.
-        record: Of the run, as it is written next; its device is there once the run trains.
+        directory: The run's directory; the caller holds its lock.
+        record: Has its device once the run trains.
     """
 
     GROWTH = 1.01
-    """From which growth on it is written anew: after the first epoch there is next to none."""
+    """Least growth to write; after the first epoch there is almost none."""
 
     def __init__(self, directory: RunDirectory, record: dict[str, Any]) -> None:
         self._directory, self._record = directory, record

@@ -1,6 +1,6 @@
 """One run: compose, skip if done, seed, data, module, fit (or validate), test, record.
 
-Heavy libraries are imported after the configuration is composed, so that --help and --cfg are fast.
+Heavy libraries are imported after composing, so that --help and --cfg are fast.
 """
 
 import dataclasses
@@ -59,8 +59,7 @@ def run(config: DictConfig) -> None:
 
     Raises:
         UserError: A choice is invalid; nothing was written.
-        RunsFailed: The run failed or another process is training it. In a sweep, the sweep reads this from
-            the record.
+        RunsFailed: The run failed or another process is training it; a sweep reads this from the record.
     """
     hydra_config = HydraConfig.get()
     configuration = RunConfiguration.from_composed(
@@ -105,7 +104,7 @@ def run(config: DictConfig) -> None:
 def train_there(
     configuration: RunConfiguration, directory: RunDirectory, found: Place, *, alone: bool
 ) -> dict[str, Any] | None:
-    """Train a run on its devices; None if another process holds or has finished it."""
+    """Train a run on its devices; None if another process is training it or has finished it."""
     with directory.lock() as held:
         # Another process may have finished it by now.
         if not held or directory.status() in DONE:
@@ -119,12 +118,7 @@ def train_there(
 
 
 def run_apart(overrides: Sequence[str], *, waits: bool) -> None:
-    """Train a run in a command of its own: with several processes, or on a device that this one cannot use.
-
-    Args:
-        overrides: Its own.
-        waits: Whether it waits for devices.
-    """
+    """Train a run in a new command: with several processes, or on a device that this process cannot use."""
     last = {key_of(override): override for override in overrides}  # no duplicate keys
     command = [sys.executable, str(current().root / "run.py"), *last.values()]
     own = environment_before() | ({WAITS: "1"} if waits else {})
@@ -133,11 +127,11 @@ def run_apart(overrides: Sequence[str], *, waits: bool) -> None:
 
 
 def train_beside(configuration: RunConfiguration, directory: RunDirectory) -> None:
-    """Train as one of several processes of a run; the first one writes the record.
+    """Train as one of a run's processes; the first one writes the record.
 
     Raises:
         RunsFailed: This process failed.
-        SystemExit: Interrupted; the first process prints it.
+        SystemExit: Interrupted; the first process reports it.
     """
     if directory.status() in DONE:  # torchrun and srun start every process
         return
@@ -157,28 +151,25 @@ def train(
     *,
     first: bool = True,
 ) -> dict[str, Any]:
-    """Train from the last completed epoch on, test and write the record; the caller holds the lock.
+    """Train from the last completed epoch, test and write the record; the caller holds the lock.
 
     Args:
         configuration: The run's.
-        directory: Its directory.
-        devices: Taken by the run; None if something else placed it.
+        directory: The run's.
+        devices: Taken by the run; None if placed otherwise.
         first: Whether this is the run's first process, which writes.
-
-    Returns:
-        The record: completed, diverged or failed.
     """
     environment.quieten()
     environment.forget_peak_memory()
     trainer = None
-    configuration = configuration.with_measured(directory)  # keeps those of earlier commands
+    configuration = configuration.with_measured(directory)  # keeps what earlier commands measured
     record = begin_record(configuration, directory)
     diagnostics = assembly.make_diagnostics(configuration.resolved)
     recorder = recording.Recorder(directory, diagnostics)
     loggers = run_loggers.make_loggers(configuration, record) if first else []
     classes = configuration.resolved["dataset"]["num_classes"]
     is_logged = run_loggers.is_logged(configuration.resolved["logger"])
-    shown = is_logged and classes <= confusion.MOST_CLASSES  # in all processes alike
+    shown = is_logged and classes <= confusion.MOST_CLASSES  # equal in all processes
     try:
         record |= dataclasses.asdict(
             network_cost.count_network(configuration.resolved)
@@ -222,11 +213,7 @@ def _start(
     *,
     first: bool,
 ) -> Path | None:
-    """Start the run's processes, add the device to the record, and write it.
-
-    Returns:
-        The checkpoint to continue from.
-    """
+    """Start the run's processes and write the record with its device; returns the checkpoint to resume."""
     import torch
 
     if configuration.processes > 1:
@@ -235,7 +222,7 @@ def _start(
     torch.set_num_threads(configuration.resolved["trainer"]["threads"])  # Lightning has reset them
     device = environment.device(trainer.strategy.root_device, devices or ())
     record |= {"device": device | {"processes": configuration.processes}}
-    # Asked once, because the first process is about to change the record.
+    # Before the first process changes the record.
     checkpoint: Path | None = trainer.strategy.broadcast(
         checkpoint_of_same_kind(directory, record) if first else None
     )
@@ -251,7 +238,7 @@ def _start(
 
 
 def _ended(record: Mapping[str, Any], recorder: "Recorder") -> dict[str, Any]:
-    """The record's keys about the training that has ended."""
+    """The record's values at the end of training."""
     return {
         "git": environment.imported(record["git"]),
         "finished": now() if record["status"] != RUNNING else None,
@@ -263,10 +250,7 @@ def _ended(record: Mapping[str, Any], recorder: "Recorder") -> dict[str, Any]:
 
 
 def checkpoint_of_same_kind(directory: RunDirectory, record: dict[str, Any]) -> Path | None:
-    """The checkpoint to continue from; None if device, versions or diagnostics have changed.
-
-    Then the run starts over, because it would not match its record.
-    """
+    """The checkpoint to resume; None if device, versions or measurements changed, so the run starts over."""
     previous = directory.read()
     if previous is None:
         return None
@@ -286,9 +270,9 @@ def fit_and_test(
         Validation metrics of the final epoch or of the weights, and test metrics.
 
     Raises:
-        ValueError: A metric is not a finite number.
+        ValueError: A metric is not finite.
         KeyboardInterrupt: Interrupted, where Lightning would exit.
-        SystemExit: Ended by SIGTERM, with code 143, where Lightning would exit with 0.
+        SystemExit: SIGTERM, with code 143, where Lightning would exit with 0.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -300,7 +284,7 @@ def fit_and_test(
         else:
             trainer.validate(module, datamodule, verbose=False)
             validation = {key: recording.number(value) for key, value in trainer.callback_metrics.items()}
-            recorder.write_history()  # without rows: no epoch was trained
+            recorder.write_history()  # empty: no epoch was trained
             recorder.write_diagnostics()
         trainer.test(module, datamodule, verbose=False)
     except SIGTERMException as terminated:
@@ -341,15 +325,12 @@ def begin_record(configuration: RunConfiguration, directory: RunDirectory) -> di
 
 
 def now() -> str:
-    """Date and time, UTC, ISO 8601 to the second."""
+    """UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def main(script: str) -> int:
-    """Run the command of a project's run.py on `sys.argv`.
-
-    Args:
-        script: The path of that run.py, `__file__`.
+    """Run the run.py at path `script` on `sys.argv`.
 
     Returns:
         The exit code: 0; 1 if runs failed; 2 for a user error; 130 if interrupted.

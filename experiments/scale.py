@@ -14,15 +14,15 @@ LISTED_SIZES = 3
 
 
 def scale_of(runs: Sequence[PlannedRun]) -> str:
-    """One line: the networks and their sizes, the data and the epochs.
+    """Networks with their sizes, data and epochs, in a line.
 
     "Xception (width 0.125, stem stride 1) on Fashion MNIST embedded (28×28 pixels, 10 classes), 6 epochs".
     """
     networks: dict[str, list[dict[str, Any]]] = {}
-    for run in {run.arm: run for run in runs}.values():  # runs of an arm have one network
+    for run in {run.arm: run for run in runs}.values():  # an arm has one network
         full, *_ = current().option_files("model", run.configuration.choices["model"])
         model = run.configuration.resolved["model"]
-        # Of a small variant, the full network's file.
+        # For a small variant, the full network's file.
         networks.setdefault(_class_label(model, full.stem), []).append(_scaling(full, model))
     described = [f"{label} ({_sizes(scalings) or 'full size'})" for label, scalings in networks.items()]
     data = dict.fromkeys(_data(run) for run in runs)
@@ -32,16 +32,9 @@ def scale_of(runs: Sequence[PlannedRun]) -> str:
 
 
 def _class_label(node: Mapping[str, Any], option: str, other: str | None = None) -> str:
-    """The name of a network or dataset for people.
+    """The name of a network or dataset: "Fashion MNIST embedded" for FashionMNIST, fashion_mnist_embedded.
 
-    Args:
-        node: Of a network or a dataset.
-        option: Its name in the configuration.
-        other: What is returned where the option is not named after its class; None: the class's name.
-
-    Returns:
-        The class's name, with the option's words: "Fashion MNIST embedded" for FashionMNIST and
-        fashion_mnist_embedded.
+    If the option is not named after its class, `other`, or without it the class's name.
     """
     name = str(node.get("_target_", option)).rpartition(".")[2]
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
@@ -75,9 +68,9 @@ def _sizes(scalings: Collection[Mapping[str, Any]]) -> str:
 
 
 def _scaling(file: Path, model: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes of a network that differ from those in the file, e.g. `{"width": 0.125}`."""
+    """The network's sizes that differ from those in the file, e.g. `{"width": 0.125}`."""
     content = load_yaml(file)
-    full_size = content.get("model", content)  # a file that sets more than the network has it below `model`
+    full_size = content.get("model", content)  # some files set more than the network
     return {
         key: model[key]
         for key, value in full_size.items()

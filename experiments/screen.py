@@ -39,13 +39,7 @@ def written() -> IO[bytes]:
 class Screen:
     """A context that draws a view in the terminal, with other output above it.
 
-    `breakpoint()` also ends it, so that a debugger gets the terminal.
-
-    Args:
-        view: Drawn at every refresh.
-
-    Attributes:
-        console: Writes above the view.
+    `breakpoint()` also ends it. `console` writes above the view.
     """
 
     def __init__(self, view: Callable[[], RenderableType]) -> None:

@@ -1,8 +1,7 @@
-"""What runs take of this machine's devices, shared by all sweeps of one user.
+"""Shares of this machine's devices, among all sweeps of one user.
 
-A run takes a share of one device, or of several at once: all of it, or with `trainer.runs_per_device=4` a
-quarter. Each share is a file in a folder of the user's, locked by the process that has it, so a process that
-dies loses its shares. Nothing here knows what a device is.
+A run takes a share of one or several devices: all of it, or with `trainer.runs_per_device=4` a quarter. Each
+share is a file, locked by its process, so a process that dies frees its shares.
 """
 
 import random
@@ -22,23 +21,19 @@ from ablations.errors import UserError
 from experiments.devices import Device
 
 WAIT_S = 0.5
-"""Seconds between two looks for a free device."""
+"""Seconds between checks for a free device."""
 
 FULL = 0.5
-"""Share of a device's memory from which it is left to others, where none of our runs is on it. Ours: other
-people's jobs take nearly all or, as a desktop does, little."""
+"""Share of a device's memory in use above which it is left to others, unless our runs use it. Ours: others'
+jobs take nearly all or, as a desktop, little."""
 
 SHARE, WAITING = "share", "waiting"
 
 
 def folder() -> Path:
-    """Where the shares of this user are kept.
-
-    Raises:
-        UserError: It cannot be written.
-    """
+    """Folder of the user's shares; UserError if it is not writable."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # that it is in the folder of temporary files
+        with warnings.catch_warnings(action="ignore"):  # about a temporary folder
             place = user_runtime_path("ablations") / "devices"
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -49,16 +44,16 @@ def folder() -> Path:
 def take(
     devices: Sequence[Device], count: int, per_device: int, first: Callable[[Device], bool] | None = None
 ) -> tuple[list[Device], ExitStack] | None:
-    """Take a share of each of several devices, all at once or none.
+    """Take a share of several devices at once, or none.
 
     Args:
         devices: To choose from.
-        count: How many.
-        per_device: Runs of this kind that a device has room for: it takes one share of so many.
-        first: Whether a device is to be chosen before the others; else those with most room are.
+        count: Number to take.
+        per_device: A share is one of this many.
+        first: Whether to prefer a device; otherwise the emptiest are chosen.
 
     Returns:
-        The devices in their order, and what gives them back when it is closed; None where there is no room.
+        The devices in order, and a stack that frees them when closed; None without room.
     """
     with _alone():
         taken = _shares()
@@ -79,7 +74,7 @@ def take(
 
 
 def shares() -> Mapping[str, Fraction]:
-    """What living processes have taken of each device, by its key; 0 of any other."""
+    """Shares in use per device key; 0 by default."""
     with _alone():
         return _shares()
 
@@ -93,7 +88,7 @@ def _shares() -> Mapping[str, Fraction]:
 
 
 def is_full(device: Device, taken: Mapping[str, Fraction]) -> bool:
-    """Whether others than ours have so much of a device's memory that it is left to them."""
+    """Whether others use so much of a device's memory that it is left to them."""
     if device.memory is None or device.used is None or taken.get(device.key):
         return False
     return device.used > FULL * device.memory
@@ -103,12 +98,12 @@ def is_full(device: Device, taken: Mapping[str, Fraction]) -> bool:
 def wait(
     look: Callable[[], tuple[list[Device], ExitStack] | None], what: str, given_up: Callable[[], bool]
 ) -> Iterator[list[Device] | None]:
-    """Wait for devices and give them back; yields None where it was given up.
+    """Wait for devices and free them at the end; yields None if given up.
 
     Args:
-        look: Takes them where there is room, as `take` does.
-        what: What waits; `waiting` names it.
-        given_up: Whether there is nothing to wait for any more.
+        look: Takes devices, as `take` does.
+        what: Name in `waiting`.
+        given_up: Whether to stop waiting.
     """
     got = look()
     if got is None:
@@ -116,7 +111,7 @@ def wait(
             with _alone():
                 ticket.enter_context(_locked(what, WAITING))
             while got is None and not given_up():
-                time.sleep(WAIT_S * random.uniform(0.5, 1.5))  # two that wait must not look in step
+                time.sleep(WAIT_S * random.uniform(0.5, 1.5))  # so that waiting processes do not look in step
                 got = look()
     if got is None:
         yield None
@@ -127,7 +122,7 @@ def wait(
 
 
 def waiting() -> Collection[str]:
-    """What living processes wait with for a device."""
+    """Names that living processes wait under."""
     with _alone():
         return {name.rsplit("~", 1)[0] for name in _living(WAITING)}
 
@@ -140,7 +135,7 @@ def _alone() -> Iterator[None]:
 
 @contextmanager
 def _locked(name: str, kind: str) -> Iterator[None]:
-    """Hold a file of a kind; its name says for what. Made `_alone`: others remove what nobody holds."""
+    """Hold a file of a kind. Create it `_alone`, because others remove unlocked files."""
     path = folder() / f"{name}~{secrets.token_hex(4)}.{kind}"
     with FileLock(path):
         try:
@@ -150,7 +145,7 @@ def _locked(name: str, kind: str) -> Iterator[None]:
 
 
 def _living(kind: str) -> list[str]:
-    """Names of the files that living processes hold; those of the dead are removed, so `_alone`."""
+    """Names of files that living processes hold; removes the others, so call it `_alone`."""
     found = []
     for path in folder().glob(f"*.{kind}"):
         try:

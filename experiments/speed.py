@@ -1,4 +1,4 @@
-"""Speed and memory of our networks next to the same graphs of timm and torchvision, on this device.
+"""Speed and memory of our networks and of the same networks in timm and torchvision, on this device.
 
 ::
 
@@ -6,11 +6,11 @@
     python -m ablations benchmark against=timm precisions=bf16-mixed compiled=false,true batch_size=64
     python -m ablations benchmark against=timm networks=xception image_size=96 seconds=1 rounds=3
 
-Measured per precision, memory order and compiled or not: images/second of a training step (forward, loss,
-backward, SGD) and of inference, on noise, and on a GPU the peak of memory. All networks of a setting are in
-one process and take turns in rounds, as a machine's speed drifts; which is first alternates. timm's
-`legacy_xception` and `inception_v3` and torchvision's `inception_v3` without auxiliary tower are our graphs.
-Xception over Inception V3 is in table 3 of the paper: 28 of 31 steps/second, 0.90.
+It measures images/second of training steps (forward, loss, backward, SGD) and of inference on noise, and a
+GPU's peak memory, per precision, memory order and compilation. Within a setting, networks take turns in one
+process, because a machine's speed drifts; every other round is reversed. timm's `legacy_xception` and
+`inception_v3` and torchvision's `inception_v3` without auxiliary tower have our graphs. The paper's table 3
+has 28 steps/second for Xception and 31 for Inception V3, a ratio of 0.90.
 """
 
 import math
@@ -41,7 +41,7 @@ from lightning_modules.validation import require_integer, require_number, requir
 OURS = "ours"
 
 NETWORKS = ("xception", "inception_v3")
-"""Options of conf/model that a library has as well."""
+"""Options of conf/model that a library also has."""
 
 LIBRARIES: Mapping[str, Mapping[str, Callable[[int], nn.Module]]] = {
     "timm": {
@@ -50,7 +50,7 @@ LIBRARIES: Mapping[str, Mapping[str, Callable[[int], nn.Module]]] = {
     },
     "torchvision": {"inception_v3": lambda classes: _of_torchvision(classes)},
 }
-"""By library and network of ours: makes the same graph for so many classes."""
+"""By library and network: makes the same network, given the number of classes."""
 
 PRECISIONS = ("32-true", "tf32", "bf16-mixed")
 """As `recipe.precision`; tf32 is 32-true with `recipe.tf32`."""
@@ -60,29 +60,28 @@ ORDERS = ("contiguous", "channels-last")
 SGD = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-5)
 
 Row = dict[str, Any]
-"""A turn: precision, order, compiled, network, of (whose), part (training or inference), round;
+"""A turn: precision, order, compiled, network, of (library), part (training or inference), round;
 images_per_second, and peak_memory in bytes or None."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is measured, as words KEY=VALUE.
+    """Options, typed as KEY=VALUE.
 
     Attributes:
-        against: Libraries whose networks are measured as well.
-        networks: Of `NETWORKS`.
-        precisions: Of `PRECISIONS`; (): all that the device gains by.
-        orders: Of memory.
-        compiled: Whether networks are compiled by torch.compile: false, true (inductor), or by its backend
-            eager, which needs no compiler and gains nothing.
-        image_size: Height and width, in pixels.
-        num_classes: Of the logistic regression.
+        against: Libraries to compare with.
+        networks: From `NETWORKS`.
+        precisions: From `PRECISIONS`; (): all that are faster on the device.
+        orders: Memory orders.
+        compiled: false, true (torch.compile with inductor), or the backend eager, which needs no compiler and
+            is not faster.
+        image_size: Height and width in pixels.
+        num_classes: Outputs of the network.
         batch_size: Images; None: `BATCH_SIZES`.
-        seconds: That a turn is timed at least.
+        seconds: Minimum time of a turn.
         rounds: Turns of each network in each setting.
-        accelerator: As `trainer.accelerator`.
-        threads: Of the CPU, as `trainer.threads`.
-        results_dir: Where `benchmark/` with the table is.
+        accelerator, threads: As in `trainer`.
+        results_dir: Parent of the table's folder `benchmark/`.
     """
 
     against: tuple[str, ...] = ()
@@ -101,7 +100,7 @@ class Asked:
 
 
 BACKENDS = {"false": "", "true": "inductor", "eager": "eager"}
-"""Of torch.compile, by the value of `compiled`."""
+"""Backend of torch.compile, by the value of `compiled`."""
 
 LISTS: Mapping[str, tuple[str, ...]] = {
     "against": tuple(LIBRARIES),
@@ -110,20 +109,16 @@ LISTS: Mapping[str, tuple[str, ...]] = {
     "orders": ORDERS,
     "compiled": tuple(BACKENDS),
 }
-"""Options that take several values, and which."""
+"""Options with several values, and the allowed ones."""
 
 
 def is_asked(words: Sequence[str]) -> bool:
-    """Whether the words after "benchmark" ask for this one and not for table 3."""
+    """Whether the arguments of "benchmark" ask for this one instead of table 3."""
     return any(word.partition("=")[0] == "against" for word in words)
 
 
 def parse(words: Sequence[str]) -> Asked:
-    """What the words after "benchmark" say.
-
-    Raises:
-        UserError: A word that nothing reads, or a value that cannot be.
-    """
+    """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
     keys = {field.name: field.name for field in fields(Asked)}
     keys |= {f"trainer.{key}": keys.pop(key) for key in ("accelerator", "threads")}
     given: dict[str, Any] = {"results_dir": Path(current().place(current().run_keys()["results_dir"]))}
@@ -162,13 +157,10 @@ def _value(key: str, text: str) -> Any:
 
 
 def measure(words: Sequence[str]) -> tuple[Asked, torch.device, list[Row]]:
-    """Measure all settings.
-
-    Returns:
-        What was asked for, the device, and the turns.
+    """Measure all settings; returns options, device and turns.
 
     Raises:
-        UserError: Something that the user chose cannot be, or a batch does not fit.
+        UserError: An option is invalid, or a batch does not fit.
     """
     asked = parse(words)
     check_writable(f"results_dir={asked.results_dir}", asked.results_dir, ["benchmark"])
@@ -187,7 +179,7 @@ def measure(words: Sequence[str]) -> tuple[Asked, torch.device, list[Row]]:
 
 
 def settings(asked: Asked, device: torch.device) -> list[Row]:
-    """Precision, memory order, and the compiler's backend, "" for none, of each setting."""
+    """Precision, memory order and compiler backend ("" for none) of each setting."""
     gains = PRECISIONS if device.type == "cuda" else ("32-true",)
     return [
         {"precision": precision, "order": order, "compiled": BACKENDS[compiled]}
@@ -200,16 +192,12 @@ def measure_setting(
 ) -> list[Row]:
     """Let all networks take turns in a setting.
 
-    Args:
-        asked: What is measured.
-        setting: One of `settings`.
-        device: Where.
-        deadline: No round but the first starts after it, as of `time.monotonic`.
+    After the deadline (`time.monotonic`) no further round starts.
 
     Raises:
         UserError: The batch does not fit.
     """
-    torch.compiler.reset()  # it compiles a function only so often before it gives up
+    torch.compiler.reset()  # it stops compiling after some number of variants
     set_float32({"tf32": setting["precision"] == "tf32"})
     batch = asked.batch_size or BATCH_SIZES[device.type]
     try:
@@ -228,7 +216,7 @@ def measure_setting(
 
 
 def _names(asked: Asked) -> Iterator[tuple[str, str]]:
-    """Network, and whose: ours, and of each library that is installed and has it."""
+    """Network and source: ours, and each installed library that has it."""
     for network in asked.networks:
         yield network, OURS
         for library in asked.against:
@@ -237,7 +225,7 @@ def _names(asked: Asked) -> Iterator[tuple[str, str]]:
 
 
 class _Entry:
-    """A network on its device, ready to be timed in training and inference."""
+    """A network on its device, ready to be timed."""
 
     def __init__(
         self, asked: Asked, setting: Row, device: torch.device, batch: int, network: str, of: str
@@ -258,26 +246,26 @@ class _Entry:
         }
         before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         self._steps: dict[str, tuple[Step, int | None]] = {}
-        for part, make in makers.items():  # inference first, while there is no gradient
+        for part, make in makers.items():  # inference first, before there are gradients
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             step = make()
-            for _ in range(2):  # gradients and the optimizer's state are there from the second on
+            for _ in range(2):  # gradients and the optimizer's state exist from the second on
                 step()
             peak = torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else None
             self._steps[part] = step, peak
 
     def turns(self, asked: Asked) -> Iterator[tuple[str, Row]]:
-        """Times training and inference; images/second and peak of memory of each."""
+        """Time training and inference."""
         for part, (step, peak) in self._steps.items():
             self._network.train(part == "training")
-            step()  # caches hold what the network before has left
+            step()  # warms the caches
             seconds, _ = time_it(step, threads=asked.threads, seconds=asked.seconds)
             yield part, {"images_per_second": self.batch / seconds, "peak_memory": peak}
 
 
 def build(asked: Asked, network: str, of: str) -> nn.Module:
-    """A network with PyTorch's own initial values, equal in kind whoever wrote it."""
+    """A network with PyTorch's default initial values, whatever its source."""
     torch.manual_seed(0)
     if of == OURS:
         words = [f"dataset.image_size={asked.image_size}", f"dataset.num_classes={asked.num_classes}"]

@@ -10,11 +10,11 @@ from experiments.planned_run import PlannedRun
 def standing(
     runs: Sequence[PlannedRun], metrics: Collection[str] | None = None
 ) -> tuple[list[StudyRun], list[str]]:
-    """The status of planned runs, read from their records.
+    """The status of planned runs.
 
     Args:
-        runs: What is planned.
-        metrics: Those to read from histories; None: all.
+        runs: Planned runs.
+        metrics: Read from histories; None: all.
 
     Returns:
         One entry per planned run, and a line per unusable record, which counts as missing.

@@ -1,7 +1,4 @@
-"""Finds studies' files and checks that this project has the options they choose.
-
-The schema is `ablations.studies.schema`.
-"""
+"""Finds studies and checks that the project has their options; the schema is `ablations.studies.schema`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,15 +15,11 @@ with lazily():
     from ablations.evidence import contrasts
 
 WORDS_OF_BOOLEANS = {True: ("on", "yes"), False: ("off", "no")}
-"""What YAML 1.1 reads as a boolean, besides true and false."""
+"""What YAML 1.1 reads as booleans, in addition to true and false."""
 
 
 def study_names(*, unasked: bool = False) -> list[str]:
-    """All studies, in the order of the paper's figures (by the names of their outputs).
-
-    Args:
-        unasked: Leave out those marked `only_by_name`.
-    """
+    """All studies, ordered by output (the paper's figures); `unasked` leaves out those `only_by_name`."""
     files = {
         file.stem: validated(STUDY_FILES, load_yaml(file), f"conf/study/{file.name}")
         for file in current().own_files("study")
@@ -43,7 +36,7 @@ def study_names(*, unasked: bool = False) -> list[str]:
 
 
 def comparable_studies() -> dict[str, Comparable]:
-    """Arms and quantities of every study of the project, and of the benchmark."""
+    """Arms and quantities of the project's studies and of the benchmark."""
     found = {}
     for file in current().own_files("study"):
         study = validated(STUDY, load_yaml(file), f"conf/study/{file.name}", context=_context())
@@ -55,11 +48,7 @@ def comparable_studies() -> dict[str, Comparable]:
 
 
 def project_claims() -> list[Claim]:
-    """The claims of the project.
-
-    Raises:
-        UserError: As `load_claims`.
-    """
+    """The claims of the project; UserError as `load_claims`."""
     return load_claims(current().own_files("claims"), comparable_studies(), current().options("tuning"))
 
 
@@ -69,7 +58,7 @@ def _context() -> dict[str, Any]:
 
 
 def check_study(name: str, node: Mapping[Any, Any]) -> StudyFile:
-    """The study of a file, checked.
+    """Validate a study's file.
 
     Raises:
         UserError: It violates its schema, is not named like its file, chooses an unknown option, or has two
@@ -98,11 +87,7 @@ def check_study(name: str, node: Mapping[Any, Any]) -> StudyFile:
 
 
 def _require_quotes(where: str, group: str, value: bool) -> None:
-    """Refuse an option such as `off`, which YAML reads as a boolean; `true` and `false` are understood.
-
-    Raises:
-        UserError: The group has no option named like the boolean.
-    """
+    """Raise UserError for an option such as `off`, which YAML reads as a boolean."""
     options = current().options(group)
     if option_name(value) in options:
         return

@@ -1,7 +1,7 @@
-"""Many planned runs: check them, launch what is missing, tell how it ended.
+"""Trains many planned runs: checks them, launches missing ones, reports outcomes.
 
-Runs that are recorded are left alone, and so are those that another process is training: the sweep waits for
-them and takes them over if that process dies.
+Recorded runs are left alone. The sweep waits for runs that another process is training, and trains them if
+that process dies.
 """
 
 import os
@@ -27,14 +27,14 @@ with lazily():
     from experiments import check
 
 WAIT_S = 2.0
-"""Seconds between two looks at runs that another process is training."""
+"""Seconds between checks of runs that another process is training."""
 
 
 def sweep(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
-    """Check the runs that are missing, bring every run to an outcome, then tell what failed.
+    """Check missing runs, bring every run to an outcome, then report failures.
 
     Raises:
-        UserError: A run cannot be as it is configured; nothing was written.
+        UserError: A run is invalid; nothing was written.
         RunsFailed: Runs failed or were lost, each named with its directory.
     """
     check_missing(runs)
@@ -42,17 +42,13 @@ def sweep(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
 
 
 def check_missing(runs: Sequence[PlannedRun]) -> None:
-    """Check the runs that have no outcome yet.
-
-    Raises:
-        UserError: A run cannot be as it is configured.
-    """
+    """Check runs without an outcome; UserError if one is invalid."""
     if todo := [run for run in runs if run.directory.status() not in DONE]:
         _check(todo)
 
 
 def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
-    """As `sweep`, for runs that were checked."""
+    """As `sweep`, for checked runs."""
     todo = [run for run in runs if run.directory.status() not in DONE]
     packing = Packing(runs, launcher)
     with SweepProgress(runs, waiting=packing.waiting) as progress:
@@ -71,7 +67,6 @@ def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
 
 
 def _check(runs: Sequence[PlannedRun]) -> None:
-
     checked = set()
     for run in runs:
         run.directory.check_schema()
@@ -79,7 +74,7 @@ def _check(runs: Sequence[PlannedRun]) -> None:
             print(f"{problem}; training it again", file=sys.stderr)
         check.check_seed(run.configuration)
         run.configuration.with_measured(run.directory)
-        if (run.group, run.arm) not in checked:  # within an arm runs differ in the seed alone
+        if (run.group, run.arm) not in checked:  # an arm's runs differ only in the seed
             check.check_run(run.configuration)
             checked.add((run.group, run.arm))
 
@@ -89,16 +84,10 @@ def _launch_all(
 ) -> list[tuple[PlannedRun, str]]:
     """Launch until every run has an outcome, failed here, or was lost twice.
 
-    A process that dies (killed, out of memory) may take other runs with it: joblib's pool dies with one
-    of its processes, Ray and Slurm stop telling at the first. Runs that had not started are launched
-    again together, the others one by one, so that only the run that kills its process is given up. So are
-    those for which a device was too small, or that lost it: once each.
-
-    Args:
-        runs: That are missing.
-        launcher: Hydra's.
-        packing: How they share devices.
-        tell: Shows a line.
+    A process that dies (killed, out of memory) may end other runs: joblib's pool dies with it, Ray and Slurm
+    stop reporting. Runs that had not started are launched again together, the others one by one, so that only
+    the run that kills its process is given up. Runs that lost their device, or ran out of its memory, are
+    also retried once.
 
     Returns:
         The failed runs, with the reason.
@@ -135,7 +124,7 @@ def _launch_all(
                 suspects.append(run)
             else:
                 not_started.append(run)
-        # Where none of a batch has started, its launcher cannot start any.
+        # If none of a batch has started, they are launched one by one.
         (queue if len(not_started) < len(batch) else suspects).extend(not_started)
         queue += _wait_for(busy)
     return failed
@@ -144,18 +133,18 @@ def _launch_all(
 def _launch(
     runs: Sequence[PlannedRun], launcher: Launcher, packing: Packing, first_job: int, *, alone: bool
 ) -> str | None:
-    """Launch runs, side by side as far as there are devices; returns what went wrong outside of them."""
+    """Launch runs, in parallel as far as there are devices; returns an error outside of the runs."""
     overrides = [
         [
             *run.overrides,
             *packing.overrides(run, alone=alone, runs=len(runs)),
             *_absolute_weights(run),
-            f"results_dir={quoted(str(run.configuration.results_dir.absolute()))}",  # from any folder
+            f"results_dir={quoted(str(run.configuration.results_dir.absolute()))}",
             *_logger_overrides(run),
         ]
         for run in runs
     ]
-    # A run of several processes has the machine to itself, unless it takes devices of it as others do.
+    # A run of several processes runs alone, unless it takes this machine's devices like others.
     several = any(
         run.configuration.processes > (run.configuration.devices if packing.is_local else 1) for run in runs
     )
@@ -166,26 +155,26 @@ def _launch(
             for job in launcher.launch(batch, initial_job_idx=first_job):
                 _ = job.return_value
             first_job += len(batch)
-    except Exception as error:  # whatever a launcher raises when a process dies
+    except Exception as error:  # of any type, if a process dies
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return None
 
 
 def _absolute_weights(run: PlannedRun) -> list[str]:
-    """The file of the weights from any folder, where there is one."""
+    """The path of the weights for any working directory, if there are weights."""
     weights = run.configuration.resolved["weights"]
     return [] if weights is None else [f"weights={quoted(os.path.abspath(os.path.expanduser(weights)))}"]
 
 
 def _logger_overrides(run: PlannedRun) -> list[str]:
-    """What groups the sweep's runs where they are logged."""
+    """Grouping of the sweep's runs in loggers."""
     if not run.configuration.resolved["logger"].get("every_n_steps"):  # nothing is logged
         return []
     return [f"++logger.group={quoted(run.group)}", f"++logger.job_type={quoted(run.arm)}"]
 
 
 def _wait_for(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """Wait until no other process trains any of the runs; returns those left without an outcome."""
+    """Wait while other processes train the runs; returns those left without an outcome."""
     left = []
     for run in runs:
         while (status := run.directory.status()) == RUNNING:
@@ -196,7 +185,7 @@ def _wait_for(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 
 def _failure(run: PlannedRun) -> tuple[str, str] | None:
-    """When a run failed, and why; None where no failure is recorded."""
+    """When a run failed, and why; None if it did not."""
     try:
         record = run.directory.read()
     except UnreadableRecord:

@@ -1,4 +1,4 @@
-"""Networks and data as a project's configuration makes them, for `lightning_modules.checks`."""
+"""Networks and data of a project's configuration, for `lightning_modules.checks`."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from lightning_modules.checks import DataToCheck, NetworkToCheck
 
 
 def configured_network(*overrides: str, folder: Path | None = None) -> NetworkToCheck:
-    """The network that a command line chooses, on images of the chosen dataset's size.
+    """The network that a command line chooses, on images of the dataset's size.
 
     Args:
-        overrides: As behind `python run.py`, e.g. "model=xception_small", "residual=false".
+        overrides: As after `python run.py`, e.g. "model=xception_small", "residual=false".
         folder: In the project; None: the working directory.
 
     Raises:
@@ -26,7 +26,7 @@ def configured_network(*overrides: str, folder: Path | None = None) -> NetworkTo
 
 
 def configured_data(*overrides: str, folder: Path | None = None) -> DataToCheck:
-    """The data that a command line chooses; arguments and errors as of `configured_network`."""
+    """The data that a command line chooses; see `configured_network`."""
     return DataToCheck(_compose(overrides, folder).resolved["dataset"], name=_name(overrides, "data"))
 
 

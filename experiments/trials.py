@@ -1,13 +1,12 @@
-"""The trials of a tuning, kept by Optuna: each is drawn once and gets one result.
+"""The trials of a tuning, stored by Optuna: each is drawn once and gets one result.
 
 ::
 
     results/tuning/<study><suffix>.log    Optuna's journal, one study of Optuna per arm
     results/tuning/<study><suffix>.lock   held while trials are written, released when the process dies
 
-A trial has a place, from 0. Its settings depend on its place, the sampler's seed and, if the sampler learns,
-on earlier results, but not on the process that draws it. So an interrupted tuning continues with the same
-trials. A trial that was only half drawn is drawn again.
+A trial's settings depend on its place (from 0), the sampler's seed and, if the sampler learns, earlier
+results; not on the process that draws it. So an interrupted tuning continues with the same trials.
 
 Needs Optuna: import this module only for tuning.
 """
@@ -34,18 +33,12 @@ from optuna.trial import FrozenTrial, TrialState
 from ablations.errors import UserError
 
 SIGNIFICANT_DIGITS = 3
-"""Of a drawn number, so that a person can type the number that was trained."""
+"""Of a drawn number, so that a person can type the trained value."""
 
 
 @dataclass(frozen=True)
 class DrawnTrial:
-    """A trial.
-
-    Attributes:
-        settings: Value per parameter.
-        value: Its result; None if unfinished.
-        runs: Names of its runs' directories; empty if unfinished.
-    """
+    """A trial: value per parameter, result (None if unfinished) and run ids."""
 
     settings: Mapping[str, Any]
     value: float | None
@@ -53,24 +46,13 @@ class DrawnTrial:
 
 
 class TrialStorage:
-    """The trials of the arms of one study.
-
-    Args:
-        path: The journal, which need not exist.
-    """
+    """The trials of a study's arms, in a journal that need not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
     def read(self, name: str) -> list[DrawnTrial]:
-        """The trials of one arm in their order; writes nothing.
-
-        Args:
-            name: Of Optuna's study.
-
-        Raises:
-            UserError: The journal is damaged.
-        """
+        """The trials of one arm in order; writes nothing. UserError if the journal is damaged."""
         if not self.path.exists():
             return []
         with _quiet():
@@ -88,15 +70,12 @@ class TrialStorage:
         """Draw missing trials, so that each arm has its first `count`.
 
         Args:
-            names: Of Optuna's studies.
+            names: Optuna's studies.
             count: Trials per study.
             space: Distribution per parameter.
-            first: Per study, the given settings of its first trial.
+            first: Per study, the settings of its first trial.
             sampler_of: The sampler for a trial's place.
             direction: What is better.
-
-        Returns:
-            Per study, its first `count` trials.
 
         Raises:
             UserError: The journal is damaged, or the sampler refuses the space.
@@ -120,14 +99,7 @@ class TrialStorage:
             return {name: _trials(storage, name)[:count] for name in names}
 
     def tell(self, name: str, place: int, value: float, runs: Sequence[str]) -> None:
-        """Keep the result of a trial, unless it has one.
-
-        Args:
-            name: Of Optuna's study.
-            place: Of the trial, from 0.
-            value: Higher is better.
-            runs: Names of its runs' directories.
-        """
+        """Store the result of the trial at a place, the mean over its runs, unless it has one."""
         with self._writing() as storage:
             study = _load(storage, name)
             trial = _whole(study)[place]
@@ -145,7 +117,7 @@ class TrialStorage:
             yield self._open(lock)
 
     def _open(self, lock: FileLock | None = None) -> JournalStorage:
-        """Read the journal. Optuna does not expect a damaged one."""
+        """Read the journal; Optuna does not handle a damaged one."""
         try:
             return JournalStorage(JournalFileBackend(str(self.path), lock_obj=cast(Any, lock)))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
@@ -158,7 +130,7 @@ class TrialStorage:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Optuna; the caller prints what happens."""
+    """Silence Optuna."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -168,7 +140,7 @@ def _quiet() -> Iterator[None]:
 
 
 class _RoundedSampler(BaseSampler):
-    """Draws what another sampler draws, numbers rounded to `SIGNIFICANT_DIGITS`."""
+    """Rounds another sampler's numbers to `SIGNIFICANT_DIGITS`."""
 
     def __init__(self, sampler: BaseSampler) -> None:
         self._sampler = sampler
@@ -193,7 +165,7 @@ class _RoundedSampler(BaseSampler):
 
 
 def rounded(value: Any, distribution: BaseDistribution) -> Any:
-    """A drawn value as it is trained: continuous numbers are rounded, within their range."""
+    """Round a continuous value, within its range."""
     if not isinstance(distribution, FloatDistribution):
         return value
     digits = SIGNIFICANT_DIGITS if distribution.step is None else 12  # steps: 0.3, not 0.30000000000000004
@@ -233,7 +205,7 @@ def is_independent(sampler: BaseSampler) -> bool:
 
 
 def _load(storage: JournalStorage, name: str) -> Study:
-    # Given only because Optuna would make one with a random seed.
+    # Otherwise Optuna would make a sampler with a random seed.
     return optuna.load_study(storage=storage, study_name=name, sampler=RandomSampler(seed=0))
 
 
@@ -261,7 +233,7 @@ def _runs_key(trial: FrozenTrial) -> str:
 
 
 def _drop_half_line(path: Path) -> None:
-    """Cut off an unfinished last line, to which the next would be appended."""
+    """Remove an incomplete last line, to which the next would be appended."""
     if not path.exists():
         return
     with path.open("r+b") as file:

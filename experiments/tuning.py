@@ -3,15 +3,13 @@
 The paper trains the network without residual connections with the settings of the one with them, which "may
 be uncharitable" (section 4.6). `python run.py -m study=residual tuning=learning_rate` tests this:
 
-1. Every arm has the same number of trials with the same seeds over the same space (`conf/tuning`). The
-   first trial is the configured settings. A sampler that does not learn draws the same for every arm.
+1. Every arm has the same number of trials, with the same seeds and space (`conf/tuning`). The first trial has
+   the configured settings. A sampler that does not learn draws the same for every arm.
 2. An arm's best is the trial with the best validation value.
-3. Each arm is trained at its best on fresh seeds, and with the configured settings on the same seeds, so that
-   what tuning changed is a difference seed by seed. This tuned study has its own tables, figures and
-   verdicts.
+3. Each arm is trained on fresh seeds at its best and with the configured settings, so that the effect of
+   tuning is a paired difference. This tuned study has its own tables, figures and verdicts.
 
-A trial is one ordinary run per seed, with a record. `seed=0,1` replaces the fresh seeds, not those of the
-trials.
+A trial is an ordinary run per seed. `seed=0,1` replaces the fresh seeds, not those of the trials.
 """
 
 import hashlib
@@ -72,20 +70,19 @@ class TuningPlan:
     """The plan of a tuning.
 
     Attributes:
-        study: The study with the configured settings and the tuned arms.
-        option: Name of the file in conf/tuning.
-        overrides: Per arm, its overrides with the configured settings, without the seed.
+        study: The study as configured, with the tuned arms.
+        option: File in conf/tuning.
+        overrides: Per arm, without the seed.
         configured: Per arm, the configured value of each parameter.
-        keys: Per parameter, the key that it sets.
+        keys: Key per parameter.
         space: Distribution per parameter.
-        trials: Per arm, including the configured settings.
+        trials: Number per arm, including the configured settings.
         batch: Trials per arm that are drawn before results are used.
         seeds: Of each trial.
         fresh_seeds: Of the runs at the best settings.
-        sampler: Node that builds the sampler.
-        storage_names: Per arm, the name of its trials in the storage: the arm and a hash of everything that
-            their results depend on.
-        storage_path: Where the trials are kept.
+        sampler: Node.
+        storage_names: Per arm, its name and a hash of everything that the trials' results depend on.
+        storage_path: File of the trials.
         results_dir: Of all runs.
         suffix: Of the tuned study's files.
     """
@@ -108,18 +105,17 @@ class TuningPlan:
 
     @cached_property
     def storage(self) -> "TrialStorage":
-
         return storing.TrialStorage(self.storage_path)
 
     def sampler_of(self, place: int) -> "BaseSampler":
-        """A fresh sampler for a trial's place, so that every process draws the same."""
+        """A new sampler for a trial's place, so that every process draws the same."""
         return _sampler(self.sampler, place)
 
     def runs(
         self, arm: str, settings: Mapping[str, Any], seeds: Sequence[int], name: str
     ) -> list[PlannedRun]:
         """The runs of an arm with these settings, one per seed, called `name`."""
-        for parameter, value in settings.items():  # from a file, which may be wrong
+        for parameter, value in settings.items():  # read from a file
             if parameter not in self.space or not storing.contains(self.space[parameter], value):
                 raise UserError(
                     f"{self.storage_path}: damaged: {parameter}={value} is not in tuning.space; delete "
@@ -145,11 +141,7 @@ class TuningPlan:
 
 
 def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
-    """The plan for `overrides` with `tuning=NAME`; Hydra must be initialized.
-
-    Args:
-        name: Of the study.
-        overrides: What the user sets with it.
+    """Plan the study `name` with `overrides`, which have `tuning=NAME`; Hydra must be initialized.
 
     Raises:
         UserError: Optuna is not installed, the option has an invalid value, the space names a key that an
@@ -201,12 +193,7 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
 
 
 def _settings(overrides: Sequence[str], fresh_seeds: Sequence[int] | None) -> dict[str, Any]:
-    """The option of tuning, checked by its schema.
-
-    Args:
-        overrides: Study, tuning and what the user sets with them.
-        fresh_seeds: Those of the runs at the best settings, if the user sets them.
-    """
+    """The tuning's settings, validated; `fresh_seeds` are the user's, if any."""
     composed = compose(current().config_name, quote_option_names(overrides))
     content = OmegaConf.to_container(composed.tuning, resolve=True)
     node: dict[str, Any] = validated(TUNING, content, "", "tuning").model_dump(mode="json", by_alias=True)
@@ -223,13 +210,9 @@ def _settings(overrides: Sequence[str], fresh_seeds: Sequence[int] | None) -> di
 def tune_studies(arguments: Sequence[str], launcher: Launcher) -> None:
     """With `tuning`, complete every trial of a sweep's studies.
 
-    Args:
-        arguments: Of the sweep, as on the command line.
-        launcher: Hydra's.
-
     Raises:
         UserError: As `plan_tuning`, no study is named, or a trial's configuration is invalid.
-        RunsFailed: Runs of a trial failed; rerun the command to try them again.
+        RunsFailed: Runs of a trial failed.
     """
     names, others = split_studies(arguments)
     option = tuning_option(others)
@@ -273,7 +256,7 @@ def tune(plan: TuningPlan, launcher: Launcher) -> None:
 
 
 def _run_trials(plan: TuningPlan, drawn: Mapping[str, Sequence["DrawnTrial"]], launcher: Launcher) -> None:
-    """Run all drawn trials without a result in one launch, and keep their results."""
+    """Run all drawn trials without a result in one launch; store their results."""
     pending = [
         (arm, place, plan.trial_runs(arm, trial.settings))
         for place, of_place in enumerate(zip(*drawn.values(), strict=True))
@@ -302,14 +285,7 @@ def _run_trials(plan: TuningPlan, drawn: Mapping[str, Sequence["DrawnTrial"]], l
 
 
 def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
-    """The tuned study: every arm at its best and at its configured settings, with every fresh seed.
-
-    Args:
-        name: Of the study.
-        overrides: As `plan_tuning`.
-
-    Returns:
-        A study with these arms, whose labels have their settings; its runs.
+    """The tuned study, and its runs: every arm at its best and as configured, with every fresh seed.
 
     Raises:
         UserError: As `plan_tuning`, or trials have no result yet.
@@ -348,13 +324,13 @@ def plan_tuned_study(name: str, overrides: Sequence[str]) -> tuple[Study, list[P
 
 
 def _with_settings(arm: Arm, keys: Mapping[str, str], settings: Mapping[str, Any]) -> Arm:
-    """The arm with its settings in its label and among its declared choices."""
+    """The arm with settings in its label and choices."""
     chosen = {keys[parameter]: value for parameter, value in settings.items()}
     return replace(arm, label=f"{arm.label}, {shown_settings(settings)}", choose={**arm.choose, **chosen})
 
 
 def _as_configured(study: Study, arm: Arm, plan: TuningPlan) -> Arm:
-    """The arm with the configured settings, compared with another such arm; the baseline, with its best."""
+    """The arm as configured, compared with another such arm; the baseline is compared with its best."""
     against = study.compared_with(arm)
     same = _with_settings(arm, plan.keys, plan.configured[arm.name])
     return replace(
@@ -366,7 +342,7 @@ def _as_configured(study: Study, arm: Arm, plan: TuningPlan) -> Arm:
 
 
 def _results(plan: TuningPlan) -> dict[str, list["DrawnTrial"]]:
-    """Per arm, its finished trials within the budget."""
+    """Finished trials within the budget, per arm."""
     return {
         arm: [trial for trial in plan.storage.read(name)[: plan.trials] if trial.value is not None]
         for arm, name in plan.storage_names.items()
@@ -374,7 +350,6 @@ def _results(plan: TuningPlan) -> dict[str, list["DrawnTrial"]]:
 
 
 def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> Tuning:
-
     records: dict[str, Mapping[str, Any]] = {}
     for of_arm in trials.values():
         for run_id in (run_id for trial in of_arm for run_id in trial.runs):
@@ -407,7 +382,7 @@ def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> T
 
 
 def _outcome_record(directory: RunDirectory) -> dict[str, Any] | None:
-    """The record of a completed or diverged run."""
+    """The record of a completed or diverged run, or None."""
     try:
         record = directory.read()
     except UnreadableRecord:
@@ -423,11 +398,6 @@ def _as_typed(value: Any) -> str:
 # User errors
 
 
-def _require_optuna(option: str) -> None:
-    if find_spec("optuna") is None:
-        raise UserError(f'tuning={option}: needs optuna: pip install -e ".[tuning]"')
-
-
 def _user_error(what: str, build: Callable[[], Any]) -> Any:
     try:
         return explained(what, build)
@@ -437,7 +407,8 @@ def _user_error(what: str, build: Callable[[], Any]) -> Any:
 
 def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"]:
     """Distribution per parameter."""
-    _require_optuna(option)
+    if find_spec("optuna") is None:
+        raise UserError(f'tuning={option}: needs optuna: pip install -e ".[tuning]"')
     from optuna.distributions import BaseDistribution
 
     space = {}
@@ -465,7 +436,7 @@ def _sampler(node: Mapping[str, Any], place: int) -> "BaseSampler":
 
 
 def _tuned_arms(study: Study, chosen: Any) -> list[str]:
-    """Names of the arms that are tuned, in the study's order."""
+    """Names of the tuned arms, in the study's order."""
     names = [arm.name for arm in study.arms]
     if chosen is None:
         return names
@@ -480,7 +451,7 @@ def _tuned_arms(study: Study, chosen: Any) -> list[str]:
 
 
 def _part_of(study: Study, arms: Sequence[str], runs: Sequence[PlannedRun]) -> Study:
-    """The study with some of its arms and the figures that need no others; its design only if all stay."""
+    """The study with some arms and the figures that need no others; its design only if all stay."""
     return replace(
         study,
         arms=tuple(arm for arm in study.arms if arm.name in arms),
@@ -505,7 +476,7 @@ def _check_keys(study: Study, keys: Mapping[str, str]) -> None:
 
 
 def _configured(run: PlannedRun, parameter: str, key: str, distribution: "BaseDistribution") -> Any:
-    """The configured value of a parameter, for the first trial."""
+    """The configured value of a parameter."""
     where = f"tuning.space.{parameter}.key={key}"
     node: Any = run.configuration.resolved
     for part in key.split("."):
@@ -523,11 +494,7 @@ def _configured(run: PlannedRun, parameter: str, key: str, distribution: "BaseDi
 
 
 def _check_space(plan: TuningPlan) -> None:
-    """Check every seed, and every arm as configured and at both ends of each parameter.
-
-    Raises:
-        UserError: A configuration is invalid.
-    """
+    """Check every seed, and every arm as configured and at both ends of each parameter."""
     for arm, configured in plan.configured.items():
         for run in plan.runs(arm, configured, [*plan.seeds, *plan.fresh_seeds], arm):
             check.check_seed(run.configuration)
@@ -540,7 +507,7 @@ def _check_space(plan: TuningPlan) -> None:
 
 
 def _fingerprint(run: PlannedRun, metric: str, node: Mapping[str, Any]) -> str:
-    """Hash of everything that the trials of an arm depend on: twelve hexadecimal digits of its SHA-256."""
+    """Hash of everything that an arm's trials depend on: twelve hexadecimal digits."""
     identity = {key: value for key, value in identity_of(run.configuration.resolved).items() if key != "seed"}
     search = {key: node[key] for key in ("space", "sampler", "seeds", "batch")}
     text = json.dumps([identity, metric, search], sort_keys=True)

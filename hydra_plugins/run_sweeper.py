@@ -1,6 +1,6 @@
-"""What Hydra loads of the framework: the sweeper `runs`, where options are found, and Hydra's own defaults.
+"""The framework's Hydra plugins: the sweeper `runs`, the search path of options, and Hydra's defaults.
 
-Hydra loads plugins from the namespace package hydra_plugins alone; this file is all there is of ours.
+Hydra loads plugins only from the namespace package hydra_plugins.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from experiments.project import ProjectSearchPath as ProjectSearchPath  # Hydra 
 
 @dataclass
 class RunSweeperConfig:
-    """Configuration of `RunSweeper`: nothing to set."""
+    """`RunSweeper` has no settings."""
 
     _target_: str = "hydra_plugins.run_sweeper.RunSweeper"
 
 
 class RunSweeper(Sweeper):
-    """Plans the runs that a command asks for and launches what of them is missing."""
+    """Plans a command's runs and launches missing ones."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config = config
@@ -37,12 +37,12 @@ class RunSweeper(Sweeper):
 
         if ray := getattr(self.launcher, "ray_cfg", None):
             environment.quieten_ray()
-            # hydra-ray-launcher sets it where nothing is set, and a cluster that exists refuses it.
+            # hydra-ray-launcher sets a default, which an existing cluster refuses.
             with open_dict(ray):
                 ray.init.setdefault("object_store_memory", None)
 
     def sweep(self, arguments: list[str]) -> Any:
-        # Here, because Hydra looks at every name of this file before it answers, which would import it.
+        # Not at the top, because Hydra inspects every name of this file at each command.
         from ablations.cli import sweeping
 
         sweeping.run_sweep(arguments, self.launcher)
@@ -60,10 +60,10 @@ DEFAULTS = {
     "launcher": "joblib",
     "sweeper": "runs",
 }
-"""Options of Hydra's own groups that differ from Hydra's defaults.
+"""Options of Hydra's own groups that differ from its defaults.
 
-They are set here because Hydra takes an `override hydra/...` from the primary configuration alone, and a
-project's is its own.
+They are set here because Hydra takes `override hydra/...` only from the primary configuration, which is the
+project's.
 """
 
 ConfigStore.instance().store(

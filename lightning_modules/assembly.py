@@ -1,6 +1,6 @@
-"""From a resolved configuration to what trains it: data, module and Lightning's trainer.
+"""From a resolved configuration to data, module and Lightning's trainer.
 
-The one place that knows which key of conf/ goes where; networks, data and module take explicit arguments.
+Only this module knows which key of conf/ goes where.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +25,10 @@ from lightning_modules.weights import load_weights
 
 
 def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule, Classifier]:
-    """Make the data and the module of a run.
-
-    Args:
-        config: The run's resolved configuration.
+    """Make the data and the module of a run from its resolved configuration.
 
     Raises:
-        ValueError: The weights to start from cannot be used.
+        ValueError: The weights cannot be used.
     """
     recipe = config["recipe"]
     module = Classifier(
@@ -47,17 +44,17 @@ def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule
         compile_with=compiler_of(config),
         log_every_n_steps=config["logger"].get("every_n_steps", 1),
     )
-    if config["weights"] is not None:  # in place of the values that the seed gave
+    if config["weights"] is not None:  # replace the seed's values
         new_head = config.get("new_head", False)
         load_weights(module.network, config["weights"], config["weights_sha256"], new_head=new_head)
-    # A checkpoint says which network its weights are of, for whoever uses it as `weights`.
+    # A checkpoint names its network, so that it can be used as `weights`.
     module.save_hyperparameters({"model": config["model"]}, logger=False)
     return make_data(config), module
 
 
 def make_network(config: Mapping[str, Any]) -> nn.Module:
-    """Make the network of a run with its initial values: the seed's, or with `initialize=network` its own."""
-    with all_draws_of(config["seed"], "initial values"):  # of the network's own, whatever it draws them from
+    """Make a run's network with initial values from the seed, or its own with `initialize=network`."""
+    with all_draws_of(config["seed"], "initial values"):  # for the network's own draws
         network: nn.Module = instantiate(config["model"])
     if config.get("initialize", "seed") == "seed":
         initialize(network, config["seed"], instantiate(config["recipe"]["weight_init"]))
@@ -65,26 +62,26 @@ def make_network(config: Mapping[str, Any]) -> nn.Module:
 
 
 def make_optimizer(recipe: Mapping[str, Any]) -> Callable[..., torch.optim.Optimizer]:
-    """Make what makes the optimizer of the parameters."""
+    """A function from parameters to the optimizer."""
     optimizer: Callable[..., torch.optim.Optimizer] = instantiate(recipe["optimizer"])
     return partial(optimizer, fused=True) if recipe.get("fused_optimizer") else optimizer
 
 
 def compiler_of(config: Mapping[str, Any]) -> str | None:
-    """The backend of torch.compile that training steps are compiled with; None: they are not."""
+    """Backend of torch.compile for training steps; None: not compiled."""
     asked = config["trainer"].get("compile")
     return ("inductor" if asked is True else str(asked)) if asked else None
 
 
 def set_float32(recipe: Mapping[str, Any]) -> None:
-    """Set what single precision is on a GPU, for all that this process computes from now on."""
+    """Set the precision of float32 on a GPU, for this process."""
     tf32 = bool(recipe.get("tf32"))
-    torch.backends.cudnn.allow_tf32 = tf32  # of convolutions, for which torch allows it by default
+    torch.backends.cudnn.allow_tf32 = tf32  # for convolutions, true by default in torch
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
 
 
 def data_node(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a dataset's keys its data module takes: the task and the metrics are no arguments of it."""
+    """The keys of a dataset that its data module takes."""
     return {key: value for key, value in dataset.items() if key not in ("task", "metrics")}
 
 
@@ -92,22 +89,22 @@ def make_data(config: Mapping[str, Any]) -> LightningDataModule:
     """Make the data module.
 
     Raises:
-        ValueError: It does not let the recipe change its images.
+        ValueError: It does not support the recipe's augmentation.
     """
     data: LightningDataModule = instantiate(data_node(config["dataset"]))
     transform = instantiate((config["recipe"].get("augmentation") or {}).get("image"))
     if transform is not None:
         if not hasattr(data, "augmentation"):
             raise ValueError(
-                f"recipe.augmentation.image: {type(data).__name__} would ignore it, as it has no attribute "
-                "`augmentation` for what is done to a training image"
+                f"recipe.augmentation.image: {type(data).__name__} would ignore it, because it has no "
+                "attribute `augmentation`"
             )
         data.augmentation = transform
     return data
 
 
 def make_task(config: Mapping[str, Any]) -> Task:
-    """Make the loss that the dataset names, and what measures the run."""
+    """Make the dataset's task, with the run's metrics."""
     task: Task = instantiate(config["dataset"]["task"])(num_classes=config["dataset"]["num_classes"])
     for name, node in config["metrics"].items():
         if node["measured_by"] is not None:
@@ -116,15 +113,15 @@ def make_task(config: Mapping[str, Any]) -> Task:
 
 
 def make_mix(config: Mapping[str, Any]) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    """Make what mixes the images of a training batch and their labels, where the recipe names it."""
+    """Make the recipe's mixing of a training batch's images and labels, if any."""
     return instantiate((config["recipe"].get("augmentation") or {}).get("batch"))
 
 
 def try_loss(config: Mapping[str, Any]) -> None:
-    """Call the recipe's loss, and what mixes images, on two images of zeros with labels as the task has them.
+    """Try the recipe's loss and mixing on two images of zeros.
 
     Raises:
-        ValueError: The loss is of other labels or gives no single number, or mixing changes an image's shape.
+        ValueError: The loss does not fit the labels or is not a scalar, or mixing changes the images' shape.
     """
     dataset, task = config["dataset"], make_task(config)
     images = torch.zeros(2, dataset["channels"], dataset["image_size"], dataset["image_size"])
@@ -133,11 +130,11 @@ def try_loss(config: Mapping[str, Any]) -> None:
     loss = instantiate(config["recipe"].get("loss")) or task.loss
     if isinstance(task, MultiLabel) and isinstance(loss, nn.CrossEntropyLoss):
         raise ValueError(
-            "recipe.loss._target_=torch.nn.CrossEntropyLoss: takes one label an image, and this dataset has "
-            "several; must be another: loss=binary or loss=focal"
+            "recipe.loss._target_=torch.nn.CrossEntropyLoss: takes one label per image, but this dataset has "
+            "several; use loss=binary or loss=focal"
         )
     if not isinstance(loss, nn.Module):
-        raise ValueError(f"recipe.loss: makes a {type(loss).__name__}, and no module of torch")
+        raise ValueError(f"recipe.loss: makes a {type(loss).__name__}; must make a torch.nn.Module")
     if (mix := make_mix(config)) is not None:
         mixed, labels = mix(images, labels)
         if mixed.shape != images.shape:
@@ -147,17 +144,17 @@ def try_loss(config: Mapping[str, Any]) -> None:
             )
     value = loss(logits, labels)
     if value.shape != ():
-        raise ValueError(f"recipe.loss: gives numbers of shape {tuple(value.shape)}; must give one, the mean")
+        raise ValueError(f"recipe.loss: has shape {tuple(value.shape)}; must be a scalar, the mean")
 
 
 def make_diagnostics(config: Mapping[str, Any]) -> list[Diagnostic]:
-    """Make what measures the network's layers: callbacks of the trainer.
+    """Make the diagnostics, which are callbacks.
 
     Raises:
         ValueError: A value is not a diagnostic.
     """
     nodes = config.get("diagnostics") or {}
-    # What is no node cannot be instantiated, and is refused by what it is.
+    # A value that is not a node cannot be instantiated; it is refused below.
     diagnostics = {
         name: instantiate(node) if isinstance(node, Mapping) else node for name, node in nodes.items()
     }
@@ -172,25 +169,25 @@ def make_trainer(
     loggers: Sequence[Logger],
     folder: Path,
 ) -> Trainer:
-    """Make Lightning's trainer as every run uses it.
+    """Make the trainer of a run.
 
     Args:
         config: The run's resolved configuration.
-        callbacks: What listens, the record first of all; the recipe's averaging is added.
-        loggers: None of them logs nothing.
-        folder: Where Lightning would put what it writes by itself.
+        callbacks: The recipe's averaging is added.
+        loggers: May be empty.
+        folder: For files that Lightning writes by itself.
     """
     place, recipe = config["trainer"], config["recipe"]
     set_float32(recipe)
     added: list[Callback] = []
     cluster = None
-    if recipe["averaging"] is not None and config["train"]:  # weights are evaluated as they are
+    if recipe["averaging"] is not None and config["train"]:  # loaded weights are evaluated as they are
         added.append(instantiate(recipe["averaging"]))
     if place.get("devices", 1) * place.get("num_nodes", 1) > 1:
         added.append(EndAtSigterm())
     else:
-        # Alone, whatever a scheduler's variables say that were left in the shell (RANK, SLURM_NTASKS): with a
-        # rank above 0 Lightning would neither warn nor log, with several tasks it would refuse to start.
+        # Ignore variables that a scheduler left in the shell (RANK, SLURM_NTASKS): with a rank above 0
+        # Lightning would neither warn nor log, with several tasks it would not start.
         rank_zero_only.rank = 0  # type: ignore[attr-defined]
         cluster = LightningEnvironment()
     return Trainer(
@@ -206,11 +203,11 @@ def make_trainer(
         accumulate_grad_batches=recipe.get("gradient_accumulation", 1),
         max_epochs=recipe["epochs"],
         logger=list(loggers) or False,
-        log_every_n_steps=1,  # the module sees to its steps itself; a larger one would warn of short epochs
+        log_every_n_steps=1,  # the module logs by itself; a larger number warns of short epochs
         callbacks=[*callbacks, *added],
-        num_sanity_val_steps=0,  # it would read validation before the first step for nothing
-        deterministic="warn",  # what has no deterministic form on a GPU warns; the CPU has them all
-        enable_progress_bar=False,  # who started the run shows how it goes on
+        num_sanity_val_steps=0,
+        deterministic="warn",  # some GPU operations have no deterministic form
+        enable_progress_bar=False,  # the caller shows progress
         enable_model_summary=False,
         default_root_dir=folder,
     )

@@ -1,17 +1,17 @@
-"""Polyak averaging: evaluates an average of the weights, and trains on from the weights.
+"""Polyak averaging: evaluates an average of the weights while training continues from the weights.
 
-The paper: "Polyak averaging was used at inference time" for all models (section 4.3), without the decay.
-Here, as in TensorFlow's published training code of Inception V3: an exponential moving average of weights
-and of BN's running statistics after every step, which forgets faster in the first steps::
+The paper: "Polyak averaging was used at inference time" for all models (section 4.3), without the decay. As
+in TensorFlow's published training code of Inception V3, this is an exponential moving average of weights and
+of BN's running statistics, which forgets faster in the first steps::
 
     average = d * average + (1 - d) * weights,  d = min(decay, (1 + steps) / (10 + steps))
 
-It starts from the weights after the first step, TensorFlow's from the initial values; with d = 2/11 in the
-second step the difference vanishes quickly.
+It starts from the weights after the first step, TensorFlow's from the initial values; the difference vanishes
+quickly, because d = 2/11 in the second step.
 
-Not Lightning's `WeightAveraging`: it copies the average into the module at the end of training, which a run
-interrupted before its test never reaches, and it averages the metrics too. Not torch's `AveragedModel`: it
-counts steps in a tensor, so every step would wait for the GPU.
+Lightning's `WeightAveraging` copies the average into the module only at the end of training, which a run
+interrupted before its test never reaches, and averages the metrics too. Torch's `AveragedModel` counts steps
+in a tensor, so every step would wait for the GPU.
 """
 
 import itertools
@@ -28,9 +28,9 @@ from lightning_modules.validation import require_number
 
 
 class PolyakAveraging(Callback):
-    """Averages `module.network` after every training step; validation and test see the average.
+    """Averages `module.network` after every training step; validation and test use the average.
 
-    A checkpoint's `state_dict` holds the average; the weights for further training are stored next to it.
+    A checkpoint's `state_dict` holds the average; the weights are stored next to it.
 
     Args:
         decay: Share of the average that a step keeps, in [0, 1).
@@ -48,7 +48,7 @@ class PolyakAveraging(Callback):
 
     @property
     def average(self) -> nn.Module:
-        """The average; during evaluation, the weights for further training."""
+        """The average; during evaluation, the training weights."""
         assert self._average is not None, "only while a run trains or tests"
         return self._average
 
@@ -56,7 +56,7 @@ class PolyakAveraging(Callback):
         # Not in `setup`: the network is not on its device yet.
         network = _network(module)
         self._average, self._steps = deepcopy(network), 0
-        if self._going_on is not None:  # the network was loaded with the average
+        if self._going_on is not None:  # the network has loaded the average
             self._steps = self._going_on["steps"]
             network.load_state_dict(self._going_on["weights"])
             self._going_on = None

@@ -1,12 +1,12 @@
-"""Checks of your network and data module for what paired runs rely on.
+"""Checks of a network or data module for what paired runs rely on.
 
-They work like scikit-learn's `parametrize_with_checks`. In a test file::
+In a test file, as with scikit-learn's `parametrize_with_checks`::
 
     @parametrize_with_checks([NetworkToCheck(MyNetwork), DataToCheck(MyData)])
     def test_mine(subject, check):
         check(subject)
 
-Each check is one test. A failure says what was found and what to do. Nothing is trained.
+Each check is one test; a failure says what to do. Nothing is trained.
 """
 
 import copy
@@ -49,16 +49,15 @@ class CheckFailed(AssertionError):
 
 @dataclass(frozen=True)
 class NetworkToCheck:
-    """A network and the form of its images.
+    """A network and its images.
 
     Attributes:
         make: Called as `make(num_classes=, in_channels=)`, returns a module from images
             (N, in_channels, H, W) to logits (N, num_classes); or a composed node with `_target_`.
-        num_classes: Outputs; a node has its own.
-        in_channels: Channels of an image; a node has its own.
-        image_size: Height and width of an image, in pixels.
-        name: Of the tests.
-        leave_out: Checks that are skipped, by name, with the reason.
+        num_classes, in_channels: Ignored for a node, which has its own.
+        image_size: Height and width in pixels.
+        name: For the tests.
+        leave_out: Checks to skip, by name, with the reason.
     """
 
     make: Callable[..., nn.Module] | Mapping[str, Any]
@@ -69,7 +68,7 @@ class NetworkToCheck:
     leave_out: Mapping[str, str] = field(default_factory=dict)
 
     def build(self, **changes: int) -> nn.Module:
-        """A network whose parameters start as those of a run with seed 0."""
+        """A network initialized as for a run with seed 0."""
         if isinstance(self.make, Mapping):
             network = instantiate(self.make, **changes)
         else:
@@ -102,11 +101,9 @@ class DataToCheck:
     Attributes:
         make: Called as `make(seed=)`, with `num_workers=` if it takes that; returns a
             LightningDataModule; or a composed node with `_target_`.
-        num_classes: Classes; a node has its own.
-        channels: Channels of an image; a node has its own.
-        image_size: Height and width of an image, in pixels; a node has its own.
-        name: Of the tests.
-        leave_out: Checks that are skipped, by name, with the reason.
+        num_classes, channels, image_size: Ignored for a node, which has its own.
+        name: For the tests.
+        leave_out: Checks to skip, by name, with the reason.
     """
 
     make: Callable[..., LightningDataModule] | Mapping[str, Any]
@@ -117,7 +114,7 @@ class DataToCheck:
     leave_out: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, argument: str) -> bool:
-        """Whether the data module can be given an argument."""
+        """Whether the data module takes an argument."""
         if isinstance(self.make, Mapping):
             return argument in self.make
         return argument in inspect.signature(self.make).parameters
@@ -129,7 +126,7 @@ class DataToCheck:
     def build(
         self, *, seed: int = 0, process: tuple[int, int] = (0, 1), **changes: Any
     ) -> LightningDataModule:
-        """The data module of one of several processes, ready for its loaders."""
+        """The data module of one of several processes, set up."""
         if isinstance(self.make, Mapping):
             data = instantiate(data_node(self.make), seed=seed, **changes)
         else:
@@ -142,16 +139,16 @@ class DataToCheck:
         return data
 
     def evaluated(self, part: str, **settings: Any) -> list[list[bytes]]:
-        """A digest of every image and its label, by batch, of "val" or "test"."""
+        """Digests of every image with its label, by batch, of "val" or "test"."""
         return _digests(_loader(self.build(**settings), part))
 
     def trained(self, *epochs: int, **settings: Any) -> list[list[list[bytes]]]:
-        """A digest of every image and its label, by epoch and batch, all epochs from one loader."""
+        """Digests of every image with its label, by epoch and batch, all epochs from one loader."""
         loader = self.build(**settings).train_dataloader()
         return [_digests(self.told(loader, epoch)) for epoch in epochs]
 
     def told(self, loader: Any, epoch: int) -> Any:
-        """A training loader with its epoch set as Lightning sets it."""
+        """Set the epoch of a training loader as Lightning does."""
         of_batches = getattr(loader, "batch_sampler", None)
         samplers: list[Any] = [getattr(at, "sampler", None) for at in (loader, of_batches)]
         samplers = [sampler for sampler in samplers if hasattr(sampler, "set_epoch")]
@@ -179,7 +176,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def name_of(subject: Subject) -> str:
-    """The name of a subject, or of what makes it."""
+    """The name of a subject, or of its class."""
     made = subject.make
     if isinstance(made, Mapping):
         return subject.name or str(made["_target_"]).rpartition(".")[2]
@@ -314,7 +311,7 @@ def check_images_are_not_changed_in_place(network: NetworkToCheck) -> None:
 
 
 def check_training_repeats_with_the_random_state(network: NetworkToCheck) -> None:
-    """Random draws in training (dropout) are torch's, whose state is set every epoch."""
+    """Random draws in training (dropout) come from torch, which is seeded every epoch."""
     logits = []
     for seed in (0, 1):
         module = network.build().train()
@@ -659,11 +656,7 @@ DATA_CHECKS: tuple[Callable[[DataToCheck], None], ...] = (
 
 
 def checks_of(subject: Subject) -> list[Callable[[Any], None]]:
-    """The checks that apply to a network or a data module.
-
-    Raises:
-        ValueError: `leave_out` names no check.
-    """
+    """The checks that apply; ValueError if `leave_out` names no check."""
     checks: list[Callable[[Any], None]] = list(
         NETWORK_CHECKS if isinstance(subject, NetworkToCheck) else DATA_CHECKS
     )
@@ -678,11 +671,8 @@ def checks_of(subject: Subject) -> list[Callable[[Any], None]]:
 def parametrize_with_checks(subjects: Sequence[Subject]) -> "pytest.MarkDecorator":
     """Parametrize a test of (subject, check) by each check of each subject; needs pytest.
 
-    Args:
-        subjects: Networks and data modules.
-
     Raises:
-        ValueError: `leave_out` of a subject names no check.
+        ValueError: A subject's `leave_out` names no check.
     """
     import pytest  # not needed for training
 

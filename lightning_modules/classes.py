@@ -1,4 +1,4 @@
-"""Classes and functions that a configuration names by `_target_`: whether they exist, and what they take."""
+"""Classes and functions named by `_target_`: whether they exist, and their arguments."""
 
 import difflib
 import inspect
@@ -10,14 +10,10 @@ HYDRAS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 
 
 def named(key: str, name: object) -> Callable[..., Any]:
-    """What a `_target_` names.
-
-    Args:
-        key: Of the node, "recipe.optimizer".
-        name: The class as written, "torch.optim.SGD".
+    """The class or function that a `_target_` names.
 
     Raises:
-        ValueError: There is no such thing, or it cannot be called.
+        ValueError: It does not exist, or cannot be called.
     """
     try:
         found = pkgutil.resolve_name(str(name))
@@ -25,18 +21,18 @@ def named(key: str, name: object) -> Callable[..., Any]:
         module, _, last = str(name).rpartition(".")
         try:
             names = {each.lower(): each for each in dir(pkgutil.resolve_name(module))}
-        except Exception:  # nor is there such a module
+        except Exception:  # the module does not exist either
             names = {}
         near = difflib.get_close_matches(last.lower(), names, 1)
         hint = f"; did you mean {module}.{names[near[0]]}?" if near else ""
         raise ValueError(f"{key}._target_={name}: no such class or function{hint}") from error
     if not callable(found):
-        raise ValueError(f"{key}._target_={name}: is a {type(found).__name__}, and no class or function")
+        raise ValueError(f"{key}._target_={name}: is a {type(found).__name__}; must be a class or function")
     return found
 
 
 def arguments_of(name: str) -> dict[str, Any]:
-    """The arguments of a class or function, with defaults; none where it cannot be told."""
+    """Arguments of a class or function, with defaults; empty if unknown."""
     try:
         return {
             parameter.name: parameter.default
@@ -52,23 +48,22 @@ def require_arguments(
     """Require that the class of a node takes all of its arguments.
 
     Args:
-        key: Of the node, "recipe.optimizer".
-        node: With its `_target_`.
-        first: What it is called with besides, which is not listed.
-        kind: What it must be where it is a class.
+        key: Of the node, such as "recipe.optimizer".
+        node: Has `_target_`.
+        first: Positional arguments of the call.
+        kind: Required base class.
 
     Raises:
-        ValueError: It names nothing, or what does not exist, is of another kind, or does not take an
-            argument.
+        ValueError: `_target_` is missing, does not exist, is of another kind, or does not take an argument.
     """
     if "_target_" not in node:
-        raise ValueError(f"{key}._target_: missing; the class or function that makes it")
+        raise ValueError(f"{key}._target_: missing; name the class or function")
     target = named(key, node["_target_"])
     if isinstance(target, type) and not issubclass(target, kind):
-        raise ValueError(f"{key}._target_={node['_target_']}: is no {kind.__name__}")
+        raise ValueError(f"{key}._target_={node['_target_']}: must be a {kind.__name__}")
     try:
         parameters = inspect.signature(target).parameters
-    except (ValueError, TypeError):  # it cannot say; it refuses what it does not take when it is called
+    except (ValueError, TypeError):  # unknown signature; the call will fail
         return
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return

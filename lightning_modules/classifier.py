@@ -1,7 +1,7 @@
-"""The LightningModule: how a network is trained and measured. One for every network and dataset.
+"""The LightningModule: trains and evaluates any network on any dataset.
 
-Loss and metrics are the task's, which comes with the data (tasks.py). The paper's training is in section
-4.3; what stands in a recipe arrives here as arguments.
+The dataset's task gives loss and metrics (tasks.py), the recipe the other arguments. The paper's recipe is in
+section 4.3.
 """
 
 import math
@@ -22,11 +22,11 @@ from lightning_modules.seeding import derive_seed, draws_of
 from lightning_modules.tasks import Task
 
 FINITE_EVERY = 100
-"""Training steps between two looks at whether the loss is finite, which make a GPU wait. Ours."""
+"""Training steps between checks that losses are finite, which wait for the GPU. Ours."""
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is not finite. `step` counts optimizer steps that were completed before."""
+    """The loss is not finite after `step` optimizer steps."""
 
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(f"the loss is {loss} after {step} steps")
@@ -38,9 +38,9 @@ class TrainingDiverged(RuntimeError):
 
 
 class MeanLoss(Metric):
-    """The mean of losses, each weighted by its images, over all processes; not a number where one is none.
+    """Mean loss per image over all processes; not finite if any loss is not.
 
-    torchmetrics' own `MeanMetric` asks whether a value is a number, for which the CPU waits for the device.
+    torchmetrics' `MeanMetric` checks every value, which waits for the GPU.
     """
 
     full_state_update = False
@@ -61,32 +61,30 @@ class MeanLoss(Metric):
 
 
 class Classifier(LightningModule):
-    """Classification of images (N, C, H, W) with the labels of a task.
+    """Classifies images (N, C, H, W).
 
-    Logs every so many steps `train/loss`, `learning_rate` and what the task shows of a batch; per epoch
-    `train_loss`, `learning_rate` (of the last step), `val_loss`; of the test `test_loss`; and the
-    task's metrics with the same prefixes, e.g. `train_top1`, `val_top1`, `val_top5`, `test_top1`.
+    Every `log_every_n_steps` it logs `train/loss`, `learning_rate` and the task's batch metrics; every epoch
+    `train_loss`, `val_loss`, `learning_rate` (of the last step) and the task's metrics (`train_top1`, ...);
+    after the test `test_loss` and `test_top1`, ...
 
-    A training step reads nothing back from the device unless it is logged: on a GPU steps are queued while
-    the ones before them run. Losses stay on the device and are read every `FINITE_EVERY` steps, at a logged
-    step and before validation; the first that is not finite ends training.
+    A training step waits for the device only to log. Losses are checked every `FINITE_EVERY` steps, when
+    logged and before validation; the first that is not finite ends training.
 
     Args:
-        network: Images -> logits (N, num_classes), with its initial values.
-        task: Loss and metrics. It gets the data module's `class_weights` where there are any.
-        seed: The run's seed: what the network draws in an epoch (dropout), and how batches are mixed.
-        loss: What training makes small, of logits and labels; None: the task's. Validation and test measure
-            the task's, so that arms of different losses are measured alike.
-        mix: Mixes images and labels of a training batch, as `torchvision.transforms.v2.MixUp` does; None: no.
-            Its draws depend on seed, epoch and batch alone. The metrics see the label of the larger share.
+        network: Images -> logits (N, num_classes), initialized.
+        task: Loss and metrics; takes the data module's `class_weights`, if any.
+        seed: The run's seed, for dropout and `mix`.
+        loss: Training loss of logits and labels; None: the task's. Evaluation always uses the task's, so that
+            arms of different losses are comparable.
+        mix: Mixes images and labels of a training batch, e.g. `torchvision.transforms.v2.MixUp`; None: off.
+            Metrics use the label of the larger share.
         optimizer: Makes the optimizer of the parameters.
-        scheduler: Makes the learning rate's schedule: see `make_scheduler`.
-        scheduler_interval: What the schedule is stepped after, "step" or "epoch"; None: a step, or an epoch
-            where it looks at the validation loss.
-        channels_last: Whether images and weights lie in channels-last memory order.
-        compile_with: Backend of torch.compile for training steps; None: they are not compiled. Nor is
-            evaluation: each of its batch sizes would be compiled anew.
-        log_every_n_steps: Training steps between two that are logged.
+        scheduler: Makes the learning-rate schedule: see `make_scheduler`.
+        scheduler_interval: "step" or "epoch"; None: "epoch" if the schedule needs the validation loss.
+        channels_last: Whether images and weights use channels-last memory order.
+        compile_with: Backend of torch.compile for training; None: off. Evaluation is never compiled, because
+            each batch size would compile anew.
+        log_every_n_steps: Training steps between log entries.
     """
 
     def __init__(
@@ -107,7 +105,7 @@ class Classifier(LightningModule):
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
-        # The function, not the module: that would be another one, whose weights have other names.
+        # The function, not the module, whose weights would get other names.
         self._compiled = torch.compile(network.forward, backend=compile_with) if compile_with else None
         self.seed = seed
         self._log_every_n_steps = log_every_n_steps
@@ -120,19 +118,18 @@ class Classifier(LightningModule):
         self._mix = mix
         self.losses = {part: MeanLoss() for part in task.metrics}
         for part, loss in self.losses.items():
-            self.add_module(f"{part}_loss", loss)  # so that it moves with the network
-        self._unread: list[tuple[int, Tensor]] = []  # steps and their losses, maybe still being computed
+            self.add_module(f"{part}_loss", loss)  # moves with the network
+        self._unread: list[tuple[int, Tensor]] = []  # steps and losses, which may still be computed
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning sets this text 50 times a step. A module looks at much before it keeps a value, which is
-        # three thousandths of a step of the small network.
+        # Lightning sets this text 50 times per step; nn.Module's checks would cost 0.3 % of a small step.
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
     def setup(self, stage: str) -> None:
-        data = getattr(self.trainer, "datamodule", None)  # Lightning declares it nowhere
+        data = getattr(self.trainer, "datamodule", None)  # not in Lightning's types
         weights = getattr(data, "class_weights", None)
         if weights is not None:
             self.task.set_class_weights(weights)
@@ -143,13 +140,12 @@ class Classifier(LightningModule):
         return logits
 
     def _as_taken(self, images: Tensor) -> Tensor:
-        """Images as the network takes them: bytes are scaled here, on the device."""
+        """Images as float32, if bytes."""
         return scaled(images).to(self.dtype) if images.dtype == torch.uint8 else images
 
     def on_train_epoch_start(self) -> None:
-        # Dropout draws from the global generator: set it anew every epoch, so that an epoch draws
-        # the same whether the run got there in one go or was interrupted on the way.
-        # Of several processes each has other images, so it draws for itself.
+        # Dropout draws from the global generator. Seed it per epoch, so that a resumed run draws the same,
+        # and per process, because each has other images.
         process = self.trainer.global_rank
         purpose = (self.current_epoch, *([process] if process else []))
         torch.manual_seed(derive_seed(self.seed, "network", *purpose))
@@ -158,7 +154,7 @@ class Classifier(LightningModule):
         try:
             return self._training_step(batch, batch_index)
         except Exception:
-            self._require_finite()  # where the loss was none before, that is why
+            self._require_finite()  # an earlier infinite loss may be the cause
             raise
 
     def _training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
@@ -173,8 +169,7 @@ class Classifier(LightningModule):
         global_loss = mean_over_processes(loss.detach())
         step = self.global_step
         self._unread.append((step, global_loss))
-        # Straight to the logger: Lightning's own bookkeeping of values per step costs more than the
-        # bookkeeping of an epoch does, and every step pays for it.
+        # Directly to the logger: Lightning's bookkeeping of logged values slows down every step.
         due = step % self._log_every_n_steps == 0 and step != self._logged_step
         due = due and bool(self.loggers or several())
         if due or batch_index % FINITE_EVERY == FINITE_EVERY - 1:
@@ -188,12 +183,12 @@ class Classifier(LightningModule):
             for name, value in self.task.of_batch(logits, labels).items():
                 values[f"train/{name}"] = mean_over_processes(value).item()
             values["learning_rate"] = self._learning_rate
-            for logger in self.loggers:  # the first process's alone
+            for logger in self.loggers:  # only in the first process
                 logger.log_metrics(values, step=step)
         return loss
 
     def _require_finite(self) -> None:
-        """Wait for the device, and end training where a loss was not finite."""
+        """Wait for the losses; raise TrainingDiverged for the first that is not finite."""
         unread, self._unread = self._unread, []
         if not unread:
             return
@@ -206,11 +201,11 @@ class Classifier(LightningModule):
         metrics = {"loss": self.losses["train"], **self.task.metrics["train"]}
         values = {f"train_{name}": metric.compute() for name, metric in metrics.items()}
         values["learning_rate"] = self._learning_rate
-        # Equal in all processes already, so the largest is the value; without `sync_dist` Lightning warns.
+        # All processes have the same value; without `sync_dist` Lightning warns.
         self.log_dict(values, sync_dist=True, reduce_fx="max")
         for metric in metrics.values():
             metric.reset()
-        # Here, and not by Lightning, which would do it behind the checkpoint of this epoch.
+        # Lightning would do this only after writing the epoch's checkpoint.
         for config in self.trainer.lr_scheduler_configs:
             if config.interval == "epoch":
                 if isinstance(config.scheduler, ReduceLROnPlateau):
@@ -223,17 +218,17 @@ class Classifier(LightningModule):
             scheduler.step()
 
     def on_validation_epoch_start(self) -> None:
-        self._require_finite()  # of the steps before
+        self._require_finite()
         self._not_finite = torch.zeros((), device=self.device)
         self._without_images = torch.ones((), device=self.device)
         agree_on_buffers(self.network)
 
     def on_validation_epoch_end(self) -> None:
-        # Here and not in a step, because processes may have different numbers of batches.
+        # Not per step, because processes may have different numbers of batches.
         loss = mean_over_processes(self._not_finite)
-        if not torch.isfinite(loss):  # the last training step may be the one that blew up
+        if not torch.isfinite(loss):  # the last training step may have diverged
             raise TrainingDiverged(self.global_step, loss.item())
-        # A process that measured nothing would not take part when the metrics are put together.
+        # Metrics of several processes cannot be combined if one has none.
         if without := mean_over_processes(self._without_images).item():
             raise ValueError(f"{without:.0%} of the processes had no image to evaluate; each must have one")
 

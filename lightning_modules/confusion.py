@@ -1,4 +1,4 @@
-"""Which classes are taken for which, at the end of the test, for the loggers that show it."""
+"""The confusion matrix of the test, for loggers that show it."""
 
 from typing import Any
 
@@ -9,15 +9,11 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from lightning_modules.loggers import TolerantLogger
 
 MOST_CLASSES = 100
-"""More would be a picture that nobody can read, of a million cells with ImageNet's."""
+"""More would be unreadable; ImageNet's has a million cells."""
 
 
 class ConfusionMatrix(Callback):
-    """Counts the classes of the test images, (C, C), of all processes. Images of several labels have none.
-
-    Args:
-        num_classes: C.
-    """
+    """Counts test images by true and predicted class, (C, C), over all processes; single labels only."""
 
     def __init__(self, num_classes: int) -> None:
         self._counts = MulticlassConfusionMatrix(num_classes)

@@ -1,19 +1,17 @@
 """Diagnostics: measurements of a network's layers during training.
 
-Paper: Chollet 2016 (arXiv:1610.02357) gives final accuracies and conjectures why: "for deep feature spaces
-(e.g. those found in Inception modules) the non-linearity is helpful, but for shallow ones (e.g. the 1-channel
-deep feature spaces of depthwise separable convolutions) it becomes harmful, possibly due to a loss of
-information" (section 4.7). These diagnostics test such reasons:
+Paper: section 4.7 (arXiv:1610.02357) only conjectures why accuracies differ: "for deep feature spaces (e.g.
+those found in Inception modules) the non-linearity is helpful, but for shallow ones (e.g. the 1-channel deep
+feature spaces of depthwise separable convolutions) it becomes harmful, possibly due to a loss of
+information". These diagnostics test such reasons:
 
-- `DeadUnits`: information lost in activations: units with the same output for every image;
-- `EffectiveRank`: information left after the spatial operation: the number of directions in which its
-  channels vary;
-- `GradientNorm`: the gradient that reaches a layer in the first steps. Without residual connections
-  (figure 9) the layers near the image may learn late because their gradient is small or unstable.
+- `DeadUnits`: information lost in activations;
+- `EffectiveRank`: information left after the spatial operation;
+- `GradientNorm`: the gradient that reaches a layer in the first steps (figure 9).
 
-Each is a callback for any run. It only reads: it draws no random number and leaves mode, BN statistics and
-gradients unchanged. With several processes the first one measures, on its share of the images. Rows are part
-of the checkpoint, so an interrupted run keeps exactly the rows of its steps.
+A diagnostic is a callback that only reads: it draws no random number and leaves mode, BN statistics and
+gradients unchanged. Of several processes, the first measures its share of the images. Rows are part of the
+checkpoint, so a resumed run keeps exactly the rows of its steps.
 """
 
 from abc import abstractmethod
@@ -32,9 +30,9 @@ from torch.utils.hooks import RemovableHandle
 from lightning_modules.validation import require_integer, require_number
 
 COLUMNS = ("diagnostic", "layer", "depth", "channels", "epoch", "step", "value")
-"""The columns: the diagnostic's name; the layer's module name, with "#2" for its second call; its depth in
-order of execution, 1 for the layer nearest the image; its number of channels (units); the epoch, from 1, or 0
-before the first step; the optimizer steps so far, or for a gradient its step, from 1; the value."""
+"""`layer` is the module's name, with "#2" for its second call; `depth` its place in order of execution, from
+1; `channels` its units; `epoch` counts from 1, 0 is before the first step; `step` is the number of optimizer
+steps so far, or the measured step of a gradient, from 1."""
 
 RELU_LIKE = (nn.ReLU, nn.ReLU6)
 """Activations with zero output and gradient for negative input."""
@@ -55,8 +53,8 @@ class Diagnostic(Callback):
     """Measures a run's layers.
 
     Attributes:
-        name: Its key in the configuration and its name in rows.
-        of_training: Whether it measures training steps, which evaluated weights do not have.
+        name: Key in the configuration and name in rows.
+        of_training: Whether it needs training steps.
         rows: The measurements.
     """
 
@@ -71,11 +69,7 @@ class Diagnostic(Callback):
         """The measured modules, by name."""
 
     def require_layers(self, network: nn.Module) -> None:
-        """Require that there is something to measure.
-
-        Raises:
-            ValueError: The network has no module to measure.
-        """
+        """Raise ValueError if the network has no module to measure."""
         if not self.layers(network):
             raise ValueError(
                 f"diagnostics.{self.name}: {type(network).__name__} has no module to measure; leave it out"
@@ -89,15 +83,13 @@ class Diagnostic(Callback):
 
 
 class FeatureDiagnostic(Diagnostic):
-    """Measures features of the first validation images during validation.
-
-    After every epoch, on the evaluated network, which may be its average.
+    """Measures features of the first validation images after every epoch, on the evaluated network.
 
     Args:
         images: Number of images, at most the process's share.
 
     Raises:
-        ValueError: `images` is no whole number of at least 1.
+        ValueError: `images` is not a positive whole number.
     """
 
     before_training: ClassVar[bool] = False
@@ -120,7 +112,7 @@ class FeatureDiagnostic(Diagnostic):
 
     @abstractmethod
     def value(self, module: nn.Module, parts: Sequence[Tensor]) -> tuple[float, int]:
-        """The measured value and the number of channels, from the summaries of all batches."""
+        """The value and the number of channels, from the summaries of all batches."""
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.before_training and trainer.is_global_zero and trainer.global_step == 0:
@@ -186,7 +178,7 @@ class FeatureDiagnostic(Diagnostic):
             call = self._calls[name]
             layer = name if call == 1 else f"{name}#{call}"
             self._modules[layer] = module
-            # Now, because the next layer may overwrite these features.
+            # Now: the next layer may overwrite these features.
             with torch.no_grad():
                 part = self.summary(module, features[: self._in_batch])
             self._parts.setdefault(layer, []).append(part)
@@ -194,9 +186,9 @@ class FeatureDiagnostic(Diagnostic):
         return listen
 
     def _pass_of_its_own(self, trainer: Trainer, module: LightningModule) -> None:
-        """Compute the features as in training: BN with the batch's statistics, no dropout.
+        """Compute the features as in training, without dropout.
 
-        BN's running averages are meaningless before the first step.
+        BN uses the batch's statistics: before the first step its running averages are meaningless.
         """
         data: Any = getattr(trainer, "datamodule", None)  # not in Lightning's types
         with _evaluating(_network(module)), torch.no_grad():
@@ -211,14 +203,12 @@ class FeatureDiagnostic(Diagnostic):
 
 
 class DeadUnits(FeatureDiagnostic):
-    """Share of an activation's units (channels) that are dead, in [0, 1], at the end of every epoch.
+    """Share of an activation's units (channels) that are dead, in [0, 1], after every epoch.
 
-    A ReLU's unit is dead if its output is zero at every position of every image: it gets no gradient, and its
-    input is lost. Other activations are never exactly constant; their unit is dead if its output varies, over
-    all positions of all images, by at most `tolerance` of the layer's most varying unit (such as an ELU
-    saturated at -1). The two measures differ, so do not compare ReLU with ELU by them.
-
-    It is an upper bound, because a unit may be alive on other images.
+    A ReLU's unit is dead if its output is zero at every position of every image: it gets no gradient. Other
+    activations are never exactly constant; a unit is dead if its output varies by at most `tolerance` of the
+    layer's most varying unit (such as an ELU saturated at -1). The two measures differ, so do not compare
+    ReLU with ELU. Both are upper bounds: other images may activate a unit.
 
     Source: Lu, Shin, Su and Karniadakis 2019, "Dying ReLU and Initialization" (arXiv:1903.06733); the
     measure on data is ours.
@@ -260,20 +250,18 @@ class DeadUnits(FeatureDiagnostic):
 class EffectiveRank(FeatureDiagnostic):
     """Effective rank of the features after each spatial operation, before the first step and every epoch.
 
-    `exp(-sum p log p)`, p the eigenvalues of the channels' covariance over positions, divided by their sum:
-    the number of directions in which features vary, from 1 (channels equal up to a factor) to the number of
-    channels (all independent); 0 for constant features. Divide it by the number of channels to compare layers
-    of different widths.
+    `exp(-sum p log p)`, p the normalized eigenvalues of the channels' covariance over positions: the number
+    of directions in which features vary, from 1 to the number of channels; 0 for constant features. To
+    compare layers of different widths, divide it by the number of channels.
 
-    A spatial operation is a module named `depthwise`, or any other convolution with a kernel larger than 1x1.
-    Before the first step BN uses the images' own statistics, as in training.
+    A spatial operation is a module named `depthwise`, or another convolution with a kernel larger than 1x1.
 
     Source: Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality" (EUSIPCO).
 
     Args:
         images: As `FeatureDiagnostic`.
-        positions: Number of positions, spread evenly over all images and their pixels. With fewer positions
-            than channels, the rank is at most their number.
+        positions: Number of positions, spread evenly over all images and their pixels; an upper bound of
+            the rank.
 
     Raises:
         ValueError: An argument is not a positive whole number, or there are fewer positions than images.
@@ -301,7 +289,7 @@ class EffectiveRank(FeatureDiagnostic):
         number, _, height, width = features.shape
         pixels = height * width
         several = min(self._of_an_image, pixels)
-        # Shifted by a pixel per image, so that all pixels are used equally.
+        # Shifted by a pixel per image, to use all pixels equally.
         image = torch.arange(number, device=features.device)[:, None]
         place = torch.arange(several, device=features.device) * pixels // several
         pixel = (place + image) % pixels
@@ -313,13 +301,13 @@ class EffectiveRank(FeatureDiagnostic):
 
 
 class GradientNorm(Diagnostic):
-    """L2 norm of the loss's gradient with respect to each convolution's and linear layer's weight.
+    """L2 norm of the gradient with respect to each convolution's and linear layer's weight.
 
-    In the first training steps, for the batch of all processes, before clipping and weight decay. In mixed
-    precision it is unscaled, and may be infinite in a step that the optimizer skips.
+    In the first training steps, over all processes, before clipping and weight decay. In mixed precision it
+    is unscaled, and may be infinite in a step that the optimizer skips.
 
-    It may explain figure 9's slow start: with residual connections, every layer has a short path to the loss;
-    without, gradients near the image have passed all other layers.
+    It may explain the slow start without residual connections in figure 9: gradients near the image have
+    passed all other layers.
 
     Args:
         steps: The measured steps, from 1.
@@ -426,11 +414,7 @@ def gradient_norms(weights: Sequence[Tensor]) -> list[float]:
 
 
 def require_diagnostics(diagnostics: Mapping[str, object]) -> None:
-    """Require that each key is its diagnostic's name.
-
-    Raises:
-        ValueError: A value is not a diagnostic, or has another name.
-    """
+    """Raise ValueError unless each value is a diagnostic and its key the diagnostic's name."""
     for key, diagnostic in diagnostics.items():
         if not isinstance(diagnostic, Diagnostic):
             raise ValueError(f"diagnostics.{key}={type(diagnostic).__name__}: must be a diagnostic")

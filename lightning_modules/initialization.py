@@ -1,8 +1,8 @@
-"""Initial values of the parameters, drawn per parameter and by name.
+"""Initial values of the parameters, drawn by name.
 
-Two networks with one seed start from equal values in every parameter whose name and shape they share,
-so that the arms of an ablation differ in the declared factor alone. With one global stream, leaving
-out a shortcut would shift the draws of every parameter behind it.
+Networks with one seed share the initial value of every parameter whose name and shape they share, so that
+arms differ only in the declared factor. With one global stream, leaving out a shortcut would change all later
+draws.
 """
 
 import random
@@ -22,16 +22,14 @@ from lightning_modules.validation import MAX_SEED
 def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> None:
     """Set every parameter of a network in place.
 
-    Weights of two or more dimensions (convolutions, linear layers) are drawn with `draw`; biases of
-    such layers become 0. Everything else (BN's scale and shift, an activation's slope) keeps the
-    start that its module gives it, which is a constant and not a draw. What is part of a larger
-    convolution is drawn with that one's number of output channels, which the scale may depend on, so
-    that unequal segments of channels start alike.
+    `draw` draws weights of two or more dimensions (convolutions, linear layers); their biases become 0.
+    Other parameters (BN's scale and shift, an activation's slope) keep their module's constants. A
+    `ConvPart` is drawn as part of the whole convolution, because the scale may depend on its output channels.
 
     Args:
         network: Any network.
         seed: The run's seed.
-        draw: `torch.nn.init`'s way to fill a tensor, called as `draw(weight, generator=...)`.
+        draw: From `torch.nn.init`; called as `draw(weight, generator=...)`.
     """
     with torch.no_grad():
         for module_name, module in network.named_modules():
@@ -49,7 +47,7 @@ def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> No
 
 @contextmanager
 def all_draws_of(seed: int, *purpose: str | int) -> Iterator[None]:
-    """The global generators of torch, NumPy and Python set for one purpose; then as they were."""
+    """Seed the global generators of torch, NumPy and Python for one purpose; restore them afterwards."""
     own = derive_seed(seed, *purpose) % (MAX_SEED + 1)
     with isolate_rng():
         torch.manual_seed(own)

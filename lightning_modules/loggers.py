@@ -1,8 +1,7 @@
-"""Loggers as a convenience: whatever one cannot do, training goes on.
+"""Loggers that never stop training: after its first failure, a logger is off for the rest of the run.
 
-No disk, no network, no account, a broken install: the first failure is reported in one line, and that logger
-logs nothing more of the run. Every logger gets the same keys: `train/loss` and the like of a step,
-`train/loss_epoch` of an epoch, `val/top1`, `test/top1`.
+The failure is reported in one line. All loggers get the same keys: `train/loss` etc. per step,
+`train/loss_epoch`, `val/top1` etc. per epoch, and `test/top1`.
 """
 
 import warnings
@@ -15,11 +14,11 @@ from lightning.pytorch.loggers import Logger
 
 
 class LoggingFailed(UserWarning):
-    """A logger could not do something; the run goes on without it."""
+    """A logger failed; the run continues without it."""
 
 
 def key_of(name: str) -> str:
-    """How loggers call what the module calls `val_top1`, `train_loss` or `learning_rate`."""
+    """A logger's key for the module's `val_top1`, `train_loss` or `learning_rate`."""
     part, _, rest = name.partition("_")
     if part in ("val", "test"):
         return f"{part}/{rest}"
@@ -29,14 +28,13 @@ def key_of(name: str) -> str:
 
 
 class TolerantLogger(Logger):
-    """One of Lightning's loggers that gives up instead of raising.
+    """One of Lightning's loggers, which is switched off instead of raising.
 
     Args:
         what: Its name, for the warning.
         make: Makes the logger.
         config: Logged as the run's hyperparameters.
-        alone: Held meanwhile, because runs that start at once may share a file that the first one makes;
-            None: nothing.
+        alone: Held while starting, for a file that runs share.
     """
 
     def __init__(
@@ -50,13 +48,12 @@ class TolerantLogger(Logger):
         self._what = what
         self._logger: Any = None
         self._gave_up = False
-        self._attempt(lambda: self._start_alone(make, config, alone or nullcontext()))
 
-    def _start_alone(
-        self, make: Callable[[], Logger], config: Mapping[str, Any], alone: AbstractContextManager[Any]
-    ) -> None:
-        with alone:
-            self._start(make, config)
+        def start() -> None:
+            with alone or nullcontext():
+                self._start(make, config)
+
+        self._attempt(start)
 
     def _start(self, make: Callable[[], Logger], config: Mapping[str, Any]) -> None:
         self._logger = make()
@@ -65,7 +62,7 @@ class TolerantLogger(Logger):
     def _attempt(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except Exception as error:  # whatever it raises
+        except Exception as error:  # of any type
             self._logger = None
             if not self._gave_up:
                 self._gave_up = True
@@ -86,20 +83,20 @@ class TolerantLogger(Logger):
             self._attempt(lambda: self._logger.log_metrics(named, step))
 
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        """The configuration is logged at the start; Lightning's own view of it is not."""
+        """Ignored: the configuration was logged at the start."""
 
     def log_confusion_matrix(self, counts: np.ndarray) -> None:
-        """Log how often each class, in rows, was taken for each, in columns; not every logger can."""
+        """Log counts of true classes (rows) and predicted classes (columns), if the logger can."""
 
     def log_end(self, summary: Mapping[str, Any], changes: Mapping[str, str]) -> None:
-        """Log what is known when the run ends: values, and uncommitted changes of code by file."""
+        """Log final values, and uncommitted code changes by file."""
 
     def finish(self, *, succeeded: bool, ended: bool = True) -> None:
-        """End the log; to be called in every case.
+        """Close the log; must always be called.
 
         Args:
             succeeded: Whether the run completed.
-            ended: Whether no later command goes on with the run.
+            ended: Whether no later command resumes the run.
         """
         if self._logger is not None:
             self._attempt(lambda: self._logger.finalize("success" if succeeded else "failed"))
@@ -107,10 +104,10 @@ class TolerantLogger(Logger):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """The first line of an error's message."""
     return next(iter(str(error).splitlines()), "")
 
 
 def warn(message: str) -> None:
-    """Tell that something is not logged."""
+    """Warn that something is not logged."""
     warnings.warn(message, LoggingFailed, stacklevel=2)

@@ -1,4 +1,4 @@
-"""Losses that torch does not have. Each takes both kinds of labels.
+"""Losses that torch lacks, of logits (N, C).
 
 Labels are int64 (N,), one class per image, or float (N, C) in [0, 1], for several classes or mixed images.
 """
@@ -10,10 +10,10 @@ from lightning_modules.validation import require_number
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Binary cross entropy of each class's sigmoid, of logits (N, C): sum over classes, mean over images.
+    """Binary cross entropy of each class's sigmoid: sum over classes, mean over images.
 
-    The paper names only "logistic regression" and is silent on the reduction: ours. A sum,
-    because with a mean each class's gradient would shrink with the number of classes.
+    The paper names only "logistic regression"; the reduction is ours. With a mean over classes, each class's
+    gradient would shrink with their number.
     """
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -24,11 +24,11 @@ class BinaryCrossEntropy(nn.Module):
 class Focal(nn.Module):
     """Focal loss of each class's sigmoid (Lin et al. 2017, arXiv:1708.02002).
 
-    The sum over classes and the mean over images of `-a_t (1 - p_t)^gamma log(p_t)`, p_t the probability of
-    the true label of a class.
+    The sum over classes and mean over images of `-a_t (1 - p_t)^gamma log(p_t)`, p_t the probability of the
+    true label.
 
     Args:
-        gamma: From 0; 0 weighs all equally, larger values give less weight to confident classes.
+        gamma: From 0; larger values give less weight to confident classes.
         alpha: a_t of an image's classes, in [0, 1); 1 - alpha for the others. Negative: 1 for all.
     """
 
@@ -46,7 +46,7 @@ class Focal(nn.Module):
 
 
 def of_every_class(labels: Tensor, logits: Tensor) -> Tensor:
-    """Labels as numbers in [0, 1], with the shape and type of the logits (N, C)."""
+    """Labels as (N, C), with the logits' type."""
     if labels.ndim == 1:
         labels = nn.functional.one_hot(labels, logits.shape[1])
     return labels.to(logits.dtype)

@@ -1,8 +1,8 @@
-"""MAP@k with class weights: how the paper measures on FastEval14k (section 4.2; there k is 100).
+"""MAP@k with class weights, the paper's metric on FastEval14k (section 4.2, k = 100).
 
-The paper says "mean average precision for the top 100 predictions, weighting the contribution of each
-class with a score that estimates how common it is in social media images" and gives no formula. The one
-in `MeanAveragePrecisionAtK` is ours: the usual MAP@k if all weights are equal.
+The paper gives no formula: "mean average precision for the top 100 predictions, weighting the contribution of
+each class with a score that estimates how common it is in social media images". Ours is the usual MAP@k if
+all weights are equal.
 """
 
 from typing import Any
@@ -15,21 +15,20 @@ from lightning_modules.validation import require_integer
 
 
 class MeanAveragePrecisionAtK(Metric):
-    """The mean over images of the weighted average precision of the first k classes.
+    """Mean over images of the weighted average precision of the first k classes.
 
-    The classes of an image are ranked by score; of equal scores the lower class number comes first. With r =
-    1, 2, ..., min(k, C) the ranks, c(r) the class at rank r, y its label (0 or 1) and w its weight::
+    An image's classes are ranked by score, ties by class number. With ranks r = 1, ..., min(k, C), c(r) the
+    class at rank r, y its label (0 or 1) and w its weight::
 
         precision(r) = (y_c(1) + ... + y_c(r)) / r
         AP = sum over r of w_c(r) y_c(r) precision(r)  /  sum of the k largest w_c y_c
         MAP = mean of AP over the images
 
-    Our choices: weights apply to an image's labels, not to precision; AP is a mean within the image, so every
-    image counts the same; the divisor is the most that k predictions can collect, so 1 can be reached. An
-    image without a label of positive weight is left out; if all are, MAP is NaN.
+    Our choices: weights apply to labels, not to precision; every image counts the same; the divisor is the
+    most that k predictions can collect, so 1 can be reached. Images without a label of positive weight are
+    left out; if all are, MAP is NaN.
 
-    Scores are compared as float32 and must not be NaN. The states are sums, so several processes give the
-    same value as one.
+    Scores are compared as float32 and must not be NaN.
 
     Args:
         num_classes: C.
@@ -59,10 +58,10 @@ class MeanAveragePrecisionAtK(Metric):
         """Set the class weights, 1 by default. A common factor changes nothing.
 
         Args:
-            weights: float32 (C,), finite and at least 0, one of them positive.
+            weights: float32 (C,), finite, at least 0, one of them positive.
 
         Raises:
-            ValueError: Another shape, or a weight that is none.
+            ValueError: The shape or a weight is wrong.
         """
         if weights.shape != self.class_weights.shape:
             raise ValueError(
@@ -70,16 +69,11 @@ class MeanAveragePrecisionAtK(Metric):
                 f"{len(self.class_weights)} classes"
             )
         if not (weights.isfinite().all() and (weights >= 0).all() and weights.any()):
-            raise ValueError("class_weights: must be finite, at least 0, and one of them above")
+            raise ValueError("class_weights: must be finite and at least 0, not all 0")
         self.class_weights = weights.to(self.class_weights)
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Take the images of a batch.
-
-        Args:
-            scores: (N, C), the higher, the earlier; logits and probabilities rank alike.
-            labels: (N, C), 1 where the image has the class, else 0.
-        """
+        """Add a batch: scores (N, C), and labels (N, C), 1 if the image has the class, else 0."""
         ranked = _rank_keys(scores).topk(self.k, dim=1).indices
         relevant = labels.gather(1, ranked).to(self.class_weights)
         ranks = torch.arange(1, self.k + 1, device=relevant.device)
@@ -94,10 +88,9 @@ class MeanAveragePrecisionAtK(Metric):
 
 
 def _rank_keys(scores: Tensor) -> Tensor:
-    """Integers (N, C) in the order of the scores, equal scores in falling order of the class.
+    """Distinct integers (N, C) in the order of the scores; of equal scores, the lower class is larger.
 
-    `topk` leaves open which of equal values comes first, and a stable sort of 17,000 classes takes
-    ten times as long: the keys are all different, so that only one answer is right.
+    `topk` breaks ties arbitrarily, and a stable sort of 17,000 classes takes ten times as long.
     """
     bits = (scores.float() + 0.0).view(torch.int32)  # + 0.0: minus zero equals zero
     # IEEE 754: as integers, positive floats have their order and negative ones the opposite.

@@ -1,8 +1,7 @@
-"""Several processes that train one network: each computes its share of every batch (synchronous descent).
+"""Distributed training: each process computes its share of every batch (synchronous descent).
 
-Gradients are averaged by torch's DistributedDataParallel. What each process computes by itself and all must
-agree on (a loss that is not finite, BN's running averages) is agreed on here. With one process nothing here
-does anything.
+DistributedDataParallel averages gradients. Functions here synchronize what else must agree, such as BN's
+running averages; with one process they do nothing.
 """
 
 import os
@@ -21,41 +20,41 @@ Value = TypeVar("Value")
 
 SIGTERM_EXIT = 128 + signal.SIGTERM
 GRACE_S = 10.0
-"""Seconds that a process has at SIGTERM to close what it has open."""
+"""Seconds for a process to clean up after SIGTERM."""
 
 
 def several() -> bool:
-    """Whether this process is one of several, which know of each other."""
+    """Whether this is one of several initialized processes."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def start_processes(trainer: Trainer) -> None:
-    """Start the other processes, where nobody else has, and wait until all know of each other.
+    """Start the other processes, if a launcher must, and wait for all.
 
-    Lightning would do so when it fits; a run has to agree before on what it goes on from.
+    Lightning would do so in `fit`; a run must agree earlier on where to resume.
     """
     if trainer.strategy.launcher is not None:
         trainer.strategy.launcher.launch(trainer.strategy.setup_environment)
 
 
 class EndAtSigterm(Callback):
-    """Ends this process at SIGTERM with 143, as shells have it, without waiting for the others.
+    """Exits this process with 143 at SIGTERM, without waiting for the others.
 
-    Lightning's own handler, which it puts before ours when it begins, exchanges a message with the others, in
-    the middle of whatever they exchange just then, so that they may wait for each other for ever.
+    Lightning's handler, which it installs first, communicates with other processes in the middle of their
+    communication, which can deadlock.
     """
 
     def _take(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        signal.signal(signal.SIGTERM, _end)  # Lightning puts back what was there before it began
+        signal.signal(signal.SIGTERM, _end)  # Lightning restores the previous handler
 
     on_train_start = on_validation_start = on_test_start = _take
 
 
 def end_at_sigterm(trainer: Trainer) -> None:
-    """End this process and those that it started at SIGTERM, from now on; call it before `start_processes`.
+    """Exit this process and those it started at SIGTERM; call it before `start_processes`.
 
-    Python calls a handler between two of its own instructions only, which a process that waits for the others
-    may never come to. So a thread hears of the signal as well, and ends what has not ended after `GRACE_S`.
+    Python runs signal handlers between bytecodes, so never in a process that waits for others. A thread
+    therefore exits it after `GRACE_S`.
     """
     hear, tell = os.pipe()
     os.set_blocking(tell, False)
@@ -77,28 +76,28 @@ def _end(*_: Any) -> None:
 
 
 def end_processes(trainer: Trainer) -> None:
-    """End the processes that `start_processes` started: this one ends, and they would wait for it."""
+    """Kill the processes that `start_processes` started: they would wait for this one."""
     if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
         trainer.strategy.launcher.kill(signal.SIGKILL)
 
 
 def process_of(data: LightningDataModule) -> tuple[int, int]:
-    """Which process this is, and how many there are; (0, 1) outside of a trainer."""
+    """The rank of this process and the number of processes; (0, 1) without a trainer."""
     return (0, 1) if data.trainer is None else (data.trainer.global_rank, data.trainer.world_size)
 
 
 def device_of(data: LightningDataModule) -> torch.device:
-    """Where this process trains; the CPU outside of a trainer."""
+    """The training device; the CPU without a trainer."""
     strategy = getattr(data.trainer, "strategy", None)
     return torch.device("cpu") if strategy is None else strategy.root_device
 
 
 def require_for_each_process(data: LightningDataModule, counts: Mapping[str, int], of_what: str) -> None:
-    """Require that every process has its share of each part: one without would leave the others waiting.
+    """Require an image (or shard) per process, because one without would block the others.
 
     Args:
-        data: Its trainer knows the processes.
-        counts: What there is, by part.
+        data: Data module.
+        counts: Number per part.
         of_what: E.g. "images".
 
     Raises:
@@ -114,7 +113,7 @@ def require_for_each_process(data: LightningDataModule, counts: Mapping[str, int
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a value (); not finite where one process has it so. Every process must call this."""
+    """Mean of a scalar; not finite if any process's is not. Every process must call this."""
     if not several():
         return value
     total = value.detach().clone()
@@ -123,7 +122,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def of_each_process(value: Value) -> list[Value]:
-    """A value of each process, such as a list or a number. Every process must call this."""
+    """The picklable value of every process. Every process must call this."""
     if not several():
         return [value]
     values: list[Any] = [None] * distributed.get_world_size()
@@ -132,7 +131,7 @@ def of_each_process(value: Value) -> list[Value]:
 
 
 def agree_on_buffers(network: nn.Module) -> None:
-    """Take the first process's buffers, so that all evaluate one network. Every process must call this."""
+    """Copy the first process's buffers, so that all evaluate one network. Every process must call this."""
     if several():
         for buffer in network.buffers():
             distributed.broadcast(buffer, src=0)

@@ -1,7 +1,7 @@
-"""The learning rate of every step: torch's schedules, and the paper's, which fall in steps (section 4.3).
+"""The learning rate of every step: torch's schedules and the paper's (section 4.3).
 
-ImageNet: x0.94 every 2 epochs. JFT: x0.9 every 3,000,000 samples. There the rate is computed from the number
-of steps, so it falls at the boundary itself and is the same in a run that was interrupted.
+ImageNet: x0.94 every 2 epochs. JFT: x0.9 every 3,000,000 samples. Both are functions of the number of steps,
+so an interrupted run continues with the same rates.
 """
 
 import inspect
@@ -15,23 +15,21 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from lightning_modules.validation import require_integer, require_number, require_one_of
 
 OF_THE_RUN = ("total_steps", "total_iters", "T_max", "T_0")
-"""Arguments of torch's schedules that are a number of steps: the run's where none is set."""
+"""Arguments of torch's schedules that default to the run's number of steps."""
 
 
 def make_scheduler(
     make: Callable[..., LRScheduler], optimizer: Optimizer, *, total_steps: int, batches: int = 1
 ) -> LRScheduler:
-    """Make a schedule, and give it what it takes of the run and was not set.
+    """Make a schedule, with unset arguments from the run.
 
     Args:
-        make: A schedule's class or function, maybe a `functools.partial` of it. Schedules that it is made of
-            (`SequentialLR`) may be partials as well.
-        optimizer: Its rate is the schedule's.
-        total_steps: How often the schedule is stepped in the run: the value of `OF_THE_RUN`.
-        batches: Training batches between two of its steps.
+        make: A schedule's class or function, or a `functools.partial` of it; so are the parts of
+        `SequentialLR`. optimizer: Its rate is the schedule's. total_steps: Schedule steps in the run, for
+        `OF_THE_RUN`. batches: Training batches per schedule step.
 
     Raises:
-        ValueError: It needs an argument that is not set.
+        ValueError: A required argument is not set.
     """
     parameters = inspect.signature(make).parameters
     given: dict[str, Any] = dict(make.keywords) if isinstance(make, partial) else {}
@@ -62,22 +60,22 @@ def make_scheduler(
 
 
 def interval_of(scheduler: LRScheduler, chosen: str | None) -> str:
-    """What a schedule is stepped after, "step" or "epoch".
+    """When a schedule is stepped, "step" or "epoch".
 
     Args:
         scheduler: The schedule.
-        chosen: As the recipe has it; None: what the schedule needs.
+        chosen: The recipe's; None: as the schedule needs.
 
     Raises:
-        ValueError: It needs another one.
+        ValueError: The schedule needs the other.
     """
     require_one_of("recipe.scheduler_interval", chosen, ("step", "epoch", None))
     if not isinstance(scheduler, ReduceLROnPlateau):
         return chosen or "step"
     if chosen == "step":
         raise ValueError(
-            "recipe.scheduler_interval=step: must be epoch or null, as ReduceLROnPlateau looks at the "
-            "validation loss, which is measured once an epoch"
+            "recipe.scheduler_interval=step: must be epoch or null, because ReduceLROnPlateau needs the "
+            "validation loss, which is measured once per epoch"
         )
     return "epoch"
 
@@ -85,15 +83,14 @@ def interval_of(scheduler: LRScheduler, chosen: str | None) -> str:
 def decay_by_epochs(
     optimizer: Optimizer, *, total_steps: int, epochs: int, factor: float, every_epochs: int
 ) -> LambdaLR:
-    """Multiply the rate by `factor` after every so many epochs.
+    """Multiply the rate by `factor` every `every_epochs` epochs.
 
     Args:
-        optimizer: Its rate is the one of the first epochs.
-        total_steps: Steps of all epochs. An epoch has the same number of steps as every other, whatever
-            number of images its dropped last batch has.
+        optimizer: Its rate is that of the first epochs.
+        total_steps: Steps of all epochs, which are equally long.
         epochs: The run's.
         factor: Above 0.
-        every_epochs: Epochs that share a rate.
+        every_epochs: Epochs with one rate.
 
     Raises:
         ValueError: A value is out of range.
@@ -110,15 +107,14 @@ def decay_by_epochs(
 def decay_by_images(
     optimizer: Optimizer, *, batch_size: int, factor: float, every_images: int, batches: int = 1
 ) -> LambdaLR:
-    """Multiply the rate by `factor` whenever so many more images were trained on.
+    """Multiply the rate by `factor` every `every_images` training images.
 
     Args:
-        optimizer: Its rate is the one of the first images.
-        batch_size: Images of a batch, over all processes.
+        optimizer: Its rate is that of the first images.
+        batch_size: Images per batch, over all processes.
         factor: Above 0.
-        every_images: Images that share a rate. Where they are no multiple of a step's, the first step
-            that begins after them has the lower rate.
-        batches: Batches between two steps of the schedule.
+        every_images: Images with one rate; the first step that starts after them has the next.
+        batches: Batches per schedule step.
 
     Raises:
         ValueError: A value is out of range.

@@ -1,7 +1,7 @@
-"""Weights & Biases: one run there for each run here, also where it was interrupted.
+"""Weights & Biases: one W&B run per run, even if it is interrupted.
 
-The step of a row is the training step. Online, a run that goes on repeats the steps since its checkpoint,
-which W&B has and leaves out. Offline nobody would, so the rows of an epoch wait until the epoch is recorded.
+Rows have the training step. Online, W&B drops the steps that a resumed run repeats. Offline it would not, so
+an epoch's rows wait until the epoch is recorded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,19 @@ import numpy as np
 from lightning_modules.loggers import TolerantLogger, first_line, key_of, warn
 
 STEP = "trainer/global_step"
-"""The horizontal axis of every chart, as Lightning's WandbLogger calls it."""
+"""The horizontal axis of charts, named as by Lightning's WandbLogger."""
 
 
 class TolerantWandbLogger(TolerantLogger):
-    """W&B, which asks nothing and prints nothing. Online without an account falls back to offline.
+    """W&B without prompts or output. Falls back to offline without an account or network.
 
     Args:
         mode: "offline" or "online".
-        entity: Who owns the project; None: the account's default.
+        entity: Owner of the project; None: the account's default.
         project: W&B project.
-        folder: Folder in which W&B makes its folder `wandb`; made if missing.
-        run_id: Unique in the project; one that exists is gone on with.
-        name: Of the run, as a person reads it.
-        group: Of the run.
-        job_type: Of the run.
-        tags: Of the run.
+        folder: Parent of W&B's folder `wandb`; made if missing.
+        run_id: Unique in the project; an existing run is resumed.
+        name, group, job_type, tags: W&B's.
         config: Logged as the run's configuration.
     """
 
@@ -72,15 +69,15 @@ class TolerantWandbLogger(TolerantLogger):
             mode = "offline"
         settings = wandb.Settings(
             silent=True,
-            console="off",  # the run's output is in the terminal, not in W&B
+            console="off",
             init_timeout=30,  # seconds
-            finish_timeout=60,  # seconds; an upload that takes longer is left to `wandb sync`
-            x_save_requirements=False,  # reads every package's metadata for every run: see `_packages`
+            finish_timeout=60,  # seconds; then the upload is left to `wandb sync`
+            x_save_requirements=False,  # would read every package's metadata for every run: see `_packages`
         )
         arguments |= {"settings": settings, "resume": "allow"}
         try:
             run = wandb.init(mode=mode, **arguments)
-        except Exception as error:  # whatever W&B raises
+        except Exception as error:  # of any type
             if mode == "offline":
                 raise
             warn(f"W&B cannot be reached, logging offline: {type(error).__name__}: {first_line(error)}")
@@ -97,7 +94,7 @@ class TolerantWandbLogger(TolerantLogger):
 
     @property
     def version(self) -> str | None:
-        """The W&B run's id; None where nothing is logged."""
+        """The W&B run's id; None if nothing is logged."""
         return None if self._run is None else self._run.id
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -105,7 +102,7 @@ class TolerantWandbLogger(TolerantLogger):
             return
         row = {key_of(name): value for name, value in metrics.items()}
         self._waiting.append((row if step is None else row | {STEP: step}, step))
-        # Lightning logs the epoch's own values behind everything else, the checkpoint included.
+        # An epoch's own values are logged last, after the checkpoint.
         if self._live or "train_loss" in metrics or any(name.startswith("test_") for name in metrics):
             self._flush()
 
@@ -132,7 +129,7 @@ class TolerantWandbLogger(TolerantLogger):
         self._run.save(str(path), base_path=self._run.dir, policy="now")
 
     def finish(self, *, succeeded: bool, ended: bool = True) -> None:
-        """End the W&B run; to be called in every case, or the next run of the process joins it."""
+        """End the W&B run; without this, the process's next run joins it."""
         if ended:
             self._flush()
         if (run := self._run) is not None:
@@ -142,7 +139,7 @@ class TolerantWandbLogger(TolerantLogger):
 
 @cache
 def _packages() -> str:
-    """The installed packages, a line each, as W&B lists them itself."""
+    """The installed packages, one per line, as W&B lists them."""
     installed = (distribution.metadata for distribution in metadata.distributions())
     return "\n".join(sorted({f"{one['Name']}=={one['Version']}" for one in installed}))
 

@@ -10,17 +10,17 @@ a run of ours, any network            `checkpoint.ckpt`                   the ru
 any network, by its own names         safetensors, PyTorch                as it is    as they are
 ====================================  ==================================  ==========  ===========
 
-PyTorch files may have the weights under a key (`STATES`), with a prefix (`module.`, `_orig_mod.`, `model.`)
-and in the form of older ports: two-dimensional pointwise weights, a classifier called `last_linear`.
+PyTorch files may have the weights under a key (`STATES`), with a prefix (`PREFIXES`) and in the form of older
+ports: two-dimensional pointwise weights, a classifier called `last_linear`.
 
-A network matches its source only with the source's constants. `inspect_weights` finds them, and the run's
-configuration copies them. All weights expect the pixels of our data modules, x / 127.5 - 1, in [-1, 1]. This
-is keras.applications' `preprocess_input(mode="tf")` and timm's mean and standard deviation of 0.5.
-Torchvision's weights have `transform_input=True`, which reverts ImageNet's mean and deviation: ((x/255 - m) /
-s) * (s / 0.5) + (m - 0.5) / 0.5 = x / 127.5 - 1.
+A network matches its source only with the source's constants, which `inspect_weights` finds and the run's
+configuration copies. All weights expect pixels x / 127.5 - 1, as keras.applications'
+`preprocess_input(mode="tf")` and timm's mean and standard deviation of 0.5. So do torchvision's, whose
+`transform_input=True` reverts ImageNet's mean and deviation: ((x/255 - m) / s) * (s / 0.5) + (m - 0.5) / 0.5
+= x / 127.5 - 1.
 
-Nothing in a file is executed. PyTorch files are read with `weights_only`; only numbers and names of `POOLS`
-reach the configuration.
+Nothing in a file is executed: PyTorch files are read with `weights_only`, and only numbers and names of
+`POOLS` reach the configuration.
 """
 
 import argparse
@@ -50,7 +50,7 @@ ZIP = b"PK"
 PICKLE = b"\x80"
 
 NO_OUTCOME = r"num_classes|in_channels|dropout|(.*\.)?(intermediate_)?norm\.momentum|norm_momentum"
-"""Keys of a network that do not matter in evaluation, or that the weights show."""
+"""Keys of a network that do not affect evaluation, or that the weights show."""
 
 POOLS: Mapping[str, Mapping[str, Any]] = {
     "same": {"_target_": "lightning_modules.networks.blocks.SameMaxPool2d", "_partial_": True},
@@ -65,7 +65,7 @@ POOLS: Mapping[str, Mapping[str, Any]] = {
 """The max pools that weights can require."""
 
 STATES = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
-"""Where training scripts keep the weights in their checkpoints; the average first, as in timm."""
+"""Keys of the weights in training scripts' checkpoints; the average first, as in timm."""
 
 PREFIXES = ("", "module.", "_orig_mod.", "model.", "network.")
 """Prefixes that wrappers add to names."""
@@ -91,8 +91,8 @@ class Source:
 
     Attributes:
         sha256: Of the file's content.
-        follows: Dotted keys of the network that are set to these values.
-        requires: Dotted keys that must have these values in evaluation.
+        follows: Values to set, by dotted key of the network.
+        requires: Values needed for evaluation, by dotted key.
     """
 
     sha256: str
@@ -102,11 +102,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Weights:
-    """The content of a weights file.
+    """The content of a weights file; see `Source`.
 
     Attributes:
-        sha256: Of the file's content.
-        follows, requires: As in `Source`.
         named: Values under our names, from the names of a network.
     """
 
@@ -120,7 +118,7 @@ def inspect_weights(path: object) -> Source:
     """What a weights file says about its network.
 
     Raises:
-        WeightsError: The file does not exist, is damaged, has no weights, or those of an unknown network.
+        WeightsError: As `read_weights`.
     """
     try:
         state = _existing(path).stat()
@@ -136,16 +134,10 @@ def _inspect(path: str, *_: int) -> Source:
 
 
 def load_weights(network: nn.Module, path: str, sha256: str, *, new_head: bool = False) -> None:
-    """Set every parameter and every running statistic of a network in place.
-
-    Args:
-        network: The network.
-        path: As the user named the file.
-        sha256: Of the file's content.
-        new_head: Whether the head keeps its values.
+    """Set every parameter and running statistic of a network in place, except the head if `new_head`.
 
     Raises:
-        WeightsError: As `read_weights` and `fit_weights`, or the file has changed.
+        WeightsError: As `read_weights` and `fit_weights`, or the file's hash is not `sha256`.
     """
     weights = read_weights(path)
     if weights.sha256 != sha256:
@@ -156,13 +148,13 @@ def load_weights(network: nn.Module, path: str, sha256: str, *, new_head: bool =
 def fit_weights(
     network: nn.Module, weights: Weights, path: str, *, new_head: bool = False
 ) -> dict[str, Tensor]:
-    """The weights by the names of a network, in its shapes.
+    """The weights by the names of a network (which may be on the device "meta"), in its shapes.
 
     Args:
-        network: May be on the device "meta".
-        weights: As `read_weights` gives them.
+        network: The network.
+        weights: From `read_weights`.
         path: As the user named the file.
-        new_head: Whether to leave out the head: the last linear layer, and fully connected layers before it.
+        new_head: Whether to leave out the last linear layer and fully connected layers before it.
 
     Raises:
         WeightsError: The network, its width, classes or channels differ.
@@ -212,14 +204,9 @@ def _require_names(
 def _require_shapes(
     path: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor], first: str, module: str
 ) -> None:
-    """Require plain numbers in the network's shapes, except for classes and channels.
+    """Require floating-point numbers in the network's shapes, except for classes and channels.
 
-    Args:
-        path: As the user named the file.
-        own: The network's values.
-        values: The weights.
-        first: Name of the first layer's weight.
-        module: Name of the last layer.
+    `first` is the name of the first layer's weight, `module` that of the last layer.
     """
     for name in own:
         value = values[name]
@@ -294,7 +281,7 @@ def _existing(path: object) -> Path:
 
 
 def _decode(content: bytes) -> Any:
-    """`KerasLayers`, or the content of a PyTorch file; None: another network of Keras."""
+    """`KerasLayers`, or the content of a PyTorch file; None for another Keras network."""
     if content.startswith(HDF5):
         return read_keras(content)
     if content.startswith(ZIP):
@@ -308,8 +295,7 @@ def _decode(content: bytes) -> Any:
             if not any(name.endswith("data.pkl") for name in archive.namelist()):
                 return NOT_WEIGHTS
     if content.startswith((ZIP, PICKLE)):
-        # timm's checkpoints have their arguments as a Namespace, which only holds values.
-        # Warnings about old pickles do not matter here.
+        # timm's checkpoints have a Namespace, which only holds values. Old pickles warn.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if content[8:9] == b"{":  # after the header's length
@@ -360,10 +346,7 @@ def _holds_tensors(state: object) -> TypeGuard[Mapping[str, Tensor]]:
 
 
 def _below_prefix(state: Mapping[str, Tensor], known: str) -> dict[str, Tensor] | None:
-    """The values of the one module that has a value of this name, without its prefix; None if none has.
-
-    Wrappers add prefixes: `module.`, `_orig_mod.`, `model.`.
-    """
+    """The values of the one module with a value of this name, without a wrapper's prefix; None if none."""
     prefixes = [name.removesuffix(known) for name in state if f".{name}".endswith(f".{known}")]
     if not prefixes:
         return None
@@ -376,7 +359,7 @@ def _below_prefix(state: Mapping[str, Tensor], known: str) -> dict[str, Tensor] 
 
 
 def _below_any_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The values of a network with known names, without prefixes of wrappers."""
+    """The values of a network with known names, without a wrapper's prefix."""
 
     def below(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -464,7 +447,7 @@ XCEPTION_SHORTCUTS = ("entry_flow.0", "entry_flow.1", "entry_flow.2", "exit_flow
 
 
 def _xception_layers() -> Iterator[tuple[str, str]]:
-    """Layer and kind of the paper's Xception as Keras orders its layers: by distance from the output.
+    """Layer and kind in Keras' order: by distance from the output.
 
     A projection's norm comes after those of the two separable convolutions next to it.
     """
@@ -529,8 +512,8 @@ def _placed(
 ) -> dict[str, list[Any]] | None:
     """Keras' arrays by our layers of one kind; None if these are not Xception's layers.
 
-    By name if Keras' Xception named them, because in a nested network trained layers come before frozen ones.
-    By order if all names are automatic. The projections' names always are.
+    By name if Keras' Xception named them, because in a nested network trained layers precede frozen ones; by
+    order if all names are automatic. The projections' names always are.
     """
     named = {f"{name}{suffix}": layer for layer in expected if (name := _keras_name(layer)) is not None}
     if not any(layer.name in named for layer in found):
@@ -546,13 +529,13 @@ def _placed(
 
 
 def _automatic_number(layer: KerasLayer) -> int:
-    """Of `conv2d_3`; `conv2d` is the first."""
+    """3 for `conv2d_3`; 0 for `conv2d`, the first."""
     number = layer.name.rpartition("_")[2]
     return int(number) if number.isdigit() else 0
 
 
 def _keras_name(layer: str) -> str | None:
-    """The name of a convolution in Keras' Xception; None for a projection, which has no fixed name."""
+    """The name of a convolution in Keras' Xception; None for a projection, whose name varies."""
     flow, module, *_ = layer.split(".")
     if ".shortcut." in layer:
         return None
@@ -562,7 +545,7 @@ def _keras_name(layer: str) -> str | None:
 
 
 def _timm_name(name: str) -> str:
-    """The name in timm's `legacy_xception` of a parameter or running statistic of ours."""
+    """The name in timm's `legacy_xception` of our parameter or running statistic."""
     layer, _, value = name.rpartition(".")
     layer, _, part = layer.rpartition(".")
     if layer == "head":
@@ -578,7 +561,7 @@ def _timm_name(name: str) -> str:
     block = first + (int(module) if module.isdigit() else 0)
     if rest[0] == "shortcut":
         return f"block{block}.{'skipbn' if part == 'norm' else 'skip'}.{value}"
-    # In the body a ReLU, the convolution and its norm follow each other; the first block has no first ReLU.
+    # In the body, ReLU, convolution and norm alternate; the first block has no first ReLU.
     place = 3 * (int(rest[1][-1]) - 1) + (0 if block == 1 else 1)
     if part == "norm":
         return f"block{block}.rep.{place + 1}.{value}"

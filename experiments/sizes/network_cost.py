@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds of one image and depth, counted without computing it."""
+"""The cost of a network: parameters, multiply-adds per image and depth, counted without computing."""
 
 import itertools
 import json
@@ -16,11 +16,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 LAYERS = ("ConvolutionBackward", "AddmmBackward", "MmBackward")
-"""Names of the gradient of a convolution and of a linear layer with and without bias; a number follows."""
+"""Gradient nodes of a convolution and of a linear layer with and without bias; a number follows."""
 
 
 MOST_TENSORS = 5000
-"""Tensors of parameters; a thousand layers with BN have some 3,000. More take minutes to build and count."""
+"""Parameter tensors; a thousand layers with BN have about 3,000. More take minutes to build."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,9 @@ class NetworkCost:
 
     Attributes:
         parameters: Trainable parameters.
-        multiply_adds: Of the convolutions and linear layers, for one image.
-        depth: Convolutions and linear layers on the longest way from the image to the logits. A separable
-            convolution is two, its depthwise and its pointwise one: 71 in Xception, with the logistic
-            regression. VGG-16 has 16, ResNet-152 has 152.
+        multiply_adds: Of convolutions and linear layers, per image.
+        depth: Convolutions and linear layers on the longest path from image to logits. Separable
+            convolutions count twice: Xception has 71. VGG-16 has 16, ResNet-152 has 152.
     """
 
     parameters: int
@@ -42,10 +41,10 @@ class NetworkCost:
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Networks built here have shapes and no values; one that would take minutes even so is refused.
+    """Build networks with shapes but no values.
 
     Raises:
-        ValueError: More than `MOST_TENSORS` tensors of parameters, in a network or in several together.
+        ValueError: There are more than `MOST_TENSORS` parameter tensors, in one network or several.
     """
     made = itertools.count(1)
 
@@ -62,13 +61,10 @@ def without_memory() -> Iterator[None]:
 
 
 def training_memory(network: nn.Module, config: Mapping[str, Any]) -> int:
-    """Bytes that a network takes at least, from its shapes: values, and what training adds to them.
+    """Lower bound of a network's memory in bytes, from its shapes.
 
-    Training adds gradients, what the optimizer keeps per parameter, and an average where the recipe has one.
-
-    Args:
-        network: It may be without memory.
-        config: The run's resolved configuration.
+    Training adds gradients, the optimizer's state per parameter, and the recipe's average. The network may be
+    `without_memory`.
     """
     values = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     if not config["train"]:
@@ -76,7 +72,7 @@ def training_memory(network: nn.Module, config: Mapping[str, Any]) -> int:
     probe = nn.Parameter(torch.zeros(1))
     probe.grad = torch.zeros(1)
     optimizer = instantiate(config["recipe"]["optimizer"])([probe])
-    with suppress(Exception):  # one that needs more than gradients: as if it kept nothing
+    with suppress(Exception):  # one that needs more than gradients: as if it had no state
         optimizer.step()
     kept = optimizer.state[probe].values()
     states = sum(isinstance(state, torch.Tensor) and state.shape == probe.shape for state in kept)
@@ -85,12 +81,9 @@ def training_memory(network: nn.Module, config: Mapping[str, Any]) -> int:
 
 
 def activation_memory(network: nn.Module, config: Mapping[str, Any], batch_size: int) -> int:
-    """Bytes that a training step keeps at least for its backward pass, whatever its convolutions add.
+    """Lower bound of the bytes that a training step keeps for its backward pass, in one process.
 
-    Args:
-        network: Without memory.
-        config: The run's resolved configuration.
-        batch_size: Images of a step in one process.
+    The network is `without_memory`.
     """
     own = {tensor.untyped_storage()._cdata for tensor in network.state_dict().values()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -115,37 +108,33 @@ def activation_memory(network: nn.Module, config: Mapping[str, Any], batch_size:
 
 
 def count_parameters(model: Mapping[str, Any]) -> int:
-    """Trainable parameters of a network.
-
-    Args:
-        model: Its node of a resolved configuration.
-    """
+    """Trainable parameters of a network, from its node of a resolved configuration."""
     with without_memory():
         return trainable_parameters(instantiate(model))
 
 
 def trainable_parameters(network: nn.Module) -> int:
-    """Those that training changes."""
+    """The number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def count_network(config: Mapping[str, Any]) -> NetworkCost:
-    """Count the network of a resolved configuration on one image of its dataset.
+    """Count the network of a resolved configuration on an image of its dataset.
 
     Raises:
-        ValueError: The network cannot take images of that size.
+        ValueError: The network does not accept images of that size.
     """
     asked = [config["model"], config["dataset"]["channels"], config["dataset"]["image_size"]]
     try:
         text = json.dumps(asked)
-    except (TypeError, ValueError):  # a Python object, whose name can be another's later
+    except (TypeError, ValueError):  # a Python object, whose name is not unique
         return _count(*asked)
     return _count_plain(text) if json.loads(text) == asked else _count(*asked)
 
 
 @lru_cache(maxsize=128)
 def _count_plain(asked: str) -> NetworkCost:
-    """Count what JSON says: a process of a sweep trains an arm with several seeds."""
+    """Cached, because a sweep's process trains several seeds of an arm."""
     return _count(*json.loads(asked))
 
 
@@ -162,24 +151,20 @@ def _count(model: Mapping[str, Any], channels: int, image_size: int) -> NetworkC
 
 
 def multiply_adds(network: nn.Module, target: str, *, channels: int, image_size: int) -> int:
-    """Multiply-adds of a network's convolutions and linear layers, for one image.
+    """Multiply-adds per image, of the convolutions and linear layers of a network `without_memory`.
 
-    Args:
-        network: Without memory.
-        target: How an error names it.
-        channels: Of the image.
-        image_size: Its height and width, in pixels.
+    Errors name it `target`.
 
     Raises:
-        ValueError: The network cannot take images of that size.
+        ValueError: The network does not accept images of that size.
     """
     with torch.no_grad():
         return _computed(network, target, channels, image_size)[0]
 
 
 def _computed(network: nn.Module, target: str, channels: int, image_size: int) -> tuple[int, torch.Tensor]:
-    """The multiply-adds of a network without memory for one image, and that image's logits."""
-    # Its gradient goes all the way back, whatever is frozen: the depth is read from that way.
+    """Multiply-adds and logits of a network without memory, for one image."""
+    # The depth is read from its gradient, which passes frozen layers.
     image = torch.empty(1, channels, image_size, image_size, requires_grad=True, device="meta")
     try:
         with FlopCounterMode(display=False) as counter, torch.device("meta"):
@@ -200,11 +185,11 @@ def _computed(network: nn.Module, target: str, channels: int, image_size: int) -
 
 
 def _longest_way(end: Node | None) -> int:
-    """Convolutions and linear layers on the longest way back from a node of the autograd graph.
+    """Convolutions and linear layers on the longest path back from a node of the autograd graph.
 
-    Without recursion: a way has several nodes per layer.
+    Without recursion, because a path has several nodes per layer.
     """
-    layers: dict[Node | None, int] = {None: 0}  # on the longest way that ends in a node, itself included
+    layers: dict[Node | None, int] = {None: 0}  # on the longest path ending in a node, including it
     waiting = [end]
     while waiting:
         node = waiting[-1]

@@ -1,4 +1,4 @@
-"""A training step or an inference pass of any network on noise: time and memory that it takes."""
+"""Time and memory of a training step or an inference pass of any network on noise."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -15,19 +15,12 @@ from experiments import environment
 from lightning_modules.assembly import compiler_of, make_network, make_optimizer, set_float32
 
 Step = Callable[[], None]
-"""Trains one step: forward, loss, backward, optimizer."""
+"""One step: forward, loss, backward, optimizer."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A batch of noise images (batch_size, channels, image_size, image_size) with labels.
-
-    Attributes:
-        batch_size: Images.
-        channels: Of an image.
-        image_size: Height and width, in pixels.
-        num_classes: Labels are below it.
-    """
+    """Noise images (batch_size, channels, image_size, image_size), with labels below num_classes."""
 
     batch_size: int
     channels: int
@@ -38,7 +31,7 @@ class Noise:
 def place_noise(
     noise: Noise, device: torch.device, *, channels_last: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The noise images and their labels on a device."""
+    """Noise images and labels on a device."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     draws = torch.Generator().manual_seed(0)
     size = (noise.batch_size, noise.channels, noise.image_size, noise.image_size)
@@ -49,11 +42,7 @@ def place_noise(
 def place_network(
     network: nn.Module, device: torch.device, *, channels_last: bool, compile_with: str | None = None
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Move a network to a device.
-
-    Returns:
-        What computes its logits: the network, or its forward pass compiled by a backend of torch.compile.
-    """
+    """Move a network to a device; returns it, or its forward pass compiled by a backend."""
     network.to(device).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     return torch.compile(network.forward, backend=compile_with) if compile_with else network
 
@@ -68,16 +57,16 @@ def make_step(
     bf16: bool,
     compile_with: str | None = None,
 ) -> Step:
-    """Put a network and a batch of noise on a device, ready to be trained on it.
+    """Put a network and a batch of noise on a device, ready for training steps.
 
     Args:
-        network: Images -> logits; it is moved there.
+        network: Images -> logits.
         make_optimizer: Makes the optimizer of the parameters.
-        noise: What it is trained on, the same batch in every step.
-        device: Where.
-        channels_last: Whether images and weights lie in channels-last memory order.
-        bf16: Whether the forward pass is autocast to bfloat16.
-        compile_with: Backend of torch.compile for the forward and backward pass; None: not compiled.
+        noise: The batch of every step.
+        device: Where to train.
+        channels_last: Whether images and weights use channels-last memory order.
+        bf16: Whether to autocast the forward pass to bfloat16.
+        compile_with: Backend of torch.compile; None: not compiled.
     """
     forward = place_network(network.train(), device, channels_last=channels_last, compile_with=compile_with)
     optimizer = make_optimizer(network.parameters())
@@ -103,7 +92,7 @@ def make_pass(
     bf16: bool,
     compile_with: str | None = None,
 ) -> Step:
-    """As `make_step`, for inference: logits without gradients, BN by its running averages."""
+    """As `make_step`, for inference: no gradients, BN's running averages."""
     forward = place_network(network.eval(), device, channels_last=channels_last, compile_with=compile_with)
     images, _ = place_noise(noise, device, channels_last=channels_last)
 
@@ -116,12 +105,7 @@ def make_pass(
 
 
 def prepare_step(config: Mapping[str, Any], device: torch.device) -> Step:
-    """Build a network as a run does, with the recipe's initial values and optimizer.
-
-    Args:
-        config: A resolved configuration.
-        device: Where it is trained.
-    """
+    """Build a network as for a run, and its training step."""
     dataset, recipe = config["dataset"], config["recipe"]
     set_float32(recipe)
     return make_step(
@@ -137,13 +121,12 @@ def prepare_step(config: Mapping[str, Any], device: torch.device) -> Step:
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured of a training step.
+    """Measurements of a training step.
 
     Attributes:
-        seconds: Of a step, its median over blocks of steps.
-        steps: That were timed.
-        peak_memory: Bytes that network, optimizer and steps needed at most; None where the system does not
-            tell (it is no Linux).
+        seconds: Per step, the median over blocks of steps.
+        steps: Number of timed steps.
+        peak_memory: Bytes of network, optimizer and steps; None if unknown (not Linux).
     """
 
     seconds: float
@@ -152,16 +135,16 @@ class Timing:
 
 
 def time_apart(prepare: Callable[[], Step], *, device: torch.device, threads: int, seconds: float) -> Timing:
-    """Train in a fresh process, so that nothing of an earlier network, its memory least of all, takes part.
+    """Time a training step in a new process, unaffected by earlier networks.
 
     Args:
-        prepare: Builds the network; it must be picklable, a function of a module or a `partial` of one.
-        device: Where.
-        threads: Of the CPU.
-        seconds: That are timed at least.
+        prepare: Builds the step; picklable.
+        device: Where to train.
+        threads: CPU threads.
+        seconds: Minimum time.
 
     Raises:
-        MemoryError: The process was killed, as the system does where memory runs out.
+        MemoryError: The process was killed, as the system does if memory runs out.
     """
     try:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
@@ -173,11 +156,11 @@ def time_apart(prepare: Callable[[], Step], *, device: torch.device, threads: in
 
 
 def time_step(prepare: Callable[[], Step], *, device: torch.device, threads: int, seconds: float) -> Timing:
-    """As `time_apart`, in this process: its peak of memory counts only what it never needed before."""
+    """As `time_apart`, in this process, so peak memory counts only what exceeds earlier peaks."""
     torch.set_num_threads(threads)
     before = highest_memory(device)
     step = prepare()
-    step()  # gradients and the optimizer's state are there from the second one on
+    step()  # gradients and the optimizer's state exist from the second on
     seconds, steps = time_it(step, threads=threads, seconds=seconds)
     after = highest_memory(device)
     return Timing(
@@ -188,8 +171,8 @@ def time_step(prepare: Callable[[], Step], *, device: torch.device, threads: int
 
 
 def time_it(step: Step, *, threads: int, seconds: float) -> tuple[float, int]:
-    """Seconds of a step, its median over blocks of steps, and how many were timed, for `seconds` at least."""
-    # What builds extensions comes with it, and says that there is no CUDA.
+    """Seconds per step, the median over blocks, and the number of steps, for at least `seconds`."""
+    # An import of it warns that there is no CUDA.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
 
@@ -199,7 +182,7 @@ def time_it(step: Step, *, threads: int, seconds: float) -> tuple[float, int]:
 
 
 def highest_memory(device: torch.device) -> int | None:
-    """Bytes that PyTorch had allocated at most on a GPU; of a CPU those that this process had resident."""
+    """Peak bytes allocated by PyTorch on a GPU; on a CPU, this process's peak resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return environment.highest_resident_memory()

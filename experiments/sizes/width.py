@@ -1,9 +1,8 @@
-"""The width that gives a network a wanted size, so that arms can be compared at one size.
+"""Solves a network's width for a wanted size, so that arms can be compared at equal size.
 
-At a fixed width the spectrum of the paper's section 1.2 goes from 22.9 M to 183.6 M parameters: arms that
-differ in their segments would differ in their size as well. What is matched is the number of trainable
-parameters or the multiply-adds of one image. Channels are whole numbers, so either rises with the width in
-steps; it is counted without memory or computation, some ten times per network.
+At a fixed width, the spectrum of the paper's section 1.2 goes from 22.9 M to 183.6 M parameters. The matched
+size is the number of trainable parameters or the multiply-adds per image. Channels are whole numbers, so both
+grow with the width in steps. They are counted without memory or computation, about ten times per network.
 """
 
 import itertools
@@ -20,28 +19,28 @@ from experiments.sizes.network_cost import multiply_adds, trainable_parameters, 
 from lightning_modules.validation import require_integer
 
 TOLERANCE = 0.01
-"""Largest difference from the wanted number, as a share of it."""
+"""Largest relative difference from the wanted number."""
 
 GRID = 10**5
-"""Widths are multiples of 1 / GRID, which tells the steps of 2,048 channels apart."""
+"""Widths are multiples of 1 / GRID, fine enough for steps of 2,048 channels."""
 
 LAST = 1024 * GRID
 """The largest width, in grid points."""
 
 FIRST_STEP = 16
-"""Grid points by which a guess is overshot, so that the next ones lie around the solution."""
+"""Grid points by which a guess overshoots, so that guesses bracket the solution."""
 
 GUESSES = 4
-"""Counts after which what lies around the solution is halved; by then it is a few steps wide."""
+"""Guesses before bisection; the bracket is then a few steps wide."""
 
 ACTIVATIONS = ("torch.nn.Identity", "torch.nn.ReLU", "torch.nn.ELU")
-"""Parts without parameters, convolutions and linear layers: of arms that differ in these one is solved."""
+"""Parts without parameters, convolutions and linear layers: arms that differ in them share a solution."""
 
 
 def solve_width(model: Mapping[str, Any], parameters: int) -> float:
     """The width whose number of trainable parameters is nearest to the wanted one.
 
-    A width that the network has already and that gives that number stays as it is.
+    The present width stays if it has that number.
 
     Args:
         model: The network's node of a resolved configuration.
@@ -56,16 +55,16 @@ def solve_width(model: Mapping[str, Any], parameters: int) -> float:
 def solve_width_by_multiply_adds(
     model: Mapping[str, Any], multiply_adds: int, *, channels: int, image_size: int
 ) -> float:
-    """The width whose number of multiply-adds for one image is nearest to the wanted one.
+    """The width whose number of multiply-adds per image is nearest to the wanted one; see `solve_width`.
 
     Args:
         model: As `solve_width`.
-        multiply_adds: The wanted number, from 1; of the convolutions and linear layers.
+        multiply_adds: The wanted number, from 1.
         channels: Of the image.
-        image_size: Its height and width, in pixels.
+        image_size: Height and width in pixels.
 
     Raises:
-        ValueError: As `solve_width`, or the network cannot take images of that size.
+        ValueError: As `solve_width`, or the network does not accept images of that size.
     """
     return _checked("match_multiply_adds", model, multiply_adds, (channels, image_size))
 
@@ -78,7 +77,7 @@ def _checked(key: str, model: Mapping[str, Any], wanted: int, image: tuple[int, 
 
 
 def _without_activations(node: Any) -> Any:
-    """The node with the identity in place of each part that costs nothing, whatever its arguments."""
+    """The node with the identity for each part of `ACTIVATIONS`."""
     if isinstance(node, list):
         return [_without_activations(item) for item in node]
     if not isinstance(node, Mapping):
@@ -90,7 +89,7 @@ def _without_activations(node: Any) -> Any:
 
 @cache  # an arm's seeds share its network
 def _solve(key: str, model: str, wanted: int, image: tuple[int, int] | None) -> float:
-    """Solve once per network: `image` is channels and size where multiply-adds are counted, else None."""
+    """Solve once per network; `image` is (channels, size) for multiply-adds, None for parameters."""
     node = json.loads(model)
     target: str = node["_target_"]
     present: float = node.pop("width")
@@ -121,7 +120,7 @@ def _solve(key: str, model: str, wanted: int, image: tuple[int, int] | None) -> 
 
 
 def _unchecked(part: Any) -> Any:
-    """Without Hydra's checks at each call of a partial: once is enough, and a layer takes less."""
+    """A partial without Hydra's checks at every call: they take longer than a layer."""
     if isinstance(part, partial):
         keywords = {key: _unchecked(value) for key, value in part.keywords.items()}
         return partial(part.func, *map(_unchecked, part.args), **keywords)
@@ -129,8 +128,8 @@ def _unchecked(part: Any) -> Any:
 
 
 def _neighbours(count: Callable[[float], int], start: int, wanted: int) -> tuple[int, int]:
-    """The last grid point with at most the wanted number, and the next; else those at an end of the grid."""
-    below, above = 0, LAST + 1  # neither is counted
+    """The last grid point with at most the wanted number, and the next, within the grid."""
+    below, above = 0, LAST + 1  # not counted
     step = FIRST_STEP
     at = min(max(start, 1), LAST)
     for tries in itertools.count(1):
@@ -141,7 +140,7 @@ def _neighbours(count: Callable[[float], int], start: int, wanted: int) -> tuple
         if tries > GUESSES and below > 0 and above <= LAST:
             at = (below + above) // 2
             continue
-        guess = at * math.sqrt(wanted / number)  # the number is nearly a square of the width
+        guess = at * math.sqrt(wanted / number)  # the number grows with nearly the square of the width
         at = round(guess + (step if number <= wanted else -step))
         at = min(max(at, below + 1), above - 1)
         if tries > GUESSES:

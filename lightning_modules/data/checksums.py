@@ -1,14 +1,14 @@
-r"""Checksums of a dataset's contents: tables, images, shards. Light: pandas at most.
+r"""Checksums of a dataset's contents: tables, images, shards. Imports at most pandas.
 
-A user's own files have null in `dataset.checksums`. When a run is resolved, null becomes the SHA-256 of the
-contents, so other contents are another run: of a table the file's own (`dataset.files`), of `images` and
-`shards` that of what `sha256sum` prints::
+For a user's own files, `dataset.checksums` is null. Resolving a run replaces it by the SHA-256 of the
+contents, so changed contents make another run. For a table this is the file's own; for `images` and `shards`,
+that of the output of `sha256sum`::
 
     cd ROOT; find train val -name '*.JPEG' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
 
-Every file is read once: 140 GB for ImageNet. Results are kept by path, inode, size and times of change in
-the user's cache folder; checking these takes some ten seconds for 1.28 million files on a local disk.
-Without a writable cache, each process reads anew. Addresses stand for shards that are streamed.
+Every file is read once (140 GB for ImageNet). Results are cached in the user's cache folder by path, inode,
+size and times; checking 1.28 million files on a local disk takes about ten seconds. Without a writable cache,
+each process reads them again. Streamed shards are identified by their addresses.
 """
 
 import hashlib
@@ -29,38 +29,35 @@ log = logging.getLogger(__name__)
 CHECKSUM = r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}"
 
 MISSING = "missing"
-"""Stands for the checksum of a file that cannot be read; loading then says why."""
+"""Checksum of an unreadable file; loading reports why."""
 
 IMAGES = "images"
 SHARDS = "shards"
-"""Keys of `dataset.checksums` that stand for many files."""
+"""Keys of `dataset.checksums` for many files."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
-"""Of the images that are read, in capitals or not; torchvision's ImageFolder reads the same."""
+"""Suffixes of images, in any case, as in torchvision's ImageFolder."""
 
 CLASS_FOLDERS = ("train", "val")
 """Below the root; each has a folder per class."""
 
 GROUP_BYTES = 64 * 2**20
-"""Files are kept in groups of so many bytes, 2,200 for ImageNet; a change of one costs reading its group."""
+"""Size of a cached group of files (ImageNet: 2,200 groups); a changed file costs reading its group."""
 
 TOLD_BYTES = 4 * 2**30
-"""Files of this many bytes or more are announced before they are read."""
+"""Reading this many bytes or more is announced."""
 
 UNSETTLED_NS = 2 * 10**9
-"""A file changed so shortly before it is read may change again without another time: it is not kept."""
+"""A file changed this shortly before reading is not cached: it may change again with the same time."""
 
 AT_ONCE = 2**16
-"""Files that are asked for before the next are: the answers are held in memory."""
+"""Files whose status is requested at once, which limits memory."""
 
 THREADS = min(32, 4 * (os.cpu_count() or 1))
 
 
 def filled_checksums(dataset: Mapping[str, Any]) -> Any:
-    """The `checksums` of a resolved dataset node, each null replaced by that of its contents.
-
-    Null stays where no file is named. What is no mapping is returned as it is: the dataset refuses it.
-    """
+    """The `checksums` of a resolved dataset node; null is replaced by that of the contents, if named."""
     checksums, files = dataset["checksums"], dataset.get("files")
     if not isinstance(checksums, Mapping):
         return checksums
@@ -84,10 +81,7 @@ _answers: dict[str, tuple[float, str]] = {}
 
 
 def _for_a_while(question: str, find: Callable[[], str]) -> str:
-    """An answer that took over a second counts for a minute: the arms of a study ask for it one by one.
-
-    Loading asks anew, so no run trains on other contents.
-    """
+    """Reuse a slow answer for a minute, for the arms of a study. Loading computes it again."""
     until, answer = _answers.get(question, (0.0, ""))
     if (start := time.monotonic()) >= until:
         answer = find()
@@ -96,11 +90,7 @@ def _for_a_while(question: str, find: Callable[[], str]) -> str:
 
 
 def images_checksum(root: str | os.PathLike[str], dataset: Mapping[str, Any]) -> str:
-    """`sha256:...` of the images of a dataset: those that its tables list, else those in class folders.
-
-    Args:
-        root: Folder of the images.
-        dataset: Its settings; with `image_paths` and `image_column` tables list the images.
+    """`sha256:...` of the images that the dataset's tables list (`image_paths`), or else of class folders.
 
     Raises:
         OSError: A folder or an image cannot be read.
@@ -121,50 +111,38 @@ def images_checksum(root: str | os.PathLike[str], dataset: Mapping[str, Any]) ->
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the class folders in a folder, sorted; hidden ones are none.
-
-    Raises:
-        OSError: it cannot be listed.
-    """
+    """Names of the class folders in a folder, sorted; OSError if it cannot be listed."""
     return [entry.name for entry in visible(folder) if entry.is_dir()]
 
 
 def images_in(folder: Path) -> list[os.DirEntry[str]]:
-    """The images in a folder, sorted by their names; none is asked for its size.
-
-    Raises:
-        OSError: it cannot be listed.
-    """
+    """Images in a folder, sorted by name; OSError if it cannot be listed."""
     return [entry for entry in visible(folder) if is_image(entry)]
 
 
 def is_image(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file that is read as an image."""
+    """Whether an entry is an image file."""
     return entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file()
 
 
 def visible(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, sorted by name, without hidden entries such as macOS's ._img.jpg.
-
-    Raises:
-        OSError: it cannot be listed.
-    """
+    """Entries of a folder, sorted by name, without hidden ones such as macOS's ._img.jpg."""
     with os.scandir(folder) as entries:
         return sorted((e for e in entries if not is_hidden(e.name)), key=lambda entry: entry.name)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, by its name."""
+    """Whether a name is hidden."""
     return name.startswith(".")
 
 
 def shards_checksum(root: str, patterns: Mapping[str, str]) -> str:
-    """`sha256:...` of the contents of all shards; where they are streamed, of their addresses.
+    """`sha256:...` of the contents of all shards; of their addresses if they are streamed.
 
     Raises:
-        ImportError: the package braceexpand is not installed.
-        OSError: there is no such shard.
-        ValueError: a pattern cannot be expanded.
+        ImportError: The package braceexpand is not installed.
+        OSError: A shard does not exist.
+        ValueError: A pattern cannot be expanded.
     """
     names = [name for _, pattern in sorted(patterns.items()) for name in expanded(pattern)]
     if is_address(root):
@@ -173,7 +151,7 @@ def shards_checksum(root: str, patterns: Mapping[str, str]) -> str:
 
 
 def is_address(root: str) -> bool:
-    """Whether shards are streamed from elsewhere: nothing is asked there when a run is named."""
+    """Whether shards are streamed from another machine, which is not contacted to name a run."""
     return "://" in root or root.startswith("pipe:")
 
 
@@ -183,11 +161,11 @@ def address(root: str, name: str) -> str:
 
 
 def expanded(pattern: str) -> list[str]:
-    """The names that a pattern of shards stands for; several patterns are joined by ::.
+    """Names that a pattern of shards expands to; `::` joins patterns.
 
     Raises:
-        ImportError: the package braceexpand is not installed; webdataset needs it too.
-        ValueError: the braces do not match.
+        ImportError: The package braceexpand is not installed.
+        ValueError: Braces do not match.
     """
     from braceexpand import braceexpand
 
@@ -195,25 +173,21 @@ def expanded(pattern: str) -> list[str]:
 
 
 def file_path(root: str | os.PathLike[str], name: str) -> Path:
-    """Where a file of `dataset.files` is: relative to the dataset's root, unless absolute."""
+    """Path of a file of `dataset.files`: relative to the dataset's root, unless absolute."""
     return Path(os.path.expanduser(root)) / os.path.expanduser(name)
 
 
 def file_checksum(path: Path) -> str:
-    """`sha256:...` of a file's content.
-
-    Raises:
-        OSError: it cannot be read, or is no file.
-    """
+    """`sha256:...` of a file's content; OSError if it cannot be read."""
     (digest,) = _digests(path.parent, [path.name])
     return _named(digest)
 
 
 def contents_checksum(root: Path, names: Iterable[str]) -> str:
-    """`sha256:...` of the lines that `sha256sum` prints of some files, sorted by the bytes of their names.
+    """`sha256:...` of `sha256sum`'s output for files, sorted by the bytes of their names.
 
     Raises:
-        OSError: one of them cannot be read, or is no file.
+        OSError: A file cannot be read.
     """
     ordered = sorted(set(names), key=os.fsencode)
     lines = hashlib.sha256()
@@ -228,11 +202,11 @@ def _named(digest: bytes) -> str:
 
 _Version = tuple[int, int, int, int]
 _File = tuple[str, _Version]
-"""A name and what tells the file's versions apart."""
+"""Name and version."""
 
 
 def _digests(root: Path, names: Sequence[str]) -> Iterator[bytes]:
-    """The SHA-256 of each file, read where it is not kept."""
+    """The SHA-256 of each file, from the cache or by reading it."""
     folder = os.path.abspath(root)
     found: dict[bytes, bytes] = {}
     wanted: dict[bytes, list[_File]] = {}
@@ -246,7 +220,7 @@ def _digests(root: Path, names: Sequence[str]) -> Iterator[bytes]:
                 found[key] = digests
             size = sum(version[1] for group in wanted.values() for _, version in group)
             if size >= TOLD_BYTES:
-                log.warning("%s: %.0f GB are read once, to tell them from other contents", folder, size / 1e9)
+                log.warning("%s: reading %.0f GB once to identify the contents", folder, size / 1e9)
             for key, (digests, settled) in zip(
                 wanted, pool.map(partial(_read, folder), wanted.values()), strict=True
             ):
@@ -260,7 +234,7 @@ def _digests(root: Path, names: Sequence[str]) -> Iterator[bytes]:
 
 
 def _files(folder: str, names: Sequence[str], pool: ThreadPoolExecutor) -> Iterator[_File]:
-    """The files with their versions; asked for side by side, as a network's disk takes long to answer."""
+    """Files with their versions, requested in parallel because network disks respond slowly."""
     for start in range(0, len(names), AT_ONCE):
         chunks = [names[i : i + 256] for i in range(start, min(start + AT_ONCE, len(names)), 256)]
         for chunk, versions in zip(chunks, pool.map(partial(_versions, folder), chunks), strict=True):
@@ -273,12 +247,12 @@ def _versions(folder: str, names: Sequence[str]) -> list[_Version]:
 
 def _version(status: os.stat_result, path: str) -> _Version:
     if not stat.S_ISREG(status.st_mode):
-        raise FileNotFoundError(f"{path} is no file")
+        raise FileNotFoundError(f"{path} is not a file")
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _groups(files: Iterable[_File]) -> Iterator[list[_File]]:
-    """Neighbours, up to some size. A name in 256 ends a group, so that an added file moves few others."""
+    """Groups of neighbours. About one name in 256 ends a group, so that an added file changes few groups."""
     group: list[_File] = []
     size = 0
     for name, version in files:
@@ -292,7 +266,7 @@ def _groups(files: Iterable[_File]) -> Iterator[list[_File]]:
 
 
 def _key(folder: str, group: Sequence[_File]) -> bytes:
-    """What tells a group of files and their versions from others."""
+    """Key of a group of files in the cache."""
     digest = hashlib.sha256(os.fsencode(folder))
     for name, version in group:
         digest.update(b"\n%s\0%d %d %d %d" % (os.fsencode(name), *version))
@@ -300,7 +274,7 @@ def _key(folder: str, group: Sequence[_File]) -> bytes:
 
 
 def _read(folder: str, group: Sequence[_File]) -> tuple[bytes, bool]:
-    """The SHA-256 of each file, and whether they belong to the versions that were found, for good."""
+    """The SHA-256 of each file, and whether it can be cached: the version is unchanged and old enough."""
     digests, settled, start = [], True, time.time_ns()
     for name, version in group:
         path = os.path.join(folder, name)
@@ -312,7 +286,7 @@ def _read(folder: str, group: Sequence[_File]) -> tuple[bytes, bool]:
 
 
 class _Kept:
-    """What was read: in a file of the user's cache folder, or in the process where that cannot be written."""
+    """The cache: a file in the user's cache folder, or this process's memory if that is not writable."""
 
     in_process: ClassVar[dict[bytes, bytes]] = {}
 
@@ -327,17 +301,17 @@ class _Kept:
                 "CREATE TABLE IF NOT EXISTS contents (key BLOB PRIMARY KEY, digests BLOB)"
             )
         except (OSError, sqlite3.Error) as error:
-            log.info("%s: %s; files are read by each process anew", path, error)
+            log.info("%s: %s; each process reads all files", path, error)
 
     def get(self, key: bytes, files: int) -> bytes | None:
-        """The digests of a group of so many files."""
+        """The digests of a group of this many files."""
         digests = self.in_process.get(key)
         if digests is None and self.connection is not None:
             try:
                 rows = self.connection.execute(
                     "SELECT digests FROM contents WHERE key = ?", (key,)
                 ).fetchall()
-            except sqlite3.Error:  # damaged, or busy for long
+            except sqlite3.Error:  # damaged or busy
                 rows = []
             digests = rows[0][0] if rows else None
         return digests if isinstance(digests, bytes) and len(digests) == 32 * files else None

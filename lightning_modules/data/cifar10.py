@@ -21,7 +21,7 @@ TEST_BATCH = "test_batch"
 
 
 class CIFAR10(ImageDataModule):
-    """Reads the six pickled batches, in one folder or as torchvision lays them out."""
+    """Reads the six pickled batches, in one folder or in torchvision's layout."""
 
     file_names: ClassVar = (*TRAIN_BATCHES, TEST_BATCH)
     folders: ClassVar = ("", "cifar-10-batches-py")
@@ -39,15 +39,14 @@ class CIFAR10(ImageDataModule):
         return train, _read_batch(contents[TEST_BATCH])
 
     def download_into(self, folder: Path) -> None:
-
         datasets.CIFAR10(folder, download=True)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles NumPy arrays of bytes and plain values, and nothing that could run code."""
+    """Unpickles only NumPy arrays of bytes and plain values, so that no code runs."""
 
-    # Written by Python 2 and an old NumPy: its flags for dtype() are numbers, which NumPy 2.4 warns
-    # of, and its module has moved.
+    # The files are of Python 2 and an old NumPy, whose dtype flags are numbers (NumPy 2.4 warns) and whose
+    # module has moved.
     allowed: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy", "ndarray"): np.ndarray,
@@ -61,6 +60,6 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _read_batch(content: bytes) -> Part:
-    """The images, (N, 3, 32, 32), and labels of a batch; rows hold red, then green, then blue."""
+    """Images (N, 3, 32, 32) and labels; a row holds red, then green, then blue."""
     batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
     return Part(batch[b"data"].reshape(-1, 3, 32, 32), np.array(batch[b"labels"]))

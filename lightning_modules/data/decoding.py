@@ -1,9 +1,9 @@
-"""From an encoded image to a square of RGB: decoding and crops, drawn explicitly.
+"""From an encoded image to an RGB square: decoding and crops.
 
 Pillow decodes (libjpeg-turbo) and resizes a crop in one pass; both release the GIL.
 
-The paper states no augmentation. Ours: for training a random resized crop and horizontal flips (Szegedy et
-al. 2015, arXiv:1409.4842, section 6), for evaluation a central crop.
+The paper states no augmentation. Ours is a random resized crop with horizontal flips for training (Szegedy et
+al. 2015, arXiv:1409.4842, section 6) and a central crop for evaluation.
 """
 
 import io
@@ -21,32 +21,31 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels."""
 
 ATTEMPTS = 10
-"""Draws of a crop before the central one is taken; torchvision's RandomResizedCrop has as many."""
+"""Draws of a crop before the central one is used, as in torchvision's RandomResizedCrop."""
 
 
 class UndecodableImage(ValueError):
-    """An image that is damaged, cannot be read, or is of a kind that has no colours to show."""
+    """An image that is damaged, unreadable, or of a kind without known colours."""
 
 
 def decode_rgb(source: bytes | Path) -> Image.Image:
-    """An image as a person sees it: RGB, 8 bits, turned as its EXIF orientation says.
+    """Decode to RGB, 8 bits, rotated by its EXIF orientation.
 
-    Grey becomes three equal channels, 16 bits keep their upper 8, transparency is put on white, CMYK and
+    Grey becomes three equal channels, 16 bits lose their lower 8, transparency becomes white, CMYK and
     palettes are converted.
 
     Raises:
-        UndecodableImage: it cannot be read or decoded; says why.
+        UndecodableImage: It cannot be read or decoded.
     """
     try:
-        # A damaged EXIF block warns, a very large image warns: neither is anything to act upon.
+        # Warnings about a damaged EXIF block or a very large image do not matter.
         with (
             warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image,
         ):
             image.load()
             return _as_rgb(ImageOps.exif_transpose(image))
-    # Pillow's readers raise whatever a damaged file makes them stumble over: OSError, SyntaxError,
-    # struct.error, IndexError, DecompressionBombError, ...
+    # Pillow raises many types for damaged files: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise UndecodableImage(why) from error
@@ -68,14 +67,14 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Crops:
-    """What of an image is shown, resized to a square (bilinear, antialiased).
+    """Square crops of images, resized (bilinear, antialiased).
 
     Attributes:
         image_size: Height and width of the square, in pixels.
         horizontal_flip: Whether training images are mirrored with probability 0.5.
         min_crop_area: Smallest share of an image in a training crop, in (0, 1].
-        max_aspect_ratio: Largest ratio of a training crop's sides, from 1; uniform in its logarithm.
-        eval_crop_share: Side of the evaluated central square, as a share of the image's shorter side.
+        max_aspect_ratio: Largest ratio of a training crop's sides, from 1; log-uniform.
+        eval_crop_share: Side of the central evaluation crop, as a share of the image's shorter side.
     """
 
     image_size: int
@@ -85,30 +84,26 @@ class Crops:
     eval_crop_share: float
 
     def empty(self, images: int) -> Tensor:
-        """Memory for a batch, uint8 (N, 3, image_size, image_size), laid out as Pillow's images are."""
+        """Memory for a batch, uint8 (N, 3, image_size, image_size), in Pillow's memory order."""
         return torch.empty(images, self.image_size, self.image_size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
 
     def for_training(self, image: Image.Image, uniforms: Tensor) -> Tensor:
-        """A random crop, mirrored or not.
+        """A random crop of an RGB image, perhaps mirrored.
 
         Args:
             image: RGB.
-            uniforms: float64 (3,) in [0, 1): the flip, and what the crop is drawn from; the last is unused.
+            uniforms: float64 (3,) in [0, 1): flip, seed of the crop; the last is unused.
 
         Returns:
             uint8 (3, image_size, image_size).
         """
-        # A generator per image: how many draws a crop takes moves no other image's.
+        # A generator per image, because crops take different numbers of draws.
         draws = torch.Generator().manual_seed(int(uniforms[1] * 2**53))
         square = self._resized(image, self._random_box(*image.size, draws))
         return square.flip(-1) if self.horizontal_flip and uniforms[0] < 0.5 else square
 
     def for_evaluation(self, image: Image.Image) -> Tensor:
-        """The central square; equal to resizing the shorter side, then cropping the centre.
-
-        Returns:
-            uint8 (3, image_size, image_size).
-        """
+        """The central crop, uint8 (3, image_size, image_size); equals resizing, then cropping."""
         side = self.eval_crop_share * min(image.size)
         return self._resized(image, _central_box(*image.size, side, side))
 
@@ -118,7 +113,7 @@ class Crops:
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
     def _random_box(self, width: int, height: int, draws: torch.Generator) -> Box:
-        """Area and aspect ratio are drawn until they fit, then the place; as RandomResizedCrop does."""
+        """Draw area and aspect ratio until they fit, then the position, as RandomResizedCrop does."""
         uniforms = torch.rand(ATTEMPTS + 1, 2, dtype=torch.float64, generator=draws).tolist()
         across, down = uniforms.pop()
         for of_area, of_ratio in uniforms:
@@ -127,7 +122,7 @@ class Crops:
             crop_width, crop_height = math.sqrt(area * ratio), math.sqrt(area / ratio)
             if crop_width <= width and crop_height <= height:
                 left, top = across * (width - crop_width), down * (height - crop_height)
-                # Rounding may put an edge beyond the image's, which Pillow refuses.
+                # Rounding may exceed the image, which Pillow refuses.
                 return left, top, min(left + crop_width, width), min(top + crop_height, height)
         return _central_box(
             width,

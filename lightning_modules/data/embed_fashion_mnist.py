@@ -4,10 +4,9 @@
 
     python -m lightning_modules.data.embed_fashion_mnist SOURCE_FOLDER [DESTINATION]
 
-SOURCE_FOLDER holds the originals, for instance /usr/share/datasets/fashion-mnist of Debian's
-package dataset-fashion-mnist. Training images come from the official training part, test images
-from the official test part, equally many of each class, in the official (mixed) order. The same
-arguments write the same bytes. Prints the checksums for conf/dataset/fashion_mnist_embedded.yaml.
+SOURCE_FOLDER holds the originals, such as /usr/share/datasets/fashion-mnist of Debian's package
+dataset-fashion-mnist. Training and test images come from the official parts, equally many per class, in their
+order. Equal arguments write equal bytes. Prints the checksums for conf/dataset/fashion_mnist_embedded.yaml.
 """
 
 import argparse
@@ -49,13 +48,13 @@ def embed(
     test_per_class: int,
     seed: int,
 ) -> dict[str, str]:
-    """Writes the four gzipped IDX files of the drawn part.
+    """Write the four gzipped IDX files.
 
     Returns:
-        The sha256 of the decompressed content of each file, by its name without `.gz`.
+        SHA-256 of each file's decompressed content, by its name without `.gz`.
 
     Raises:
-        ValueError: an original is missing, damaged or not the original, or a class is too small.
+        ValueError: An original is missing, damaged or another file, or a class is too small.
     """
     written = {}
     for images_name, labels_name, per_class in (
@@ -79,7 +78,7 @@ def embed(
 
 
 def reproducible_gzip(content: bytes) -> bytes:
-    """Gzips without name and time, so that equal contents give equal files."""
+    """Gzip without name and time, so that equal contents give equal files."""
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as file:
         file.write(content)

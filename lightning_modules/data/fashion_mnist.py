@@ -1,8 +1,7 @@
-"""Fashion-MNIST: 28x28 grey images of 10 kinds of clothing; 60,000 to train, 10,000 to test.
+"""Fashion-MNIST: 28x28 grey images of 10 kinds of clothing, balanced; 60,000 to train, 10,000 to test.
 
-The classes are balanced. The same reader serves the whole set and the part of it that is embedded
-in this package (root: null; 5,000 + 10,000 images). Not in the paper, whose datasets are ImageNet
-and JFT.
+A part is embedded in this package (root: null; 5,000 + 10,000 images). Not in the paper, whose datasets are
+ImageNet and JFT.
 
 Source: Xiao, Rasul, Vollgraf 2017 (arXiv:1708.07747), MIT licence.
 """
@@ -23,7 +22,7 @@ TEST_LABELS = "t10k-labels-idx1-ubyte"
 
 
 class FashionMNIST(ImageDataModule):
-    """Reads the four IDX files, raw or gzipped, in one folder or as torchvision lays them out."""
+    """Reads the four IDX files, raw or gzipped, in one folder or in torchvision's layout."""
 
     file_names: ClassVar = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
     suffixes: ClassVar = ("", ".gz")
@@ -36,16 +35,15 @@ class FashionMNIST(ImageDataModule):
 
     def read_file(self, path: Path) -> bytes:
         content = read_decompressed(path)
-        parse_idx(content)  # says "truncated" where a checksum could only say "wrong"
+        parse_idx(content)  # recognizes truncated files, where a checksum is only wrong
         return content
 
     def decode(self, contents: Mapping[str, bytes]) -> tuple[Part, Part]:
         train_images, train_labels, test_images, test_labels = (
             parse_idx(contents[name]) for name in self.file_names
         )
-        # IDX holds (N, H, W): the one channel is implied.
+        # IDX holds (N, H, W).
         return Part(train_images[:, None], train_labels), Part(test_images[:, None], test_labels)
 
     def download_into(self, folder: Path) -> None:
-
         datasets.FashionMNIST(folder, download=True)

@@ -1,9 +1,8 @@
-"""Several garments of Fashion-MNIST on one canvas: many labels an image, some common and most rare.
+"""Mosaics of Fashion-MNIST garments: several labels per image, some common and most rare.
 
-Stands in for JFT and FastEval14k (section 4.2), which are internal to Google: 17,000 classes, 36.5 labels
-an image, and a metric that weighs classes by how common they are. Here a class is a garment at a place, so
-a network has to tell what is where. The garment of rank r (by its label's number) is drawn with a
-probability proportional to 1 / r^s; s = 1 is Zipf's law. The construction is ours.
+They stand in for JFT and FastEval14k (section 4.2), which are internal to Google: 17,000 classes, 36.5 labels
+per image, and a metric that weighs classes by how common they are. Here a class is a garment at a place. The
+construction is ours.
 """
 
 from typing import Any
@@ -21,27 +20,18 @@ GARMENTS = 10
 
 
 class FashionMosaic(FashionMNIST):
-    """Mosaics of places x places garments, drawn once from the garments of Fashion-MNIST.
+    """Mosaics of places x places garments, drawn once from Fashion-MNIST's.
 
-    Class g * places^2 + p is garment g at place p, counted row by row. Training mosaics show training
-    garments, validation mosaics those that are held out of them, test mosaics test garments. What is
-    drawn depends on `split_seed` and the sizes alone. `class_weights` are how common a class is by
-    construction: the probability that a garment, at a place that has one, is of this kind, over places.
+    Class g * places^2 + p is garment g at place p, counted by rows. Garments of rank r (class r - 1) are
+    drawn with probability proportional to 1 / r^s. Each part shows garments of its own. Mosaics depend only
+    on `split_seed` and the sizes. `class_weights` are the drawing probabilities, divided by the number of
+    places.
 
-    Args:
-        places: Of a row and of a column of the canvas.
-        most_garments: A mosaic has 1 to so many, each number as often.
-        zipf_exponent: s in 1 / r^s, the probability of garment r; 0 makes all as common.
-        train_mosaics: Training images.
-        validation_mosaics: Validation images.
-        test_mosaics: Test images.
-        num_classes: 10 places^2.
-        image_size: Of the canvas; a place is the whole of a garment averaged down by a whole factor.
-        settings: As `ImageDataModule`; `validation_images` are garments that are held out. No mosaic
-            is mirrored: its garments would be at other places than its labels say.
+    The arguments are explained in conf/dataset/fashion_mosaic.yaml. Mosaics are never mirrored, because their
+    labels name places.
 
     Raises:
-        ValueError: an argument has the wrong type or is out of range.
+        ValueError: An argument has the wrong type or is out of range.
     """
 
     most_classes = None
@@ -85,7 +75,7 @@ class FashionMosaic(FashionMNIST):
         self.commonness = 1 / rarity / (1 / rarity).sum()
 
     def make_parts(self, train: Part, test: Part) -> dict[str, Part]:
-        """The mosaics of each part, from the garments of the files."""
+        """Mosaics of each part, from the files' garments."""
         size = train.images.shape[-1]
         place, uneven = divmod(self.image_size, self.places)
         if uneven or not place or size % place:
@@ -111,7 +101,7 @@ class FashionMosaic(FashionMNIST):
 
 
 def shrink(images: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Images (N, C, H, W) made smaller: the mean of every factor x factor pixels, rounded."""
+    """Average factor x factor pixels of images (N, C, H, W), rounded."""
     count, channels, height, width = images.shape
     blocks = images.reshape(count, channels, height // factor, factor, width // factor, factor)
     total = blocks.sum(axis=(3, 5), dtype=np.uint32)
@@ -130,20 +120,20 @@ def draw_mosaics(
     """Draw mosaics, the same in every version of NumPy.
 
     Args:
-        garments: Images (N, 1, H, W) and the number of their kind.
-        count: Mosaics.
-        places: Of a row and of a column.
-        most_garments: Of a mosaic, which has 1 to so many.
-        commonness: Probability of each kind, (G,); their sum is 1.
-        seed: Draws them.
+        garments: Images (N, 1, H, W) and their kinds.
+        count: Number of mosaics.
+        places: Per row and per column.
+        most_garments: Each mosaic has 1 to this many.
+        commonness: Probability of each kind, (G,).
+        seed: Seeds the draws.
 
     Returns:
-        Images (count, 1, places H, places W), black where nothing is, and labels (count, G places^2).
+        Images (count, 1, places H, places W), black where empty, and labels (count, G places^2).
     """
     cells, kinds = places**2, len(commonness)
     uniforms = frozen_uniforms((count, 1 + 3 * cells), seed)
     how_many, where, what, which = np.split(uniforms, [1, 1 + cells, 1 + 2 * cells], axis=1)
-    # The places of the smallest draws have a garment.
+    # The places with the smallest draws get a garment.
     rank = where.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
     occupied = rank < 1 + np.floor(how_many * most_garments)
     # Without the last bound, which rounding may put below a draw.

@@ -1,15 +1,15 @@
-"""Datasets of images in files: decoded while training, in worker processes, a whole batch at a time.
+"""Datasets of image files, decoded by worker processes, a whole batch at a time.
 
-Split, order and augmentation are those of the datasets in memory (`images`): drawn from (seed, epoch) by
-the sampler and sent to a worker with a batch's positions, so they do not depend on the number of workers.
+Split, order and augmentation are as for datasets in memory (`images`). The sampler draws them and sends them
+to a worker with a batch's positions, so they do not depend on the number of workers.
 
-An image that cannot be decoded::
+An undecodable image::
 
-    training      is replaced by the next image of the part, named once and counted; beyond
-                  `max_undecodable_share` of the training images the run stops
+    training      is replaced by the next image, logged once and counted; the run stops if there are more
+                  than `max_undecodable_share`
     evaluation    stops the run
 
-Images are identified by their content (`checksums`), which is verified when a run begins or continues.
+Images are identified by their content (`checksums`), verified when a run starts or resumes.
 """
 
 import logging
@@ -49,26 +49,26 @@ from lightning_modules.validation import require_boolean, require_integer, requi
 log = logging.getLogger(__name__)
 
 MOST_WORKERS = 1024
-"""More is a typing error: each is a process."""
+"""More is a typing error."""
 
 
 class Labels(Protocol):
-    """The labels of a part: those of the images at some positions, as a loss takes them."""
+    """Labels of a part, indexed by positions."""
 
     def __getitem__(self, positions: Tensor) -> Tensor: ...
 
 
 class FilePart(NamedTuple):
-    """A part of a dataset: paths of its images relative to the root, as bytes (N,), and their labels."""
+    """Part of a dataset: image paths relative to the root, as bytes (N,), and labels."""
 
-    names: NDArray[np.bytes_]  # no list of str: workers would copy it by counting references
+    names: NDArray[np.bytes_]  # workers would copy a list of str, by counting references
     labels: Labels
 
 
 class UndecodableImages(ValueError):
-    """More images cannot be decoded than is allowed, or one that is evaluated. One line.
+    """Too many training images, or an evaluated one, cannot be decoded.
 
-    A loader makes a worker's exception anew from its traceback, of which only the message is kept.
+    A loader recreates a worker's exception from its traceback; only the message is kept.
     """
 
     def __init__(self, message: str) -> None:
@@ -76,13 +76,7 @@ class UndecodableImages(ValueError):
 
 
 class ImageFiles(Batches):
-    """Images in files that are decoded and cropped straight into a batch of bytes.
-
-    Args:
-        root: Folder that the names are relative to.
-        part: Names and labels.
-        crops: What of an image is shown.
-        max_undecodable_share: Of the images, beyond which training stops.
+    """Image files, decoded and cropped into a batch of bytes.
 
     Attributes:
         undecodable: bool (N,), in memory that the workers share.
@@ -105,7 +99,7 @@ class ImageFiles(Batches):
     def __getitem__(self, selection: Selection) -> Batch:
         """
         Raises:
-            UndecodableImages: see the module.
+            UndecodableImages: See the module.
         """
         indices, uniforms = selection.indices, selection.uniforms
         images = self.crops.empty(len(indices))
@@ -122,12 +116,12 @@ class ImageFiles(Batches):
             return self.crops.for_evaluation(decode_rgb(self.path(position)))
         except UndecodableImage as error:
             raise UndecodableImages(
-                f"dataset.root={self.root}: {self.path(position)} cannot be decoded ({error}); an image that "
-                "is evaluated must be; with another image it is another run"
+                f"dataset.root={self.root}: {self.path(position)} cannot be decoded ({error}); every "
+                "evaluated image must be; replacing it makes another run"
             ) from None
 
     def _trained(self, position: int, uniforms: Tensor) -> tuple[Tensor, int]:
-        """The image at a position or the next that can be decoded, and where that is."""
+        """The image at a position, or the next decodable one, and its position."""
         while True:
             if not self.undecodable[position]:
                 try:
@@ -135,17 +129,13 @@ class ImageFiles(Batches):
                 except UndecodableImage as error:
                     self.undecodable[position] = True
                     log.warning("%s cannot be decoded (%s): left out", self.path(position), error)
-            # Also where it was found by another worker, or by the run that this one goes on from.
+            # Counts those found by other workers and by the resumed run.
             require_few_undecodable(int(self.undecodable.sum()), self.max_undecodable_share, len(self))
             position = (position + 1) % len(self)
 
 
 def require_few_undecodable(undecodable: int, max_share: float, images: int) -> None:
-    """Require that at most a share of the training images could not be decoded.
-
-    Raises:
-        UndecodableImages: it is more.
-    """
+    """Raise UndecodableImages if too many training images could not be decoded."""
     if undecodable > max_share * images:
         raise UndecodableImages(
             f"dataset.max_undecodable_share={max_share}: {undecodable} of {images} training images cannot be "
@@ -154,23 +144,9 @@ def require_few_undecodable(undecodable: int, max_share: float, images: int) -> 
 
 
 class ImageFilesDataModule(LightningDataModule):
-    """Verifies, splits and serves a dataset of image files. A subclass lists them (`read`).
+    """Verifies, splits and serves a dataset of image files, which a subclass lists (`read`).
 
-    Args:
-        root: Folder of the images.
-        files: Lists and tables of the dataset, relative to `root`; None: there is none.
-        checksums: Of each of `files` and of the `images`; None is not verified.
-        num_classes: Labels are 0 to num_classes - 1.
-        channels: Of an image as it is served: 3.
-        image_size: Height and width of an image as it is served, in pixels.
-        split_seed: Draws the held-out images.
-        batch_size: Images of a training batch, over all processes.
-        eval_batch_size: Images of a validation or test batch, of each process.
-        seed: Of the run: draws order and augmentation, with the epoch.
-        horizontal_flip, min_crop_area, max_aspect_ratio, eval_crop_share: See `Crops`.
-        max_undecodable_share: Of the training images, in [0, 1); more stop the run.
-        num_workers: Processes that decode; 0: the training process itself; None: the cores of this process,
-            divided among the processes of the run on this machine.
+    The arguments are explained in conf/dataset/multilabel.yaml. A checksum of None is not verified.
 
     Attributes:
         parts: Train, validation and test, after `setup`.
@@ -180,9 +156,9 @@ class ImageFilesDataModule(LightningDataModule):
     """
 
     file_keys: ClassVar[tuple[str, ...]]
-    """What `files` names."""
+    """Keys of `files`."""
     augmentation: Callable[[Tensor], Tensor] | None = None
-    """What the recipe does to each training image: see `lightning_modules.data.images.transformed`."""
+    """The recipe's transform of a training image: see `lightning_modules.data.images.transformed`."""
 
     def __init__(
         self,
@@ -239,30 +215,22 @@ class ImageFilesDataModule(LightningDataModule):
 
     @property
     def tables(self) -> Mapping[str, Any]:
-        """What tells which images are listed, where they are not all that class folders hold."""
+        """Settings that list the images; empty if class folders do."""
         return {}
 
     @abstractmethod
     def read(self) -> dict[str, FilePart]:
-        """Train, validation and test.
-
-        Raises:
-            ValueError: one line: the key, what is wrong, what is allowed.
-        """
+        """Train, validation and test; ValueError if a file or setting is wrong."""
 
     def prepare_data(self) -> None:
-        """Verifies and lists (see `setup`); nothing is downloaded.
-
-        Raises:
-            ValueError: as `setup`.
-        """
+        """See `setup`; nothing is downloaded."""
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Lists the images, splits them and verifies the checksums, once.
+        """List, split and verify the images, once.
 
         Raises:
-            ValueError: one line: the key, what is wrong, what is allowed.
+            ValueError: A file or setting is wrong, or there are too many processes.
         """
         if not self.parts:
             self._load()
@@ -281,7 +249,7 @@ class ImageFilesDataModule(LightningDataModule):
         }
 
     def file(self, key: str) -> Path:
-        """Where a file of `files` that is not None is."""
+        """Path of a file in `files`, which must be set."""
         name = self.files[key]
         assert name is not None
         return file_path(self.root, name)
@@ -295,9 +263,10 @@ class ImageFilesDataModule(LightningDataModule):
         except OSError as error:
             raise ValueError(f"dataset.files.{key}={name}: {error}") from None
         if (expected := self.checksums[key]) not in (None, actual):
-            since = "it appeared" if expected == MISSING else "it is changed or another file"
+            found = "it appeared" if expected == MISSING else "another file, or it changed"
             raise ValueError(
-                f"dataset.checksums.{key}={expected}: {path} has {actual}; {since}, so start the run anew"
+                f"dataset.checksums.{key}={expected}: {path} has {actual}; {found} since the run was "
+                "prepared: rerun the command"
             )
 
     def _verify_images(self) -> None:
@@ -309,16 +278,12 @@ class ImageFilesDataModule(LightningDataModule):
             raise ValueError(f"{self.key}: {error}") from None
         if actual != expected:
             raise ValueError(
-                f"dataset.checksums.{IMAGES}={expected}: the images in {self.root} have {actual}; they are "
-                "others, or changed while the run was prepared: start it anew"
+                f"dataset.checksums.{IMAGES}={expected}: the images in {self.root} have {actual}; other "
+                "images, or changed since the run was prepared: rerun the command"
             )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch.
-
-        Raises:
-            ValueError: a batch is larger than the part.
-        """
+        """Shuffled, augmented batches. Outside Lightning, call `sampler.set_epoch` every epoch."""
         part = self.parts["train"]
         return train_loader(self, part, self.batch_size, self.seed, num_workers=self._workers())
 
@@ -337,9 +302,9 @@ class ImageFilesDataModule(LightningDataModule):
         return max(1, usable_cores() // getattr(self.trainer, "num_devices", 1))
 
     def count_undecodable(self) -> int:
-        """Training images that could not be decoded so far, each once. Every process must call this.
+        """Undecodable training images so far. Every process must call this.
 
-        From then on each process, and its checkpoint, knows of those that the others met.
+        It also shares them among processes, and so with their checkpoints.
         """
         undecodable = self.parts["train"].undecodable
         for positions in of_each_process(self.state_dict()["undecodable"]):
@@ -347,7 +312,7 @@ class ImageFilesDataModule(LightningDataModule):
         return int(undecodable.sum())
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: which images could not be decoded."""
+        """Positions of undecodable images, for a checkpoint."""
         return {"undecodable": self.parts["train"].undecodable.nonzero().flatten().tolist()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -366,7 +331,7 @@ def checked_crops(
     """The crops of a dataset of colour images.
 
     Raises:
-        ValueError: an argument has the wrong type or is out of range.
+        ValueError: An argument has the wrong type or is out of range.
     """
     if channels != 3 or isinstance(channels, bool):
         raise ValueError(f"dataset.channels={channels}: must be 3, as every image is decoded to RGB")
@@ -386,5 +351,5 @@ def checked_crops(
 
 
 def as_names(names: Iterable[str]) -> NDArray[np.bytes_]:
-    """Relative paths as `FilePart` holds them."""
+    """Relative paths for `FilePart`."""
     return np.array([os.fsencode(name) for name in names], dtype=np.bytes_)

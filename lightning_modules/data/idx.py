@@ -1,7 +1,7 @@
 """Reading and writing IDX, the format of the MNIST family.
 
-Two zero bytes, the type (8 = unsigned byte), the number of dimensions, each dimension as a
-big-endian 32-bit number, then the values. Files may be gzipped.
+Two zero bytes, the type (8 = unsigned byte), the number of dimensions, each dimension as a big-endian 32-bit
+number, then the values.
 
 Source: http://yann.lecun.com/exdb/mnist/, "The IDX file format".
 """
@@ -19,11 +19,11 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_decompressed(path: Path) -> bytes:
-    """The content of a file, decompressed where it is gzipped, whatever its name.
+    """The content of a file, decompressed if gzipped, whatever its name.
 
     Raises:
-        ValueError: the gzip stream ends early or is damaged.
-        OSError: the file cannot be read.
+        ValueError: The gzip stream is truncated or damaged.
+        OSError: The file cannot be read.
     """
     content = path.read_bytes()
     if not content.startswith(GZIP_MAGIC):
@@ -37,10 +37,10 @@ def read_decompressed(path: Path) -> bytes:
 
 
 def parse_idx(content: bytes) -> NDArray[np.uint8]:
-    """The read-only array in the content of an (uncompressed) IDX file of unsigned bytes.
+    """The read-only array of a decompressed IDX file of unsigned bytes.
 
     Raises:
-        ValueError: the content is not IDX, holds another type, or has not the length it states.
+        ValueError: The content is not IDX, has another type, or another length than its header states.
     """
     if len(content) < 4 or content[:2] != b"\0\0":
         raise ValueError("not an IDX file: it must start with two zero bytes and a type")
@@ -59,6 +59,6 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
 
 
 def format_idx(array: NDArray[np.uint8]) -> bytes:
-    """The content of the (uncompressed) IDX file of an array; the inverse of `parse_idx`."""
+    """An array as IDX, uncompressed; the inverse of `parse_idx`."""
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, UNSIGNED_BYTE, array.ndim, *array.shape)
     return header + array.tobytes()

@@ -1,10 +1,10 @@
 """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 validation images of 1000 classes.
 
-Folders: root/train/<wnid>/*.JPEG and root/val/<wnid>/*.JPEG; a class's index is its folder's place in
-alphabetical order. Any images in such folders can be read.
+Folders: root/train/<wnid>/*.JPEG and root/val/<wnid>/*.JPEG; classes are numbered in alphabetical order. Any
+images in such folders can be read.
 
-Protocol: validation is held out of `train`, and ILSVRC's `val` is the test part, read once at the end.
-Table 1 of the paper is measured on the images of `val` that are not blacklisted (48,238 with ILSVRC's list).
+Protocol: validation is held out of `train`; ILSVRC's `val` is the test set. The paper's table 1 leaves out
+the blacklisted images of `val`, so that 48,238 remain.
 
 Source: Russakovsky et al. 2015 (arXiv:1409.0575), https://image-net.org.
 """
@@ -30,7 +30,7 @@ BLACKLIST = "blacklist"
 
 
 class Folders(NamedTuple):
-    """Images in one folder per class: paths (N,), labels (N,), the classes' names."""
+    """Images in class folders: paths (N,), labels (N,), class names."""
 
     names: NDArray[np.bytes_]
     labels: NDArray[np.int64]
@@ -41,12 +41,12 @@ class ImageNet(ImageFilesDataModule):
     """Reads ILSVRC's folders.
 
     Args:
-        validation_images: Held out of `train`, the same number of each class.
-        **settings: As `ImageFilesDataModule`; `files` may name a blacklist of `val`: one image a line, its
-            number (ILSVRC2012_val_000NNNNN.JPEG, from 1) or its file's name.
+        validation_images: Held out of `train`, equally many per class.
+        **settings: As `ImageFilesDataModule`; `files` may name a blacklist of `val`: per line, an image's
+            number (ILSVRC2012_val_000NNNNN.JPEG, from 1) or file name.
 
     Attributes:
-        unread: After `setup`, other entries in the folders, relative to the root, without hidden ones.
+        unread: Other visible entries in the folders, relative to the root, after `setup`.
 
     Raises:
         ValueError: An argument has the wrong type or is out of range.
@@ -56,7 +56,7 @@ class ImageNet(ImageFilesDataModule):
 
     def __init__(self, *, validation_images: int, **settings: Any) -> None:
         super().__init__(**settings)
-        # Before a million files are listed.
+        # Before listing a million files.
         require_multiple_of_classes("dataset.validation_images", validation_images, self.num_classes)
         self.validation_images = validation_images
         self.unread: list[str] = []
@@ -65,7 +65,7 @@ class ImageNet(ImageFilesDataModule):
         train, test = (self._list(part) for part in CLASS_FOLDERS)
         if train.classes != test.classes:
             other = sorted(set(train.classes) ^ set(test.classes))[0]
-            raise ValueError(f"{self.key}: train and val have other class folders, {other} for one")
+            raise ValueError(f"{self.key}: class folders of train and val differ, e.g. {other}")
         kept, held_out = split_per_class(
             train.labels, self.num_classes, self.validation_images, self.split_seed
         )
@@ -104,7 +104,7 @@ class ImageNet(ImageFilesDataModule):
         return Folders(as_names(names), np.array(labels), classes)
 
     def _blacklisted(self, test: Folders) -> list[int]:
-        """Positions of the images of `val` that are not evaluated."""
+        """Positions of the images of `val` to leave out."""
         if self.files[BLACKLIST] is None:
             return []
         path = self.file(BLACKLIST)
@@ -112,7 +112,7 @@ class ImageNet(ImageFilesDataModule):
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{key}: {path} is no text file ({error})") from None
+            raise ValueError(f"{key}: {path} is not a text file ({error})") from None
         by_name = {os.path.basename(os.fsdecode(name)): position for position, name in enumerate(test.names)}
         positions = []
         for number, line in enumerate(lines, start=1):

@@ -1,21 +1,19 @@
-"""ImageNet, or images of one label each, streamed from tar files ("shards") of WebDataset.
+"""ImageNet, or single-label images, streamed from tar files ("shards") of WebDataset.
 
-For clusters where a million small files are slow. A shard holds, one after the other, an image
-(KEY.jpg or another of `IMAGE_SUFFIXES`) and its class's index as text (KEY.cls). Validation and test have
-their own shards (section "Protocol" of `imagenet`).
+For clusters where a million small files are slow. A shard holds pairs of an image (KEY.jpg or another of
+`IMAGE_SUFFIXES`) and its class index as text (KEY.cls). Validation and test have their own shards (see
+"Protocol" in `imagenet`).
 
-Every training image is shown once per epoch, except those that fill no batch. Shards are divided among
-processes and, within one, among `streams` workers; each mixes its shards in an order drawn per epoch and
-its images in a buffer.
+An epoch shows every training image once, except those that fill no batch. Shards are divided among processes
+and, within a process, among `streams` workers; each mixes its shards per epoch and its images in a buffer.
 
 ::
 
     augmentation of an image    depends on (seed, epoch, its key)
-    order of the batches        depends on (seed, epoch, streams, number of processes), so reruns repeat it
-    batch of an image           depends on `streams` and processes, so they are part of a run's identity
+    batches                     depend on (seed, epoch, streams, processes), which are part of the identity
 
-Processes take equally many steps. With unequal numbers of images, a process that is short begins its shards
-again, and one with more leaves the rest out; equal shards in a multiple of the processes avoid both.
+All processes take equally many steps. If their images differ in number, a process that runs out starts its
+shards again, and one with more leaves some out; equal shards in a multiple of the processes avoid both.
 
 Source: https://github.com/webdataset/webdataset.
 """
@@ -62,15 +60,9 @@ log = logging.getLogger(__name__)
 
 
 class ShardStream(IterableDataset[Batch]):
-    """The batches that one process, or one of its workers, reads from its share of the shards.
+    """Batches from the shards of one process, or of one of its workers; the last may be smaller.
 
-    Args:
-        shards: Paths or addresses, in the order to be read by all processes together.
-        num_classes: Labels are 0 to num_classes - 1.
-        crops: What of an image is shown.
-        batch_size: Images of a batch; the last of a stream may be smaller.
-        rank: Which of the processes this is.
-        processes: How many there are.
+    `shards` are paths or addresses, in order, divided among all workers of all processes.
     """
 
     def __init__(
@@ -91,27 +83,27 @@ class ShardStream(IterableDataset[Batch]):
         self.processes = processes
 
     def _consumer(self) -> tuple[int, int]:
-        """Which of all the workers of all processes this is, and how many there are."""
+        """Index of this worker among all workers of all processes, and their number."""
         worker = get_worker_info()
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         return number * self.processes + self.rank, workers * self.processes
 
     def samples(self) -> Iterator[dict[str, Any]]:
-        """The undecoded samples of this consumer's shards, in order."""
+        """The undecoded samples of this worker's shards, in order."""
         from webdataset.gopen import gopen
         from webdataset.tariterators import group_by_keys, tar_file_expander
 
         consumer, consumers = self._consumer()
         for shard in self.shards[consumer::consumers]:
-            with gopen(shard) as stream:  # webdataset's own opener leaves closing to the garbage collector
+            with gopen(shard) as stream:  # webdataset's own opener closes only at garbage collection
                 files = tar_file_expander([{"url": shard, "stream": stream}], select_files=_is_visible)
                 yield from group_by_keys(files)
 
     def squares(self) -> Iterator[tuple[Tensor, int]]:
-        """The images as they are shown, uint8 (3, S, S), and their labels.
+        """Cropped images, uint8 (3, S, S), and their labels.
 
         Raises:
-            UndecodableImages: an image cannot be decoded; see `files`.
+            UndecodableImages: An image cannot be decoded; see `files`.
         """
         for sample in self.samples():
             content, label = self.read(sample)
@@ -119,16 +111,15 @@ class ShardStream(IterableDataset[Batch]):
                 yield self.crops.for_evaluation(decode_rgb(content)), label
             except UndecodableImage as error:
                 raise UndecodableImages(
-                    f"dataset.shards: {_name(sample)} cannot be decoded ({error}); an image that is "
-                    "evaluated must be: replace it in its test shard, and the same command goes on; another "
-                    "validation shard is another run"
+                    f"dataset.shards: {_name(sample)} cannot be decoded ({error}); replace it and rerun the "
+                    "command; a changed validation shard makes another run"
                 ) from None
 
     def read(self, sample: Mapping[str, Any]) -> tuple[bytes, int]:
-        """The image's content and the label of a sample.
+        """A sample's encoded image and label.
 
         Raises:
-            ValueError: the sample lacks one of them, or the label is no class.
+            ValueError: One is missing, or the label is not a class.
         """
         content = next((sample[suffix] for suffix in IMAGES if suffix in sample), None)
         if content is None or LABEL not in sample:
@@ -157,18 +148,16 @@ class ShardStream(IterableDataset[Batch]):
 
 
 class TrainingStream(ShardStream):
-    """One epoch's training batches: shards and images mixed, augmented.
+    """Batches of one training epoch: shards and images mixed, augmented.
 
     Args:
-        seed: Of the run.
-        epoch: From 0.
-        shuffle_buffer: Encoded images of a stream among which the next is drawn.
-        max_undecodable_share: Of the stream's images.
-        expected_images: Of all streams together.
-        undecodable: int64 (workers,), in memory that the workers share: what each of this process's could
-            not decode.
-        augmentation: What the recipe does to each image; None: nothing.
-        **settings: As `ShardStream` has them.
+        shards: As `ShardStream`.
+        seed, epoch: What shards, images and augmentation are drawn from.
+        shuffle_buffer, max_undecodable_share: As `ImageNetShards`.
+        expected_images: Number of images in all streams.
+        undecodable: int64 (workers,), in shared memory: images that each worker could not decode.
+        augmentation: The recipe's transform of an image.
+        **settings: As `ShardStream`.
     """
 
     def __init__(
@@ -204,7 +193,7 @@ class TrainingStream(ShardStream):
         return mix(super().samples())
 
     def squares(self) -> Iterator[tuple[Tensor, int]]:
-        """As in `ShardStream`; the image after an undecodable one takes its place as well."""
+        """As in `ShardStream`; the next image replaces an undecodable one."""
         undecodable = missing = 0
         shown = None
         _, consumers = self._consumer()
@@ -219,7 +208,7 @@ class TrainingStream(ShardStream):
             except UndecodableImage as error:
                 log.warning("%s cannot be decoded (%s): left out", _name(sample), error)
                 undecodable, missing = undecodable + 1, missing + 1
-                of_epoch.clamp_(min=undecodable)  # a process may read its shards twice to fill an epoch
+                of_epoch.clamp_(min=undecodable)  # a process may read its shards twice in an epoch
                 require_few_undecodable(
                     undecodable, self.max_undecodable_share, self.expected_images // consumers
                 )
@@ -230,26 +219,19 @@ class TrainingStream(ShardStream):
             for _ in range(1 + missing):
                 yield shown
             missing = 0
-        if shown is not None:  # nothing comes after the last ones
+        if shown is not None:  # undecodable images at the end of the stream
             for _ in range(missing):
                 yield shown
 
 
 class TrainingShards:
-    """What Lightning iterates over: as many full batches in every epoch and process, of mixed shards.
+    """An epoch's training batches, equally many in every process and epoch, for Lightning.
 
-    Args:
-        shards: Paths or addresses.
-        train_images: In all of them.
-        batch_size: Images of a training batch, over all processes.
-        streams: Workers of a process; 0: the process itself.
-        rank: This process, from 0.
-        processes: How many there are; `batch_size` is a multiple of it.
-        device: Where this process trains.
-        **settings: As `TrainingStream`, without what depends on epoch and process.
+    `batch_size` is over all processes and a multiple of their number; `settings` are those of
+    `TrainingStream` that depend on neither epoch nor process.
 
     Attributes:
-        undecodable: int64, images of the last epoch that could not be decoded, per worker.
+        undecodable: int64 (workers,), undecodable images of the last epoch.
     """
 
     def __init__(
@@ -278,7 +260,7 @@ class TrainingShards:
 
     @property
     def sampler(self) -> "TrainingShards":
-        """Where Lightning looks for `set_epoch`."""
+        """Lightning calls `set_epoch` of this attribute."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -290,14 +272,14 @@ class TrainingShards:
     def __iter__(self) -> Iterator[Batch]:
         """
         Raises:
-            ValueError: the shards do not hold `train_images`, told from the number of batches.
+            ValueError: The number of batches shows that the shards do not hold `train_images`.
         """
         self.undecodable.zero_()
         alone = self.processes == 1
         batches = self._batches(endless=not alone)
         for number in range(1, len(self) + 1):
             batch = next(batches, None)
-            # One more is asked for before the last is handed out: nobody asks after it.
+            # Ask for one batch more before yielding the last: nobody asks after it.
             if batch is None or (alone and number == len(self) and next(batches, None) is not None):
                 raise ValueError(
                     f"dataset.train_images={self.train_images}: the training shards hold "
@@ -306,7 +288,7 @@ class TrainingShards:
             yield batch
 
     def _batches(self, *, endless: bool) -> Iterator[Batch]:
-        """Shares of full batches, this process's; the rests at the ends of the streams are put together."""
+        """The process's shares of full batches; incomplete last batches of streams are joined."""
         share = self.batch_size // self.processes
         rest: list[Batch] = []
         while True:
@@ -336,29 +318,19 @@ class TrainingShards:
 
 
 class ImageNetShards(LightningDataModule):
-    """Streams shards. Needs the package webdataset.
+    """Streams shards with the package webdataset.
 
-    Args:
-        root: Folder of the shards, or the start of their address (https://..., pipe:...).
-        shards: Pattern of the shards below `root` per part; {000..123} stands for the numbers.
-        checksums: Of the shards (see `shards_checksum`); None is not verified.
-        train_images: In all training shards.
-        shuffle_buffer: Encoded images of a stream among which the next is drawn, from 1.
-        streams: Workers of a process, each with its own shards; 0: the process itself.
-        processes_change_order: Must be true: part of a run's identity.
-        max_undecodable_share: Of the training images of a stream, in [0, 1); more stop the run.
-        num_classes, channels, image_size, batch_size, eval_batch_size, seed: See `ImageFilesDataModule`.
-        horizontal_flip, min_crop_area, max_aspect_ratio, eval_crop_share: See `Crops`.
+    The arguments are explained in conf/dataset/imagenet_shards.yaml. A checksum of None is not verified.
 
     Attributes:
-        shards: Paths or addresses of the shards per part, after `setup`.
+        shards: Paths or addresses per part, after `setup`.
 
     Raises:
         ValueError: An argument has the wrong type or is out of range.
     """
 
     augmentation: Callable[[Tensor], Tensor] | None = None
-    """What the recipe does to each training image: see `lightning_modules.data.images.transformed`."""
+    """The recipe's transform of a training image: see `lightning_modules.data.images.transformed`."""
 
     def __init__(
         self,
@@ -419,19 +391,15 @@ class ImageNetShards(LightningDataModule):
         self._training: TrainingShards | None = None
 
     def prepare_data(self) -> None:
-        """See `setup`; nothing is downloaded.
-
-        Raises:
-            ValueError: as `setup`.
-        """
+        """See `setup`; nothing is downloaded."""
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Finds the shards, once; reads none.
+        """Find the shards, once, without reading them.
 
         Raises:
-            ValueError: one line: a shard is missing or in two parts, webdataset is not installed, or there
-                are more processes than shards of a part.
+            ValueError: A shard is missing or in two parts, webdataset is not installed, or a part has fewer
+                shards than there are processes.
         """
         if not self.shards:
             self._find_shards()
@@ -449,31 +417,26 @@ class ImageNetShards(LightningDataModule):
             for name in of_part:
                 if name in seen:
                     raise ValueError(
-                        f"dataset.shards.{part}={self.patterns[part]}: {name} is there twice, or in "
-                        f"{seen[name]} as well"
+                        f"dataset.shards.{part}={self.patterns[part]}: duplicate {name}, also in {seen[name]}"
                     )
                 seen[name] = part
                 place = address(self.root, name)
                 if not is_address(self.root) and not os.path.isfile(place):
                     raise ValueError(
-                        f"dataset.shards.{part}={self.patterns[part]}: there is no {place} (dataset.root)"
+                        f"dataset.shards.{part}={self.patterns[part]}: no such file: {place} (dataset.root)"
                     )
         actual = shards_checksum(self.root, self.patterns)
         if self.checksum not in (None, actual):
             raise ValueError(
-                f"dataset.checksums.{SHARDS}={self.checksum}: the shards in {self.root} have "
-                f"{actual}; they are others, or changed while the run was prepared: start it anew"
+                f"dataset.checksums.{SHARDS}={self.checksum}: the shards in {self.root} have {actual}; other "
+                "shards, or changed since the run was prepared: rerun the command"
             )
         self.shards = {
             part: [address(self.root, name) for name in of_part] for part, of_part in names.items()
         }
 
     def train_dataloader(self) -> TrainingShards:
-        """Mixed, augmented batches. Outside Lightning: call `set_epoch` every epoch.
-
-        Raises:
-            ValueError: a batch is larger than the part.
-        """
+        """Mixed, augmented batches. Outside Lightning, call `set_epoch` every epoch."""
         require_a_batch(self.batch_size, self.train_images)
         rank, processes = process_of(self)
         self._training = TrainingShards(
@@ -494,7 +457,7 @@ class ImageNetShards(LightningDataModule):
         return self._training
 
     def count_undecodable(self) -> int:
-        """Training images of the last epoch that could not be decoded. Every process must call this."""
+        """Undecodable training images of the last epoch. Every process must call this."""
         return sum(of_each_process(0 if self._training is None else int(self._training.undecodable.sum())))
 
     def val_dataloader(self) -> DataLoader[Batch]:

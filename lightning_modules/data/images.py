@@ -1,14 +1,10 @@
 """In-memory image datasets: split, batch order, augmentation, and the data module they share.
 
-A dataset is one subclass of `ImageDataModule` that reads its files (or makes its parts, `make_parts`), and
-one file in conf/dataset/.
+A dataset is a subclass of `ImageDataModule` and a file in conf/dataset/.
 
-Pairing: the split depends on `split_seed` alone; the order of the batches and the augmentation of every
-image depend on (seed, epoch) alone. No global generator is used, so a run that resumes at epoch e sees the
-batches of an uninterrupted one.
-
-The paper names neither a held-out part nor an augmentation: both are ours. Images are x / 127.5 - 1, in
-[-1, 1], as in the author's Keras preprocessing.
+The split depends only on `split_seed`, batch order and augmentation only on (seed, epoch), so a resumed run
+sees the same batches. Pixels are x / 127.5 - 1, in [-1, 1], as in the author's Keras preprocessing. The
+paper gives neither a validation set nor an augmentation; both are ours.
 """
 
 import contextlib
@@ -39,31 +35,27 @@ from lightning_modules.seeding import draws_of, generator
 from lightning_modules.validation import MAX_SEED, require_boolean, require_integer
 
 Batch = tuple[Tensor, Tensor]
-"""Images (N, C, H, W), float32 in [-1, 1] or, from files or a recipe's augmentation, uint8 (see `scaled`),
-and labels: int64 (N,), or of several classes an image float32 (N, num_classes) of 0 and 1."""
+"""Images (N, C, H, W), float32 in [-1, 1] or uint8 (see `scaled`), and labels: int64 (N,), or float32
+(N, num_classes) of 0 and 1 for several classes per image."""
 
 UNIFORMS_PER_IMAGE = 3
 
 SHARE_OF_MEMORY = 0.25
-"""Of a GPU's free memory that the images of a dataset may fill. Ours: the network needs more than they do."""
+"""Largest share of a GPU's free memory that a dataset's images may fill. Ours."""
 
 
 class Part(NamedTuple):
-    """A part of a dataset: images, uint8 (N, C, H, W), and labels.
-
-    Labels are (N,) with one class an image, or (N, num_classes) of 0 and 1 with any number of them.
-    """
+    """Part of a dataset: images, uint8 (N, C, H, W); labels (N,), or (N, num_classes) of 0 and 1."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.integer]
 
 
 class Selection(NamedTuple):
-    """One batch to be gathered: positions of its images, int64 (B,), and what to augment with.
+    """Positions of a batch's images, int64 (B,), and the draws that augment them (None: no augmentation).
 
-    `uniforms`, float64 (B, 3) in [0, 1): horizontal flip, vertical and horizontal crop offset (images in
-    files: flip, seed of the crop). `seeds`, int64 (B,): of what the recipe does to each image besides these.
-    None where nothing is augmented.
+    `uniforms`, float64 (B, 3) in [0, 1): horizontal flip, vertical and horizontal crop offset (image files:
+    flip, seed of the crop). `seeds`, int64 (B,): for the recipe's augmentation of each image.
     """
 
     indices: Tensor
@@ -74,14 +66,8 @@ class Selection(NamedTuple):
 class EpochSampler(Sampler[Selection]):
     """The shuffled training batches of an epoch; Lightning calls `set_epoch` before each.
 
-    The last, smaller batch is dropped: BN statistics of a few images are noise, of one an error.
-
-    Args:
-        num_images: of the training part.
-        batch_size: images of a batch, over all processes.
-        seed: of the run.
-        process: this process, from 0. Each has a slice of every batch.
-        processes: how many train together; `batch_size` is a multiple of it.
+    The last, smaller batch is dropped: its BN statistics would be noise, or an error for a single image.
+    `batch_size` is over all `processes`; process number `process` gets its slice of every batch.
     """
 
     def __init__(
@@ -104,7 +90,7 @@ class EpochSampler(Sampler[Selection]):
     def __iter__(self) -> Iterator[Selection]:
         draws = generator(self.seed, "epoch", self.epoch)
         order = torch.randperm(self.num_images, generator=draws)
-        # Always all of them, so that switching one augmentation leaves the others' draws alone.
+        # Always draw all, so that switching off one augmentation does not change the others.
         uniforms = torch.rand(self.num_images, UNIFORMS_PER_IMAGE, dtype=torch.float64, generator=draws)
         of_recipe = generator(self.seed, "epoch", self.epoch, "augmentation")
         seeds = torch.randint(2**63 - 1, (self.num_images,), generator=of_recipe)
@@ -118,23 +104,19 @@ class EpochSampler(Sampler[Selection]):
 def sequential_selections(
     num_images: int, batch_size: int, *, process: int = 0, processes: int = 1
 ) -> list[Selection]:
-    """Every image once, in order, without augmentation; the last batch may be smaller.
-
-    Of several processes each has its part, every image in one of them alone: nothing is repeated to make
-    the parts equally large.
-    """
+    """The process's images in order, without augmentation. No image is repeated, so shares may differ."""
     indices = torch.arange(num_images).tensor_split(processes)[process]
     return [Selection(part, None) for part in torch.split(indices, batch_size)]
 
 
 def augment(images: Tensor, uniforms: Tensor, *, horizontal_flip: bool, crop_padding: int) -> Tensor:
-    """Pads images with zeros (black), crops them back to their size, mirrors half of them.
+    """Pad images with black, crop them to their size, and mirror those whose first uniform is below 0.5.
 
     Args:
         images: uint8 (B, C, H, W), on any device.
-        uniforms: float64 (B, 3), as in `Selection`, on the CPU: what is drawn is the same on every device.
-        horizontal_flip: whether images whose first uniform is below 0.5 are mirrored.
-        crop_padding: pixels on each side; 0 crops nothing.
+        uniforms: As in `Selection`, on the CPU, so that all devices use the same draws.
+        horizontal_flip: Whether to mirror.
+        crop_padding: Pixels per side.
 
     Returns:
         A new tensor, uint8 (B, C, H, W).
@@ -158,49 +140,48 @@ def augment(images: Tensor, uniforms: Tensor, *, horizontal_flip: bool, crop_pad
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Values of the CPU on a device, which may still be on their way: neither waits for the other."""
+    """Copy values from the CPU to a device without waiting."""
     if device.type == "cpu":
         return values
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def scaled(images: Tensor) -> Tensor:
-    """Images as a network takes them: bytes become float32 in [-1, 1], others stay as they are.
+    """Convert uint8 images to float32 in [-1, 1]; others stay.
 
-    Images from files, or changed by a recipe, are bytes until they are on the training device: a
-    quarter of the time to write, send and copy.
+    Image files and augmented images are bytes until they reach the training device: a quarter of the memory.
     """
     if images.dtype != torch.uint8:
         return images
-    # By a tensor, because CUDA multiplies by the reciprocal of a number, which rounds otherwise.
+    # A tensor, because CUDA would multiply by a number's reciprocal, which rounds differently.
     return images.float().div_(torch.full((), 127.5, device=images.device)).sub_(1)
 
 
 class Batches(Dataset[Batch]):
-    """Images that are gathered a whole batch at a time: `part[selection]` is a batch."""
+    """A dataset indexed by `Selection`, which yields a whole batch."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Images."""
+        """Number of images."""
 
     def in_bytes(self, selection: Selection) -> Batch:
-        """A batch whose images are uint8: what a recipe changes."""
+        """A batch of uint8 images, for the recipe's augmentation."""
         return self[selection]
 
 
 class ImageBatches(Batches):
-    """Images in memory that are gathered, augmented and scaled a whole batch at a time, on their device."""
+    """Images in memory; batches are gathered, augmented and scaled on the device that holds them."""
 
     def __init__(self, part: Part, *, horizontal_flip: bool, crop_padding: int) -> None:
         self.images = torch.tensor(part.images)
-        several = part.labels.ndim == 2  # classes an image
+        several = part.labels.ndim == 2  # classes per image
         self.labels = torch.tensor(part.labels, dtype=torch.float32 if several else torch.int64)
         self.horizontal_flip = horizontal_flip
         self.crop_padding = crop_padding
 
     @property
     def on_device(self) -> bool:
-        """Whether batches are made on another device than the CPU."""
+        """Whether the images are on another device than the CPU."""
         return self.images.device.type != "cpu"
 
     @property
@@ -209,7 +190,7 @@ class ImageBatches(Batches):
         return self.images.nbytes + self.labels.nbytes
 
     def move(self, device: torch.device) -> None:
-        """Keep the images on a device, where batches are then made."""
+        """Move the images to a device."""
         self.images, self.labels = self.images.to(device), self.labels.to(device)
 
     def __len__(self) -> int:
@@ -233,12 +214,7 @@ class ImageBatches(Batches):
 
 
 class AugmentedBatches(Batches):
-    """Batches of a part whose images a transform has changed, each with draws of its own; they are bytes.
-
-    Args:
-        part: What is changed, after what it does of itself.
-        transform: Of an image: see `transformed`.
-    """
+    """Batches of uint8 images, each changed by the recipe's transform."""
 
     def __init__(self, part: Batches, transform: Callable[[Tensor], Tensor]) -> None:
         self.part = part
@@ -249,7 +225,7 @@ class AugmentedBatches(Batches):
 
     def __getitem__(self, selection: Selection) -> Batch:
         images, labels = self.part.in_bytes(selection)
-        assert selection.seeds is not None, "what is evaluated is not augmented"
+        assert selection.seeds is not None, "evaluation is not augmented"
         changed = [
             transformed(image, self.transform, seed)
             for image, seed in zip(images, selection.seeds.tolist(), strict=True)
@@ -258,15 +234,10 @@ class AugmentedBatches(Batches):
 
 
 def transformed(image: Tensor, transform: Callable[[Tensor], Tensor], seed: int) -> Tensor:
-    """An image that a transform of the recipe has changed.
-
-    Args:
-        image: uint8 (C, H, W).
-        transform: Keeps type and shape, and draws from torch's global generator.
-        seed: What it draws.
+    """Apply the recipe's transform to an image, uint8 (C, H, W), with torch's global generator seeded.
 
     Raises:
-        ValueError: The transform gives another type or shape.
+        ValueError: The transform changes dtype or shape.
     """
     with draws_of(seed, "augmentation"):
         changed = transform(image)
@@ -280,24 +251,20 @@ def transformed(image: Tensor, transform: Callable[[Tensor], Tensor], seed: int)
 
 
 def frozen_uniforms(shape: tuple[int, ...], seed: int) -> NDArray[np.float64]:
-    """Draws in [0, 1) that stay the same in every NumPy version; see `frozen_permutation`."""
+    """Uniform draws in [0, 1), the same in every NumPy version; see `frozen_permutation`."""
     raw = np.random.PCG64(seed).random_raw(shape)
     return (raw >> 11).astype(np.float64) * 2.0**-53  # 53 bits fill a float64
 
 
 def frozen_permutation(length: int, seed: int) -> NDArray[np.int64]:
-    """A permutation that stays the same in every NumPy version.
-
-    NumPy promises a stable stream for its bit generators only, not for `permutation` (NEP 19);
-    data that must never change is therefore ordered by the raw 64-bit draws.
-    """
+    """A permutation, the same in every NumPy version: NEP 19 guarantees bit generators, not `permutation`."""
     return np.argsort(np.random.PCG64(seed).random_raw(length), kind="stable")
 
 
 def draw_per_class(labels: NDArray[np.integer], per_class: int, seed: int) -> NDArray[np.int64]:
-    """Ascending positions of `per_class` images of every class, drawn without replacement."""
+    """Ascending positions of `per_class` images of each class, drawn without replacement."""
     order = frozen_permutation(len(labels), seed)
-    by_class = order[np.argsort(labels[order], kind="stable")]  # within a class as the permutation has it
+    by_class = order[np.argsort(labels[order], kind="stable")]  # keeps the permutation within a class
     _, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
     assert (sizes >= per_class).all()
     return np.sort(by_class[starts[:, None] + np.arange(per_class)].ravel())
@@ -306,24 +273,16 @@ def draw_per_class(labels: NDArray[np.integer], per_class: int, seed: int) -> ND
 def require_draws_and_batches(
     split_seed: object, seed: object, batch_size: object, eval_batch_size: object
 ) -> None:
-    """Require what every dataset draws from and is batched by.
-
-    Raises:
-        ValueError: a seed or a size is out of range.
-    """
+    """Raise ValueError if a seed or batch size is out of range."""
     require_integer("dataset.split_seed", split_seed, 0, MAX_SEED)
     require_integer("dataset.eval_batch_size", eval_batch_size, 1)
-    # These two are the recipe's and the run's: named as the user sets them.
+    # Named as the user sets them: `batch_size` is the recipe's, `seed` the run's.
     require_integer("recipe.batch_size", batch_size, 1)
     require_integer("seed", seed, 0, MAX_SEED)
 
 
 def require_a_batch(batch_size: int, images: int) -> None:
-    """Require that the training images fill a batch. Who trains nothing needs none.
-
-    Raises:
-        ValueError: They do not.
-    """
+    """Raise ValueError if there are fewer training images than a batch has."""
     if batch_size > images:
         raise ValueError(
             f"recipe.batch_size={batch_size}: must be from 1 to {images}, the number of training images"
@@ -331,11 +290,7 @@ def require_a_batch(batch_size: int, images: int) -> None:
 
 
 def require_multiple_of_classes(key: str, images: int, num_classes: int) -> None:
-    """Require a number of images of which each class can have the same share.
-
-    Raises:
-        ValueError: `images` is no positive multiple of the classes.
-    """
+    """Raise ValueError unless `images` is a positive multiple of the number of classes."""
     require_integer(key, images, num_classes)
     if images % num_classes:
         raise ValueError(f"{key}={images}: must be a multiple of {num_classes}, the number of classes")
@@ -344,16 +299,10 @@ def require_multiple_of_classes(key: str, images: int, num_classes: int) -> None
 def split_per_class(
     labels: NDArray[np.integer], num_classes: int, validation_images: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ascending positions of the images that are kept, and of those that are held out.
-
-    Args:
-        labels: (N,), 0 to num_classes - 1.
-        num_classes: Classes.
-        validation_images: Held out, the same number of each class.
-        seed: Draws them.
+    """Ascending positions of the training and the held-out images, the latter equally many per class.
 
     Raises:
-        ValueError: `validation_images` is no positive multiple of the classes, or leaves a class empty.
+        ValueError: `validation_images` is not a positive multiple of the classes, or would empty a class.
     """
     require_multiple_of_classes("dataset.validation_images", validation_images, num_classes)
     smallest = np.bincount(labels, minlength=num_classes).min()
@@ -367,7 +316,7 @@ def split_per_class(
 
 
 def hold_out(train: Part, num_classes: int, validation_images: int, seed: int) -> tuple[Part, Part]:
-    """Split a training part with one class an image: what is kept, and what is held out of it.
+    """Split a single-label training part into training and validation.
 
     Raises:
         ValueError: As `split_per_class`.
@@ -377,16 +326,10 @@ def hold_out(train: Part, num_classes: int, validation_images: int, seed: int) -
 
 
 def keep_per_class(train: Part, num_classes: int, train_images: int, seed: int) -> Part:
-    """The same number of images of each class, drawn so that fewer are a subset of more.
-
-    Args:
-        train: With one class an image, 0 to num_classes - 1.
-        num_classes: Classes.
-        train_images: Of all classes together.
-        seed: Draws them.
+    """Draw `train_images`, equally many per class; a smaller draw is a subset of a larger one.
 
     Raises:
-        ValueError: `train_images` is no positive multiple of the classes, or a class has too few.
+        ValueError: `train_images` is not a positive multiple of the classes, or a class has too few images.
     """
     require_multiple_of_classes("dataset.train_images", train_images, num_classes)
     smallest = np.bincount(train.labels, minlength=num_classes).min()
@@ -402,44 +345,30 @@ def keep_per_class(train: Part, num_classes: int, train_images: int, seed: int) 
 class ImageDataModule(LightningDataModule):
     """Finds, verifies, splits and serves an image dataset that fits into memory.
 
-    A subclass names its files and reads them (`decode`), and may download them.
+    A subclass names and decodes its files, and may download them.
 
-    Args:
-        root: folder of the files, or the one above `folders`; None is the package's own data.
-        download: whether to download missing files into `root`.
-        checksums: `sha256:...` or `md5:...` of each file's (decompressed) content.
-        num_classes: labels are 0 to num_classes - 1.
-        channels: of an image.
-        image_size: height and width of an image, in pixels.
-        validation_images: held out of the training part, the same number of each class.
-        train_images: of the rest, the same number of each class, fewer are a subset of more; None: all.
-        split_seed: draws both.
-        batch_size: images of a training batch, over all processes.
-        eval_batch_size: images of a validation or test batch, of each process.
-        seed: of the run: draws order and augmentation, with the epoch.
-        horizontal_flip: whether training images are mirrored with probability 0.5.
-        crop_padding: pixels of black around a training image before a crop of its own size.
+    The arguments are explained in conf/dataset/fashion_mnist.yaml. `root=None` is the package's own data.
 
     Raises:
-        ValueError: an argument has the wrong type or is out of range.
+        ValueError: An argument has the wrong type or is out of range.
     """
 
     file_names: ClassVar[tuple[str, ...]]
-    """The files of the dataset, as `checksums` names them."""
+    """Names of the dataset's files, the keys of `checksums`."""
     suffixes: ClassVar[tuple[str, ...]] = ("",)
-    """What a file's name may end in on disk, in order of preference."""
+    """Possible suffixes of the files on disk, the preferred first."""
     folders: ClassVar[tuple[str, ...]]
-    """Where in `root` the files may be; the last is where a download goes."""
+    """Possible folders of the files below `root`; downloads go to the last."""
     package_folder: ClassVar[Path | None] = None
-    """Where the files are if `root` is None."""
+    """Folder of the embedded files."""
     hint: ClassVar[str]
-    """What to put where if a file is missing; `{root}` stands for the root."""
+    """What the user can do about a missing file; `{root}` is filled in."""
     most_classes: ClassVar[int | None] = 256
-    """Labels are bytes in the files; None where those that are served are not the files'."""
+    """Largest number of classes that the files can label; None: no limit."""
     augmentation: Callable[[Tensor], Tensor] | None = None
-    """What the recipe does to each training image, after what the dataset does: see `transformed`."""
+    """The recipe's augmentation, after the dataset's own: see `transformed`."""
     class_weights: Tensor | None = None
-    """What each class counts where a metric weighs them, float32 (num_classes,); set by `setup`."""
+    """Weight of each class in weighted metrics, float32 (num_classes,); set by `setup`."""
 
     def __init__(
         self,
@@ -494,33 +423,23 @@ class ImageDataModule(LightningDataModule):
 
     @abstractmethod
     def decode(self, contents: Mapping[str, bytes]) -> tuple[Part, Part]:
-        """The training and the test part in the verified contents of `file_names`."""
+        """The training and test part from the verified contents of `file_names`."""
 
     def read_file(self, path: Path) -> bytes:
-        """The content that the checksum is of.
-
-        Raises:
-            ValueError: the file is damaged; says how.
-            OSError: the file cannot be read.
-        """
+        """The content to verify and decode; ValueError if it is damaged, OSError if it cannot be read."""
         return path.read_bytes()
 
     def download_into(self, folder: Path) -> None:
-        """Downloads the files into `folder / self.folders[-1]`.
-
-        Raises:
-            RuntimeError: the dataset has no download, which is so unless a subclass has one.
-            OSError: the download failed.
-        """
+        """Download the files into `folder / self.folders[-1]`; OSError if it fails."""
         raise RuntimeError("this dataset has none")
 
     def prepare_data(self) -> None:
-        """Downloads what is missing, if allowed, then verifies and loads (see `setup`).
+        """Download missing files, if allowed, then `setup`.
 
-        Safe in several processes at once: each downloads into its own folder and renames.
+        Safe in several processes: each downloads into its own folder and renames.
 
         Raises:
-            ValueError: a file is missing or wrong, or a size does not fit the data.
+            ValueError: A file is missing or wrong, or a size does not fit the data.
         """
         missing = self._missing_files()
         if missing and self.download:
@@ -528,14 +447,14 @@ class ImageDataModule(LightningDataModule):
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads, verifies and splits, once. Every stage needs the same files.
+        """Read, verify and split, once for all stages.
 
         Raises:
-            ValueError: as `prepare_data`; or there are more processes than validation or test images.
+            ValueError: As `prepare_data`; or there are more processes than validation or test images.
         """
         if not self.parts:
             self._load()
-        # Both before the first step, also where no trainer knew the processes when the data were loaded.
+        # Check both parts here: the data may have been loaded before there was a trainer.
         evaluated = {name: len(self.parts[name]) for name in ("validation", "test")}
         require_for_each_process(self, evaluated, "images")
 
@@ -547,10 +466,10 @@ class ImageDataModule(LightningDataModule):
         }
 
     def make_parts(self, train: Part, test: Part) -> dict[str, Part]:
-        """The parts train, validation and test, from the files' training and test part.
+        """Split the files' two parts into train, validation and test.
 
         Raises:
-            ValueError: a size that does not fit the data.
+            ValueError: A size does not fit the data.
         """
         train, test = self._in_colour(train), self._in_colour(test)
         self._check_part("training", train)
@@ -561,13 +480,8 @@ class ImageDataModule(LightningDataModule):
         return {"train": kept, "validation": held_out, "test": test}
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, augmented batches. Outside Lightning: call `sampler.set_epoch` every epoch.
-
-        Raises:
-            ValueError: a batch is larger than the part.
-        """
-        # What a recipe does to each image by itself stays on the CPU: a GPU would start work for every image,
-        # and round otherwise.
+        """Shuffled, augmented batches. Outside Lightning, call `sampler.set_epoch` every epoch."""
+        # The recipe augments on the CPU: a GPU would start kernels for each image and round differently.
         part = self.parts["train"] if self.augmentation is not None else self._on_device("train")
         return train_loader(self, part, self.batch_size, self.seed)
 
@@ -578,7 +492,7 @@ class ImageDataModule(LightningDataModule):
         return eval_loader(self, self._on_device("test"), self.eval_batch_size)
 
     def _on_device(self, name: str) -> "ImageBatches":
-        """A part, moved to the device that trains where all parts fit there."""
+        """A part, on the training device if all parts fit there."""
         device, part = device_of(self), self.parts[name]
         if part.images.device != device and fits(sum(one.size for one in self.parts.values()), device):
             part.move(device)
@@ -589,7 +503,7 @@ class ImageDataModule(LightningDataModule):
         return next((path for path in candidates if os.path.isfile(path)), None)
 
     def _folder(self) -> Path:
-        """The folder below the root that holds most of the files."""
+        """The folder with most of the files."""
         assert self.root is not None
         candidates = [self.root / folder for folder in self.folders]
         return max(candidates, key=lambda folder: sum(bool(self._find(folder, n)) for n in self.file_names))
@@ -631,7 +545,7 @@ class ImageDataModule(LightningDataModule):
                 tempfile.TemporaryDirectory(dir=self.root, prefix=".download-") as scratch,
                 contextlib.redirect_stderr(io.StringIO()),  # torchvision's progress bar
                 contextlib.redirect_stdout(io.StringIO()),
-                warnings.catch_warnings(action="ignore"),  # of torchvision's own reading
+                warnings.catch_warnings(action="ignore"),  # from torchvision's own reading
             ):
                 self.download_into(Path(scratch))
                 folder = self.root / self.folders[-1]
@@ -640,13 +554,13 @@ class ImageDataModule(LightningDataModule):
                     os.replace(Path(scratch) / self.folders[-1] / name, folder / name)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             if not existed:
-                with contextlib.suppress(OSError):  # others may be putting files there
+                with contextlib.suppress(OSError):  # other processes may be downloading into it
                     self.root.rmdir()
             why = " ".join(str(error).split())
             raise self._missing_error(missing, f" and the download failed ({why})") from None
 
     def _in_colour(self, part: Part) -> Part:
-        """The part, or where three channels are asked for and it is grey, the one channel three times."""
+        """Repeat a grey channel if three channels are configured."""
         if self.channels == 3 and part.images.ndim == 4 and part.images.shape[1] == 1:
             return part._replace(images=np.repeat(part.images, 3, axis=1))
         return part
@@ -672,24 +586,17 @@ class ImageDataModule(LightningDataModule):
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Whether so many bytes may stay on a device; what is no GPU of NVIDIA shares the CPU's memory."""
+    """Whether this many bytes may stay on a device; others than CUDA share the CPU's memory."""
     return device.type != "cuda" or size <= SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]
 
 
 def train_loader(
     data: LightningDataModule, part: Batches, batch_size: int, seed: int, *, num_workers: int = 0
 ) -> DataLoader[Batch]:
-    """The share that this process has of every shuffled batch of a part.
-
-    Args:
-        data: Whose loader it is; its trainer knows the processes, its `augmentation` changes the images.
-        part: Takes a `Selection` as its index.
-        batch_size: Images of a batch, of all processes together.
-        seed: The run's.
-        num_workers: Processes that decode.
+    """The process's share of every shuffled, augmented batch; `batch_size` is over all processes.
 
     Raises:
-        ValueError: A batch is larger than the part.
+        ValueError: The batch is larger than the part.
     """
     require_a_batch(batch_size, len(part))
     if (transform := getattr(data, "augmentation", None)) is not None:
@@ -702,14 +609,7 @@ def train_loader(
 def eval_loader(
     data: LightningDataModule, part: Batches, batch_size: int, *, num_workers: int = 0
 ) -> DataLoader[Batch]:
-    """The share that this process has of a part, every image of which is in the share of one process.
-
-    Args:
-        data: Whose loader it is; its trainer knows the processes.
-        part: Takes a `Selection` as its index.
-        batch_size: Images of a batch of one process.
-        num_workers: Processes that decode.
-    """
+    """The process's images of a part, in order; `batch_size` is per process."""
     process, processes = process_of(data)
     selections = sequential_selections(len(part), batch_size, process=process, processes=processes)
     return make_loader(part, selections, num_workers=num_workers, device=device_of(data))
@@ -722,14 +622,15 @@ def make_loader(
     num_workers: int = 0,
     device: torch.device | None = None,
 ) -> DataLoader[Batch]:
-    """A loader of whole batches, which the part itself gathers: nothing is collated.
+    """A loader of whole batches, without collation.
 
     Args:
-        part: gives a batch for a selection.
-        selections: the batches of an epoch; None where the part is a stream.
-        num_workers: processes that gather; data in memory has no use for them.
-        device: that trains; None: the CPU.
+        part: Returns a batch for a selection, or is a stream of batches.
+        selections: The batches of an epoch; None for a stream.
+        num_workers: Processes that make batches; 0 for data in memory.
+        device: The training device; None: the CPU.
     """
+    # A loader draws a seed even without workers; not from the global generator.
     # A generator of its own: a loader draws a seed for its workers even where it has none, and
     # would draw it from the global generator.
     return DataLoader(
@@ -737,11 +638,11 @@ def make_loader(
         batch_size=None,
         sampler=selections,
         num_workers=num_workers,
-        # Python's default here. In a worker of joblib the start method is joblib's own, in which none starts.
+        # Python's default start method: within joblib's workers it is loky, with which none can start.
         multiprocessing_context=get_all_start_methods()[0] if num_workers else None,
         persistent_workers=num_workers > 0 and selections is not None,
-        # From pinned memory a GPU fetches a batch while it trains on another; some are on it already. A run
-        # on the CPU must not pin: that would make it a user of the first GPU.
+        # A GPU copies from pinned memory while it trains. A CPU run must not pin: it would open the first
+        # GPU.
         pin_memory=device is not None
         and device.type == "cuda"
         and torch.cuda.is_available()
@@ -751,7 +652,7 @@ def make_loader(
 
 
 def _verify(content: bytes, checksum: str) -> None:
-    """Raises ValueError where the content has not the checksum, `sha256:...` or `md5:...`."""
+    """Raise ValueError unless the content has the checksum, `sha256:...` or `md5:...`."""
     algorithm, _, expected = checksum.partition(":")
     actual = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
     if actual != expected:

@@ -1,12 +1,11 @@
-"""Images with any number of labels each, listed in tables: the paper's JFT, or Open Images.
+"""Images with any number of labels, listed in tables: the paper's JFT, or Open Images.
 
-A table (CSV, gzipped or not, or Parquet) has a column of images and a column of labels, with a row per image
-or per image and label. Labels are classes' names or indices. A table of class weights (columns `class` and
-`weight`) weighs the classes in the evaluation.
+A table (CSV, perhaps gzipped, or Parquet) has an image column and a label column, with a row per image or per
+image and label. Labels are class names or indices. A table of class weights (columns `class` and `weight`)
+weighs classes in evaluation. Tables are held in memory.
 
-JFT, paper, sections 4.1 and 4.2: 350 million images of 17,000 classes, internal to Google, evaluated on
-FastEval14k: 14,000 images with 36.5 labels each on average, classes weighted by how common they are in
-social media images. Tables are held in memory.
+JFT (sections 4.1 and 4.2): 350 million images of 17,000 classes, internal to Google. FastEval14k: 14,000
+images with 36.5 labels on average, classes weighted by how common they are in social media images.
 """
 
 import itertools
@@ -32,11 +31,11 @@ CLASS_WEIGHTS = "class_weights"
 
 
 class MultiHot:
-    """Labels of images, kept as lists of classes; those of some positions as float32 (B, num_classes)."""
+    """Labels stored as lists of classes; indexing gives float32 (B, num_classes)."""
 
     def __init__(self, starts: NDArray[np.int64], classes: NDArray[np.int64], num_classes: int) -> None:
         self.starts = torch.from_numpy(starts)  # (N + 1,)
-        self.classes = torch.from_numpy(classes)  # those of image i from starts[i] to starts[i + 1]
+        self.classes = torch.from_numpy(classes)  # image i has starts[i] to starts[i + 1]
         self.num_classes = num_classes
 
     def __getitem__(self, positions: Tensor) -> Tensor:
@@ -47,7 +46,7 @@ class MultiHot:
 
 
 class Table(NamedTuple):
-    """What a table says: paths relative to the root (N,), and the classes of each."""
+    """Images of a table: paths relative to the root (N,), and the classes of each."""
 
     names: NDArray[np.bytes_]
     starts: NDArray[np.int64]
@@ -57,7 +56,7 @@ class Table(NamedTuple):
         return len(self.names)
 
     def part(self, num_classes: int, positions: NDArray[np.int64] | None = None) -> FilePart:
-        """The images at some positions; None: all of them."""
+        """The images at some positions, or all."""
         if positions is None:
             return FilePart(self.names, MultiHot(self.starts, self.classes, num_classes))
         sizes = np.diff(self.starts)[positions]
@@ -69,19 +68,10 @@ class Table(NamedTuple):
 class MultiLabelImages(ImageFilesDataModule):
     """Reads tables. Batches: images, and labels as float32 (B, num_classes) of 0 and 1.
 
-    Args:
-        validation_images: Drawn from the training table; 0 with a validation table.
-        image_paths: Path of an image relative to the root per part; {} stands for its column's entry.
-        image_column: The tables' column of images.
-        label_column: The tables' column of labels.
-        label_separator: Between labels of one entry; None: an entry is one label, or a list (Parquet).
-        confidence_column: Only rows that have a 1 there are labels; None: all are.
-        labels_are: "names" (as in the table of weights) or "indices".
-        ignore_other_labels: Whether other labels are left out instead of refused.
-        **settings: As `ImageFilesDataModule`; `files` names the tables.
+    The arguments are explained in conf/dataset/multilabel.yaml.
 
     Attributes:
-        class_weights: float32 (num_classes,) after `setup`; None without a table of them.
+        class_weights: float32 (num_classes,) after `setup`; None without their table.
 
     Raises:
         ValueError: An argument has the wrong type or is out of range.
@@ -175,11 +165,7 @@ class MultiLabelImages(ImageFilesDataModule):
         return {part: parts[part] for part in PARTS}
 
     def _require_ranked(self, part: str, images: FilePart) -> None:
-        """Require an image that MAP can be measured on: one with a label of positive weight.
-
-        Raises:
-            ValueError: There is none.
-        """
+        """Raise ValueError if no image has a label of positive weight, because MAP would be undefined."""
         assert isinstance(images.labels, MultiHot)
         weights = self.class_weights
         if weights is not None and not weights[images.labels.classes].any():
@@ -192,7 +178,7 @@ class MultiLabelImages(ImageFilesDataModule):
         return f"dataset.files.{key}={self.files[key]}"
 
     def _read_classes(self) -> pd.Index:
-        """The classes as the tables write them, in the order of their indices; sets the weights."""
+        """Class names as in the tables, by index; sets the weights."""
         every = [str(index) for index in range(self.num_classes)]
         if self.files[CLASS_WEIGHTS] is None:
             return pd.Index(every)
@@ -200,7 +186,7 @@ class MultiLabelImages(ImageFilesDataModule):
         table = read_table(key, self.file(CLASS_WEIGHTS), ["class", "weight"])
         table["class"] = table["class"].astype(str)
         if repeated := table["class"][table["class"].duplicated()].tolist():
-            raise ValueError(f"{key}: class {repeated[0]} is there more than once")
+            raise ValueError(f"{key}: duplicate class {repeated[0]}")
         if self.labels_are == "indices":
             if missing := sorted(set(every) - set(table["class"]), key=int):
                 raise ValueError(f"{key}: no weight for {_some(missing, 'classes')}")
@@ -230,8 +216,7 @@ class MultiLabelImages(ImageFilesDataModule):
         labels = table[self.label_column].dropna()
         if self.label_separator is not None and not labels.head(1).map(pd.api.types.is_list_like).any():
             labels = labels.astype(str).str.split(self.label_separator)
-        # An image without a label vanishes here: it can neither be ranked for nor be told from an image
-        # that nobody labelled.
+        # Drops images without labels, which look like images that nobody labelled.
         labels = labels.explode().dropna().astype(str).str.strip()
         labels = labels[labels != ""]
         images = table[self.image_column].astype(str).reindex(labels.index)
@@ -247,17 +232,13 @@ class MultiLabelImages(ImageFilesDataModule):
         codes, entries = pd.factorize(images)
         if not len(entries):
             raise ValueError(f"{key}: lists no image with a label")
-        pairs = np.unique(codes.astype(np.int64) * self.num_classes + indices)  # a label may be there twice
+        pairs = np.unique(codes.astype(np.int64) * self.num_classes + indices)  # without duplicate labels
         starts = np.searchsorted(pairs, np.arange(len(entries) + 1) * self.num_classes)
         names = as_names(self.image_paths[part].replace("{}", entry) for entry in entries)
         return Table(names, starts, pairs % self.num_classes)
 
     def _require_images(self, part: str, table: Table) -> None:
-        """Require that every image exists; a folder is listed once, as asking for each file takes long.
-
-        Raises:
-            ValueError: an image does not exist.
-        """
+        """Raise ValueError if an image is missing. Lists folders, because a check per file is slow."""
         by_folder: dict[str, list[str]] = defaultdict(list)
         for name in map(os.fsdecode, table.names):
             by_folder[os.path.dirname(name)].append(name)
@@ -267,7 +248,7 @@ class MultiLabelImages(ImageFilesDataModule):
             missing += [name for name in names if os.path.basename(name) not in there]
         if missing:
             raise ValueError(
-                f"{self._key(part)}: {self.root} has not {_some(missing, 'images that it lists')} "
+                f"{self._key(part)}: {self.root} lacks {_some(missing, 'listed images')} "
                 f"(dataset.root, dataset.image_paths.{part})"
             )
 
@@ -280,5 +261,5 @@ def _files_in(folder: Path) -> set[str]:
 
 
 def _some(items: list[str], of_what: str) -> str:
-    """The first and how many more there are, e.g. "a.jpg and 2 more images"."""
+    """E.g. "a.jpg and 2 more images"."""
     return items[0] if len(items) == 1 else f"{items[0]} and {len(items) - 1} more {of_what}"

@@ -1,4 +1,4 @@
-"""Tables that list images, read with pandas alone: a run is named by the images without torch."""
+"""Tables that list images. Does not import torch, so that naming a run stays fast."""
 
 import os
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from lightning_modules.data.checksums import file_path
 def listed_images(
     root: str | os.PathLike[str], files: Mapping[str, Any], image_paths: Mapping[str, str], image_column: str
 ) -> list[str]:
-    """The images that tables list, relative to the root; those that there are not are left out.
+    """The existing images that tables list, relative to the root.
 
     Args:
         root: Folder of images and tables.
-        files: The table of each part; None: there is none.
-        image_paths: Path of an image per part; {} stands for its column's entry.
+        files: The table of each part, or None.
+        image_paths: See `MultiLabelImages`.
         image_column: The tables' column of images.
 
     Raises:
@@ -33,15 +33,15 @@ def listed_images(
 
 
 def read_table(key: str, path: Path, columns: list[str]) -> pd.DataFrame:
-    """Columns of a CSV or Parquet file; those of a CSV are text, as written.
+    """Columns of a table; those of a CSV file are text, as written.
 
     Args:
-        key: How an error begins.
-        path: Ends in .parquet, or is a CSV file with a header, maybe compressed.
+        key: Start of an error's message.
+        path: A .parquet file, or a CSV file with a header, perhaps compressed.
         columns: What to read.
 
     Raises:
-        ValueError: the file is no table, lacks a column, or needs a library that is not installed.
+        ValueError: The file is not a table, lacks a column, or needs a library that is not installed.
     """
     try:
         if path.suffix == ".parquet":
@@ -49,7 +49,7 @@ def read_table(key: str, path: Path, columns: list[str]) -> pd.DataFrame:
         header = pd.read_csv(path, nrows=0)
         if missing := [column for column in columns if column not in header]:
             raise ValueError(f"no column {missing[0]}; there are: {', '.join(map(str, header))}")
-        # Nothing stands for a missing value: a class may be called NA.
+        # No value means "missing": a class may be called NA.
         return pd.read_csv(path, usecols=columns, dtype=str, keep_default_na=False)
     except ImportError:
         raise ValueError(f"{key}: needs pyarrow: pip install 'xception-ablations[parquet]'") from None

@@ -1,10 +1,8 @@
-"""Xception's parts other than the separable convolution: convolution with BN, pool, shortcut.
+"""Xception's blocks other than the separable convolution: convolution with BN, pool, shortcut.
 
-Paper: Chollet 2016 (arXiv:1610.02357), section 3 and figure 5. Every convolution and every separable
-convolution is followed by BN; convolutions have no bias. If the paper is silent, padding and BN follow the
-author's Keras code.
-
-Variable parts (norm, pool, intermediate activation, shortcut, separable convolution) are passed as factories.
+Paper: Chollet 2016 (arXiv:1610.02357), section 3 and figure 5. BN follows every convolution and separable
+convolution, so they have no bias. If the paper is silent, padding and BN follow the author's Keras code.
+Norm, pool, activation, shortcut and separable convolution are passed as factories.
 """
 
 import math
@@ -31,15 +29,15 @@ Shortcut = Callable[..., nn.Module | None]
 
 
 def group_norm(channels: int, *, groups: int, eps: float) -> nn.Module:
-    """Group normalization.
+    """Group normalization of feature maps (N, C, H, W).
 
     Args:
-        channels: Of the feature maps (N, C, H, W).
-        groups: If it does not divide the channels, their greatest common divisor is used.
+        channels: C.
+        groups: Number of groups; if it does not divide C, their greatest common divisor.
         eps: Added to the variance.
 
     Raises:
-        ValueError: There is no group.
+        ValueError: `groups` is not a positive whole number.
     """
     require_integer("norm.groups", groups, 1)
     return nn.GroupNorm(math.gcd(groups, channels), channels, eps=eps)
@@ -68,8 +66,8 @@ class ConvNorm(nn.Module):
 class SameMaxPool2d(nn.Module):
     """Max pool 3x3, stride 2, padded as TensorFlow's "same": (N, C, H, W) -> (N, C, ⌈H/2⌉, ⌈W/2⌉).
 
-    Odd sides get one pixel at both ends, even sides one at the end only. `MaxPool2d(padding=1)` would pad the
-    start and shift the windows by one pixel. `ceil_mode` handles the end without a copy.
+    Odd sides get one pixel at both ends, even sides only at the end; `MaxPool2d(padding=1)` would shift the
+    windows by a pixel. `ceil_mode` pads the end without a copy.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,15 +89,14 @@ class LinearShortcut(nn.Module):
             self.projection = ConvNorm(in_channels, out_channels, kernel_size=1, stride=1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Take every stride-th pixel before the 1x1 convolution. The result is the same, but torch 2.14's
-        # strided 1x1 CPU kernel writes beyond its memory in channels-last order with fewer than eight
-        # channels. A pool of one pixel takes them, because the gradient of x[:, :, ::2, ::2] is not in
-        # channels-last order, which is slow.
+        # Take every stride-th pixel first, with the same result: torch 2.14's strided 1x1 CPU kernel writes
+        # beyond its memory in channels-last order with fewer than eight channels. A pool of one pixel does
+        # it, because the gradient of x[:, :, ::2, ::2] loses channels-last order, which is slow.
         return self.projection(nn.functional.avg_pool2d(x, 1, self.stride) if self.stride > 1 else x)
 
 
 def no_shortcut(*, in_channels: int, out_channels: int, stride: int, norm: Norm) -> None:
-    """No shortcut, and no projection either (figure 9, "non-residual").
+    """No shortcut and no projection (figure 9, "non-residual").
 
     This also removes the projections' parameters: 4.3 % of the network at width 1.
     """
@@ -111,8 +108,7 @@ def projections_without_identities(
 ) -> LinearShortcut | None:
     """`BN(conv 1x1(x))` if the shape changes, otherwise no shortcut.
 
-    Ours: figure 9 removes identities and projections at once; this removes only the identities, so the
-        network keeps all parameters.
+    Ours: figure 9 removes identities and projections; this removes only identities and keeps all parameters.
     """
     shortcut = LinearShortcut(in_channels=in_channels, out_channels=out_channels, stride=stride, norm=norm)
     return None if isinstance(shortcut.projection, nn.Identity) else shortcut

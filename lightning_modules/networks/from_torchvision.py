@@ -1,14 +1,15 @@
-"""Torchvision's VGG-16, ResNets and GoogLeNet, which the Xception paper names.
+"""Torchvision's VGG-16, ResNets and GoogLeNet, which the Xception paper names (table 1: VGG-16, ResNet-152).
 
-Table 1 of the paper has VGG-16 and ResNet-152. Trainable parameters with 1000 classes, from images of
-three channels: ResNet-18 11,689,512; VGG-16 138,357,544 (Simonyan & Zisserman 2014, arXiv:1409.1556,
-configuration D; no BN), ResNet-152 60,192,808 (He et al. 2015, arXiv:1512.03385, table 1; the stride of a
-module is in its 3x3 convolution), GoogLeNet 6,624,904 (Szegedy et al. 2014, arXiv:1409.4842, table 1; with
-BN, 3x3 convolutions in place of the 5x5 ones, and no auxiliary towers).
+Trainable parameters with 1000 classes and 3 channels:
 
-They keep torchvision's parameter names and have no width. Set here: classes, channels of an image, the first
-convolution's stride for small images, dropout, and BN's momentum. The run draws the initial values, so
-torchvision's are skipped if possible.
+- VGG-16, 138,357,544: Simonyan & Zisserman 2014, arXiv:1409.1556, configuration D; no BN.
+- ResNet-18, 11,689,512, and ResNet-152, 60,192,808: He et al. 2015, arXiv:1512.03385, table 1; a module's
+  stride is in its 3x3 convolution.
+- GoogLeNet, 6,624,904: Szegedy et al. 2014, arXiv:1409.4842, table 1; with BN, 3x3 instead of 5x5
+  convolutions, and no auxiliary towers.
+
+Parameter names are torchvision's; there is no width. The run draws the initial values, so torchvision's are
+skipped if possible.
 """
 
 from collections import OrderedDict
@@ -23,12 +24,11 @@ from lightning_modules.validation import require_integer, require_number, requir
 def vgg16(*, num_classes: int, in_channels: int, dropout: float) -> nn.Module:
     """VGG-16; images (N, in_channels, H, W) of at least 32x32 -> logits (N, num_classes).
 
-    Five pools halve the sides, so an image below 32x32 is a `RuntimeError`. The result is averaged to 7x7, or
-    repeated if smaller, so the first fully connected layer has 102,764,544 weights at any size.
+    Five pools halve the sides. The result is averaged to 7x7, or repeated if smaller, so the first fully
+    connected layer has 102,764,544 weights at any size.
 
     Args:
-        num_classes: Classes of the logistic regression.
-        in_channels: Channels of an image.
+        num_classes, in_channels: As above.
         dropout: Share dropped after each of the two fully connected layers, in [0, 1).
 
     Raises:
@@ -43,18 +43,7 @@ def vgg16(*, num_classes: int, in_channels: int, dropout: float) -> nn.Module:
 def resnet18(
     *, num_classes: int, in_channels: int, stem_stride: int, dropout: float, norm: Norm
 ) -> nn.Module:
-    """ResNet-18; images (N, in_channels, H, W) -> logits (N, num_classes). Sizes as of `resnet152`.
-
-    Args:
-        num_classes: Classes of the logistic regression.
-        in_channels: Channels of an image.
-        stem_stride: Stride of the first convolution, 1 or 2; 2 is its paper's.
-        dropout: Share of the features dropped before the logistic regression, in [0, 1). Its paper has none.
-        norm: Makes the norm after each convolution.
-
-    Raises:
-        ValueError: A size is out of its range.
-    """
+    """ResNet-18; see `resnet152`. `norm` makes the norm after each convolution."""
     _check(num_classes, in_channels, dropout, stem_stride)
     network = torchvision.models.resnet18(num_classes=num_classes, norm_layer=norm)
     _set_first_convolution(network, in_channels, stem_stride)
@@ -65,16 +54,14 @@ def resnet18(
 def resnet152(
     *, num_classes: int, in_channels: int, stem_stride: int, dropout: float, norm_momentum: float
 ) -> nn.Module:
-    """ResNet-152; images (N, in_channels, H, W) -> logits (N, num_classes).
+    """ResNet-152; images (N, in_channels, H, W) of any size -> logits (N, num_classes).
 
-    Images may have any size; the last modules see ⌈side/32⌉ pixels, ⌈side/16⌉ with a `stem_stride` of 1.
+    The last modules see ⌈side/32⌉ pixels, ⌈side/16⌉ with a `stem_stride` of 1.
 
     Args:
-        num_classes: Classes of the logistic regression.
-        in_channels: Channels of an image.
+        num_classes, in_channels: As above.
         stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
-        dropout: Share of the features dropped before the logistic regression, in [0, 1). The paper has
-            none.
+        dropout: Share of the features dropped before the logistic regression, in [0, 1). The paper: 0.
         norm_momentum: Weight of the newest batch in BN's running averages.
 
     Raises:
@@ -91,18 +78,7 @@ def resnet152(
 def googlenet(
     *, num_classes: int, in_channels: int, stem_stride: int, dropout: float, norm_momentum: float
 ) -> nn.Module:
-    """GoogLeNet without auxiliary towers; images (N, in_channels, H, W) -> logits (N, num_classes).
-
-    Args:
-        num_classes: Classes of the logistic regression.
-        in_channels: Channels of an image.
-        stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
-        dropout: Share of the features dropped before the logistic regression, in [0, 1). The paper: 0.4.
-        norm_momentum: Weight of the newest batch in BN's running averages.
-
-    Raises:
-        ValueError: A size is out of its range.
-    """
+    """GoogLeNet without auxiliary towers; see `resnet152`. The paper's dropout is 0.4."""
     _check(num_classes, in_channels, dropout, stem_stride)
     network = torchvision.models.googlenet(
         num_classes=num_classes, aux_logits=False, init_weights=False, dropout=dropout
@@ -120,12 +96,12 @@ def _check(num_classes: int, in_channels: int, dropout: float, stem_stride: int 
 
 
 def _with_dropout(pool: nn.Module, dropout: float) -> nn.Module:
-    """Dropout after the pool, so that the logistic regression keeps torchvision's name."""
+    """Dropout after the pool, which leaves the logistic regression its name."""
     return nn.Sequential(OrderedDict(pool=pool, dropout=nn.Dropout(dropout)))
 
 
 def _set_first_convolution(network: nn.Module, in_channels: int, stride: int | None = None) -> None:
-    """Replace the first convolution by one with other channels or stride, under its name."""
+    """Replace the first convolution, under its name."""
     name, conv = next((name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d))
     parent, _, last = name.rpartition(".")
     replacement = nn.Conv2d(

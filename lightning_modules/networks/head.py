@@ -19,10 +19,10 @@ class FullyConnectedLayers(nn.Sequential):
     """`layers x [linear, activation]`; (N, in_features) -> (N, out_features).
 
     Args:
-        in_features: Of an image.
+        in_features: Features per image.
         width: The network's; multiplies the units.
-        layers: How many, 1 or more; 2 is table 2's.
-        units: Of each layer at width 1; 4096 is table 2's.
+        layers: Number of layers; table 2 has 2.
+        units: Per layer at width 1; table 2 has 4096.
         activation: Makes the activation after each; the paper is silent.
 
     Raises:
@@ -58,8 +58,7 @@ class Head(nn.Sequential):
     """`logits(dropout([fully connected(]global average pool(x)[)]))`; (N, C, H, W) -> (N, num_classes).
 
     Args:
-        in_channels: Channels of the last feature map, scaled already.
-        num_classes: Classes of the logistic regression.
+        in_channels, num_classes: As above.
         width: The network's, for the units of fully connected layers.
         dropout: Share of the features dropped before the logistic regression, in [0, 1).
         fully_connected: Makes the fully connected layers (`FullyConnectedLayers`, `no_fully_connected`).

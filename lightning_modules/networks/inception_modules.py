@@ -1,11 +1,9 @@
-"""The Inception modules of the paper's figures 1 to 4: from Inception V3's to the extreme one.
+"""The Inception modules of figures 1 to 4, from Inception V3's to the extreme one.
 
-Paper: Chollet 2016 (arXiv:1610.02357), section 1.1. Figures 2 and 3 are one function with other names for
-its weights (`to_figure_3`); figure 4 is figure 3 with one segment per channel. Figures 3 and 4 are a
-pointwise and a spatial operation over segments, built from the separable convolution's parts.
+Paper: Chollet 2016 (arXiv:1610.02357), section 1.1. Figures 2 and 3 are one function with differently named
+weights (`to_figure_3`); figure 4 is figure 3 with one segment per channel.
 
-Convolutions have no norm, ReLU or bias, as in the figures. With a ReLU or norm after each, figures 2 and 3
-would also be equal. Windows are padded so that the sides stay.
+As in the figures, convolutions have no norm, ReLU or bias. Windows are padded so that the sides stay.
 """
 
 from collections import OrderedDict
@@ -28,7 +26,7 @@ class CanonicalInception(Branches):
 
     (N, C, H, W) -> (N, 64 + 64 + 96 + `pool_channels`, H, W). Channels: 64; 48, 64; 64, 96, 96;
     `pool_channels`. The published network has a 5x5 convolution in the second branch
-    (`inception_v3.Module35x35`); the figure has a 3x3.
+    (`inception_v3.Module35x35`).
     """
 
     def __init__(self, in_channels: int, *, pool_channels: int) -> None:
@@ -44,16 +42,16 @@ class CanonicalInception(Branches):
 
 
 class SimplifiedInception(Branches):
-    """`[3x3(1x1), 3x3(1x1), ...]`: figure 2, towers of one size of window and without a pool.
+    """`[3x3(1x1), 3x3(1x1), ...]`: figure 2, towers with equal windows and without a pool.
 
     (N, C, H, W) -> (N, sum of `towers`, H, W).
 
     Args:
         in_channels: C.
-        towers: Channels of each tower, of its 1x1 convolution as of its 3x3 convolution.
+        towers: Channels of each tower, of both its convolutions.
 
     Raises:
-        ValueError: A tower has no channel, or there is no tower.
+        ValueError: There is no tower, or one has no channel.
     """
 
     def __init__(self, in_channels: int, towers: Sequence[int]) -> None:
@@ -72,17 +70,17 @@ class SimplifiedInception(Branches):
 
 
 class SegmentedInception(nn.Sequential):
-    """`spatial(pointwise(x))`: one large 1x1 convolution, then a 3x3 convolution per segment of its output.
+    """`spatial(pointwise(x))`: a 1x1 convolution, then a 3x3 convolution per segment of its output.
 
-    Figure 3, "strictly equivalent" to figure 2 with towers of as many channels as the segments.
-    (N, C, H, W) -> (N, sum of `segments`, H, W). Like `pointwise_first`, without norm.
+    Figure 3, "strictly equivalent" to figure 2 with equal towers. (N, C, H, W) -> (N, sum of `segments`, H,
+    W).
 
     Args:
         in_channels: C.
-        segments: Channels that each 3x3 convolution sees and makes.
+        segments: Channels of each 3x3 convolution.
 
     Raises:
-        ValueError: A segment has no channel, or there is no segment.
+        ValueError: There is no segment, or one has no channel.
     """
 
     def __init__(self, in_channels: int, segments: Sequence[int]) -> None:
@@ -106,10 +104,9 @@ class ExtremeInception(SegmentedInception):
 
 
 def to_figure_3(simplified: SimplifiedInception) -> SegmentedInception:
-    """The module of figure 3 equal to one of figure 2, with its weights.
+    """Convert a module of figure 2 to an equal one of figure 3.
 
-    Source: section 1.1: the 1x1 convolutions of the towers are one large 1x1 convolution, one tower's
-    output channels after the other's.
+    Source: section 1.1: the towers' 1x1 convolutions become one, their output channels in sequence.
     """
     pointwise = [tower.get_submodule("pointwise") for tower in simplified.children()]
     spatial = [tower.get_submodule("spatial") for tower in simplified.children()]

@@ -1,23 +1,23 @@
 """Inception V3 without auxiliary tower, Xception's comparison in tables 1 to 3 and figures 6 to 8.
 
-Paper: Szegedy et al. 2015 (arXiv:1512.00567), table 1 and figures 5, 6, 7 and 10. The published network
-differs from its table 1, and this one follows the network (torchvision's graph, to the logit): after the
-first pool come a 1x1 convolution of 80 and a 3x3 convolution of 192 channels and a second pool, the first
-branch of figure 5 keeps one 5x5 convolution, and four modules of figure 6 follow the reduction to 17x17.
+Paper: Szegedy et al. 2015 (arXiv:1512.00567), table 1 and figures 5, 6, 7 and 10. This is the published
+network (torchvision's graph), which differs from table 1: after the first pool come a 1x1 convolution of 80
+channels, a 3x3 convolution of 192 and a second pool; the first branch of figure 5 keeps a 5x5 convolution;
+and four modules of figure 6 follow the reduction to 17x17.
 
-Two variants are configured, both with BN of scale and shift. Trainable parameters at width 1, 1000 classes:
+Two variants are configured. Trainable parameters at width 1, 1000 classes:
 
 - canonical, 23,834,568: convolutions without bias, then BN, then ReLU.
 - table 3 of the Xception paper, 23,626,728: the Keras port of August 2016
-  (https://github.com/fchollet/deep-learning-models). Every convolution has a bias, and ReLU comes before
-  BN; the pool branches of the three 35x35 modules have 32 channels each; the last 17x17 module enters its
-  double 7x7 branch with 160 channels; average pools leave the padding out of the mean, as in TensorFlow;
-  the reduction to 8x8 has an average pool.
+  (https://github.com/fchollet/deep-learning-models). Convolutions have a bias, and ReLU comes before BN; the
+  pool branches of the three 35x35 modules have 32 channels; the last 17x17 module enters its double 7x7
+  branch with 160 channels; average pools leave out the padding, as in TensorFlow; the reduction to 8x8 has an
+  average pool.
 
 Feature maps of a 299x299 image: 299, 149, 147, 147, 73, 71, 35, 17, 8.
 
-Beyond the paper: a width multiplier, the stem's stride, and a padding of the windows that the paper leaves
-unpadded, so that the same network fits small images.
+Beyond the paper, for small images: a width multiplier, the stem's stride, and padding of windows that the
+paper leaves unpadded.
 """
 
 import re
@@ -69,7 +69,7 @@ class ConvNormReLU(nn.Module):
 
 
 class BiasedConvReLUNorm(nn.Module):
-    """`BN(ReLU(conv(x) + b))`; (N, C_in, H, W) -> (N, C_out, H', W'). As the Keras port of August 2016."""
+    """`BN(ReLU(conv(x) + b))`; (N, C_in, H, W) -> (N, C_out, H', W'). From the Keras port."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class BiasedConvReLUNorm(nn.Module):
 
 
 class Layer(NamedTuple):
-    """A convolution of a branch: channels at width 1, window, stride, padding (None: the side stays)."""
+    """A branch's convolution; padding None keeps the side."""
 
     channels: int
     kernel: Kernel
@@ -100,7 +100,7 @@ class Layer(NamedTuple):
 
 
 class Branches(nn.Module):
-    """`[b1(x), b2(x), ...]`, concatenated along the channels, in the order in which they are named."""
+    """`[b1(x), b2(x), ...]`, concatenated along the channels, in order."""
 
     def __init__(self, **branches: nn.Module) -> None:
         super().__init__()
@@ -115,10 +115,10 @@ class Builder(NamedTuple):
     """Builds the modules of one network.
 
     Attributes:
-        scale: Applies the width to a number of channels.
-        convolution: Makes a convolution with its norm and ReLU.
+        scale: Channels at width 1 -> channels.
+        convolution: Makes a convolution with norm and ReLU.
         average_pool: Makes the pool of a pool branch.
-        padding: Pixels around the windows that the paper leaves unpadded.
+        padding: Pixels around windows that the paper leaves unpadded.
     """
 
     scale: Scale
@@ -127,7 +127,7 @@ class Builder(NamedTuple):
     padding: int
 
     def conv(self, in_channels: int, layer: Layer) -> nn.Module:
-        """A layer after `in_channels` channels, already scaled."""
+        """A layer; `in_channels` is scaled already."""
         height, width = layer.kernel
         same = (height // 2, width // 2)
         return self.convolution(
@@ -147,7 +147,7 @@ class Builder(NamedTuple):
         return nn.Sequential(chained)
 
     def chain_then_split(self, in_channels: int, *layers: Layer, channels: int) -> nn.Sequential:
-        """A chain, then `[conv 1x3, conv 3x1]` of as many channels each: figure 7's ends."""
+        """A chain, then `[conv 1x3, conv 3x1]` of `channels` each, as in figure 7."""
         chained = self.chain(in_channels, *layers)
         inner = self.scale(layers[-1].channels)
         split = Branches(
@@ -170,8 +170,7 @@ class Builder(NamedTuple):
 class Module35x35(Branches):
     """`[1x1, 5x5(1x1), 3x3(3x3(1x1)), 1x1(average pool)]`; (N, C, H, W) -> (N, 224 + pool, H, W).
 
-    Channels: 64; 48, 64; 64, 96, 96; `pool_channels`. Figure 5, where the 5x5 convolution of one branch
-    is left as it is.
+    Channels: 64; 48, 64; 64, 96, 96; `pool_channels`. Figure 5, with one 5x5 convolution.
     """
 
     def __init__(self, in_channels: int, *, pool_channels: int, build: Builder) -> None:
@@ -207,8 +206,7 @@ class ReductionTo17x17(Branches):
 class Module17x17(Branches):
     """`[1x1, 7x1(1x7(1x1)), 1x7(7x1(1x7(7x1(1x1)))), 1x1(average pool)]`; (N, C, H, W) -> (N, 768, H, W).
 
-    Channels: 192; c, c, 192; d, c, c, c, 192; 192, with c = `channels` and d = `double_channels`, which
-    is c except in the last module of table 3's variant. Figure 6 with n = 7.
+    Channels: 192; c, c, 192; d, c, c, c, 192; 192; c = `channels`, d = `double_channels`. Figure 6, n = 7.
     """
 
     def __init__(self, in_channels: int, *, channels: int, double_channels: int, build: Builder) -> None:
@@ -233,8 +231,7 @@ class Module17x17(Branches):
 class ReductionTo8x8(Branches):
     """`[3x3/2(1x1), 3x3/2(7x1(1x7(1x1))), pool/2]`; (N, C, H, W) -> (N, 512 + C, (H - 1) // 2, (W - 1) // 2).
 
-    Channels: 192, 320; 192, 192, 192, 192. Figure 10's form. With a padding of 1 the sides are ⌈H/2⌉,
-    ⌈W/2⌉.
+    Channels: 192, 320; 192, 192, 192, 192. As figure 10. With a padding of 1 the sides are ⌈H/2⌉, ⌈W/2⌉.
     """
 
     def __init__(self, in_channels: int, *, pool: Pool, build: Builder) -> None:
@@ -272,7 +269,7 @@ class Module8x8(Branches):
 
 
 def _require_three(key: str, channels: Sequence[int]) -> None:
-    """Require three positive whole numbers."""
+    """Raise ValueError unless there are three positive whole numbers."""
     is_list = isinstance(channels, Sequence) and not isinstance(channels, str)
     if not is_list or len(channels) != 3:
         raise ValueError(f"{key}={channels}: must be three whole numbers")
@@ -283,22 +280,7 @@ def _require_three(key: str, channels: Sequence[int]) -> None:
 class InceptionV3(nn.Module):
     """Images (N, in_channels, H, W) -> logits (N, num_classes).
 
-    Args:
-        num_classes: Classes of the logistic regression.
-        in_channels: Channels of an image.
-        width: Multiplies every number of channels; 1 is the paper's.
-        stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
-        padding: Pixels around the 3x3 windows that the paper leaves unpadded (stem, pools, reductions),
-            0 or 1; 0 is the paper's. With 1 a stride alone makes a side smaller.
-        pool_branch_channels: Channels at width 1 of the pool branch of each of the three 35x35 modules.
-        last_double_7x7_channels: Channels at width 1 of the first 1x1 convolution in the double 7x7
-            branch of the last 17x17 module.
-        dropout: Share of the features dropped before the logistic regression, in [0, 1).
-        convolution: Makes a convolution with norm and ReLU (`ConvNormReLU`, `BiasedConvReLUNorm`).
-        average_pool: Makes the pool of the pool branches.
-        last_reduction_pool: Makes the pool of the reduction to 8x8.
-        fully_connected: Makes the layers before the logistic regression, or none.
-        norm: Makes the normalization of every convolution.
+    The arguments are explained in conf/model/inception_v3.yaml.
 
     Raises:
         ValueError: A size is out of its range.
@@ -403,10 +385,10 @@ _TORCHVISION_PARTS = {
 
 
 def torchvision_name(name: str) -> str:
-    """The name in torchvision's `inception_v3` of a parameter or buffer of the canonical `InceptionV3`.
+    """Torchvision's name of a parameter or buffer of the canonical `InceptionV3`.
 
-    `modules_8x8.0.branch_double_3x3.conv3.conv_3x1.norm.weight` is
-    `Mixed_7b.branch3x3dbl_3b.bn.weight`. Torchvision's auxiliary tower, `AuxLogits`, has no counterpart.
+    E.g. `Mixed_7b.branch3x3dbl_3b.bn.weight` for
+    `modules_8x8.0.branch_double_3x3.conv3.conv_3x1.norm.weight`.
 
     Raises:
         ValueError: Unknown name.

@@ -1,13 +1,12 @@
 """MobileNet (v1): separable convolutions with BN and ReLU between the two operations.
 
-Paper: Howard et al. 2017 (arXiv:1704.04861), table 1 and figure 3. It stacks separable convolutions
-without shortcuts and with a non-linearity in between, which Xception's section 4.7 advises against. Trainable
-parameters at width 1, 1000 classes: 4,231,976. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
+Paper: Howard et al. 2017 (arXiv:1704.04861), table 1 and figure 3. It has no shortcuts and a non-linearity in
+between, which Xception's section 4.7 advises against. Trainable parameters at width 1, 1000 classes:
+4,231,976. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
 
-The last module has stride 1, where table 1 prints 2 next to a feature map that stays at 7x7. Windows are
-padded like TensorFlow's "same", as the authors did: on an even side, a window of stride 2 has one pixel of
-padding, at the end. Beyond the paper: the stem's stride, for small images; its resolution
-multiplier is the image's size.
+The last module has stride 1; table 1 prints 2, although its feature map stays at 7x7. Padding is TensorFlow's
+"same", as the authors': a window of stride 2 on an even side has one pixel of padding, at the end. Beyond the
+paper: the stem's stride, for small images. The resolution multiplier is the image's size.
 """
 
 from collections import OrderedDict
@@ -65,13 +64,7 @@ class MobileNetModule(nn.Module):
 class MobileNet(nn.Module):
     """Images (N, in_channels, H, W) -> logits (N, num_classes).
 
-    Args:
-        num_classes: Classes of the logistic regression.
-        in_channels: Channels of an image.
-        width: Multiplies every number of channels; 1 is table 1's.
-        stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
-        dropout: Share of the features dropped before the logistic regression, in [0, 1).
-        norm: Makes the normalization after every convolution.
+    The arguments are explained in conf/model/mobilenet.yaml.
 
     Raises:
         ValueError: A size is out of its range.

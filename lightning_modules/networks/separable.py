@@ -1,14 +1,13 @@
 """The separable convolution, and the spectrum from it to a regular one.
 
 Paper: Chollet 2016 (arXiv:1610.02357), sections 1.1, 1.2 and 4.7, figures 3, 4 and 10. A convolution is
-    factorized into a spatial operation, which sees the channels of one segment at a time, and a pointwise
-    operation, which sees all channels of one pixel at a time. One segment of all channels is a regular
-    convolution after (or before) a 1x1 convolution; three or four are an Inception module; one segment per
-    channel is Xception's depthwise separable convolution.
+factorized into a spatial operation, which sees one segment of the channels, and a pointwise operation, which
+sees one pixel. With one segment it is a regular convolution after (or before) a 1x1 convolution; with three
+or four, an Inception module; with one per channel, Xception's depthwise separable convolution.
 
-Factories, each a group of conf/, choose:
+Each factory is a group of conf/:
 
-- `OperationOrder` (conf/operation_order): the operation that comes first,
+- `OperationOrder` (conf/operation_order): which operation is first,
 - `Segments` (conf/segments): how many channels one spatial convolution sees,
 - `SpatialKernel` (conf/spatial_kernel): its window,
 - `Norm` (conf/intermediate_norm) and `Activation` (conf/intermediate_activation): the layers in between.
@@ -27,10 +26,10 @@ from lightning_modules.networks.blocks import Activation, Norm
 from lightning_modules.validation import require_integer
 
 Segments = Callable[[int], tuple[int, ...]]
-"""Number of channels -> channels of each segment, which add up to it."""
+"""Number of channels -> channels of each segment."""
 
 Conv = Callable[..., nn.Conv2d]
-"""Makes `conv(in_channels, out_channels, kernel_size, padding=)`; the segments are set."""
+"""Makes `conv(in_channels, out_channels, kernel_size, padding=)` with its groups set."""
 
 SpatialKernel = Callable[[Conv, int], nn.Module]
 """Makes `spatial_kernel(conv, channels)`, (N, channels, H, W) -> (N, channels, H, W)."""
@@ -45,9 +44,9 @@ OperationOrder = Callable[..., Layers]
 class SeparableConvNorm(nn.Sequential):
     """`BN(pointwise(a(n(spatial(x)))))`, or with the two operations swapped.
 
-    (N, C_in, H, W) -> (N, C_out, H, W). `a` is the intermediate activation of section 4.7 and `n` the
-    norm before it; the network of figure 5 has neither (the identity). The spatial operation is always named
-    `depthwise`, so that arms share names and thus initial values.
+    (N, C_in, H, W) -> (N, C_out, H, W). `a` is the intermediate activation (section 4.7), `n` the norm before
+    it; both are the identity in figure 5. The spatial operation is always named `depthwise`, so that arms
+    share names and thus initial values.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ def depthwise_first(
     between: Callable[[int], Layers],
     pointwise: Callable[[int, int], nn.Module],
 ) -> Layers:
-    """`pointwise(between(spatial(x)))`: Xception's layers, and TensorFlow's (section 1.2)."""
+    """`pointwise(between(spatial(x)))`: Xception's order, and TensorFlow's (section 1.2)."""
     return OrderedDict(
         depthwise=spatial(in_channels),
         **between(in_channels),
@@ -102,7 +101,7 @@ def pointwise_first(
     between: Callable[[int], Layers],
     pointwise: Callable[[int, int], nn.Module],
 ) -> Layers:
-    """`spatial(between(pointwise(x)))`: an Inception module's (figures 3 and 4, section 1.2)."""
+    """`spatial(between(pointwise(x)))`: an Inception module's order (figures 3 and 4, section 1.2)."""
     return OrderedDict(
         pointwise=pointwise(in_channels, out_channels),
         **between(out_channels),
@@ -111,12 +110,12 @@ def pointwise_first(
 
 
 def segments_by_number(channels: int, *, number: int) -> tuple[int, ...]:
-    """`number` segments of nearly equal size, the larger ones first: 728 in 3 are 243 + 243 + 242.
+    """`number` segments of nearly equal size, the larger first: 728 in 3 are 243 + 243 + 242.
 
-    With fewer channels than segments, each channel is a segment.
+    With fewer channels, each channel is a segment.
 
     Raises:
-        ValueError: `number` is no whole number of at least 1.
+        ValueError: `number` is not a positive whole number.
     """
     require_integer("segments.number", number, 1)
     number = min(number, channels)
@@ -125,10 +124,10 @@ def segments_by_number(channels: int, *, number: int) -> tuple[int, ...]:
 
 
 def segments_by_size(channels: int, *, channels_per_segment: int) -> tuple[int, ...]:
-    """Segments of that many channels, and a last one with the rest: 91 by 16 are 5 x 16 + 11.
+    """Segments of equal size, and a last one with the rest: 91 by 16 are 5 x 16 + 11.
 
     Raises:
-        ValueError: `channels_per_segment` is no whole number of at least 1.
+        ValueError: `channels_per_segment` is not a positive whole number.
     """
     require_integer("segments.channels_per_segment", channels_per_segment, 1)
     full, left = divmod(channels, channels_per_segment)
@@ -146,11 +145,7 @@ def segmented(spatial_kernel: SpatialKernel, segments: tuple[int, ...]) -> nn.Mo
 
 
 class ConvPart(nn.Conv2d):
-    """A part of a larger convolution's channels, initialized like these.
-
-    Attributes:
-        whole_channels: Output channels of the larger convolution.
-    """
+    """Part of a convolution with `whole_channels` output channels, initialized like the whole."""
 
     def __init__(self, *arguments: Any, whole_channels: int, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -178,10 +173,10 @@ class UnequalSegments(nn.ModuleList):
 
 
 def square_kernel(conv: Conv, channels: int, *, kernel_size: int) -> nn.Module:
-    """`conv kxk(x)`, padded so that the side stays: figure 5's, with k = 3.
+    """`conv kxk(x)`, padded so that the side stays; figure 5 has k = 3.
 
     Raises:
-        ValueError: `kernel_size` is no odd whole number.
+        ValueError: `kernel_size` is not an odd whole number.
     """
     return conv(channels, channels, kernel_size, padding=_same_padding(kernel_size))
 
@@ -190,10 +185,10 @@ def spatially_separable_kernel(conv: Conv, channels: int, *, kernel_size: int) -
     """`conv kx1(conv 1xk(x))`, padded so that the sides stay; within a segment.
 
     Source: Inception V3 (arXiv:1512.00567), section 3.2, there with BN and ReLU in between. The paper
-    calls such kernels spatially separable, to tell them from its own (section 1.1).
+    distinguishes such kernels from its own (section 1.1).
 
     Raises:
-        ValueError: `kernel_size` is no odd whole number.
+        ValueError: `kernel_size` is not an odd whole number.
     """
     padding = _same_padding(kernel_size)
     return nn.Sequential(

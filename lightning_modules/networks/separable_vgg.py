@@ -2,16 +2,15 @@
 
 Paper: Chollet 2016 (arXiv:1610.02357), section 4.6: "a non-residual VGG-style model where all convolution
 layers were replaced with depthwise separable convolutions (with a depth multiplier of 1)" was better than
-Inception V3 on JFT at equal parameter count. The rest is ours: the 13
-convolutions and 5 pools of VGG-16 (Simonyan & Zisserman 2014, arXiv:1409.1556, configuration D, in
-torchvision's layout); the first convolution is separable too; BN and ReLU after each, as in Xception;
-Xception's head instead of VGG's fully connected layers; and a width that gives Inception V3's parameters.
+Inception V3 on JFT at equal parameter count. The rest is ours: the 13 convolutions and 5 pools of VGG-16
+(Simonyan & Zisserman 2014, arXiv:1409.1556, configuration D); a separable first convolution; BN and ReLU
+after each, and the head, as in Xception; and a width that gives Inception V3's parameters.
 
-Trainable parameters with 1000 classes, 3 channels: 23,853,701 at width 3.655, (Inception V3 has
-23,834,568); 2,189,379 at width 1. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
+Trainable parameters with 1000 classes, 3 channels: 23,853,701 at width 3.655 (Inception V3: 23,834,568);
+2,189,379 at width 1. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
 
-On odd sides a pool keeps the last pixel, which VGG's drops. This is the same at 224x224 and leaves at least
-one pixel of any image: 28, 14, 7, 4, 2, 1 and 299, 150, 75, 38, 19, 10.
+Unlike VGG's, a pool keeps the last pixel of an odd side, which leaves a pixel of any image: 28, 14, 7, 4, 2,
+1 and 299, 150, 75, 38, 19, 10.
 """
 
 from collections import OrderedDict
@@ -37,14 +36,7 @@ class SeparableVGG(nn.Module):
 
     `5 x [n x [separable conv 3x3, BN, ReLU], max pool 2x2 stride 2]`, then the head.
 
-    Args:
-        num_classes: Classes of the logistic regression.
-        in_channels: Channels of an image.
-        width: Multiplies VGG-16's number of channels, and the units of fully connected layers.
-        dropout: Share of the features dropped before the logistic regression, in [0, 1).
-        separable: Makes a separable convolution with its norm (`SeparableConvNorm`).
-        fully_connected: Makes the layers before the logistic regression, or none.
-        norm: Makes the normalization after every convolution.
+    The arguments are explained in conf/model/separable_vgg.yaml.
 
     Raises:
         ValueError: A size is out of its range.

@@ -1,12 +1,11 @@
-"""Xception, every layer of the paper's figure 5 (Chollet 2016, arXiv:1610.02357, section 3).
+"""Xception as in figure 5 (Chollet 2016, arXiv:1610.02357, section 3).
 
 36 convolution layers in 14 modules; every module except the first and the last has a linear residual
-connection around it. Trainable parameters at width 1: 22,855,952 with 1000 classes, 20,827,442 with
-10, and 21,878,880 with 1000 classes and no shortcut. Feature maps of a 299x299 image:
-299, 149, 147, 74, 37, 19, 10.
+connection. Trainable parameters at width 1: 22,855,952 with 1000 classes, 20,827,442 with 10, and 21,878,880
+with 1000 classes and no shortcut. Feature maps of a 299x299 image: 299, 149, 147, 74, 37, 19, 10.
 
-Beyond the paper: a width multiplier, the stem's stride and the number of middle modules, so that the
-same network fits small images. At width 1, stride 2 and 8 middle modules it is the paper's.
+Beyond the paper, for small images: a width multiplier, the stem's stride and the number of middle modules.
+The paper's are width 1, stride 2 and 8 middle modules.
 """
 
 from collections import OrderedDict
@@ -22,8 +21,8 @@ from lightning_modules.validation import require_integer, require_number, requir
 class XceptionModule(nn.Module):
     """`shortcut(x) + f(x)`, `f = n x ([ReLU,] separable conv 3x3, BN) [, max pool 3x3 stride 2]`.
 
-    (N, C_in, H, W) -> (N, channels[-1], H, W), or half the side, rounded up, with a pool. The
-    shortcut reads the input before the leading ReLU. Without a shortcut it is `f(x)`.
+    (N, C_in, H, W) -> (N, channels[-1], H, W), or half the side, rounded up, with a pool. The shortcut reads
+    the input before the leading ReLU. Without a shortcut it is `f(x)`.
     """
 
     def __init__(
@@ -63,18 +62,7 @@ class XceptionModule(nn.Module):
 class Xception(nn.Module):
     """Images (N, in_channels, H, W) -> logits (N, num_classes).
 
-    Args:
-        num_classes: Classes of the logistic regression.
-        in_channels: Channels of an image.
-        width: Multiplies every number of channels of figure 5; 1 is the paper's.
-        stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
-        middle_modules: Modules of the middle flow, 0 or more; 8 is the paper's.
-        dropout: Share of the features dropped before the logistic regression, in [0, 1).
-        separable: Makes a separable convolution with its norm (`SeparableConvNorm`).
-        residual: Makes the shortcut of a module (`LinearShortcut`, `no_shortcut`, ...).
-        pool: Makes the max pool of modules 2 to 4 and 13; `SameMaxPool2d` is the author's.
-        fully_connected: Makes the layers before the logistic regression, or none (table 2).
-        norm: Makes the normalization after every convolution.
+    The arguments are explained in conf/model/xception.yaml.
 
     Raises:
         ValueError: A size is out of its range.

@@ -92,7 +92,7 @@ def test_what_is_right_passes_and_nothing_is_written(
         ),
         (
             ("loss=label_smoothing", "dataset=fashion_mosaic"),
-            "recipe.loss._target_=torch.nn.CrossEntropyLoss: takes one label an image",
+            "recipe.loss._target_=torch.nn.CrossEntropyLoss: takes one label per image",
         ),
         (
             ("trainer.compile=true", "diagnostics=gradient_norm"),
@@ -244,7 +244,7 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
         ),
         (
             "+recipe.loss={_target_: torch.nn.CrossEntropyLoss, reduction: none}",
-            "recipe.loss: gives numbers of",
+            "recipe.loss: has shape",
         ),
         (
             "+recipe.loss={_target_: torch.nn.NLLLosses}",

@@ -130,9 +130,9 @@ def test_reset_forgets_the_images_and_keeps_the_weights():
     ("weights", "message"),
     [
         ([1.0, 1.0], r"class_weights of shape \(2,\): must be one for each of 3 classes"),
-        ([1.0, -1.0, 1.0], "class_weights: must be finite, at least 0, and one of them above"),
+        ([1.0, -1.0, 1.0], "class_weights: must be finite and at least 0, not all 0"),
         ([1.0, float("nan"), 1.0], "class_weights: must be finite"),
-        ([0.0, 0.0, 0.0], "class_weights: must be finite, at least 0, and one of them above"),
+        ([0.0, 0.0, 0.0], "class_weights: must be finite and at least 0, not all 0"),
     ],
 )
 def test_weights_that_are_none_are_refused(weights, message):

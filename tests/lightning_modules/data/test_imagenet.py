@@ -229,7 +229,7 @@ def test_other_images_than_those_that_name_the_run_are_refused(make, folder, par
     images = {"blacklist": None, "images": images_checksum(folder, {})}
     make(checksums=images)
     Image.new("RGB", (20, 20)).save(next((folder / part / CLASSES[0]).iterdir()))
-    with pytest.raises(ValueError, match=r"^dataset.checksums.images=.*they are others, or changed"):
+    with pytest.raises(ValueError, match=r"^dataset.checksums.images="):
         make(checksums=images)
 
 
@@ -306,7 +306,7 @@ def flat(folder):
         (without("train", CLASSES[0]), "train: 2 class folders, must be 3 .*; set dataset.num_classes=2, "),
         (flat, "val: 0 class folders, must be 3"),
         (emptied, f"val/{CLASSES[1]}: no images"),
-        (renamed, f"train and val have other class folders, {CLASSES[1]} for one"),
+        (renamed, f"class folders of train and val differ, e.g. {CLASSES[1]}"),
     ],
 )
 def test_a_folder_that_is_not_imagenet_is_told_in_one_line(make, folder, change, message):

@@ -223,11 +223,11 @@ def test_shards_at_an_address_are_not_looked_for(make):
         ({"shards": {}}, "dataset.shards={}: must have train, validation, test"),
         (
             {"shards": SETTINGS["shards"] | {"test": "no-{0..1}.tar"}},
-            "dataset.shards.test=no-{0..1}.tar: there is",
+            "dataset.shards.test=no-{0..1}.tar: no such file",
         ),
         (
             {"shards": SETTINGS["shards"] | {"test": "train-3.tar"}},
-            "dataset.shards.test=train-3.tar: train-3.tar",
+            "dataset.shards.test=train-3.tar: duplicate train-3.tar",
         ),
         ({"checksums": {"a": None}}, "dataset.checksums={'a': None}: must have shards"),
         ({"checksums": {"shards": "sha256:0"}}, "dataset.checksums.shards=sha256:0: the shards"),

@@ -216,7 +216,7 @@ def test_other_images_than_those_that_name_the_run_are_refused(make, folder):
     images = images_checksum(folder, make().tables)
     make(checksums=tables | {"images": images})
     Image.new("RGB", (20, 20)).save(folder / "a/0.png")
-    with pytest.raises(ValueError, match=r"^dataset.checksums.images=.*they are others, or changed"):
+    with pytest.raises(ValueError, match=r"^dataset.checksums.images="):
         make(checksums=tables | {"images": images})
 
 
@@ -265,7 +265,7 @@ BAD_TABLES = {
         (
             {"class_weights": "twice.csv"},
             {},
-            "dataset.files.class_weights=twice.csv: class cat is there more",
+            "dataset.files.class_weights=twice.csv: duplicate class cat",
         ),
         ({"class_weights": "unweighted.csv"}, {}, "dataset.files.class_weights=unweighted.csv: "),
         (
@@ -302,7 +302,7 @@ def test_bad_input_is_one_clear_line(make, folder, files, changes, message):
 def test_missing_images_and_columns_are_named(make, folder):
     for name, lines in BAD_TABLES.items():
         (folder / name).write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=r"has not a/8\.png and 1 more images that it lists"):
+    with pytest.raises(ValueError, match=r"lacks a/8\.png and 1 more listed images"):
         make({"train": "lost.csv"})
     with pytest.raises(ValueError, match=r"no column path; there are: image, labels$"):
         make({"train": "columns.csv"})
@@ -328,5 +328,5 @@ def test_weights_that_add_to_no_number_are_refused(make, folder):
 
 def test_a_changed_table_is_refused(make):
     files = SETTINGS["files"]
-    with pytest.raises(ValueError, match=r"^dataset\.checksums\.test=sha256:0: .*changed or another file"):
+    with pytest.raises(ValueError, match=r"^dataset\.checksums\.test=sha256:0: "):
         make(checksums=dict.fromkeys([*files, "images"]) | {"test": "sha256:0"})
