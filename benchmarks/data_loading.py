@@ -1,19 +1,19 @@
-"""How fast images are loaded: images/second of our data modules over those of a bare torchvision loader.
+"""Speed of data loading: images/second of our data modules relative to a bare torchvision loader.
 
     python -m benchmarks.data_loading [--rounds 5] [--images 512] [--workers N]
 
-Each pair does the same work: read, decode, random resized crop or flip, float32 in [-1, 1], shuffled batches.
-They take turns in one process, with the same number of workers, which are started before; the ratio is taken
-round by round and its median printed. Above 1: ours is faster.
+Both do the same work: read, decode, random resized crop or flip, float32 in [-1, 1], shuffled batches. They
+take turns in one process with equally many workers, started before. The median of the ratios per round is
+printed; above 1, ours is faster.
 
     imagenet          class folders, against ImageFolder (Pillow), v2's transforms and DataLoader
     imagenet_shards   the same images in tar files, against the same loader
-    tensors           imagenet against the fastest of torchvision: its own JPEG decoder and resizing of bytes,
-                      which rounds pixels, and the edges of a crop, in another way than Pillow
+    tensors           imagenet against torchvision's fastest: its own JPEG decoder and resizing of bytes,
+                      which rounds pixels and crops differently from Pillow
     memory            28x28 in memory, in the process itself, against v2's transforms of each image
 
-The images are made here: smooth random fields with noise, 500x375 and about 100 kB on average, as ImageNet's
-are. Then the time of one image in one process is printed by what it is spent on: what limits the loaders.
+Images are generated: smooth random fields with noise, 500x375 and about 100 kB on average, as ImageNet's. At
+the end it prints where the time of an image goes.
 """
 
 import argparse
@@ -51,10 +51,10 @@ SIZES = ((500, 375), (375, 500), (500, 333), (500, 400), (640, 480), (400, 300))
 CLASSES = 4
 SHARDS = 8
 NOISE = 12
-"""Standard deviation of a pixel's noise, which gives the files the size of ImageNet's."""
+"""Standard deviation of a pixel's noise, for files as large as ImageNet's."""
 
 Epoch = Callable[[], Iterable[Any]]
-"""Makes the batches of an epoch, each of images and labels."""
+"""Makes the batches of an epoch: images and labels."""
 
 
 def picture(draws: np.random.Generator, width: int, height: int) -> bytes:
@@ -62,7 +62,7 @@ def picture(draws: np.random.Generator, width: int, height: int) -> bytes:
     pixels = 110 + draws.normal(0, NOISE, (height, width, 1))
     for cells, contrast in ((4, 60), (16, 30), (64, 14)):
         field = draws.normal(0, contrast, (max(2, cells * height // width), cells, 3))
-        field = 0.8 * field.mean(axis=2, keepdims=True) + 0.4 * field  # colours of a picture are alike
+        field = 0.8 * field.mean(axis=2, keepdims=True) + 0.4 * field  # colours of a picture are correlated
         channels = [Image.fromarray(field[..., channel].astype(np.float32)) for channel in range(3)]
         grown = [channel.resize((width, height), Image.Resampling.BICUBIC) for channel in channels]
         pixels = pixels + np.stack([np.asarray(channel) for channel in grown], axis=-1)
@@ -82,7 +82,7 @@ def write_images(root: Path, images: int) -> int:
 
         shards = [opened(f"train-{number:04d}.tar") for number in range(SHARDS)]
         evaluated = [opened(f"{part}-0000.tar") for part in ("validation", "test")]
-        for part, count in (("val", 2 * CLASSES), ("train", images + CLASSES)):  # of train some are held out
+        for part, count in (("val", 2 * CLASSES), ("train", images + CLASSES)):  # some of train are held out
             for number in range(count):
                 label, content = number % CLASSES, picture(draws, *SIZES[number % len(SIZES)])
                 folder = root / part / f"n{label:08d}"
@@ -105,7 +105,7 @@ def _add(tar: tarfile.TarFile, number: int, image: bytes, label: int) -> None:
 
 
 def ours(*overrides: str) -> Epoch:
-    """The training batches of a data module, as the network takes them."""
+    """The training batches of a data module, as the network gets them."""
     with hydra_configuration():
         (run,) = compose_runs([f"recipe.batch_size={BATCH}", *overrides])
     data = instantiate(data_node(run.resolved["dataset"]))
@@ -121,12 +121,12 @@ def ours(*overrides: str) -> Epoch:
 
 
 def decoded(path: str) -> Tensor:
-    """An image as torchvision's own decoder gives it, uint8 (3, H, W)."""
+    """An image decoded by torchvision, uint8 (3, H, W)."""
     return decode_jpeg(read_file(path), mode=ImageReadMode.RGB)
 
 
 def torchvisions(root: Path, workers: int, read: Callable[[str], Any] | None = None) -> Epoch:
-    """A bare loader of class folders; `read` None: with Pillow, as ImageFolder does by itself."""
+    """A bare loader of class folders; without `read` by Pillow, ImageFolder's default."""
     transforms = v2.Compose(
         [
             v2.RandomResizedCrop(299, antialias=True),
@@ -178,8 +178,8 @@ def speed(epoch: Epoch) -> float:
 
 
 def compare(name: str, ours: Epoch, theirs: Epoch, rounds: int) -> None:
-    """Time both in turns and print the medians; who goes first alternates, as a machine's speed drifts."""
-    speed(ours), speed(theirs)  # starts the workers, and reads the files once
+    """Time both in turns and print the medians; the order alternates, because a machine's speed drifts."""
+    speed(ours), speed(theirs)  # starts the workers and reads the files once
     pairs = []
     for number in range(rounds):
         if number % 2:
@@ -197,7 +197,7 @@ def compare(name: str, ours: Epoch, theirs: Epoch, rounds: int) -> None:
 
 
 def print_stages(root: Path) -> None:
-    """Print what an image of `imagenet` costs in one process."""
+    """Print the time of each stage for an image of `imagenet` in one process."""
     crops = Crops(299, True, min_crop_area=0.08, max_aspect_ratio=4 / 3, eval_crop_share=0.875)
     paths = sorted((root / "train").rglob("*.JPEG"))[:BATCH]
     images = [decode_rgb(path) for path in paths]

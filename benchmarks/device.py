@@ -1,16 +1,15 @@
-"""What a GPU shows that a CPU cannot: checks of training on it, then speeds. 8 minutes on one GPU.
+"""Checks training on a GPU, then measures speeds. 8 minutes on one GPU.
 
     python -m benchmarks.device [--minutes 8] [--results-dir results]
     python -m benchmarks.device --device cpu --tiny     # the same code, on a CPU in a minute
-    python -m benchmarks.device --dry-run               # what it would do; so it does where there is no GPU
+    python -m benchmarks.device --dry-run               # only the plan; the default without a GPU
 
-Writes results/benchmark/device.json after each part, and prints a table. All parts fit the time by their
-estimates. Where they take longer, speeds stop after a round and sweeps are ended; a part that would pass the
-time is left out, and so is one that needs more devices than there are. A network that compiles cannot be
-stopped: it is last, and may end late. Exits with 1 where a check failed.
+Writes results/benchmark/device.json after each part, and prints a table. If parts take longer than estimated,
+speeds stop after a round, sweeps are ended, and parts that would exceed the time are left out; so are parts
+that need more devices. Compiling cannot be stopped, so it is last and may end late. Exits with 1 if a check
+failed.
 
-Nothing in this repository had run on a GPU when this was written: the seconds of each part are estimates
-(see `PARTS`).
+The seconds of each part are estimates from before any run on a GPU (see `PARTS`).
 """
 
 import argparse
@@ -49,23 +48,23 @@ TINY = ("model.width=0.03", "model.middle_modules=1", "model.stem_stride=2", "da
 """A network of a few channels on few images."""
 
 Found = dict[str, Any]
-"""What a part found, by name; `passed` is there where it is a check."""
+"""A part's results by name; a check has `passed`."""
 
 
 class OutOfTime(Exception):
-    """The time is over before a part is done."""
+    """The time ran out before the end of a part."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Where and how large.
+    """Where to measure, and how much.
 
     Attributes:
         device: Where runs train.
-        devices: How many of them there are.
-        folder: Where runs go.
-        tiny: Whether all is as small as it can be.
-        deadline: When to be done, as of `time.monotonic`.
+        devices: Number of devices.
+        folder: For runs.
+        tiny: Whether everything is as small as possible.
+        deadline: As `time.monotonic`.
     """
 
     device: torch.device
@@ -81,13 +80,13 @@ class Setup:
 
     @property
     def words(self) -> list[str]:
-        """Of every run."""
+        """Overrides of every run."""
         accelerator = "gpu" if self.device.type == "cuda" else self.device.type
         return [f"trainer.accelerator={accelerator}", "logger=none", *(TINY if self.tiny else ())]
 
     @property
     def few(self) -> list[str]:
-        """Of runs that are short: 20 steps an epoch, where `words` leave more."""
+        """Overrides of short runs: 20 steps per epoch."""
         return [] if self.tiny else ["dataset.train_images=1280"]
 
     def config(self, *words: str) -> Mapping[str, Any]:
@@ -97,24 +96,24 @@ class Setup:
         return run.resolved
 
     def sweep(self, name: str, *words: str) -> list[Found]:
-        """Run run.py as a command; its records.
+        """Run run.py as a command; returns its records.
 
         Raises:
             OutOfTime: It was ended at the deadline.
-            RuntimeError: It failed; says what it printed last.
+            RuntimeError: It failed; has its last output.
         """
         command = [sys.executable, "run.py", *words, *self.words, f"results_dir={self.folder / name}"]
-        environment.free_memory()  # which its runs may need
+        environment.free_memory()  # for its runs
         run_for(command, max(1, self.left))
         return [json.loads(path.read_text()) for path in (self.folder / name).glob("runs/*/record.json")]
 
 
 def run_for(command: Sequence[str], seconds: float) -> None:
-    """Run a command for so long at most; whatever ends it ends its workers as well.
+    """Run a command for a limited time; its workers end with it.
 
     Raises:
         OutOfTime: It took longer.
-        RuntimeError: It failed; says what it printed last.
+        RuntimeError: It failed; has its last output.
     """
     with subprocess.Popen(
         command,
@@ -122,7 +121,7 @@ def run_for(command: Sequence[str], seconds: float) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,  # so that its workers are in its group
+        start_new_session=True,  # puts its workers into its group
     ) as process:
         try:
             printed, _ = process.communicate(timeout=seconds)
@@ -137,20 +136,20 @@ def run_for(command: Sequence[str], seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit ended with: rows of metrics.csv without seconds, the weights, and what was warned of."""
+    """Results of a fit: rows of metrics.csv without seconds, weights, warnings."""
 
     rows: list[Found]
     state: dict[str, Tensor]
     warned: list[str]
 
     def equals(self, other: "Fit") -> bool:
-        """Whether both are equal to the last bit."""
+        """Whether both are bit-identical."""
         same = [torch.equal(value, other.state[name]) for name, value in self.state.items()]
         return self.rows == other.rows and all(same)
 
 
 class Interrupted(Exception):
-    """Stands for a process that ends."""
+    """Simulates a process that ends."""
 
 
 class Interrupt(Callback):
@@ -162,7 +161,7 @@ class Interrupt(Callback):
 
 
 def fit(setup: Setup, config: Mapping[str, Any], name: str, *callbacks: Callback) -> Fit:
-    """Train in a run directory, from its checkpoint on where it has one."""
+    """Train in a run directory, from its checkpoint if there is one."""
     directory = RunDirectory(setup.folder, name)
     directory.path.mkdir(parents=True, exist_ok=True)
     recorder = Recorder(directory)
@@ -178,14 +177,14 @@ def fit(setup: Setup, config: Mapping[str, Any], name: str, *callbacks: Callback
 
 
 def loss_falls(setup: Setup) -> Found:
-    """Training in bfloat16: the loss of the last epoch is below the first one's."""
+    """Training in bfloat16 lowers the loss from the first to the last epoch."""
     rows = fit(setup, setup.config("recipe.precision=bf16-mixed", "recipe.epochs=4"), "bf16").rows
     first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
     return {"passed": last < first, "first_epoch": first, "last_epoch": last}
 
 
 def same_batches(setup: Setup) -> Found:
-    """Batches of two epochs, mirrored and cropped, are those of a CPU to the last bit."""
+    """Batches of two epochs, mirrored and cropped, are bit-identical to a CPU's."""
     config = setup.config("dataset.crop_padding=2")
     there, here = (_batches(config, device) for device in (setup.device, torch.device("cpu")))
     pairs = list(zip(there, here, strict=True))
@@ -209,7 +208,7 @@ def _batches(config: Mapping[str, Any], device: torch.device) -> list[tuple[Tens
 
 
 def same_twice(setup: Setup) -> Found:
-    """A run twice, and once interrupted: to the last bit where the device is deterministic."""
+    """A run twice, and once interrupted: bit-identical if the device is deterministic."""
     config = setup.config(*setup.few, "recipe.epochs=2")
     first, second = (fit(setup, config, name) for name in ("first", "second"))
     with contextlib.suppress(Interrupted):
@@ -224,7 +223,7 @@ def same_twice(setup: Setup) -> Found:
 
 
 def two_processes(setup: Setup) -> Found:
-    """A run over two devices, which exchange gradients: NCCL's on GPUs, gloo's on a CPU."""
+    """A run on two devices, which exchange gradients: with NCCL on GPUs, gloo on a CPU."""
     (record,) = setup.sweep(
         "two_processes", "trainer=ddp", "trainer.devices=2", *setup.few, "recipe.epochs=1"
     )
@@ -239,7 +238,7 @@ SPEED_TINY = (
 
 
 def speeds(setup: Setup, *words: str) -> Found:
-    """Our networks next to timm's and torchvision's, per setting as long as there is time."""
+    """Our networks and timm's and torchvision's, per setting while there is time."""
     accelerator = "cuda" if setup.device.type == "cuda" else "cpu"
     tiny = SPEED_TINY if setup.tiny else ()
     asked = speed.parse(["seconds=0.3", "rounds=3", *words, f"trainer.accelerator={accelerator}", *tiny])
@@ -264,7 +263,7 @@ def speeds(setup: Setup, *words: str) -> Found:
 
 
 def packed(setup: Setup, per_device: int) -> Found:
-    """A sweep of 16 short runs, so many at a time on a device."""
+    """A sweep of 16 short runs, several at a time on a device."""
     runs = 2 if setup.tiny else 16
     start = time.monotonic()
     seeds = f"seed={','.join(map(str, range(runs)))}"
@@ -288,9 +287,9 @@ class Part:
 
     Attributes:
         name: In table and JSON.
-        run: Does it.
-        seconds: That it takes on a GPU, as estimated (see `PARTS`).
-        devices: That it needs.
+        run: Does the part.
+        seconds: Estimate for a GPU (see `PARTS`).
+        devices: Number of devices that it needs.
     """
 
     name: str
@@ -315,7 +314,7 @@ def packing(per_device: int, seconds: float) -> Part:
 
 
 def measuring(name: str, what: str, seconds: float, *words: str) -> Part:
-    """A part of speeds."""
+    """A part that measures speeds."""
 
     def run(setup: Setup) -> Found:
         return speeds(setup, *words)
@@ -352,19 +351,19 @@ PARTS = (
         "networks=xception", "precisions=bf16-mixed", "orders=channels-last", "compiled=true", "rounds=2",
     ),
 )  # fmt: skip
-"""What matters most is first, as the last ones are left out where time runs short.
+"""Most important first, because the last ones are left out if time runs short.
 
-The estimates assume: 10 s for CUDA's first start; 20 ms a step of the small Xception, whose kernels are too
-small to fill a GPU, so 2 s an epoch of all images with its evaluation and 1 s with few; 20 s for a sweep to
-start its processes, and 2 s a run of one process, as on a CPU core. Speeds: 3 s to build a network and choose
-its algorithms, then rounds of 0.6 s (training and inference), twice that with its warming up. Compiling: 45 s
-each for training and inference. They add up to 440 of 480 s.
+The estimates assume: 10 s for CUDA's first start; 20 ms per step of the small Xception, whose kernels are too
+small to fill a GPU, so 2 s per epoch of all images with evaluation and 1 s with few; 20 s for a sweep to
+start its processes, and 2 s per run of one process. Speeds: 3 s to build a network and choose its algorithms,
+then rounds of 0.6 s (training and inference), twice that with warm-up. Compiling: 45 s each for training and
+inference. They add up to 440 of 480 s.
 """
 
 
 @dataclass
 class Outcome:
-    """What became of a part: passed, failed, not judged, measured, or left out, and why."""
+    """A part's outcome: passed, failed, not judged, measured, or left out, with the reason."""
 
     part: str
     outcome: str
@@ -374,10 +373,10 @@ class Outcome:
 
 
 def do(part: Part, setup: Setup, later: float) -> Outcome:
-    """Do a part, or say why it is left out. What it raises is its outcome: the others go on.
+    """Do a part, or say why not; its exceptions become its outcome.
 
     Args:
-        part: It may take what is left when the later ones have their seconds, and its own seconds anyway.
+        part: It may take the time that later parts do not need, and at least its own.
         setup: Of all parts.
         later: Seconds of the later parts.
     """
@@ -422,7 +421,7 @@ def table_of(title: str, rows: Sequence[Sequence[str]], headers: Sequence[str]) 
 
 
 def told(outcome: Outcome) -> str:
-    """What a part found, for the table."""
+    """A part's results, for the table."""
     if outcome.why:
         return outcome.why
     if lines := outcome.found.get("lines"):
@@ -441,7 +440,7 @@ def told(outcome: Outcome) -> str:
 
 
 def write(outcomes: Sequence[Outcome], device: torch.device, folder: Path) -> Path:
-    """Write the JSON: device, versions, and what became of each part."""
+    """Write the JSON: device, versions, and each part's outcome."""
     path = folder / "benchmark" / "device.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -455,7 +454,7 @@ def write(outcomes: Sequence[Outcome], device: torch.device, folder: Path) -> Pa
 
 
 def main(words: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> int:
-    """Run the command; its exit code."""
+    """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto", help="auto: a GPU")
     parser.add_argument("--minutes", type=float, default=8, help="that all parts may take together")
@@ -475,7 +474,7 @@ def main(words: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> i
     deadline = time.monotonic() + 60 * arguments.minutes
     environment.quieten()
     torch.set_num_threads(1)
-    # A sweep that was ended may still write.
+    # An ended sweep may still write.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         setup = Setup(device, devices, Path(folder), arguments.tiny, deadline)
         outcomes: list[Outcome] = []

@@ -1,9 +1,9 @@
-"""What interrupted sweeps lose: runs lost, done twice, or with another outcome than left alone.
+"""Effects of interruptions on sweeps: runs lost, done twice, or with other outcomes.
 
     python -m benchmarks.interrupted_sweeps [--sweeps 20] [--kills 3]
 
-Every sweep is killed (SIGKILL, all of its processes at once) at random moments and started again until
-it is through. Its records are then compared with those of a sweep that was left alone.
+Every sweep is killed (SIGKILL, all processes at once) at random moments and restarted until it ends. Its
+records are compared with those of an uninterrupted sweep.
 """
 
 import argparse
@@ -26,16 +26,16 @@ SWEEP = (
     "residual=true,false", "seed=0,1", "model.width=0.05", "model.stem_stride=2", "model.middle_modules=1",
     "recipe.epochs=3", "logger=none",
 )  # fmt: skip
-"""A small sweep: four runs of three epochs, a second or so each."""
+"""A small sweep: four runs of three epochs, about a second each."""
 
 TIMES = ("process", "started", "finished", "steps_per_second", "wall_time_s", "checksum", "files")
 VARYING = (*TIMES, "config", "device")
-"""What of a record is not the outcome: times, and checksums of what has times in it. `config` names the
-results directory, `device` which of several it was."""
+"""Values of a record that are not its outcome: times, and checksums of contents with times. `config` names
+the results directory, `device` the device."""
 
 
 class Started(Protocol):
-    """A command that was started, as `subprocess.Popen` has it."""
+    """A started command, such as `subprocess.Popen`."""
 
     @property
     def pid(self) -> int: ...
@@ -47,13 +47,13 @@ class Started(Protocol):
 
 @dataclass
 class SweepOutcome:
-    """What became of an interrupted sweep.
+    """The outcome of an interrupted sweep.
 
     Attributes:
-        kills: How often it was killed while it ran.
-        lost: Completed runs whose record was gone or no longer completed later on.
-        done_twice: Completed runs whose record was written again later on.
-        records: The outcome per run at the end; see `outcomes`.
+        kills: Number of kills while it ran.
+        lost: Completed runs whose record was later gone or no longer completed.
+        done_twice: Completed runs whose record was written again.
+        records: Outcome per run at the end; see `outcomes`.
     """
 
     kills: int
@@ -63,7 +63,7 @@ class SweepOutcome:
 
 
 def start_sweep(results_dir: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a sweep in a process group of its own."""
+    """Start a sweep in a new process group."""
     return subprocess.Popen(
         [sys.executable, "run.py", "-m", *arguments, f"results_dir={results_dir}"],
         cwd=REPOSITORY,
@@ -80,17 +80,17 @@ def interrupt_until_done(
     draw: random.Random,
     start: Callable[[Path, Sequence[str]], Started] = start_sweep,
 ) -> SweepOutcome:
-    """Start a sweep, kill it at a random moment, and so on; after `kills` times leave it alone.
+    """Start a sweep and kill it at a random moment, `kills` times; then let it end.
 
-    A moment is drawn as a number of further epochs to be seen on disk and a part of the next one, so
-    that every start gets somewhere: most of a short sweep's time is spent on imports.
+    A moment is a number of further epochs on disk and a part of the next one, so that every start makes
+    progress: most of a short sweep's time is spent on imports.
 
     Args:
-        results_dir: Where the records are.
+        results_dir: For the records.
         arguments: The sweep's.
-        kills: How often.
-        draw: Of the moments.
-        start: Starts the sweep in a process group of its own.
+        kills: Number of kills.
+        draw: Draws the moments.
+        start: Starts the sweep in a new process group.
     """
     killed, lost, done_twice = 0, 0, 0
     finished: dict[str, bytes] = {}
@@ -115,13 +115,13 @@ def interrupt_until_done(
 
 
 def completed_records(results_dir: Path) -> dict[str, bytes]:
-    """The records of the completed runs, byte by byte."""
+    """The records of completed runs, byte by byte."""
     found = {path.parent.name: path.read_bytes() for path in results_dir.glob("runs/*/record.json")}
     return {run_id: text for run_id, text in found.items() if b'"status": "completed"' in text}
 
 
 def outcomes(results_dir: Path) -> dict[str, object]:
-    """Per run what must not depend on interruptions: the record's outcome and every epoch's metrics."""
+    """What interruptions must not change: each record's outcome and every epoch's metrics."""
     found: dict[str, object] = {}
     for path in sorted(results_dir.glob("runs/*/record.json")):
         record = {key: value for key, value in json.loads(path.read_text()).items() if key not in VARYING}

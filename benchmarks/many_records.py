@@ -1,20 +1,19 @@
-"""How long tables, figures and verdicts of many records take, and that it grows no faster than these.
+"""Time and memory of tables, figures and verdicts for many records, and how time grows with their number.
 
     python -m benchmarks.many_records [--records 10000 100000] [--folder /dev/shm] [--commands tables]
 
-Makes up a study of as many runs as are asked for, three arms with the seeds that this takes, each with a
-record and 100 epochs: run ids are those that `plan_study` plans, files are as run.py writes them, some runs
-diverged and some are missing. Then times whole commands in processes of their own, imports included:
+It writes a study of three arms with as many runs as asked, each with a record and 100 epochs. Run ids are
+those that `plan_study` plans, files are as run.py writes them; some runs diverged and some are missing. Then
+it times commands in new processes, including imports:
 
     plan       planning the study's runs, as a sweep does
     list       python -m ablations list STUDY seed=...
     verdicts   python -m ablations verdicts STUDY seed=...
-    tables     the same command as the next, its figures left out
+    tables     the same command as the next, without figures
     figures    python -m ablations STUDY seed=...
 
-The folder must hold 25 KB a run; what is written there is removed afterwards. Peak memory is that of the
-command. At the end, per command, a line on how the time of a core grew from the fewest to the most runs: it
-grows no faster than these where its factor is not above theirs.
+The folder needs 25 KB per run, which are removed afterwards. A last line per command compares the growth of
+CPU time from the fewest to the most runs with the growth of their number.
 """
 
 import argparse
@@ -47,13 +46,13 @@ DIVERGED_SHARE, MISSING_SHARE = 0.01, 0.001
 
 
 def overrides(seeds: int, results_dir: Path) -> list[str]:
-    """What makes the study one of many runs of 100 epochs."""
+    """Overrides for a study of many runs of 100 epochs."""
     return [f"seed=range({seeds})", f"recipe.epochs={EPOCHS}", f"results_dir={results_dir}"]
 
 
 def write_results(seeds: int, results_dir: Path) -> None:
     """Write a run per arm and seed."""
-    from experiments.sizes.network_cost import count_network  # imports torch, which no command below needs
+    from experiments.sizes.network_cost import count_network  # imports torch, which no command needs
 
     with hydra_configuration():
         _, runs = plan_study(STUDY, overrides(seeds, results_dir))
@@ -108,7 +107,7 @@ def _write_run(
 
 
 def command(name: str, words: Sequence[str]) -> list[str]:
-    """A command line that does what `name` says; see the module's docstring."""
+    """The command line of a command in the module's docstring."""
     python = [sys.executable]
     if name in ("list", "verdicts"):
         return [*python, "-m", "ablations", name, *words]
@@ -118,7 +117,7 @@ def command(name: str, words: Sequence[str]) -> list[str]:
 
 
 def write(words: Sequence[str]) -> None:
-    """Write results: how many, and where."""
+    """Write results, given their number and folder."""
     write_results(int(words[0]), Path(words[1]))
 
 
@@ -131,7 +130,7 @@ def plan(words: Sequence[str]) -> None:
 
 
 def tables(words: Sequence[str]) -> None:
-    """Do what `python -m ablations STUDY ...` does, without figures."""
+    """As `python -m ablations STUDY ...`, without figures."""
     from ablations.cli.reading import load_studies
     from ablations.tables.study import write_and_show
     from experiments.command_line import print_table
@@ -142,11 +141,7 @@ def tables(words: Sequence[str]) -> None:
 
 
 def measure(name: str, words: Sequence[str]) -> tuple[float, float, float]:
-    """Run a command.
-
-    Returns:
-        Seconds, those that a core was busy with it, and GB of memory at its peak.
-    """
+    """Run a command; returns seconds, CPU seconds and peak memory in GB."""
     start = time.perf_counter()
     process = subprocess.Popen(command(name, words), cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -161,7 +156,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--folder", type=Path, default=None, help="a disk with room; default: the system's")
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS)
-    parser.add_argument("--only", nargs="+", help=argparse.SUPPRESS)  # of a command's own process
+    parser.add_argument("--only", nargs="+", help=argparse.SUPPRESS)  # for a command's process
     arguments = parser.parse_args()
     if arguments.only:
         name, *words = arguments.only

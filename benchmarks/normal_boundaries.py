@@ -1,7 +1,6 @@
-"""Group-sequential boundaries for normal statistics of known variance, as they are published.
+"""Published group-sequential boundaries for normal statistics of known variance.
 
-`ablations.statistics.sequential` is compared with them by the tests, which check them against published
-tables and show why they are not used.
+Tests check them against published tables and compare `ablations.statistics.sequential` with them.
 """
 
 import math
@@ -14,26 +13,26 @@ from scipy.optimize import brentq
 from ablations.statistics.sequential import Spending, pocock_spending
 
 FARTHEST = 10.0
-"""Standard deviations to which a normal process is followed; beyond lies a probability of 1e-23."""
+"""Standard deviations to which a normal process is followed; the probability beyond is 1e-23."""
 
 
 def nominal_levels(
     fractions: Sequence[float], alpha: float, spending: Spending = pocock_spending
 ) -> tuple[float, ...]:
-    """Two-sided level of each look for normal statistics of known variance: the published boundaries.
+    """Two-sided level of each look for normal statistics of known variance.
 
-    What `t_levels` comes to with many pairs; with few, t intervals of these levels miss too often.
+    `t_levels` approaches them with many pairs; with few, t intervals of these levels miss too often.
 
     Args:
-        fractions: Information at each look over that at the last planned one, rising, in (0, 1].
-        alpha: To be spent over all looks, in (0, 1).
+        fractions: Information at each look relative to the last planned one, rising, in (0, 1].
+        alpha: Spent over all looks, in (0, 1).
         spending: How.
 
     Returns:
         One per look, in (0, alpha].
 
     Raises:
-        ValueError: Fractions that do not rise within (0, 1], or alpha outside of (0, 1).
+        ValueError: `fractions` or `alpha` is out of range.
     """
     _check_fractions(fractions)
     if not 0 < alpha < 1:
@@ -58,10 +57,10 @@ def crossing_probabilities(fractions: Sequence[float], bounds: Sequence[float]) 
         bounds: Of the standardized statistic at each look, positive, `(K,)`.
 
     Returns:
-        `(K,)`, with no effect; their sum is the error over all looks.
+        `(K,)`, without an effect; their sum is the error over all looks.
 
     Raises:
-        ValueError: Fractions that do not rise within (0, 1], or another number of bounds.
+        ValueError: `fractions` is out of range, or the number of bounds differs.
     """
     _check_fractions(fractions)
     if len(bounds) != len(fractions):
@@ -75,12 +74,12 @@ def crossing_probabilities(fractions: Sequence[float], bounds: Sequence[float]) 
 
 
 class _NormalProcess:
-    """Brownian motion from 0 that has not left the bounds so far, as a density on Gauss-Legendre nodes.
+    """Brownian motion that has not left the bounds, as a density on Gauss-Legendre nodes.
 
     Attributes:
         fraction: Information so far: the variance of the unbounded process.
-        at: Nodes, `(N,)`, in the unit of the sum, not standardized.
-        mass: Density times quadrature weight at the nodes, `(N,)`; sums to the probability of being there.
+        at: Nodes, `(N,)`, of the sum, not standardized.
+        mass: Density times quadrature weight, `(N,)`.
     """
 
     def __init__(self) -> None:
@@ -89,13 +88,13 @@ class _NormalProcess:
         self.mass = np.ones(1)
 
     def crossing(self, fraction: float, bound: float) -> float:
-        """Probability of still being inside and then beyond the standardized bound at `fraction`."""
+        """Probability of having stayed inside, then being beyond the standardized bound at `fraction`."""
         edge, deviation = bound * math.sqrt(fraction), math.sqrt(fraction - self.fraction)
         outside = special.ndtr((self.at - edge) / deviation) + special.ndtr((-edge - self.at) / deviation)
         return float(self.mass @ outside)
 
     def bound(self, fraction: float, probability: float) -> float:
-        """The standardized bound beyond which the process is at `fraction` with that probability."""
+        """The standardized bound that the process exceeds at `fraction` with that probability."""
         if self.crossing(fraction, FARTHEST) >= probability:
             return FARTHEST
         return float(brentq(lambda z: self.crossing(fraction, z) - probability, 0, FARTHEST, xtol=1e-12))

@@ -1,11 +1,11 @@
-"""How much of a machine's time a sweep trains: training time of all runs / cores / wall time of the command.
+"""Share of a machine's time that a sweep trains: training time of all runs / (cores x wall time).
 
     python -m benchmarks.sweep_efficiency [--loop 0.98] [study=residual,intermediate_activation] [seed=0,1]
 
-Runs `python run.py -m` with these words in an empty folder, as somebody would, and reads its records. Wall
-time is that of the whole command: its start, planning, processes that start, runs, verdicts. Then it says
-where the rest went. Training time is that of the records; a bare loop would take `--loop` of it, the ratio
-that `benchmarks.training_loop` measures. Both are of one moment, so a machine that others use shows the same.
+Runs `python run.py -m` with these arguments in an empty folder and reads the records. Wall time is that of
+the whole command: start, planning, processes, runs, verdicts. Then it prints where the rest went. Training
+time is the records'; a bare loop would take `--loop` of it, the ratio that `benchmarks.training_loop`
+measures.
 """
 
 import argparse
@@ -30,7 +30,7 @@ Record = Mapping[str, Any]
 
 
 def seconds_of(moment: str) -> float:
-    """A record's moment as seconds since 1970."""
+    """A record's time as seconds since 1970."""
     return datetime.fromisoformat(moment).timestamp()
 
 
@@ -40,13 +40,13 @@ def training(record: Record) -> float:
 
 
 def spent(records: Sequence[Record], start: float, end: float, cores: int) -> dict[str, float]:
-    """Where the time of a sweep went, in seconds of a core; together they are `cores * (end - start)`.
+    """Core-seconds of a sweep by use, which add up to `cores * (end - start)`.
 
     Args:
         records: Of its runs, all completed.
-        start: When its command began, in seconds since 1970.
-        end: When it ended.
-        cores: That trained.
+        start: Start of the command, in seconds since 1970.
+        end: Its end.
+        cores: Number of cores.
     """
     first = min(seconds_of(record["started"]) for record in records)
     last = max(seconds_of(record["finished"]) for record in records)

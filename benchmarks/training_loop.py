@@ -1,10 +1,10 @@
-"""What the training loop costs: steps/second of a run of run.py over those of a bare PyTorch loop.
+"""Cost of the training loop: steps/second of run.py relative to a bare PyTorch loop.
 
     python -m benchmarks.training_loop [--pairs 7] [--epochs 1]
 
-Both train the default network on the default data with the same number of threads, in turns in one
-process; the ratio is taken pair by pair and its median printed. A run of run.py logs to W&B (offline)
-and keeps its record, as any run does; validation, test and start-up are left out on both sides.
+Both train the default network on the default data with equally many threads, in turns in one process; the
+median of the ratios per pair is printed. run.py logs to W&B (offline) and writes its record; validation, test
+and start-up are left out on both sides.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from lightning_modules.schedules import make_scheduler
 
 
 def framework_speed(configuration: RunConfiguration) -> float:
-    """Training steps/second that the record of a run states."""
+    """Training steps/second in the record of a run."""
     directory = RunDirectory(configuration.results_dir, configuration.run_id)
     with directory.lock() as held:
         assert held
@@ -33,7 +33,7 @@ def framework_speed(configuration: RunConfiguration) -> float:
 
 
 def bare_speed(configuration: RunConfiguration) -> float:
-    """Training steps/second of the shortest loop that trains the same network on the same batches."""
+    """Training steps/second of the shortest loop with the same network and batches."""
     torch.set_num_threads(configuration.resolved["trainer"]["threads"])
     data, module = make_data_and_module(configuration.resolved)
     data.prepare_data()
@@ -68,7 +68,7 @@ def main() -> None:
             (configuration,) = compose_runs(
                 [f"results_dir={folder}", f"recipe.epochs={arguments.epochs}", f"seed={pair}"]
             )
-            # Who goes first alternates, as the machine's speed drifts.
+            # The order alternates, because the machine's speed drifts.
             if pair % 2:
                 framework, bare = framework_speed(configuration), bare_speed(configuration)
             else:

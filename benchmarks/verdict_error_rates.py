@@ -1,26 +1,26 @@
-"""How often verdicts are wrong, and how often a real difference is seen, by simulation: method by method.
+"""How often verdicts are wrong, and how often a real difference is found, by simulation.
 
     python -m benchmarks.verdict_error_rates [--studies 10000]
 
-Made-up differences of two arms are judged as claims are: "higher" holds where the interval lies above zero.
-Each method is held to what it is about, which the heading names: that number is 0, and any verdict is wrong.
-Shown is the more frequent side, as a claim can be wrong on one side alone. Power: the same differences are
-moved by one or two standard deviations of the middle (quartiles of a normal distribution lie as far apart).
-`seeds=auto` looks at 6, 8, 10, ... pairs, up to a budget of 20, and stops at the first that decides.
+Simulated differences of two arms are judged like claims: "higher" holds if the interval lies above zero. The
+quantity that a method estimates is 0, so any verdict is wrong; the more frequent side is shown, because a
+claim can be wrong on one side only. For power, differences are shifted by one or two units: the standard
+deviation of a normal distribution with the same quartiles. `seeds=auto` looks at 6, 8, 10, ... pairs up to 20
+and stops at the first look that decides.
 
-The methods are what the field has for paired differences:
+Methods for paired differences:
 
-    t             Student's interval of the mean, by which verdicts were judged before
+    t             Student's interval of the mean
     sign-flip     the exact permutation test of the mean (drawn above 12 pairs)
     bootstrap-t   studentized bootstrap of the mean
     trimmed       Yuen's interval of the 20 % trimmed mean
-    ranks         Tukey's interval of the typical difference, Hodges and Lehmann's (Wilcoxon's test)
+    ranks         Tukey's interval of Hodges and Lehmann's typical difference (Wilcoxon's test)
     median        the exact interval of the median, by the sign test
-    t and ranks   what verdicts are read off: `ablations.statistics.decisions`
+    t and ranks   the verdicts' method: `ablations.statistics.decisions`
 
-"1 of 10 at chance": of one arm a tenth of the seeds fails, and their differences lie that much lower.
-"Learned" leaves out the pairs in which an arm failed, as verdicts do; "unseen" does not, as where failures
-end too far from chance to be told.
+"1 of 10 at chance": a tenth of one arm's seeds fail, and their differences are that much lower. "Learned"
+leaves out pairs with a failed arm, as verdicts do; "unseen" does not, as if failures ended too far from
+chance.
 """
 
 import argparse
@@ -45,11 +45,11 @@ Interval = Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 """Differences `(n, R)` and level -> ends `(R,)`."""
 
 
-# What differences can look like
+# Distributions of differences
 
 
 def skewed(generator: np.random.Generator, shape: tuple[int, ...], skewness: float) -> np.ndarray:
-    """Gamma differences of mean 0, variance 1 and that skewness, which is not 0."""
+    """Gamma differences with mean 0, variance 1 and a skewness other than 0."""
     size = 4 / skewness**2
     return np.sign(skewness) * (generator.standard_gamma(size, shape) - size) / np.sqrt(size)
 
@@ -57,7 +57,7 @@ def skewed(generator: np.random.Generator, shape: tuple[int, ...], skewness: flo
 def two_kinds(
     generator: np.random.Generator, shape: tuple[int, ...], share: float, apart: float, spread: float = 0.3
 ) -> np.ndarray:
-    """A share of the differences lies that much lower than the others; each kind is normal."""
+    """Normal differences, a share of them lower than the others."""
     return generator.normal(0, spread, shape) - apart * (generator.random(shape) < share)
 
 
@@ -92,9 +92,9 @@ def t_interval(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray
 
 
 def sign_flip_interval(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Hartigan's: means of all subsets of the differences are where the sign-flip test turns.
+    """Hartigan's: the sign-flip test's ends are means of subsets of the differences.
 
-    Above 12 pairs, 1,999 subsets are drawn. Where the level is below the test's smallest, it has no ends.
+    Above 12 pairs, 1,999 subsets are drawn. No ends below the test's smallest level.
     """
     n, studies = values.shape
     if n <= 12:
@@ -115,7 +115,7 @@ def sign_flip_interval(values: np.ndarray, level: float) -> tuple[np.ndarray, np
 
 
 def bootstrap_t_interval(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Efron's, of 399 resamples; the same places for every study."""
+    """Efron's, from 399 resamples, the same for every study."""
     n = len(values)
     places = np.random.default_rng(0).integers(n, size=(399, n))
     place = int(np.floor(level / 2 * 400))
@@ -133,7 +133,7 @@ def bootstrap_t_interval(values: np.ndarray, level: float) -> tuple[np.ndarray, 
 
 
 def trimmed_interval(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Yuen's, of the mean without the lowest and the highest fifth."""
+    """Yuen's, without the lowest and the highest fifth."""
     n = len(values)
     cut = n // 5
     ordered = np.sort(values, axis=0)
@@ -146,14 +146,14 @@ def trimmed_interval(values: np.ndarray, level: float) -> tuple[np.ndarray, np.n
 
 
 def exact_rank_interval(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Tukey's; without ends where the level is below its smallest."""
+    """Tukey's; no ends below its smallest level."""
     if level < 2 / 2 ** len(values):
         return np.full(values.shape[1], -np.inf), np.full(values.shape[1], np.inf)
     return rank_interval(values, level)
 
 
 def median_interval(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """From one order statistic to another, by the sign test; without ends as above."""
+    """Between two order statistics, by the sign test; no ends below its smallest level."""
     n = len(values)
     place = int(np.searchsorted(stats.binom.cdf(np.arange(n), n, 0.5), level / 2, side="right"))
     if place == 0:
@@ -164,12 +164,12 @@ def median_interval(values: np.ndarray, level: float) -> tuple[np.ndarray, np.nd
 
 @dataclass(frozen=True)
 class Method:
-    """An interval and what it is about.
+    """An interval and its estimand.
 
     Attributes:
         interval: The interval.
-        about: In `TRUTHS`.
-        most: The most studies that are simulated, where it is slow.
+        about: The estimand, a key of `truths`.
+        most: Largest number of studies, for slow methods.
     """
 
     interval: Interval
@@ -192,10 +192,7 @@ METHODS: Mapping[str, Method] = {
 
 @lru_cache(maxsize=64)
 def truths(name: str) -> Mapping[str, float]:
-    """What methods are about, of a distribution; and "unit", its standard deviation of the middle.
-
-    From four million draws: the error is below a thousandth of the unit.
-    """
+    """Estimands of a distribution, and "unit", from four million draws: errors are below 0.001 unit."""
     draw = np.random.default_rng(0)
     values = np.sort(DISTRIBUTIONS[name](draw, (2_000_000,)))
     averages = (values + draw.permutation(values)) / 2
@@ -218,12 +215,12 @@ def truths(name: str) -> Mapping[str, float]:
 
 @dataclass(frozen=True)
 class Sides:
-    """Shares of simulated studies of one comparison.
+    """Results of simulated studies of one comparison.
 
     Attributes:
-        above: Decided: above zero.
-        below: Decided: below.
-        seeds: Pairs used, mean.
+        above: Share decided as above zero.
+        below: Share decided as below.
+        seeds: Mean number of pairs.
     """
 
     above: float
@@ -232,7 +229,7 @@ class Sides:
 
     @property
     def wrong(self) -> float:
-        """Where nothing is to be decided: the more frequent side."""
+        """If there is no effect: the more frequent side."""
         return max(self.above, self.below)
 
 
@@ -243,15 +240,14 @@ def judged(
     levels: Sequence[float],
     failed: np.ndarray | None = None,
 ) -> Sides:
-    """Judge studies of one comparison at every look until it is decided.
+    """Judge studies of one comparison at every look until decided.
 
     Args:
-        interval: Of what they are judged by.
+        interval: The method's.
         differences: `(N, R)`, seeds, studies.
         pairs: Of each look.
         levels: Of each look.
-        failed: `(N, R)`, pairs that are left out; None: none is. With fewer than `MIN_PAIRS` nothing is
-            decided.
+        failed: `(N, R)`, pairs to leave out. With fewer than `MIN_PAIRS` nothing is decided.
     """
     studies = differences.shape[1]
     found, seeds = np.zeros(studies), np.full(studies, pairs[-1])
@@ -259,7 +255,7 @@ def judged(
         values = differences[:planned]
         left = np.full(studies, planned)
         if failed is not None:
-            order = np.argsort(failed[:planned], axis=0, kind="stable")  # the learned ones first, in order
+            order = np.argsort(failed[:planned], axis=0, kind="stable")  # learned pairs first, in order
             values = np.take_along_axis(values, order, axis=0)
             left = planned - failed[:planned].sum(axis=0)
         for n in range(MIN_PAIRS, planned + 1):
@@ -277,12 +273,12 @@ class Rates:
     """Shares in R simulated studies of m comparisons.
 
     Attributes:
-        missed: Of studies: some comparison's interval at some look of the whole schedule misses the mean.
-        wrong: Of studies: some comparison was decided wrongly.
-        holds: Of comparisons: decided to hold.
-        contradicted: Of comparisons: decided to be contradicted.
-        inconclusive: Of comparisons: not decided within the budget.
-        seeds: Pairs used, mean over comparisons.
+        missed: Studies in which an interval at some look of the whole schedule misses the mean.
+        wrong: Studies with a wrong decision.
+        holds: Comparisons that hold.
+        contradicted: Comparisons that are contradicted.
+        inconclusive: Comparisons undecided within the budget.
+        seeds: Mean number of pairs.
     """
 
     missed: float
@@ -294,7 +290,7 @@ class Rates:
 
 
 def t_level(values: np.ndarray, null: float, *, above: bool) -> np.ndarray:
-    """`deciding_level` by the t interval alone."""
+    """`deciding_level` of the t interval alone."""
     away = (values.mean(axis=0) - null) / (values.std(axis=0, ddof=1) / np.sqrt(len(values)))
     return np.minimum(1.0, 2 * special.stdtr(len(values) - 1, -away if above else away))
 
@@ -309,15 +305,15 @@ def simulate(
     left_out: int = 0,
     level_of: Callable[..., np.ndarray] = deciding_level,
 ) -> Rates:
-    """Judge simulated studies at every look: Holm over comparisons, what is decided stays decided.
+    """Judge simulated studies at every look, with Holm's correction; decisions stay.
 
     Args:
-        differences: `(R, N, m)`, studies, seeds, comparisons; the effects in them.
-        effects: What is true of each, `(m,)`.
+        differences: `(R, N, m)`, studies, seeds, comparisons; includes the effects.
+        effects: `(m,)`.
         pairs: Of each look.
         levels: Alpha -> the nominal level of each look.
         margin: Of the claim "higher".
-        left_out: The first seeds whose runs failed.
+        left_out: Number of first seeds whose runs failed.
         level_of: The level above which an interval lies on one side of a number.
     """
     draws, _, comparisons = differences.shape
@@ -329,14 +325,13 @@ def simulate(
         mean = seen.mean(axis=0)
         low, high = t_interval(seen, strictest[look])
         missed |= ((low > truth) | (high < truth)).any(axis=1)
-        # The smallest level at which a comparison is decided: seen to be above 0, of a mean that matters, or
-        # below the margin.
+        # The smallest level that decides a comparison: above 0 with a mean that matters, or below the margin.
         matters = mean >= margin
         needed = np.where(matters, level_of(seen, 0.0, above=True), level_of(seen, margin, above=False))
         needed[verdict != 0] = np.inf
         steps = np.array([levels(ALPHA / left)[look] for left in range(comparisons, 0, -1)])
         decided = (verdict != 0).sum(axis=1)
-        for _ in range(comparisons):  # Holm: the clearest of those left, while it is clear enough
+        for _ in range(comparisons):  # Holm: from the smallest level on, while it is small enough
             row, best = np.arange(draws), needed.argmin(axis=1)
             now = needed[row, best] <= steps[np.minimum(decided, comparisons - 1)]
             row, best = row[now], best[now]
@@ -371,13 +366,13 @@ def one_comparison(
     """Simulate studies of one comparison.
 
     Args:
-        method: By which they are judged.
-        name: In `DISTRIBUTIONS`.
+        method: The judging method.
+        name: A key of `DISTRIBUTIONS`.
         pairs: Of each look.
         levels: Of each look.
-        studies: How many.
-        effect: In units of the distribution, of what the method is about.
-        learned: Whether pairs with a failed seed are recognised and left out; then the others are normal.
+        studies: Number of studies.
+        effect: In units.
+        learned: Whether pairs with a failed seed are left out.
     """
     draw = np.random.default_rng(len(name) + pairs[0])
     shape = (pairs[-1], min(studies, method.most))
@@ -397,7 +392,7 @@ SCHEDULES: Mapping[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
 
 
 def table(title: str, rows: Mapping[str, Callable[[Method], str]], methods: Mapping[str, Method]) -> None:
-    """Print a Markdown table, a row at a time."""
+    """Print a Markdown table row by row."""
     width = max(map(len, rows)) + 2
     print(f"\n{title}\n")
     print("| " + "".ljust(width) + "| " + " | ".join(f"{name:>13}" for name in methods) + " |")
@@ -408,7 +403,7 @@ def table(title: str, rows: Mapping[str, Callable[[Method], str]], methods: Mapp
 
 
 def wrong_table(studies: int) -> None:
-    """The worst fixed n, and seeds=auto, of each distribution and method."""
+    """Wrong verdicts per distribution and method: the worst fixed n, and seeds=auto."""
 
     def cell(name: str, method: Method, *, learned: bool = False) -> str:
         found = {
@@ -426,7 +421,7 @@ def wrong_table(studies: int) -> None:
 
 
 def power_table(studies: int) -> None:
-    """Of one and two units, by n."""
+    """Power for one and two units, by n."""
 
     def cell(name: str, effect: float, schedule: str, method: Method, *, learned: bool = False) -> str:
         found = one_comparison(method, name, *SCHEDULES[schedule], studies, effect=effect, learned=learned)
@@ -451,7 +446,7 @@ def power_table(studies: int) -> None:
 
 
 def family_table(studies: int) -> None:
-    """Any wrong verdict among five comparisons with one baseline, Holm's correction, margin 0."""
+    """Any wrong verdict among five comparisons with one baseline, with Holm's correction and margin 0."""
     print("\nAny wrong verdict among five comparisons without a typical difference (Holm), %\n")
     print("| differences | schedule | t | t and ranks |\n|:--|:--|--:|--:|")
     draw = np.random.default_rng(0)
@@ -471,7 +466,7 @@ def family_table(studies: int) -> None:
 
 
 def _of_one_baseline(name: str, draw: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
-    """Differences `(R, N, m)`, skewed to the left, with half a unit of noise from what they share."""
+    """Differences `(R, N, m)`, skewed to the left, half a unit of which is shared noise."""
     return -DISTRIBUTIONS[name](draw, shape) + draw.normal(0, 0.5, (*shape[:2], 1))
 
 

@@ -631,8 +631,6 @@ def make_loader(
         device: The training device; None: the CPU.
     """
     # A loader draws a seed even without workers; not from the global generator.
-    # A generator of its own: a loader draws a seed for its workers even where it has none, and
-    # would draw it from the global generator.
     return DataLoader(
         part,
         batch_size=None,
