@@ -1,7 +1,16 @@
 """Errors that end a command without a traceback."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+CONNECTING = re.compile(
+    r"\n(?:During handling of the above exception, another exception occurred"
+    r"|The above exception was the direct cause of the following exception):\n"
+)
+"""What Python writes between the tracebacks of two exceptions."""
+
+HEADER = "Traceback (most recent call last):"
 
 LONGEST_WORDS = 400
 """Characters of another library's error that a message of ours quotes."""
@@ -23,9 +32,17 @@ class VerdictsDiffer(RuntimeError):
 
 
 def first_cause(traceback: str) -> str:
-    """The last line of a traceback's first exception."""
-    first, *_ = traceback.split("\nDuring handling of the above exception, another exception occurred:\n")
-    return first.strip().splitlines()[-1]
+    """The type and the first line of the message of a traceback's first exception."""
+    first = CONNECTING.split(traceback)[0].rstrip()
+    lines = first.rpartition(HEADER)[
+        2
+    ].splitlines()  # a worker's exception quotes the traceback that caused it
+    # Frames are indented. The message's last lines may be advice, as in CUDA's errors.
+    starts = [number for number, line in enumerate(lines) if number and line and not line[0].isspace()]
+    if not starts:
+        return first.splitlines()[-1]
+    told = lines[starts[0] :]
+    return " ".join(map(str.strip, told[:2] if told[0].endswith(":") else told[:1]))
 
 
 def words_of(error: BaseException) -> str:

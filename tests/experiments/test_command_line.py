@@ -338,7 +338,38 @@ def test_a_failure_is_named_by_its_first_cause(configuration: RunConfiguration, 
     except RuntimeError:
         error = traceback.format_exc()
     record = write_run(configuration, "failed", error=error).read()
-    assert outcome(record) == "failed: ValueError: a batch cannot be read"
+    assert outcome(record) == "failed: OSError: no worker"
+
+
+QUOTED = """Caught KeyError in DataLoader worker process 0.
+Original Traceback (most recent call last):
+  File "worker.py", line 351, in _worker_loop
+    data = fetcher.fetch(index)
+KeyError: 'label'
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "CUDA error: device-side assert triggered\nCompile with `X`.\n",
+            "CUDA error: device-side assert triggered",
+        ),
+        ("Error(s) in loading:\n\tMissing key(s): a.\n\tb", "Error(s) in loading: Missing key(s): a."),
+        ('graph break\n\nfrom user code:\n   File "n.py", line 3\n    y = x\n\nSet VERBOSE=1', "graph break"),
+        (QUOTED, None),
+    ],
+)
+def test_a_failure_is_named_by_the_first_line_of_its_message(
+    configuration: RunConfiguration, write_run, message: str, shown: str | None
+) -> None:
+    try:
+        raise RuntimeError(message)
+    except RuntimeError:
+        error = traceback.format_exc()
+    record = write_run(configuration, "failed", error=error).read()
+    assert outcome(record) == (f"failed: RuntimeError: {shown}" if shown else "failed: KeyError: 'label'")
 
 
 @pytest.mark.parametrize("status", ["completed", "diverged"])
