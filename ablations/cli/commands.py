@@ -229,16 +229,12 @@ def compare_records(parsed: argparse.Namespace) -> None:
             return
         found = reproducing.reproduce(names, overrides, *sets)
     called = sets[0].name, sets[1].name
-    folder = output_folder(parsed, results_folder(_of_results(overrides)), "tables")
+    folder = output_folder(parsed, results_folder(overrides), "tables")
     path = reproduction_tables.write_reproduction(found, called, folder / "tables")
     print_table(reproduction_tables.console_table(found, called))
     print_paths([path])
     if lost := [one.claim.id for one in found if one.outcome == reproductions.NOT_REPRODUCED]:
         raise VerdictsDiffer(f"not reproduced: {', '.join(lost)}")
-
-
-def _of_results(overrides: Sequence[str]) -> list[str]:
-    return [word for word in overrides if word.startswith("results_dir=")]
 
 
 def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
