@@ -6,9 +6,8 @@ claim about the study is decided or the budget is spent. The error rate stays at
 
 - Seeds are 0, 1, 2, ..., so a study's own six are the first look.
 - A look needs an outcome of each of its runs: completed, diverged or failed. A failed run leaves its pair
-out;
-  the look keeps its level. By simulation, two of 20 pairs missing from the start raise 5 % to 5.5 %. The next
-  command retries the failed run, which counts from its seed's look on.
+  out; the look keeps its level. By simulation, two of 20 pairs missing from the start raise 5 % to 5.5 %. The
+  next command retries the failed run, which counts from its seed's look on.
 - A decided comparison stays decided. A contradicted claim's other comparisons get no more seeds but still
   count in Holm's correction.
 - Decisions are recomputed from records look by look, so the same records give the same decisions.
