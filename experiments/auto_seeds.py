@@ -222,7 +222,6 @@ class _Judging:
         return found
 
     def notes(self, study: Study, runs: Sequence[StudyRun]) -> tuple[str, ...]:
-        """Method, looks, levels and seeds."""
         ended = Counter(run.arm for run in runs if run.status in (*DONE, FAILED))
         seeds = [f"{arm.name} {ended[arm.name]}" for arm in study.arms]
         family = max(1, sum(len(claim.comparisons) for claim in self._claims))
@@ -250,7 +249,6 @@ class _Judging:
         )
 
     def _open(self) -> list[Claim]:
-        """Undecided claims."""
         return [
             claim
             for claim in self._claims

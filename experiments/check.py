@@ -195,7 +195,6 @@ def _groups_read_by(model: str) -> set[str]:
 
 
 def _check_values(run: RunConfiguration) -> None:
-    """Check values that would fail only in training."""
     config = run.resolved
     recipe, logger = config["recipe"], config["logger"]
     require_boolean("train", config["train"])
@@ -273,7 +272,6 @@ def _check_tf32(recipe: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
 
 
 def _check_compile(asked: object) -> None:
-    """Check the value of `trainer.compile`."""
     if isinstance(asked, bool):
         return
     import torch
@@ -299,7 +297,6 @@ def check_logger(
 
 
 def _check_parts(run: RunConfiguration) -> None:
-    """Build all parts of a run; each refuses invalid values."""
     import torch
     from lightning.pytorch.accelerators import AcceleratorRegistry
 
@@ -397,7 +394,7 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
         if recipe["precision"] == "16-mixed" and recipe.get("gradient_clipping") is not None:
             raise ValueError(
                 "recipe.fused_optimizer=True: must be false with recipe.precision=16-mixed and "
-                "recipe.gradient_clipping, as it unscales the gradients itself"
+                "recipe.gradient_clipping, because it unscales gradients itself"
             )
     scheduler = explained(
         "recipe.scheduler",

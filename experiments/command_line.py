@@ -316,6 +316,5 @@ def print_table(table: "RenderableType") -> None:
 
 
 def print_paths(paths: Sequence[Path]) -> None:
-    """Print one path per line."""
     for path in paths:
         print(path)

@@ -301,7 +301,6 @@ class RunConfiguration:
 
 
 def _diagnostics() -> Iterator[Mapping[str, Any]]:
-    """Content of each file in conf/diagnostics."""
     project = current()
     for option in project.options("diagnostics"):
         file = project.option_file("diagnostics", option)
@@ -310,7 +309,6 @@ def _diagnostics() -> Iterator[Mapping[str, Any]]:
 
 
 def _names(key: str, given: Any) -> tuple[str, ...]:
-    """The names in a key: a list, or one name."""
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{key}={given}: must be a list of files in conf/metric, e.g. {key}=[macro_f1]")
@@ -495,7 +493,6 @@ def _settle_augmentation(
 
 
 def _settle_norm(resolved: dict[Any, Any], choices: Mapping[str, str | None]) -> None:
-    """Replace the network's norm by the chosen one."""
     norm, model = resolved.get("norm"), resolved["model"]
     if norm is None:
         return
@@ -586,7 +583,6 @@ def _require_network(model: Mapping[str, Any], source: "Source", path: str, opti
 
 
 def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
-    """Solve the model's width for the wanted parameters or multiply-adds."""
     wanted = {key: resolved.pop(key, None) for key in MATCHED_SIZES}
     wanted = {key: number for key, number in wanted.items() if number is not None}
     if not wanted:
@@ -614,7 +610,6 @@ def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
 
 
 def is_place_of_data(key: str) -> bool:
-    """Whether a key says where the data is."""
     return any(f"{key.lstrip('+~')}.".startswith(f"{place}.") for place in DATA_PLACES)
 
 
@@ -695,7 +690,6 @@ def lists_values(override: Override) -> bool:
 
 
 def _check_range(swept: RangeSweep, argument: str) -> None:
-    """Check a range before its values are listed."""
     assert swept.start is not None
     assert swept.stop is not None
     bounds = (swept.start, swept.stop, swept.step)

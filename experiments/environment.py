@@ -108,7 +108,6 @@ def imported(state: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _checkout_of(folder: Path) -> Path | None:
-    """The nearest parent folder with `.git`."""
     return next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
 
 

@@ -190,7 +190,6 @@ def tuning_option(overrides: Sequence[str]) -> str | None:
 
 
 def is_tuning(argument: str) -> bool:
-    """Whether an override is about tuning."""
     return argument.lstrip("+~").partition("=")[0].partition(".")[0] == "tuning"
 
 

@@ -164,7 +164,6 @@ def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:
 
 
 def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
-    """Every combination of the listed values."""
     axes: list[list[str]] = []
     swept: list[str] = []
     seeds: list[int] | None = None

@@ -102,7 +102,6 @@ def plan_study(
 
 
 def _study_file(name: str, overrides: Sequence[str]) -> StudyFile:
-    """The study's validated file, with the overrides."""
     if current().option_file("study", name) is None:  # Hydra would use the framework's
         there = current().options("study")
         near = did_you_mean(name, there)
@@ -129,7 +128,6 @@ def _split_arms(overrides: Sequence[str]) -> tuple[list[str], Any]:
 
 
 def _with_choices(study: StudyFile, chosen: Any) -> StudyFile:
-    """The study with the user's choices for its arms."""
     if chosen is None:
         return study
     if not isinstance(chosen, dict) or not all(isinstance(choose, dict) for choose in chosen.values()):
@@ -184,7 +182,6 @@ def _asked_metrics(run: RunConfiguration, compared: Sequence[str]) -> tuple[str,
 
 
 def metrics_override(names: Sequence[str]) -> tuple[str, ...]:
-    """The override that requests metrics."""
     return (f"metrics=[{','.join(names)}]",) if names else ()
 
 

@@ -74,7 +74,6 @@ class Watch:
 
     @property
     def failed_at(self) -> str | None:
-        """When it failed, or None."""
         return self.record["finished"] if self.record and self.record["status"] == FAILED else None
 
     def state(self) -> RunState:
@@ -200,7 +199,6 @@ class SweepProgress:
         self.tell(f"{finished} {watch.run.arm} seed {watch.run.seed} {outcome(record)}{left}")
 
     def _standing(self) -> Sequence[Text]:
-        """Counts by status."""
         standing = [counts(self._done + Counter(watch.status for watch in self._open))]
         return standing + ([Text(f"{len(self._waiting)} waiting for a device")] if self._waiting else [])
 

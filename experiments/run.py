@@ -238,7 +238,6 @@ def _start(
 
 
 def _ended(record: Mapping[str, Any], recorder: "Recorder") -> dict[str, Any]:
-    """The record's values at the end of training."""
     return {
         "git": environment.imported(record["git"]),
         "finished": now() if record["status"] != RUNNING else None,

@@ -37,7 +37,7 @@ def folder() -> Path:
             place = user_runtime_path("ablations") / "devices"
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"XDG_RUNTIME_DIR: must be a folder that can be written: {error}") from error
+        raise UserError(f"XDG_RUNTIME_DIR: must be a writable folder: {error}") from error
     return place
 
 

@@ -53,7 +53,6 @@ def project_claims() -> list[Claim]:
 
 
 def _context() -> dict[str, Any]:
-    """What a study's file is checked against."""
     return {"declared": current().metrics()}
 
 

@@ -130,7 +130,6 @@ class TrialStorage:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Optuna."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -173,7 +172,6 @@ def rounded(value: Any, distribution: BaseDistribution) -> Any:
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value is within a distribution."""
     if isinstance(distribution, FloatDistribution | IntDistribution):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and distribution.low <= value <= distribution.high
@@ -182,7 +180,6 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def extremes(distribution: BaseDistribution) -> list[Any]:
-    """The ends of a range, or every choice."""
     if isinstance(distribution, FloatDistribution | IntDistribution):
         return [distribution.low, distribution.high]
     assert isinstance(distribution, CategoricalDistribution), "Optuna has no other"

@@ -135,7 +135,6 @@ class TuningPlan:
         ]
 
     def trial_runs(self, arm: str, settings: Mapping[str, Any]) -> list[PlannedRun]:
-        """The runs of a trial, named after its settings."""
         name = " ".join([arm, *(f"{parameter}={value}" for parameter, value in settings.items())])
         return self.runs(arm, settings, self.seeds, name)
 
@@ -342,7 +341,6 @@ def _as_configured(study: Study, arm: Arm, plan: TuningPlan) -> Arm:
 
 
 def _results(plan: TuningPlan) -> dict[str, list["DrawnTrial"]]:
-    """Finished trials within the budget, per arm."""
     return {
         arm: [trial for trial in plan.storage.read(name)[: plan.trials] if trial.value is not None]
         for arm, name in plan.storage_names.items()
@@ -382,7 +380,6 @@ def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> T
 
 
 def _outcome_record(directory: RunDirectory) -> dict[str, Any] | None:
-    """The record of a completed or diverged run, or None."""
     try:
         record = directory.read()
     except UnreadableRecord:
@@ -406,7 +403,6 @@ def _user_error(what: str, build: Callable[[], Any]) -> Any:
 
 
 def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"]:
-    """Distribution per parameter."""
     if find_spec("optuna") is None:
         raise UserError(f'tuning={option}: needs optuna: pip install -e ".[tuning]"')
     from optuna.distributions import BaseDistribution
@@ -476,7 +472,6 @@ def _check_keys(study: Study, keys: Mapping[str, str]) -> None:
 
 
 def _configured(run: PlannedRun, parameter: str, key: str, distribution: "BaseDistribution") -> Any:
-    """The configured value of a parameter."""
     where = f"tuning.space.{parameter}.key={key}"
     node: Any = run.configuration.resolved
     for part in key.split("."):

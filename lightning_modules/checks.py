@@ -114,13 +114,11 @@ class DataToCheck:
     leave_out: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, argument: str) -> bool:
-        """Whether the data module takes an argument."""
         if isinstance(self.make, Mapping):
             return argument in self.make
         return argument in inspect.signature(self.make).parameters
 
     def size_of(self, key: str) -> int:
-        """`num_classes`, `channels` or `image_size`."""
         return self.make[key] if isinstance(self.make, Mapping) else getattr(self, key)
 
     def build(
@@ -176,7 +174,6 @@ def _some(names: Sequence[str]) -> str:
 
 
 def name_of(subject: Subject) -> str:
-    """The name of a subject, or of its class."""
     made = subject.make
     if isinstance(made, Mapping):
         return subject.name or str(made["_target_"]).rpartition(".")[2]
@@ -220,7 +217,6 @@ def check_logits_have_a_row_an_image_and_a_column_a_class(network: NetworkToChec
 
 
 def check_gradients_reach_every_parameter(network: NetworkToCheck) -> None:
-    """A training step gives every trainable parameter a finite gradient."""
     module = network.build().train()
     module(network.images()).square().sum().backward()
     parameters = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
@@ -296,7 +292,6 @@ def check_evaluation_of_an_image_does_not_depend_on_the_others(network: NetworkT
 
 
 def check_images_are_not_changed_in_place(network: NetworkToCheck) -> None:
-    """Training and evaluation do not change the images."""
     module = network.build()
     for training in (True, False):
         images = network.images()
@@ -510,7 +505,6 @@ def check_batches_follow_seed_and_epoch(data: DataToCheck) -> None:
 
 
 def check_batches_do_not_depend_on_the_workers(data: DataToCheck) -> None:
-    """Batches do not depend on the number of workers."""
     for part in ("train", "val", "test"):
         read: Callable[..., Any] = (
             partial(data.trained, 0, 1) if part == "train" else partial(data.evaluated, part)
@@ -545,7 +539,6 @@ def check_evaluation_does_not_depend_on_the_seed(data: DataToCheck) -> None:
 
 
 def check_evaluation_sees_each_image_once(data: DataToCheck) -> None:
-    """Evaluation shows each image once."""
     for part in ("val", "test"):
         loader = _loader(data.build(), part)
         seen = [digest for batch in _digests(loader) for digest in batch]

@@ -104,10 +104,8 @@ class TolerantLogger(Logger):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
     return next(iter(str(error).splitlines()), "")
 
 
 def warn(message: str) -> None:
-    """Warn that something is not logged."""
     warnings.warn(message, LoggingFailed, stacklevel=2)

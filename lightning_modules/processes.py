@@ -107,8 +107,8 @@ def require_for_each_process(data: LightningDataModule, counts: Mapping[str, int
     for part, count in counts.items():
         if count < processes:
             raise ValueError(
-                f"trainer.devices: {processes} processes (trainer.devices times trainer.num_nodes) are more "
-                f"than the {count} {part} {of_what}"
+                f"trainer.devices: {processes} processes (trainer.devices times trainer.num_nodes), but "
+                f"only {count} {part} {of_what}"
             )
 
 

@@ -189,7 +189,6 @@ def _require_names(
     own: Mapping[str, Tensor],
     values: Mapping[str, Tensor],
 ) -> None:
-    """Require exactly the network's names."""
     if different := [*sorted(own.keys() - values.keys()), *sorted(values.keys() - own.keys())]:
         side = "without" if different[0] in own else "with"
         more = f" and {len(different) - 1} more differences" if len(different) > 1 else ""

@@ -114,7 +114,6 @@ def count_parameters(model: Mapping[str, Any]) -> int:
 
 
 def trainable_parameters(network: nn.Module) -> int:
-    """The number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 

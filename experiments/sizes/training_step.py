@@ -31,7 +31,6 @@ class Noise:
 def place_noise(
     noise: Noise, device: torch.device, *, channels_last: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise images and labels on a device."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     draws = torch.Generator().manual_seed(0)
     size = (noise.batch_size, noise.channels, noise.image_size, noise.image_size)

@@ -121,7 +121,6 @@ def images_in(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def is_image(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is an image file."""
     return entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file()
 
 
@@ -132,7 +131,6 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is hidden."""
     return name.startswith(".")
 
 
@@ -156,7 +154,6 @@ def is_address(root: str) -> bool:
 
 
 def address(root: str, name: str) -> str:
-    """Path or address of a shard."""
     return f"{root}/{name}" if is_address(root) else str(file_path(root, name))
 
 
@@ -206,7 +203,6 @@ _File = tuple[str, _Version]
 
 
 def _digests(root: Path, names: Sequence[str]) -> Iterator[bytes]:
-    """The SHA-256 of each file, from the cache or by reading it."""
     folder = os.path.abspath(root)
     found: dict[bytes, bytes] = {}
     wanted: dict[bytes, list[_File]] = {}
@@ -266,7 +262,6 @@ def _groups(files: Iterable[_File]) -> Iterator[list[_File]]:
 
 
 def _key(folder: str, group: Sequence[_File]) -> bytes:
-    """Key of a group of files in the cache."""
     digest = hashlib.sha256(os.fsencode(folder))
     for name, version in group:
         digest.update(b"\n%s\0%d %d %d %d" % (os.fsencode(name), *version))

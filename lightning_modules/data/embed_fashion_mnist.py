@@ -88,7 +88,7 @@ def reproducible_gzip(content: bytes) -> bytes:
 def _read_original(folder: Path, name: str, original_sha256: Mapping[str, str]) -> NDArray[np.uint8]:
     path = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
     if path is None:
-        raise ValueError(f"{folder}: neither {name}.gz nor {name} is there")
+        raise ValueError(f"{folder}: has neither {name}.gz nor {name}")
     try:
         content = read_decompressed(path)
         actual = hashlib.sha256(content).hexdigest()

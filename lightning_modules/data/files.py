@@ -186,7 +186,7 @@ class ImageFilesDataModule(LightningDataModule):
         named = (*self.file_keys, IMAGES)
         for name, node, keys in (("files", files, self.file_keys), ("checksums", checksums, named)):
             if not isinstance(node, Mapping) or set(node) != set(keys):
-                raise ValueError(f"dataset.{name}={node}: must have {', '.join(keys)}, maybe null")
+                raise ValueError(f"dataset.{name}={node}: must have {', '.join(keys)}; each may be null")
         require_integer("dataset.num_classes", num_classes, 1)
         require_draws_and_batches(split_seed, seed, batch_size, eval_batch_size)
         self.crops = checked_crops(
@@ -334,7 +334,7 @@ def checked_crops(
         ValueError: An argument has the wrong type or is out of range.
     """
     if channels != 3 or isinstance(channels, bool):
-        raise ValueError(f"dataset.channels={channels}: must be 3, as every image is decoded to RGB")
+        raise ValueError(f"dataset.channels={channels}: must be 3, because images are decoded to RGB")
     require_integer("dataset.image_size", image_size, 1)
     require_boolean("dataset.horizontal_flip", horizontal_flip)
     for key, share in (("min_crop_area", min_crop_area), ("eval_crop_share", eval_crop_share)):

@@ -54,7 +54,7 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
     expected = start + int(np.prod(shape, dtype=object))
     if len(content) != expected:
         word = "truncated" if len(content) < expected else "too long"
-        raise ValueError(f"{word}: {len(content)} bytes, its IDX header promises {expected}")
+        raise ValueError(f"{word}: {len(content)} bytes, its IDX header states {expected}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 

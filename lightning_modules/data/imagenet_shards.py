@@ -356,11 +356,11 @@ class ImageNetShards(LightningDataModule):
     ) -> None:
         super().__init__()
         if not isinstance(root, str | os.PathLike):
-            raise ValueError(f"dataset.root={root}: must be a folder or what an address begins with")
+            raise ValueError(f"dataset.root={root}: must be a folder or the start of an address")
         if not isinstance(shards, Mapping) or set(shards) != set(PARTS):
             raise ValueError(f"dataset.shards={shards}: must have {', '.join(PARTS)}")
         if not isinstance(checksums, Mapping) or set(checksums) != {SHARDS}:
-            raise ValueError(f"dataset.checksums={checksums}: must have {SHARDS}, maybe null")
+            raise ValueError(f"dataset.checksums={checksums}: must have {SHARDS}, which may be null")
         require_one_of("dataset.processes_change_order", processes_change_order, (True,))
         require_integer("dataset.num_classes", num_classes, 1)
         require_draws_and_batches(0, seed, batch_size, eval_batch_size)

@@ -181,16 +181,13 @@ class ImageBatches(Batches):
 
     @property
     def on_device(self) -> bool:
-        """Whether the images are on another device than the CPU."""
         return self.images.device.type != "cpu"
 
     @property
     def size(self) -> int:
-        """Bytes."""
         return self.images.nbytes + self.labels.nbytes
 
     def move(self, device: torch.device) -> None:
-        """Move the images to a device."""
         self.images, self.labels = self.images.to(device), self.labels.to(device)
 
     def __len__(self) -> int:
@@ -431,7 +428,7 @@ class ImageDataModule(LightningDataModule):
 
     def download_into(self, folder: Path) -> None:
         """Download the files into `folder / self.folders[-1]`; OSError if it fails."""
-        raise RuntimeError("this dataset has none")
+        raise RuntimeError("this dataset has no download")
 
     def prepare_data(self) -> None:
         """Download missing files, if allowed, then `setup`.
@@ -560,7 +557,6 @@ class ImageDataModule(LightningDataModule):
             raise self._missing_error(missing, f" and the download failed ({why})") from None
 
     def _in_colour(self, part: Part) -> Part:
-        """Repeat a grey channel if three channels are configured."""
         if self.channels == 3 and part.images.ndim == 4 and part.images.shape[1] == 1:
             return part._replace(images=np.repeat(part.images, 3, axis=1))
         return part
@@ -576,7 +572,7 @@ class ImageDataModule(LightningDataModule):
         if part.labels.shape != part.images.shape[:1] or not len(part.labels):
             raise ValueError(
                 f"{self.key}: {len(part.images)} {name} images, but {len(part.labels)} labels; "
-                "must be equally many, at least one"
+                "must be equal numbers of at least 1"
             )
         if part.labels.min() < 0 or part.labels.max() >= self.num_classes:
             raise ValueError(
@@ -655,8 +651,8 @@ def _verify(content: bytes, checksum: str) -> None:
     actual = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
     if actual != expected:
         raise ValueError(
-            f"wrong checksum, so truncated, changed or another file: {len(content)} bytes with "
-            f"{algorithm}:{actual}, must have {checksum}"
+            f"wrong checksum, so a truncated, changed or different file: {len(content)} bytes with "
+            f"{algorithm}:{actual} instead of {checksum}"
         )
 
 
@@ -665,4 +661,4 @@ def _check_checksums(checksums: object, file_names: tuple[str, ...]) -> None:
         raise ValueError(f"dataset.checksums={checksums}: must have one for each of {', '.join(file_names)}")
     for name, checksum in checksums.items():
         if not re.fullmatch(CHECKSUM, str(checksum)):
-            raise ValueError(f"dataset.checksums.{name}={checksum}: must be sha256: or md5: and its digits")
+            raise ValueError(f"dataset.checksums.{name}={checksum}: must be sha256:DIGITS or md5:DIGITS")

@@ -100,15 +100,15 @@ class MultiLabelImages(ImageFilesDataModule):
                 raise ValueError(f"dataset.files.{key}=null: must be a table")
         if labels_are == "names" and self.files[CLASS_WEIGHTS] is None:
             raise ValueError(
-                "dataset.files.class_weights=null: must be a table where dataset.labels_are=names, as it "
-                "lists the classes"
+                "dataset.files.class_weights=null: must be a table with dataset.labels_are=names, because "
+                "it lists the classes"
             )
         if self.files["validation"] is None:
             require_integer("dataset.validation_images", validation_images, 1)
         elif validation_images != 0:
             raise ValueError(
-                f"dataset.validation_images={validation_images}: must be 0, as dataset.files.validation is "
-                "set"
+                f"dataset.validation_images={validation_images}: must be 0, because "
+                "dataset.files.validation is set"
             )
         for key, value, maybe in (
             ("image_column", image_column, ""),
@@ -117,7 +117,7 @@ class MultiLabelImages(ImageFilesDataModule):
             ("label_separator", label_separator, ", or null"),
         ):
             if not (isinstance(value, str) and value) and not (maybe and value is None):
-                raise ValueError(f"dataset.{key}={value}: must be a text{maybe}")
+                raise ValueError(f"dataset.{key}={value}: must be text{maybe}")
         if not isinstance(image_paths, Mapping) or set(image_paths) != set(PARTS):
             raise ValueError(f"dataset.image_paths={image_paths}: must have {', '.join(PARTS)}")
         for part, pattern in image_paths.items():
@@ -142,7 +142,7 @@ class MultiLabelImages(ImageFilesDataModule):
         tables = {part: self._read(part, classes) for part in PARTS if self.files[part] is not None}
         for first, second in itertools.combinations(tables, 2):
             if len(shared := np.intersect1d(tables[first].names, tables[second].names)):
-                raise ValueError(f"{self._key(second)}: {os.fsdecode(shared[0])} is in {first} as well")
+                raise ValueError(f"{self._key(second)}: {os.fsdecode(shared[0])} is also in {first}")
         for part, table in tables.items():
             self._require_images(part, table)
         parts = {part: table.part(self.num_classes) for part, table in tables.items()}

@@ -395,7 +395,7 @@ def torchvision_name(name: str) -> str:
     """
     part = next((part for part in _TORCHVISION_PARTS if name.startswith(f"{part}.")), None)
     if part is None:
-        raise ValueError(f"{name}: no parameter of InceptionV3")
+        raise ValueError(f"{name}: not a parameter of InceptionV3")
 
     def numbered(found: re.Match[str]) -> str:
         double, window, number, split = found.groups()

@@ -100,7 +100,7 @@ def remove(path):
 
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-1])
-    return f"{path}: truncated: 1311 bytes, its IDX header promises 1312;"
+    return f"{path}: truncated: 1311 bytes, its IDX header states 1312;"
 
 
 def truncate_header(path):

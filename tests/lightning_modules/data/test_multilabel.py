@@ -249,7 +249,7 @@ BAD_TABLES = {
         ({"train": "columns.csv"}, {}, "dataset.files.train=columns.csv: "),
         ({"train": "nothing.csv"}, {}, "dataset.files.train=nothing.csv: "),
         ({"train": "broken.parquet"}, {}, "dataset.files.train=broken.parquet: "),
-        ({"test": "shared.csv"}, {}, "dataset.files.test=shared.csv: a/0.png is in train as well"),
+        ({"test": "shared.csv"}, {}, "dataset.files.test=shared.csv: a/0.png is also in train"),
         (
             {"class_weights": "negative.csv"},
             {},
@@ -284,10 +284,10 @@ BAD_TABLES = {
             {"image_paths": SETTINGS["image_paths"] | {"test": 3}},
             "dataset.image_paths.test=3: must have {} once",
         ),
-        ({}, {"label_separator": 3}, "dataset.label_separator=3: must be a text, or null"),
-        ({}, {"label_separator": ""}, "dataset.label_separator=: must be a text, or null"),
-        ({}, {"confidence_column": 3}, "dataset.confidence_column=3: must be a text, or null"),
-        ({}, {"label_column": None}, "dataset.label_column=None: must be a text"),
+        ({}, {"label_separator": 3}, "dataset.label_separator=3: must be text, or null"),
+        ({}, {"label_separator": ""}, "dataset.label_separator=: must be text, or null"),
+        ({}, {"confidence_column": 3}, "dataset.confidence_column=3: must be text, or null"),
+        ({}, {"label_column": None}, "dataset.label_column=None: must be text"),
         ({}, {"confidence_column": "c"}, "dataset.files.train=train.csv: "),
     ],
 )

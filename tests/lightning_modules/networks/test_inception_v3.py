@@ -124,7 +124,7 @@ def test_every_name_is_one_of_torchvisions_and_the_other_way_round(twins):
     assert torchvision_name("modules_8x8.0.branch_double_3x3.conv3.conv_3x1.norm.weight") == (
         "Mixed_7b.branch3x3dbl_3b.bn.weight"
     )
-    with pytest.raises(ValueError, match=r"^middle_flow\.0\.weight: no parameter of InceptionV3$"):
+    with pytest.raises(ValueError, match=r"^middle_flow\.0\.weight: not a parameter of InceptionV3$"):
         torchvision_name("middle_flow.0.weight")
 
 
