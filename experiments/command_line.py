@@ -267,13 +267,8 @@ def _values(node: Mapping[Any, Any], before: str = "") -> Iterator[str]:
 def report_run(directory: RunDirectory, record: Mapping[str, Any] | None, *, trained: bool = True) -> None:
     """Print how a run ended and where its record is.
 
-    Args:
-        directory: The run's.
-        record: None if another process is training the run.
-        trained: Whether this command trained it.
-
     Raises:
-        RunsFailed: The run failed, or another process is training it.
+        RunsFailed: The run failed, or another process is training it (no record).
     """
     if record is None:
         try:

@@ -132,10 +132,7 @@ class RunConfiguration:
     ) -> Self:
         """Resolve a composed configuration; solve the width if a size is to be matched.
 
-        Args:
-            config: As composed.
-            choices: Hydra's `runtime.choices`.
-            overrides: Hydra's `overrides.task`.
+        `choices` are Hydra's `runtime.choices`, `overrides` its `overrides.task`.
 
         Raises:
             UserError: A key or value is missing or invalid.

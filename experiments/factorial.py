@@ -20,11 +20,7 @@ from lightning_modules.validation import require_integer
 
 
 def make_design(study: StudyFile, configurations: Mapping[str, Mapping[str, Any]]) -> Design | None:
-    """The design of a study of factors; None for a study that lists its arms.
-
-    Args:
-        study: Its file.
-        configurations: A resolved configuration per arm.
+    """The design of a study of factors, given a configuration per arm; None if the study lists its arms.
 
     Raises:
         UserError: An arm's position is unknown or not a number above 0.
@@ -71,9 +67,7 @@ def setting(resolved: Mapping[str, Any], *, key: str) -> float:
 def channels_per_segment(resolved: Mapping[str, Any], *, channels: int) -> int:
     """Channels of a layer's largest segment: an arm's position on the paper's spectrum.
 
-    Args:
-        resolved: A run's configuration.
-        channels: Of the layer at width 1; Xception's middle flow has 728.
+    The layer has `channels` at width 1; Xception's middle flow has 728.
 
     Raises:
         ValueError: The network has no width or no segments, or `channels` is not a positive whole number.

@@ -89,11 +89,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 
 def key_of(argument: str, *, sweeps: bool = False) -> str:
-    """The key of KEY=VALUE; a flag or name as it is.
-
-    Args:
-        argument: As typed.
-        sweeps: Whether commas separate values.
+    """The key of KEY=VALUE; a flag or name as it is. With `sweeps`, commas separate values.
 
     Raises:
         UserError: It cannot be parsed, or has a duplicate value.

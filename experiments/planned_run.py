@@ -16,7 +16,7 @@ class PlannedRun:
     Attributes:
         arm: E.g. "non_residual", or the swept choices, "residual=false".
         overrides: As on the command line.
-        configuration: The run's configuration.
+        configuration: The resolved overrides.
         group: Name of the study or sweep.
         metrics: Compared by the study.
     """

@@ -38,13 +38,7 @@ OTHER_LINES = 8
 
 
 class Watch:
-    """A run without an outcome. Its files are read again when they change.
-
-    Attributes:
-        run: The run.
-        status: One of `STATUSES`.
-        record: None if there is none or it cannot be read.
-    """
+    """A run without an outcome. Its files are read again when they change."""
 
     def __init__(self, run: PlannedRun) -> None:
         self.run = run
@@ -96,12 +90,9 @@ class Watch:
 
 
 class SweepProgress:
-    """A context that shows the progress of planned runs.
+    """A context that shows the progress of planned runs, including finished ones.
 
-    Args:
-        runs: All runs of the sweep, including finished ones.
-        clock: Time in seconds.
-        waiting: Run ids of runs that wait for a device.
+    `waiting` returns the ids of runs that wait for a device.
     """
 
     def __init__(

@@ -129,15 +129,7 @@ class Project:
         return sorted((self.conf / folder).glob("*.yaml"))
 
     def metric(self, name: str, where: str = "metrics") -> Metric:
-        """The declaration of a metric in conf/metric.
-
-        Args:
-            name: File name.
-            where: The key that names it, for errors.
-
-        Raises:
-            UserError: There is none, or it does not match its schema.
-        """
+        """The declaration of a metric in conf/metric; UserError if there is none or it is invalid."""
         file = self.option_file("metric", name)
         if file is None:
             raise UserError(f"{where}={name}: must be one of {', '.join(self.options('metric'))}")

@@ -36,15 +36,8 @@ def require_finite(measured: Mapping[str, float]) -> None:
 class Recorder(Checkpoint):
     """Writes metrics.csv, diagnostics.csv and checkpoint.ckpt, in a run's first process.
 
-    The rows are part of the checkpoint, so a resumed run has exactly the rows of its epochs.
-
-    Args:
-        directory: The run's directory; the caller holds its lock.
-        diagnostics: Callbacks of the same trainer.
-
-    Attributes:
-        rows: Of metrics.csv.
-        undecodable_images: As in the record.
+    The rows are part of the checkpoint, so a resumed run has exactly the rows of its epochs. The caller holds
+    the directory's lock.
     """
 
     def __init__(self, directory: RunDirectory, diagnostics: Sequence[Diagnostic] = ()) -> None:
@@ -157,12 +150,7 @@ class Recorder(Checkpoint):
 
 
 class MemoryRecorder(Callback):
-    """Updates the peak memory in a run's record, in its first process.
-
-    Args:
-        directory: The run's directory; the caller holds its lock.
-        record: Has its device once the run trains.
-    """
+    """Updates the peak memory in a run's record, in its first process; the caller holds the lock."""
 
     GROWTH = 1.01
     """Least growth to write; after the first epoch there is almost none."""

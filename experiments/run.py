@@ -153,11 +153,7 @@ def train(
 ) -> dict[str, Any]:
     """Train from the last completed epoch, test and write the record; the caller holds the lock.
 
-    Args:
-        configuration: The run's.
-        directory: The run's.
-        devices: Taken by the run; None if placed otherwise.
-        first: Whether this is the run's first process, which writes.
+    `devices` are those taken by the run; only its first process writes.
     """
     environment.quieten()
     environment.forget_peak_memory()

@@ -46,11 +46,7 @@ def take(
 ) -> tuple[list[Device], ExitStack] | None:
     """Take a share of several devices at once, or none.
 
-    Args:
-        devices: To choose from.
-        count: Number to take.
-        per_device: A share is one of this many.
-        first: Whether to prefer a device; otherwise the emptiest are chosen.
+    Prefers devices for which `first` holds, then the emptiest.
 
     Returns:
         The devices in order, and a stack that frees them when closed; None without room.
@@ -98,13 +94,7 @@ def is_full(device: Device, taken: Mapping[str, Fraction]) -> bool:
 def wait(
     look: Callable[[], tuple[list[Device], ExitStack] | None], what: str, given_up: Callable[[], bool]
 ) -> Iterator[list[Device] | None]:
-    """Wait for devices and free them at the end; yields None if given up.
-
-    Args:
-        look: Takes devices, as `take` does.
-        what: Name in `waiting`.
-        given_up: Whether to stop waiting.
-    """
+    """Wait under a name until `look` takes devices; free them at the end. Yields None if given up."""
     got = look()
     if got is None:
         with ExitStack() as ticket:

@@ -10,14 +10,9 @@ from experiments.planned_run import PlannedRun
 def standing(
     runs: Sequence[PlannedRun], metrics: Collection[str] | None = None
 ) -> tuple[list[StudyRun], list[str]]:
-    """The status of planned runs.
+    """An entry per planned run, and a line per unusable record, which counts as missing.
 
-    Args:
-        runs: Planned runs.
-        metrics: Read from histories; None: all.
-
-    Returns:
-        One entry per planned run, and a line per unusable record, which counts as missing.
+    `metrics` are those to read from histories; None: all.
     """
     entries, problems = [], []
     for run in runs:

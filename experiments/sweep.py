@@ -87,10 +87,7 @@ def _launch_all(
     A process that dies (killed, out of memory) may end other runs: joblib's pool dies with it, Ray and Slurm
     stop reporting. Runs that had not started are launched again together, the others one by one, so that only
     the run that kills its process is given up. Runs that lost their device, or ran out of its memory, are
-    also retried once.
-
-    Returns:
-        The failed runs, with the reason.
+    also retried once. Returns the failed runs, with the reason.
     """
     failed: list[tuple[PlannedRun, str]] = []
     suspects: list[PlannedRun] = []

@@ -69,13 +69,8 @@ class TrialStorage:
     ) -> dict[str, list[DrawnTrial]]:
         """Draw missing trials, so that each arm has its first `count`.
 
-        Args:
-            names: Optuna's studies.
-            count: Trials per study.
-            space: Distribution per parameter.
-            first: Per study, the settings of its first trial.
-            sampler_of: The sampler for a trial's place.
-            direction: What is better.
+        `names` are Optuna's studies, `first` the settings of their first trials, `sampler_of` the sampler for
+        a trial's place.
 
         Raises:
             UserError: The journal is damaged, or the sampler refuses the space.

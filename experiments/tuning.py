@@ -70,10 +70,10 @@ class TuningPlan:
     """The plan of a tuning.
 
     Attributes:
-        study: The study as configured, with the tuned arms.
+        study: As configured, with the tuned arms.
         option: File in conf/tuning.
         overrides: Per arm, without the seed.
-        configured: Per arm, the configured value of each parameter.
+        configured: Per arm, the value of each parameter.
         keys: Key per parameter.
         space: Distribution per parameter.
         trials: Number per arm, including the configured settings.
@@ -81,9 +81,8 @@ class TuningPlan:
         seeds: Of each trial.
         fresh_seeds: Of the runs at the best settings.
         sampler: Node.
-        storage_names: Per arm, its name and a hash of everything that the trials' results depend on.
+        storage_names: Per arm, with a hash of everything that the trials depend on.
         storage_path: File of the trials.
-        results_dir: Of all runs.
         suffix: Of the tuned study's files.
     """
 

@@ -32,11 +32,8 @@ class PolyakAveraging(Callback):
 
     A checkpoint's `state_dict` holds the average; the weights are stored next to it.
 
-    Args:
-        decay: Share of the average that a step keeps, in [0, 1).
-
     Raises:
-        ValueError: `decay` is out of range.
+        ValueError: `decay` is not in [0, 1).
     """
 
     def __init__(self, *, decay: float) -> None:

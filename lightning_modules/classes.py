@@ -54,7 +54,7 @@ def require_arguments(
         kind: Required base class.
 
     Raises:
-        ValueError: `_target_` is missing, does not exist, is of another kind, or does not take an argument.
+        ValueError: It does not, or is missing or of another kind.
     """
     if "_target_" not in node:
         raise ValueError(f"{key}._target_: missing; name the class or function")

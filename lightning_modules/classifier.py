@@ -73,17 +73,17 @@ class Classifier(LightningModule):
     Args:
         network: Images -> logits (N, num_classes), initialized.
         task: Loss and metrics; takes the data module's `class_weights`, if any.
-        seed: The run's seed, for dropout and `mix`.
-        loss: Training loss of logits and labels; None: the task's. Evaluation always uses the task's, so that
-            arms of different losses are comparable.
+        seed: The run's, for dropout and `mix`.
+        loss: Training loss of logits and labels; None: the task's. Evaluation uses the task's, so that arms
+            are comparable.
         mix: Mixes images and labels of a training batch, e.g. `torchvision.transforms.v2.MixUp`; None: off.
             Metrics use the label of the larger share.
         optimizer: Makes the optimizer of the parameters.
-        scheduler: Makes the learning-rate schedule: see `make_scheduler`.
+        scheduler: See `make_scheduler`.
         scheduler_interval: "step" or "epoch"; None: "epoch" if the schedule needs the validation loss.
-        channels_last: Whether images and weights use channels-last memory order.
-        compile_with: Backend of torch.compile for training; None: off. Evaluation is never compiled, because
-            each batch size would compile anew.
+        channels_last: Memory order of images and weights.
+        compile_with: Backend of torch.compile for training; None: off. Evaluation is not compiled,
+            because each batch size would compile anew.
         log_every_n_steps: Training steps between log entries.
     """
 

@@ -3,11 +3,8 @@
 Paper: section 4.7 (arXiv:1610.02357) only conjectures why accuracies differ: "for deep feature spaces (e.g.
 those found in Inception modules) the non-linearity is helpful, but for shallow ones (e.g. the 1-channel deep
 feature spaces of depthwise separable convolutions) it becomes harmful, possibly due to a loss of
-information". These diagnostics test such reasons:
-
-- `DeadUnits`: information lost in activations;
-- `EffectiveRank`: information left after the spatial operation;
-- `GradientNorm`: the gradient that reaches a layer in the first steps (figure 9).
+information". `DeadUnits` measures information lost in activations, `EffectiveRank` information left after the
+spatial operation, `GradientNorm` the gradient in the first steps.
 
 A diagnostic is a callback that only reads: it draws no random number and leaves mode, BN statistics and
 gradients unchanged. Of several processes, the first measures its share of the images. Rows are part of the
@@ -213,10 +210,6 @@ class DeadUnits(FeatureDiagnostic):
     Source: Lu, Shin, Su and Karniadakis 2019, "Dying ReLU and Initialization" (arXiv:1903.06733); the
     measure on data is ours.
 
-    Args:
-        images: As `FeatureDiagnostic`.
-        tolerance: Share of the largest variation, in [0, 1); not for ReLU.
-
     Raises:
         ValueError: An argument is out of range.
     """
@@ -308,9 +301,6 @@ class GradientNorm(Diagnostic):
 
     It may explain the slow start without residual connections in figure 9: gradients near the image have
     passed all other layers.
-
-    Args:
-        steps: The measured steps, from 1.
 
     Raises:
         ValueError: `steps` is not a list of positive whole numbers.

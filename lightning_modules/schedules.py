@@ -60,15 +60,7 @@ def make_scheduler(
 
 
 def interval_of(scheduler: LRScheduler, chosen: str | None) -> str:
-    """When a schedule is stepped, "step" or "epoch".
-
-    Args:
-        scheduler: The schedule.
-        chosen: The recipe's; None: as the schedule needs.
-
-    Raises:
-        ValueError: The schedule needs the other.
-    """
+    """When a schedule is stepped, "step" or "epoch", as chosen or needed; ValueError if these differ."""
     require_one_of("recipe.scheduler_interval", chosen, ("step", "epoch", None))
     if not isinstance(scheduler, ReduceLROnPlateau):
         return chosen or "step"
@@ -85,12 +77,7 @@ def decay_by_epochs(
 ) -> LambdaLR:
     """Multiply the rate by `factor` every `every_epochs` epochs.
 
-    Args:
-        optimizer: Its rate is that of the first epochs.
-        total_steps: Steps of all epochs, which are equally long.
-        epochs: The run's.
-        factor: Above 0.
-        every_epochs: Epochs with one rate.
+    `total_steps` are those of all epochs, which are equally long.
 
     Raises:
         ValueError: A value is out of range.
@@ -107,14 +94,9 @@ def decay_by_epochs(
 def decay_by_images(
     optimizer: Optimizer, *, batch_size: int, factor: float, every_images: int, batches: int = 1
 ) -> LambdaLR:
-    """Multiply the rate by `factor` every `every_images` training images.
+    """Multiply the rate by `factor` every `every_images` training images, at the first step after them.
 
-    Args:
-        optimizer: Its rate is that of the first images.
-        batch_size: Images per batch, over all processes.
-        factor: Above 0.
-        every_images: Images with one rate; the first step that starts after them has the next.
-        batches: Batches per schedule step.
+    `batch_size` is over all processes; a schedule step has `batches`.
 
     Raises:
         ValueError: A value is out of range.

@@ -21,10 +21,7 @@ class Task(nn.Module):
 
     Attributes:
         labels: Kind of labels.
-        metrics: By part (train, val, test) and name; the first is the main one. Training metrics see batches
-            while the weights change.
-
-    Args:
+        metrics: By part (train, val, test) and name; the first is the main one.
         loss: Logits (N, C) and labels -> a scalar. The recipe may name another for training.
     """
 

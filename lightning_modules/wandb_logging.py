@@ -21,14 +21,8 @@ STEP = "trainer/global_step"
 class TolerantWandbLogger(TolerantLogger):
     """W&B without prompts or output. Falls back to offline without an account or network.
 
-    Args:
-        mode: "offline" or "online".
-        entity: Owner of the project; None: the account's default.
-        project: W&B project.
-        folder: Parent of W&B's folder `wandb`; made if missing.
-        run_id: Unique in the project; an existing run is resumed.
-        name, group, job_type, tags: W&B's.
-        config: Logged as the run's configuration.
+    It resumes an existing run of this `run_id`. `folder` is the parent of W&B's folder; other arguments are
+    `wandb.init`'s.
     """
 
     def __init__(

@@ -115,11 +115,7 @@ class Weights:
 
 
 def inspect_weights(path: object) -> Source:
-    """What a weights file says about its network.
-
-    Raises:
-        WeightsError: As `read_weights`.
-    """
+    """What a weights file says about its network; WeightsError as `read_weights`."""
     try:
         state = _existing(path).stat()
     except OSError as error:
@@ -150,11 +146,7 @@ def fit_weights(
 ) -> dict[str, Tensor]:
     """The weights by the names of a network (which may be on the device "meta"), in its shapes.
 
-    Args:
-        network: The network.
-        weights: From `read_weights`.
-        path: As the user named the file.
-        new_head: Whether to leave out the last linear layer and fully connected layers before it.
+    `new_head` leaves out the last linear layer and fully connected layers before it.
 
     Raises:
         WeightsError: The network, its width, classes or channels differ.

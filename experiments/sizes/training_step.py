@@ -58,14 +58,7 @@ def make_step(
 ) -> Step:
     """Put a network and a batch of noise on a device, ready for training steps.
 
-    Args:
-        network: Images -> logits.
-        make_optimizer: Makes the optimizer of the parameters.
-        noise: The batch of every step.
-        device: Where to train.
-        channels_last: Whether images and weights use channels-last memory order.
-        bf16: Whether to autocast the forward pass to bfloat16.
-        compile_with: Backend of torch.compile; None: not compiled.
+    `bf16` autocasts the forward pass to bfloat16; `compile_with` is a backend of torch.compile.
     """
     forward = place_network(network.train(), device, channels_last=channels_last, compile_with=compile_with)
     optimizer = make_optimizer(network.parameters())
@@ -134,13 +127,7 @@ class Timing:
 
 
 def time_apart(prepare: Callable[[], Step], *, device: torch.device, threads: int, seconds: float) -> Timing:
-    """Time a training step in a new process, unaffected by earlier networks.
-
-    Args:
-        prepare: Builds the step; picklable.
-        device: Where to train.
-        threads: CPU threads.
-        seconds: Minimum time.
+    """Time a training step, for at least `seconds`, in a new process; `prepare` is picklable.
 
     Raises:
         MemoryError: The process was killed, as the system does if memory runs out.

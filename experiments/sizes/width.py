@@ -42,10 +42,6 @@ def solve_width(model: Mapping[str, Any], parameters: int) -> float:
 
     The present width stays if it has that number.
 
-    Args:
-        model: The network's node of a resolved configuration.
-        parameters: The wanted number, from 1.
-
     Raises:
         ValueError: The network has no width or cannot be built, or no width comes within 1 %.
     """
@@ -55,17 +51,7 @@ def solve_width(model: Mapping[str, Any], parameters: int) -> float:
 def solve_width_by_multiply_adds(
     model: Mapping[str, Any], multiply_adds: int, *, channels: int, image_size: int
 ) -> float:
-    """The width whose number of multiply-adds per image is nearest to the wanted one; see `solve_width`.
-
-    Args:
-        model: As `solve_width`.
-        multiply_adds: The wanted number, from 1.
-        channels: Of the image.
-        image_size: Height and width in pixels.
-
-    Raises:
-        ValueError: As `solve_width`, or the network does not accept images of that size.
-    """
+    """The width whose number of multiply-adds per image is nearest to the wanted one; see `solve_width`."""
     return _checked("match_multiply_adds", model, multiply_adds, (channels, image_size))
 
 

@@ -30,8 +30,7 @@ class SmallConvNet(nn.Module):
     `3 x [conv 3x3, BN, ReLU, attention, max pool 2x2]`, the mean over all positions, a linear layer.
 
     Args:
-        num_classes: Of the data.
-        in_channels: Of an image.
+        num_classes, in_channels: Of the data.
         width: Multiplies the 16, 32 and 64 channels of the convolutions.
         attention: Makes the part after each convolution, from its number of channels.
     """

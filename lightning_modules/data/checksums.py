@@ -158,12 +158,7 @@ def address(root: str, name: str) -> str:
 
 
 def expanded(pattern: str) -> list[str]:
-    """Names that a pattern of shards expands to; `::` joins patterns.
-
-    Raises:
-        ImportError: The package braceexpand is not installed.
-        ValueError: Braces do not match.
-    """
+    """Names that a pattern of shards expands to; `::` joins patterns."""
     from braceexpand import braceexpand
 
     return [name for part in pattern.split("::") for name in braceexpand(part)]
@@ -181,11 +176,7 @@ def file_checksum(path: Path) -> str:
 
 
 def contents_checksum(root: Path, names: Iterable[str]) -> str:
-    """`sha256:...` of `sha256sum`'s output for files, sorted by the bytes of their names.
-
-    Raises:
-        OSError: A file cannot be read.
-    """
+    """`sha256:...` of `sha256sum`'s output for files, sorted by the bytes of their names."""
     ordered = sorted(set(names), key=os.fsencode)
     lines = hashlib.sha256()
     for name, digest in zip(ordered, _digests(root, ordered), strict=True):

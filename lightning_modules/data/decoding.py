@@ -88,14 +88,9 @@ class Crops:
         return torch.empty(images, self.image_size, self.image_size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
 
     def for_training(self, image: Image.Image, uniforms: Tensor) -> Tensor:
-        """A random crop of an RGB image, perhaps mirrored.
+        """A random crop of an RGB image, perhaps mirrored, uint8 (3, image_size, image_size).
 
-        Args:
-            image: RGB.
-            uniforms: float64 (3,) in [0, 1): flip, seed of the crop; the last is unused.
-
-        Returns:
-            uint8 (3, image_size, image_size).
+        `uniforms`, float64 (3,) in [0, 1), are the flip and the crop's seed; the last is unused.
         """
         # A generator per image, because crops take different numbers of draws.
         draws = torch.Generator().manual_seed(int(uniforms[1] * 2**53))

@@ -31,7 +31,7 @@ class FashionMosaic(FashionMNIST):
     labels name places.
 
     Raises:
-        ValueError: An argument has the wrong type or is out of range.
+        ValueError: An argument is invalid.
     """
 
     most_classes = None
@@ -122,8 +122,7 @@ def draw_mosaics(
     Args:
         garments: Images (N, 1, H, W) and their kinds.
         count: Number of mosaics.
-        places: Per row and per column.
-        most_garments: Each mosaic has 1 to this many.
+        places, most_garments: As `FashionMosaic`.
         commonness: Probability of each kind, (G,).
         seed: Seeds the draws.
 

@@ -152,7 +152,7 @@ class ImageFilesDataModule(LightningDataModule):
         parts: Train, validation and test, after `setup`.
 
     Raises:
-        ValueError: An argument has the wrong type or is out of range.
+        ValueError: An argument is invalid.
     """
 
     file_keys: ClassVar[tuple[str, ...]]
@@ -331,7 +331,7 @@ def checked_crops(
     """The crops of a dataset of colour images.
 
     Raises:
-        ValueError: An argument has the wrong type or is out of range.
+        ValueError: An argument is invalid.
     """
     if channels != 3 or isinstance(channels, bool):
         raise ValueError(f"dataset.channels={channels}: must be 3, because images are decoded to RGB")

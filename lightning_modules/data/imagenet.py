@@ -49,7 +49,7 @@ class ImageNet(ImageFilesDataModule):
         unread: Other visible entries in the folders, relative to the root, after `setup`.
 
     Raises:
-        ValueError: An argument has the wrong type or is out of range.
+        ValueError: An argument is invalid.
     """
 
     file_keys: ClassVar = (BLACKLIST,)

@@ -151,13 +151,9 @@ class TrainingStream(ShardStream):
     """Batches of one training epoch: shards and images mixed, augmented.
 
     Args:
-        shards: As `ShardStream`.
-        seed, epoch: What shards, images and augmentation are drawn from.
-        shuffle_buffer, max_undecodable_share: As `ImageNetShards`.
         expected_images: Number of images in all streams.
         undecodable: int64 (workers,), in shared memory: images that each worker could not decode.
-        augmentation: The recipe's transform of an image.
-        **settings: As `ShardStream`.
+        **settings: As `ShardStream`; the other arguments as `ImageNetShards`.
     """
 
     def __init__(
@@ -326,7 +322,7 @@ class ImageNetShards(LightningDataModule):
         shards: Paths or addresses per part, after `setup`.
 
     Raises:
-        ValueError: An argument has the wrong type or is out of range.
+        ValueError: An argument is invalid.
     """
 
     augmentation: Callable[[Tensor], Tensor] | None = None

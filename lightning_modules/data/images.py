@@ -117,9 +117,6 @@ def augment(images: Tensor, uniforms: Tensor, *, horizontal_flip: bool, crop_pad
         uniforms: As in `Selection`, on the CPU, so that all devices use the same draws.
         horizontal_flip: Whether to mirror.
         crop_padding: Pixels per side.
-
-    Returns:
-        A new tensor, uint8 (B, C, H, W).
     """
     batch, channels, height, width = images.shape
     padded = functional.pad(images, [crop_padding] * 4)
@@ -313,11 +310,7 @@ def split_per_class(
 
 
 def hold_out(train: Part, num_classes: int, validation_images: int, seed: int) -> tuple[Part, Part]:
-    """Split a single-label training part into training and validation.
-
-    Raises:
-        ValueError: As `split_per_class`.
-    """
+    """Split a single-label training part into training and validation."""
     kept, held_out = split_per_class(train.labels, num_classes, validation_images, seed)
     return Part(train.images[kept], train.labels[kept]), Part(train.images[held_out], train.labels[held_out])
 
@@ -347,7 +340,7 @@ class ImageDataModule(LightningDataModule):
     The arguments are explained in conf/dataset/fashion_mnist.yaml. `root=None` is the package's own data.
 
     Raises:
-        ValueError: An argument has the wrong type or is out of range.
+        ValueError: An argument is invalid.
     """
 
     file_names: ClassVar[tuple[str, ...]]
@@ -618,14 +611,7 @@ def make_loader(
     num_workers: int = 0,
     device: torch.device | None = None,
 ) -> DataLoader[Batch]:
-    """A loader of whole batches, without collation.
-
-    Args:
-        part: Returns a batch for a selection, or is a stream of batches.
-        selections: The batches of an epoch; None for a stream.
-        num_workers: Processes that make batches; 0 for data in memory.
-        device: The training device; None: the CPU.
-    """
+    """A loader of whole batches, one per selection; without selections, of a stream."""
     # A loader draws a seed even without workers; not from the global generator.
     return DataLoader(
         part,

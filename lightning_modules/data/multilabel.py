@@ -74,7 +74,7 @@ class MultiLabelImages(ImageFilesDataModule):
         class_weights: float32 (num_classes,) after `setup`; None without their table.
 
     Raises:
-        ValueError: An argument has the wrong type or is out of range.
+        ValueError: An argument is invalid.
     """
 
     file_keys: ClassVar = (*PARTS, CLASS_WEIGHTS)

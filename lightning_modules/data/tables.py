@@ -13,17 +13,7 @@ from lightning_modules.data.checksums import file_path
 def listed_images(
     root: str | os.PathLike[str], files: Mapping[str, Any], image_paths: Mapping[str, str], image_column: str
 ) -> list[str]:
-    """The existing images that tables list, relative to the root.
-
-    Args:
-        root: Folder of images and tables.
-        files: The table of each part, or None.
-        image_paths: See `MultiLabelImages`.
-        image_column: The tables' column of images.
-
-    Raises:
-        ValueError: A table cannot be read.
-    """
+    """The existing images that tables list, relative to the root; ValueError if a table cannot be read."""
     root, names = os.path.expanduser(root), set[str]()
     for part, pattern in image_paths.items():
         if (name := files.get(part)) is not None:
@@ -33,15 +23,10 @@ def listed_images(
 
 
 def read_table(key: str, path: Path, columns: list[str]) -> pd.DataFrame:
-    """Columns of a table; those of a CSV file are text, as written.
-
-    Args:
-        key: Start of an error's message.
-        path: A .parquet file, or a CSV file with a header, perhaps compressed.
-        columns: What to read.
+    """Columns of a .parquet or (compressed) CSV file with a header; those of a CSV file are text.
 
     Raises:
-        ValueError: The file is not a table, lacks a column, or needs a library that is not installed.
+        ValueError: The file cannot be read or lacks a column; starts with `key`.
     """
     try:
         if path.suffix == ".parquet":

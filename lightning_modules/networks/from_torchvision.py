@@ -25,11 +25,7 @@ def vgg16(*, num_classes: int, in_channels: int, dropout: float) -> nn.Module:
     """VGG-16; images (N, in_channels, H, W) of at least 32x32 -> logits (N, num_classes).
 
     Five pools halve the sides. The result is averaged to 7x7, or repeated if smaller, so the first fully
-    connected layer has 102,764,544 weights at any size.
-
-    Args:
-        num_classes, in_channels: As above.
-        dropout: Share dropped after each of the two fully connected layers, in [0, 1).
+    connected layer has 102,764,544 weights at any size. Dropout follows both fully connected layers.
 
     Raises:
         ValueError: A size is out of its range.
@@ -56,13 +52,8 @@ def resnet152(
 ) -> nn.Module:
     """ResNet-152; images (N, in_channels, H, W) of any size -> logits (N, num_classes).
 
-    The last modules see ⌈side/32⌉ pixels, ⌈side/16⌉ with a `stem_stride` of 1.
-
-    Args:
-        num_classes, in_channels: As above.
-        stem_stride: Stride of the first convolution, 1 or 2; 2 is the paper's.
-        dropout: Share of the features dropped before the logistic regression, in [0, 1). The paper: 0.
-        norm_momentum: Weight of the newest batch in BN's running averages.
+    The last modules see ⌈side/32⌉ pixels, ⌈side/16⌉ with a `stem_stride` of 1. The arguments are explained in
+    conf/model/resnet152.yaml.
 
     Raises:
         ValueError: A size is out of its range.

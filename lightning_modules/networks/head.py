@@ -18,12 +18,7 @@ FullyConnected = Callable[..., "FullyConnectedLayers | None"]
 class FullyConnectedLayers(nn.Sequential):
     """`layers x [linear, activation]`; (N, in_features) -> (N, out_features).
 
-    Args:
-        in_features: Features per image.
-        width: The network's; multiplies the units.
-        layers: Number of layers; table 2 has 2.
-        units: Per layer at width 1; table 2 has 4096.
-        activation: Makes the activation after each; the paper is silent.
+    Table 2 has two layers of 4096 units at width 1, and does not name the activation.
 
     Raises:
         ValueError: A size is out of its range.
@@ -57,11 +52,8 @@ def no_fully_connected(in_features: int, *, width: float) -> None:
 class Head(nn.Sequential):
     """`logits(dropout([fully connected(]global average pool(x)[)]))`; (N, C, H, W) -> (N, num_classes).
 
-    Args:
-        in_channels, num_classes: As above.
-        width: The network's, for the units of fully connected layers.
-        dropout: Share of the features dropped before the logistic regression, in [0, 1).
-        fully_connected: Makes the fully connected layers (`FullyConnectedLayers`, `no_fully_connected`).
+    `width` is the network's and scales fully connected layers, made by `FullyConnectedLayers` or
+    `no_fully_connected`.
     """
 
     def __init__(

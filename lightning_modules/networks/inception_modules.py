@@ -44,11 +44,7 @@ class CanonicalInception(Branches):
 class SimplifiedInception(Branches):
     """`[3x3(1x1), 3x3(1x1), ...]`: figure 2, towers with equal windows and without a pool.
 
-    (N, C, H, W) -> (N, sum of `towers`, H, W).
-
-    Args:
-        in_channels: C.
-        towers: Channels of each tower, of both its convolutions.
+    (N, C, H, W) -> (N, sum of `towers`, H, W). `towers` are the channels of each tower's two convolutions.
 
     Raises:
         ValueError: There is no tower, or one has no channel.
@@ -74,10 +70,6 @@ class SegmentedInception(nn.Sequential):
 
     Figure 3, "strictly equivalent" to figure 2 with equal towers. (N, C, H, W) -> (N, sum of `segments`, H,
     W).
-
-    Args:
-        in_channels: C.
-        segments: Channels of each 3x3 convolution.
 
     Raises:
         ValueError: There is no segment, or one has no channel.

@@ -266,7 +266,7 @@ def test_embed_draws_a_balanced_part_and_writes_equal_bytes(idx_folder, idx_cont
         ({"train_per_class": 13}, "13 images per class: must be from 1 to 12"),
         ({"test_per_class": 0}, "0 images per class: must be from 1 to 4"),
         ({"original_sha256": dict.fromkeys(ORIGINAL_SHA256, "0")}, "the original's is 0"),
-        ({"source": Path("absent")}, "absent: neither train-images-idx3-ubyte.gz nor"),
+        ({"source": Path("absent")}, "absent: has neither train-images-idx3-ubyte.gz nor"),
     ],
 )
 def test_embed_refuses_what_it_cannot_draw(idx_folder, idx_contents, tmp_path, changes, message):
