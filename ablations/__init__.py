@@ -1,7 +1,7 @@
 """The analysis: studies and their records become statistics, verdicts, tables, figures and the report.
 
-It imports neither torch, Lightning nor Hydra, except in the command line, `ablations.cli` and
-`ablations.__main__`. These names work for any table with a column per factor, a seed and a number::
+Only the command line, `ablations.cli` and `ablations.__main__`, imports torch, Lightning or Hydra. These
+names work for any table with a column per factor, a seed and a number::
 
     runs = ablations.load_runs("results")
     table = ablations.compare(runs, factor="residual", baseline="true", metric="test_top1")

@@ -34,9 +34,8 @@ class VerdictsDiffer(RuntimeError):
 def first_cause(traceback: str) -> str:
     """The type and the first line of the message of a traceback's first exception."""
     first = CONNECTING.split(traceback)[0].rstrip()
-    lines = first.rpartition(HEADER)[
-        2
-    ].splitlines()  # a worker's exception quotes the traceback that caused it
+    # A worker's exception quotes the traceback that caused it.
+    lines = first.rpartition(HEADER)[2].splitlines()
     # Frames are indented. The message's last lines may be advice, as in CUDA's errors.
     starts = [number for number, line in enumerate(lines) if number and line and not line[0].isspace()]
     if not starts:

@@ -17,7 +17,7 @@ class Numbers:
 
     Attributes:
         values: Per row; NaN if there is none.
-        halves: Half width of each value's interval; NaN if there is none.
+        halves: Half width of each value's interval, or NaN.
         best: 1 to print the highest value in bold, -1 for the lowest, 0 for none.
         digits: After the point; None: so many that the smallest half width has two.
         signed: Whether positive numbers have a plus.

@@ -625,7 +625,7 @@ COMMANDS: Mapping[str, Command] = {
         {
             "benchmark": "",
             "benchmark rounds=12": "more rounds, for narrower intervals",
-            "benchmark against=timm,torchvision": "next to the libraries' networks",
+            "benchmark against=timm,torchvision": "compared with the libraries' networks",
             "benchmark batch_size=8 image_size=96 seconds=1 rounds=3": "a shorter one",
         },
         benchmark_networks,

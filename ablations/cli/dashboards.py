@@ -1,8 +1,7 @@
 """Log the results to Weights & Biases: a run with tables, figures and report page, and a W&B report.
 
-Offline, all files are written into one folder, and `wandb sync` uploads the run later. Online, the run is
-sent, and a W&B report is saved. Its curves need the training runs on the server; `wandb sync` uploads those
-too.
+Offline, `wandb sync` uploads the run later. Online, the run is sent, and a W&B report is saved. Its curves
+need the training runs on the server; `wandb sync` uploads those too.
 """
 
 import json

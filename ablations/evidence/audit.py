@@ -36,7 +36,7 @@ SIZES = {"parameters": "parameters", "multiply_adds": "multiply-adds"}
 """Keys of a record, and their labels."""
 
 COMPARED = (*SIZES, "depth", "data_fingerprint", "versions", "device", "git", "edited")
-"""Compared keys of a record, besides its configuration."""
+"""Compared keys of a record, in addition to its configuration."""
 
 RANK = {"recipe": 1, "dataset": 2, "model": 3}
 """Nodes that are passed things: each by lower ones and by every other group."""
@@ -89,8 +89,8 @@ class Audit:
 
     Attributes:
         n_pairs: Seeds with a result in both.
-        changes: Relative change from the other arm, e.g. `{"parameters": -0.043}`, for parameters,
-            multiply_adds and, for the median pair, steps_per_second if measured.
+        changes: Relative change from the other arm, e.g. `{"parameters": -0.043}`; steps_per_second of the
+            median pair.
         depth: Layers of the arm minus those of the other; None without a pair.
         declared: Differences that belong to the declared factor, a phrase each.
         undeclared: Other differences, a phrase each.
@@ -215,7 +215,7 @@ def _audit(arm: Arm, other: Arm, of_arm: Sequence[Outcome], of_other: Sequence[O
 
 
 def _without_seed(record: Mapping[str, Any]) -> list[Any]:
-    """What `_compare` reads of a record, without the seed."""
+    """What `_compare` reads of a record."""
     config = record["config"]
     dataset = config["dataset"] | {"seed": None}
     record = {**record, "device": kind_of(record["device"])}

@@ -189,7 +189,7 @@ def quantities(metrics: Sequence[str]) -> list[str]:
 def arm_values(
     study: Study, by_arm: Mapping[str, Sequence[Outcome]], wanted: Iterable[str]
 ) -> dict[str, ArmValues]:
-    """The quantities of each arm, each computed once per run.
+    """The wanted quantities of each arm.
 
     Raises:
         ValueError: A name that is not a quantity of the study.

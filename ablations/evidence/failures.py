@@ -14,7 +14,6 @@ class Failures:
 
     Attributes:
         runs: Completed and diverged runs.
-        seeds: Those that failed to learn, increasing.
         pairs: Seeds shared with the arm that it is compared with; 0 if there is none.
         only_here: Pairs in which only this arm failed.
         only_there: Pairs in which only the other arm failed.

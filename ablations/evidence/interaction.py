@@ -30,7 +30,7 @@ class Effect:
         seeds: Those that learned in all runs needed.
         of_seeds: Of each, `(n,)`; of a share in percentage points.
         estimate: Their mean; None without a seed.
-        left_out: Seeds that failed to learn in one of the runs.
+        left_out: Seeds that failed to learn in one of them.
     """
 
     level: str
@@ -43,13 +43,12 @@ class Effect:
 
 @dataclass(frozen=True)
 class Fit:
-    """Straight lines through the effect over the logarithm to base 2 of the position, one per seed.
+    """Straight lines through the effect over log2 of the position, one per seed that learned at every level.
 
     Attributes:
-        slopes: Per doubling of the position, of each seed that learned at every level, `(n,)`; of a share in
-            percentage points.
+        slopes: Per doubling of the position, `(n,)`; of a share in percentage points.
         slope: Their mean; None without a seed.
-        at_paper: Mean prediction for the paper's position; None without a position or seed.
+        at_paper: Mean prediction for the paper's position, if any.
     """
 
     slopes: np.ndarray

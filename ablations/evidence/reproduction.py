@@ -9,9 +9,7 @@ estimates and the claim's margin::
                       the interval includes zero and lies within half of the smaller effect
     too few runs      otherwise
 
-A claim is reproduced if all its comparisons are, and is not if one is not. With fewer than `MIN_PAIRS` common
-seeds, the other seeds are compared as independent samples. The comparisons of a study share the level
-(Bonferroni).
+A claim is reproduced if all its comparisons are, and is not if one is not.
 
 Source:
     Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", Journal of

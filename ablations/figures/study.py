@@ -147,7 +147,7 @@ def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
     """Write one figure of all arms; see `save_figure`.
 
     Returns:
-        The two paths, `folder/<output>.png` and `.svg`.
+        `folder/<output>.png` and `.svg`.
 
     Raises:
         ValueError: As `draw_study`; then nothing is written.
@@ -162,7 +162,7 @@ def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Pat
     The same runs and the same matplotlib give the same bytes.
 
     Returns:
-        The two paths, `folder/<name>.png` and `.svg`.
+        `folder/<name>.png` and `.svg`.
 
     Raises:
         OSError: The folder cannot be written.

@@ -67,7 +67,7 @@ def write_tuning_figure(study: Study, folder: Path) -> list[Path]:
     """Draw how the arms were tuned; see `ablations.figures.study.save_figure`.
 
     Returns:
-        The two paths, `folder/<output>_trials.png` and `.svg`.
+        `folder/<output>_trials.png` and `.svg`.
 
     Raises:
         ValueError: The study's arms were not tuned.

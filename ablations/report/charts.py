@@ -81,7 +81,6 @@ class Chart:
 
     Attributes:
         figure: data and layout for Plotly, and what each curve changes of the vertical axis.
-        lines: What its traces belong to.
         curves: Label by key; empty if there is no choice.
         axes: Label by key of the horizontal axes; empty if there is one.
         tables: Per curve the numbers of the chart, rows by header.

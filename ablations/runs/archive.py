@@ -34,7 +34,7 @@ PLACE = "results"
 RECORD_FILE = re.compile(
     rf"{RUNS}/[0-9a-f]{{12}}/(record\.json|metrics\.csv|diagnostics\.csv)|{TRIALS}/[^/]+\.log"
 )
-"""The only files that are packed and unpacked. Loading a stranger's checkpoint would execute its code."""
+"""The only files that are packed and unpacked: a stranger's checkpoint could execute code."""
 
 
 def pack(
@@ -77,7 +77,7 @@ def unpack(path: Path, results_dir: Path) -> tuple[int, int]:
     """Unpack records into a results directory; existing files stay, and older schemas are updated.
 
     Returns:
-        How many runs were new, and how many were already there.
+        How many runs were new, and how many were not.
 
     Raises:
         UserError: The file cannot be read or is not an archive of records.

@@ -57,12 +57,7 @@ def metric_names(names: Iterable[str]) -> list[str]:
 
 
 def validation_columns(names: Sequence[str], metrics: Collection[str] | None = None) -> list[str]:
-    """Epoch, step and validation metrics: the columns that studies compare.
-
-    Args:
-        names: Columns of a metrics.csv.
-        metrics: The requested ones; None: all.
-    """
+    """Epoch, step and validation metrics (None: all): the columns that studies compare."""
     asked = [f"val_{name}" for name in metric_names(names) if metrics is None or name in metrics]
     loss = [f"val_{LOSS}"] if metrics is not None and LOSS in metrics else []
     return [*INTEGER_COLUMNS, *asked, *loss]

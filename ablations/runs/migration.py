@@ -51,7 +51,7 @@ def migrate(results_dir: Path) -> tuple[int, list[str]]:
     """Update every record of older schemas; none of these runs may be in training.
 
     Returns:
-        How many records changed, and a line per record that cannot be updated.
+        How many changed, and a line per record that cannot be updated.
     """
     migrated, problems = 0, []
     for folder in sorted(results_dir.joinpath("runs").glob("*/")):

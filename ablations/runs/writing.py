@@ -43,7 +43,7 @@ def write_run(
             val_loss, learning_rate, seconds.
         test: Final test value per metric of `epochs`, {"top1": 0.93}; empty if the run diverged.
         num_classes: Of the data. A diverged run needs it unless `metrics` declares chance as numbers.
-        settings: Other settings that affect the outcome: data, epochs, learning rate.
+        settings: Other settings that affect the outcome, e.g. the learning rate.
         metrics: Declaration per metric, as a file of conf/metric.
         diverged: Whether the loss became non-finite.
         parameters: Number of trainable ones.
@@ -52,8 +52,7 @@ def write_run(
         The path of record.json.
 
     Raises:
-        UserError: A test value, a step, a row or chance is missing, or a value does not match the record's
-            schema.
+        UserError: Something is missing, or does not match the record's schema.
     """
     rows = [{"epoch": number, **row} for number, row in enumerate(epochs, start=1)]
     declared = {name: validated(METRIC, node, f"metrics.{name}") for name, node in (metrics or {}).items()}

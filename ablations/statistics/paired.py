@@ -27,7 +27,7 @@ class Estimate:
     high: float
 
     def within(self, low: float, high: float) -> Self:
-        """Clip the interval to the range that the values can take, such as 0 to 1 for a share."""
+        """Clip the interval to the range of the values, such as 0 to 1 for a share."""
         return replace(
             self, low=float(np.clip(self.low, low, high)), high=float(np.clip(self.high, low, high))
         )
@@ -82,7 +82,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
 
 
 def smallest_sign_flip_p(n: int) -> float:
-    """The smallest p of an exact two-sided sign-flip test of n pairs: 2 / 2**n, at most 1."""
+    """The smallest p of an exact sign-flip test of n pairs: 2 / 2**n, at most 1."""
     return min(1.0, 2.0 / 2.0**n)
 
 
@@ -140,7 +140,7 @@ def paired_difference(
         baseline: `(n,)`, in the same order of seeds.
 
     Returns:
-        The estimate, in the unit of the values; the interval is NaN as in `mean_interval`.
+        The interval is NaN as in `mean_interval`.
 
     Raises:
         ValueError: Different lengths, or as `mean_interval` and `sign_flip_p`.
@@ -353,7 +353,7 @@ def straight_lines(x: ArrayLike, values: ArrayLike, at: float = 0.0) -> tuple[np
         at: The x at which the lines are read.
 
     Returns:
-        Slopes, `(n,)`, in the unit of `values` per unit of `x`; and the lines' values at `at`, `(n,)`.
+        Slopes, `(n,)`, per unit of `x`; and the lines' values at `at`, `(n,)`.
 
     Raises:
         ValueError: Other shapes, one x, or a number that is not finite.

@@ -1,1 +1,1 @@
-"""Studies: their planned runs, how those stand, and what each counts as."""
+"""Studies: their planned runs, the status of those, and what each counts as."""

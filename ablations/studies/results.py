@@ -145,8 +145,6 @@ class Factor:
     """One factor of a factorial study.
 
     Attributes:
-        name: "channels".
-        label: "channels per segment".
         levels: Label per level, in order, `{"channels_1": "1 channel per segment"}`.
         ticks: Text below the axis, for the levels that have one.
     """
@@ -193,7 +191,7 @@ class Design:
         return [dict(zip(names, of_part, strict=True)) for of_part in levels]
 
     def arm(self, levels: Mapping[str, str]) -> str:
-        """Name of the arm with these levels, one per factor."""
+        """Name of the arm with these levels."""
         return next(name for name, of_arm in self.levels.items() if of_arm == levels)
 
 

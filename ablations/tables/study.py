@@ -57,13 +57,13 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
     """The study's numbers, one row per arm, the baseline first, then rows only of the paper.
 
     Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; n_failed_to_learn
-    and failed_to_learn_p (exact, against the arm compared with); the final val_METRIC and test_METRIC of each
-    metric as _mean, _ci_low, _ci_high; compared_with (an arm), n_pairs, and the paired difference in the
-    first metric, val_difference_pp, test_difference_pp (percentage points; without _pp if the metric is not a
-    share) as _mean, _ci_low, _ci_high, _p; epochs_to_target_median over completed and diverged runs (infinite
-    if half or more never reach it) and n_reached_target; val_area as _mean, _ci_low, _ci_high; parameters,
-    multiply_adds, depth; steps_per_second_median (completed runs); those of `audit_columns`; paper;
-    paper_METRIC as printed; scale. Numbers that do not exist are missing.
+    and failed_to_learn_p (exact, against compared_with); the final val_METRIC and test_METRIC; compared_with
+    (an arm), n_pairs, and the paired differences in the first metric, val_difference_pp and
+    test_difference_pp, with _p (without _pp if the metric is not a share); epochs_to_target_median over
+    completed and diverged runs (infinite if half or more never reach it) and n_reached_target; val_area;
+    parameters, multiply_adds, depth; steps_per_second_median (completed runs); those of `audit_columns`;
+    paper; paper_METRIC as printed; scale. Means over seeds have _mean, _ci_low, _ci_high. Numbers that do not
+    exist are missing.
 
     Args:
         study: The study.

@@ -55,11 +55,10 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """The numbers, one row per comparison, and one for a claim that is not testable.
 
     Columns: claim, statement, source, study, verdict, reason; of the comparison: comparison (the contrast),
-    metric, direction, margin, comparison_verdict, estimate, ci_low, ci_high, confidence (of that interval),
-    n_pairs, n_left_out (pairs in which an arm failed to learn), p; of the claim: n_missing, n_diverged,
-    n_failed_to_learn, core_hours, seeds_needed, core_hours_needed, scale. Estimates, intervals and margins
-    are in the metric's unit: fractions for shares, shares of the control's for sizes and speeds. Numbers that
-    do not exist are missing.
+    metric, direction, margin, comparison_verdict, estimate, ci_low, ci_high, confidence, n_pairs, n_left_out,
+    p; of the claim: n_missing, n_diverged, n_failed_to_learn, core_hours, seeds_needed, core_hours_needed,
+    scale. Estimates, intervals and margins are in the metric's unit: fractions for shares, shares of the
+    control's for sizes and speeds.
     """
     rows: list[dict[str, Any]] = []
     for verdict in verdicts:

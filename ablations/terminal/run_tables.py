@@ -29,9 +29,8 @@ class RunState:
     """What is shown of a run.
 
     Attributes:
-        planned: Planned epochs; None if unknown.
         validation: Main metric and its last validation value, "top-1 71.3%", of a completed or running run.
-        steps_per_second: Training steps over the time spent in them; None before the first epoch.
+        steps_per_second: None before the first epoch.
         seconds_left: Of a running run, from its first epoch on.
         device: Of a running run, with its peak memory, "cuda 1, 3.2 GiB".
     """
