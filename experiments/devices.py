@@ -51,6 +51,11 @@ class Device:
         """Unique on this machine."""
         return f"{self.kind}-{self.id or self.index}"
 
+    @property
+    def is_slice(self) -> bool:
+        """Whether it is a part of a GPU (MIG); CUDA shows a process one."""
+        return self.id.startswith("MIG-")
+
     def __str__(self) -> str:
         return f"{self.kind} {self.index}" + (f" ({self.name})" if self.name else "")
 

@@ -5,10 +5,11 @@ its device just before it trains (`place`), so sweeps need not know of each othe
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -40,8 +41,8 @@ FEWEST_PROCESSES = 2
 """With one, joblib starts none, and a run that is killed would end the sweep. The second waits for a device,
 before it imports what trains."""
 
-OUT_OF_MEMORY = "OutOfMemoryError"
-"""Torch's name for it on every device."""
+OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|out of memory|CU\w+_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)")
+"""In the errors of torch, cuBLAS, cuDNN and Apple's GPUs."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,13 @@ class Need:
             count = min(run.devices * trainer["threads"], len(found))
         else:
             count = run.devices
-        if count > len(found):
+        usable = [device for device in found if count == 1 or not device.is_slice]
+        if count > len(usable):
             there = ", ".join(map(str, found)) or "none"
+            there += "; a run uses one MIG slice at most" if len(usable) < len(found) else ""
             key = f"trainer.devices={count}" if found else f"trainer.accelerator={trainer['accelerator']}"
             raise UserError(f"{key}: not available; devices found: {there}")
-        return cls(found, count, 1 if per_device == AUTO else per_device)
+        return cls(usable, count, 1 if per_device == AUTO else per_device)
 
     @property
     def at_once(self) -> int:
@@ -101,10 +104,10 @@ def place(run: RunConfiguration, directory: RunDirectory, launcher: str | None) 
     A local sweep's run waits for room. A single run takes free devices, so that sweeps avoid them; without
     free devices it trains anyway. `launcher` is the class name of a sweep's launcher.
     """
-    if launcher not in (*LOCAL, None) or _is_placed_by_others():
+    waits = launcher is not None or WAITS in os.environ
+    if launcher not in (*LOCAL, None) or (not waits and _is_placed_by_others()):
         yield Place()
         return
-    waits = launcher is not None or WAITS in os.environ
 
     def look() -> tuple[list[Device], ExitStack] | None:
         need = Need.of(run)
@@ -125,8 +128,8 @@ def place(run: RunConfiguration, directory: RunDirectory, launcher: str | None) 
 
 
 def _is_placed_by_others() -> bool:
-    """Whether torchrun or srun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_STEP_ID" in os.environ
+    """Whether torchrun or srun started this process with others; a shell of srun's has one task."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
 
 
 class Packing:
@@ -136,6 +139,7 @@ class Packing:
         self._arms: dict[tuple[str, str], list[PlannedRun]] = {}
         for run in runs:
             self._arms.setdefault((run.group, run.arm), []).append(run)
+        self._peaks: dict[tuple[str, str], int] = {}
         self.is_local = type(launcher).__name__ in LOCAL
         # joblib's options: -1, one process per core, unless the user set another number.
         self._joblib = getattr(launcher, "joblib", None) if self.is_local else None
@@ -171,13 +175,12 @@ class Packing:
         """The runs of a queue to launch now: of an arm to be measured first, only one."""
         if not self.is_local:
             return list(queue)
-        found, measured_now = [], set()
+        found, measures = [], {}
         for run in queue:
             arm = (run.group, run.arm)
-            if _asked(run) != AUTO or self._peak(arm) is not None:
-                found.append(run)
-            elif arm not in measured_now:
-                measured_now.add(arm)
+            if is_first := arm not in measures:
+                measures[arm] = _asked(run) == AUTO and self._peak(arm) is None
+            if is_first or not measures[arm]:
                 found.append(run)
         return found
 
@@ -188,13 +191,13 @@ class Packing:
         workers = self._workers(run, runs)
         if _asked(run) != AUTO and not (alone and _asked(run) != 1):
             return workers
-        return [f"++trainer.runs_per_device={1 if alone else self._per_device(run)}", *workers]
+        return [f"++trainer.runs_per_device={1 if alone else self._need(run).per_device}", *workers]
 
     def _workers(self, run: PlannedRun, runs: int) -> list[str]:
         """Data-loading workers of a run; runs that train at once share the cores."""
         if self._joblib is None or run.configuration.resolved["dataset"].get("num_workers", 0) is not None:
             return []
-        at_once = min(self._at_once(run), runs)
+        at_once = min(self._need(run).at_once, runs)
         if not self._sets_jobs and self._joblib["n_jobs"] > 0:
             at_once = min(at_once, self._joblib["n_jobs"])
         return [f"++dataset.num_workers={max(1, usable_cores() // (at_once * run.configuration.devices))}"]
@@ -204,27 +207,28 @@ class Packing:
         if self._joblib is not None and self._sets_jobs:
             # Once per arm, because there may be thousands of runs.
             arms = {(run.group, run.arm): run for run in runs}.values()
-            wanted = min(max(map(self._at_once, arms)), len(runs))
+            wanted = min(max(self._need(run).at_once for run in arms), len(runs))
             self._joblib["n_jobs"] = max(FEWEST_PROCESSES, wanted)
 
-    def _at_once(self, run: PlannedRun) -> int:
-        return Need.of(run.configuration).at_once * (self._per_device(run) if _asked(run) == AUTO else 1)
-
-    def _per_device(self, run: PlannedRun) -> int:
-        """For `auto`: as many as fit in the smallest device's memory; one on a core."""
-        sizes = [device.memory for device in Need.of(run.configuration).devices]
-        peak = self._peak((run.group, run.arm))
-        if not peak or not sizes or None in sizes:
-            return 1
-        return max(1, int(ROOM * min(filter(None, sizes)) // (peak + CONTEXT)))
+    def _need(self, run: PlannedRun) -> Need:
+        """What a run takes; `auto` fills the smallest device, with at most one run per core."""
+        need = Need.of(run.configuration)
+        peak = self._peak((run.group, run.arm)) if _asked(run) == AUTO else None
+        sizes = [device.memory for device in need.devices]
+        if not peak or None in sizes:
+            return need
+        fit = int(ROOM * min(filter(None, sizes)) // (peak + CONTEXT))
+        return replace(need, per_device=max(1, min(fit, usable_cores() // len(sizes))))
 
     def _peak(self, arm: tuple[str, str]) -> int | None:
         """Peak bytes of an arm's runs; None if none has ended on such devices; 0 if not measured."""
+        if arm in self._peaks:
+            return self._peaks[arm]
+        kinds = {device.kind for device in devices.visible(_accelerator(self._arms[arm][0]))}
         for run in self._arms[arm]:
             record = _record_of(run)
-            kinds = {device.kind for device in Need.of(run.configuration).devices}
             if record is not None and record["status"] in DONE and record["device"]["type"] in kinds:
-                return record["device"].get("peak_memory") or 0
+                return self._peaks.setdefault(arm, record["device"].get("peak_memory") or 0)
         return None
 
     def second_try(self, run: PlannedRun) -> str | None:
@@ -235,10 +239,10 @@ class Packing:
         cause, device = first_cause(record["error"]), record["device"] or {}
         indices = device.get("indices")
         where = f"{device.get('type', 'its device')} {', '.join(map(str, indices or ()))}".strip()
-        if OUT_OF_MEMORY in cause.partition(":")[0]:
+        if OUT_OF_MEMORY.search(record["error"]):
             peak = device.get("peak_memory")
-            took = f", of which it had {memory_size(peak)}" if peak else ""
-            return f"the memory of {where}{took}, was too small ({cause}); tried again alone on a device"
+            took = f", of which it had {memory_size(peak)}," if peak else ""
+            return f"the memory of {where}{took} was too small ({cause}); tried again alone on a device"
         accelerator = _accelerator(run)
         if indices and not set(indices) <= {device.index for device in devices.visible(accelerator)}:
             return f"{where} is gone ({cause}); tried again on another device"

@@ -13,7 +13,7 @@ from ablations.errors import RunsFailed, UserError
 from experiments import devices, slots
 from experiments import sweep as sweep_module
 from experiments.check import check_run
-from experiments.placement import place
+from experiments.placement import Need, Packing, place
 from experiments.plan import plan_sweep
 from experiments.planned_run import PlannedRun
 from experiments.sweep import sweep
@@ -140,8 +140,12 @@ def test_without_a_gpu_runs_share_the_cores_of_this_process(
     assert launcher.processes == [processes]
 
 
-def test_auto_measures_a_run_of_each_arm_and_packs_the_others(plan, pretend, write_run) -> None:
+@pytest.mark.parametrize(("cores", "packed"), [(20, {"5", "1"}), (6, {"3", "1"}), (1, {"1"})])
+def test_auto_measures_a_run_of_each_arm_and_packs_the_others(
+    plan, pretend, write_run, monkeypatch: pytest.MonkeyPatch, cores: int, packed: set[str]
+) -> None:
     pretend(2, memory=10 * GIB)
+    monkeypatch.setattr("experiments.placement.usable_cores", lambda: cores)
     peaks = {"residual=true": GIB, "residual=false": 4 * GIB}
 
     def act(run: PlannedRun) -> None:
@@ -155,14 +159,26 @@ def test_auto_measures_a_run_of_each_arm_and_packs_the_others(plan, pretend, wri
     assert launcher.per_device[0] == ["1", "1"]
     # Of nine tenths of 10 GiB: what a run took, and what a process takes of a GPU before it has a tensor.
     assert dict(zip([name.partition(" ")[0] for name in others], launcher.per_device[1], strict=True)) == {
-        "residual=true": "5",
+        "residual=true": max(packed),
         "residual=false": "1",
     }
-    assert launcher.processes == [2, 10]
+    assert launcher.processes == [2, 2 * int(max(packed))]
 
 
-def test_auto_takes_what_was_measured_before_on_such_a_device(plan, pretend, write_run) -> None:
+def test_auto_asks_the_driver_once_per_arm(plan, pretend, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(2)
+    runs = plan("seed=0,1,2,3,4,5,6,7", "trainer.runs_per_device=auto")
+    visible, asked = devices.visible, []
+    monkeypatch.setattr(devices, "visible", lambda accelerator: asked.append(0) or visible(accelerator))
+    assert [run.seed for run in Packing(runs, JoblibLauncher(lambda run: None)).ready(runs)] == [0, 0]
+    assert len(asked) <= 2
+
+
+def test_auto_takes_what_was_measured_before_on_such_a_device(
+    plan, pretend, write_run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretend(1, memory=10 * GIB)
+    monkeypatch.setattr("experiments.placement.usable_cores", lambda: 10)
     runs = plan("seed=0,1,2", "trainer.runs_per_device=auto")
     done = [run for run in runs if run.seed == 0]
     write_run(done[0].configuration, device=record_on(0, peak_memory=GIB))
@@ -176,6 +192,12 @@ def test_auto_takes_what_was_measured_before_on_such_a_device(plan, pretend, wri
 
 
 TOO_SMALL = "Traceback\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+OF_LIBRARIES = (
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+    "MPS backend out of memory (MPS allocated: 17.88 GB, other allocations: 1.09 GB)",
+)
 
 
 @pytest.mark.parametrize("fits_alone", [True, False])
@@ -207,6 +229,19 @@ def test_a_run_that_does_not_fit_is_named_and_tried_once_more_alone(
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "tried again" in line)
     assert line.startswith(f"{large.arm} seed {large.seed}: ")
     assert all(word in line for word in ("pretended 1", "3 GiB", "Tried to allocate 2.00 GiB"))
+
+
+@pytest.mark.parametrize("message", OF_LIBRARIES)
+def test_memory_that_a_library_did_not_get_is_a_reason_to_try_alone(
+    plan, pretend, write_run, message: str
+) -> None:
+    pretend(1)
+    (run,) = plan("seed=0")[:1]
+    packing = Packing([run], JoblibLauncher(lambda run: None))
+    write_run(run.configuration, "failed", error=f"Traceback\nRuntimeError: {message}", device=record_on(0))
+    line = packing.second_try(run)
+    assert line is not None
+    assert message in line
 
 
 def test_a_run_whose_device_is_gone_is_tried_on_another(
@@ -271,6 +306,17 @@ def test_what_the_devices_have_no_room_for_is_refused(
     assert not results_dir.exists()
 
 
+def test_a_run_of_several_processes_combines_no_slices(configure, pretend) -> None:
+    file = pretend(3)
+    listed = json.loads(file.read_text())
+    for device in listed[1:]:
+        device["id"] = f"MIG-{device['index']}"
+    file.write_text(json.dumps(listed))
+    with pytest.raises(UserError, match=r"^trainer\.devices=2: .*MIG"):
+        check_run(configure("trainer=ddp", "trainer.devices=2"))
+    assert Need.of(configure()).at_once == 3
+
+
 def test_a_run_takes_a_device_while_it_trains_and_shows_it_to_its_libraries(configure, pretend) -> None:
     pretend(2)
     run = configure()
@@ -317,6 +363,28 @@ def test_a_run_by_itself_does_not_wait_for_what_sweeps_have(configure, pretend) 
         assert found is not None
         assert found.devices is None
     theirs[1].close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "launcher", "placed"),
+    [
+        ({"SLURM_STEP_NUM_TASKS": "1"}, "JoblibLauncher", True),  # a shell of srun's
+        ({"SLURM_STEP_NUM_TASKS": "1"}, None, True),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "JoblibLauncher", True),  # a sweep starts its own processes
+        ({"SLURM_STEP_NUM_TASKS": "4"}, None, False),
+        ({"TORCHELASTIC_RUN_ID": "x"}, None, False),
+    ],
+)
+def test_processes_of_srun_and_torchrun_are_placed_already(
+    configure, pretend, monkeypatch: pytest.MonkeyPatch, variables, launcher, placed: bool
+) -> None:
+    pretend(1)
+    for name, value in ({"SLURM_STEP_ID": "0"} | variables).items():
+        monkeypatch.setenv(name, value)
+    run = configure()
+    with place(run, PlannedRun("", (), run, "").directory, launcher) as found:
+        assert found is not None
+        assert (found.devices is not None) == placed
 
 
 @pytest.mark.parametrize("launcher", ["RayLauncher", "SlurmLauncher", "LocalLauncher"])
