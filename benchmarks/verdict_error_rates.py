@@ -16,7 +16,7 @@ Methods for paired differences:
     trimmed       Yuen's interval of the 20 % trimmed mean
     ranks         Tukey's interval of Hodges and Lehmann's typical difference (Wilcoxon's test)
     median        the exact interval of the median, by the sign test
-    t and ranks   the verdicts' method: `ablations.statistics.decisions`; judged by the typical difference, and
+    t and ranks   the verdicts' method: `ablations.statistics.decisions`; judged by the typical difference and
                   by the mean
 
 "1 of 10 at chance": a tenth of one arm's seeds fail, and their differences are that much lower. "Learned"
