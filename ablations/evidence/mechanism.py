@@ -2,7 +2,7 @@
 
 Each quantity (`QUANTITIES`) is shown at some moments of the training, with a 95 % t interval of the mean over
 seeds. Means of gradient norms are geometric, and the two operations of a separable convolution count as one
-layer. Layers that only some arms have (intermediate activations, shortcuts) are shown between the others.
+layer.
 """
 
 import math
@@ -185,7 +185,7 @@ class Measured:
 
 
 def measured_of(study: Study, runs: Sequence[StudyRun]) -> list[Measured]:
-    """What a study's completed and diverged runs measured."""
+    """What a study's runs measured."""
     by_run: list[tuple[StudyRun, list[dict[str, Any]]]] = []
     for run in sorted(runs, key=lambda run: run.seed):
         if run.status in DONE and measured_diagnostics(run.record):

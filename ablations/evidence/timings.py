@@ -1,7 +1,7 @@
 """Size and speed of networks, as recorded by `python -m ablations benchmark`: table 3 of the paper.
 
 A timing is a record of a network, a memory order, a precision and a round, which is its seed; `timing` in its
-configuration names what was compared and the machine. In a round the networks take turns.
+configuration names what was compared and the machine.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Measured mechanism by depth: dead units, effective rank and gradient norm of every layer, per arm.
 
 Not in the paper; it examines the conjecture of section 4.7 and the slow start in figure 9. A factorial study
-has a panel per level of its axis and a line per level of the other factor; other studies have a panel per
-moment of the training and a line per arm.
+has panels per level of its axis and lines per level of the other factor; others have panels per moment and
+lines per arm.
 """
 
 import textwrap

@@ -1,7 +1,6 @@
 """Update records of older schemas, and accept records that were changed by hand.
 
-A step may change a run's identity; then its directory is renamed and nothing is trained again. A damaged
-record stays as it is and is reported.
+A step may change a run's identity; then its directory is renamed and nothing is trained again.
 """
 
 import json
