@@ -138,6 +138,8 @@ def _in_signs(weights: Mapping[str, float]) -> str:
 
 @written(frozen=True, config=WRITTEN)
 class Claim:
+    """A statement, and the comparisons that decide it."""
+
     id: Sentence
     """Unique among all files; results and --check use it, e.g. residual-final."""
     statement: Sentence

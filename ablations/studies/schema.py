@@ -56,6 +56,8 @@ Seeds = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_differ
 
 
 class Level(BaseModel):
+    """A level of a factor."""
+
     model_config = WRITTEN
     label: str
     """Shown to readers."""
