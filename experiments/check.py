@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ablations.errors import UserError, did_you_mean
+from ablations.errors import UserError, did_you_mean, words_of
 from ablations.files import check_writable
 from ablations.lazily import lazily
 from ablations.runs.identity import COMPILE, OF_RECIPE
@@ -373,7 +373,9 @@ def _check_step_memory(run: RunConfiguration, network: "torch.nn.Module") -> Non
         per_process = batch // run.processes
         try:
             of_step = network_cost.activation_memory(network, config, per_process)
-        except Exception:  # some networks need real values; skip the estimate
+        except Exception as error:  # some networks need real values
+            name = config["model"]["_target_"]
+            warnings.warn(f"{name}: memory of a training step not checked: {words_of(error)}", stacklevel=2)
             return
         told = f"{memory_size(of_network)} for the network and {memory_size(of_step)} for activations"
         _require_memory(f"recipe.batch_size={batch}: a training step, {told},", of_network + of_step, run)

@@ -29,6 +29,13 @@ class Pretrained(nn.Module):
         return self.classifier(self.norm(self.conv(images)).mean(dim=(2, 3)))
 
 
+class ReadsValues(Pretrained):
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            images.mean().item()
+        return super().forward(images)
+
+
 NETWORK = """\
 _target_: tests.test_own_networks.Pretrained
 num_classes: ${dataset.num_classes}
@@ -131,6 +138,12 @@ def test_grey_images_are_refused_with_what_to_do_which_works(own) -> None:
     assert images.shape[1:] == (3, 28, 28)
     assert torch.equal(images[:, 0], images[:, 2])
     assert module(images).shape == (500, 10)
+
+
+def test_a_training_step_that_cannot_be_estimated_is_told(own) -> None:
+    run = configured("model._target_=tests.test_own_networks.ReadsValues", "dataset.channels=3")
+    with pytest.warns(UserWarning, match=r"^tests.*ReadsValues: memory of a training step not checked: .+$"):
+        check_run(run)
 
 
 def test_a_norm_is_exchanged_in_any_network_that_takes_one(own) -> None:

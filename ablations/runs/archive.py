@@ -38,7 +38,10 @@ RECORD_FILE = re.compile(
 
 
 def pack(
-    results_dir: Path, folder: Path | None = None, only: Collection[str] | None = None
+    results_dir: Path,
+    folder: Path | None = None,
+    only: Collection[str] | None = None,
+    tunings: Collection[str] | None = None,
 ) -> tuple[Path, int]:
     """Write the records of completed and diverged runs into `records.tar.xz`; the same records give the same
     bytes.
@@ -47,6 +50,7 @@ def pack(
         results_dir: Where the records are.
         folder: Where the file goes; None: `results_dir`.
         only: Ids of the runs to pack; None: all.
+        tunings: Names of the files of trials to pack; None: all.
 
     Returns:
         The file, and the number of runs.
@@ -62,6 +66,8 @@ def pack(
                 _add(archive, f"{RUNS}/{path.parent.name}/{path.name}", data)
             runs += 1
         for path in sorted((results_dir / TRIALS).glob("*.log")):
+            if tunings is not None and path.name not in tunings:
+                continue
             _add(archive, f"{TRIALS}/{path.name}", path.read_bytes())
     if not runs:
         raise UserError(f"results_dir={results_dir}: has no run that completed or diverged")
@@ -164,13 +170,20 @@ def _ended(results_dir: Path, only: Collection[str] | None) -> Iterator[tuple[Ru
 
 def _files(directory: RunDirectory, record: Mapping[str, Any]) -> Iterator[tuple[Path, bytes]]:
     config = _without_place(record["config"], record["config"].get("results_dir", PLACE))
-    yield directory.record_path, sealed({**record, "config": config}).encode()
+    process = {**record["process"], "host": ""}
+    yield directory.record_path, sealed({**record, "process": process, "config": config}).encode()
     for path in (directory.history_path, directory.diagnostics_path):
         if path.exists():
             yield path, path.read_bytes()
 
 
 def _without_place(node: Any, place: str, path: str = "") -> Any:
+    """A configuration without the folders of a machine, as far as its identity does not have them."""
     if isinstance(node, dict):
         return {key: _without_place(value, place, f"{path}.{key}".lstrip(".")) for key, value in node.items()}
-    return PLACE if node == place and is_outside_identity(path) else node
+    if isinstance(node, list):
+        return [_without_place(value, place, path) for value in node]
+    if not isinstance(node, str) or not (path == "weights" or is_outside_identity(path)):
+        return node
+    home = os.path.expanduser("~") + os.sep
+    return PLACE if node == place else re.sub(f"^{re.escape(home)}", "~/", node)

@@ -132,7 +132,9 @@ class Record(TypedDict):
         Literal["running", "completed", "diverged", "failed"],
         Field(description="running, completed, diverged or failed"),
     ]
-    process: Annotated[Process, Field(description="{host, pid} that trains or trained the run")]
+    process: Annotated[
+        Process, Field(description="{host, pid} that trains or trained the run; a packed record has no host")
+    ]
     started: Annotated[
         Moment,
         Field(description="date and time of the (first) start, ISO 8601"),

@@ -390,6 +390,20 @@ def test_what_keeps_verdicts_from_being_judged_is_a_line(
     assert capsys.readouterr() == ("", "no verdicts: ZeroDivisionError: no pairs\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("residual", "report"), "error: report: a command comes first"),
+        (("--output", "report", "none"), "error: study=none: no such study"),  # report is a folder
+    ],
+)
+def test_the_first_word_alone_is_a_command(
+    call, words: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*words) == 2
+    assert capsys.readouterr().err.startswith(line)
+
+
 def test_words_in_any_order() -> None:
     words = ["residual", "--check", "a.yaml", "seed=0,1", "benchmark", "--record", "b.yaml"]
     parsed = COMMANDS["verdicts"].parser("verdicts").parse_intermixed_args(words)

@@ -11,7 +11,7 @@ import pytest
 from ablations.cli.reading import load_studies
 from ablations.errors import UserError
 from ablations.runs.archive import FILE_NAME, pack, unpack
-from ablations.runs.records import COMPLETED, DIVERGED, MISSING
+from ablations.runs.records import COMPLETED, DIVERGED, MISSING, RunDirectory
 from experiments.planned_run import PlannedRun
 from experiments.planning import hydra_configuration, plan_study
 
@@ -54,6 +54,8 @@ def test_a_record_says_nothing_of_its_place_and_all_else(runs, results_dir: Path
     text = (tmp_path / "elsewhere/runs" / runs[0].run_id / "record.json").read_text(encoding="utf-8")
     assert str(results_dir) not in text
     after = json.loads(text)
+    assert before["process"]["host"]
+    before["process"]["host"] = ""
     assert after.pop("checksum") != before.pop("checksum")
     assert before["config"]["results_dir"] == str(results_dir)
     assert after["config"].pop("results_dir") == "results"
@@ -61,6 +63,20 @@ def test_a_record_says_nothing_of_its_place_and_all_else(runs, results_dir: Path
     before["config"].pop("results_dir")
     before["config"]["logger"].pop("dir", None)
     assert after == before
+
+
+def test_a_record_names_no_folder_of_the_home(
+    configure, write_run, results_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    run = configure(f"logger.dir={tmp_path}/logs", f"+dataset.root={tmp_path}/data")
+    write_run(run)
+    unpack(pack(results_dir)[0], tmp_path / "elsewhere")
+    record = RunDirectory(tmp_path / "elsewhere", run.run_id).read()
+    assert record is not None
+    assert record["config"]["dataset"]["root"] == "~/data"
+    assert str(tmp_path) not in json.dumps(record)
 
 
 @pytest.mark.usefixtures("runs")
@@ -91,6 +107,8 @@ def test_trials_of_tunings_are_packed_and_those_that_are_there_stay(runs, result
     assert unpack(pack(results_dir)[0], elsewhere) == (2, 0)
     kept = {path.name: path.read_text(encoding="utf-8") for path in (elsewhere / "tuning").iterdir()}
     assert kept == {"a.log": "theirs", "b.log": "mine"}
+    unpack(pack(results_dir, tunings={"b.log"})[0], tmp_path / "another")
+    assert [path.name for path in (tmp_path / "another" / "tuning").iterdir()] == ["b.log"]
 
 
 def test_two_commands_that_unpack_at_once_leave_one_of_each(runs, results_dir: Path, tmp_path: Path) -> None:
