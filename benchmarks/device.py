@@ -96,12 +96,7 @@ class Setup:
         return run.resolved
 
     def sweep(self, name: str, *words: str) -> list[Found]:
-        """Run run.py as a command; returns its records.
-
-        Raises:
-            OutOfTime: It was ended at the deadline.
-            RuntimeError: It failed; has its last output.
-        """
+        """Run run.py as a command until the deadline; returns its records."""
         command = [sys.executable, "run.py", *words, *self.words, f"results_dir={self.folder / name}"]
         environment.free_memory()  # for its runs
         run_for(command, max(1, self.left))
@@ -375,10 +370,7 @@ class Outcome:
 def do(part: Part, setup: Setup, later: float) -> Outcome:
     """Do a part, or say why not; its exceptions become its outcome.
 
-    Args:
-        part: It may take the time that later parts do not need, and at least its own.
-        setup: Of all parts.
-        later: Seconds of the later parts.
+    It may take the time that later parts do not need, and at least its own.
     """
     if part.devices > setup.devices:
         why = f"needs {part.devices} devices, there is {setup.devices}"

@@ -84,13 +84,6 @@ def interrupt_until_done(
 
     A moment is a number of further epochs on disk and a part of the next one, so that every start makes
     progress: most of a short sweep's time is spent on imports.
-
-    Args:
-        results_dir: For the records.
-        arguments: The sweep's.
-        kills: Number of kills.
-        draw: Draws the moments.
-        start: Starts the sweep in a new process group.
     """
     killed, lost, done_twice = 0, 0, 0
     finished: dict[str, bytes] = {}

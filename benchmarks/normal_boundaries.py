@@ -52,12 +52,7 @@ def nominal_levels(
 def crossing_probabilities(fractions: Sequence[float], bounds: Sequence[float]) -> np.ndarray:
     """Probability that a standardized normal process first leaves (-bound, bound) at each look.
 
-    Args:
-        fractions: As `nominal_levels`, `(K,)`.
-        bounds: Of the standardized statistic at each look, positive, `(K,)`.
-
-    Returns:
-        `(K,)`, without an effect; their sum is the error over all looks.
+    There is no effect; the sum is the error over all looks.
 
     Raises:
         ValueError: `fractions` is out of range, or the number of bounds differs.

@@ -40,14 +40,7 @@ def training(record: Record) -> float:
 
 
 def spent(records: Sequence[Record], start: float, end: float, cores: int) -> dict[str, float]:
-    """Core-seconds of a sweep by use, which add up to `cores * (end - start)`.
-
-    Args:
-        records: Of its runs, all completed.
-        start: Start of the command, in seconds since 1970.
-        end: Its end.
-        cores: Number of cores.
-    """
+    """Core-seconds of a sweep by use, which add up to `cores * (end - start)`, in seconds since 1970."""
     first = min(seconds_of(record["started"]) for record in records)
     last = max(seconds_of(record["finished"]) for record in records)
     of_process: dict[int, float] = defaultdict(float)

@@ -242,14 +242,9 @@ def judged(
     levels: Sequence[float],
     failed: np.ndarray | None = None,
 ) -> Sides:
-    """Judge studies of one comparison at every look until decided.
+    """Judge R studies of one comparison at every look until decided; `pairs` and `levels` are of each look.
 
-    Args:
-        interval: The method's.
-        differences: `(N, R)`, seeds, studies.
-        pairs: Of each look.
-        levels: Of each look.
-        failed: `(N, R)`, pairs to leave out. With fewer than `MIN_PAIRS` nothing is decided.
+    `differences` are `(N, R)` over N seeds, as are the `failed` pairs, which are left out.
     """
     studies = differences.shape[1]
     found, seeds = np.zeros(studies), np.full(studies, pairs[-1])
@@ -316,7 +311,7 @@ def simulate(
         levels: Alpha -> the nominal level of each look.
         margin: Of the claim "higher".
         left_out: Number of first seeds whose runs failed.
-        level_of: The level above which an interval lies on one side of a number.
+        level_of: As `deciding_level`.
     """
     draws, _, comparisons = differences.shape
     verdict, seeds = np.zeros((draws, comparisons), int), np.full((draws, comparisons), pairs[-1])
@@ -365,16 +360,9 @@ def one_comparison(
     effect: float = 0.0,
     learned: bool = False,
 ) -> Sides:
-    """Simulate studies of one comparison.
+    """Simulate studies of one comparison with an effect in units of the distribution `name`.
 
-    Args:
-        method: The judging method.
-        name: A key of `DISTRIBUTIONS`.
-        pairs: Of each look.
-        levels: Of each look.
-        studies: Number of studies.
-        effect: In units.
-        learned: Whether pairs with a failed seed are left out.
+    `learned` leaves out pairs with a failed seed.
     """
     draw = np.random.default_rng(len(name) + pairs[0])
     shape = (pairs[-1], min(studies, method.most))

@@ -299,8 +299,8 @@ class GradientNorm(Diagnostic):
     In the first training steps, over all processes, before clipping and weight decay. In mixed precision it
     is unscaled, and may be infinite in a step that the optimizer skips.
 
-    It may explain the slow start without residual connections in figure 9: gradients near the image have
-    passed all other layers.
+    It may explain figure 9: without residual connections, gradients near the image have passed all other
+    layers.
 
     Raises:
         ValueError: `steps` is not a list of positive whole numbers.
@@ -369,10 +369,7 @@ class GradientNorm(Diagnostic):
 
 
 def effective_rank(features: Tensor) -> float:
-    """Entropy effective rank of the channels' covariance, in float64.
-
-    Args:
-        features: (P, C): C channels at P positions.
+    """Entropy effective rank of the covariance of C channels at P positions (P, C), in float64.
 
     Returns:
         From 1 to min(P - 1, C); 0 if no channel varies; NaN if a feature is not finite.

@@ -22,14 +22,11 @@ from lightning_modules.validation import MAX_SEED
 def initialize(network: nn.Module, seed: int, draw: Callable[..., Tensor]) -> None:
     """Set every parameter of a network in place.
 
-    `draw` draws weights of two or more dimensions (convolutions, linear layers); their biases become 0.
+    It draws weights of two or more dimensions (convolutions, linear layers); their biases become 0.
     Other parameters (BN's scale and shift, an activation's slope) keep their module's constants. A
     `ConvPart` is drawn as part of the whole convolution, because the scale may depend on its output channels.
 
-    Args:
-        network: Any network.
-        seed: The run's seed.
-        draw: From `torch.nn.init`; called as `draw(weight, generator=...)`.
+    `draw` is from `torch.nn.init`, called as `draw(weight, generator=...)`.
     """
     with torch.no_grad():
         for module_name, module in network.named_modules():

@@ -30,11 +30,7 @@ def key_of(name: str) -> str:
 class TolerantLogger(Logger):
     """One of Lightning's loggers, which is switched off instead of raising.
 
-    Args:
-        what: Its name, for the warning.
-        make: Makes the logger.
-        config: Logged as the run's hyperparameters.
-        alone: Held while starting, for a file that runs share.
+    Its name `what` is for the warning; `config` are its hyperparameters; `alone` is held while it starts.
     """
 
     def __init__(

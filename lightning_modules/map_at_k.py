@@ -55,13 +55,10 @@ class MeanAveragePrecisionAtK(Metric):
         self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def set_class_weights(self, weights: Tensor) -> None:
-        """Set the class weights, 1 by default. A common factor changes nothing.
-
-        Args:
-            weights: float32 (C,), finite, at least 0, one of them positive.
+        """Set the class weights (C,), 1 by default, up to a common factor.
 
         Raises:
-            ValueError: The shape or a weight is wrong.
+            ValueError: The shape is wrong, a weight is negative or not finite, or all are 0.
         """
         if weights.shape != self.class_weights.shape:
             raise ValueError(

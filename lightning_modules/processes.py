@@ -93,16 +93,7 @@ def device_of(data: LightningDataModule) -> torch.device:
 
 
 def require_for_each_process(data: LightningDataModule, counts: Mapping[str, int], of_what: str) -> None:
-    """Require an image (or shard) per process, because one without would block the others.
-
-    Args:
-        data: Data module.
-        counts: Number per part.
-        of_what: E.g. "images".
-
-    Raises:
-        ValueError: There are more processes.
-    """
+    """Raise ValueError if a part has fewer images or shards than processes, which would block the others."""
     _, processes = process_of(data)
     for part, count in counts.items():
         if count < processes:

@@ -3,9 +3,8 @@
 Three layouts (https://github.com/keras-team/keras, `keras/src/legacy/saving/legacy_h5_format.py` and
 `keras/src/saving/saving_lib.py`): HDF5 of Keras 1 and 2, whose attribute `layer_names` gives the order, at
 the root (`save_weights`) or below `model_weights` (`model.save`); `.weights.h5` of Keras 3, which numbers the
-layers of each class; `.keras`, a zip archive with such a file. A nested network, such as
-`Sequential([Xception(include_top=False), ...])`, is a layer. Nothing else is read: no configuration, no code,
-no linked file.
+layers of each class; `.keras`, a zip archive with such a file. A nested network is a layer. Configuration,
+code and linked files are not read.
 """
 
 import io
@@ -29,7 +28,7 @@ class KerasLayer(NamedTuple):
 class KerasLayers(NamedTuple):
     """The layers with arrays, in the file's order within each kind.
 
-    This is the network's order, except that a nested network may have trained layers before frozen ones.
+    In a nested network, trained layers may precede frozen ones.
 
     Attributes:
         convolutions: `[kernel]`, (height, width, C_in, C_out).
@@ -45,10 +44,7 @@ class KerasLayers(NamedTuple):
 
 
 def read_keras(content: bytes) -> KerasLayers | None:
-    """Read the content of an HDF5 file of Keras.
-
-    Returns:
-        None if there is no layer, or one of an unknown kind.
+    """Read the content of an HDF5 file of Keras; None if there is no layer, or one of an unknown kind.
 
     Raises:
         ImportError: h5py is not installed.

@@ -29,12 +29,7 @@ Shortcut = Callable[..., nn.Module | None]
 
 
 def group_norm(channels: int, *, groups: int, eps: float) -> nn.Module:
-    """Group normalization of feature maps (N, C, H, W).
-
-    Args:
-        channels: C.
-        groups: Number of groups; if it does not divide C, their greatest common divisor.
-        eps: Added to the variance.
+    """Group normalization of feature maps (N, C, H, W), with gcd(groups, C) groups.
 
     Raises:
         ValueError: `groups` is not a positive whole number.

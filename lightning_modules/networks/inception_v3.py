@@ -5,7 +5,7 @@ network (torchvision's graph), which differs from table 1: after the first pool 
 channels, a 3x3 convolution of 192 and a second pool; the first branch of figure 5 keeps a 5x5 convolution;
 and four modules of figure 6 follow the reduction to 17x17.
 
-Two variants are configured. Trainable parameters at width 1, 1000 classes:
+Two variants are configured, both with scale and shift in BN. Trainable parameters at width 1, 1000 classes:
 
 - canonical, 23,834,568: convolutions without bias, then BN, then ReLU.
 - table 3 of the Xception paper, 23,626,728: the Keras port of August 2016

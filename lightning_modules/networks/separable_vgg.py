@@ -10,7 +10,7 @@ Trainable parameters with 1000 classes, 3 channels: 23,853,701 at width 3.655 (I
 2,189,379 at width 1. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
 
 Unlike VGG's, a pool keeps the last pixel of an odd side, which leaves a pixel of any image: 28, 14, 7, 4, 2,
-1 and 299, 150, 75, 38, 19, 10.
+1.
 """
 
 from collections import OrderedDict
