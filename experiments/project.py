@@ -77,6 +77,7 @@ class Project:
 
     @property
     def conf(self) -> Path:
+        """The project's own configuration."""
         return self.root / "conf"
 
     @property
@@ -110,6 +111,7 @@ class Project:
         return next((file for file in files if file.is_file()), None)
 
     def options(self, group: str) -> list[str]:
+        """The options of a group, by name."""
         folders = (folder / group for folder in self._conf_dirs(group))
         return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
 
@@ -122,6 +124,7 @@ class Project:
         return sorted(folders - set(NOT_GROUPS))
 
     def is_group(self, key: str) -> bool:
+        """Whether a key names a config group."""
         return bool(key) and key not in NOT_GROUPS and any((conf / key).is_dir() for conf in self.conf_dirs)
 
     def own_files(self, folder: str) -> list[Path]:
@@ -136,6 +139,7 @@ class Project:
         return validated(METRIC, load_yaml(file), f"conf/metric/{file.name}")
 
     def metrics(self) -> dict[str, Metric]:
+        """All metrics, by name."""
         return {name: self.metric(name) for name in self.options("metric")}
 
     def run_keys(self) -> dict[str, Any]:

@@ -216,6 +216,7 @@ def check_logits_have_a_row_an_image_and_a_column_a_class(network: NetworkToChec
 
 
 def check_gradients_reach_every_parameter(network: NetworkToCheck) -> None:
+    """A training step gives every trainable parameter a finite gradient."""
     module = network.build().train()
     module(network.images()).square().sum().backward()
     parameters = [(name, value) for name, value in module.named_parameters() if value.requires_grad]
@@ -291,6 +292,7 @@ def check_evaluation_of_an_image_does_not_depend_on_the_others(network: NetworkT
 
 
 def check_images_are_not_changed_in_place(network: NetworkToCheck) -> None:
+    """Training and evaluation do not change the images."""
     module = network.build()
     for training in (True, False):
         images = network.images()
@@ -504,6 +506,7 @@ def check_batches_follow_seed_and_epoch(data: DataToCheck) -> None:
 
 
 def check_batches_do_not_depend_on_the_workers(data: DataToCheck) -> None:
+    """The number of workers does not change batches."""
     for part in ("train", "val", "test"):
         read: Callable[..., Any] = (
             partial(data.trained, 0, 1) if part == "train" else partial(data.evaluated, part)
@@ -538,6 +541,7 @@ def check_evaluation_does_not_depend_on_the_seed(data: DataToCheck) -> None:
 
 
 def check_evaluation_sees_each_image_once(data: DataToCheck) -> None:
+    """Evaluation shows each image once."""
     for part in ("val", "test"):
         loader = _loader(data.build(), part)
         seen = [digest for batch in _digests(loader) for digest in batch]
