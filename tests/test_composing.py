@@ -21,13 +21,8 @@ def composed(*overrides: str) -> DictConfig:
 @pytest.mark.parametrize(
     "overrides",
     [
-        [],
-        ["results_dir={folder}"],
         ["seed=3", "results_dir='{folder}'", "model=xception", "hydra.job.chdir=true"],
-        ["results_dir={folder}/a", "results_dir={folder}/b"],
         ["results_dir={folder}", "results_dir='{folder}'"],
-        ["results_dir={folder}", "logger=csv", "results_dir={folder}"],
-        ["results_dir={folder}", "results_dir=relative"],
     ],
 )
 def test_what_is_remembered_is_what_hydra_composes(

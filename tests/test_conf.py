@@ -83,13 +83,11 @@ def test_what_the_paper_compares_can_be_chosen(group):
     assert OF_THE_PAPER[group] <= set(options_of(group))
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
+@pytest.mark.parametrize(
+    ("group", "option"), [item for item in OPTIONS if item[0].startswith(("hydra/", "tuning"))]
+)
 def test_option_composes_and_resolves(group, option):
-    run = composed(*overrides_for(group, option))
-    assert run.resolved["seed"] == 0
-    if group not in ("study", "tuning") and not group.startswith("hydra/"):
-        assert run.choices[group] == option
-        assert set(run.choices) <= {group for group, _ in OPTIONS}
+    assert composed(f"{group}={option}").resolved["seed"] == 0
 
 
 def noise_labels(config: Mapping[str, Any], draws: torch.Generator) -> torch.Tensor:
@@ -145,6 +143,8 @@ TRAINED: set[str] = set()
 @pytest.mark.parametrize(("group", "option"), CHOICES)
 def test_option_trains(group, option):
     run = composed(*overrides_for(group, option))
+    assert run.choices[group] == option
+    assert set(run.choices) <= {group for group, _ in OPTIONS}
     shape = [run.resolved["dataset"][key] for key in ("channels", "image_size", "num_classes")]
     parts = [run.resolved["model"], run.resolved["recipe"], run.resolved["dataset"]["task"]]
     same = json.dumps([*parts, run.seed, shape], sort_keys=True)
@@ -309,8 +309,9 @@ def test_every_combination_of_what_a_separable_convolution_is_made_of_trains():
         assert all(p.grad.isfinite().all() and p.grad.any() for p in block.parameters())
 
 
-@pytest.mark.parametrize("residual", options_of("residual"))
-@pytest.mark.parametrize("order", options_of("operation_order"))
+@pytest.mark.parametrize(
+    ("order", "residual"), [("pointwise_first", "true"), ("depthwise_first", "projections")]
+)
 def test_a_network_far_from_the_default_trains(order, residual):
     chosen = ["segments=three", "spatial_kernel=spatially_separable", "intermediate_norm=batch_norm"]
     chosen += ["intermediate_activation=elu", f"operation_order={order}", f"residual={residual}"]

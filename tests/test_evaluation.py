@@ -261,8 +261,6 @@ def test_a_study_of_training_trains(trained: RunDirectory, tiny: list[str]) -> N
         ("train=maybe", "train=maybe: must be true or false"),
         ("weights=none.h5", "weights=none.h5: no such file"),
         ("weights_sha256=abc", "weights_sha256=abc: needs a file; add weights=FILE"),
-        ("-m train=false seed=0,1", "train=False: evaluates weights; add weights=FILE"),
-        ("-m weights=none.h5 seed=0,1", "weights=none.h5: no such file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -1,7 +1,6 @@
 """Whether `benchmarks.many_records` makes up what commands read, and these read each file of a run once."""
 
 import io
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -57,8 +56,7 @@ def test_what_is_made_up_is_read(words, call, results_dir, capsys) -> None:
     assert {"activation-final", "activation-speed"} <= set(claims["claim"])
 
 
-@pytest.mark.parametrize("name", ["", "verdicts", "list"])
-def test_each_file_of_a_run_is_opened_once(name, call, results_dir, monkeypatch) -> None:
+def test_each_file_of_a_run_is_opened_once(call, results_dir, monkeypatch) -> None:
     """So the time that reading takes grows with the number of runs, and no faster."""
     opened = Counter[tuple[str, str]]()
     really_open = io.open
@@ -70,23 +68,6 @@ def test_each_file_of_a_run_is_opened_once(name, call, results_dir, monkeypatch)
         return really_open(file, *args, **kwargs)
 
     monkeypatch.setattr(io, "open", counted)
-    call(*name.split())
+    call("list")
     runs = [run.name for run in results_dir.joinpath("runs").iterdir()]
     assert opened == {(run, file): 1 for run in runs for file in ("record.json", "metrics.csv")}
-
-
-@pytest.mark.slow
-def test_the_benchmark_prints_a_line_per_command(tmp_path, monkeypatch, capsys) -> None:
-    names = ["list"]
-    options = ["--records", "30", "60", "--folder", str(tmp_path), "--commands", *names]
-    monkeypatch.setattr(sys, "argv", ["many_records", *options])
-    many_records.main()
-    lines = capsys.readouterr().out.splitlines()
-    for runs in (30, 60):
-        assert re.fullmatch(rf"{runs} runs written in \d+ s", lines.pop(0))
-        form = re.compile(rf"{runs} runs, (\w+): [\d.]+ s, [\d.]+ s of a core \(.*\), [\d.]+ GB")
-        of_runs = [form.fullmatch(lines.pop(0)) for _ in names]
-        assert [match and match[1] for match in of_runs] == names
-    form = re.compile(r"(\w+): 2.0 times the runs, [\d.]+ times as long")
-    assert [match and match[1] for match in map(form.fullmatch, lines)] == names
-    assert list(tmp_path.iterdir()) == []  # nothing is left

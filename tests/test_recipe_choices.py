@@ -81,12 +81,8 @@ def fit(tmp_path, make_classifier, make_trainer, tiny_data):
     [
         ("augmentation=rand_augment",),
         ("loss=label_smoothing", "augmentation=mixup"),
-        ("loss=focal", "augmentation=cutmix"),
         ("optimizer=adamw", "scheduler=cosine"),
-        ("optimizer=rmsprop", "scheduler=constant"),
-        ("scheduler=decay_by_epochs",),
-        *((f"{OPTIMIZERS}{name}",) for name in ("Adagrad", "NAdam")),
-        *((f"{SCHEDULES}{name}",) for name in ("CosineAnnealingWarmRestarts", "ReduceLROnPlateau")),
+        (f"{OPTIMIZERS}NAdam", f"{SCHEDULES}CosineAnnealingWarmRestarts"),
         (f"{SCHEDULES}StepLR", "+recipe.scheduler.step_size=1", "recipe.scheduler_interval=epoch"),
         ("recipe.gradient_accumulation=2", "recipe.gradient_clipping=0.1"),
     ],
@@ -139,7 +135,7 @@ def test_a_step_of_several_batches_is_one_step(fit):
 def test_choices_change_what_is_trained(fit):
     plain, _ = fit(recipe_of(), "plain")
     for override in (
-        *("augmentation=rand_augment", "augmentation=mixup", "augmentation=cutmix"),
+        *("augmentation=rand_augment", "augmentation=mixup"),
         *("loss=label_smoothing", "recipe.gradient_clipping=0.01"),
     ):
         other, _ = fit(recipe_of(override), override.replace("=", "_"))

@@ -36,16 +36,12 @@ def test_what_a_network_has_that_learned_nothing(chance: float | str, classes: i
     ("change", "line"),
     [
         ({"direction": "up"}, "direction=up: must be 'higher' or 'lower'"),
-        ({"label": ""}, "label=: must have at least 1 character"),
         ({"unti": "share"}, "unknown key unti; did you mean unit?"),
         ({"chance": "__import__('os').getcwd()"}, "chance=.*: must be a finite number, or a formula"),
         ({"chance": "classes"}, "chance=classes: must be a finite number, or a formula of num_classes"),
         ({"chance": "1 / 0"}, "chance=1 / 0: must be a finite number"),
-        ({"chance": "1 +"}, "chance=1 .: must be a finite number"),
         ({"chance": "2 ** num_classes"}, "chance=.*: must be a finite number"),
-        ({"chance": "log"}, "chance=log: must be a finite number"),
         ({"labels": "two"}, "labels=two: must be 'single' or 'several'"),
-        ({"training": "yes"}, "training=yes: must be a valid boolean"),
     ],
 )
 def test_a_wrong_file_is_named_in_a_line(change: dict[str, Any], line: str) -> None:

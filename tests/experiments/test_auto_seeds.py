@@ -247,7 +247,6 @@ def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
     ("words", "line"),
     [
         (["study=residual", "seeds=6"], "seeds=6: must be auto or null"),
-        (["study=residual", "seeds=auto,null"], "seeds=auto,null: seeds does not affect results"),
         (["study=residual", "seeds=auto", "seed=0,1"], "seed=0,1: seeds=auto chooses the seeds"),
         (["study=residual", "seed_budget=9"], "seed_budget=9: needs seeds=auto"),
         (
@@ -255,21 +254,11 @@ def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
             "seed_budget=5: must be a whole number from 6 to 1000",
         ),
         (
-            ["study=residual", "seeds=auto", "seed_budget=99999999999"],
-            "seed_budget=99999999999: must be a whole number from 6 to 1000",
-        ),
-        (["study=residual", "seeds=auto", "seed_budget=6.5"], "seed_budget=6.5: must be a whole number"),
-        (["study=residual", "seeds=auto", "seed_budget=7,8"], "seed_budget="),
-        (
             ["study=residual", "seeds=auto", "tuning=learning_rate"],
             "tuning=learning_rate: has its own fresh seeds",
         ),
         (["residual=true,false", "seeds=auto"], "seeds=auto: needs a study: add study=NAME"),
         (["study=residual", "seeds=auto", "residual=true"], "residual: the arms of study=residual differ"),
-        (
-            ["study=operation_order", "seeds=auto", "recipe.epochs=0"],
-            "recipe.epochs=0: must be",
-        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(
@@ -462,7 +451,7 @@ def test_the_budget_is_spent(sweep: Sweep, recorder, results_dir: Path) -> None:
     assert len(launched(launcher)) == 18
 
 
-@pytest.mark.parametrize("stop_at", [3, 6, 7])
+@pytest.mark.parametrize("stop_at", [3, 7])
 def test_a_killed_sweep_goes_on_to_the_same_looks(
     sweep: Sweep, recorder, results_dir: Path, stop_at: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -552,14 +541,3 @@ def test_tables_and_verdicts_state_method_and_looks(
     before = {path: path.read_bytes() for path in tables.iterdir()}
     assert call("operation_order", "seeds=auto") == call("verdicts", "operation_order", "seeds=auto") == 0
     assert {path: path.read_bytes() for path in tables.iterdir()} == before
-
-
-def test_nothing_recorded(call, results_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("verdicts", "operation_order", "seeds=auto") == 0
-    shown = capsys.readouterr()
-    assert shown.err == ""
-    page = (results_dir / "tables" / "verdicts__study=operation_order__seeds=auto.md").read_text()
-    assert "waiting for the runs of the first look" in page
-    assert "of which the first 0 took place" in page
-    assert call("list", "operation_order", "seeds=auto", "seed_budget=7") == 0
-    assert "operation_order: 0 of 12 completed" in capsys.readouterr().out

@@ -57,11 +57,8 @@ def configure_small(
         (),
         ("residual=false", "intermediate_activation=elu", "logger=none", "seed=4294967295"),
         ("model=xception", "recipe.norm_momentum=1", "recipe.optimizer.lr=0"),
-        ("dataset=fashion_mosaic",),
         ("+recipe.optimizer.nesterov=true", "trainer.accelerator=cpu", "logger.mode=online"),
         ("recipe.optimizer._target_=torch.optim.AdamW", "~recipe.optimizer.momentum"),
-        ("trainer=ddp", "trainer.accelerator=cpu"),
-        ("recipe=embedded_polyak", "weight_decay=4e-5"),
         ("recipe=imagenet",),
     ],
 )
@@ -78,10 +75,6 @@ def test_what_is_right_passes_and_nothing_is_written(
         (
             ("optimizer=adamw", "+recipe.optimizer.momentum=0.9"),
             "recipe.optimizer.momentum=0.9: torch.optim.AdamW does not take it; it takes: lr, betas, ",
-        ),
-        (
-            ("scheduler=cosine", "+recipe.scheduler.max_lr=1"),
-            "recipe.scheduler.max_lr=1: torch.optim.lr_scheduler.CosineAnnealingLR does not take it",
         ),
         (
             (
@@ -124,19 +117,13 @@ def test_what_does_not_go_together_is_told_in_a_line(
 @pytest.mark.parametrize(
     "overrides",
     [
-        *(
-            (f"recipe.optimizer._target_=torch.optim.{name}",)
-            for name in ("Adagrad", "Adam", "NAdam", "LBFGS")
-        ),
+        *((f"recipe.optimizer._target_=torch.optim.{name}",) for name in ("Adagrad", "LBFGS")),
         *(
             (f"recipe.scheduler._target_=torch.optim.lr_scheduler.{name}",)
-            for name in ("LinearLR", "PolynomialLR", "CosineAnnealingWarmRestarts", "ReduceLROnPlateau")
+            for name in ("PolynomialLR", "ReduceLROnPlateau")
         ),
         ("augmentation=mixup", "dataset=fashion_mosaic"),
         ("augmentation=cutmix", "dataset=fashion_mosaic", "loss=focal"),
-        ("augmentation=none", "dataset=fashion_mosaic"),
-        ("recipe=imagenet", "optimizer=adamw", "scheduler=cosine"),
-        ("loss=binary", "augmentation=mixup"),
         ("recipe.fused_optimizer=true", "recipe.tf32=true", "trainer.compile=true"),
         ("optimizer=adamw", "recipe.fused_optimizer=true", "recipe.gradient_clipping=1"),
     ],
@@ -189,27 +176,14 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
     ("override", "message"),
     [
         ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295"),
-        ("seed=4294967296", "seed=4294967296: must be a whole number from 0 to 4294967295"),
         ("seed=1.5", "seed=1.5: must be a whole number from 0"),
-        ("seed=one", "seed=one: must be a whole number from 0"),
-        ("seed=true", "seed=True: must be a whole number from 0"),
-        ("seed=[0,1]", "seed=[0, 1]: must be a whole number from 0"),
         ("recipe.epochs=0", "recipe.epochs=0: must be a whole number of at least 1"),
-        ("recipe.epochs=2.5", "recipe.epochs=2.5: must be a whole number of at least 1"),
-        ("recipe.batch_size=0", "recipe.batch_size=0: must be a whole number of at least 1"),
         ("recipe.batch_size=281", "recipe.batch_size=281: must be from 1 to 280"),
         ("recipe.dropout=1", "dropout=1: must be a number of at least 0 and below 1"),
         ("recipe.norm_momentum=7", "recipe.norm_momentum=7: must be a number above 0 and at most 1"),
-        ("recipe.norm_momentum=0", "recipe.norm_momentum=0: must be a number above 0 and at most 1"),
-        ("recipe.norm_momentum=slow", "recipe.norm_momentum=slow: must be a number"),
         ("recipe.channels_last=maybe", "recipe.channels_last=maybe: must be true or false"),
-        ("recipe.tf32=maybe", "recipe.tf32=maybe: must be true or false"),
-        ("recipe.fused_optimizer=1", "recipe.fused_optimizer=1: must be true or false"),
         ("trainer.compile=fast", "trainer.compile=fast: must be true, false or one of "),
         ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1: must be a number of at least 0"),
-        ("recipe.optimizer.lr=high", "recipe.optimizer.lr=high: must be a number of at least 0"),
-        ("model.norm.eps=inf", "model: BatchNorm2d.eps=inf: must be a number of at least 0"),
-        ("recipe.optimizer.momentum=-1", "recipe: Invalid momentum value: -1"),
         (
             "recipe.scheduler.pct_start=2",
             "recipe.scheduler: Expected float between 0 and 1 pct_start",
@@ -218,30 +192,9 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
             "recipe.optimizer._target_=torch.optim.Sgd",
             "torch.optim.Sgd: no such class or function; did you mean torch.optim.SGD?",
         ),
-        (
-            "recipe.optimizer._target_=torch.nn.ReLU",
-            "torch.nn.ReLU: is no Optimizer",
-        ),
         ("recipe.optimizer._target_=torch.optim", "recipe.optimizer._target_=torch.optim: is a module"),
-        ("recipe.optimizer._target_=torch.optim.SparseAdam", "recipe.optimizer: SparseAdam does not support"),
-        ("recipe.optimizer._target_=torch.optim.Muon", "recipe: Muon only supports 2D parameters"),
-        ("recipe.optimizer.lr=-0.1", "recipe.optimizer.lr=-0.1: must be a number of at least 0"),
-        (
-            "recipe.scheduler._target_=torch.optim.lr_scheduler.StepLR",
-            "recipe.scheduler: StepLR: missing a required argument: 'step_size'; set it",
-        ),
-        ("recipe.scheduler._target_=torch.optim.SGD", "torch.optim.SGD: is no LRScheduler"),
         ("recipe.scheduler_interval=day", "recipe.scheduler_interval=day: must be one of step, epoch, None"),
         ("recipe.gradient_clipping=0", "recipe.gradient_clipping=0: must be a number above 0"),
-        (
-            "recipe.gradient_accumulation=0",
-            "recipe.gradient_accumulation=0: must be a whole number of at least 1",
-        ),
-        ("initialize=me", "initialize=me: must be one of seed, network"),
-        (
-            "+recipe.loss={_target_: torch.nn.CrossEntropyLoss, smooth: 1}",
-            "recipe.loss.smooth=1: torch.nn.Cross",
-        ),
         (
             "+recipe.loss={_target_: torch.nn.CrossEntropyLoss, reduction: none}",
             "recipe.loss: has shape",
@@ -256,54 +209,30 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
         ),
         ("recipe.weight_init._target_=torch.nn.init.eye_", "recipe.weight_init: "),
         ("model.width=0", "model.width=0: must be a number above 0"),
-        ("model.width=wide", "model.width=wide: must be a number"),
-        ("model.width=1e9", "model.width=1000000000.0: must be a number above 0"),
         ("model.middle_modules=1000000", "model: more than 5000 parameter tensors"),
         ("dataset.num_classes=1000000000", "; cpu has"),
         ("spatial_kernel.kernel_size=100001", "; cpu has"),
-        ("trainer.accelerator=tpu", "trainer"),
-        ("recipe.scheduler.cycle_momentum=3", "recipe.scheduler.cycle_momentum=3: must be true or false"),
-        ("recipe.scheduler.max_lr=-7", "recipe.scheduler.max_lr=-7: must be a number of at least 0"),
         ("recipe.averaging=[]", "recipe.averaging=[]: must be one value"),
-        ("recipe.weight_init=nope", "recipe.weight_init=nope: must be a node with _target_"),
         ("logger.backend={a:1}", "logger.backend={'a': 1}: must be one value"),
-        ("model.norm.momentum=-inf", "model.norm.momentum=-inf: must be a number above 0"),
         ("outcome_version=-7", "outcome_version=-7: must be a whole number of at least 0"),
         ("trainer.threads=1000000000", "trainer.threads=1000000000: must be a whole number from 1 to"),
         ("model.stem_stride=3", "model.stem_stride=3: must be one of 1, 2"),
-        ("model.middle_modules=-1", "model.middle_modules=-1: must be a whole number of at least 0"),
-        ("model.norm.eps=small", "model: "),
         ("~model.width", "'width'"),
-        ("trainer.threads=0", "trainer.threads=0: must be a whole number from 1 to"),
         ("trainer.accelerator=gpus", "trainer.accelerator=gpus: must be one of auto, gpu, "),
         ("logger.mode=silent", "logger.mode=silent: must be one of offline, online"),
-        ("logger.every_n_steps=0", "logger.every_n_steps=0: must be a whole number of at least 1"),
         ("dataset.validation_images=300", "dataset.validation_images=300: must be below 300"),
         ("dataset.num_classes=5", "dataset.num_classes=5: the training labels go from 0 to 9"),
-        ("dataset.image_size=32", "dataset.image_size=32: the training images are 1 x 28 x 28"),
         ("dataset.root=/no/such/folder", "dataset.root=/no/such/folder: missing train-images-idx3-ubyte"),
         ("dataset.download=true", "dataset.download=true: needs a dataset.root"),
-        ("weight_decay=-1", "recipe: Invalid weight_decay value: -1"),
         ("recipe.precision=half", "recipe.precision=half: must be one of 32-true, bf16-mixed, "),
-        ("recipe.precision=32", "recipe.precision=32: must be one of 32-true, "),
-        ("+momentum=0.9", "unknown key momentum"),
         ("+claims=paper", "unknown key claims"),
         ("+recipe.momentum=0.9", "unknown key recipe.momentum"),
-        ("+logger.x=1", "unknown key logger.x"),
-        (
-            "+trainer.devices=2",
-            "unknown key trainer.devices",
-        ),
         ("+recipe.optimizer.x=1", "recipe.optimizer.x=1: torch.optim.SGD does not take it; it takes: lr, "),
         ("+model.depth=3", "model: Xception.__init__() got an unexpected keyword argument 'depth'"),
         ("+dataset.x=1", "dataset: "),
-        ("+dataset.task.x=1", "dataset.task: SingleLabel.__init__() got an unexpected keyword argument 'x'"),
         ("dataset.task._target_=lightning_modules.tasks.Labels", "dataset.task: "),
-        ("segments.channels_per_segment=0", "segments.channels_per_segment=0: must be a whole number of at"),
         ("spatial_kernel.kernel_size=2", "spatial_kernel.kernel_size=2: must be odd"),
-        ("+operation_order.x=1", "model: depthwise_first() got an unexpected keyword argument 'x'"),
         ("+diagnostics.x=1", "unknown key diagnostics.x"),
-        ("+residual.x=1", "model: LinearShortcut.__init__() got an unexpected keyword argument 'x'"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line_and_nothing_is_written(
@@ -323,8 +252,8 @@ AXES += ["residual=false", "segments=three", "spatial_kernel=spatially_separable
 
 
 @pytest.mark.parametrize("model", ["inception_v3_table3", "vgg16"])
-@pytest.mark.parametrize("axis", AXES)
-def test_an_axis_that_the_network_does_not_have_is_refused(configure, axis: str, model: str) -> None:
+def test_an_axis_that_the_network_does_not_have_is_refused(configure, model: str) -> None:
+    axis = "segments=three"
     group, _, option = axis.partition("=")
     with pytest.raises(UserError) as raised:
         check_axes(configure(f"model={model}", axis))
@@ -337,7 +266,7 @@ def test_xception_has_every_axis(configure) -> None:
     check_axes(configure(*AXES))
 
 
-@pytest.mark.parametrize("model", ["inception_v3_table3", "vgg16", "xception"])
+@pytest.mark.parametrize("model", ["inception_v3_table3", "xception"])
 def test_every_axis_as_by_default_goes_with_every_network(configure, model: str) -> None:
     check_axes(configure(f"model={model}", "residual=true", "segments=per_channel", "recipe.norm_momentum=1"))
 
@@ -384,10 +313,6 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
             "recipe.scheduler.factor=0: must be a number above 0",
         ),
         (
-            ("recipe=jft", "recipe.scheduler.every_images=0"),
-            "recipe.scheduler.every_images=0: must be a whole",
-        ),
-        (
             ("trainer.accelerator=cpu", "recipe.precision=16-mixed"),
             "recipe.precision=16-mixed: not supported by this device; use bf16-mixed",
         ),
@@ -400,30 +325,13 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
             "trainer.sync_batchnorm=True: needs a GPU",
         ),
         (
-            ("diagnostics=dead_units", "diagnostics.dead_units.images=0"),
-            "diagnostics.dead_units.images=0: must be a whole number of at least 1",
-        ),
-        (
             ("diagnostics=all", "diagnostics.dead_units.tolerance=1"),
             "diagnostics.dead_units.tolerance=1: must be a number of at least 0 and below 1",
-        ),
-        (
-            ("diagnostics=effective_rank", "diagnostics.effective_rank.positions=511"),
-            "diagnostics.effective_rank.positions=511: must be a whole number of at least 512",
         ),
         (
             ("diagnostics=all", "diagnostics.gradient_norm.steps=[0]"),
             "diagnostics.gradient_norm.steps=0: must be a whole number of at least 1",
         ),
-        (
-            ("diagnostics=all", "diagnostics.gradient_norm.steps=3"),
-            "diagnostics.gradient_norm.steps=3: must be a list of whole numbers",
-        ),
-        (
-            ("diagnostics=all", "+diagnostics.dead_units.x=1"),
-            "diagnostics: DeadUnits.__init__() got an unexpected keyword argument 'x'",
-        ),
-        (("diagnostics=all", "+diagnostics.x=1"), "unknown key diagnostics.x"),
         (
             ("diagnostics=all", "diagnostics.effective_rank=${diagnostics.gradient_norm}"),
             "diagnostics.effective_rank=GradientNorm: must be named gradient_norm",
@@ -433,7 +341,6 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
             "diagnostics.dead_units: GoogLeNet has no module to measure",
         ),
         (("trainer=ddp", "trainer.strategy=fsdp"), "trainer.strategy=fsdp: must be one of ddp"),
-        (("trainer=ddp", "+trainer.x=1"), "unknown key trainer.x"),
     ],
 )
 def test_several_choices_that_are_wrong_together(
@@ -467,7 +374,7 @@ def test_the_seed_alone(configure) -> None:
         check_seed(configure("seed=-1"))
 
 
-@pytest.mark.parametrize("place", ["file", "file/below", "file/far/below"])
+@pytest.mark.parametrize("place", ["file", "file/far/below"])
 def test_results_that_cannot_be_written(configure, tmp_path: Path, place: str) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
@@ -477,7 +384,7 @@ def test_results_that_cannot_be_written(configure, tmp_path: Path, place: str) -
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("place", ["runs", "tables", "figures"])
+@pytest.mark.parametrize("place", ["runs", "tables"])
 def test_a_file_in_place_of_a_folder_of_results_is_told_before_training(
     configure, results_dir: Path, place: str
 ) -> None:

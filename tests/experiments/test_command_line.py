@@ -41,38 +41,15 @@ def environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     ("overrides", "line"),
     [
         (["residual=maybe"], "residual=maybe: no such option; available: false, projections, true"),
-        (["residual=null"], "residual=null: no such option; available: false, projections, true"),
-        (
-            ["intermediate_activation=gelu"],
-            "intermediate_activation=gelu: no such option; available: elu, none, relu; did you mean elu?",
-        ),
-        (["dataset=cifar"], "dataset=cifar: no such option; available: cifar10, fashion_mnist, "),
-        (
-            ["study=none"],
-            "study=none: no such option; available: ",
-        ),
         (["hydra/launcher=nope"], "hydra/launcher=nope: no such option; available: basic, "),
         (["recipe.epoch=3"], "unknown key recipe.epoch; did you mean recipe.epochs?\n"),
-        (
-            ["recipe.optimizer.lrr=1"],
-            "unknown key recipe.optimizer.lrr; did you mean recipe.optimizer.lr?; +recipe.optimizer.",
-        ),
-        (["epochs=3"], "unknown key epochs; did you mean recipe.epochs?\n"),
-        (["resid=true"], "unknown key resid; did you mean residual?\n"),
         (["nonsense=true"], "unknown key nonsense; known: "),
-        (["seed.x=1"], "unknown key seed.x"),
-        (["logger=none", "logger.mode=online"], "unknown key logger.mode; known: backend"),
         (["resid@x=true"], "Override resid@x=true looks like a config group override, but config group "),
         (["seed={"], "seed={: no viable alternative at input '{'"),
-        (["recipe.optimizer.lr=[1"], "recipe.optimizer.lr=[1: no viable alternative at input '[1'"),
-        (["recipe.epochs"], "Error parsing override 'recipe.epochs': missing EQUAL at '<EOF>'"),
         (["+seed=1"], "Could not append to config. An item is already at 'seed'."),
         (["~nothing"], "Could not delete from config. 'nothing' does not exist."),
         (["seed=0,1"], "seed=0,1: several values need -m (a sweep); for a list write seed=[0,1]"),
-        (["residual=true,false"], "residual=true,false: several values need -m (a sweep)\n"),
-        (["logger=[csv,nope]"], "logger=nope: no such option; available: csv, "),
         (["model.width=${nope}"], "model.width: Interpolation key 'nope' not found"),
-        (["~residual"], "model.residual: Interpolation key 'residual' not found"),
         (["seed=???"], "Missing mandatory value: seed"),
     ],
 )
@@ -109,26 +86,13 @@ def raising(error: BaseException) -> Callable[[], None]:
     return command
 
 
-@pytest.mark.parametrize(
-    ("sweep", "first", "seed"),
-    [
-        (["residual=false", "seed=3,4"], "the first of 2 runs: residual='false' seed=3", 3),
-        (["study=residual", "seed=5,6"], "the first of 8 runs: ", 5),
-        (["study=residual", "tuning=learning_rate"], "the first of 24 runs: ", 0),
-        (["study=residual", "seeds=auto"], "the first of 24 runs: ", 0),
-    ],
-)
 def test_a_sweep_shows_the_configuration_of_its_first_run(
-    sweep: list[str],
-    first: str,
-    seed: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, pytest.fail, "-m", *sweep, "--cfg", "job") == 0
+    assert call(monkeypatch, pytest.fail, "-m", "residual=false", "seed=3,4", "--cfg", "job") == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"# {first}")
-    assert yaml.safe_load(shown)["seed"] == seed
+    assert shown.startswith("# the first of 2 runs: residual='false' seed=3")
+    assert yaml.safe_load(shown)["seed"] == 3
 
 
 @pytest.mark.parametrize(
@@ -201,7 +165,7 @@ def test_main_hands_the_composed_configuration_on(
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("words", [("residual=true,", "false"), ("residual=true", ",false"), ("seed=0,,1",)])
+@pytest.mark.parametrize("words", [("residual=true,", "false"), ("seed=0,,1",)])
 def test_a_space_in_a_sweep_is_a_line(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,38 +203,16 @@ def test_main_words_the_errors_of_a_run(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["residual=maybe"], "residual=maybe: no such option; available: false, projections, true"),
-        (["residual=[true,false]"], "residual=[true,false]: expected one option"),
-        (
-            ["-m", "residual=true,maybe"],
-            "residual=maybe: no such option; available: false, projections, true",
-        ),
         (["-m", "study=residual", "residual=true"], "residual: the arms of study=residual differ in it"),
-        (
-            ["-m", "study=nope"],
-            "study=nope: no such option; available: ",
-        ),
-        (["-m", "seed=0,1", "recipe.epoch=1"], "unknown key recipe.epoch; did you mean recipe.epochs?"),
         (["~seed=1"], "~seed=1: seed can be neither added nor deleted"),
         (["-m", "~study=residual"], "~study=residual: study can be neither added nor deleted"),
-        (["+seeds=auto"], "+seeds=auto: seeds can be neither added nor deleted"),
         (["hydra/launcher=2"], ""),
-        (["hydra/sweeper=-inf"], ""),
-        (["hydra/hydra_logging=1"], ""),
-        (["--resolve"], "invalid command line: The --resolve flag can only be used in conjunction"),
-        (["-sc"], "invalid command line: Expecting one subcommand from ['install', "),
-        (["-sc", "install=nope"], "invalid command line: No completion plugin for 'nope' found"),
         (["--experimental-rerun", "nope"], "--experimental-rerun: not supported"),
         (["--cfg", "nope"], "argument --cfg/-c: invalid choice: 'nope'"),
         (["--multirum"], "unrecognized arguments: --multirum; did you mean --multirun?"),
-        (["-cn", "nope"], "--config-name=nope: no such option"),
         (["hydra.run.dir=/proc/nope"], "invalid command line: FileNotFoundError"),
         (["-m", "seed=range(1,2,0)"], "seed=range(1,2,0): must be range(start, stop, step) of finite"),
-        (["-m", "seed=range(0,inf)"], "seed=range(0,inf): must be range(start, stop, step) of finite"),
-        (["-m", "seed=range(5,0)"], "seed=range(5,0): empty range"),
-        (["-m", "model.width=range(0,1e9,1e-9)"], "model.width=range(0,1e9,1e-9): 999,999,999,999,"),
         (["-m", "study=residual", "seed=range(50000)"], "study=residual: 200,000 runs; at most 100,000"),
-        (["-m", "model.width=range(0.1,0.2,1e-5)", "seed=0,1"], "model.width: 10000 combinations; at most"),
     ],
 )
 def test_main_refuses_before_the_task(
@@ -452,15 +394,11 @@ sys.exit(exit_code_of(lambda: print("−0.5 – 1 × 2 “é” ⅓ 漢", "a\\ud
 """
 
 
-@pytest.mark.parametrize(
-    ("encoding", "shown"),
-    [
-        ("ascii", b'-0.5 - 1 x 2 "e" 1/3 ? a\xffb\n'),
-        ("latin-1", b'-0.5 - 1 \xd7 2 "\xe9" 1/3 ? a\xffb\n'),
-        ("utf-8", "−0.5 – 1 × 2 “é” ⅓ 漢 a".encode() + b"\xffb\n"),
-    ],
-)
-def test_an_output_that_lacks_a_character_gets_the_nearest(encoding: str, shown: bytes) -> None:
-    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+def test_an_output_that_lacks_a_character_gets_the_nearest() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     result = subprocess.run([sys.executable, "-c", PRINTS], env=environment, capture_output=True)
-    assert (result.returncode, result.stderr, result.stdout) == (0, b"", shown)
+    assert (result.returncode, result.stderr, result.stdout) == (
+        0,
+        b"",
+        b'-0.5 - 1 \xd7 2 "\xe9" 1/3 ? a\xffb\n',
+    )

@@ -94,25 +94,7 @@ def test_the_frameworks_studies_are_not_the_projects(
     assert not (tmp_path / "my_paper" / "results").exists()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        ".",
-        "..",
-        "my paper",
-        "1st",
-        "päper",
-        "-x",
-        "a" * 65,
-        "_a",
-        "a.b",
-        "a=b",
-        "taken",
-        "file/a",
-        "a\nb",
-    ],
-)
+@pytest.mark.parametrize("name", ["", "..", "my paper", "a" * 65, "taken", "file/a"])
 def test_an_odd_name(call, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "file").write_text("")

@@ -55,16 +55,11 @@ def test_words_are_read() -> None:
     ("word", "line"),
     [
         ("against=keras", "against=keras: must be one of timm, torchvision"),
-        ("against=timm,timm", "against=timm,timm: duplicate value"),
         ("networks=mobilenet", "networks=mobilenet: must be one of xception, inception_v3"),
-        ("precisions=fp8", "precisions=fp8: must be one of 32-true, tf32, bf16-mixed"),
         ("compiled=maybe", "compiled=maybe: must be one of false, true, eager"),
         ("seconds=0", "seconds=0.0: must be a number above 0"),
-        ("seconds=long", "seconds=long: must be a number"),
-        ("rounds=1.5", "rounds=1.5: must be a whole number"),
         ("batch_size=0", "batch_size=0: must be a whole number of at least 1"),
         ("models=xception", "models=xception: unknown option of benchmark against=; known: against=, "),
-        ("trainer.devices=2", "trainer.devices=2: unknown option of benchmark against=; "),
     ],
 )
 def test_a_bad_word_is_a_line(word: str, line: str) -> None:

@@ -26,12 +26,7 @@ def ours(*overrides):
     [
         ours("model=xception_small", TINY, "model.middle_modules=1"),
         ours("residual=false", TINY, "segments=three", "intermediate_activation=relu", "fully_connected=two"),
-        ours("model=inception_v3_small", TINY),
-        ours("model=separable_vgg_small", TINY),
-        ours("model=mobilenet_small", "model.width=0.1"),
-        ours("model=googlenet_small"),
         ours("dataset=fashion_mnist_embedded"),
-        ours("dataset=fashion_mosaic", "dataset.train_mosaics=400", "dataset.test_mosaics=200"),
     ]
 )
 def test_ours(subject, check):

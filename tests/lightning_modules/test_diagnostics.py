@@ -137,10 +137,9 @@ def before_as_diagnostic(callback):
     return callback
 
 
-@pytest.mark.parametrize("step", [1, 4, 8])
-def test_an_interrupted_run_has_the_same_file(fit, step):
+def test_an_interrupted_run_has_the_same_file(fit):
     whole, _, _ = fit("whole", make_all())
-    fit("interrupted", make_all(), InterruptAt(step))
+    fit("interrupted", make_all(), InterruptAt(4))
     interrupted, _, _ = fit("interrupted", make_all())
     assert interrupted.diagnostics_path.read_bytes() == whole.diagnostics_path.read_bytes()
 
@@ -382,10 +381,7 @@ def test_gradient_norms_of_a_run_are_the_optimizers(fit):
             "diagnostics.dead_units.images=0: must be a whole number",
         ),
         (lambda: DeadUnits(images=1, tolerance=1), "diagnostics.dead_units.tolerance=1: must be a number"),
-        (lambda: EffectiveRank(images=True, positions=1), "diagnostics.effective_rank.images=True: must be"),
         (lambda: EffectiveRank(images=8, positions=7), "diagnostics.effective_rank.positions=7: must be"),
-        (lambda: GradientNorm(steps=[]), "diagnostics.gradient_norm.steps=[]: must be a list"),
-        (lambda: GradientNorm(steps="1"), "diagnostics.gradient_norm.steps=1: must be a list"),
         (lambda: GradientNorm(steps=[1, 0]), "diagnostics.gradient_norm.steps=0: must be a whole number"),
         (lambda: require_diagnostics({"dead_units": 1}), "diagnostics.dead_units=int: must be a diagnostic"),
         (

