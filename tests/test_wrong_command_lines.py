@@ -99,7 +99,7 @@ OTHER_CHOICES = (
     ("trainer=ddp",),
     ("dataset=fashion_mosaic",),
     ("recipe=embedded_polyak",),
-    ("model=mobilenet",),
+    ("model=resnet18",),
     ("model=separable_vgg", "fully_connected=two"),
     ("diagnostics=all",),
 )

@@ -31,7 +31,7 @@ class NetworkCost:
         parameters: Trainable parameters.
         multiply_adds: Of convolutions and linear layers, per image.
         depth: Convolutions and linear layers on the longest path from image to logits. Separable
-            convolutions count twice: Xception has 71. VGG-16 has 16, ResNet-152 has 152.
+            convolutions count twice: Xception has 71. VGG-16 has 16, ResNet-18 has 18.
     """
 
     parameters: int

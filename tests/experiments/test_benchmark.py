@@ -23,10 +23,10 @@ TINY = ("batch_size=2", "image_size=32", "num_classes=7", "model.width=0.03", "m
 
 def test_words_are_read() -> None:
     assert parse_options([]) == Options()
-    words = ["batch_size=8", "image_size=96", "seconds=7", "rounds=2", "models=xception,mobilenet"]
+    words = ["batch_size=8", "image_size=96", "seconds=7", "rounds=2", "models=xception,inception_v3_small"]
     words += ["num_classes=10", "results_dir=there", "trainer.threads=2", "fully_connected=two"]
     assert parse_options(words) == Options(
-        models=("xception", "mobilenet"),
+        models=("xception", "inception_v3_small"),
         image_size=96,
         num_classes=10,
         batch_size=8,
@@ -59,9 +59,9 @@ def test_another_question_has_another_file() -> None:
     assert Options().output == "table03_size_and_speed"
     same = parse_options(["seconds=9", "rounds=9", "batch_size=2", "trainer.threads=2", "image_size=299"])
     assert same.output == "table03_size_and_speed"
-    other = parse_options(["image_size=64", "models=xception,mobilenet", "fully_connected=two"])
+    other = parse_options(["image_size=64", "models=xception,inception_v3_small", "fully_connected=two"])
     assert other.output == (
-        "table03_size_and_speed__models=xception,mobilenet__image_size=64__fully_connected=two"
+        "table03_size_and_speed__models=xception,inception_v3_small__image_size=64__fully_connected=two"
     )
 
 
@@ -75,7 +75,7 @@ def test_networks_are_those_of_table_3() -> None:
 
 
 def test_an_override_reaches_the_networks() -> None:
-    options = parse_options(["fully_connected=two", "num_classes=17000", "models=xception,mobilenet"])
+    options = parse_options(["fully_connected=two", "num_classes=17000", "models=xception,vgg16"])
     assert count_network(compose_networks(options)["xception"][0].resolved).parameters == 115_629_968
 
 
@@ -99,7 +99,7 @@ def test_device_and_threads_are_the_trainers(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def planned(*words: str) -> list[list[RunConfiguration]]:
-    options = parse_options([*words, "models=mobilenet,xception", *TINY])
+    options = parse_options([*words, "models=inception_v3_small,xception", *TINY])
     return plan_rounds(options, compose_networks(options), torch.device("cpu"))
 
 
@@ -111,7 +111,7 @@ def test_networks_take_turns_and_which_is_first_alternates() -> None:
         for turns in rounds
     ]
     assert shown[0] == shown[2] == shown[1][::-1]
-    assert [model for model, _ in shown[0]] == ["mobilenet", "xception"] * 2
+    assert [model for model, _ in shown[0]] == ["inception_v3_small", "xception"] * 2
     assert [order for _, order in shown[0]] == [False, False, True, True]
 
 
@@ -132,7 +132,7 @@ def test_a_timing_is_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ids() & here
 
 
-SMALL = ("models=mobilenet,xception", "seconds=1", "trainer.accelerator=cpu", *TINY)
+SMALL = ("models=inception_v3_small,xception", "seconds=1", "trainer.accelerator=cpu", *TINY)
 
 
 @pytest.fixture
@@ -155,12 +155,12 @@ def test_the_command_records_what_is_missing_and_writes_the_table(
     assert call("benchmark", "rounds=2", *SMALL) == 0
     shown = capsys.readouterr()
     assert shown.err.count("steps/second\n") == len(timed) == 2 * 2 * 2
-    name = "table03_size_and_speed__models=mobilenet,xception__image_size=32__num_classes=7"
+    name = "table03_size_and_speed__models=inception_v3_small,xception__image_size=32__num_classes=7"
     name += "__model.width=0.03__model.stem_stride=1"
     paths = [results_dir / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
     assert shown.out.splitlines()[-3:] == [str(path) for path in paths]
     table = pd.read_csv(paths[0])
-    assert list(table["model"]) == ["mobilenet", "xception"] * 2
+    assert list(table["model"]) == ["inception_v3_small", "xception"] * 2
     assert list(table["steps_per_second_min"]) == [1, 2, 3, 4]  # the second round goes the other way
     assert list(table["steps_per_second_max"]) == [8, 7, 6, 5]
     assert list(table["ratio_max"].round(4).fillna(0)) == [0, 2, 0, 1.3333]
@@ -190,7 +190,7 @@ def test_a_turn_is_timed_in_a_process_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("models=xception,resnet",), "error: model=resnet: no such option; available: googlenet, "),
+        (("models=xception,resnet",), "error: model=resnet: no such option; available: inception_v3, "),
         (("image_size=20",), "error: dataset.image_size=20: too small for model "),
         (("trainer.threads=no",), "error: trainer.threads=no: must be a whole number of at least 1"),
     ],
@@ -220,5 +220,5 @@ def test_a_batch_that_is_too_large_is_a_line(
         raise error
 
     monkeypatch.setattr(room, "time_apart", killed)
-    assert call("benchmark", "models=mobilenet,xception", "trainer.accelerator=cpu", *TINY) == 2
+    assert call("benchmark", "models=inception_v3_small,xception", "trainer.accelerator=cpu", *TINY) == 2
     assert capsys.readouterr().err == f"error: {line}\n"

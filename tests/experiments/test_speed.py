@@ -55,7 +55,7 @@ def test_words_are_read() -> None:
     ("word", "line"),
     [
         ("against=keras", "against=keras: must be one of timm, torchvision"),
-        ("networks=mobilenet", "networks=mobilenet: must be one of xception, inception_v3"),
+        ("networks=vgg16", "networks=vgg16: must be one of xception, inception_v3"),
         ("compiled=maybe", "compiled=maybe: must be one of false, true, eager"),
         ("seconds=0", "seconds=0.0: must be a number above 0"),
         ("batch_size=0", "batch_size=0: must be a whole number of at least 1"),

@@ -174,7 +174,7 @@ def test_the_width_of_the_arm_without_shortcuts_is_that_of_the_recorded_runs(con
     [
         ("segments=three", "operation_order=pointwise_first"),
         ("model=inception_v3",),
-        ("model=mobilenet", "dataset=cifar10"),
+        ("model=separable_vgg", "dataset=cifar10"),
     ],
 )
 def test_a_network_is_matched_within_one_per_cent(configure, overrides: tuple[str, ...]) -> None:
