@@ -9,7 +9,6 @@ from rich.console import RenderableType
 from ablations.evidence.mechanism import measured_of, write_mechanism_tables
 from ablations.figures.factorial import write_factorial_figure
 from ablations.figures.heat_map import write_heat_map
-from ablations.figures.mechanism import write_mechanism_figures
 from ablations.figures.paper import write_paper
 from ablations.figures.study import write_figures
 from ablations.figures.tuning import write_tuning_figure
@@ -50,7 +49,6 @@ def write_study(
         figures += write_tuning_figure(study, in_figures)
     measured = [one for one in measured_of(study, runs) if len(one.arms()) > 1]
     tables += write_mechanism_tables(study, measured, in_tables)
-    figures += write_mechanism_figures(study, runs, measured, in_figures)
     if paper_width is not None:
-        figures += write_paper(study, runs, measured, in_figures, paper_width)
+        figures += write_paper(study, runs, in_figures, paper_width)
     return Outputs(tables, figures, shown)

@@ -96,9 +96,6 @@ def write_configuration_pages(app: Sphinx) -> None:
 SHOWS = {
     "": "Validation curves with 95 % band and single seeds, and paired differences to the baseline.",
     "design": "The metric along one factor, with a line per level of another.",
-    "dead_units": "Share of units that are zero on every image, by layer.",
-    "effective_rank": "Effective rank of the activations after the spatial operation, by layer.",
-    "gradient_norm": "Norm of the gradient, by layer.",
     "trials": "Expected best validation value over the number of trials, by arm.",
 }
 """What a figure shows, by the ending of its name. "": a study's figure; "design": with crossed factors."""

@@ -1,1 +1,1 @@
-"""Figures of a study, of its factors, of its measured mechanism and of its tuning."""
+"""Figures of a study, of its factors and of its tuning."""

@@ -18,8 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ablations.evidence.interaction import SPLITS, interactions
-from ablations.evidence.mechanism import Measured
-from ablations.figures import factorial, heat_map, mechanism, tuning
+from ablations.figures import factorial, heat_map, tuning
 from ablations.figures.study import (
     LABEL_CHARACTERS,
     STYLE,
@@ -40,16 +39,13 @@ THINNER = 0.65
 """Sizes of lines and markers, relative to the screen's."""
 
 PANEL = 1.55  # inches, as all below
-TALLEST = 8.5  # leaves room for a caption
 BLOCK = 0.62  # an arm's differences
 TALLER = 0.84  # the same if a name takes two lines
 CHARACTERS = 18  # per inch
 TWO_COLUMNS = 1.4  # the narrowest panel of two in a row
 
 
-def write_paper(
-    study: Study, runs: Sequence[StudyRun], measured: Sequence[Measured], folder: Path, width: float
-) -> list[Path]:
+def write_paper(study: Study, runs: Sequence[StudyRun], folder: Path, width: float) -> list[Path]:
     """Write every figure of a study that has something to show, so many inches wide.
 
     Returns:
@@ -70,9 +66,6 @@ def write_paper(
             write(part.output, partial(_draw, part, of_part, width))
     if (tuned := study.tuning) is not None:
         write(f"{study.output}_trials", lambda: _draw_tuning(study, tuned, width))
-    for one in measured:
-        name = f"{study.output}_{one.quantity.name}"
-        write(name, partial(_draw_mechanism, study, one, width))
     return paths
 
 
@@ -211,39 +204,6 @@ def _draw_tuning(study: Study, tuned: Tuning, width: float) -> Figure:
     looks = looks_of([arm.name for arm in arms])
     lines = [legend_line(looks[arm.name], _filled(tuned.labels[arm.name], width)) for arm in arms]
     _legend(figure, lines)
-    return figure
-
-
-def _draw_mechanism(study: Study, measured: Measured, width: float) -> Figure:
-    every = [panel for row in mechanism.grid_of(study, measured) for panel in row]
-    panels = [panel for panel in every if panel.has_values(measured)] or every[:1]
-    looks, labels, _ = mechanism.lines_of(study, measured)
-    columns = _columns(width, min(mechanism.COLUMNS, len(panels)))
-    rows = -(-len(panels) // columns)
-    of_panel = width / columns
-    lines = [legend_line(looks[name], _filled(label, width)) for name, label in labels.items()]
-    below = 0.14 * len(lines) + 0.2
-    figure = _figure(width, min(TALLEST, rows * (PANEL + 0.5) + below))
-    above = ""
-    kinds: dict[str, tuple[list[Axes], list[float]]] = {}
-    for place, panel in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        drawn, shown = kinds.setdefault(panel.kind, ([], []))
-        drawn.append(axes)
-        shown.extend(mechanism.draw_panel(axes, measured, panel, looks))
-        mechanism.dress(axes, measured, panel, width=of_panel, labelled=place % columns == 0)
-        title = [textwrap.fill(panel.title, int(of_panel * CHARACTERS) - 3)]
-        if panel.heading and place % columns == 0:
-            title.insert(0, panel.heading if panel.heading != above else "")
-            above = panel.heading
-        axes.set_title("\n".join(title), loc="left")
-        axes.yaxis.set_major_locator(MaxNLocator(3))
-        axes.set_xlabel("module" if place // columns == rows - 1 else "")
-        axes.set_ylabel("")
-    for drawn, shown in kinds.values():
-        mechanism.share_scale(drawn, shown, logarithmic=measured.quantity.logarithmic)
-    figure.supylabel(measured.quantity.axis, fontsize=SIZE)
-    _legend(figure, lines, columns=_side_by_side(labels.values(), width))
     return figure
 
 

@@ -40,7 +40,7 @@ def test_a_figure_is_as_wide_as_a_column_and_brings_its_fonts(
 ) -> None:
     study: Study = request.getfixturevalue(which)
     runs: list[StudyRun] = make_runs(study)
-    paths = write_paper(study, runs, [], tmp_path, 3.25)
+    paths = write_paper(study, runs, tmp_path, 3.25)
     assert [path.name for path in paths] == list(names)
     for path in paths:
         width, height = size(path)
@@ -61,14 +61,14 @@ def test_a_name_of_two_lines_has_room_above_the_dots(
             for arm in residual_study.arms
         )
         study = replace(residual_study, arms=tuple(arms))
-        (path,) = write_paper(study, make_runs(study), [], tmp_path, 3.25)
+        (path,) = write_paper(study, make_runs(study), tmp_path, 3.25)
         heights.append(size(path)[1])
     assert heights[1] > heights[0] + 0.1
 
 
 def test_another_width_and_the_same_file_each_time(residual_study: Study, make_runs, tmp_path: Path) -> None:
     files = [
-        write_paper(residual_study, make_runs(residual_study), [], tmp_path / name, width=6.75)
+        write_paper(residual_study, make_runs(residual_study), tmp_path / name, width=6.75)
         for name in ("a", "b")
     ]
     ((path,), (again,)) = files
@@ -77,10 +77,10 @@ def test_another_width_and_the_same_file_each_time(residual_study: Study, make_r
 
 
 def test_each_figure_of_a_study_that_has_several(jft_study: Study, jft_runs, tmp_path: Path) -> None:
-    paths = write_paper(jft_study, jft_runs, [], tmp_path, 3.25)
+    paths = write_paper(jft_study, jft_runs, tmp_path, 3.25)
     assert [path.stem for path in paths] == [figure.output for figure in jft_study.figures]
 
 
 def test_what_has_no_result_has_no_figure(residual_study: Study, make_run, tmp_path: Path) -> None:
     runs = [make_run(arm.name, seed, status="missing") for arm in residual_study.arms for seed in (0, 1)]
-    assert write_paper(residual_study, runs, [], tmp_path, 3.25) == []
+    assert write_paper(residual_study, runs, tmp_path, 3.25) == []
