@@ -67,7 +67,7 @@ WRONG_OF_A_STUDY = [
     "tuning=nope",
     "recipe.epoch=1",
     "hydra/launcher=2",
-    "--check",
+    "--output",
     "results_dir=3",
     "logger=2",
     "trainer=[1]",

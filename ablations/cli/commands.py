@@ -132,13 +132,7 @@ def two_columns(lines: Mapping[str, str]) -> str:
 def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
     """The words of a command, once per combination of listed values."""
     names, overrides = names_and_overrides(parsed.words)
-    found = [[*names, *of_one] for of_one in variations(overrides)] if names else [parsed.words]
-    for option in ("record", "check"):
-        if len(found) > 1 and getattr(parsed, option, None):
-            raise UserError(
-                f"--{option}: takes one variation of a study, not {len(found)}; give single values"
-            )
-    return found
+    return [[*names, *of_one] for of_one in variations(overrides)] if names else [parsed.words]
 
 
 def reproduce_studies(parsed: argparse.Namespace) -> None:
@@ -188,23 +182,13 @@ def list_studies(parsed: argparse.Namespace) -> None:
 
 
 def judge_claims(parsed: argparse.Namespace) -> None:
-    """Judge claims; write and print the table; compare with recorded verdicts if asked.
-
-    Raises:
-        VerdictsDiffer: A verdict differs from the recorded one.
-    """
-    recorded = verdict_tables.read_recorded(parsed.check) if parsed.check else {}
+    """Judge claims; write and print the table."""
     judged = judge(*names_and_overrides(parsed.words))
     verdicts, folder = judged.verdicts, output_folder(parsed, judged.results_dir, "tables") / "tables"
     paths = verdict_tables.write_verdicts(verdicts, judged.studies, folder, judged.suffix)
     if not parsed.quiet:
         print_table(verdict_tables.console_table(verdicts))
     print_paths(paths)
-    if parsed.record:
-        verdict_tables.record_verdicts(verdicts, parsed.record)
-    if parsed.check:
-        others = {claim.id for claim in judged.claims} - {verdict.claim.id for verdict in verdicts}
-        verdict_tables.compare_with_recorded(verdicts, recorded, sorted(others))
 
 
 def compare_records(parsed: argparse.Namespace) -> None:
@@ -253,9 +237,7 @@ def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
 
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     add_output_option(parser)
-    parser.add_argument("--check", type=_file, metavar="FILE", help="exit with 1 if a verdict differs")
     parser.add_argument("--quiet", action="store_true", help="print only the paths of the files")
-    parser.add_argument("--record", type=_file, metavar="FILE", help="write the verdicts to a YAML file")
 
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
@@ -518,8 +500,6 @@ COMMANDS: Mapping[str, Command] = {
             "verdicts": "every claim",
             "verdicts residual": "the claims about one study",
             "verdicts residual recipe.epochs=12": "the same for a study with overrides",
-            "verdicts residual --record verdicts.yaml": "record the verdicts",
-            "verdicts residual --check verdicts.yaml": "exit with 1 if one has changed",
         },
         judge_claims,
         add_verdict_options,

@@ -141,7 +141,7 @@ class Claim:
     """A statement, and the comparisons that decide it."""
 
     id: Sentence
-    """Unique among all files; results and --check use it, e.g. residual-final."""
+    """Unique among all files; results use it, e.g. residual-final."""
     statement: Sentence
     """What is claimed, a sentence."""
     source: Sentence

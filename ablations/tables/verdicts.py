@@ -1,17 +1,15 @@
-"""The table of verdicts, and files of recorded verdicts (YAML, `id: verdict`)."""
+"""The table of verdicts."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from rich.console import RenderableType
 from rich.text import Text
 
-from ablations.errors import UserError, VerdictsDiffer
 from ablations.evidence.claims import LOWER, NO_DIFFERENCE, SHARES
 from ablations.evidence.verdicts import (
     ALPHA,
@@ -24,14 +22,12 @@ from ablations.evidence.verdicts import (
     Compared,
     Verdict,
 )
-from ablations.files import write_atomically
 from ablations.runs.records import DONE
 from ablations.slim_tables import Numbers, SlimTable
 from ablations.studies.results import Study, StudyRun
 from ablations.table_files import latex_page, markdown_page, provenance, write_table_files
 from ablations.terminal.tables import Section, headed_table
 from ablations.text import NO_VALUE, amount, core_time, p_value
-from ablations.yaml_files import check_aliases
 
 TITLE = "Claims and verdicts"
 FILE_NAME = "verdicts"
@@ -322,65 +318,3 @@ def write_verdicts(
         latex=latex_page(TITLE, subtitle, FILE_NAME + suffix, panels, notes),
         slim=slim_table(verdicts, FILE_NAME + suffix).latex(),
     )
-
-
-# Recorded verdicts
-
-
-def record_verdicts(verdicts: Sequence[Verdict], path: Path) -> None:
-    """Write `id: verdict`, one claim per line.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    if path.is_dir():
-        raise UserError(f"--record {path}: is a folder")
-    lines = yaml.safe_dump({v.claim.id: v.verdict for v in verdicts}, sort_keys=False, allow_unicode=True)
-    try:
-        write_atomically(path, "# Verdicts of claims, for `python -m ablations verdicts --check`.\n" + lines)
-    except OSError as error:
-        raise UserError(f"--record {path}: cannot be written ({error.strerror})") from error
-
-
-def read_recorded(path: Path) -> dict[str, str]:
-    """The recorded verdicts, by claim.
-
-    Raises:
-        UserError: The file cannot be read or is not valid.
-    """
-    check_aliases(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        content, node = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-    except OSError as error:
-        raise UserError(f"--check {path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--check {path}: cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"--check {path}: must have a line `id: verdict` per claim")
-    ids = Counter(key.value for key, _ in node.value)
-    if (twice := ids.most_common(1)) and twice[0][1] > 1:
-        raise UserError(f"--check {path}: {twice[0][0]}: duplicate claim")
-    for claim, verdict in content.items():
-        if verdict not in VERDICTS:
-            raise UserError(f"--check {path}: {claim}={verdict}: must be one of {', '.join(VERDICTS)}")
-    return {str(claim): verdict for claim, verdict in content.items()}
-
-
-def compare_with_recorded(
-    verdicts: Sequence[Verdict], recorded: Mapping[str, str], not_judged: Sequence[str]
-) -> None:
-    """Compare verdicts with recorded ones, ignoring claims that were not judged.
-
-    Raises:
-        VerdictsDiffer: One line per claim that differs, or that only one side has.
-    """
-    found = {verdict.claim.id: verdict.verdict for verdict in verdicts}
-    expected = {claim: verdict for claim, verdict in recorded.items() if claim not in set(not_judged)}
-    lines = [
-        f"{claim}: recorded {expected.get(claim, 'nothing')}, found {found.get(claim, 'no such claim')}"
-        for claim in dict.fromkeys((*found, *expected))
-        if found.get(claim) != expected.get(claim)
-    ]
-    if lines:
-        raise VerdictsDiffer("\n".join(lines))

@@ -137,7 +137,7 @@ def test_an_unknown_study(
         (("verdicts", "spektrum"), "spectrum"),
         (("list", "model=xceptoin"), "xception"),
         (("residual", "recipe.epoch=3"), "recipe.epochs"),
-        (("verdicts", "--chek", "file"), "--check"),
+        (("verdicts", "--quite"), "--quiet"),
     ],
 )
 def test_an_error_names_the_nearest_word(
@@ -309,23 +309,6 @@ def test_all_verdicts_in_the_papers_order(
     assert found["order"] == found["size"] == found["speed"] == "inconclusive"
 
 
-def test_verdicts_are_recorded_and_checked(
-    call, judged, write_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "recorded.yaml"
-    assert call("verdicts", "residual", "--record", str(file)) == 0
-    assert call("verdicts", "residual", "--check", str(file)) == 0
-    assert capsys.readouterr().err == ""
-    file.write_text(file.read_text() + "order: holds\nmy-own: holds\n")
-    for run in judged[:6]:
-        write_run(run.configuration, metrics={"val_top1": 0.3, "test_top1": 0.3})
-    assert call("verdicts", "residual", "--check", str(file)) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        "residual-final: recorded holds, found contradicted",
-        "my-own: recorded holds, found no such claim",  # "order" was not asked for
-    ]
-
-
 def test_verdicts_of_a_varied_study_have_files_of_their_own(
     call, results_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -343,7 +326,6 @@ def test_verdicts_of_a_varied_study_have_files_of_their_own(
             ("verdicts", "benchmark", "seed=0"),
             "error: benchmark: takes no overrides except results_dir=",
         ),
-        (("verdicts", "--check", "no.yaml"), "error: --check no.yaml: cannot be read (No such file"),
     ],
 )
 def test_bad_input_of_verdicts_is_a_line(
@@ -403,10 +385,10 @@ def test_the_first_word_alone_is_a_command(
 
 
 def test_words_in_any_order() -> None:
-    words = ["residual", "--check", "a.yaml", "seed=0,1", "benchmark", "--record", "b.yaml"]
+    words = ["residual", "--output", "there", "seed=0,1", "benchmark", "--quiet"]
     parsed = COMMANDS["verdicts"].parser("verdicts").parse_intermixed_args(words)
     assert names_and_overrides(parsed.words) == (["residual", "benchmark"], ["seed=0,1"])
-    assert (parsed.check, parsed.record) == (Path("a.yaml"), Path("b.yaml"))
+    assert (parsed.output, parsed.quiet) == (Path("there"), True)
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
@@ -499,12 +481,7 @@ def test_swept_choices_have_table_and_figure(
     assert "name one" in capsys.readouterr().err
 
 
-def test_a_study_varied_by_a_list_has_files_of_each(
-    call, results_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_study_varied_by_a_list_has_files_of_each(call, results_dir: Path) -> None:
     assert call("residual", "recipe.epochs=2,3", "seed=0") == 0
     names = {path.name for path in (results_dir / "tables").glob("*.csv")}
     assert names == {f"figure09_residual__recipe.epochs={epochs}__seed=0.csv" for epochs in (2, 3)}
-    capsys.readouterr()
-    assert call("verdicts", "residual", "recipe.epochs=2,3", "--record", "verdicts.yaml") == 2
-    assert "--record: takes one variation" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What people look at and what they record: the table of verdicts."""
+"""What people look at: the table of verdicts."""
 
 import io
 import re
@@ -10,16 +10,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablations.errors import UserError, VerdictsDiffer
 from ablations.evidence.claims import Claim, Comparison
 from ablations.evidence.verdicts import Verdict, judge_study, untestable
 from ablations.studies.results import Study, StudyRun
 from ablations.tables.verdicts import (
     INTEGERS,
-    compare_with_recorded,
     console_table,
-    read_recorded,
-    record_verdicts,
     verdict_table,
     write_verdicts,
 )
@@ -149,54 +145,3 @@ def test_a_long_comparison_gives_way_and_nothing_else_does(verdicts: list[Verdic
     (row,) = (line for line in lines if "higher" in line)
     assert row.endswith("a_rather_long_arm -")
     assert lines[lines.index(row) + 1].strip() == "another_rather_long_arm"
-
-
-def test_recorded_verdicts_come_back(verdicts: list[Verdict], tmp_path: Path) -> None:
-    path = tmp_path / "verdicts.yaml"
-    record_verdicts(verdicts, path)
-    recorded = read_recorded(path)
-    assert list(recorded) == ["final", "speed", "same", "never"]
-    assert recorded["never"] == "not testable"
-    assert "\nfinal: holds\n" in path.read_text()
-    compare_with_recorded(verdicts, recorded, [])
-
-
-def test_what_differs_is_a_line_each(verdicts: list[Verdict]) -> None:
-    recorded = {verdict.claim.id: verdict.verdict for verdict in verdicts}
-    changed = {"final": "contradicted", "gone": "holds", "elsewhere": "holds"}
-    expected = {key: value for key, value in (recorded | changed).items() if key != "never"}
-    with pytest.raises(VerdictsDiffer) as raised:
-        compare_with_recorded(verdicts, expected, ["elsewhere"])
-    assert str(raised.value).splitlines() == [
-        "final: recorded contradicted, found holds",
-        "never: recorded nothing, found not testable",
-        "gone: recorded holds, found no such claim",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "line"),
-    [
-        (None, r"cannot be read \(No such file"),
-        ("final: [", "cannot be read: while parsing"),
-        ("- final", "must have a line `id: verdict` per claim"),
-        ("", "must have a line `id: verdict` per claim"),
-        ("final: holds\nfinal: contradicted", "final: duplicate claim"),
-        ("final: true", "final=True: must be one of holds, contradicted, inconclusive, not testable"),
-    ],
-)
-def test_a_bad_file_of_verdicts_is_a_line(content: str | None, line: str, tmp_path: Path) -> None:
-    path = tmp_path / "verdicts.yaml"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(UserError, match=f"--check {path}: {line}") as raised:
-        read_recorded(path)
-    assert "\n" not in str(raised.value)
-
-
-def test_a_folder_that_is_not_there(verdicts: list[Verdict], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--record .*: cannot be written"):
-        record_verdicts(verdicts, tmp_path / "no" / "verdicts.yaml")
-    for folder in (tmp_path, Path(), Path("..")):
-        with pytest.raises(UserError, match=r"--record .*: is a folder"):
-            record_verdicts(verdicts, folder)
