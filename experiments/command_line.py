@@ -42,7 +42,6 @@ from ablations.runs.identity import OF_RECIPE
 from ablations.runs.records import RunDirectory, UnreadableRecord
 from ablations.runs.schema import COMPLETED, DIVERGED, FAILED
 from ablations.text import amount, day_of
-from ablations.yaml_files import check_aliases
 from experiments.configuration import quote_option_names
 from experiments.errors import refused_by_hydra
 from experiments.overrides import check_arguments
@@ -99,8 +98,6 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
                 raise UserError(f"{word}: expected KEY=VALUE; write several values without spaces: KEY=A,B")
         if parsed.experimental_rerun is not None:  # Hydra would unpickle the file, which can run code
             raise UserError("--experimental-rerun: not supported; repeat the command with its overrides")
-        for folder in [*project.conf_dirs, *([Path(parsed.config_dir)] if parsed.config_dir else [])]:
-            check_aliases(folder)
         if parsed.multirun and parsed.cfg:  # Hydra shows one configuration
             sys.argv[1:] = _of_first_run(sys.argv[1:], parsed.overrides)
         OmegaConf.register_new_resolver("config_groups", config_groups, replace=True)  # for --help

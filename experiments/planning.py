@@ -17,7 +17,6 @@ from ablations.lazily import lazily
 from ablations.metrics import BEFORE_DECLARATIONS
 from ablations.studies.results import Arm, Study
 from ablations.studies.schema import AS_BASELINE, StudyFile
-from ablations.yaml_files import check_aliases
 from experiments.configuration import (
     MATCHED_SIZES,
     RunConfiguration,
@@ -43,8 +42,6 @@ with lazily():
 def hydra_configuration() -> Iterator[None]:
     """Let Hydra compose from the current project's configuration."""
     project = current()
-    for folder in project.conf_dirs:
-        check_aliases(folder)
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     conf = str(project.conf)

@@ -22,7 +22,6 @@ from omegaconf.errors import OmegaConfBaseException
 from ablations.errors import UserError
 from ablations.metrics import METRIC, Metric
 from ablations.validation import validated
-from ablations.yaml_files import check_aliases
 
 PACKAGED_CONF = Path(__file__).resolve().parent / "conf"
 FRAMEWORK_CONF = PACKAGED_CONF if PACKAGED_CONF.is_dir() else Path(__file__).resolve().parents[1] / "conf"
@@ -218,7 +217,6 @@ def load_yaml(path: Path) -> Any:
     Raises:
         UserError: It cannot be read.
     """
-    check_aliases(path)
     return _load_yaml(path, path.stat().st_mtime_ns)
 
 

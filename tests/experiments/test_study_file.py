@@ -1,14 +1,12 @@
 """A study's file: which there are, in which order, and what one is refused for."""
 
 import copy
-import itertools
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import UserError
-from ablations.yaml_files import check_aliases
 from experiments.project import FRAMEWORK_CONF, Project, use
 from experiments.study_file import check_study, study_names
 
@@ -127,25 +125,3 @@ def test_two_studies_that_write_the_same_files_are_refused(tmp_path) -> None:
         ),
     ):
         study_names()
-
-
-BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join([f'*{below}'] * 8)}]\n"
-    for below, name in itertools.pairwise("abcdefghijkl")
-)
-
-
-@pytest.mark.parametrize("content", [BOMB, "output: &a [*a]\n"])
-def test_aliases_that_stand_for_very_much_are_refused(content: str, tmp_path) -> None:
-    (tmp_path / "conf" / "study").mkdir(parents=True)
-    (tmp_path / "conf" / "study" / "bad.yaml").write_text(content)
-    refused = pytest.raises(UserError, match=r"study/bad\.yaml: aliases .* expand it to")
-    with use(Project(tmp_path)), refused:
-        study_names()
-    with pytest.raises(UserError, match=r"study/bad\.yaml: aliases .* expand it to"):
-        check_aliases(tmp_path)
-
-
-def test_a_few_aliases_are_as_good_as_what_they_stand_for(tmp_path) -> None:
-    (tmp_path / "good.yaml").write_text("a: &a [1, 2]\nb: *a\nc: [*a, *a]\n")
-    check_aliases(tmp_path)
