@@ -13,9 +13,8 @@ import pytest
 import torch
 import yaml
 
-from lightning_modules.data.embed_fashion_mnist import ORIGINAL_SHA256, embed
 from lightning_modules.data.fashion_mnist import FashionMNIST
-from lightning_modules.data.idx import format_idx, parse_idx, read_decompressed
+from lightning_modules.data.idx import format_idx, parse_idx
 
 CONF = Path(__file__).parents[3] / "conf" / "dataset"
 
@@ -57,11 +56,6 @@ def test_embedded_order_mixes_the_classes():
     data.setup()
     for part in data.parts.values():
         assert len(part.labels[:50].unique()) == 10
-
-
-def test_whole_set_has_the_checksums_that_the_embedded_part_was_drawn_from():
-    checksums = options("fashion_mnist")["checksums"]
-    assert checksums == {name: f"sha256:{digest}" for name, digest in ORIGINAL_SHA256.items()}
 
 
 def in_one_folder(root, contents):
@@ -225,55 +219,6 @@ def test_download_goes_where_torchvision_puts_it(make_data, idx_contents, tmp_pa
     requests.clear()
     make_data(root=root, download=True).prepare_data()
     assert not requests
-
-
-EMBED_TINY = {"train_per_class": 5, "test_per_class": 2, "seed": 0}
-
-
-def test_embed_draws_a_balanced_part_and_writes_equal_bytes(idx_folder, idx_contents, tmp_path):
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in idx_contents.items()}
-    written = [
-        embed(idx_folder, tmp_path / folder, original_sha256=digests, **EMBED_TINY)
-        for folder in ("first", "second")
-    ]
-    assert written[0] == written[1]
-    for name, digest in written[0].items():
-        first, second = (tmp_path / folder / f"{name}.gz" for folder in ("first", "second"))
-        assert first.read_bytes() == second.read_bytes()
-        assert hashlib.sha256(read_decompressed(first)).hexdigest() == digest
-    assert len(list((tmp_path / "first").iterdir())) == 4
-
-    for part, per_class in (("train", 5), ("t10k", 2)):
-        labels = parse_idx(read_decompressed(tmp_path / "first" / f"{part}-labels-idx1-ubyte.gz"))
-        images = parse_idx(read_decompressed(tmp_path / "first" / f"{part}-images-idx3-ubyte.gz"))
-        assert np.bincount(labels).tolist() == [per_class] * 3
-        originals = {
-            image.tobytes(): label
-            for image, label in zip(
-                parse_idx(idx_contents[f"{part}-images-idx3-ubyte"]),
-                parse_idx(idx_contents[f"{part}-labels-idx1-ubyte"]),
-                strict=True,
-            )
-        }
-        drawn = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
-        assert len(drawn) == 3 * per_class
-        assert drawn.items() <= originals.items()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"train_per_class": 13}, "13 images per class: must be from 1 to 12"),
-        ({"test_per_class": 0}, "0 images per class: must be from 1 to 4"),
-        ({"original_sha256": dict.fromkeys(ORIGINAL_SHA256, "0")}, "the original's is 0"),
-        ({"source": Path("absent")}, "absent: has neither train-images-idx3-ubyte.gz nor"),
-    ],
-)
-def test_embed_refuses_what_it_cannot_draw(idx_folder, idx_contents, tmp_path, changes, message):
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in idx_contents.items()}
-    arguments = {"source": idx_folder, "destination": tmp_path, "original_sha256": digests}
-    with pytest.raises(ValueError, match=message):
-        embed(**(arguments | EMBED_TINY | changes))
 
 
 def test_idx_round_trip():
