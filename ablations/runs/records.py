@@ -345,13 +345,6 @@ class RunDirectory:
             return f"not measured as requested ({asked}) or changed, counted as missing: {self.path}"
         return f"lost, changed or damaged, counted as missing: {self.history_path}"
 
-    def epochs_done(self) -> int:
-        try:
-            with self.history_path.open("rb") as file:
-                return max(0, sum(1 for _ in file) - 1)
-        except OSError:
-            return 0
-
     def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
         """Changes whenever record.json or metrics.csv is written."""
         return _stamp(self.record_path), _stamp(self.history_path)

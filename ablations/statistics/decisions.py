@@ -24,11 +24,6 @@ DIGITS = 12
 """To which averages are rounded, so that ties are exact."""
 
 
-def typical_difference(values: ArrayLike) -> float:
-    """The Hodges-Lehmann estimate of `(n,)` finite values."""
-    return float(np.median(_averages(np.asarray(values, dtype=float))))
-
-
 def rank_interval(values: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarray]:
     """The exact rank interval of the typical difference.
 

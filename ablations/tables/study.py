@@ -120,12 +120,6 @@ def markdown_table(study: Study, runs: Sequence[StudyRun]) -> str:
     return markdown_page(study.title, study_subtitle(study), panels, notes)
 
 
-def latex_table(study: Study, runs: Sequence[StudyRun]) -> str:
-    """The study as a LaTeX table environment."""
-    _, panels, notes = study_contents(study, runs)
-    return latex_page(study.title, study_subtitle(study), study.output, panels, notes)
-
-
 def study_contents(
     study: Study, runs: Sequence[StudyRun]
 ) -> tuple[pd.DataFrame, list[pd.DataFrame], list[str]]:

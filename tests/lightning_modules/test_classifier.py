@@ -377,7 +377,7 @@ def test_interrupted_or_not_a_run_is_the_same_to_the_last_bit(fit_recorded, inte
         with pytest.raises(Interrupted):
             fit_recorded("interrupted", callback=Interrupt(*interruption), global_seed=number)
         directory = RunDirectory(whole.path.parents[1], "interrupted")
-        assert directory.epochs_done() == epochs
+        assert len(directory.rows() or ()) == epochs
     taken = Steps()
     directory, recorder, module, trainer = fit_recorded("interrupted", callback=taken, global_seed=99)
     assert taken.count == 9 - 3 * epochs_done[-1]  # what was done is not done again
@@ -401,7 +401,7 @@ def test_what_is_tested_of_a_finished_run_is_what_was_trained(fit_recorded, tiny
     _, _, again, trainer = fit_recorded("run", global_seed=5)
     assert trainer.test(again, tiny_data(), verbose=False) == expected
     assert np.isfinite(list(expected[0].values())).all()
-    assert directory.epochs_done() == 3
+    assert len(directory.rows() or ()) == 3
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

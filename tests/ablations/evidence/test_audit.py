@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from ablations.evidence.audit import (
     audit_study,
 )
 from ablations.studies.results import Arm, Study, StudyRun, outcomes
-from ablations.tables.study import latex_table, markdown_table, study_table
+from ablations.tables.study import markdown_table, study_table, write_tables
 from experiments.planning import compose_runs
 
 TRUE = {"_target_": "lightning_modules.networks.blocks.LinearShortcut", "_partial_": True}
@@ -340,13 +341,15 @@ def confounded(residual_study: Study, make_run) -> list[StudyRun]:
     return runs + [make_run("without", seed, [0.7], parameters=323_000) for seed in (0, 1)]
 
 
-def test_the_tables_show_what_is_not_declared(residual_study: Study, confounded: list[StudyRun]) -> None:
+def test_the_tables_show_what_is_not_declared(
+    residual_study: Study, confounded: list[StudyRun], tmp_path: Path
+) -> None:
     page = markdown_table(residual_study, confounded)
     assert "beyond the declared factor" in page
     assert "| 5.0 % fewer parameters" in page
     assert RULE in page
     assert NOTHING not in page
-    source = latex_table(residual_study, confounded)
+    source = write_tables(residual_study, confounded, tmp_path)[2].read_text()
     assert r"5.0 \% fewer parameters" in source
     assert source.count(r"\begin{tabular}") == 3
     base, arm = (row for _, row in study_table(residual_study, confounded).iterrows())
@@ -361,9 +364,12 @@ def test_the_tables_show_what_is_not_declared(residual_study: Study, confounded:
     assert base[list(audit_columns(None))].isna().all()
 
 
-def test_where_nothing_is_undeclared_one_line_says_so(residual_study: Study, make_runs) -> None:
+def test_where_nothing_is_undeclared_one_line_says_so(
+    residual_study: Study, make_runs, tmp_path: Path
+) -> None:
     runs = make_runs(residual_study)
-    for page in (markdown_table(residual_study, runs), latex_table(residual_study, runs)):
+    for path in write_tables(residual_study, runs, tmp_path)[1:3]:
+        page = path.read_text()
         assert NOTHING in page
         assert RULE not in page
         assert "beyond the declared factor" not in page

@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from ablations.report.build import build_report, write_report
-from ablations.tables.study import latex_table, markdown_table, study_table
+from ablations.tables.study import markdown_table, study_table, write_tables
 
 STUDY = "#study-made_up"
 COMPLETED = "000000000003"  # of the first arm
@@ -135,7 +135,7 @@ def test_sort_a_table(open_page, written: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["CSV", "Markdown", "LaTeX"])
-def test_copy_the_table(open_page, made_up, written: Path, form: str) -> None:
+def test_copy_the_table(open_page, made_up, written: Path, tmp_path: Path, form: str) -> None:
     study, runs, _ = made_up
     page = open_page(written, STUDY)
     page.get_by_role("button", name=f"Copy as {form}").click()
@@ -143,7 +143,7 @@ def test_copy_the_table(open_page, made_up, written: Path, form: str) -> None:
     wanted = {
         "CSV": study_table(study, runs).to_csv(index=False, lineterminator="\n"),
         "Markdown": markdown_table(study, runs),
-        "LaTeX": latex_table(study, runs),
+        "LaTeX": write_tables(study, runs, tmp_path)[2].read_text(),
     }
     assert page.evaluate("navigator.clipboard.readText()") == wanted[form]
 

@@ -275,7 +275,6 @@ def test_reading_changes_nothing(directory: RunDirectory, configuration, write_r
     directory.is_locked()
     directory.history()
     directory.checkpoint()
-    directory.epochs_done()
     assert snapshot(directory.path.parent) == before
 
 
@@ -284,7 +283,6 @@ def test_reading_makes_no_directory(directory: RunDirectory, results_dir: Path) 
     assert directory.status() == "missing"
     assert directory.history() is None
     assert directory.checkpoint() is None
-    assert directory.epochs_done() == 0
     assert not results_dir.exists()
 
 

@@ -11,14 +11,7 @@ from ablations.statistics.decisions import (
     deciding_level,
     decision_interval,
     rank_interval,
-    typical_difference,
 )
-
-
-def test_typical_difference_by_hand() -> None:
-    assert typical_difference([1.0, 2.0, 6.0]) == 2.75  # of 1, 1.5, 2, 3.5, 4, 6
-    assert typical_difference([3.0]) == 3.0
-    assert typical_difference([0.0, 0.0, 0.0, 0.0, -100.0]) == 0.0
 
 
 def test_rank_interval_by_hand() -> None:
@@ -27,7 +20,6 @@ def test_rank_interval_by_hand() -> None:
     after = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])
     low, high = rank_interval(after - before, 0.04)
     assert (low, high) == (pytest.approx(-0.786), pytest.approx(-0.010))
-    assert typical_difference(after - before) == pytest.approx(-0.46)
 
 
 def test_a_level_that_ranks_do_not_reach_is_the_whole_range() -> None:
@@ -72,12 +64,11 @@ def test_interval_and_deciding_level_agree(n: int, digits: int) -> None:
             assert (high < null) == (deciding_level(values, null, above=False) <= level)
 
 
-def test_a_stricter_level_has_a_wider_interval_that_holds_mean_and_typical_difference() -> None:
+def test_a_stricter_level_has_a_wider_interval_that_holds_the_mean() -> None:
     values = np.random.default_rng(0).exponential(size=9)
     ends = [decision_interval(values, level) for level in (0.5, 0.1, 0.05, 0.01, 0.003, 1e-4)]
     assert all(wide[0] <= low and high <= wide[1] for (low, high), wide in pairwise(ends))
-    for of in (values.mean(), typical_difference(values)):
-        assert all(low < of < high for low, high in ends)
+    assert all(low < values.mean() < high for low, high in ends)
 
 
 @pytest.mark.parametrize("shift", [-0.2, 0.0, 0.3])

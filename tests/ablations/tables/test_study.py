@@ -17,7 +17,6 @@ from ablations.errors import UserError
 from ablations.studies.results import Study, StudyRun
 from ablations.tables.study import (
     console_table,
-    latex_table,
     markdown_table,
     study_table,
     write_tables,
@@ -233,9 +232,9 @@ def test_markdown_of_a_label_is_text(residual_study: Study, mixed_runs) -> None:
     assert not re.search(r"(?<!\\)<[a-z/]", source)
 
 
-def test_latex_is_balanced_and_escaped(residual_study: Study, mixed_runs) -> None:
+def test_latex_is_balanced_and_escaped(residual_study: Study, mixed_runs, tmp_path: Path) -> None:
     arms = tuple(replace(arm, label=r"[50 % & more_of {it} #1 ~ ^ \ $") for arm in residual_study.arms)
-    source = latex_table(replace(residual_study, arms=arms), mixed_runs)
+    source = write_tables(replace(residual_study, arms=arms), mixed_runs, tmp_path)[2].read_text()
     opened = re.findall(r"\\begin\{(\w+)\}", source)
     assert sorted(opened) == sorted(re.findall(r"\\end\{(\w+)\}", source))
     assert opened == ["table", *["adjustbox", "tabular"] * 3]  # parameters differ: the audit has a table
@@ -306,10 +305,9 @@ def test_tables_do_not_import_matplotlib() -> None:
 
 def test_files_hold_what_the_single_functions_give(residual_study: Study, make_runs, tmp_path: Path) -> None:
     runs = make_runs(residual_study)
-    csv, markdown, latex, _ = write_tables(residual_study, runs, tmp_path)
+    csv, markdown, *_ = write_tables(residual_study, runs, tmp_path)
     assert csv.read_text() == study_table(residual_study, runs).to_csv(index=False)
     assert markdown.read_text() == markdown_table(residual_study, runs)
-    assert latex.read_text() == latex_table(residual_study, runs)
 
 
 def test_runs_that_do_not_fit_the_study_are_named_in_a_line(residual_study: Study, make_run) -> None:
