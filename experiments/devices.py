@@ -7,9 +7,11 @@ devices through an environment variable, before they start.
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,15 @@ for tests and for devices that cannot be detected."""
 CUDA = "CUDA_VISIBLE_DEVICES"
 
 CPU = "cpu"
+
+DRIVERS = ("/dev/kfd", "/dev/dxg", "/dev/nvidiactl")
+"""Files of the drivers of AMD, WSL and NVIDIA; without one, torch finds no GPU."""
+
+ASKS_TORCH = """
+import json, torch
+found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+print(json.dumps([(one.name, one.total_memory) for one in found]))
+"""
 
 
 @dataclass(frozen=True)
@@ -106,9 +117,25 @@ def _gpus(shown: str | None) -> list[Device]:
     try:
         pynvml.nvmlInit()
         whole = [_parts_of(pynvml, number) for number in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:  # no driver
-        return []
+    except pynvml.NVMLError:
+        return _gpus_of_torch(shown) if any(map(os.path.exists, DRIVERS)) else []
     return [part for parts in whole for part in parts] if shown is None else _shown(whole, shown)
+
+
+@cache
+def _gpus_of_torch(shown: str | None) -> list[Device]:
+    """The GPUs that torch finds without NVML: AMD's, in WSL, in some containers.
+
+    A process of its own is asked, because torch opens the first GPU.
+    """
+    command, environ = [sys.executable, "-c", ASKS_TORCH], environment_before()
+    answer = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+    found = json.loads(answer.stdout) if answer.returncode == 0 else []
+    ids = list(map(str, range(len(found)))) if shown is None else [word.strip() for word in shown.split(",")]
+    return [
+        Device("cuda", int(word) if word.isdigit() else number, name, word, CUDA, memory)
+        for number, (word, (name, memory)) in enumerate(zip(ids, found, strict=False))
+    ]
 
 
 def _parts_of(nvml: Any, number: int) -> list[Device]:

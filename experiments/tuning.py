@@ -168,7 +168,9 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
     }
     results_dir = runs[0].configuration.results_dir
     # The file is named after the overrides; the names inside have a hash of the details.
-    file_name = f"{name}{output_suffix([*others, f'tuning={option}'])}.log"
+    named = [*others, f"tuning={option}"]
+    suffixes = [output_suffix(named), output_suffix(named, typed_order=True)]
+    files = [results_dir / "tuning" / f"{name}{suffix}.log" for suffix in suffixes]
     return TuningPlan(
         study=_part_of(study, arms, [run for run in runs if run.arm in arms]),
         option=option,
@@ -184,7 +186,7 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
         storage_names={
             arm: f"{arm} {_fingerprint(run, study.metric, node)}" for arm, run in first_runs.items()
         },
-        storage_path=results_dir / "tuning" / file_name,
+        storage_path=next(filter(Path.exists, files), files[0]),
         results_dir=results_dir,
         suffix=output_suffix([*of_tuning, *seed_override]),
     )
@@ -374,6 +376,7 @@ def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> T
         trials={arm: tuple(map(with_runs, of_arm)) for arm, of_arm in trials.items()},
         core_hours=sum(map(judging.core_hours, records.values())),
         recorded_runs=len(records),
+        journal=plan.storage_path.name,
         sign=plan.study.deciding.sign,
     )
 

@@ -655,6 +655,7 @@ def tuned_study(residual_study: Study) -> Study:
             trials={arm: tuple(trial(arm, place) for place in range(4)) for arm in values},
             core_hours=0.234,
             recorded_runs=16,
+            journal="residual__tuning=learning_rate.log",
         ),
     )
 

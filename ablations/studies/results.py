@@ -117,6 +117,7 @@ class Tuning:
         independent: Whether draws ignore results, so that all arms have the same draws.
         trials: Per arm, in the order of drawing; the first has the configured settings.
         core_hours: Of the trials' runs that have a record.
+        journal: Name of the file of the trials in `results/tuning`.
         sign: 1 if higher values are better, -1 if lower.
     """
 
@@ -132,6 +133,7 @@ class Tuning:
     trials: Mapping[str, tuple[Trial, ...]]
     core_hours: float
     recorded_runs: int
+    journal: str
     sign: int = 1
 
     def best(self, arm: str) -> int:

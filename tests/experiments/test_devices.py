@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +50,7 @@ class Driver:
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     monkeypatch.delenv(devices.CUDA, raising=False)
+    monkeypatch.setattr(devices, "DRIVERS", ())
     found = Driver()
     monkeypatch.setitem(sys.modules, "pynvml", found.module)
     return found
@@ -92,6 +94,33 @@ def test_a_gpu_that_is_gone_is_none_and_the_others_keep_their_index(driver: Driv
     assert [device.index for device in visible()] == [1, 1]
     driver.gone.add("driver")
     assert {device.kind for device in visible()} == {"cpu"}
+
+
+TORCH = """
+from types import SimpleNamespace
+cuda = SimpleNamespace(
+    device_count=lambda: 2,
+    get_device_properties=lambda index: SimpleNamespace(name=f"AMD {index}", total_memory=2**34),
+)
+"""
+
+
+@pytest.mark.parametrize(("shown", "ids"), [(None, ["0", "1"]), ("2,3", ["2", "3"])])
+def test_gpus_that_only_torch_finds(
+    driver: Driver, shown: str | None, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver.gone.add("driver")
+    (tmp_path / "torch.py").write_text(TORCH)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(devices, "DRIVERS", (str(tmp_path),))
+    if shown is not None:
+        monkeypatch.setenv(devices.CUDA, shown)
+    found = visible()
+    assert [(one.id, one.name, one.memory) for one in found] == [
+        (ids[0], "AMD 0", 2**34),
+        (ids[1], "AMD 1", 2**34),
+    ]
+    assert visible("cuda") == found
 
 
 def test_only_cores_of_this_process_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,11 @@ from experiments.overrides import (
         (["seed=range(0,3)"], "__seed=0,1,2"),
         (["recipe.epochs=12"], "__recipe.epochs=12"),
         (["recipe.epochs=12", "seed=4", "logger=none"], "__recipe.epochs=12__seed=4"),
+        (
+            ["recipe.epochs=2", "~norm", "recipe.batch_size=64"],
+            "___norm__recipe.batch_size=64__recipe.epochs=2",
+        ),
+        (["tuning.trials=3", "tuning=x", "width=2"], "__width=2__tuning=x__tuning.trials=3"),
         (["dataset='fashion_mnist'"], "__dataset=_fashion_mnist_"),
         (["~fully_connected"], "___fully_connected"),
     ],
