@@ -75,9 +75,13 @@ SEPARABLE: dict[str, Any] = {
 ONE_CYCLE = partial(OneCycleLR, max_lr=0.1, pct_start=0.3, cycle_momentum=False)
 
 
+LONGEST = ("test_blocks.py", "test_planning.py", "test_tuning.py", "test_weights.py", "test_page.py")
+"""Files below the folder itself that take longest."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of the folder itself first: they start whole commands, and none of these is left for last."""
-    items.sort(key=lambda item: len(item.path.parts))
+    """The longest files first, so that none of them is left for last: of the folder itself, and `LONGEST`."""
+    items.sort(key=lambda item: 0 if item.path.name in LONGEST else len(item.path.parts))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -525,7 +529,7 @@ def configuration(results_dir: Path) -> RunConfiguration:
 WriteRun = Callable[..., RunDirectory]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_run() -> WriteRun:
     """Writes a run as run.py does: `write_run(configuration, status, epochs=None, **record)`.
 

@@ -3,6 +3,7 @@
 import json
 import os
 import select
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from torch import nn
 from benchmarks import device
 from benchmarks.device import PARTS, Fit, OutOfTime, Part, run_for
 from experiments import speed
+from experiments.plan import plan_sweep
+from experiments.planning import hydra_configuration
 
 BY_NAME = {part.name: part for part in PARTS}
 
@@ -129,8 +132,17 @@ def test_training_on_the_device_is_checked(run) -> None:
     assert resumed["equal_resumed"]
 
 
-@pytest.mark.slow
-def test_two_processes_and_a_sweep_are_commands(run) -> None:
+def test_two_processes_and_a_sweep_are_commands(run, write_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their words are planned; what they start is trained in other tests."""
+
+    def record(command: Sequence[str], seconds: float) -> None:
+        with hydra_configuration():
+            planned = plan_sweep([word for word in command[2:] if word != "-m"])
+        for one in planned:
+            processes = one.configuration.processes
+            write_run(one.configuration, device={"type": "cpu", "name": "A CPU", "processes": processes})
+
+    monkeypatch.setattr(device, "run_for", record)
     code, found = run(BY_NAME["two processes"], BY_NAME["sweep, 2 per device"])
     assert (code, {part["outcome"] for part in found.values()}) == (0, {"passed"}), found
     assert found["sweep, 2 per device"]["found"]["runs_per_minute"] > 0

@@ -89,12 +89,11 @@ def test_the_seed_may_set_its_values_and_a_network_of_the_package_its_own(own) -
     assert configured("model=xception_small", "initialize=network").run_id != packaged.run_id
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_its_own_weights_are_read_from_a_file(own, tmp_path: Path, prefix: str) -> None:
+def test_its_own_weights_are_read_from_a_file(own, tmp_path: Path) -> None:
     trained = Pretrained(num_classes=7, norm_layer=nn.BatchNorm2d)
     nn.init.constant_(trained.conv.weight, 0.5)
     file = tmp_path / "trained.pt"
-    torch.save({f"{prefix}{name}": value for name, value in trained.state_dict().items()}, file)
+    torch.save({f"module.{name}": value for name, value in trained.state_dict().items()}, file)
     chosen = ("dataset.channels=3", f"weights={file}")
     with pytest.raises(UserError, match="has 7 classes, but dataset"):
         check_run(configured(*chosen))

@@ -1,6 +1,6 @@
 """Generated wrong command lines: each is one line and exit code 2, and leaves nothing behind.
 
-The commands run in this process through their `main`, with what trains replaced. About 150 lines are drawn,
+The commands run in this process through their `main`, with what trains replaced. About 60 lines are drawn,
 of all groups and keys and of what cannot stand there (`reproducible` has the numbers). They are the same
 every time, so that a failure can be repeated; Hypothesis shrinks it to the shortest line.
 """
@@ -225,20 +225,20 @@ def wrong_leaves(draw: st.DrawFn, keys: Sequence[str] = ()) -> list[str]:
     return [*choices, f"{key}={draw(wrong_for(value))}"]
 
 
-@reproducible(25)
+@reproducible(10)
 @given(st.sampled_from((*PROJECT.groups(), *HYDRA_GROUPS)), NO_OPTION, st.booleans())
 def test_no_group_takes_what_is_no_option(call: Call, group: str, option: str, sweep: bool) -> None:
     words = [f"{group}={option}"] if option != "''" else [f"{group}=''"]
     assert call("run.py", *(["-m"] if sweep else []), *words)[0] == 2
 
 
-@reproducible(30)
+@reproducible(12)
 @given(wrong_leaves())
 def test_no_key_takes_a_value_of_another_type(call: Call, words: list[str]) -> None:
     assert call("run.py", *words)[0] == 2
 
 
-@reproducible(40)
+@reproducible(12)
 @given(
     st.sampled_from(("seed", "residual", "+x", "~model", "results_dir", "a.b", "")), ODD_TEXT, st.booleans()
 )
@@ -247,14 +247,14 @@ def test_grammar_of_any_kind_is_a_line_or_right(call: Call, key: str, text: str,
     assert call("run.py", *(["-m"] if sweep else []), *words)[0] in (2, TRAINED)
 
 
-@reproducible(25)
+@reproducible(8)
 @given(st.lists(st.sampled_from(FLAGS), min_size=1, max_size=3))
 def test_flags_of_hydra(call: Call, words: list[str]) -> None:
     with contextlib.suppress(SystemExit):  # Hydra ends the process where it has shown what was asked for
         assert call("run.py", *words)[0] in (0, 2, TRAINED)
 
 
-@reproducible(20)
+@reproducible(8)
 @given(
     st.sampled_from(
         sorted(set(COMMANDS) - {"benchmark"})
@@ -270,28 +270,15 @@ def test_commands_of_the_analysis(call: Call, command: str, name: str, word: str
     assert call("ablations", command, name, word)[0] == 2
 
 
-@reproducible(12)
+@reproducible(6)
 @given(st.sampled_from(SWEPT), st.sampled_from(WRONG_IN_A_SWEEP))
 def test_sweeps(call: Call, first: str, second: str) -> None:
     assert call("run.py", "-m", first, *second.split())[0] == 2
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["run.py", "hydra/launcher=2"], "error: invalid command line: "),
-        (["run.py", "-sc", "install=nope"], "error: invalid command line: No completion plugin"),
-        (["run.py", "-m", "seed=range(1,2,0)"], "error: seed=range(1,2,0): must be range(start, stop, step)"),
-        (
-            ["-m", "ablations", "list", "residual", "seed=range(1000000)"],
-            "error: seed=range(1000000): 1,000,000 runs",
-        ),
-    ],
-)
-def test_a_process_ends_with_its_line(words: list[str], line: str, tmp_path: Path) -> None:
+def test_a_process_ends_with_its_line(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    words = [*words, f"results_dir={results}"] if "-sc" not in words else words
-    ended = typed(PROJECT.root, *words)
+    ended = typed(PROJECT.root, "run.py", "hydra/launcher=2", f"results_dir={results}")
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
-    assert ended.stderr.startswith(line)
+    assert ended.stderr.startswith("error: invalid command line: ")
     assert not results.exists()

@@ -78,15 +78,13 @@ def record_on(index: int, **more: Any) -> dict[str, Any]:
         ((), 3),
         (("trainer.runs_per_device=2",), 6),
         (("trainer=ddp", "trainer.devices=2"), 2),
-        (("trainer=ddp", "trainer.devices=3"), 2),
-        (("hydra.launcher.n_jobs=-1",), 3),
     ],
 )
 def test_as_many_processes_as_the_devices_have_room_for(
     plan, pretend, write_run, words: tuple[str, ...], processes: int
 ) -> None:
     pretend(3)
-    runs = plan("seed=0,1,2,3", *(word for word in words if not word.startswith("hydra")))
+    runs = plan("seed=0,1,2,3", *words)
     launcher = launched(runs, lambda run: write_run(run.configuration))
     assert launcher.processes == [processes]
 
@@ -96,7 +94,6 @@ def test_as_many_processes_as_the_devices_have_room_for(
     [
         (("seed=0,1,2,3",), {"4"}),  # three runs at once
         (("seed=0", "trainer.runs_per_device=2"), {"6"}),  # there are but two
-        (("seed=0,1,2,3", "trainer=ddp", "trainer.devices=3"), {"4"}),  # a run of three processes
         (("seed=0,1,2,3", "dataset.num_workers=5"), set()),
     ],
 )
@@ -127,9 +124,7 @@ def test_somebody_who_says_how_many_processes_has_that_many(plan, pretend, write
     assert launcher.processes == [2]
 
 
-@pytest.mark.parametrize(
-    ("cores", "threads", "processes"), [({0, 1, 2, 3}, 1, 4), ({4, 5, 6}, 2, 2), ({0}, 3, 2)]
-)
+@pytest.mark.parametrize(("cores", "threads", "processes"), [({4, 5, 6}, 2, 2), ({0}, 3, 2)])
 def test_without_a_gpu_runs_share_the_cores_of_this_process(
     plan, write_run, cores: set[int], threads: int, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,7 +364,6 @@ def test_a_run_by_itself_does_not_wait_for_what_sweeps_have(configure, pretend) 
     ("variables", "launcher", "placed"),
     [
         ({"SLURM_STEP_NUM_TASKS": "1"}, "JoblibLauncher", True),  # a shell of srun's
-        ({"SLURM_STEP_NUM_TASKS": "1"}, None, True),
         ({"SLURM_STEP_NUM_TASKS": "4"}, "JoblibLauncher", True),  # a sweep starts its own processes
         ({"SLURM_STEP_NUM_TASKS": "4"}, None, False),
         ({"TORCHELASTIC_RUN_ID": "x"}, None, False),
@@ -387,7 +381,7 @@ def test_processes_of_srun_and_torchrun_are_placed_already(
         assert (found.devices is not None) == placed
 
 
-@pytest.mark.parametrize("launcher", ["RayLauncher", "SlurmLauncher", "LocalLauncher"])
+@pytest.mark.parametrize("launcher", ["RayLauncher", "SlurmLauncher"])
 def test_other_launchers_place_runs_themselves(configure, pretend, launcher: str) -> None:
     pretend(1)
     run = configure()
