@@ -132,7 +132,7 @@ def test_more_processes_than_evaluated_images_are_refused_before_training(make, 
     data = make(files={"blacklist": "list.txt"})
     evaluated = [labels_of(as_process(data, rank, 3).test_dataloader()) for rank in range(3)]
     assert [len(labels) for labels in evaluated] == [1] * 3
-    with pytest.raises(ValueError, match=r"^trainer.devices: 4 processes .* than the 3 test images$"):
+    with pytest.raises(ValueError, match=r"^trainer.devices: 4 processes .* only 3 test images$"):
         as_process(data, 0, 4)
 
 

@@ -167,7 +167,7 @@ def test_a_process_that_is_short_begins_again(make, folder):
 def test_a_shard_of_each_part_for_each_process_is_needed_before_training(make):
     data = make(**TWO_TESTS)
     as_process(data, 0, 2)
-    with pytest.raises(ValueError, match=r"^trainer.devices: 3 processes .* than the 2 validation shards$"):
+    with pytest.raises(ValueError, match=r"^trainer.devices: 3 processes .* only 2 validation shards$"):
         as_process(data, 0, 3)
     with pytest.raises(ValueError, match=r"^trainer.devices: 5 processes .* than the 4 train shards$"):
         as_process(data, 0, 5)
