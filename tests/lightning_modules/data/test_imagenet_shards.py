@@ -169,9 +169,9 @@ def test_a_shard_of_each_part_for_each_process_is_needed_before_training(make):
     as_process(data, 0, 2)
     with pytest.raises(ValueError, match=r"^trainer.devices: 3 processes .* only 2 validation shards$"):
         as_process(data, 0, 3)
-    with pytest.raises(ValueError, match=r"^trainer.devices: 5 processes .* than the 4 train shards$"):
+    with pytest.raises(ValueError, match=r"^trainer.devices: 5 processes .* only 4 train shards$"):
         as_process(data, 0, 5)
-    with pytest.raises(ValueError, match=r"^trainer.devices: 2 processes .* than the 1 test shards$"):
+    with pytest.raises(ValueError, match=r"^trainer.devices: 2 processes .* only 1 test shards$"):
         as_process(make(), 0, 2)
 
 
