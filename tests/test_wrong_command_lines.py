@@ -29,7 +29,6 @@ from tests.processes import typed
 pytestmark = pytest.mark.slow
 
 PROJECT = Project(Path(__file__).resolve().parents[1])
-RUN_PY = PROJECT.root / "run.py"
 HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper", "hydra/job_logging", "hydra/hydra_logging", "hydra/output")
 FLAGS = [
     "--cfg",

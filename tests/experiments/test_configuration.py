@@ -104,11 +104,6 @@ def test_what_is_typed_composes(configure) -> None:
 
 # Identity
 
-OUTSIDE = (
-    *("results_dir", "keep_checkpoint", "logger", "trainer", "diagnostics"),
-    *("dataset.root", "dataset.download", "weights"),
-)
-
 
 def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     if isinstance(node, dict) and node:

@@ -469,14 +469,6 @@ def test_the_content_counts_and_not_the_place(timm_network: TorchNetwork, tmp_pa
 # What cannot be used
 
 
-@pytest.fixture
-def small_file(tmp_path: Path) -> Path:
-    """A file that is read in an instant."""
-    file = tmp_path / "small"
-    save_file({"a.weight": torch.ones(2, 2)}, file)
-    return file
-
-
 def refusal(path: object) -> str:
     with pytest.raises(WeightsError) as raised:
         inspect_weights(path)

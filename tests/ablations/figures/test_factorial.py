@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from ablations.figures.factorial import SCREEN_COLUMNS, draw_factorial, write_factorial_figure
 from ablations.studies.results import Arm, Factor, Study, StudyRun
 
-LEVELS = ("one", "four", "all")
-
 
 @pytest.fixture
 def runs(factorial_study: Study, make_run) -> list[StudyRun]:
