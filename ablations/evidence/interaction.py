@@ -198,20 +198,25 @@ def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
         fits = [("all levels", val.fit, test.fit)]
         if val.last_fit is not None and test.last_fit is not None:
             fits.append(("last two levels", val.last_fit, test.last_fit))
-        for which, here, there in fits:
+        for which, of_val, of_test in fits:
             rows.append(
                 head
-                | {"quantity": f"slope, {which}", design.x: np.nan, "position": np.nan, "n": len(here.slopes)}
-                | _columns(study, "val", here.slope)
-                | _columns(study, "test", there.slope)
+                | {
+                    "quantity": f"slope, {which}",
+                    design.x: np.nan,
+                    "position": np.nan,
+                    "n": len(of_val.slopes),
+                }
+                | _columns(study, "val", of_val.slope)
+                | _columns(study, "test", tof_val.slope)
             )
-        for which, here, there in fits if design.paper is not None else []:
+        for which, of_val, of_test in fits if design.paper is not None else []:
             rows.append(
                 head
                 | {"quantity": f"extrapolated, {which}", design.x: np.nan, "position": design.paper}
-                | {"n": len(here.slopes)}
-                | _columns(study, "val", here.at_paper)
-                | _columns(study, "test", there.at_paper)
+                | {"n": len(of_val.slopes)}
+                | _columns(study, "val", of_val.at_paper)
+                | _columns(study, "test", tof_val.at_paper)
             )
     return pd.DataFrame(rows)
 
