@@ -208,7 +208,7 @@ def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
                     "n": len(of_val.slopes),
                 }
                 | _columns(study, "val", of_val.slope)
-                | _columns(study, "test", tof_val.slope)
+                | _columns(study, "test", of_test.slope)
             )
         for which, of_val, of_test in fits if design.paper is not None else []:
             rows.append(
@@ -216,7 +216,7 @@ def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
                 | {"quantity": f"extrapolated, {which}", design.x: np.nan, "position": design.paper}
                 | {"n": len(of_val.slopes)}
                 | _columns(study, "val", of_val.at_paper)
-                | _columns(study, "test", tof_val.at_paper)
+                | _columns(study, "test", of_test.at_paper)
             )
     return pd.DataFrame(rows)
 
