@@ -68,8 +68,7 @@ def write_run(
         }
     )
     directory = RunDirectory(Path(results).expanduser(), run_id_of(config))
-    record = _record(directory.run_id, choices, seed, config, rows, test, diverged=diverged)
-    record["parameters"] = parameters
+    record = _record(directory.run_id, choices, seed, config, rows, test, parameters, diverged=diverged)
     with directory.lock() as held:
         if not held:
             raise UserError(f"{directory.path}: another process is writing this run")
@@ -109,6 +108,7 @@ def _record(
     config: Mapping[str, Any],
     rows: Sequence[Mapping[str, float]],
     test: Mapping[str, float],
+    parameters: int | None,
     *,
     diverged: bool,
 ) -> dict[str, Any]:
@@ -125,6 +125,7 @@ def _record(
         "seed": seed,
         "config": config,
         "data_fingerprint": "not known",
+        "parameters": parameters,
         "metrics": None
         if diverged
         else {key: value for key, value in rows[-1].items() if key.startswith("val_")}

@@ -138,6 +138,21 @@ class Builder(NamedTuple):
             padding=same if layer.padding is None else (layer.padding, layer.padding),
         )
 
+    def stem(self, in_channels: int, stride: int) -> nn.Sequential:
+        """`conv1`, ..., `pool2`: 192 channels, before the first module."""
+        scale, padding = self.scale, self.padding
+        return nn.Sequential(
+            OrderedDict(
+                conv1=self.conv(in_channels, Layer(32, (3, 3), stride, padding)),
+                conv2=self.conv(scale(32), Layer(32, (3, 3), 1, padding)),
+                conv3=self.conv(scale(32), Layer(64, (3, 3))),
+                pool1=nn.MaxPool2d(3, stride=2, padding=padding),
+                conv4=self.conv(scale(64), Layer(80, (1, 1))),
+                conv5=self.conv(scale(80), Layer(192, (3, 3), 1, padding)),
+                pool2=nn.MaxPool2d(3, stride=2, padding=padding),
+            )
+        )
+
     def chain(self, in_channels: int, *layers: Layer) -> nn.Sequential:
         """`conv1`, `conv2`, ..., in sequence."""
         chained: OrderedDict[str, nn.Module] = OrderedDict()
@@ -317,18 +332,7 @@ class InceptionV3(nn.Module):
             return max(1, round(width * channels))
 
         build = Builder(scale, partial(convolution, norm=norm), average_pool, padding)
-        self.stem = nn.Sequential(
-            OrderedDict(
-                conv1=build.conv(in_channels, Layer(32, (3, 3), stem_stride, padding)),
-                conv2=build.conv(scale(32), Layer(32, (3, 3), 1, padding)),
-                conv3=build.conv(scale(32), Layer(64, (3, 3))),
-                pool1=nn.MaxPool2d(3, stride=2, padding=padding),
-                conv4=build.conv(scale(64), Layer(80, (1, 1))),
-                conv5=build.conv(scale(80), Layer(192, (3, 3), 1, padding)),
-                pool2=nn.MaxPool2d(3, stride=2, padding=padding),
-            )
-        )
-
+        self.stem = build.stem(in_channels, stem_stride)
         features = scale(192)
         self.modules_35x35 = nn.Sequential()
         for pool_channels in pool_branch_channels:
