@@ -28,7 +28,7 @@ class RunsFailed(RuntimeError):
 
 
 class VerdictsDiffer(RuntimeError):
-    """Verdicts differ from the recorded ones, a line each: the command exits with 1."""
+    """Claims are not reproduced: the command exits with 1."""
 
 
 def first_cause(traceback: str) -> str:

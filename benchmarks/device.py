@@ -238,7 +238,7 @@ def speeds(setup: Setup, *words: str) -> Found:
     tiny = SPEED_TINY if setup.tiny else ()
     asked = speed.parse(["seconds=0.3", "rounds=3", *words, f"trainer.accelerator={accelerator}", *tiny])
     if setup.tiny and "true" in asked.compiled:  # a CPU's compiler takes minutes
-        asked = replace(asked, compiled=("eager",))
+        asked = asked.model_copy(update={"compiled": ("eager",)})
     rows: list[speed.Row] = []
     left_out = []
     longest = 0.0

@@ -18,15 +18,17 @@ networks, machine (name, device, threads) and version of PyTorch. So a second co
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 from hydra.utils import instantiate
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic.json_schema import SkipJsonSchema
 
 from ablations.errors import UserError
 from ablations.evidence.timings import IMAGE_SIZE, MODELS, NUM_CLASSES, output_of
@@ -36,14 +38,13 @@ from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import DONE, RunDirectory
 from ablations.runs.schema import COMPLETED
 from ablations.text import amount
+from ablations.validation import WRITTEN, validated
 from experiments import environment
 from experiments.check import check_keys
 from experiments.configuration import (
     RunConfiguration,
     home_expanded,
-    option_name,
     parse_override,
-    parsed,
 )
 from experiments.errors import explained
 from experiments.planning import compose_runs, hydra_configuration
@@ -57,29 +58,58 @@ BATCH_SIZES = {"cpu": 4, "cuda": 32}
 """Ours; a CPU's limit is time, not memory."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of the benchmark, typed as KEY=VALUE.
+def _several(given: object) -> object:
+    names = tuple(given.split(",")) if isinstance(given, str) else given
+    if isinstance(names, tuple) and len(set(names)) < len(names):
+        raise ValueError("duplicate value; give each once")
+    return names
 
-    Attributes:
-        models: Options of conf/model, two or more; ratios are to the first.
-        image_size: Height and width in pixels.
-        num_classes: Outputs of the network.
-        batch_size: Images per step; None: `BATCH_SIZES`.
-        seconds: Minimum time of a turn.
-        rounds: Turns of each network in each order and precision.
-        overrides: Of the networks (`fully_connected=two`) and the device (`trainer.accelerator=cpu`).
-        results_dir: Folder of the records.
-    """
 
-    models: tuple[str, ...] = tuple(MODELS)
-    image_size: int = IMAGE_SIZE
-    num_classes: int = NUM_CLASSES
-    batch_size: int | None = None
-    seconds: int = 5
-    rounds: int = MIN_PAIRS
-    overrides: tuple[str, ...] = ()
+Count = Annotated[int, Field(ge=1)]
+SEVERAL = BeforeValidator(_several)
+"""Values separated by commas."""
+
+
+class CommonOptions(BaseModel):
+    """Options of both benchmarks, typed as KEY=VALUE."""
+
+    model_config = WRITTEN | ConfigDict(frozen=True, populate_by_name=True)
+
+    image_size: Count = IMAGE_SIZE
+    """Height and width in pixels."""
+    num_classes: Count = NUM_CLASSES
+    """Outputs of the network."""
+    batch_size: Count | None = None
+    """Images per step; None: `BATCH_SIZES`."""
     results_dir: Path = Path("results")
+    """Folder of the records, and of the tables."""
+
+
+Read = TypeVar("Read", bound=CommonOptions)
+
+
+def read_options(options: type[Read], words: Sequence[str]) -> Read:
+    """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
+    given: dict[str, object] = {"results_dir": current().place(current().run_keys()["results_dir"])}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word}: expected KEY=VALUE")
+        given[key] = home_expanded(key, value) if key == "results_dir" else value
+    return validated(TypeAdapter(options), given)
+
+
+class Options(CommonOptions):
+    """Options of table 3."""
+
+    models: Annotated[tuple[str, ...], SEVERAL, Field(min_length=2)] = tuple(MODELS)
+    """Options of conf/model, two or more; ratios are to the first."""
+    seconds: Count = 5
+    """Minimum time of a turn."""
+    rounds: Count = MIN_PAIRS
+    """Turns of each network in each order and precision."""
+    overrides: SkipJsonSchema[tuple[str, ...]] = ()
+    """Of the networks (`fully_connected=two`) and the device (`trainer.accelerator=cpu`)."""
 
     @property
     def of_networks(self) -> tuple[str, ...]:
@@ -94,26 +124,9 @@ class Options:
 
 def parse_options(words: Sequence[str]) -> Options:
     """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
-    given: dict[str, Any] = {}
-    overrides = []
-    own = [field.name for field in fields(Options) if field.name != "overrides"]
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or (key not in own and not _is_override(word)):
-            allowed = [f"{name}=" for name in own] + ["trainer.KEY=", "model.KEY=", "an axis="]
-            raise UserError(f"{word}: unknown option of benchmark; known: {', '.join(allowed)}")
-        if key not in own:
-            overrides.append(word)
-        elif key == "models":
-            given[key] = tuple(value.split(","))
-        elif key == "results_dir":
-            given[key] = Path(home_expanded(key, option_name(parsed(word).value())))
-        else:
-            given[key] = _whole_number(key, value)
-    if len(set(names := given.get("models", Options.models))) < max(2, len(names)):
-        raise UserError(f"models={','.join(names)}: name two or more different networks, separated by commas")
-    given.setdefault("results_dir", Path(current().place(current().run_keys()["results_dir"])))
-    return Options(**given, overrides=tuple(overrides))
+    overrides = tuple(word for word in words if "=" in word and _is_override(word))
+    own = read_options(Options, [word for word in words if word not in overrides])
+    return own.model_copy(update={"overrides": overrides})
 
 
 def _is_override(word: str) -> bool:
@@ -126,15 +139,6 @@ def _is_override(word: str) -> bool:
     return (
         bool(rest) if key in ("model", "trainer") else key not in of_the_benchmark and current().is_group(key)
     )
-
-
-def _whole_number(key: str, text: str) -> int:
-    try:
-        number = int(text)
-        require_integer(key, number, 1)
-    except ValueError as error:
-        raise UserError(f"{key}={text}: must be a whole number of at least 1") from error
-    return number
 
 
 def find_device(trainer: Mapping[str, Any]) -> torch.device:

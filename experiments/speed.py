@@ -17,31 +17,24 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 from functools import partial
 from importlib.util import find_spec
 from itertools import product, takewhile
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from hydra.utils import instantiate
+from pydantic import Field
 from torch import nn
 
 from ablations.errors import UserError
 from ablations.files import check_writable
-from experiments.benchmark import BATCH_SIZES, find_device
-from experiments.configuration import home_expanded
+from experiments.benchmark import BATCH_SIZES, SEVERAL, CommonOptions, Count, find_device, read_options
 from experiments.planning import compose_runs, hydra_configuration
-from experiments.project import current
 from experiments.sizes.training_step import Noise, Step, make_pass, make_step, time_it
 from lightning_modules.assembly import set_float32
-from lightning_modules.validation import require_integer, require_number, require_one_of
 
 OURS = "ours"
-
-NETWORKS = ("xception", "inception_v3")
-"""Options of conf/model that a library also has."""
 
 LIBRARIES: Mapping[str, Mapping[str, Callable[[int], nn.Module]]] = {
     "timm": {
@@ -55,8 +48,6 @@ LIBRARIES: Mapping[str, Mapping[str, Callable[[int], nn.Module]]] = {
 PRECISIONS = ("32-true", "tf32", "bf16-mixed")
 """As `recipe.precision`; tf32 is 32-true with `recipe.tf32`."""
 
-ORDERS = ("contiguous", "channels-last")
-
 SGD = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-5)
 
 Row = dict[str, Any]
@@ -64,52 +55,37 @@ Row = dict[str, Any]
 images_per_second, and peak_memory in bytes or None."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Options, typed as KEY=VALUE.
-
-    Attributes:
-        against: Libraries to compare with.
-        networks: From `NETWORKS`.
-        precisions: From `PRECISIONS`; (): all that are faster on the device.
-        orders: Memory orders.
-        compiled: false, true (torch.compile with inductor), or the backend eager, which needs no compiler and
-            is not faster.
-        image_size: Height and width in pixels.
-        num_classes: Outputs of the network.
-        batch_size: Images; None: `BATCH_SIZES`.
-        seconds: Minimum time of a turn.
-        rounds: Turns of each network in each setting.
-        accelerator, threads: As in `trainer`.
-        results_dir: Parent of the table's folder `benchmark/`.
-    """
-
-    against: tuple[str, ...] = ()
-    networks: tuple[str, ...] = NETWORKS
-    precisions: tuple[str, ...] = ()
-    orders: tuple[str, ...] = ORDERS
-    compiled: tuple[str, ...] = ("false",)
-    image_size: int = 299
-    num_classes: int = 1000
-    batch_size: int | None = None
-    seconds: float = 2
-    rounds: int = 5
-    accelerator: str = "auto"
-    threads: int = 1
-    results_dir: Path = Path("results")
-
-
 BACKENDS = {"false": "", "true": "inductor", "eager": "eager"}
 """Backend of torch.compile, by the value of `compiled`."""
 
-LISTS: Mapping[str, tuple[str, ...]] = {
-    "against": tuple(LIBRARIES),
-    "networks": NETWORKS,
-    "precisions": PRECISIONS,
-    "orders": ORDERS,
-    "compiled": tuple(BACKENDS),
-}
-"""Options with several values, and the allowed ones."""
+
+class Asked(CommonOptions):
+    """Options of the comparison with libraries."""
+
+    against: Annotated[tuple[Literal["timm", "torchvision"], ...], SEVERAL] = ()
+    """Libraries to compare with."""
+    networks: Annotated[tuple[Literal["xception", "inception_v3"], ...], SEVERAL] = (
+        "xception",
+        "inception_v3",
+    )
+    """Options of conf/model that a library also has."""
+    precisions: Annotated[tuple[Literal["32-true", "tf32", "bf16-mixed"], ...], SEVERAL] = ()
+    """Of arithmetic; (): all that are faster on the device."""
+    orders: Annotated[tuple[Literal["contiguous", "channels-last"], ...], SEVERAL] = (
+        "contiguous",
+        "channels-last",
+    )
+    """Memory orders."""
+    compiled: Annotated[tuple[Literal["false", "true", "eager"], ...], SEVERAL] = ("false",)
+    """true: torch.compile with inductor; eager: with a backend that needs no compiler and is not faster."""
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2
+    """Minimum time of a turn."""
+    rounds: Count = 5
+    """Turns of each network in each setting."""
+    accelerator: str = Field("auto", validation_alias="trainer.accelerator")
+    """As in `trainer`."""
+    threads: Count = Field(1, validation_alias="trainer.threads")
+    """As in `trainer`."""
 
 
 def is_asked(words: Sequence[str]) -> bool:
@@ -119,41 +95,7 @@ def is_asked(words: Sequence[str]) -> bool:
 
 def parse(words: Sequence[str]) -> Asked:
     """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
-    keys = {field.name: field.name for field in fields(Asked)}
-    keys |= {f"trainer.{key}": keys.pop(key) for key in ("accelerator", "threads")}
-    given: dict[str, Any] = {"results_dir": Path(current().place(current().run_keys()["results_dir"]))}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or key not in keys:
-            allowed = ", ".join(f"{name}=" for name in keys)
-            raise UserError(f"{word}: unknown option of benchmark against=; known: {allowed}")
-        try:
-            given[keys[key]] = _value(key, text)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-    return Asked(**given)
-
-
-def _value(key: str, text: str) -> Any:
-    if key in LISTS:
-        for value in (values := text.split(",")):
-            require_one_of(key, value, LISTS[key])
-        if len(set(values)) < len(values):
-            raise ValueError(f"{key}={text}: duplicate value; give each once")
-        return tuple(values)
-    if key == "results_dir":
-        return Path(home_expanded(key, text))
-    if key == "trainer.accelerator":
-        return text
-    try:
-        number = float(text) if key == "seconds" else int(text)
-    except ValueError as error:
-        raise ValueError(f"{key}={text}: must be a {'' if key == 'seconds' else 'whole '}number") from error
-    if key == "seconds":
-        require_number(key, number, 0, open_below=True)
-    else:
-        require_integer(key, number, 1)
-    return number
+    return read_options(Asked, words)
 
 
 def measure(words: Sequence[str]) -> tuple[Asked, torch.device, list[Row]]:

@@ -40,12 +40,13 @@ def test_words_are_read() -> None:
 @pytest.mark.parametrize(
     ("word", "line"),
     [
-        ("residual", "residual: unknown option of benchmark; known: models=, "),
-        ("dataset.channels=1", "dataset.channels=1: unknown option of benchmark; "),
-        ("recipe.epochs=3", "recipe.epochs=3: unknown option of benchmark; "),
-        ("batch_size=0", "batch_size=0: must be a whole number of at least 1"),
-        ("rounds=auto", "rounds=auto: must be a whole number of at least 1"),
-        ("models=xception", "models=xception: name two or more different networks, separated by commas"),
+        ("residual", "residual: expected KEY=VALUE"),
+        ("dataset.channels=1", "unknown key dataset.channels"),
+        ("model=xception", "unknown key model; did you mean models?"),
+        ("batch_size=0", "batch_size=0: must be "),
+        ("rounds=auto", "rounds=auto: must be "),
+        ("models=xception", "models=xception: must have at least 2 items"),
+        ("models=a,a", "models=a,a: duplicate value; give each once"),
     ],
 )
 def test_a_bad_word_is_a_line(word: str, line: str) -> None:
