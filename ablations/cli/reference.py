@@ -4,6 +4,7 @@ Records are packed first. Everything else is made from the archive, so it matche
 local folder.
 """
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,31 +47,42 @@ def write_reference(
         UserError: The new one would have fewer completed runs or lack a table.
         OSError: It cannot be written; the old one stays.
     """
+    _complete(folder)
     loaded = _load(varied, results_dir)
     timed = [one for one in read_timings(results_dir) if one.output == TABLE_3]
     if not force and (losses := _losses(folder / "tables", loaded, timed)):
         raise UserError(f"{folder}: would lose results: {'; '.join(losses)}; use --force to write it anyway")
-    runs = {run.run_id for _, of_study, _ in loaded for run in of_study} | {
-        run
-        for study, _, _ in loaded
-        if study.tuning is not None
-        for trials in study.tuning.trials.values()
-        for trial in trials
-        for run in trial.runs
-    }
+    tunings = [study.tuning for study, _, _ in loaded if study.tuning is not None]
+    trials = [trial for tuning in tunings for of_arm in tuning.trials.values() for trial in of_arm]
+    runs = {run.run_id for _, of_study, _ in loaded for run in of_study}
+    runs |= {run for trial in trials for run in trial.runs}
     runs |= {run.run_id for timings in timed for run in timings.runs}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".reference-") as name:
         new, records = Path(name, "new"), Path(name, "records")
-        archive, packed = pack(results_dir, new, runs)
+        archive, packed = pack(results_dir, new, runs, {tuning.journal for tuning in tunings})
         unpack(archive, records)
         for timings in timed:
             write_timings(timings, new / "tables")
         _write(new, _load(varied, records), varied, records)
         if folder.exists():
-            folder.rename(Path(name, "old"))
-        new.rename(folder)
+            folder.rename(_old(folder))
+        try:
+            new.rename(folder)
+        finally:
+            _complete(folder)
     return Reference(folder, len(loaded), packed)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _complete(folder: Path) -> None:
+    """End an exchange of folders, also one whose command was killed: the old one returns if it must."""
+    if not folder.exists() and _old(folder).exists():
+        _old(folder).rename(folder)
+    shutil.rmtree(_old(folder), ignore_errors=True)
 
 
 def _load(varied: Sequence[Sequence[str]], results_dir: Path) -> Loaded:

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def test_the_reference_is_made_from_its_own_records(project, runs, write_run, ca
     with hydra_configuration():
         (other,) = plan_study("attention", ["seed=77"])[1][:1]
     write_run(other.configuration)  # no run of the study
+    (project / "results" / "tuning").mkdir()
+    (project / "results" / "tuning" / "secret.log").touch()  # of a tuning that is not in it
 
     assert call("reference") == 0, capsys.readouterr().err
     shown = capsys.readouterr()
@@ -78,6 +81,9 @@ def test_the_reference_is_made_from_its_own_records(project, runs, write_run, ca
     assert not [name for name in first if name.endswith(".svg")]
     assert str(project).encode() not in b"".join(first.values())
     assert [path.name for path in (project / "results").iterdir() if path.name.startswith(".")] == []
+
+    with tarfile.open(reference / "records.tar.xz") as archive:
+        assert {name.partition("/")[0] for name in archive.getnames()} == {"runs"}
 
     # Nothing but its records is needed to write the same again.
     shutil.rmtree(project / "results" / "runs")
@@ -103,6 +109,34 @@ def test_the_reference_is_made_from_its_own_records(project, runs, write_run, ca
     assert content(reference) == first
     assert call("reference", "--force") == 0
     assert content(reference) != first
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_loses_no_reference(
+    project, runs, call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = project / "results" / "reference"
+    assert call("reference") == 0
+    first = content(reference)
+
+    rename, renamed = Path.rename, []
+
+    def killed_after_one(path: Path, target: Path) -> Path:
+        if "reference" in (path.name, target.name):
+            if renamed:
+                raise GeneratorExit
+            renamed.append(path)
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed_after_one)
+        with pytest.raises(GeneratorExit):
+            call("reference")
+    assert not reference.exists()
+    shutil.rmtree(runs[0].directory.path)
+    assert call("reference") == 2
+    assert content(reference) == first
+    assert not list((project / "results").glob(".*"))
 
 
 def test_a_study_only_by_name_is_reported_once_it_has_all_its_runs(project, runs) -> None:
