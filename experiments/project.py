@@ -39,9 +39,10 @@ OWN = ("study", "claims")
 
 @dataclass(frozen=True)
 class Project:
-    """The folder of one paper, `root`, with `conf/` and `run.py`."""
+    """The folder of one paper, `root`, with `conf/` and `run.py`, which may be called otherwise."""
 
     root: Path
+    script: str = "run.py"
 
     @classmethod
     def of_script(cls, script: str | Path) -> Self:
@@ -51,7 +52,7 @@ class Project:
             raise UserError(
                 f"{root}: no folder conf/ next to {Path(script).name}; make one with: ablations new NAME"
             )
-        return cls(root)
+        return cls(root, Path(script).name)
 
     @classmethod
     def around(cls, folder: Path) -> Self | None:

@@ -119,8 +119,13 @@ def train_there(
 
 def run_apart(overrides: Sequence[str], *, waits: bool) -> None:
     """Train a run in a new command: with several processes, or on a device that this process cannot use."""
+    hydra_config = HydraConfig.get()
     last = {key_of(override): override for override in overrides}  # no duplicate keys
-    command = [sys.executable, str(current().root / "run.py"), *last.values()]
+    sources = hydra_config.runtime.config_sources
+    folders = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
+    searched = [word for word in hydra_config.overrides.hydra if key_of(word) == "hydra.searchpath"]
+    project = current()
+    command = [sys.executable, str(project.root / project.script), *folders, *searched, *last.values()]
     own = environment_before() | ({WAITS: "1"} if waits else {})
     own.pop("HYDRA_FULL_ERROR", None)  # the sweep's
     subprocess.run(command, stdout=subprocess.DEVNULL, env=own, check=False)  # the record has the outcome

@@ -29,6 +29,11 @@ class RunSweeper(Sweeper):
     """Plans a command's runs and launches missing ones."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        # Hydra forgets `hydra.searchpath` of the command line, with which the runs are composed too.
+        loader: Any = hydra_context.config_loader
+        for folder in config.hydra.searchpath:
+            loader.get_search_path().prepend("hydra.searchpath", folder, "schema")
+        loader.repository.initialize_sources(loader.get_search_path())
         self.config = config
         self.hydra_context = hydra_context
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(

@@ -287,8 +287,16 @@ def test_two_processes_train_one_run_also_in_a_sweep(checkout, tmp_path):
     assert record["device"]["threads"] == 1
     assert record["steps"] == 280 // 128
     assert record["steps_per_second"] > 0
-    choices = "residual=true,false hydra/launcher=basic"
-    result = type_command(checkout, f"python run.py -m {PROCESSES} {choices} results_dir={tmp_path}")
+    # Each run has a command of its own, which finds the options of other folders too.
+    for group, option in (("trainer", "ddp"), ("logger", "none")):
+        (tmp_path / group / group).mkdir(parents=True)
+        shutil.copy(checkout / "conf" / group / f"{option}.yaml", tmp_path / group / group / "mine.yaml")
+    words = f"residual=true,false hydra/launcher=basic {PROCESSES} results_dir={tmp_path}"
+    words = words.replace("trainer=ddp", "trainer=mine").replace("logger=none", "logger=mine")
+    folders = f"--config-dir={tmp_path / 'trainer'} hydra.searchpath=[file://{tmp_path / 'logger'}]"
+    (checkout / "run.py").rename(checkout / "train.py")
+    result = type_command(checkout, f"python train.py -m {folders} {words}")
+    (checkout / "train.py").rename(checkout / "run.py")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert "1 of 2 runs to be trained" in result.stdout
