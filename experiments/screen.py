@@ -6,13 +6,12 @@ inherit a file that lasts as long as this process.
 
 import functools
 import os
-import pdb
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -39,7 +38,7 @@ def written() -> IO[bytes]:
 class Screen:
     """A context that draws a view in the terminal, with other output above it.
 
-    `breakpoint()` also ends it. `console` writes above the view.
+    `console` writes above the view.
     """
 
     def __init__(self, view: Callable[[], RenderableType]) -> None:
@@ -64,8 +63,6 @@ class Screen:
             os.dup2(written().fileno(), descriptor)
         self._undo.callback(self._flush)
         self._undo.callback(self._live.stop)
-        self._undo.callback(setattr, sys, "breakpointhook", sys.breakpointhook)
-        sys.breakpointhook = self._debug
         self._live.start()
         self.console.show_cursor(True)  # or it would stay hidden if this process is killed
         self.refresh()
@@ -94,10 +91,3 @@ class Screen:
     def _flush(self) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-
-    def _debug(self, *arguments: Any, **named: Any) -> None:
-        self.__exit__()
-        if "PYTHONBREAKPOINT" in os.environ:
-            sys.__breakpointhook__(*arguments, **named)
-        else:
-            pdb.Pdb().set_trace(sys._getframe().f_back)

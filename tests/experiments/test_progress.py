@@ -278,22 +278,14 @@ with directory.lock(), SweepProgress([run]) as progress:
         raise KeyboardInterrupt
 """
 
-DEBUGGED = """
-with SweepProgress([run]):
-    answer = 6 * 7
-    breakpoint()
-    print("it goes on")
-"""
 
-
-def in_a_terminal(code: str, *arguments: str, typed: bytes = b"") -> tuple[int, str]:
+def in_a_terminal(code: str, *arguments: str) -> tuple[int, str]:
     """The exit code and what a terminal of 80 columns gets."""
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "80", "LINES": "25"}
     command = [sys.executable, "-c", code, *arguments]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
-    os.write(ours, typed)
     shown = b""
     with contextlib.suppress(OSError):  # the other end is closed
         while chunk := os.read(ours, 65536):
@@ -317,14 +309,6 @@ def test_a_terminal_is_drawn_in_whatever_others_write_and_left_clean(
     after = text[text.rindex("\x1b[?25h") :]
     assert "some_arm seed" not in after
     assert ("KeyboardInterrupt" in after) == interrupted  # on the terminal, not in the file
-
-
-def test_a_debugger_gets_the_terminal(tmp_path: Path) -> None:
-    code, text = in_a_terminal(PREPARE + DEBUGGED, str(tmp_path), typed=b"p answer\nc\n")
-    assert code == 0, text
-    after = text[text.rindex("\x1b[2K") :]  # what was drawn is erased, and nothing is drawn again
-    assert re.search(r"\(Pdb\) .*42\r\n", after, re.DOTALL)
-    assert "it goes on\r\n" in after
 
 
 def test_a_dumb_terminal_gets_lines(tmp_path: Path) -> None:
