@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablations.statistics.paired import PairedEstimate, paired_difference, straight_lines
+from ablations.statistics.paired import PairedEstimate, interval_columns, paired_difference, straight_lines
 from ablations.studies.results import Design, Outcome, Study, pair_by_seed
 from ablations.text import NO_VALUE, digits_for, p_value, with_interval
 
@@ -226,10 +226,7 @@ def _column(study: Study, split: str) -> str:
 
 
 def _columns(study: Study, split: str, estimate: PairedEstimate | None) -> dict[str, float]:
-    names = [f"{_column(study, split)}_{part}" for part in ("mean", "ci_low", "ci_high", "p")]
-    if estimate is None:
-        return dict.fromkeys(names, np.nan)
-    return dict(zip(names, (estimate.mean, estimate.low, estimate.high, estimate.p), strict=True))
+    return interval_columns(_column(study, split), estimate, with_p=True)
 
 
 def interaction_panel(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:

@@ -81,6 +81,12 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     return Estimate(len(sample), mean, mean - half, mean + half)
 
 
+def interval_columns(name: str, estimate: Estimate | None, *, with_p: bool = False) -> dict[str, float]:
+    """A table's columns of an estimate, NaN if there is none; `with_p` adds that of a `PairedEstimate`."""
+    parts = {"mean": "mean", "ci_low": "low", "ci_high": "high"} | ({"p": "p"} if with_p else {})
+    return {f"{name}_{column}": getattr(estimate, part, np.nan) for column, part in parts.items()}
+
+
 def smallest_sign_flip_p(n: int) -> float:
     """The smallest p of an exact sign-flip test of n pairs: 2 / 2**n, at most 1."""
     return min(1.0, 2.0 / 2.0**n)

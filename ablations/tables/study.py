@@ -29,6 +29,7 @@ from ablations.statistics.paired import (
     area_under_curve,
     censored_median,
     epochs_to_target,
+    interval_columns,
     mean_interval,
     paired_difference,
     smallest_sign_flip_p,
@@ -233,11 +234,8 @@ def _final(of_arm: Sequence[Outcome], study: Study) -> dict[str, float]:
 
 
 def _interval(metric: Metric, name: str, values: Sequence[float]) -> dict[str, float]:
-    columns = [f"{name}_mean", f"{name}_ci_low", f"{name}_ci_high"]
-    if not values:
-        return dict.fromkeys(columns, np.nan)
-    estimate = mean_interval(values).within(*metric.ends())
-    return dict(zip(columns, (estimate.mean, estimate.low, estimate.high), strict=True))
+    estimate = mean_interval(values).within(*metric.ends()) if values else None
+    return interval_columns(name, estimate)
 
 
 def _difference_column(study: Study, split: str) -> str:
@@ -248,17 +246,13 @@ def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], study: 
     pairs = pair_by_seed(of_arm, baseline)
     row: dict[str, Any] = {"n_pairs": len(pairs)}
     for split in ("val", "test"):
-        name = _difference_column(study, split)
-        columns = [f"{name}_mean", f"{name}_ci_low", f"{name}_ci_high", f"{name}_p"]
-        if not pairs:
-            row |= dict.fromkeys(columns, np.nan)
-            continue
-        finals = [[run.final[f"{split}_{study.metric}"] for run in pair] for pair in pairs]
-        values = study.deciding.times * np.array(finals)
-        # A fixed generator: the same records give the same table.
-        estimate = paired_difference(values[:, 0], values[:, 1], np.random.default_rng(0))
-        numbers = (estimate.mean, estimate.low, estimate.high, estimate.p)
-        row |= dict(zip(columns, numbers, strict=True))
+        estimate = None
+        if pairs:
+            finals = [[run.final[f"{split}_{study.metric}"] for run in pair] for pair in pairs]
+            values = study.deciding.times * np.array(finals)
+            # A fixed generator: the same records give the same table.
+            estimate = paired_difference(values[:, 0], values[:, 1], np.random.default_rng(0))
+        row |= interval_columns(_difference_column(study, split), estimate, with_p=True)
     return row
 
 
