@@ -64,6 +64,7 @@ nitpick_ignore_regex = [
     # Of type hints alone.
     ("py:class", r"ablations\.(validation\.Written|studies\.schema\._different)"),
     ("py:class", r"ablations\.(studies\.results\._known_metric|metrics\._checked)"),
+    ("py:class", r"experiments\.benchmark\._several"),
 ]
 
 copybutton_prompt_text = "$ "

@@ -23,7 +23,7 @@ from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self
 
 import torch
 from hydra.utils import instantiate
@@ -84,19 +84,16 @@ class CommonOptions(BaseModel):
     results_dir: Path = Path("results")
     """Folder of the records, and of the tables."""
 
-
-Read = TypeVar("Read", bound=CommonOptions)
-
-
-def read_options(options: type[Read], words: Sequence[str]) -> Read:
-    """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
-    given: dict[str, object] = {"results_dir": current().place(current().run_keys()["results_dir"])}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UserError(f"{word}: expected KEY=VALUE")
-        given[key] = home_expanded(key, value) if key == "results_dir" else value
-    return validated(TypeAdapter(options), given)
+    @classmethod
+    def read(cls, words: Sequence[str]) -> Self:
+        """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
+        given: dict[str, object] = {"results_dir": current().place(current().run_keys()["results_dir"])}
+        for word in words:
+            key, equals, value = word.partition("=")
+            if not equals:
+                raise UserError(f"{word}: expected KEY=VALUE")
+            given[key] = home_expanded(key, value) if key == "results_dir" else value
+        return validated(TypeAdapter(cls), given)
 
 
 class Options(CommonOptions):
@@ -125,7 +122,7 @@ class Options(CommonOptions):
 def parse_options(words: Sequence[str]) -> Options:
     """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
     overrides = tuple(word for word in words if "=" in word and _is_override(word))
-    own = read_options(Options, [word for word in words if word not in overrides])
+    own = Options.read([word for word in words if word not in overrides])
     return own.model_copy(update={"overrides": overrides})
 
 

@@ -29,7 +29,7 @@ from torch import nn
 
 from ablations.errors import UserError
 from ablations.files import check_writable
-from experiments.benchmark import BATCH_SIZES, SEVERAL, CommonOptions, Count, find_device, read_options
+from experiments.benchmark import BATCH_SIZES, SEVERAL, CommonOptions, Count, find_device
 from experiments.planning import compose_runs, hydra_configuration
 from experiments.sizes.training_step import Noise, Step, make_pass, make_step, time_it
 from lightning_modules.assembly import set_float32
@@ -95,7 +95,7 @@ def is_asked(words: Sequence[str]) -> bool:
 
 def parse(words: Sequence[str]) -> Asked:
     """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
-    return read_options(Asked, words)
+    return Asked.read(words)
 
 
 def measure(words: Sequence[str]) -> tuple[Asked, torch.device, list[Row]]:
