@@ -298,8 +298,13 @@ def test_more_pairs_than_can_be_enumerated(residual_study: Study, make_run) -> N
     assert "cannot go below" not in page
 
 
-def test_tables_do_not_import_matplotlib() -> None:
-    code = "import sys, ablations.tables.study; sys.exit('matplotlib' in sys.modules)"
+def test_tables_import_no_matplotlib_and_figures_no_pyplot() -> None:
+    code = """if True:
+        import sys, ablations.tables.study
+        assert 'matplotlib' not in sys.modules
+        import ablations.figures.study
+        assert 'matplotlib.pyplot' not in sys.modules
+    """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
