@@ -243,7 +243,7 @@ def interaction_panel(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
         if quantity == "slope":
             what = f"slope per doubling, {which}"
         elif quantity == "extrapolated":
-            what = f"extrapolated to {row['position']:,.6g}, the paper's, from {which}"
+            what = f"extrapolated to {row['position']:,.10g}, the paper's, from {which}"
         else:
             what = f"{steps[row[design.x]]}, minus that at {steps[base[design.x]]}"
         rows.append(
@@ -305,7 +305,7 @@ def interaction_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> 
         largest = max(design.positions.values())
         beyond = abs(math.log2(design.paper / largest))
         notes.append(
-            f"Extrapolated: the same two straight lines at {design.paper:,.6g}, the paper's {design.axis}, "
+            f"Extrapolated: the same two straight lines at {design.paper:,.10g}, the paper's {design.axis}, "
             f"{beyond:.1f} doublings beyond the largest arm. The intervals are those of the lines. No run "
             "here shows whether the effect follows either of them that far."
         )

@@ -265,7 +265,7 @@ def _label(design: Design) -> str:
 
 def _tick(design: Design, part: Mapping[str, str], level: str) -> str:
     line = next(iter(design.factor(design.lines).levels))
-    number = f"{_position(design, part, level, line):g}"
+    number = f"{_position(design, part, level, line):,.6g}"
     named = design.factor(design.x).ticks.get(level)
     return number if named is None else f"{number}\n{named}"
 
