@@ -126,28 +126,28 @@ def test_sweep_of_the_residual_group_as_typed(checkout):
 
 
 def test_sweep_of_all_three(checkout):
-    choices = "intermediate_activation=none,relu,elu residual=true,false seed=0,1"
+    choices = "intermediate_activation=none,relu,elu residual=true,false"
     result = type_command(checkout, f"python run.py -m {choices} logger=none hydra/launcher=basic")
     assert result.returncode == 0, result.stderr
-    assert "10 of 12 runs to be trained" in result.stdout
+    assert "4 of 6 runs to be trained" in result.stdout
     found = {
         (r["choices"]["intermediate_activation"], r["choices"]["residual"], r["seed"])
         for r in records(checkout)
         if r["status"] == "completed"
     }
-    assert len(found) == len(records(checkout)) == 12
+    assert len(found) == len(records(checkout)) == 6
 
 
 def test_study(checkout):
-    line = "python run.py -m study=residual seed=0,1 logger=none hydra/launcher=basic"
+    line = "python run.py -m study=residual seed=0 logger=none hydra/launcher=basic"
     result = type_command(checkout, line)
     assert result.returncode == 0, result.stderr
-    # The sweep had both seeds of two arms, and did not measure the gradients that the study asks for.
-    assert "8 of 8 runs to be trained" in result.stdout
-    assert len(records(checkout)) == 12 + 4
-    assert result.stdout.index("8 of 8 runs done") < result.stdout.index("residual-final")  # its verdict
+    # The sweep had one seed of two arms, and did not measure the gradients that the study asks for.
+    assert "4 of 4 runs to be trained" in result.stdout
+    assert len(records(checkout)) == 6 + 2
+    assert result.stdout.index("4 of 4 runs done") < result.stdout.index("residual-final")  # its verdict
     lines = result.stderr.splitlines()
-    assert len(lines) == 4  # one for each of those runs
+    assert len(lines) == 2  # one for each of those runs
     assert all(line.startswith("not measured as requested (gradient_norm)") for line in lines)
 
 
@@ -163,12 +163,11 @@ def test_tables_and_figures_from_the_records(checkout):
             assert (checkout / "results" / path).stat().st_size > 1000
             assert f"results/{path}" in result.stdout
     table = (checkout / "results/tables/figure10_intermediate_activation.md").read_text()
-    assert "3 / 12" not in table  # seeds 0 and 1 of each
-    assert "2 / 12" in table
+    assert "1 / 12" in table  # seed 0 of each
 
 
 def test_the_same_run_gives_the_same_metrics_to_the_last_bit(checkout, tmp_path):
-    line = f"python run.py seed=1 logger=none results_dir={tmp_path}"
+    line = f"python run.py intermediate_activation=elu logger=none results_dir={tmp_path}"
     assert type_command(checkout, line).returncode == 0
     (path,) = tmp_path.glob("runs/*/record.json")
     alone = json.loads(path.read_text())
@@ -254,17 +253,15 @@ def test_divergence_is_an_outcome(checkout):
     assert "epoch" not in again.stdout
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_run_with_its_code_and_the_run_can_go_on(checkout, tmp_path, number, code):
+def test_an_interrupt_ends_a_run_with_its_code_and_the_run_can_go_on(checkout, tmp_path):
     words = ("run.py", "recipe.epochs=400", "logger=none", f"results_dir={tmp_path}")
     with Command(checkout, *words, group=True) as process:
         while process.poll() is None and not list(tmp_path.glob("runs/*/metrics.csv")):
             wait_at_most(process, 0.05)
-        process.send_signal(number)
-        assert process.wait() == code
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
         assert "Traceback" not in process.errors
-        if number == signal.SIGINT:
-            assert "interrupted; rerun the command to continue" in process.errors
+        assert "interrupted; rerun the command to continue" in process.errors
     (directory,) = tmp_path.glob("runs/*")
     record = json.loads((directory / "record.json").read_text())
     assert record["status"] == "running"
@@ -332,21 +329,16 @@ def test_torchrun_without_a_strategy_says_what_to_add(checkout, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "stuck"),
-    [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)],
-)
-def test_a_signal_ends_all_processes_of_a_run_and_it_can_go_on(checkout, tmp_path, number, code, stuck):
+def test_a_signal_ends_all_processes_of_a_run_and_it_can_go_on(checkout, tmp_path):
     words = ("run.py", *PROCESSES.split(), "recipe.epochs=400", f"results_dir={tmp_path}")
     with Command(checkout, *words, group=True) as process:
         while process.poll() is None and not list(tmp_path.glob("runs/*/metrics.csv")):
             wait_at_most(process, 0.05)
         (other,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         ended = os.pidfd_open(int(other))
-        if stuck:  # the first process waits for the other, which never answers
-            os.kill(int(other), signal.SIGSTOP)
-        process.send_signal(number)
-        assert process.wait(timeout=120) == code
+        os.kill(int(other), signal.SIGSTOP)  # the first process waits for the other, which never answers
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 143
         assert "Traceback" not in process.errors
         assert select.select([ended], [], [], 60)[0], "the other process lives on"
         os.close(ended)

@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
+from experiments.plan import plan_sweep
+from experiments.planning import hydra_configuration
 from experiments.project import FRAMEWORK_CONF, load_yaml
 from tests.documentation.blocks import PAGES, REPOSITORY, Block, blocks_of, commands_of, parse
 from tests.documentation.rules import do
 from tests.documentation.workspace import Workspace
+
+WITH_BLOCKS = [page for page in PAGES if blocks_of(page)]
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_the_tutorial_s_study_shares_the_runs_that_its_text_says() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 def test_a_page_can_be_followed(page: Path, workspace: Workspace) -> None:
     with workspace.used():
         for block in blocks_of(page):
@@ -61,26 +65,29 @@ def test_a_page_can_be_followed(page: Path, workspace: Workspace) -> None:
                 raise
 
 
-@pytest.mark.slow
-def test_git_ignores_archives_of_records(workspace: Workspace) -> None:
+def test_git_ignores_archives_of_records(workspace: Workspace, write_run: Callable[..., Any]) -> None:
     """No page shows these two commands."""
     with workspace.used():
-        for words in (["unpack"], ["pack"]):
+        with hydra_configuration():
+            for planned in plan_sweep(["seed=0,1"]):
+                write_run(planned.configuration)
+        for words in (["pack"], ["unpack", "--file", "results/records.tar.xz"]):
             workspace.ablations(words)
             assert workspace.git_status() == "", words
         assert (workspace.folder / "results" / "records.tar.xz").is_file()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
-def test_code_is_fenced(page: Path) -> None:
+def test_code_is_fenced() -> None:
     """A block by indentation alone would not be run."""
-    inside, found, above = False, [], ""
-    for line in page.read_text(encoding="utf-8").splitlines():
-        if line.lstrip().startswith("```"):
-            inside = not inside
-        elif not inside and line.startswith("    ") and not above.strip():
-            found.append(line)
-        above = line
+    found = []
+    for page in PAGES:
+        inside, above = False, ""
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if line.lstrip().startswith("```"):
+                inside = not inside
+            elif not inside and line.startswith("    ") and not above.strip():
+                found.append((page.name, line))
+            above = line
     assert found == []
 
 

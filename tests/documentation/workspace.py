@@ -31,11 +31,12 @@ from experiments.project import FRAMEWORK_CONF, Project, use
 from experiments.sizes.network_cost import count_network
 from experiments.study_file import project_claims
 from tests.documentation.blocks import Block
+from tests.few_studies import copy_few_studies
 
 EXTENSIBLE = (lightning_modules.data, lightning_modules.networks)
 """Packages that a page adds modules to."""
 
-MOST_TRAINED = 12
+MOST_TRAINED = 6
 """Runs of a command that are trained; where it asks for more, their records are made up."""
 
 TINY = {
@@ -60,7 +61,7 @@ class Workspace:
         self.conf = folder / "conf"
         self.names: dict[str, Any] = {"__name__": "__page__"}
         self._write_run = write_run
-        shutil.copytree(FRAMEWORK_CONF, self.conf)
+        copy_few_studies(folder)
         for file, values in {**TINY, "dataset/fashion_mnist_embedded.yaml": dict(few_images)}.items():
             self.change_file(self.conf / file, yaml.dump(values))
             os.utime(self.conf / file, (0, 0))  # of every workspace, so that tests.composing knows it
@@ -194,9 +195,8 @@ class Workspace:
             cost = count_network(next(run for run in planned if run.arm == arm).configuration.resolved)
             return {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds, "depth": cost.depth}
 
-        for planned_run in planned:
-            if planned_run.directory.status() == "missing":
-                self._write_run(planned_run.configuration, **size(planned_run.arm))
+        for planned_run in planned:  # also where one was trained before: its steps are others
+            self._write_run(planned_run.configuration, **size(planned_run.arm))
 
 
 def words_of(command: str) -> list[str]:

@@ -79,6 +79,20 @@ def others(results_dir: Path) -> list[str]:
     return ["tuning=learning_rate", "tuning.trials=4", ARMS, NOTHING_BESIDE, f"results_dir={results_dir}"]
 
 
+@pytest.fixture(scope="module")
+def tuned(write_run, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunConfiguration], list[str]]:
+    """What was trained for four trials of two arms, and the choices beside study=residual; only read."""
+    results_dir = tmp_path_factory.mktemp("tuned")
+    others = ["tuning=learning_rate", "tuning.trials=4", ARMS, NOTHING_BESIDE, f"results_dir={results_dir}"]
+    launcher = Launcher(write_run)
+    with pytest.MonkeyPatch.context() as patch, hydra_configuration():
+        patch.setattr(sweep_module, "_check", lambda runs: None)
+        patch.setattr(tuning_module, "_check_space", lambda plan: None)
+        tune_studies(["study=residual", *others], launcher)
+    (batch,) = launcher.batches  # a sampler that does not look at results draws all at once
+    return batch, others
+
+
 def rates(configurations: Sequence[RunConfiguration], residual: str) -> list[float]:
     return [
         configuration.resolved["recipe"]["optimizer"]["lr"]
@@ -90,31 +104,32 @@ def rates(configurations: Sequence[RunConfiguration], residual: str) -> list[flo
 # What is tried
 
 
-def test_every_arm_has_the_same_trials_with_the_same_seeds_and_the_configured_first(launcher, others) -> None:
-    tune_studies(["study=residual", *others, "tuning.seeds=[100,101]"], launcher)
-    (batch,) = launcher.batches  # a sampler that does not look at results draws all at once
-    assert len(batch) == 2 * 4 * 2
+def test_every_arm_has_the_same_trials_with_the_same_seeds_and_the_configured_first(tuned) -> None:
+    batch, _ = tuned
+    assert len(batch) == 2 * 4
     tried = rates(batch, "true")
     assert tried == rates(batch, "false")
     assert tried[0] == 0.05  # as configured
     assert len(set(tried)) == 4
     assert all(0.001 <= rate <= 1 for rate in tried)
-    assert [configuration.seed for configuration in batch] == [100, 101] * 8
+    assert {configuration.seed for configuration in batch} == {100}
 
 
-def test_the_configured_trial_is_the_ordinary_run(launcher, others, results_dir: Path) -> None:
-    tune_studies(["study=residual", *others], launcher)
-    _, runs = plan_named("residual", ["seed=100", f"results_dir={results_dir}"])
+@pytest.mark.usefixtures("hydra")
+def test_the_configured_trial_is_the_ordinary_run(tuned) -> None:
+    batch, others = tuned
+    _, runs = plan_named("residual", ["seed=100", NOTHING_BESIDE, others[-1]])
     configured = {run.run_id for run in runs if run.arm in ("residual", "non_residual")}
-    assert configured <= {configuration.run_id for configuration in launcher.trained}
+    assert configured <= {configuration.run_id for configuration in batch}
 
 
-def test_drawn_numbers_can_be_typed_and_are_what_the_storage_has(launcher, others) -> None:
-    tune_studies(["study=residual", *others], launcher)
+@pytest.mark.usefixtures("hydra")
+def test_drawn_numbers_can_be_typed_and_are_what_the_storage_has(tuned) -> None:
+    batch, others = tuned
     plan = plan_tuning("residual", others)
     for arm, residual in (("residual", "true"), ("non_residual", "false")):
         kept = [trial.settings["learning_rate"] for trial in plan.storage.read(plan.storage_names[arm])]
-        assert kept == rates(launcher.trained, residual)
+        assert kept == rates(batch, residual)
         assert all(rate == float(f"{rate:.3g}") for rate in kept)
 
 
@@ -144,10 +159,11 @@ def test_nothing_happens_without_tuning(launcher) -> None:
 # The tuned study
 
 
-def test_the_best_on_validation_is_trained_on_fresh_seeds(launcher, others) -> None:
-    tune_studies(["study=residual", *others], launcher)
+@pytest.mark.usefixtures("hydra")
+def test_the_best_on_validation_is_trained_on_fresh_seeds(tuned) -> None:
+    batch, others = tuned
     study, runs = plan_named("residual", others)
-    tried = rates(launcher.trained, "true")
+    tried = rates(batch, "true")
     best = {
         arm: max(tried, key=lambda rate: -abs(math.log10(rate / at)))
         for arm, at in (("residual", 0.04), ("non_residual", 0.018))
@@ -173,7 +189,7 @@ def test_the_best_on_validation_is_trained_on_fresh_seeds(launcher, others) -> N
     assert study.scale.count("Xception") == 1  # of the arms that are tuned
     assert study.seeds == tuple(range(200, 208))
     assert {run.seed for run in runs} == set(study.seeds)
-    assert {run.seed for run in runs}.isdisjoint(configuration.seed for configuration in launcher.trained)
+    assert {run.seed for run in runs}.isdisjoint(configuration.seed for configuration in batch)
     assert len({run.run_id for run in runs}) == len(runs) == 32
     assert study.name == "residual"
     assert study.baseline == "residual"
@@ -216,14 +232,17 @@ def test_a_diverged_trial_counts_as_chance(launcher, others) -> None:
 
 
 def test_the_value_of_a_trial_is_the_mean_over_its_seeds(launcher, others) -> None:
-    tune_studies(["study=residual", *others, "tuning.seeds=[101,105]"], launcher)
-    tuning = plan_named("residual", [*others, "tuning.seeds=[101,105]"])[0].tuning
+    choices = [others[0], "tuning.trials=2", *others[2:], "tuning.seeds=[101,105]"]
+    tune_studies(["study=residual", *choices], launcher)
+    assert [configuration.seed for configuration in launcher.trained] == [101, 105] * 4
+    tuning = plan_named("residual", choices)[0].tuning
     expected = 0.9 - 0.1 * math.log10(0.05 / 0.04) + 0.001 * (1 + 5) / 2
     assert tuning.trials["residual"][0].value == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_budget_is_counted_from_the_records(launcher, others) -> None:
-    tune_studies(["study=residual", *others], launcher)
+@pytest.mark.usefixtures("hydra")
+def test_the_budget_is_counted_from_the_records(tuned) -> None:
+    _, others = tuned
     tuning = plan_named("residual", others)[0].tuning
     assert tuning.recorded_runs == 8
     assert tuning.core_hours == pytest.approx(8 * 60.5 / 3600)  # of one thread each
@@ -246,8 +265,9 @@ def test_fewer_trials_are_the_first_ones(launcher, others) -> None:
     assert part.trials == {arm: trials[:2] for arm, trials in full.trials.items()}
 
 
-def test_trials_of_other_settings_are_not_taken_for_these(launcher, others) -> None:
-    tune_studies(["study=residual", *others], launcher)
+@pytest.mark.usefixtures("hydra")
+def test_trials_of_other_settings_are_not_taken_for_these(tuned) -> None:
+    _, others = tuned
     with pytest.raises(UserError, match="0 of 8 trials"):
         plan_named("residual", [*others, "tuning.space.learning_rate.distribution.high=2.0"])
     with pytest.raises(UserError, match="0 of 8 trials"):
@@ -271,6 +291,8 @@ def test_tables_and_figures_lie_beside_the_others(
     launcher, others, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    folder = Path(others[-1].partition("=")[2])
+    others.append("seed=200,201")
     monkeypatch.setattr(sys, "argv", ["ablations", "residual", *others])
     assert command.main() == 2
     assert capsys.readouterr().err.startswith("error: tuning=learning_rate: 0 of 8 trials")
@@ -281,8 +303,8 @@ def test_tables_and_figures_lie_beside_the_others(
     assert command.main() == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    folder = Path(others[-1].partition("=")[2])
     stem = "figure09_residual__tuning=learning_rate__tuning.trials=4__tuning.arms=_residual,non_residual_"
+    stem += "__seed=200,201"
     assert {path.relative_to(folder).as_posix() for path in folder.glob("*es/*")} == {
         *(f"tables/{stem}{kind}.{suffix}" for kind in ("", "_trials") for suffix in ("csv", "md", "tex")),
         f"tables/{stem}_slim.tex",
@@ -291,7 +313,7 @@ def test_tables_and_figures_lie_beside_the_others(
     page = (folder / "tables" / f"{stem}.md").read_text()
     assert "# Residual connections, each arm tuned" in page
     assert "4 trials × 1 seed × 6 epochs for each of 2 arms, 8 runs, 8 min" in page
-    assert page.count("8 / 8") == 2 * 4  # four arms in two tables
+    assert page.count("2 / 2") == 2 * 4  # four arms in two tables
 
 
 @pytest.mark.usefixtures("hydra")
@@ -351,37 +373,37 @@ def test_killed_between_drawing_and_telling(launcher, others) -> None:
     assert [len(plan.storage.read(name)) for name in plan.storage_names.values()] == [4, 4]
 
 
-@pytest.mark.parametrize("writes", [2, 6, 11, 20, 33])
 def test_killed_at_any_write_of_the_storage(
-    writes: int, launcher, others, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launcher, others, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choices = ["tuning=learning_rate_weight_decay", "tuning.trials=3", "tuning.batch=2", "tuning.seeds=[100]"]
     choices += ["tuning.sampler.n_startup_trials=1", ARMS, NOTHING_BESIDE]
     tune_studies(["study=residual", *choices, f"results_dir={tmp_path}/alone"], launcher)
     expected = [configuration.run_id for configuration in launcher.trained]
-    launcher.batches.clear()
-
     backend = trials_module.JournalFileBackend
-    left = [writes]
+    left = 0
 
     class Dying(backend):
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            left[0] -= 1
-            if left[0] == 0:
+            nonlocal left
+            left -= 1
+            if left == 0:
                 line = json.dumps(logs[0]).encode()
                 with open(self._file_path, "ab") as file:
                     file.write(line[: len(line) // 2])  # half a line
                 raise Killed
             super().append_logs(logs)
 
-    here = [*choices, f"results_dir={tmp_path}/killed"]
-    monkeypatch.setattr(trials_module, "JournalFileBackend", Dying)
-    with pytest.raises(Killed):
+    for left in (2, 11, 33):
+        launcher.batches.clear()
+        here = [*choices, f"results_dir={tmp_path}/killed_{left}"]
+        monkeypatch.setattr(trials_module, "JournalFileBackend", Dying)
+        with pytest.raises(Killed):
+            tune_studies(["study=residual", *here], launcher)
+        monkeypatch.setattr(trials_module, "JournalFileBackend", backend)
         tune_studies(["study=residual", *here], launcher)
-    monkeypatch.setattr(trials_module, "JournalFileBackend", backend)
-    tune_studies(["study=residual", *here], launcher)
-    assert [configuration.run_id for configuration in launcher.trained] == expected
-    assert plan_named("residual", here)[0].tuning.recorded_runs == 6
+        assert [configuration.run_id for configuration in launcher.trained] == expected
+        assert plan_named("residual", here)[0].tuning.recorded_runs == 6
 
 
 def test_a_failed_trial_stops_the_tuning_and_is_tried_again(launcher, others) -> None:
@@ -450,8 +472,8 @@ def test_another_commands_results_are_taken_over(launcher, others) -> None:
     assert plan_named("residual", others)[0].tuning.recorded_runs == 8
 
 
-@pytest.mark.parametrize("content", [b"{\n{}\n", b'{"op_code": 77}\n', b"\xff\xfe\n\n", b"[]\n"])
-def test_a_damaged_storage_is_a_line(content: bytes, launcher, others) -> None:
+def test_a_damaged_storage_is_a_line(launcher, others) -> None:
+    content = b'{"op_code": 77}\n'
     path = plan_tuning("residual", others).storage_path
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
@@ -478,32 +500,17 @@ SPACE = "tuning.space.learning_rate"
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (
-            [f"{SPACE}.key=recipe.optimizer.rate"],
-            f"{SPACE}.key=recipe.optimizer.rate: arm=residual has no such",
-        ),
         ([f"{SPACE}.key=recipe.optimizer"], f"{SPACE}.key=recipe.optimizer: must be a single value, not "),
-        ([f"{SPACE}.key=seed"], f"{SPACE}.key=seed: cannot be tuned, because every trial"),
         ([f"{SPACE}.key=recipe.epochs"], f"{SPACE}.key=recipe.epochs: cannot be tuned, because every trial"),
-        ([f"{SPACE}.key=residual.scale"], f"{SPACE}.key=residual.scale: cannot be tuned"),
-        ([f"{SPACE}.key=trainer.threads"], f"{SPACE}.key=trainer.threads: cannot be tuned"),
-        ([f"{SPACE}.distribution.low=2.0"], f"{SPACE}.distribution: .*low.*2"),
         ([f"{SPACE}.distribution.low=1.0"], f"{SPACE}.distribution=.*only one value"),
         (
             [f"{SPACE}.distribution.low=0.5"],
             f"{SPACE}.key=.*the configured value of arm=residual, 0.05, must",
         ),
-        ([f"{SPACE}.distribution.low=-1"], f"{SPACE}.distribution: .*low.*-1"),
-        ([f"+{SPACE}.distribution.lower=1"], f"{SPACE}.distribution: .*lower"),
-        ([f"{SPACE}.distribution._target_=math.sqrt"], f"{SPACE}.distribution: "),
         ([f"{SPACE}.distribution=null"], f"{SPACE}.distribution=None: must be"),
         ([f"~{SPACE}"], "tuning.space: must have at least 1 item"),
-        ([f"~{SPACE}.key"], f"{SPACE}.key: missing"),
         (["tuning.trials=1"], "tuning.trials=1: must be greater than or equal to 2"),
-        (["tuning.batch=0"], "tuning.batch=0: must be greater than or equal to 1"),
-        (["tuning.seeds=[]"], r"tuning.seeds=\[\]: must have at least 1 item"),
         (["tuning.seeds=[1,1]"], r"tuning.seeds=.*1, 1.*: must be different"),
-        (["tuning.seeds=3"], "tuning.seeds=3: must be a valid tuple"),
         (["tuning.seeds=[200]"], r"seed=200: .*tuning.seeds=\[200\]"),
         (["seed=7,100"], r"seed=100: .*tuning.seeds=\[100\]"),
         (
@@ -511,13 +518,8 @@ SPACE = "tuning.space.learning_rate"
             r"tuning.arms=\['residual', 'none'\]: must be null \(all arms\) or a ",
         ),
         (["tuning.arms=[non_residual]"], r"tuning.arms=.* add residual, with which these arms are compared"),
-        (["tuning.sampler.seed=x"], "tuning.sampler.seed='x': must be a valid integer"),
-        (["~tuning.sampler.seed"], "tuning.sampler.seed: missing"),
         (["+tuning.sampler.speed=1"], "tuning.sampler: .*speed"),
-        (["tuning.sampler._target_=torch.Generator"], "tuning.sampler"),
-        (["tuning.sampler=null"], "tuning.sampler=None: must be keys with values: _target_, seed"),
         (["+tuning.budget=3"], "unknown key tuning.budget"),
-        (["recipe.epochs=2,3"], "recipe.epochs=2,3: with a study only the seed can take several values"),
     ],
 )
 def test_what_cannot_be_is_a_line(overrides: list[str], line: str, results_dir: Path) -> None:
