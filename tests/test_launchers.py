@@ -10,29 +10,28 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.few_images import as_words
+from tests.processes import REPOSITORY, typed
+
 pytestmark = pytest.mark.slow
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL = (
     "model.width=0.02", "model.stem_stride=2", "model.middle_modules=0", "recipe.epochs=1", "logger=none",
 )  # fmt: skip
 
 
 def sweep(results_dir: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "run.py", "-m", *arguments, *SMALL, f"results_dir={results_dir}"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env=os.environ | environment,
-    )
+    words = ("run.py", "-m", *arguments, *SMALL, f"results_dir={results_dir}")
+    return typed(REPOSITORY, *words, **environment)
 
 
 def metrics(results_dir: Path) -> dict[str, dict[str, float]]:
@@ -41,29 +40,16 @@ def metrics(results_dir: Path) -> dict[str, dict[str, float]]:
     return {record["run_id"]: record["metrics"] for record in records}
 
 
-def test_ray_and_submitit_give_the_same_records(tmp_path):
-    for launcher in ("ray", "submitit_local"):
-        # local: whatever other Ray cluster there is or was on this machine
-        result = sweep(tmp_path / launcher, "seed=0,1", f"hydra/launcher={launcher}", RAY_ADDRESS="local")
-        assert result.returncode == 0, result.stderr
-        assert "2 of 2 runs done" in result.stdout
-        # Ray names the address it was given, and its daemon tells of the machine, such as a nearly full disk.
-        ray_only = re.compile(r"RAY_ADDRESS|\(raylet\)")
-        assert [line for line in result.stderr.splitlines() if not ray_only.search(line)] == []
-    by_ray = metrics(tmp_path / "ray")
-    assert len(by_ray) == 2
-    assert metrics(tmp_path / "submitit_local") == by_ray
-
-
 def jpeg(label: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.full((32, 32, 3), 100 * label, dtype=np.uint8)).save(file, "JPEG")
     return file.getvalue()
 
 
-@pytest.fixture
-def image_datasets(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def image_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Options of `dataset` for images of three classes: in folders, in shards, in tables."""
+    tmp_path = tmp_path_factory.mktemp("images")
     data = tmp_path / "data"
     for part, images in (("train", 18), ("val", 6)):
         for number in range(images):
@@ -101,25 +87,44 @@ def image_datasets(tmp_path: Path) -> Path:
     folder = tmp_path / "conf" / "dataset"
     folder.mkdir(parents=True)
     for name, (base, settings) in options.items():
-        settings = {"root": str(data), "num_classes": 3, "image_size": 28} | settings
+        settings = {"root": str(data), "num_classes": 3, "image_size": 28, "num_workers": 1} | settings
         (folder / f"{name}.yaml").write_text(json.dumps({"defaults": [base, "_self_"], **settings}))
     return folder.parent
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "ray", "submitit_local"])
-def test_workers_decode_under_every_launcher(launcher, image_datasets, tmp_path):
-    result = sweep(
-        tmp_path / "results",
-        f"--config-dir={image_datasets}",
-        f"hydra/launcher={launcher}",
-        "dataset=folders,shards,tables",
-        "seed=0",
-        "recipe=embedded",
-        "recipe.batch_size=6",
-        RAY_ADDRESS="local",
-    )
-    assert result.returncode == 0, result.stderr
-    assert len(metrics(tmp_path / "results")) == 3
+SweepOf = Callable[[str], dict[str, dict[str, float]]]
+
+
+@pytest.fixture(scope="module")
+def sweep_of(image_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> SweepOf:
+    """The metrics of a launcher's sweep over the three datasets."""
+
+    @cache
+    def found(launcher: str) -> dict[str, dict[str, float]]:
+        results_dir = tmp_path_factory.mktemp(launcher)
+        choices = ("dataset=folders,shards,tables", "seed=0", "recipe=embedded", "recipe.batch_size=6")
+        where = (f"--config-dir={image_datasets}", f"hydra/launcher={launcher}")
+        # local: whatever other Ray cluster there is or was on this machine
+        result = sweep(results_dir, *where, *choices, RAY_ADDRESS="local")
+        assert result.returncode == 0, result.stderr
+        assert "3 of 3 runs done" in result.stdout
+        # Ray names the address that it was given, and its daemon reports on the machine (a disk that is
+        # nearly full).
+        lines = result.stderr.splitlines()
+        assert [
+            line for line in lines if not re.search(r"RAY_ADDRESS|\(raylet\)|DataLoader will create", line)
+        ] == []
+        return metrics(results_dir)
+
+    return found
+
+
+@pytest.mark.parametrize("launcher", ["ray", "submitit_local"])
+def test_workers_decode_under_every_launcher_and_the_records_are_the_same(
+    launcher: str, sweep_of: SweepOf
+) -> None:
+    assert len(sweep_of("joblib")) == 3
+    assert sweep_of(launcher) == sweep_of("joblib")
 
 
 @pytest.fixture
@@ -129,7 +134,7 @@ def ray_folder():
         yield folder
 
 
-def test_a_ray_cluster_that_runs_already(tmp_path, ray_folder):
+def test_a_ray_cluster_that_runs_already(tmp_path: Path, ray_folder: str, few_images: dict[str, Any]) -> None:
     ray = Path(sys.executable).with_name("ray")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -145,17 +150,17 @@ def test_a_ray_cluster_that_runs_already(tmp_path, ray_folder):
     ) as head:
         try:
             environment |= {"RAY_ADDRESS": f"127.0.0.1:{port}"}
-            result = sweep(tmp_path, "seed=0,1", "hydra/launcher=ray", **environment)
+            result = sweep(tmp_path, "seed=0", "hydra/launcher=ray", *as_words(few_images), **environment)
         finally:
             os.killpg(head.pid, signal.SIGTERM)
     assert result.returncode == 0, result.stderr
     assert f":{port}" in result.stderr
     assert "Connecting to existing Ray cluster" in result.stderr
-    assert len(metrics(tmp_path)) == 2
+    assert len(metrics(tmp_path)) == 1
 
 
-def test_slurm_where_there_is_none_is_told(tmp_path):
-    result = sweep(tmp_path, "seed=0,1", "hydra/launcher=submitit_slurm")
+def test_slurm_where_there_is_none_is_told(tmp_path: Path, few_images: dict[str, Any]) -> None:
+    result = sweep(tmp_path, "seed=0,1", "hydra/launcher=submitit_slurm", *as_words(few_images))
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "slurm" in result.stderr.lower()

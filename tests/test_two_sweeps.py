@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,29 @@ from typing import Any
 import pytest
 
 from benchmarks.interrupted_sweeps import wait_at_most
-from experiments import slots
+from experiments import devices, slots
+from tests.few_images import as_words
 from tests.processes import REPOSITORY, Command
-from tests.test_launchers import SMALL
 
 pytestmark = pytest.mark.slow
 
 
-def start(results_dir: Path, seeds: str, *words: str) -> Command:
-    return Command(REPOSITORY, "run.py", "-m", f"seed={seeds}", *words, *SMALL, f"results_dir={results_dir}")
+SMALL = ("model.width=0.02", "model.stem_stride=2", "model.middle_modules=0", "logger=none")
+
+WAITS = "is waiting for a device"
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def start(few_images: Mapping[str, Any]) -> Start:
+    """Starts a sweep over seeds, of runs of a second or so: ten epochs."""
+
+    def start_sweep(results_dir: Path, seeds: str, *words: str) -> Command:
+        small = (*SMALL, *as_words(few_images), "recipe.epochs=10", f"results_dir={results_dir}")
+        return Command(REPOSITORY, "run.py", "-m", f"seed={seeds}", *words, *small)
+
+    return start_sweep
 
 
 def records(results_dir: Path) -> list[Mapping[str, Any]]:
@@ -36,28 +50,35 @@ def trained_beside_each_other(found: list[Mapping[str, Any]]) -> list[tuple[Any,
     ]
 
 
-def test_two_sweeps_share_devices_and_a_killed_process_frees_its_own(pretend, tmp_path: Path) -> None:
+def test_two_sweeps_share_devices_and_a_killed_process_frees_its_own(
+    pretend, start: Start, tmp_path: Path
+) -> None:
     pretend(2)
+    taken = slots.take(devices.visible(), 2, 1)
+    assert taken is not None
     others = start(tmp_path / "b", "2,3", "hydra/launcher=basic")  # in one process, which saves two
     with start(tmp_path / "a", "0,1") as first, others as second:
+        while first.poll() is None and (len(slots.waiting()) < 3 or WAITS not in first.output):
+            wait_at_most(first, 0.05)
+        taken[1].close()  # all want what there is at once
         while first.poll() is None and not (running := records(tmp_path / "a")):
             wait_at_most(first, 0.05)
         killed = running[0]["process"]["pid"]
         assert running[0]["status"] == "running"
         os.kill(killed, signal.SIGKILL)
         assert [process.wait() for process in (first, second)] == [0, 0], (first.errors, second.errors)
-        output = first.output + second.output
     found = records(tmp_path / "a") + records(tmp_path / "b")
     assert [record["status"] for record in found] == ["completed"] * 4
     assert killed not in [record["process"]["pid"] for record in found]
     assert {tuple(record["device"]["indices"]) for record in found} <= {(0,), (1,)}
     assert trained_beside_each_other(found) == []
     assert all(record["device"]["peak_memory"] > 0 for record in found)
-    assert "is waiting for a device" in output
     assert not slots.shares()
 
 
-def test_a_process_whose_device_is_gone_leaves_its_runs_to_another(pretend, tmp_path: Path) -> None:
+def test_a_process_whose_device_is_gone_leaves_its_runs_to_another(
+    pretend, start: Start, tmp_path: Path
+) -> None:
     file = pretend(1)
     with start(tmp_path, "0,1", "hydra/launcher=basic") as process:
         while process.poll() is None and not records(tmp_path):
