@@ -232,7 +232,8 @@ def print_verdicts(names: Sequence[str], overrides: Sequence[str]) -> None:
             print()
             print_table(verdict_tables.console_table(verdicts))
     except Exception as error:
-        print(f"no verdicts: {type(error).__name__}: {explain(error)}", file=sys.stderr)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        print(f"no verdicts: {kind}{explain(error)}", file=sys.stderr)
 
 
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:

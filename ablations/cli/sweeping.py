@@ -10,7 +10,7 @@ from ablations.lazily import lazily
 from experiments.overrides import seed_budget, split_studies, variations
 
 with lazily():
-    from experiments import auto_seeds, plan, sweep, tuning
+    from experiments import auto_seeds, plan, study_file, sweep, tuning
 
 
 def run_sweep(arguments: Sequence[str], launcher: Launcher) -> None:
@@ -21,6 +21,8 @@ def run_sweep(arguments: Sequence[str], launcher: Launcher) -> None:
         RunsFailed: Runs failed; verdicts are printed anyway.
     """
     studies, others = split_studies(arguments)
+    if studies:
+        study_file.project_claims()  # a wrong claim is named before training, not after
     try:
         _train(arguments, launcher)
     except RunsFailed:

@@ -120,16 +120,20 @@ def _environment() -> Environment:
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts in a sentence: "Of 17 claims, 6 hold and 11 are inconclusive."."""
+    """The verdicts in a sentence: "Of 17 claims, 6 hold, 10 are inconclusive and 1 has no results yet."."""
     if not verdicts:
         return "No claims."
     parts = []
+    # Of a claim that cannot be tested there are no comparisons.
+    unseen = [one for one in verdicts if one.comparisons and not any(each.n for each in one.comparisons)]
     for name in MARKS:
-        if n := sum(one.verdict == name for one in verdicts):
+        if n := sum(one.verdict == name for one in verdicts if one not in unseen):
             is_so = (
                 ("holds" if n == 1 else "hold") if name == HOLDS else f"{'is' if n == 1 else 'are'} {name}"
             )
             parts.append(f"{n} {is_so}")
+    if unseen:
+        parts.append(f"{len(unseen)} {'has' if len(unseen) == 1 else 'have'} no results yet")
     *first, last = parts
     listed = f"{', '.join(first)} and {last}" if first else last
     return f"Of {amount(len(verdicts), 'claim')}, {listed}."

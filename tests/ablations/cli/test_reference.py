@@ -5,11 +5,14 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from ablations import __main__ as command
 from ablations.cli.reading import judged_studies
+from ablations.cli.sweeping import run_sweep
+from ablations.errors import UserError
 from experiments.new_project import create_project
 from experiments.planned_run import PlannedRun
 from experiments.planning import hydra_configuration, plan_study
@@ -137,6 +140,15 @@ def test_a_command_that_is_killed_loses_no_reference(
     assert call("reference") == 2
     assert content(reference) == first
     assert not list((project / "results").glob(".*"))
+
+
+def test_a_wrong_claim_is_named_before_training(project) -> None:
+    (file,) = (project / "conf" / "claims").glob("*.yaml")
+    file.write_text(file.read_text().replace("control: ", "control: no_", 1))
+    launcher = Mock()
+    with pytest.raises(UserError, match=r"no_.*: must be an arm of study=attention"):
+        run_sweep(["study=attention"], launcher)
+    launcher.launch.assert_not_called()
 
 
 def test_a_study_only_by_name_is_reported_once_it_has_all_its_runs(project, runs) -> None:
