@@ -67,11 +67,12 @@ def image_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
                         member.size = len(content)
                         tar.addfile(member, io.BytesIO(content))
     options = {
-        "folders": ("imagenet", {"validation_images": 3}),
+        "folders": ("imagenet", {"validation_images": 3, "num_workers": 1}),
         "shards": (
             "imagenet_shards",
             {
                 "train_images": 18,
+                "streams": 2,
                 "shards": {"train": "train-{0..1}.tar", "validation": "val-0.tar", "test": "val-1.tar"},
             },
         ),
@@ -79,6 +80,7 @@ def image_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "multilabel",
             {
                 "validation_images": 3,
+                "num_workers": 1,
                 "labels_are": "indices",
                 "files": {"train": "train.csv", "test": "val.csv", "class_weights": None},
             },
@@ -87,7 +89,7 @@ def image_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path / "conf" / "dataset"
     folder.mkdir(parents=True)
     for name, (base, settings) in options.items():
-        settings = {"root": str(data), "num_classes": 3, "image_size": 28, "num_workers": 1} | settings
+        settings = {"root": str(data), "num_classes": 3, "image_size": 28} | settings
         (folder / f"{name}.yaml").write_text(json.dumps({"defaults": [base, "_self_"], **settings}))
     return folder.parent
 

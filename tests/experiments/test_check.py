@@ -336,10 +336,6 @@ def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, resu
             ("diagnostics=all", "diagnostics.effective_rank=${diagnostics.gradient_norm}"),
             "diagnostics.effective_rank=GradientNorm: must be named gradient_norm",
         ),
-        (
-            ("model=resnet18_small", "diagnostics=dead_units"),
-            "diagnostics.dead_units: ResNet has no module to measure",
-        ),
         (("trainer=ddp", "trainer.strategy=fsdp"), "trainer.strategy=fsdp: must be one of ddp"),
     ],
 )

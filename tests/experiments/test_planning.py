@@ -182,7 +182,7 @@ def test_overrides_reach_every_run(results_dir) -> None:
         "residual", [f"results_dir={results_dir}", "seed=5,4", "recipe.epochs=2", "dataset=fashion_mnist"]
     )
     assert study.seeds == (5, 4)
-    assert study.output == "figure09_residual__recipe.epochs=2__dataset=fashion_mnist__seed=5,4"
+    assert study.output == "figure09_residual__dataset=fashion_mnist__recipe.epochs=2__seed=5,4"
     assert [run.seed for run in runs] == [5, 4] * 4
     for run in runs:
         assert run.epochs == 2

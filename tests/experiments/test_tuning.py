@@ -194,7 +194,7 @@ def test_the_best_on_validation_is_trained_on_fresh_seeds(tuned) -> None:
     assert study.name == "residual"
     assert study.baseline == "residual"
     assert study.output == (
-        "figure09_residual__tuning=learning_rate__tuning.trials=4__tuning.arms=_residual,non_residual_"
+        "figure09_residual__tuning=learning_rate__tuning.arms=_residual,non_residual___tuning.trials=4"
     )
 
 
@@ -303,7 +303,7 @@ def test_tables_and_figures_lie_beside_the_others(
     assert command.main() == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    stem = "figure09_residual__tuning=learning_rate__tuning.trials=4__tuning.arms=_residual,non_residual_"
+    stem = "figure09_residual__tuning=learning_rate__tuning.arms=_residual,non_residual___tuning.trials=4"
     stem += "__seed=200,201"
     assert {path.relative_to(folder).as_posix() for path in folder.glob("*es/*")} == {
         *(f"tables/{stem}{kind}.{suffix}" for kind in ("", "_trials") for suffix in ("csv", "md", "tex")),
