@@ -211,6 +211,8 @@ def explain(error: BaseException) -> str:
             return f"{group}={place}: expected the name of an option, not a path; see python run.py --help"
         group = group or "--config-name"
         there = error.options or current().options(group)  # for an option in a list, Hydra has none
+        if group == "study":  # the framework's own are of no use in another project
+            there = [file.stem for file in current().own_files(group)]
         known = f"; available: {', '.join(sorted(there))}{did_you_mean(option, there)}" if there else ""
         return f"{group}={option}: no such option{known}"
     cause: BaseException | None = error

@@ -52,5 +52,5 @@ def require_different_arms(runs: Iterable[PlannedRun]) -> None:
         if (other := arms.setdefault(run.run_id, run.arm)) != run.arm:
             raise UserError(
                 f"{other} and {run.arm}: identical runs, because no setting in which they differ is used; "
-                "leave one out"
+                "leave one out, or pass the setting on in the network's file (KEY: ${KEY})"
             )
