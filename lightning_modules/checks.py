@@ -101,7 +101,8 @@ class DataToCheck:
         make: Called as `make(seed=)`, with `num_workers=` if it takes that; returns a
             LightningDataModule; or a composed node with `_target_`.
         num_classes, channels, image_size: Ignored for a node, which has its own.
-        name, leave_out: As `NetworkToCheck`.
+        name: For the tests.
+        leave_out: Checks to skip, by name, with the reason.
     """
 
     make: Callable[..., LightningDataModule] | Mapping[str, Any]

@@ -19,7 +19,9 @@ ROOT = FRAMEWORK_CONF.parent
 
 @pytest.fixture(scope="module")
 def reference() -> pd.DataFrame:
-    return ablations.load_runs(ROOT / "results/reference", settings=["model.width", "recipe.optimizer.lr"])
+    return ablations.load_runs(
+        ROOT / "results/reference", settings=["model.width", "recipe.epochs", "recipe.optimizer.lr"]
+    )
 
 
 @pytest.fixture
@@ -42,6 +44,7 @@ def test_what_it_finds_in_the_reference_is_what_the_committed_table_says(referen
         & (reference["segments"] == "per_channel")
         & (reference["operation_order"] == "depthwise_first")
         & (reference["model.width"] == 0.125)
+        & (reference["recipe.epochs"] == 6)
         & (reference["recipe.optimizer.lr"] == 0.05)
         & (reference["seed"] < 6)
     ]
