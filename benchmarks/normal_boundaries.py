@@ -69,7 +69,7 @@ def crossing_probabilities(fractions: Sequence[float], bounds: Sequence[float]) 
 
 
 class _NormalProcess:
-    """Brownian motion that has not left the bounds, as a density on Gauss-Legendre nodes.
+    """Brownian motion between two bounds, as a density at Gauss-Legendre nodes.
 
     Attributes:
         fraction: Information so far: the variance of the unbounded process.

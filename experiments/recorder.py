@@ -136,16 +136,16 @@ class Recorder(Checkpoint):
 
     def _save_checkpoint(self, trainer: Trainer) -> None:
         place = self._directory.checkpoint_path
-        beside = self._directory.partial_checkpoint_path
+        unfinished = self._directory.partial_checkpoint_path
         try:
-            trainer.save_checkpoint(beside)  # all processes take part, the first one writes
+            trainer.save_checkpoint(unfinished)  # called by all processes; the first writes
             if not trainer.is_global_zero:
                 return
-            with beside.open("rb") as file:
+            with unfinished.open("rb") as file:
                 os.fsync(file.fileno())
-            os.replace(beside, place)
+            os.replace(unfinished, place)
         except OSError as error:  # a full disk: leave room for the record
-            beside.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             raise OSError(error.errno, error.strerror, str(place)) from error
 
 

@@ -13,23 +13,20 @@ import copy
 import hashlib
 import inspect
 import io
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
 from lightning_modules.assembly import data_node
-from lightning_modules.initialization import initialize
+from lightning_modules.initialization import all_draws_of, initialize
 
 if TYPE_CHECKING:
     import pytest
@@ -236,8 +233,8 @@ def check_gradients_reach_every_parameter(network: NetworkToCheck) -> None:
 def check_start_depends_on_the_seed_alone(network: NetworkToCheck) -> None:
     """Names are equal in every network built; initial values depend on them and the run's seed."""
     starts = []
-    for draws in (0, 3):
-        with _random_state(seed=1, draws=draws):
+    for state in (1, 2):  # of the global generators
+        with all_draws_of(state):
             starts.append(network.build().state_dict())
     renamed = sorted(starts[0].keys() ^ starts[1].keys())
     _require(
@@ -259,7 +256,7 @@ def check_start_depends_on_the_seed_alone(network: NetworkToCheck) -> None:
 def check_logits_repeat(network: NetworkToCheck) -> None:
     """The same images give bit-identical logits, in train mode for the same random state of torch."""
     module, images, logits = network.build().eval(), network.images(), []
-    with _random_state(seed=1), torch.no_grad():
+    with all_draws_of(1), torch.no_grad():
         _require(
             torch.equal(module(images), module(images)),
             network,
@@ -268,7 +265,7 @@ def check_logits_repeat(network: NetworkToCheck) -> None:
         )
     for seed in (0, 1):
         module = network.build().train()
-        with _random_state(seed=seed), torch.no_grad():
+        with all_draws_of(seed), torch.no_grad():
             torch.manual_seed(0)
             logits.append(module(images))
     _require(
@@ -355,7 +352,7 @@ def check_memory_order_does_not_change_the_logits(network: NetworkToCheck) -> No
 def _trained_a_little(network: NetworkToCheck) -> nn.Module:
     module = network.build().train()
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
-    with _random_state(seed=0):
+    with all_draws_of(0):
         module(network.images()).square().mean().backward()
     optimizer.step()
     module.zero_grad()
@@ -365,23 +362,6 @@ def _trained_a_little(network: NetworkToCheck) -> nn.Module:
 def _require_close(network: NetworkToCheck, one: Tensor, other: Tensor, found: str, remedy: str) -> None:
     difference, scale = (one - other).abs().max().item(), one.abs().max().item()
     _require(difference <= 1e-3 * scale, network, f"{found}, by {difference:.2g} of {scale:.2g}", remedy)
-
-
-@contextmanager
-def _random_state(*, seed: int, draws: int = 0) -> Iterator[None]:
-    """Seed the global generators and draw from them; restore them afterwards."""
-    before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    try:
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        random.seed(seed)
-        for _ in range(draws):
-            torch.rand(5), np.random.rand(5), random.random()  # noqa: NPY002
-        yield
-    finally:
-        torch.set_rng_state(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
-        random.setstate(before[2])
 
 
 # Data
@@ -447,9 +427,9 @@ def check_parts_share_no_image(data: DataToCheck) -> None:
 
 def check_batches_follow_seed_and_epoch(data: DataToCheck) -> None:
     """Batches depend on seed and epoch, and on nothing drawn or read before."""
-    with _random_state(seed=1):
+    with all_draws_of(1):
         first, second = data.trained(0, 1)
-    with _random_state(seed=2, draws=3):
+    with all_draws_of(2):
         (again,), (resumed,) = data.trained(0), data.trained(1)
     _require(bool(first), data, "an epoch has no batch", "make batch_size smaller than the training part")
     _require(
@@ -493,9 +473,9 @@ def check_batches_do_not_depend_on_the_workers(data: DataToCheck) -> None:
 def check_evaluation_does_not_depend_on_the_seed(data: DataToCheck) -> None:
     """Every seed and every pass evaluates the same images in the same order."""
     for part in ("val", "test"):
-        with _random_state(seed=1):
+        with all_draws_of(1):
             first = data.evaluated(part)
-        with _random_state(seed=2, draws=3):
+        with all_draws_of(2):
             others = data.evaluated(part), data.evaluated(part, seed=1)
         _require(
             first == others[0],

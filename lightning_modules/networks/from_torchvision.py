@@ -29,7 +29,7 @@ def vgg16(*, num_classes: int, in_channels: int, dropout: float) -> nn.Module:
     """
     _check(num_classes, in_channels, dropout)
     network = torchvision.models.vgg16(num_classes=num_classes, dropout=dropout, init_weights=False)
-    _set_first_convolution(network, in_channels)
+    network.features[0] = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1)
     return network
 
 
@@ -46,7 +46,7 @@ def resnet18(
     """
     _check(num_classes, in_channels, dropout, stem_stride)
     network = torchvision.models.resnet18(num_classes=num_classes, norm_layer=norm)
-    _set_first_convolution(network, in_channels, stem_stride)
+    network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=stem_stride, padding=3, bias=False)
     network.avgpool = _with_dropout(network.avgpool, dropout)
     return network
 
@@ -61,18 +61,3 @@ def _check(num_classes: int, in_channels: int, dropout: float, stem_stride: int 
 def _with_dropout(pool: nn.Module, dropout: float) -> nn.Module:
     """Dropout after the pool, which leaves the logistic regression its name."""
     return nn.Sequential(OrderedDict(pool=pool, dropout=nn.Dropout(dropout)))
-
-
-def _set_first_convolution(network: nn.Module, in_channels: int, stride: int | None = None) -> None:
-    """Replace the first convolution, under its name."""
-    name, conv = next((name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d))
-    parent, _, last = name.rpartition(".")
-    replacement = nn.Conv2d(
-        in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride if stride is None else stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        bias=conv.bias is not None,
-    )
-    setattr(network.get_submodule(parent), last, replacement)

@@ -81,7 +81,7 @@ def others(results_dir: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def tuned(write_run, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunConfiguration], list[str]]:
-    """What was trained for four trials of two arms, and the choices beside study=residual; only read."""
+    """The results of four trials of two arms of study=residual, and the words behind them; read-only."""
     results_dir = tmp_path_factory.mktemp("tuned")
     others = ["tuning=learning_rate", "tuning.trials=4", ARMS, NOTHING_BESIDE, f"results_dir={results_dir}"]
     launcher = Launcher(write_run)

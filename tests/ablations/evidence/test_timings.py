@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ablations.errors import UserError
-from ablations.evidence.claims import Claim, Comparison
+from ablations.evidence.claims import Claim, Comparison, Direction
 from ablations.evidence.timings import benchmark_study, read_timings
 from ablations.evidence.verdicts import Verdict, judge_study
 from ablations.frames import load_runs
@@ -80,8 +80,8 @@ def write(results_dir: Path) -> Write:
     return machine
 
 
-def judged(results_dir: Path, metric: str, direction: str, margin: float) -> Verdict:
-    comparison = Comparison({TREATMENT: 1.0, CONTROL: -1.0}, metric, direction, margin)  # type: ignore[arg-type]
+def judged(results_dir: Path, metric: str, direction: Direction, margin: float) -> Verdict:
+    comparison = Comparison({TREATMENT: 1.0, CONTROL: -1.0}, metric, direction, margin)
     claim = Claim("mine", "It is.", "Me", "benchmark", (comparison,))
     (verdict,) = judge_study([claim], *benchmark_study(results_dir, claim.arms))
     return verdict
