@@ -59,6 +59,9 @@ CALLED_WITH: Mapping[str, tuple[str, ...]] = {
 MOST_THREADS = 1024
 """More is a typing error and would crash."""
 
+MOST_RUNS_PER_DEVICE = 1024
+"""More is a typing error."""
+
 WORDS = {"trainer.runs_per_device": AUTO}
 """Keys with a number or this word."""
 
@@ -241,7 +244,7 @@ def _check_values(run: RunConfiguration) -> None:
     require_integer("trainer.threads", config["trainer"].get("threads"), 1, MOST_THREADS)
     if (per_device := config["trainer"].get("runs_per_device", 1)) != AUTO:
         try:
-            require_integer("trainer.runs_per_device", per_device, 1)
+            require_integer("trainer.runs_per_device", per_device, 1, MOST_RUNS_PER_DEVICE)
         except ValueError as error:
             raise ValueError(f"{error}, or {AUTO}") from error
     if logger.get("backend") is not None:

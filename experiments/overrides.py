@@ -21,7 +21,6 @@ from experiments.configuration import (
     override_values,
     parse_override,
     parsed,
-    require_few_runs,
 )
 from experiments.project import current
 from lightning_modules.validation import require_integer
@@ -46,6 +45,9 @@ LONGEST_STUDIES = 120
 LONGEST_SWEEP = 100
 """Characters of a sweep in file names; longer ones are cut and get a hash."""
 
+LARGEST_PRODUCT = 1000
+"""Configurations of a sweep, without seeds; composing one takes a tenth of a second."""
+
 LONGEST_SEEDS = 60
 """Characters of the seeds in file names; longer lists become a hash."""
 
@@ -58,6 +60,9 @@ GIVEN_BY_LIGHTNING = ("hydra.run.dir", "hydra.job.name", "hydra.output_subdir")
 
 REPEATABLE = (*GIVEN_BY_LIGHTNING, "--also")
 """Words that may be given more than once."""
+
+LARGEST_BUDGET = 1000
+"""Largest seed_budget: the levels of all looks are solved before the first."""
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
@@ -159,10 +164,9 @@ def seed_budget(overrides: Sequence[str]) -> int | None:
         raise UserError(f"tuning={tuning}: has its own fresh seeds; leave out seeds=auto")
 
     try:
-        require_integer("seed_budget", budget, sequential.FIRST_LOOK)
+        require_integer("seed_budget", budget, sequential.FIRST_LOOK, LARGEST_BUDGET)
     except ValueError as error:
         raise UserError(str(error)) from error
-    require_few_runs(word, int(budget))
     return int(budget)
 
 
@@ -226,7 +230,10 @@ def variations(overrides: Sequence[str]) -> list[list[str]]:
             listed.append([argument])
             continue
         listed.append([f"{override.get_key_element()}={value}" for value in swept_values(override)])
-    require_few_runs("sweep", math.prod(map(len, listed)))
+    if (number := math.prod(map(len, listed))) > LARGEST_PRODUCT:
+        raise UserError(
+            f"{number} combinations; at most {LARGEST_PRODUCT} can be planned at once: split the sweep"
+        )
     return [list(combination) for combination in itertools.product(*listed)]
 
 

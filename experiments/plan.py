@@ -29,6 +29,7 @@ from experiments.configuration import (
 )
 from experiments.overrides import (
     AUTO_KEYS,
+    LARGEST_PRODUCT,
     changes_a_table,
     is_tuning,
     split_studies,
@@ -182,6 +183,11 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
     group = " ".join(swept) or "sweep"
     keys = {item.partition("=")[0] for item in swept}
     combinations, named = math.prod(map(len, axes)), " x ".join(sorted(keys))
+    if combinations > LARGEST_PRODUCT:
+        raise UserError(
+            f"{named}: {combinations} combinations; at most {LARGEST_PRODUCT} can be planned at once, "
+            "each with many seeds: split the sweep"
+        )
     require_few_runs(named, combinations * (1 if seeds is None else len(seeds)))
     planned = []
     for overrides in itertools.product(*axes):

@@ -45,11 +45,15 @@ FAILED_TO_LEARN = "failed_to_learn"
 FIRST_FILE = "paper"
 """Its claims come before those of other files."""
 
+LARGEST_WEIGHT = 1000
+"""Of an arm in a contrast; more is a typing error."""
+
 Sentence = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1),
     AfterValidator(lambda text: " ".join(text.split())),
 ]
+Weight = Annotated[Number, Field(ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT)]
 PAIR = ("treatment", "control")
 TREND = "trend"
 
@@ -69,7 +73,7 @@ def _allow_pair(schema: dict[str, Any]) -> None:
 class Comparison:
     """A condition that a claim needs to hold."""
 
-    contrast: Mapping[str, Number]
+    contrast: Mapping[str, Weight]
     """Instead of treatment and control, a weight per arm; they sum to 0, e.g. {a: 1, b: -0.5, c: -0.5}."""
     metric: str
     """val_METRIC or test_METRIC: final values. area: mean height of the validation curve. steps_to_target:
@@ -81,7 +85,7 @@ class Comparison:
     margin: Annotated[Number, Field(ge=0)]
     """The smallest effect of interest, in the metric's unit; for a share, 0.01 is one point. Above 0 for
     no_difference. For a trend: per doubling."""
-    trend: Mapping[str, Number] | None = None
+    trend: Mapping[str, Weight] | None = None
     """Instead of treatment, control and contrast, in a factorial study: a weight per level of design.lines;
     they sum to 0, e.g. {with: 1, without: -1}. Compared is the slope of that difference: its least-squares
     change per doubling of the position on the axis, over the seeds that learned at every level, averaged

@@ -4,6 +4,7 @@ Errors, the reference page and editor completion come from these models. Plannin
 the options that they name.
 """
 
+import math
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from itertools import product
@@ -27,6 +28,12 @@ from ablations.validation import WRITTEN
 
 AS_BASELINE = "baseline"
 """An arm's match_parameters: those of the arm it is compared with."""
+
+MOST_ARMS = 10_000
+"""Of one study."""
+
+MOST_TRIALS = 10_000
+"""Of an arm; drawing takes longer with each."""
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -200,6 +207,8 @@ def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iter
         for key in {key for level in factor.levels.values() for key in level.choose}:
             if chosen_by.setdefault(key, name) != name:
                 raise ValueError(f"factors: {chosen_by[key]} and {name} both choose {key}; only one can")
+    if (number := math.prod(len(factor.levels) for factor in factors.values())) > MOST_ARMS:
+        raise ValueError(f"factors: {number} combinations; at most {MOST_ARMS} can be arms of one study")
     levels_of = {
         "_".join(levels): dict(zip(factors, levels, strict=True))
         for levels in product(*(factor.levels for factor in factors.values()))
@@ -255,7 +264,7 @@ class TuningFile(BaseModel):
     model_config = WRITTEN
     arms: Annotated[tuple[str, ...], AfterValidator(_different)] | None
     """Names of the arms to tune, with the study's baseline; null: all."""
-    trials: Annotated[Integer, Field(ge=2)]
+    trials: Annotated[Integer, Field(ge=2, le=MOST_TRIALS)]
     """Trials per arm. The first is the configured settings."""
     batch: Annotated[Integer, Field(ge=1), WithJsonSchema(INTEGER_OR_INTERPOLATION)]
     """Trials per arm that are drawn and launched together."""

@@ -48,6 +48,9 @@ from lightning_modules.validation import require_boolean, require_integer, requi
 
 log = logging.getLogger(__name__)
 
+MOST_WORKERS = 1024
+"""More is a typing error."""
+
 
 class Labels(Protocol):
     """Labels of a part, indexed by positions."""
@@ -196,7 +199,7 @@ class ImageFilesDataModule(LightningDataModule):
         )
         require_number("dataset.max_undecodable_share", max_undecodable_share, 0, below=1)
         if num_workers is not None:
-            require_integer("dataset.num_workers", num_workers, 0)
+            require_integer("dataset.num_workers", num_workers, 0, MOST_WORKERS)
         self.root = Path(os.path.expanduser(root))
         self.key = f"dataset.root={root}"
         self.files = dict(files)

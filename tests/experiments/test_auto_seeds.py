@@ -251,7 +251,7 @@ def test_untestable_claims_and_those_of_other_studies(runs_of) -> None:
         (["study=residual", "seed_budget=9"], "seed_budget=9: needs seeds=auto"),
         (
             ["study=residual", "seeds=auto", "seed_budget=5"],
-            "seed_budget=5: must be a whole number of at least 6",
+            "seed_budget=5: must be a whole number from 6 to 1000",
         ),
         (
             ["study=residual", "seeds=auto", "tuning=learning_rate"],

@@ -75,6 +75,12 @@ def test_an_arm_is_compared_with_the_same_levels_of_its_own_set() -> None:
     assert {compared[name] for name in ("d_one_relu", "d_two_none", "d_two_relu")} == {"d_one_none"}
 
 
+MANY = {
+    name: {"label": "l", "levels": {f"{name}{i}": level("l") for i in range(10)}}
+    for name in ("depth", "act", *"abcdefghij")
+}
+
+
 def edited(path: str, value: Any) -> dict[str, Any]:
     """With a value at a path of keys; `...`: without it."""
     given = node()
@@ -100,6 +106,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("design/x", "width", "design: x=width, lines=act: must be two of the factors order, depth, act"),
         ("baseline", "p_one", "baseline=p_one: must be one of p_one_none, "),
         ("paper", {"p_one": "best"}, "paper.p_one: must be one of p_one_none, "),
+        ("factors", MANY, "factors: 1000000000000 combinations; at most"),
     ],
 )
 def test_a_wrong_file_is_named_in_a_line(path: str, value: Any, message: str) -> None:

@@ -164,8 +164,8 @@ def test_what_varies_a_study_is_every_combination_of_what_is_listed() -> None:
     assert variations(["seed=0,1"]) == [["seed=0,1"]]
     with pytest.raises(UserError, match=r"recipe\.epochs=glob\(\*\): expected values"):
         variations(["recipe.epochs=glob(*)"])
-    with pytest.raises(UserError, match="sweep: 160,000 runs; at most"):
-        variations(["recipe.epochs=range(1,401)", "weight_decay=range(0,400)"])
+    with pytest.raises(UserError, match="1100 combinations; at most 1000"):
+        variations(["recipe.epochs=range(1,1101)"])
 
 
 def test_files_about_swept_choices_have_names_that_are_safe_and_their_own() -> None:

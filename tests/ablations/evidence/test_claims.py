@@ -213,6 +213,7 @@ def test_a_wrong_comparison_is_a_line(changes: dict, line: str, tmp_path: Path) 
     [
         {},
         "with",
+        {"with": 1e300, "without": -1e300},
         {"with": 1},
         {"with": 1, "without": 0, "other": -1},
         {"with": 1, "without": "-1"},
