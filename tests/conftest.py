@@ -217,6 +217,7 @@ def tiny_data(tmp_path: Path) -> Callable[..., TinyImages]:
             "seed": 0,
             "horizontal_flip": True,
             "crop_padding": 2,
+            "num_workers": None,
         }
         return TinyImages(**(settings | changes))
 

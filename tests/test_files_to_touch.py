@@ -187,6 +187,7 @@ eval_batch_size: 500
 seed: ${seed}
 horizontal_flip: true
 crop_padding: 2
+num_workers: null
 """
 
 

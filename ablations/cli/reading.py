@@ -1,8 +1,9 @@
 """Read what a command names: studies with their runs, claims with verdicts."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ablations.errors import UserError, did_you_mean
@@ -124,8 +125,12 @@ def _check_planned(planned: "Sequence[PlannedRun]") -> None:
         check.check_values(run.configuration)
 
 
-def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
+def judge(
+    names: Sequence[str], overrides: Sequence[str], more: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> "Judged":
     """Judge the claims about these studies, or the benchmark of table 3; without names, every claim.
+
+    `more`: further overrides of single studies, by name.
 
     Raises:
         UserError: An unknown study, overrides with the benchmark, or unreadable results.
@@ -145,12 +150,12 @@ def judge(names: Sequence[str], overrides: Sequence[str]) -> "Judged":
     of_tuned = [] if tuning_option(overrides) else [claim for claim in asked if claim.tuning is not None]
     of_studies = {claim.study for claim in asked if claim not in of_tuned} - {None, claiming.BENCHMARK}
     chosen = [name for name in study_file.study_names() if name in of_studies]
-    loaded = load_studies(chosen, overrides) if chosen else []
+    loaded = [one for name in chosen for one in load_studies([name], [*overrides, *more.get(name, ())])]
     studies = [(study, runs) for study, runs, _ in loaded]
     results_dir = loaded[0][2] if loaded else results_folder(overrides)
-    budget = seed_budget(overrides)
     found = []
     for study, runs in studies:
+        budget = seed_budget([*overrides, *more.get(study.name, ())])
         found += (
             judging.judge_study(asked, study, runs)
             if budget is None
@@ -204,11 +209,12 @@ def load_tuned(claims: "Sequence[Claim]", overrides: Sequence[str]) -> "tuple[St
 
 
 def judged_studies(
-    names: Sequence[str], overrides: Sequence[str]
+    names: Sequence[str], overrides: Sequence[str], more: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> "tuple[Judged, list[tuple[Study, Sequence[StudyRun]]]]":
     """The verdicts, and the studies with their runs, including those without claims.
 
     Without names: all studies, but those marked only_by_name only if they have claims and are complete.
+    `more`: as `judge`.
 
     Raises:
         UserError: As `judge`.
@@ -216,7 +222,7 @@ def judged_studies(
     if not names and sweeps_choices(overrides):
         ((study, runs, results_dir),) = load_studies(names, overrides)
         return judging.Judged((), (), (), results_dir, f"__{study.output}"), [(study, runs)]
-    judged = judge(names, overrides)
+    judged = judge(names, overrides, more)
     tuned = tuning_option(overrides) is not None
     have: dict[str, tuple[Study, Sequence[StudyRun]]] = {
         study.name: (study, runs) for study, runs in judged.studies if tuned or study.tuning is None

@@ -21,6 +21,7 @@ from ablations.runs.schema import COMPLETED
 from ablations.studies.results import Study, StudyRun
 from ablations.tables.timings import write_timings
 from ablations.tables.verdicts import write_verdicts
+from experiments.overrides import seed_budget
 from experiments.project import current
 
 Loaded = Sequence[tuple[Study, Sequence[StudyRun], Path]]
@@ -125,6 +126,13 @@ def _write(folder: Path, loaded: Loaded, varied: Sequence[Sequence[str]], record
             continue
         judged = judge(names, [*overrides, place])
         write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)
-    judged, studies = judged_studies([], [place])
+    # The last word on a study's claims is that of the seeds added to decide them.
+    added = {
+        name: overrides
+        for names, overrides in map(names_and_overrides, varied)
+        for name in names
+        if seed_budget(overrides) is not None
+    }
+    judged, studies = judged_studies([], [place], added)
     write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)
-    write_report(build_report(judged, studies, [], current().name), folder / "report")
+    write_report(build_report(judged, studies, [], current().name, added), folder / "report")

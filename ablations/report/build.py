@@ -15,8 +15,9 @@ import base64
 import gzip
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 import itables.options
@@ -45,9 +46,13 @@ POLICY = (
 
 
 def build_report(
-    judged: Judged, studies: Sequence[tuple[Study, Sequence[StudyRun]]], overrides: Sequence[str], title: str
+    judged: Judged,
+    studies: Sequence[tuple[Study, Sequence[StudyRun]]],
+    overrides: Sequence[str],
+    title: str,
+    more: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> str:
-    """The page as text; a study gets a section.
+    """The page as text; a study gets a section. `more`: further overrides of single studies, by name.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
@@ -58,7 +63,7 @@ def build_report(
     found = {key: directory.history(recorded[key].record) for key, directory in directories.items()}
     histories = {key: history for key, history in found.items() if history is not None and len(history)}
     sections = [
-        study_section(study, runs, judged.verdicts, histories, overrides)
+        study_section(study, runs, judged.verdicts, histories, [*overrides, *more.get(study.name, ())])
         | {"runs": run_rows(study, runs, histories)}
         for study, runs in studies
     ]

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_modules.cores import usable_cores
 from lightning_modules.data.checksums import (
     IMAGES,
     MISSING,
@@ -41,15 +40,14 @@ from lightning_modules.data.images import (
     Selection,
     eval_loader,
     require_draws_and_batches,
+    require_workers,
     train_loader,
+    workers_of,
 )
 from lightning_modules.processes import of_each_process, require_for_each_process
 from lightning_modules.validation import require_boolean, require_integer, require_number
 
 log = logging.getLogger(__name__)
-
-MOST_WORKERS = 1024
-"""More is a typing error."""
 
 
 class Labels(Protocol):
@@ -198,8 +196,7 @@ class ImageFilesDataModule(LightningDataModule):
             eval_crop_share=eval_crop_share,
         )
         require_number("dataset.max_undecodable_share", max_undecodable_share, 0, below=1)
-        if num_workers is not None:
-            require_integer("dataset.num_workers", num_workers, 0, MOST_WORKERS)
+        require_workers(num_workers)
         self.root = Path(os.path.expanduser(root))
         self.key = f"dataset.root={root}"
         self.files = dict(files)
@@ -285,7 +282,7 @@ class ImageFilesDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches. Outside Lightning, call `sampler.set_epoch` every epoch."""
         part = self.parts["train"]
-        return train_loader(self, part, self.batch_size, self.seed, num_workers=self._workers())
+        return train_loader(self, part, self.batch_size, self.seed, num_workers=workers_of(self))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._eval_dataloader(self.parts["validation"])
@@ -294,12 +291,7 @@ class ImageFilesDataModule(LightningDataModule):
         return self._eval_dataloader(self.parts["test"])
 
     def _eval_dataloader(self, part: ImageFiles) -> DataLoader[Batch]:
-        return eval_loader(self, part, self.eval_batch_size, num_workers=self._workers())
-
-    def _workers(self) -> int:
-        if self.num_workers is not None:
-            return self.num_workers
-        return max(1, usable_cores() // getattr(self.trainer, "num_devices", 1))
+        return eval_loader(self, part, self.eval_batch_size, num_workers=workers_of(self))
 
     def count_undecodable(self) -> int:
         """Undecodable training images so far. Every process must call this.

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lightning_modules.cores import usable_cores
 from lightning_modules.data.checksums import CHECKSUM
 from lightning_modules.processes import device_of, process_of, require_for_each_process
 from lightning_modules.seeding import draws_of, generator
@@ -39,6 +40,9 @@ Batch = tuple[Tensor, Tensor]
 (N, num_classes) of 0 and 1 for several classes per image."""
 
 UNIFORMS_PER_IMAGE = 3
+
+MOST_WORKERS = 1024
+"""More is a typing error."""
 
 SHARE_OF_MEMORY = 0.25
 """Largest share of a GPU's free memory that a dataset's images may fill. Ours."""
@@ -275,6 +279,19 @@ def require_draws_and_batches(
     require_integer("seed", seed, 0, MAX_SEED)
 
 
+def require_workers(num_workers: object) -> None:
+    """Raise ValueError if the number of workers is out of range."""
+    if num_workers is not None:
+        require_integer("dataset.num_workers", num_workers, 0, MOST_WORKERS)
+
+
+def workers_of(data: LightningDataModule) -> int:
+    """`data.num_workers`; if it is None, the process's share of the cores."""
+    if data.num_workers is not None:
+        return data.num_workers
+    return max(1, usable_cores() // getattr(data.trainer, "num_devices", 1))
+
+
 def require_a_batch(batch_size: int, images: int) -> None:
     """Raise ValueError if there are fewer training images than a batch has."""
     if batch_size > images:
@@ -377,6 +394,7 @@ class ImageDataModule(LightningDataModule):
         seed: int,
         horizontal_flip: bool,
         crop_padding: int,
+        num_workers: int | None,
     ) -> None:
         super().__init__()
         if root is None and self.package_folder is None:
@@ -392,6 +410,7 @@ class ImageDataModule(LightningDataModule):
         require_integer("dataset.channels", channels, 1)
         require_integer("dataset.image_size", image_size, 1)
         require_integer("dataset.crop_padding", crop_padding, 0, image_size)
+        require_workers(num_workers)
         require_draws_and_batches(split_seed, seed, batch_size, eval_batch_size)
 
         self.key = f"dataset.root={'null' if root is None else root}"
@@ -409,6 +428,7 @@ class ImageDataModule(LightningDataModule):
         self.seed = seed
         self.horizontal_flip = horizontal_flip
         self.crop_padding = crop_padding
+        self.num_workers = num_workers
         self.parts: dict[str, ImageBatches] = {}
 
     @abstractmethod
@@ -471,9 +491,11 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches. Outside Lightning, call `sampler.set_epoch` every epoch."""
+        if self.augmentation is None:
+            return train_loader(self, self._on_device("train"), self.batch_size, self.seed)
         # The recipe augments on the CPU: a GPU would start kernels for each image and round differently.
-        part = self.parts["train"] if self.augmentation is not None else self._on_device("train")
-        return train_loader(self, part, self.batch_size, self.seed)
+        workers = workers_of(self) if device_of(self).type != "cpu" else 0
+        return train_loader(self, self.parts["train"], self.batch_size, self.seed, num_workers=workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return eval_loader(self, self._on_device("validation"), self.eval_batch_size)

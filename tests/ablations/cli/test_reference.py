@@ -94,6 +94,13 @@ def test_the_reference_is_made_from_its_own_records(project, runs, write_run, ca
     assert call("reference") == 0
     assert content(reference) == first
 
+    # Seeds that were added to decide claims have the last word on them.
+    assert call("reference", "--also", "attention seeds=auto") == 0, capsys.readouterr().err
+    for name in ("report/index.html", "tables/verdicts.md"):
+        assert "seeds=auto" in (reference / name).read_text()
+    assert call("reference", "--force") == 0
+    assert content(reference) == first
+
     # Other commands leave it alone.
     assert call() == call("report") == call("pack") == 0
     assert content(reference) == first

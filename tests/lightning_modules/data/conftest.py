@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "train_images": None,
     "horizontal_flip": False,
     "crop_padding": 0,
+    "num_workers": None,
 }
 
 

@@ -42,6 +42,7 @@ def make_cifar(cifar_contents, tmp_path):
             "seed": 0,
             "horizontal_flip": True,
             "crop_padding": 4,
+            "num_workers": None,
         }
         return CIFAR10(**(settings | changes))
 

@@ -144,7 +144,7 @@ def damage(folder, part, wnid, number):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 12 worker processes")
 def test_as_many_workers_as_cores_decode_for_all_processes_of_a_machine(make, monkeypatch):
-    monkeypatch.setattr("lightning_modules.data.files.usable_cores", lambda: 12)
+    monkeypatch.setattr("lightning_modules.data.images.usable_cores", lambda: 12)
     data = make(num_workers=None)
     assert data.val_dataloader().num_workers == 12
     data.trainer = SimpleNamespace(global_rank=0, world_size=8, num_devices=4)

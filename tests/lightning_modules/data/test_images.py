@@ -2,6 +2,8 @@
 
 import random
 import re
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,6 +156,23 @@ def test_global_generators_are_neither_read_nor_moved(augmented):
     list(data.val_dataloader())
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
+
+
+@pytest.mark.parametrize(("num_workers", "on_a_gpu"), [(None, 12), (2, 2), (0, 0)])
+def test_workers_augment_for_a_gpu_alone(augmented, monkeypatch, num_workers, on_a_gpu):
+    monkeypatch.setattr("lightning_modules.data.images.usable_cores", lambda: 12)
+    data = augmented(num_workers=num_workers)
+    data.augmentation = v2.RandAugment()
+    reference = batches_of(data, epoch=1)
+    assert data.train_dataloader().num_workers == 0
+    strategy = SimpleNamespace(root_device=torch.device("meta"))
+    data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1, num_devices=1)
+    with warnings.catch_warnings(action="ignore"):  # more workers than this machine has cores
+        loader = data.train_dataloader()
+    assert loader.num_workers == on_a_gpu
+    if num_workers == 2:
+        loader.sampler.set_epoch(1)
+        assert equal(reference, list(loader))
 
 
 class Recorder(LightningModule):
