@@ -97,6 +97,8 @@ def reproduce(
     about = {claim.study for claim in claims if claim.comparisons} - {BENCHMARK}
     chosen = [name for name in names or study_names() if name in about or name in names]
     others = [word for word in overrides if word.partition("=")[0] != "results_dir"]
+    if not any(word.partition("=")[0] == "diagnostics" for word in others):
+        others.append("diagnostics=none")  # claims need none; another study's runs may lack them
     # A tuning sets the seeds itself.
     chosen_seeds = any(word.partition("=")[0] in ("seed", "tuning") for word in others)
     found = []
