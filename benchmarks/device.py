@@ -36,8 +36,9 @@ from torch import Tensor
 
 from ablations.files import write_atomically
 from ablations.runs.records import RunDirectory
-from ablations.tables.speed import ratio_lines, speed_table
+from ablations.tables.timings import speed_table
 from experiments import environment, speed
+from experiments.benchmark import parse_options
 from experiments.planning import compose_runs, hydra_configuration
 from experiments.recorder import Recorder
 from lightning_modules.assembly import make_data, make_data_and_module, make_trainer
@@ -228,7 +229,7 @@ def two_processes(setup: Setup) -> Found:
 
 SPEED_TINY = (
     *("image_size=33", "batch_size=2", "num_classes=5", "seconds=0.001", "rounds=1"),
-    "networks=xception",
+    "models=xception",
 )
 
 
@@ -236,9 +237,10 @@ def speeds(setup: Setup, *words: str) -> Found:
     """Our networks and timm's and torchvision's, per setting while there is time."""
     accelerator = "cuda" if setup.device.type == "cuda" else "cpu"
     tiny = SPEED_TINY if setup.tiny else ()
-    asked = speed.parse(["seconds=0.3", "rounds=3", *words, f"trainer.accelerator={accelerator}", *tiny])
+    asked = parse_options(["seconds=0.3", "rounds=3", *words, f"trainer.accelerator={accelerator}", *tiny])
     if setup.tiny and "true" in asked.compiled:  # a CPU's compiler takes minutes
         asked = asked.model_copy(update={"compiled": ("eager",)})
+    networks = speed.composed(asked)
     rows: list[speed.Row] = []
     left_out = []
     longest = 0.0
@@ -247,14 +249,15 @@ def speeds(setup: Setup, *words: str) -> Found:
             left_out.append(setting)
             continue
         start = time.monotonic()
-        rows += speed.measure_setting(asked, setting, setup.device, setup.deadline)
+        rows += speed.measure_setting(asked, networks, setting, setup.device, setup.deadline)
         longest = max(longest, time.monotonic() - start)
     table = speed_table(rows)
-    return {
-        "lines": ratio_lines(table),
-        "left_out": left_out,
-        "table": json.loads(table.to_json(orient="records")),
-    }
+    lines = [
+        f"{row.model}, {row.of}, {row.part}, {row.precision}, {row.memory_order}: "
+        f"{row.images_per_second_median:.3g} images/s"
+        for row in table.itertuples()
+    ]
+    return {"lines": lines, "left_out": left_out, "table": json.loads(table.to_json(orient="records"))}
 
 
 def packed(setup: Setup, per_device: int) -> Found:
@@ -339,11 +342,11 @@ PARTS = (
     ),
     measuring(
         "speed, contiguous", "Xception next to timm's in bf16, contiguous", 15,
-        LIBRARIES, "networks=xception", "precisions=bf16-mixed", "orders=contiguous", "rounds=2",
+        LIBRARIES, "models=xception", "precisions=bf16-mixed", "orders=contiguous", "rounds=2",
     ),
     measuring(
         "speed, compiled", "Our Xception compiled, in bf16, channels-last", 100,
-        "networks=xception", "precisions=bf16-mixed", "orders=channels-last", "compiled=true", "rounds=2",
+        "models=xception", "precisions=bf16-mixed", "orders=channels-last", "compiled=true", "rounds=2",
     ),
 )  # fmt: skip
 """Most important first, because the last ones are left out if time runs short.

@@ -23,7 +23,7 @@ from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal
 
 import torch
 from hydra.utils import instantiate
@@ -57,6 +57,9 @@ from lightning_modules.validation import require_integer, require_one_of
 BATCH_SIZES = {"cpu": 4, "cuda": 32}
 """Ours; a CPU's limit is time, not memory."""
 
+AGAINST = {"models": "xception,inception_v3", "seconds": "2", "rounds": "5"}
+"""Defaults of the comparison with libraries."""
+
 
 def _several(given: object) -> object:
     names = tuple(given.split(",")) if isinstance(given, str) else given
@@ -70,43 +73,38 @@ SEVERAL = BeforeValidator(_several)
 """Values separated by commas."""
 
 
-class CommonOptions(BaseModel):
-    """Options of both benchmarks, typed as KEY=VALUE."""
+class Options(BaseModel):
+    """Options of "benchmark", typed as KEY=VALUE."""
 
-    model_config = WRITTEN | ConfigDict(frozen=True, populate_by_name=True)
+    model_config = WRITTEN | ConfigDict(frozen=True)
 
+    models: Annotated[tuple[str, ...], SEVERAL] = tuple(MODELS)
+    """Options of conf/model; ratios are to the first."""
     image_size: Count = IMAGE_SIZE
     """Height and width in pixels."""
     num_classes: Count = NUM_CLASSES
     """Outputs of the network."""
     batch_size: Count | None = None
     """Images per step; None: `BATCH_SIZES`."""
-    results_dir: Path = Path("results")
-    """Folder of the records, and of the tables."""
-
-    @classmethod
-    def read(cls, words: Sequence[str]) -> Self:
-        """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
-        given: dict[str, object] = {"results_dir": current().place(current().run_keys()["results_dir"])}
-        for word in words:
-            key, equals, value = word.partition("=")
-            if not equals:
-                raise UserError(f"{word}: expected KEY=VALUE")
-            given[key] = home_expanded(key, value) if key == "results_dir" else value
-        return validated(TypeAdapter(cls), given)
-
-
-class Options(CommonOptions):
-    """Options of table 3."""
-
-    models: Annotated[tuple[str, ...], SEVERAL, Field(min_length=2)] = tuple(MODELS)
-    """Options of conf/model, two or more; ratios are to the first."""
-    seconds: Count = 5
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5
     """Minimum time of a turn."""
     rounds: Count = MIN_PAIRS
-    """Turns of each network in each order and precision."""
+    """Turns of each network in each setting."""
+    results_dir: Path = Path("results")
+    """Folder of the records, and of the tables."""
     overrides: SkipJsonSchema[tuple[str, ...]] = ()
     """Of the networks (`fully_connected=two`) and the device (`trainer.accelerator=cpu`)."""
+    against: Annotated[tuple[Literal["timm", "torchvision"], ...], SEVERAL] = ()
+    """Libraries to compare with, instead of measuring table 3 (`experiments.speed`). The rest needs it."""
+    precisions: Annotated[tuple[Literal["32-true", "tf32", "bf16-mixed"], ...], SEVERAL] = ()
+    """Of arithmetic; (): all that are faster on the device."""
+    orders: Annotated[tuple[Literal["contiguous", "channels-last"], ...], SEVERAL] = (
+        "contiguous",
+        "channels-last",
+    )
+    """Memory orders."""
+    compiled: Annotated[tuple[Literal["false", "true", "eager"], ...], SEVERAL] = ("false",)
+    """true: torch.compile with inductor; eager: with a backend that needs no compiler and is not faster."""
 
     @property
     def of_networks(self) -> tuple[str, ...]:
@@ -121,9 +119,19 @@ class Options(CommonOptions):
 
 def parse_options(words: Sequence[str]) -> Options:
     """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
-    overrides = tuple(word for word in words if "=" in word and _is_override(word))
-    own = Options.read([word for word in words if word not in overrides])
-    return own.model_copy(update={"overrides": overrides})
+    given: dict[str, object] = {"results_dir": current().place(current().run_keys()["results_dir"])}
+    if any(word.startswith("against=") for word in words):
+        given |= AGAINST
+    overrides = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word}: expected KEY=VALUE")
+        if _is_override(word):
+            overrides.append(word)
+        else:
+            given[key] = home_expanded(key, value) if key == "results_dir" else value
+    return validated(TypeAdapter(Options), given).model_copy(update={"overrides": tuple(overrides)})
 
 
 def _is_override(word: str) -> bool:
@@ -178,10 +186,11 @@ def plan_rounds(
 ) -> list[list[RunConfiguration]]:
     """The turns of each round. Networks alternate; every other round is reversed."""
     bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    whole = options.seconds == int(options.seconds)
     timing = {
         "models": list(options.models),
         "overrides": list(options.of_networks),
-        "seconds": options.seconds,
+        "seconds": int(options.seconds) if whole else options.seconds,
         "machine": {"host": environment.process()["host"], **environment.device(device)},
         "torch": version("torch"),
     }
@@ -204,13 +213,14 @@ def plan_rounds(
     return [turns[:: -1 if number % 2 else 1] for number, turns in enumerate(rounds)]
 
 
-def benchmark(words: Sequence[str]) -> Options:
-    """Measure the missing rounds, a record per turn; returns the options.
+def benchmark(options: Options) -> None:
+    """Measure the missing rounds, a record per turn.
 
     Raises:
         UserError: A choice is invalid.
     """
-    options = parse_options(words)
+    if needing := [key for key in ("precisions", "orders", "compiled") if key in options.model_fields_set]:
+        raise UserError(f"{needing[0]}: needs against=timm, torchvision or both")
     check_writable(f"results_dir={options.results_dir}", options.results_dir, ["runs", "tables"])
     networks = compose_networks(options)
     try:
@@ -238,7 +248,6 @@ def benchmark(words: Sequence[str]) -> Options:
         print(
             f"{amount(done, 'round')} of {options.rounds} already measured on this machine", file=sys.stderr
         )
-    return options
 
 
 def _directory(turn: RunConfiguration) -> RunDirectory:

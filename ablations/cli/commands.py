@@ -50,12 +50,11 @@ with lazily():
     from ablations.statistics import effects
     from ablations.studies import schema as study_schema
     from ablations.tables import reproduction as reproduction_tables
-    from ablations.tables import speed as speed_tables
     from ablations.tables import timings as timing_tables
     from ablations.tables import verdicts as verdict_tables
     from ablations.terminal import run_tables
     from experiments import benchmark as benchmarking
-    from experiments import check, environment, planning, speed, study_file
+    from experiments import check, planning, speed, study_file
     from experiments import logger as loggers
     from experiments import new_project as projects
 
@@ -242,20 +241,15 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
 
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
-    if speed.is_asked(parsed.words):
-        against, device, turns = speed.measure(parsed.words)
-        batch = against.batch_size or benchmarking.BATCH_SIZES[device.type]
-        name = environment.device(device)["name"]
-        what = f"{name}, {amount(against.threads, 'thread')}, {batch} images of {against.image_size} pixels"
-        paths, shown = speed_tables.write_speeds(turns, what, against.results_dir / "benchmark")
-        print_table(shown)
-        print_paths(paths)
-        return
-    asked = benchmarking.benchmark(parsed.words)
-    timings = next(
-        one for one in timing_records.read_timings(asked.results_dir) if one.output == asked.output
-    )
-    paths, shown = timing_tables.write_timings(timings, asked.results_dir / "tables")
+    options = benchmarking.parse_options(parsed.words)
+    if options.against:
+        what, turns = speed.measure(options)
+        paths, shown = timing_tables.write_speeds(turns, what, options.results_dir / "benchmark")
+    else:
+        benchmarking.benchmark(options)
+        found = timing_records.read_timings(options.results_dir)
+        timings = next(one for one in found if one.output == options.output)
+        paths, shown = timing_tables.write_timings(timings, options.results_dir / "tables")
     print_table(shown)
     print_paths(paths)
 

@@ -1,12 +1,12 @@
-"""Table 3: parameters and speed of networks that took turns on one machine, from the records.
+"""Tables of measured speeds, whose networks took turns in rounds on one machine.
 
-Chollet 2016 (arXiv:1610.02357), table 3, with 1000 classes, on 60 K80 GPUs: Inception V3 has 23,626,728
-parameters and 31 steps/second, Xception 22,855,952 and 28, a ratio of 0.90.
+Table 3 of Chollet 2016 (arXiv:1610.02357), from records, with 1000 classes, on 60 K80 GPUs: Inception V3 has
+23,626,728 parameters and 31 steps/second, Xception 22,855,952 and 28, a ratio of 0.90. And our networks
+against the libraries' equal ones: images/second.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.evidence.timings import MODELS, SOURCE, TITLE, Timings, setting_of
-from ablations.table_files import latex_page, markdown_page, provenance, write_table_files
+from ablations.files import write_forms
+from ablations.table_files import csv_text, latex_page, markdown_page, provenance, write_table_files
 from ablations.terminal.tables import Section, headed_table
 from ablations.text import NO_VALUE, amount, integer
 
@@ -23,9 +24,14 @@ PAPER = {"inception_v3_table3": (23_626_728, 31), "xception": (22_855_952, 28)}
 
 PRECISIONS = {"32-true": "float32", "bf16-mixed": "bf16 autocast"}
 
+OURS = "ours"
+
+AGAINST_LIBRARIES = "speed_against_libraries"
+"""Stem of the files of the comparison with libraries."""
+
 
 def timing_table(timings: Timings) -> pd.DataFrame:
-    """The numbers, one row per network, memory order and precision.
+    """The numbers of table 3, one row per network, memory order and precision.
 
     Columns: model, memory_order, precision, parameters, multiply_adds (of one image); steps_per_second and
     ratio (to the first network of the same round, order and precision) as _median, _min, _max over rounds;
@@ -33,55 +39,76 @@ def timing_table(timings: Timings) -> pd.DataFrame:
     e.g. in classes); n_completed, n_planned: rounds.
     """
     first = timings.models[0]
-    by_row: dict[tuple[Any, ...], list[Any]] = {}
-    for record in timings.records:
-        by_row.setdefault((record["choices"]["model"], *setting_of(record)), []).append(record)
-    papers = {
-        model: PAPER[model]
-        for (model, *_), records in by_row.items()
-        if records[0]["parameters"] == PAPER.get(model, (None, None))[0]
-    }
-    rows = []
-    for channels_last, precision in timings.settings():
-        speeds = {
-            model: [record["steps_per_second"] for record in by_row[model, channels_last, precision]]
-            for model in timings.models
+    turns = [
+        {
+            "model": record["choices"]["model"],
+            "memory_order": "channels-last" if channels_last else "contiguous",
+            "precision": PRECISIONS[precision],
+            "parameters": record["parameters"],
+            "multiply_adds": record["multiply_adds"],
+            "round": record["seed"],
+            "steps_per_second": record["steps_per_second"],
+            "peak_memory_bytes": record["device"].get("peak_memory"),
         }
-        for model in timings.models:
-            records = by_row[model, channels_last, precision]
-            ratios = [own / other for own, other in zip(speeds[model], speeds[first], strict=True)]
-            paper_parameters, paper_speed = papers.get(model, (None, None))
-            peaks = [peak for record in records if (peak := record["device"].get("peak_memory")) is not None]
-            rows.append(
-                {
-                    "model": model,
-                    "memory_order": "channels-last" if channels_last else "contiguous",
-                    "precision": PRECISIONS[precision],
-                    "parameters": records[0]["parameters"],
-                    "multiply_adds": records[0]["multiply_adds"],
-                    **_spread("steps_per_second", speeds[model]),
-                    **_spread("ratio", () if model == first else ratios),
-                    "peak_memory_bytes": max(peaks, default=None),
-                    "paper_parameters": paper_parameters,
-                    "paper_steps_per_second": paper_speed,
-                    "paper_ratio": None
-                    if model == first or not paper_speed or first not in papers
-                    else paper_speed / papers[first][1],
-                    "n_completed": len(records),
-                    "n_planned": len(records),
-                }
-            )
-    integers = ("parameters", "multiply_adds", "peak_memory_bytes", "paper_parameters")
-    return pd.DataFrame(rows).astype(dict.fromkeys((*integers, "paper_steps_per_second"), "Int64"))
+        for channels_last, precision in timings.settings()
+        for model in timings.models
+        for record in timings.records
+        if (record["choices"]["model"], *setting_of(record)) == (model, channels_last, precision)
+    ]
+    keys = ["model", "memory_order", "precision"]
+    table = _by_network(turns, keys, "steps_per_second", {"ratio": {"model": first}})
+    sizes = pd.DataFrame(turns).drop_duplicates("model").set_index("model")
+    table.insert(3, "parameters", table["model"].map(sizes["parameters"]))
+    table.insert(4, "multiply_adds", table["model"].map(sizes["multiply_adds"]))
+    papers = {model: paper for model, paper in PAPER.items() if sizes["parameters"].get(model) == paper[0]}
+    table["paper_parameters"] = table["model"].map({model: size for model, (size, _) in papers.items()})
+    table["paper_steps_per_second"] = table["model"].map(
+        {model: speed for model, (_, speed) in papers.items()}
+    )
+    of_first = papers[first][1] if first in papers else float("nan")
+    table["paper_ratio"] = (table["paper_steps_per_second"] / of_first).mask(table["model"] == first)
+    table["n_completed"] = table["n_planned"] = len(timings.rounds)
+    integers = ("parameters", "multiply_adds", "paper_parameters", "paper_steps_per_second")
+    return table.astype(dict.fromkeys(integers, "Int64"))
 
 
-def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
-    numbers = (median(values), min(values), max(values)) if values else (None, None, None)
-    return dict(zip((f"{name}_median", f"{name}_min", f"{name}_max"), numbers, strict=True))
+def speed_table(turns: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The comparison with libraries, one row per setting, network, library and part (training, inference).
+
+    Args:
+        turns: Each with precision, memory_order, compiled, model, of (library), part, round,
+            images_per_second, peak_memory_bytes.
+
+    Returns:
+        images_per_second, of_ours (ratio to our network of the same round) and over_inception_v3 (the
+        library's own) as _median, _min, _max over rounds; peak_memory_bytes.
+    """
+    keys = ["model", "of", "memory_order", "precision", "compiled", "part"]
+    ratios = {"of_ours": {"of": OURS}, "over_inception_v3": {"model": "inception_v3"}}
+    return _by_network(turns, keys, "images_per_second", ratios)
+
+
+def _by_network(
+    turns: Sequence[Mapping[str, Any]], keys: list[str], speed: str, ratios: Mapping[str, Mapping[str, str]]
+) -> pd.DataFrame:
+    """Median, minimum and maximum over rounds of a speed and of its ratios; the highest peak memory.
+
+    A ratio is to the turn of the same round that differs in these values alone; missing for itself.
+    """
+    frame = pd.DataFrame(turns).astype({"peak_memory_bytes": "Int64"})
+    by_turn = frame.set_index([*keys, "round"])[speed]
+    for name, other in ratios.items():
+        of_other = by_turn.reindex(pd.MultiIndex.from_frame(frame.assign(**other)[[*keys, "round"]]))
+        itself = (frame[list(other)] == pd.Series(other)).all(axis=1)
+        frame[name] = (frame[speed] / of_other.to_numpy()).mask(itself)
+    groups = frame.groupby(keys, sort=False)
+    table = groups[[speed, *ratios]].agg(["median", "min", "max"])
+    table.columns = ["_".join(names) for names in table.columns]
+    return table.assign(peak_memory_bytes=groups["peak_memory_bytes"].max()).reset_index()
 
 
 def write_timings(timings: Timings, folder: Path) -> tuple[list[Path], RenderableType]:
-    """Write the table as CSV, Markdown and LaTeX, each atomically.
+    """Write table 3 as CSV, Markdown and LaTeX, each atomically.
 
     Returns:
         The paths, and the table for the terminal.
@@ -90,7 +117,7 @@ def write_timings(timings: Timings, folder: Path) -> tuple[list[Path], Renderabl
         OSError: The folder cannot be written.
     """
     numbers = timing_table(timings)
-    readable = _readable(numbers, timings.models[0])
+    readable = _readable(numbers, {"ratio": f"ratio to {MODELS.get(timings.models[0], timings.models[0])}"})
     scale = timings.scale[0].upper() + timings.scale[1:]
     subtitle, notes = f"{scale}. {SOURCE}.", _notes(timings)
     paths = write_table_files(
@@ -100,35 +127,64 @@ def write_timings(timings: Timings, folder: Path) -> tuple[list[Path], Renderabl
         markdown=markdown_page(TITLE, subtitle, [readable], notes),
         latex=latex_page(TITLE, subtitle, timings.output, [readable], notes),
     )
-    return paths, _console_table(readable, subtitle)
+    return paths, _console_table(TITLE, readable, subtitle)
+
+
+def write_speeds(
+    turns: Sequence[Mapping[str, Any]], what: str, folder: Path
+) -> tuple[list[Path], RenderableType]:
+    """Write the comparison with libraries as CSV and Markdown, and all turns; returns as `write_timings`.
+
+    Args:
+        turns: As `speed_table`.
+        what: One line with device, batch size and the like.
+        folder: Where the files go.
+    """
+    numbers = speed_table(turns)
+    readable = _readable(
+        numbers, {"of_ours": "ratio to ours", "over_inception_v3": "ratio to the same source's Inception V3"}
+    )
+    title = "Speed compared with the libraries' equal networks"
+    rounds = amount(len({turn["round"] for turn in turns}), "round")
+    subtitle = f"{what}; median over {rounds}, minimum and maximum in brackets."
+    notes = ["The paper's Xception trains at 0.90 of its Inception V3's steps/second (table 3)."]
+    forms: dict[str, str | bytes] = {
+        ".csv": csv_text(numbers),
+        ".md": markdown_page(title, subtitle, [readable], notes),
+        "_turns.csv": csv_text(pd.DataFrame(turns)),
+    }
+    paths = write_forms(folder, AGAINST_LIBRARIES, forms)
+    return paths, _console_table(title, readable, "\n".join([subtitle, *notes]))
 
 
 # Text for readers
 
 
-def _readable(numbers: pd.DataFrame, first: str) -> pd.DataFrame:
-    rows = []
-    for _, row in numbers.iterrows():
-        rows.append(
-            {
-                "network": MODELS.get(row["model"], row["model"]),
-                "memory order": row["memory_order"],
-                "precision": row["precision"],
-                "parameters": integer(row["parameters"]),
-                "multiply-adds": f"{row['multiply_adds'] / 1e9:.2f} G",
-                "steps/second": _with_spread(row, "steps_per_second"),
-                f"ratio to {MODELS.get(first, first)}": _with_spread(row, "ratio"),
-                "peak memory, GiB": _number(row["peak_memory_bytes"], lambda value: f"{value / 2**30:.2f}"),
-                "paper: parameters": integer(row["paper_parameters"]),
-                "paper: steps/second": _number(row["paper_steps_per_second"], str),
-                "paper: ratio": _number(row["paper_ratio"], lambda value: f"{value:.2f}"),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _number(value: Any, show: Callable[[Any], str]) -> str:
-    return NO_VALUE if pd.isna(value) else show(value)
+def _readable(numbers: pd.DataFrame, ratios: Mapping[str, str]) -> pd.DataFrame:
+    """The columns that a table has, as text; `ratios` are headers."""
+    shown: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "model": ("network", lambda value: ({"inception_v3": "Inception V3"} | MODELS).get(value, value)),
+        "of": ("source", str),
+        "memory_order": ("memory order", str),
+        "precision": ("precision", str),
+        "compiled": ("compiler", lambda value: value or NO_VALUE),
+        "part": ("part", str),
+        "parameters": ("parameters", integer),
+        "multiply_adds": ("multiply-adds", lambda value: f"{value / 1e9:.2f} G"),
+        **{key: (key.replace("_per_", "/"), str) for key in ("steps_per_second", "images_per_second")},
+        **{key: (header, str) for key, header in ratios.items()},
+        "peak_memory_bytes": ("peak memory, GiB", lambda value: f"{value / 2**30:.2f}"),
+        "paper_parameters": ("paper: parameters", integer),
+        "paper_steps_per_second": ("paper: steps/second", str),
+        "paper_ratio": ("paper: ratio", lambda value: f"{value:.2f}"),
+    }
+    columns = {}
+    for key, (header, show) in shown.items():
+        if f"{key}_median" in numbers:
+            columns[header] = [_with_spread(row, key) for _, row in numbers.iterrows()]
+        elif key in numbers:
+            columns[header] = [NO_VALUE if pd.isna(value) else show(value) for value in numbers[key]]
+    return pd.DataFrame(columns)
 
 
 def _with_spread(row: "pd.Series[Any]", name: str) -> str:
@@ -139,8 +195,8 @@ def _with_spread(row: "pd.Series[Any]", name: str) -> str:
     return f"{middle} [{low}, {high}]"
 
 
-def _console_table(readable: pd.DataFrame, subtitle: str) -> RenderableType:
-    of_network = ("network", "memory order", "precision")
+def _console_table(title: str, readable: pd.DataFrame, subtitle: str) -> RenderableType:
+    of_network = ("network", "source", "memory order", "precision", "compiler", "part")
     of_paper = [name for name in readable.columns if name.startswith("paper: ")]
     measured = [name for name in readable.columns if name not in (*of_network, *of_paper)]
     sections = []
@@ -148,11 +204,11 @@ def _console_table(readable: pd.DataFrame, subtitle: str) -> RenderableType:
         printed = [
             f"{name.removeprefix('paper: ')} {row[name]}" for name in of_paper if row[name] != NO_VALUE
         ]
-        words = ", ".join(row[name] for name in of_network)
+        words = ", ".join(row[name] for name in of_network if row.get(name, NO_VALUE) != NO_VALUE)
         words += f" (paper: {', '.join(printed)})" if printed else ""
         sections.append(Section(Text(words, "bold"), [[row[name].replace(" [", "\n[") for name in measured]]))
     headers = [name.replace(" to ", "\nto ").replace(", ", ",\n") for name in measured]
-    return headed_table(TITLE, headers, sections, subtitle)
+    return headed_table(title, headers, sections, subtitle)
 
 
 def _notes(timings: Timings) -> list[str]:

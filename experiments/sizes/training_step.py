@@ -15,7 +15,7 @@ from experiments import environment
 from lightning_modules.assembly import compiler_of, make_network, make_optimizer, set_float32
 
 Step = Callable[[], None]
-"""One step: forward, loss, backward, optimizer."""
+"""A training step (forward, loss, backward, optimizer) or an inference pass."""
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,10 @@ class Noise:
     num_classes: int
 
 
-def place_noise(
-    noise: Noise, device: torch.device, *, channels_last: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    draws = torch.Generator().manual_seed(0)
-    size = (noise.batch_size, noise.channels, noise.image_size, noise.image_size)
-    images = torch.randn(size, generator=draws).to(device=device, memory_format=memory_format)
-    return images, torch.randint(noise.num_classes, (noise.batch_size,), generator=draws).to(device)
-
-
-def place_network(
-    network: nn.Module, device: torch.device, *, channels_last: bool, compile_with: str | None = None
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Move a network to a device; returns it, or its forward pass compiled by a backend."""
-    network.to(device).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    return torch.compile(network.forward, backend=compile_with) if compile_with else network
-
-
 def make_step(
     network: nn.Module,
-    make_optimizer: Callable[..., torch.optim.Optimizer],
     noise: Noise,
+    make_optimizer: Callable[..., torch.optim.Optimizer] | None = None,
     *,
     device: torch.device,
     channels_last: bool,
@@ -58,12 +40,26 @@ def make_step(
 ) -> Step:
     """Put a network and a batch of noise on a device, ready for training steps.
 
-    `bf16` autocasts the forward pass to bfloat16; `compile_with` is a backend of torch.compile.
+    Without `make_optimizer` a step is an inference pass: no gradients, BN's running averages. `bf16`
+    autocasts the forward pass to bfloat16; `compile_with` is a backend of torch.compile.
     """
-    forward = place_network(network.train(), device, channels_last=channels_last, compile_with=compile_with)
-    optimizer = make_optimizer(network.parameters())
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    network.train(make_optimizer is not None).to(device).to(memory_format=order)
+    forward = torch.compile(network.forward, backend=compile_with) if compile_with else network
+    draws = torch.Generator().manual_seed(0)
+    size = (noise.batch_size, noise.channels, noise.image_size, noise.image_size)
+    images = torch.randn(size, generator=draws).to(device=device, memory_format=order)
+    labels = torch.randint(noise.num_classes, (noise.batch_size,), generator=draws).to(device)
     loss_function = nn.CrossEntropyLoss()
-    images, labels = place_noise(noise, device, channels_last=channels_last)
+
+    @torch.inference_mode()
+    def infer() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            forward(images)
+
+    if make_optimizer is None:
+        return infer
+    optimizer = make_optimizer(network.parameters())
 
     def step() -> None:
         optimizer.zero_grad()
@@ -75,35 +71,14 @@ def make_step(
     return step
 
 
-def make_pass(
-    network: nn.Module,
-    noise: Noise,
-    *,
-    device: torch.device,
-    channels_last: bool,
-    bf16: bool,
-    compile_with: str | None = None,
-) -> Step:
-    """As `make_step`, for inference: no gradients, BN's running averages."""
-    forward = place_network(network.eval(), device, channels_last=channels_last, compile_with=compile_with)
-    images, _ = place_noise(noise, device, channels_last=channels_last)
-
-    @torch.inference_mode()
-    def infer() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            forward(images)
-
-    return infer
-
-
 def prepare_step(config: Mapping[str, Any], device: torch.device) -> Step:
     """Build a network as for a run, and its training step."""
     dataset, recipe = config["dataset"], config["recipe"]
     set_float32(recipe)
     return make_step(
         make_network(config),
-        make_optimizer(recipe),
         Noise(recipe["batch_size"], dataset["channels"], dataset["image_size"], dataset["num_classes"]),
+        make_optimizer(recipe),
         device=device,
         channels_last=recipe["channels_last"],
         bf16=recipe["precision"] == "bf16-mixed",

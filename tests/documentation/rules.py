@@ -12,13 +12,13 @@ from pathlib import Path
 from hydra import compose
 from hydra.utils import get_class
 
+from experiments.benchmark import parse_options
 from experiments.configuration import quote_option_names
 from experiments.new_project import create_project
 from experiments.overrides import seed_budget, split_studies
 from experiments.plan import plan_sweep
 from experiments.planning import hydra_configuration, plan_study
 from experiments.project import current
-from experiments.speed import parse
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 
@@ -82,7 +82,7 @@ def module(workspace: Workspace, words: Sequence[str]) -> None:
 def speeds(workspace: Workspace, words: Sequence[str]) -> None:
     """`python -m ablations benchmark against=LIBRARY`: takes minutes; its words are read."""
     with hydra_configuration():
-        assert parse(words[4:])
+        assert parse_options(words[4:]).against
 
 
 def script(workspace: Workspace, words: Sequence[str]) -> None:

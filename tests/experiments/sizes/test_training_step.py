@@ -34,7 +34,7 @@ class Watched(nn.Module):
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_step_trains_every_parameter(channels_last: bool, bf16: bool) -> None:
     network = Watched().eval()
-    step = make_step(network, SGD, NOISE, device=CPU, channels_last=channels_last, bf16=bf16)
+    step = make_step(network, NOISE, SGD, device=CPU, channels_last=channels_last, bf16=bf16)
     before = [p.detach().clone() for p in network.parameters()]
     step()
     assert network.training
@@ -47,13 +47,22 @@ def test_a_step_trains_every_parameter(channels_last: bool, bf16: bool) -> None:
     assert logits.dtype == (torch.bfloat16 if bf16 else torch.float32)
 
 
+def test_inference_changes_nothing() -> None:
+    network = Watched()
+    before = copy.deepcopy(network.state_dict())
+    make_step(network, NOISE, device=CPU, channels_last=False, bf16=False)()
+    assert not network.training
+    assert not network.calls[0][1].requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 def test_a_compiled_step_trains_the_same_weights() -> None:
     torch.manual_seed(0)
     plain = Watched()
     compiled = copy.deepcopy(plain)
     for network, backend in ((plain, None), (compiled, "eager")):
         options = {"device": CPU, "channels_last": False, "bf16": False}
-        make_step(network, SGD, NOISE, **options, compile_with=backend)()
+        make_step(network, NOISE, SGD, **options, compile_with=backend)()
     for name, value in plain.state_dict().items():
         assert torch.equal(value, compiled.state_dict()[name])
 
@@ -61,7 +70,7 @@ def test_a_compiled_step_trains_the_same_weights() -> None:
 def test_steps_follow_the_gradient() -> None:
     """The gradient of a step is its own, not the sum over steps."""
     network = Watched()
-    step = make_step(network, SGD, NOISE, device=CPU, channels_last=False, bf16=False)
+    step = make_step(network, NOISE, SGD, device=CPU, channels_last=False, bf16=False)
     step()
     gradient = network.logits.bias.grad.clone()
     moved_from = network.logits.bias.detach().clone()
