@@ -6,23 +6,23 @@ that of the output of `sha256sum`::
 
     cd ROOT; find train val -name '*.JPEG' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum
 
-Every file is read once (140 GB for ImageNet). Results are cached in the user's cache folder by path, inode,
-size and times; checking 1.28 million files on a local disk takes about ten seconds. Without a writable cache,
-each process reads them again. Streamed shards are identified by their addresses.
+Every file is read once (140 GB for ImageNet), and all again when one of them changes. Results are cached in
+the user's cache folder by path, inode, size and times of all files; checking 1.28 million files on a local
+disk takes about ten seconds. Without a writable cache, each process reads them again. Streamed shards are
+identified by their addresses.
 """
 
 import hashlib
 import logging
 import os
-import sqlite3
+import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +41,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".p
 CLASS_FOLDERS = ("train", "val")
 """Below the root; each has a folder per class."""
 
-GROUP_BYTES = 64 * 2**20
-"""Size of a cached group of files (ImageNet: 2,200 groups); a changed file costs reading its group."""
-
 TOLD_BYTES = 4 * 2**30
 """Reading this many bytes or more is announced."""
 
 UNSETTLED_NS = 2 * 10**9
 """A file changed this shortly before reading is not cached: it may change again with the same time."""
-
-AT_ONCE = 2**16
-"""Files whose status is requested at once, which limits memory."""
 
 THREADS = min(32, 4 * (os.cpu_count() or 1))
 
@@ -171,145 +165,97 @@ def file_path(root: str | os.PathLike[str], name: str) -> Path:
 
 def file_checksum(path: Path) -> str:
     """`sha256:...` of a file's content; OSError if it cannot be read."""
-    (digest,) = _digests(path.parent, [path.name])
-    return _named(digest)
+    return _cached("file", path.parent, [path.name], lambda digests: digests)
 
 
 def contents_checksum(root: Path, names: Iterable[str]) -> str:
     """`sha256:...` of `sha256sum`'s output for files, sorted by the bytes of their names."""
     ordered = sorted(set(names), key=os.fsencode)
-    lines = hashlib.sha256()
-    for name, digest in zip(ordered, _digests(root, ordered), strict=True):
-        lines.update(digest.hex().encode() + b"  " + os.fsencode(name) + b"\n")
-    return _named(lines.digest())
+
+    def of_listing(digests: bytes) -> bytes:
+        lines = hashlib.sha256()
+        for number, name in enumerate(ordered):
+            digest = digests[32 * number : 32 * (number + 1)]
+            lines.update(digest.hex().encode() + b"  " + os.fsencode(name) + b"\n")
+        return lines.digest()
+
+    return _cached("listing", root, ordered, of_listing)
 
 
 def _named(digest: bytes) -> str:
     return "sha256:" + digest.hex()
 
 
-_Version = tuple[int, int, int, int]
-_File = tuple[str, _Version]
-"""Name and version."""
+_in_process: dict[str, str] = {}
+"""The cache where the user's cache folder cannot be written."""
 
 
-def _digests(root: Path, names: Sequence[str]) -> Iterator[bytes]:
+def _cached(kind: str, root: Path, names: Sequence[str], combine: Callable[[bytes], bytes]) -> str:
+    """The checksum of this kind, which `combine` makes of the files' SHA-256; read once until one changes."""
     folder = os.path.abspath(root)
-    found: dict[bytes, bytes] = {}
-    wanted: dict[bytes, list[_File]] = {}
+    chunks = [names[start : start + 256] for start in range(0, len(names), 256)]
     pool = ThreadPoolExecutor(THREADS)
     try:
-        with closing(_Kept()) as kept:
-            for group in _groups(_files(folder, names, pool)):
-                key = _key(folder, group)
-                if (digests := kept.get(key, len(group))) is None:
-                    wanted[key], digests = group, b""
-                found[key] = digests
-            size = sum(version[1] for group in wanted.values() for _, version in group)
-            if size >= TOLD_BYTES:
-                log.warning("%s: reading %.0f GB once to identify the contents", folder, size / 1e9)
-            for key, (digests, settled) in zip(
-                wanted, pool.map(partial(_read, folder), wanted.values()), strict=True
-            ):
-                found[key] = digests
-                if settled:
-                    kept.put(key, digests)
+        state, size, newest = _status_of(folder, chunks, pool)
+        key = hashlib.sha256(f"{kind} {state}".encode()).hexdigest()
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        file = Path(cache, "xception_ablations", "contents", key)
+        if (known := _in_process.get(key) or _read_text(file)) and re.fullmatch(CHECKSUM, known):
+            return known
+        if size >= TOLD_BYTES:
+            log.warning("%s: reading %.0f GB once to identify the contents", folder, size / 1e9)
+        start = time.time_ns()
+        checksum = _named(combine(b"".join(pool.map(partial(_digests, folder), chunks))))
+        if newest < start - UNSETTLED_NS and _status_of(folder, chunks, pool)[0] == state:
+            try:
+                _write_text(file, checksum)
+            except OSError as error:
+                log.info("%s: %s; each process reads all files", file, error)
+                _in_process[key] = checksum
+        return checksum
     finally:
         pool.shutdown(cancel_futures=True)
-    for digests in found.values():
-        yield from (digests[start : start + 32] for start in range(0, len(digests), 32))
 
 
-def _files(folder: str, names: Sequence[str], pool: ThreadPoolExecutor) -> Iterator[_File]:
-    """Files with their versions, requested in parallel because network disks respond slowly."""
-    for start in range(0, len(names), AT_ONCE):
-        chunks = [names[i : i + 256] for i in range(start, min(start + AT_ONCE, len(names)), 256)]
-        for chunk, versions in zip(chunks, pool.map(partial(_versions, folder), chunks), strict=True):
-            yield from zip(chunk, versions, strict=True)
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
 
 
-def _versions(folder: str, names: Sequence[str]) -> list[_Version]:
-    return [_version(os.stat(path), path) for path in (os.path.join(folder, name) for name in names)]
+def _write_text(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new.write_text(text, encoding="ascii")
+    new.replace(file)
 
 
-def _version(status: os.stat_result, path: str) -> _Version:
-    if not stat.S_ISREG(status.st_mode):
-        raise FileNotFoundError(f"{path} is not a file")
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _status_of(
+    folder: str, chunks: Sequence[Sequence[str]], pool: ThreadPoolExecutor
+) -> tuple[str, int, int]:
+    """A digest of all names and versions, the bytes in total, and when the last one changed (ns)."""
+    found = list(pool.map(partial(_status, folder), chunks))  # network disks respond slowly
+    state = hashlib.sha256(os.fsencode(folder) + b"\n" + b"".join(digest for digest, *_ in found))
+    return state.hexdigest(), sum(size for _, size, _ in found), max((last for *_, last in found), default=0)
 
 
-def _groups(files: Iterable[_File]) -> Iterator[list[_File]]:
-    """Groups of neighbours. About one name in 256 ends a group, so that an added file changes few groups."""
-    group: list[_File] = []
-    size = 0
-    for name, version in files:
-        group.append((name, version))
-        size += version[1]
-        if size >= GROUP_BYTES or hashlib.sha256(os.fsencode(name)).digest()[0] == 0:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+def _status(folder: str, names: Sequence[str]) -> tuple[bytes, int, int]:
+    digest, size, newest = hashlib.sha256(), 0, 0
+    for name in names:
+        found = os.stat(path := os.path.join(folder, name))
+        if not stat.S_ISREG(found.st_mode):
+            raise FileNotFoundError(f"{path} is not a file")
+        version = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        digest.update(b"%s\0%d %d %d %d\n" % (os.fsencode(name), *version))
+        size, newest = size + found.st_size, max(newest, *version[2:])
+    return digest.digest(), size, newest
 
 
-def _key(folder: str, group: Sequence[_File]) -> bytes:
-    digest = hashlib.sha256(os.fsencode(folder))
-    for name, version in group:
-        digest.update(b"\n%s\0%d %d %d %d" % (os.fsencode(name), *version))
-    return digest.digest()
-
-
-def _read(folder: str, group: Sequence[_File]) -> tuple[bytes, bool]:
-    """The SHA-256 of each file, and whether it can be cached: the version is unchanged and old enough."""
-    digests, settled, start = [], True, time.time_ns()
-    for name, version in group:
-        path = os.path.join(folder, name)
-        with open(path, "rb") as file:
+def _digests(folder: str, names: Sequence[str]) -> bytes:
+    """The SHA-256 of each file, joined."""
+    digests = []
+    for name in names:
+        with open(os.path.join(folder, name), "rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").digest())
-            settled &= _version(os.fstat(file.fileno()), path) == version
-        settled &= max(version[2:]) < start - UNSETTLED_NS
-    return b"".join(digests), settled
-
-
-class _Kept:
-    """The cache: a file in the user's cache folder, or this process's memory if that is not writable."""
-
-    in_process: ClassVar[dict[bytes, bytes]] = {}
-
-    def __init__(self) -> None:
-        folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        path = Path(folder, "xception_ablations", "contents.sqlite")
-        self.connection: sqlite3.Connection | None = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.connection = sqlite3.connect(path, timeout=10, isolation_level=None)
-            self.connection.execute(
-                "CREATE TABLE IF NOT EXISTS contents (key BLOB PRIMARY KEY, digests BLOB)"
-            )
-        except (OSError, sqlite3.Error) as error:
-            log.info("%s: %s; each process reads all files", path, error)
-
-    def get(self, key: bytes, files: int) -> bytes | None:
-        """The digests of a group of this many files."""
-        digests = self.in_process.get(key)
-        if digests is None and self.connection is not None:
-            try:
-                rows = self.connection.execute(
-                    "SELECT digests FROM contents WHERE key = ?", (key,)
-                ).fetchall()
-            except sqlite3.Error:  # damaged or busy
-                rows = []
-            digests = rows[0][0] if rows else None
-        return digests if isinstance(digests, bytes) and len(digests) == 32 * files else None
-
-    def put(self, key: bytes, digests: bytes) -> None:
-        try:
-            if self.connection is None:
-                raise sqlite3.OperationalError("no file")
-            self.connection.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (key, digests))
-        except sqlite3.Error:
-            self.in_process[key] = digests
-
-    def close(self) -> None:
-        if self.connection is not None:
-            self.connection.close()
+    return b"".join(digests)

@@ -202,17 +202,15 @@ def test_what_may_still_change_is_not_kept(tmp_path, read, monkeypatch):
     assert len(read) == 2
 
 
-@pytest.mark.parametrize("damage", ["no folder", "no database", "cut off"])
+@pytest.mark.parametrize("damage", ["no folder", "cut off"])
 def test_without_a_cache_a_process_reads_once(tmp_path, read, monkeypatch, damage):
     (tmp_path / "a").write_bytes(b"1")
-    cache = Path(os.environ["XDG_CACHE_HOME"], "xception_ablations")
     if damage == "no folder":
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a"))  # as one that cannot be written
     else:
         checksums.file_checksum(tmp_path / "a")
-        (file,) = cache.iterdir()
-        file.write_bytes(b"no database" * 100 if damage == "no database" else file.read_bytes()[:5000])
-        (tmp_path / "a").write_bytes(b"22")
+        (file,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("contents/*")
+        file.write_bytes(file.read_bytes()[:20])
     read.clear()
     found = {checksums.file_checksum(tmp_path / "a") for _ in range(3)}
     assert found == {"sha256:" + hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()}
@@ -226,10 +224,9 @@ def test_any_number_of_files_in_any_order(tmp_path, read):
         (tmp_path / name).write_bytes(name.encode())
     first = checksums.contents_checksum(tmp_path, names)
     assert first == checksums.contents_checksum(tmp_path, reversed(names)) == sha256sum(tmp_path, *names)
-    read.clear()
+    assert len(read) == len(names)
     (tmp_path / "3/0003").write_bytes(b"changed")
     assert checksums.contents_checksum(tmp_path, names) == sha256sum(tmp_path, *names)
-    assert 0 < len(read) < len(names)  # its neighbours
 
 
 def test_a_missing_file_or_a_folder_has_no_checksum(tmp_path):
