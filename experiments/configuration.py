@@ -82,9 +82,6 @@ REQUIRED = (
 """Keys that no override may delete."""
 
 
-NAMES_OTHER_VALUES = re.compile(r"(?:[^$]|\$(?!\{)|\$\{[\w.]+\}|\$\{oc\.env:\w+,(?:[\w.-]+|\$\{[\w.]+\})\})*")
-"""A text that interpolates only values, such as `${dataset.channels}`, or the environment."""
-
 OWN_LOSSES = {
     "lightning_modules.tasks.SingleLabel": "torch.nn.CrossEntropyLoss",
     "lightning_modules.tasks.MultiLabel": "lightning_modules.losses.BinaryCrossEntropy",
@@ -206,10 +203,14 @@ class RunConfiguration:
             return cls.from_composed(config, choices, overrides)
 
         raw: Any = OmegaConf.to_container(config, resolve=False)
-        places = _seed_places({key: value for key, value in raw.items() if key != "hydra"})
-        if places is None or not all(type(seed) is int for seed in seeds):
+        found = dict(_reading_the_seed({key: value for key, value in raw.items() if key != "hydra"}))
+        # The network and the trainer are read while resolving.
+        whole = all(
+            value == "${seed}" and path[0] not in ("model", "trainer") for path, value in found.items()
+        )
+        if not whole or not all(type(seed) is int for seed in seeds):
             return [resolve(seed) for seed in seeds]
-        runs = [resolve(seed) for seed in seeds[:1]]
+        runs, places = [resolve(seed) for seed in seeds[:1]], [("seed",), *found]
         return runs + [
             replace(runs[0], resolved=_with_seed(runs[0].resolved, places, seed)) for seed in seeds[1:]
         ]
@@ -332,22 +333,13 @@ _path = cache(Path)
 """Shared by the thousands of runs of a study."""
 
 
-def _seed_places(node: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]] | None:
-    """Paths of the seed in an unresolved configuration.
-
-    None if the seed is part of a text, an interpolation is nested or calls something, or the network or
-    trainer, which are read while resolving, takes the seed.
-    """
+def _reading_the_seed(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Paths and texts of an unresolved configuration that interpolate something named like the seed."""
     if isinstance(node, Mapping):
-        found = [_seed_places(value, (*path, str(key))) for key, value in node.items()]
-    elif isinstance(node, list):
-        found = [_seed_places(value, (*path, "[]")) for value in node]
-    elif path == ("seed",) or node == "${seed}":
-        return None if path[0] in ("model", "trainer") or "[]" in path else [path]
-    else:
-        plain = not isinstance(node, str) or (NAMES_OTHER_VALUES.fullmatch(node) and "{seed}" not in node)
-        return [] if plain else None
-    return None if None in found else [place for places in found for place in places or ()]
+        for key, value in node.items():
+            yield from _reading_the_seed(value, (*path, str(key)))
+    elif "${" in (text := str(node)) and "seed" in text:
+        yield path, node
 
 
 def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed: Any) -> dict[str, Any]:
