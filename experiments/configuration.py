@@ -19,15 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hydra import compose
-from hydra._internal.grammar.functions import Functions
-from hydra.core.override_parser.overrides_parser import (
-    CommonTokenStream,
-    InputStream,
-    OverrideLexer,
-    OverrideParser,
-    create_functions,
-)
-from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
@@ -98,6 +90,14 @@ OFF: Mapping[str, Any] = {
 
 NORMS = ("norm", "norm_layer")
 """Keys of a network's norm: ours and torchvision's."""
+
+QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""")
+"""A text in quotes, as Hydra reads it."""
+
+CONVERTED = re.compile(
+    rf"(?i){QUOTED.pattern}|(?<=[=,(])\s*(true|false|null|[+-]?(?:inf|nan|[\d.][\w.+-]*))\s*(?=[,)]|$)"
+)
+"""A text in quotes, or a word that Hydra would read as a boolean, a number or null (group 1)."""
 
 PACKAGE = "lightning_modules"
 """Networks of this package start from the seed by default; others set their own initial values."""
@@ -619,43 +619,30 @@ def parsed(argument: str) -> Override:
 
 
 @lru_cache(maxsize=4096)  # the arms of a study share most arguments
-def _parse(argument: str, as_text: bool) -> Override:
-    listener = HydraErrorListener()
-    lexer = OverrideLexer(InputStream(argument))
-    parser = OverrideParser(CommonTokenStream(lexer))
-    for recognizer in (lexer, parser):
-        recognizer.removeErrorListeners()
-        recognizer.addErrorListener(listener)
-    override: Override = _Visitor(create_functions(), as_text).visit(parser.override())
+def _parse(argument: str, of_group: bool) -> Override:
+    override = _parser.parse_override(_with_quotes(argument) if of_group else argument)
     override.input_line = argument
-    override.validate()
+    braces = QUOTED.sub("''", argument)
+    while inner := re.search(r"[\[{][^][{}]*[]}]", braces):  # Hydra takes the last of two equal keys
+        keys = re.findall(r"[{,]\s*([^\s{},:]+)\s*:", inner[0]) if inner[0].startswith("{") else []
+        if repeated := [key for number, key in enumerate(keys) if key in keys[:number]]:
+            raise UserError(f"{argument}: duplicate {repeated[0]}; give it once")
+        braces = braces.replace(inner[0], "0")
     return override
 
 
-class _Visitor(HydraOverrideVisitor):
-    """Hydra's visitor, which would accept duplicate keys and convert texts."""
+_parser = OverridesParser.create()
 
-    def __init__(self, functions: Functions, as_text: bool) -> None:
-        super().__init__(functions)
-        self.as_text = as_text
 
-    def visitPrimitive(self, ctx: Any) -> Any:
-        value = super().visitPrimitive(ctx)
-        if not self.as_text or isinstance(value, str | QuotedString):
-            return value
-        text = ctx.getText().strip()
-        return text if isinstance(value, int | float) and not isinstance(value, bool) else text.lower()
+def _with_quotes(argument: str) -> str:
+    """Quote the options that Hydra would convert, but not the numbers of functions."""
+    if re.search(r"\b(range|interval|int|float)\(", argument):
+        return argument
+    return CONVERTED.sub(lambda found: quoted(_as_named(found[1])) if found[1] else found[0], argument)
 
-    def visitFunction(self, ctx: Any) -> Any:
-        if self.as_text and not ctx.getText().startswith("choice("):  # range(1,3) takes numbers
-            return _Visitor(self.functions, as_text=False).visitFunction(ctx)
-        return super().visitFunction(ctx)
 
-    def visitDictContainer(self, ctx: Any) -> Any:
-        keys = [pair.dictKey().getText().strip() for pair in ctx.dictKeyValuePair()]
-        if repeated := [key for i, key in enumerate(keys) if key in keys[:i]]:
-            raise UserError(f"{ctx.getText()}: duplicate {repeated[0]}; give it once")
-        return super().visitDictContainer(ctx)
+def _as_named(word: str) -> str:
+    return word.lower() if word.lower() in ("true", "false", "null") else word
 
 
 def override_values(override: Override) -> list[Any]:
@@ -740,12 +727,6 @@ def _quote_option_name(argument: str) -> str:
     values = override_values(override)
     if override.is_delete() or not current().is_group(override.key_or_group):
         return argument
-    if any(isinstance(value, list) for value in values):
-        if override.key_or_group == "logger":  # several at once
-            return argument
+    if any(isinstance(value, list) for value in values) and override.key_or_group != "logger":
         raise UserError(f"{argument}: expected one option; for several use -m {override.key_or_group}=A,B")
-    typed = override_values(_parse(argument, as_text=False))
-    if not any(isinstance(value, bool | int | float | None) for value in typed):
-        return argument
-    names = ",".join(quoted(option_name(value)) for value in values)
-    return f"{argument.partition('=')[0]}={names}"
+    return _with_quotes(argument)
