@@ -204,7 +204,7 @@ def arm_values(
         arm: ArmValues(
             seeds=np.array([outcome.run.seed for outcome in of_arm], dtype=np.int64),
             values={
-                name: np.array([_value(study, outcome, name) for outcome in of_arm], dtype=float)
+                name: np.array([value_of(study, outcome, name) for outcome in of_arm], dtype=float)
                 for name in wanted
             },
             failed=np.array([outcome.failed_to_learn for outcome in of_arm], dtype=bool),
@@ -245,7 +245,8 @@ def contrast_values(
     return ContrastValues(seeds[measured], total[measured].round(12), int(failed.sum()))
 
 
-def _value(study: Study, outcome: Outcome, quantity: str) -> float:
+def value_of(study: Study, outcome: Outcome, quantity: str) -> float:
+    """One number of a run; NaN if it is unknown."""
     record = outcome.run.record
     assert record is not None, "completed and diverged runs have a record"
     if quantity in SHARES:

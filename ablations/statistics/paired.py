@@ -4,7 +4,7 @@ The paper shows one run per curve. Here an arm is a sample of seeds, and arms ar
 Every function raises ValueError for NaN and infinity.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -159,34 +159,6 @@ def paired_difference(
     interval = mean_interval(differences, confidence)
     p = sign_flip_p(differences, generator)
     return PairedEstimate(interval.n, interval.mean, interval.low, interval.high, p)
-
-
-def epochs_to_target(curve: ArrayLike, target: float) -> int | None:
-    """The first epoch, counted from 1, that ends at or above the target; None if none does.
-
-    Args:
-        curve: `(E,)`, one value per epoch.
-        target: In the unit of the curve.
-
-    Raises:
-        ValueError: An empty curve, or a number that is not finite.
-    """
-    reached = _finite("curve", curve, dimensions=1) >= _finite("target", target, dimensions=0)
-    return int(reached.argmax()) + 1 if reached.any() else None
-
-
-def censored_median(epochs: Sequence[int | None]) -> float:
-    """Median in which None, "never", is later than every number.
-
-    Returns:
-        The median; infinity if it falls on a None.
-
-    Raises:
-        ValueError: No value.
-    """
-    if not epochs:
-        raise ValueError("epochs is empty")
-    return float(np.median([np.inf if epoch is None else epoch for epoch in epochs]))
 
 
 def area_under_curve(steps: ArrayLike, curve: ArrayLike) -> float:

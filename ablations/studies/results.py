@@ -222,7 +222,7 @@ class Study:
         source: "Chollet 2016, section 4.6, figure 9".
         baseline: Name of the arm that the others are compared with.
         metrics: Names; the first decides.
-        target: Validation value of the first metric for "epochs to reach".
+        target: Validation value of the first metric for "steps to target".
         scale: One line on the size of the runs: network, width, dataset, epochs.
         figures: Its figures; empty: one of all arms, named as its table.
         paper_only: Rows of the paper's table without an arm.

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ablations.errors import UserError
 from ablations.evidence.audit import Audit, audit_columns, audit_notes, audit_panel, audit_study
+from ablations.evidence.contrasts import AREA, STEPS_TO_TARGET, quantity_of, value_of
 from ablations.evidence.failures import failure_notes, failures
 from ablations.evidence.interaction import interaction_notes, interaction_panel, interaction_table
 from ablations.files import write_atomically
@@ -26,9 +27,6 @@ from ablations.slim_tables import Numbers, SlimTable
 from ablations.statistics.paired import (
     EXACT_PAIRS,
     RANDOM_FLIPS,
-    area_under_curve,
-    censored_median,
-    epochs_to_target,
     interval_columns,
     mean_interval,
     paired_difference,
@@ -60,8 +58,8 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
     Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; n_failed_to_learn
     and failed_to_learn_p (exact, against compared_with); the final val_METRIC and test_METRIC; compared_with
     (an arm), n_pairs, and the paired differences in the first metric, val_difference_pp and
-    test_difference_pp, with _p (without _pp if the metric is not a share); epochs_to_target_median over
-    completed and diverged runs (infinite if half or more never reach it) and n_reached_target; val_area;
+    test_difference_pp, with _p (without _pp if the metric is not a share); steps_to_target, the share of the
+    planned steps (1 for a run that never reaches it), and n_reached_target; val_area;
     parameters, multiply_adds, depth; steps_per_second_median (completed runs); those of `audit_columns`;
     paper; paper_METRIC as printed; scale. Means over seeds have _mean, _ci_low, _ci_high. Numbers that do not
     exist are missing.
@@ -257,19 +255,16 @@ def _differences(of_arm: Sequence[Outcome], baseline: Sequence[Outcome], study: 
 
 
 def _course(of_arm: Sequence[Outcome], study: Study) -> dict[str, Any]:
-    curves = [outcome for outcome in of_arm if outcome.curve.size]
-    areas = [area_under_curve(outcome.steps, outcome.curve) for outcome in curves]
+    """As claims about speed read it."""
+    areas = [value_of(study, outcome, AREA) for outcome in of_arm]
     area = _interval(study.deciding, "val_area", areas)
     if study.target is None:
         return area
     sign, target = study.deciding.sign, study.deciding.sign * study.target
-    reached = [
-        None if outcome.diverged else epochs_to_target(sign * outcome.curve, target) for outcome in of_arm
-    ]
-    return {
-        "epochs_to_target_median": censored_median(reached) if reached else np.nan,
-        "n_reached_target": sum(epoch is not None for epoch in reached),
-    } | area
+    steps = [value_of(study, outcome, STEPS_TO_TARGET) for outcome in of_arm]
+    reached = [not outcome.diverged and (sign * outcome.curve >= target).any() for outcome in of_arm]
+    share = quantity_of(STEPS_TO_TARGET).metric
+    return _interval(share, STEPS_TO_TARGET, steps) | {"n_reached_target": sum(map(bool, reached))} | area
 
 
 def _size(arm: Arm, of_arm: Sequence[Outcome]) -> dict[str, Any]:
@@ -362,11 +357,7 @@ def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
             | {
                 _difference_header(study, "validation"): _difference(study, row, "val"),
                 _difference_header(study, "test"): _difference(study, row, "test"),
-                **(
-                    {_target_header(study): _epochs(row) if planned else NO_VALUE}
-                    if study.target is not None
-                    else {}
-                ),
+                **({_target_header(study): _steps_text(row)} if study.target is not None else {}),
                 study.deciding.with_unit("area under validation curve"): _interval_text(
                     study.deciding, row, "val_area"
                 ),
@@ -400,7 +391,7 @@ def _panels(
 def _target_header(study: Study) -> str:
     if study.target is None:
         return ""
-    return f"epochs to {study.deciding.text(study.target)} (reached)"
+    return f"steps to {study.deciding.text(study.target)}, % of all (reached)"
 
 
 def _difference_header(study: Study, split: str) -> str:
@@ -426,12 +417,12 @@ def _failed_text(row: pd.Series) -> str:
     return f"{text}, {p_value(row['failed_to_learn_p'], 'p')}" if row["failed_to_learn_p"] < 1 else text
 
 
-def _epochs(row: pd.Series) -> str:
-    median = row["epochs_to_target_median"]
-    if pd.isna(median):
+def _steps_text(row: pd.Series) -> str:
+    if pd.isna(row[f"{STEPS_TO_TARGET}_mean"]):
         return NO_VALUE
     n = row["n_completed"] + row["n_diverged"]
-    return f"{'never' if np.isinf(median) else f'{median:g}'} ({row['n_reached_target']} / {n})"
+    text = _interval_text(quantity_of(STEPS_TO_TARGET).metric, row, STEPS_TO_TARGET)
+    return f"{text} ({row['n_reached_target']} / {n})"
 
 
 def _notes(
@@ -469,9 +460,9 @@ def _notes(
     ]
     if study.target is not None:
         notes.append(
-            f"Epochs to {deciding.text(study.target)}: the first epoch after which validation {metric} is "
-            f"at {better} that; median over completed and diverged runs. A run that never reaches it counts "
-            "as later than all others. In parentheses: how many reached it."
+            f"Steps to {deciding.text(study.target)}: the share of the training steps after which validation "
+            f"{metric} is at {better} that, interpolated between epochs; mean over seeds with the 95 % t "
+            "interval. A run that never reaches it counts 100 %. In parentheses: how many reached it."
         )
     if study.design:
         notes += interaction_notes(study, by_arm)

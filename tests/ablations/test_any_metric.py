@@ -52,14 +52,14 @@ def memory_runs(memory_study: Study, make_run) -> list[StudyRun]:
 def test_the_table_has_the_metrics_unit_and_its_direction(memory_study: Study, memory_runs) -> None:
     table = study_table(memory_study, memory_runs).set_index("arm")
     assert table.loc["without", "test_memory_mean"] == pytest.approx((46 + 47 + 48 + 49 + 50 + 100) / 6)
-    assert table.loc["with", "epochs_to_target_median"] == 3  # at or below 40
+    assert table.loc["with", "steps_to_target_mean"] == pytest.approx(3 / 4)  # at or below 40
     assert table.loc["with", "n_reached_target"] == 6
     assert table.loc["without", "n_reached_target"] == 5
     assert table.loc["without", "val_difference_mean"] == pytest.approx((5 * 15 - 0.4 + 100 - 35.2) / 6)
     assert not [column for column in table if "pp" in column.split("_")]
     text = markdown_table(memory_study, memory_runs)
     assert "validation memory, MiB" in text
-    assert "epochs to 40.0 MiB" in text
+    assert "steps to 40.0 MiB" in text
     assert "is chance (100 MiB)" in text
 
 
@@ -125,7 +125,7 @@ def test_loss_is_a_metric_of_records_without_declarations(residual_study: Study,
     table = study_table(study, [*runs, diverged]).set_index("arm")
     assert table.loc["with", "test_loss_mean"] == pytest.approx((0.5 + math.log(10)) / 2)
     assert table.loc["without", "val_difference_mean"] == pytest.approx(0.3)
-    assert np.isinf(table.loc["without", "epochs_to_target_median"])
+    assert table.loc["without", "steps_to_target_mean"] == 1  # never
 
 
 def test_the_best_trial_is_the_lowest_where_lower_is_better(tuned_study: Study) -> None:

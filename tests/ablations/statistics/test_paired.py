@@ -12,9 +12,7 @@ from ablations.statistics.paired import (
     EXACT_PAIRS,
     MOST_PAIRS,
     area_under_curve,
-    censored_median,
     constant,
-    epochs_to_target,
     expected_maximum,
     holm_levels,
     mean_interval,
@@ -122,21 +120,6 @@ def test_paired_difference_uses_the_pairs() -> None:
     shuffled = paired_difference(treatment, baseline[::-1])
     assert paired.mean == pytest.approx(shuffled.mean)
     assert paired.high - paired.low < 0.1 * (shuffled.high - shuffled.low)
-
-
-def test_epochs_to_target() -> None:
-    curve = [0.1, 0.8, 0.7, 0.9]
-    assert epochs_to_target(curve, 0.8) == 2  # at the target counts
-    assert epochs_to_target(curve, 0.81) == 4
-    assert epochs_to_target(curve, 0.05) == 1
-    assert epochs_to_target(curve, 0.95) is None
-
-
-def test_censored_median_leaves_nobody_out() -> None:
-    assert censored_median([3, 5, None]) == 5  # and not 4, the median of those that got there
-    assert censored_median([3, 4, 5, None]) == 4.5
-    assert censored_median([3, None]) == math.inf
-    assert censored_median([None, None, 2]) == math.inf
 
 
 def test_area_by_hand() -> None:
@@ -255,8 +238,6 @@ def test_numbers_must_be_finite(bad: float) -> None:
         lambda: sign_flip_p([1, bad]),
         lambda: paired_difference([1, bad], [1, 2]),
         lambda: paired_difference([1, 2], [1, bad]),
-        lambda: epochs_to_target([1, bad], 0.5),
-        lambda: epochs_to_target([1, 2], bad),
         lambda: area_under_curve([1, 2], [1, bad]),
         lambda: area_under_curve([1, bad], [1, 2]),
         lambda: seed_band([[1, bad], [1, 2]]),
@@ -282,8 +263,6 @@ def test_shapes_and_ranges_are_checked() -> None:
         area_under_curve([1, 2], [0, 1, 1])
     with pytest.raises(ValueError, match="confidence=95"):
         mean_interval([1, 2], 95)
-    with pytest.raises(ValueError, match="empty"):
-        censored_median([])
 
 
 def test_inputs_are_not_changed() -> None:

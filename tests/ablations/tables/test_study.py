@@ -67,8 +67,9 @@ def test_numbers_by_hand(residual_study: Study, mixed_runs: list[StudyRun]) -> N
     assert (base["n_pairs"], arm["n_pairs"]) == (0, 3)
     assert math.isnan(base["val_difference_pp_mean"])
 
-    assert (base["epochs_to_target_median"], base["n_reached_target"]) == (2, 3)
-    assert (arm["epochs_to_target_median"], arm["n_reached_target"]) == (math.inf, 0)
+    mean = (1 + (1 + 0.30 / 0.32) / 2 + (1 + 0.30 / 0.34) / 2) / 3  # of two epochs, to 0.8
+    assert (base["steps_to_target_mean"], base["n_reached_target"]) == (pytest.approx(mean), 3)
+    assert (arm["steps_to_target_mean"], arm["n_reached_target"]) == (1, 0)
     assert base["val_area_mean"] == pytest.approx((0.65 + 0.66 + 0.67) / 3)
     assert arm["val_area_mean"] == pytest.approx((0.5 + 0.5 + 0.2) / 3)  # 0.3, then chance
     assert (base["parameters"], arm["parameters"]) == (340_000, 330_000)
@@ -93,7 +94,8 @@ def test_only_seeds_of_both_arms_are_pairs(residual_study: Study, make_run) -> N
 def test_a_diverged_run_does_not_reach_the_target(residual_study: Study, make_run) -> None:
     runs = [make_run("with", 0, [0.9, 0.9]), make_run("with", 1, [0.9], status="diverged")]
     base = study_table(residual_study, runs).iloc[0]
-    assert (base["epochs_to_target_median"], base["n_reached_target"]) == (math.inf, 1)
+    assert base["steps_to_target_mean"] == pytest.approx((0.70 / 0.8 / 2 + 1) / 2)
+    assert base["n_reached_target"] == 1
 
 
 def test_runs_of_one_arm_have_one_size(residual_study: Study, make_run) -> None:
@@ -170,7 +172,7 @@ def test_markdown_says_what_a_reader_needs(residual_study: Study, mixed_runs: li
         "with residual connections (baseline)",
         "82.0 [77.0, 87.0]",
         "p = 0.250",
-        "never (0 / 3)",
+        "100.0 (0 / 3)",
         "2 / 4",
         "ends lower",
         "at least 0.25 with 3 pairs",
