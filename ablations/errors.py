@@ -1,8 +1,10 @@
 """Errors that end a command without a traceback."""
 
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 CONNECTING = re.compile(
     r"\n(?:During handling of the above exception, another exception occurred"
@@ -11,6 +13,15 @@ CONNECTING = re.compile(
 """What Python writes between the tracebacks of two exceptions."""
 
 HEADER = "Traceback (most recent call last):"
+
+FRAME = re.compile(r'^\s+File "(.+)", line (\d+)', re.MULTILINE)
+
+LIBRARIES = re.compile(r"^<|[/\\](site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]")
+
+FRAMEWORK = tuple(
+    str(Path(__file__).parents[1] / package) + os.sep
+    for package in ("ablations", "experiments", "lightning_modules")
+)
 
 LONGEST_WORDS = 400
 """Characters of another library's error that a message of ours quotes."""
@@ -32,7 +43,9 @@ class VerdictsDiffer(RuntimeError):
 
 
 def first_cause(traceback: str) -> str:
-    """The type and the first line of the message of a traceback's first exception."""
+    """The type and the first line of the message of a traceback's first exception, and its place in the
+    user's own code.
+    """
     first = CONNECTING.split(traceback)[0].rstrip()
     # A worker's exception quotes the traceback that caused it.
     lines = first.rpartition(HEADER)[2].splitlines()
@@ -41,7 +54,17 @@ def first_cause(traceback: str) -> str:
     if not starts:
         return first.splitlines()[-1]
     told = lines[starts[0] :]
-    return " ".join(map(str.strip, told[:2] if told[0].endswith(":") else told[:1]))
+    frames = [(path, int(line)) for path, line in FRAME.findall("\n".join(lines[: starts[0]]))]
+    return " ".join(map(str.strip, told[:2] if told[0].endswith(":") else told[:1])) + in_own_code(frames)
+
+
+def in_own_code(frames: Iterable[tuple[str, int]]) -> str:
+    """The last of these files and lines that is the user's own: " (networks.py, line 12)"; "" without one."""
+    for path, line in reversed(list(frames)):
+        if not LIBRARIES.search(path) and not path.startswith(FRAMEWORK):
+            near = os.path.relpath(path)
+            return f" ({path if near.startswith('..') else near}, line {line})"
+    return ""
 
 
 def words_of(error: BaseException) -> str:

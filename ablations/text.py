@@ -9,6 +9,9 @@ from typing import Any
 NO_VALUE = "–"
 """Shown for a missing number."""
 
+UNCORRECTED = "95 % intervals, not corrected for several comparisons"
+"""What brackets and bars of a study are; those of claims are corrected."""
+
 SEEDS_NAMED = 20
 """Most seeds that a note lists."""
 

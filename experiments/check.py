@@ -26,7 +26,7 @@ from experiments.configuration import (
     NOT_AXES,
     RunConfiguration,
 )
-from experiments.errors import explained
+from experiments.errors import explained, with_file
 from experiments.logger import others
 from experiments.placement import AUTO, Need
 from experiments.project import NOT_GROUPS, current, load_yaml
@@ -79,7 +79,7 @@ def check_run(run: RunConfiguration) -> None:
     try:
         _check_parts(run)
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(with_file(str(error))) from error
 
 
 def check_values(run: RunConfiguration) -> None:
@@ -200,7 +200,7 @@ def _check_values(run: RunConfiguration) -> None:
     require_boolean("train", config["train"])
     require_boolean("keep_checkpoint", config["keep_checkpoint"])
     if not config["train"] and config["weights"] is None:
-        raise ValueError("train=False: evaluates weights; add weights=FILE")
+        raise ValueError("train=False: needs weights to evaluate; add weights=FILE")
     if config["weights"] is None and config["weights_sha256"] is not None:
         raise ValueError(f"weights_sha256={config['weights_sha256']}: needs a file; add weights=FILE")
     require_boolean("new_head", new_head := config.get("new_head", False))

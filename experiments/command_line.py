@@ -100,7 +100,8 @@ def main(task: Callable[[DictConfig], None], project: Project) -> int:
             raise UserError("--experimental-rerun: not supported; repeat the command with its overrides")
         if parsed.multirun and parsed.cfg:  # Hydra shows one configuration
             sys.argv[1:] = _of_first_run(sys.argv[1:], parsed.overrides)
-        OmegaConf.register_new_resolver("config_groups", config_groups, replace=True)  # for --help
+        for resolver in (config_groups, example_commands):  # for --help
+            OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
         decorate = hydra.main(
             version_base="1.3", config_path=str(project.conf), config_name=project.config_name
         )
@@ -135,6 +136,26 @@ def config_groups() -> str:
     """All groups with their options, a group per paragraph: "residual: false, true"."""
     lines = (f"{group}: {', '.join(current().options(group))}" for group in current().groups())
     return "\n".join(textwrap.fill(line, 79, subsequent_indent="    ") for line in lines)
+
+
+def example_commands() -> str:
+    """Commands with a factor and a study of this project."""
+    project = current()
+    model = project.default_option("model")
+    factors = project.factors_of(model) if model in project.options("model") else {}
+    swept = ["seed=0,1,2"]
+    for name, default in sorted(factors.items(), key=lambda factor: len(factor[0])):
+        if others := [option for option in project.options(name) if option != default]:
+            swept.insert(0, f"{name}={default},{others[0]}")
+            break
+    examples = {"run.py": "one run", f"run.py -m {' '.join(swept)}": "a sweep, on all devices"}
+    for study in sorted((file.stem for file in project.own_files("study")), key=len)[:1]:
+        examples[f"run.py -m study={study}"] = "a study: arms and seeds"
+        examples[f"run.py -m study={study} tuning=learning_rate"] = "tune each arm first"
+        examples[f"run.py -m study={study} seeds=auto"] = "add seeds until decided"
+    examples |= {"-m ablations": "tables and figures", "-m ablations list": "status of every run"}
+    width = max(map(len, examples)) + 2
+    return "\n".join(f"  python {words:{width}}{what}" for words, what in examples.items())
 
 
 def _in_plain_characters(error: UnicodeError) -> tuple[str | bytes, int]:

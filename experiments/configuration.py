@@ -424,7 +424,7 @@ def _require_keys(resolved: Mapping[Any, Any]) -> None:
         node: Any = resolved
         for part in key.split("."):
             if not isinstance(node, dict) or part not in node:
-                raise UserError(f"{key}: every run has it, so it cannot be deleted")
+                raise UserError(f"{key}: required, so it cannot be deleted")
             node = node[part]
 
 
@@ -581,7 +581,7 @@ def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
         raise UserError(f"{asked}: one width cannot match both; set one to null")
     keys = [override.key_or_group for item in overrides if (override := parse_override(item))]
     if "model.width" in keys:
-        raise UserError(f"model.width: is solved by {asked}; leave one of them out")
+        raise UserError(f"model.width: {asked} sets it; leave out one of them")
 
     model, dataset = resolved["model"], resolved["dataset"]
     try:

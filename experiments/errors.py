@@ -1,5 +1,6 @@
 """Errors of Hydra and of the parts that it builds, in one line."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +11,14 @@ import yaml
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
-from ablations.errors import RunsFailed, UserError, words_of
+from ablations.errors import RunsFailed, UserError, in_own_code, words_of
+from experiments.project import current
+from lightning_modules import classes
 
 Built = TypeVar("Built")
+
+NOT_LOCATED = re.compile(r"Error locating target '(.*?)'(?:.*full_key: (\S+))?", re.DOTALL)
+"""Hydra's words for a `_target_` that does not exist or cannot be imported."""
 
 
 def explained(what: str, build: Callable[[], Built]) -> Built:
@@ -26,10 +32,42 @@ def explained(what: str, build: Callable[[], Built]) -> Built:
     except Exception as error:  # a part may raise anything; HYDRA_FULL_ERROR=1 shows where
         cause: BaseException = error
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-            cause = cause.__cause__
+            if target := NOT_LOCATED.match(str(cause)):
+                cause = _not_located(".".join(filter(None, (what, target[2]))), target[1])
+            else:
+                cause = cause.__cause__
         text = words_of(cause)
         named = re.match(r"[\w.]+=", text) or text.startswith(f"{what}: ")
-        raise ValueError(text if named else f"{what}: {text}") from error
+        raise ValueError(with_file(text if named else f"{what}: {text}") + _in_own_code(cause)) from error
+
+
+def _not_located(key: str, target: str) -> ValueError:
+    """Why the class or function that a `_target_` names cannot be had."""
+    try:
+        classes.named(key, target)
+    except ValueError as error:
+        return error
+    return ValueError(f"{key}._target_={target}: cannot be used")
+
+
+def _in_own_code(error: BaseException | None) -> str:
+    """Where the user's own module raised an error; a syntax error says it itself."""
+    frames = []
+    while error is not None and not isinstance(error, SyntaxError):
+        frames += [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+        error = error.__cause__
+    return in_own_code(frames)
+
+
+def with_file(text: str) -> str:
+    """A message about a `_target_` that cannot be had, after the project's file that has it."""
+    if not (found := re.match(r"[\w.]*_target_=(\S+): (no such|importing) ", text)):
+        return text
+    conf = current().conf
+    for file in sorted(conf.rglob("*.yaml")):
+        if re.search(rf"_target_:\s*['\"]?{re.escape(found[1])}(?![\w.])", file.read_text(encoding="utf-8")):
+            return f"{os.path.relpath(file)}: {text}"
+    return text
 
 
 @contextmanager

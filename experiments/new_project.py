@@ -32,7 +32,7 @@ def create_project(folder: Path) -> list[Path]:
     if os.path.lexists(folder):
         raise UserError(f"new {folder}: already exists; choose another name")
     if (around := Project.around(folder.absolute().parent)) is not None:
-        raise UserError(f"new {folder}: {around.root} is a project; choose a folder outside of it")
+        raise UserError(f"new {folder}: inside the project {around.root}; choose a folder outside it")
     check_writable(f"new {folder}", folder, [""])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as half:

@@ -111,7 +111,9 @@ def place(run: RunConfiguration, directory: RunDirectory, launcher: str | None) 
 
     def look() -> tuple[list[Device], ExitStack] | None:
         need = Need.of(run)
-        return slots.take(need.devices, need.count, need.per_device, lambda one: devices.can_enter([one]))
+        return slots.take(
+            need.devices, need.count, need.per_device, lambda one: devices.can_enter([one]), directory.run_id
+        )
 
     def given_up() -> bool:
         return not waits or directory.status() in (*DONE, RUNNING)
@@ -148,6 +150,11 @@ class Packing:
     def waiting(self) -> Collection[str]:
         """Run ids of runs that wait for a device."""
         return slots.waiting() if self.is_local else ()
+
+    def holders(self) -> list[str]:
+        """Who holds the devices of this sweep."""
+        accelerators = {_accelerator(runs[0]) for runs in self._arms.values()} if self.is_local else set()
+        return slots.holders([device for name in accelerators for device in devices.visible(name)])
 
     def notices(self) -> list[str]:
         """Lines to show about the devices."""

@@ -33,6 +33,9 @@ LIVE_COLUMNS = ("arm", "seed", "epoch", "validation", "steps/s", "time left", "d
 MAX_ROWS = 16
 """Rows of the table, if the terminal is high enough."""
 
+HOLDERS = 3
+"""Holders of devices that are named."""
+
 OTHER_LINES = 8
 """Lines of the terminal that are not rows."""
 
@@ -92,7 +95,7 @@ class Watch:
 class SweepProgress:
     """A context that shows the progress of planned runs, including finished ones.
 
-    `waiting` returns the ids of runs that wait for a device.
+    `waiting` returns the ids of runs that wait for a device, `holders` who has the devices.
     """
 
     def __init__(
@@ -100,8 +103,10 @@ class SweepProgress:
         runs: Sequence[PlannedRun],
         clock: Callable[[], float] = time.monotonic,
         waiting: Callable[[], Collection[str]] = frozenset,
+        holders: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._ask_waiting, self._waiting = waiting, set[str]()
+        self._ask_holders, self._held = holders, ""
         self._total = len(runs)
         watches = [Watch(run) for run in runs]
         self._open = [watch for watch in watches if watch.status not in DONE]
@@ -174,9 +179,14 @@ class SweepProgress:
     def _look_who_waits(self) -> None:
         known, waiting = self._waiting, set(self._ask_waiting())
         self._waiting = {watch.run.run_id for watch in self._open} & waiting
+        if self._waiting:
+            held = self._ask_holders()
+            self._held = (
+                f" ({'; '.join(held[:HOLDERS])}{'; ...' if len(held) > HOLDERS else ''})" if held else ""
+            )
         for watch in self._open:
             if not self._screen and watch.run.run_id in self._waiting - known:
-                self.tell(f"{watch.run.arm} seed {watch.run.seed} is waiting for a device")
+                self.tell(f"{watch.run.arm} seed {watch.run.seed} is waiting for a device{self._held}")
 
     def _watch(self) -> None:
         while not self._ended.wait(POLL_S):
@@ -191,7 +201,8 @@ class SweepProgress:
 
     def _standing(self) -> Sequence[Text]:
         standing = [counts(self._done + Counter(watch.status for watch in self._open))]
-        return standing + ([Text(f"{len(self._waiting)} waiting for a device")] if self._waiting else [])
+        told = [Text(f"{len(self._waiting)} waiting for a device{self._held}")] if self._waiting else []
+        return standing + told
 
     def _epochs_trained(self) -> int:
         """Of the runs without an outcome at the start."""

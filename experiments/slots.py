@@ -4,6 +4,7 @@ A run takes a share of one or several devices: all of it, or with `trainer.runs_
 share is a file, locked by its process, so a process that dies frees its shares.
 """
 
+import os
 import random
 import secrets
 import time
@@ -42,9 +43,13 @@ def folder() -> Path:
 
 
 def take(
-    devices: Sequence[Device], count: int, per_device: int, first: Callable[[Device], bool] | None = None
+    devices: Sequence[Device],
+    count: int,
+    per_device: int,
+    first: Callable[[Device], bool] | None = None,
+    what: str = "",
 ) -> tuple[list[Device], ExitStack] | None:
-    """Take a share of several devices at once, or none.
+    """Take a share of several devices at once, or none, for a run `what`.
 
     Prefers devices for which `first` holds, then the emptiest.
 
@@ -65,7 +70,7 @@ def take(
         chosen = sorted(sorted(free, key=order)[:count], key=place.__getitem__)
         back = ExitStack()
         for device in chosen:
-            back.enter_context(_locked(f"{device.key}~{per_device}", SHARE))
+            back.enter_context(_locked(f"{device.key}~{per_device}", SHARE, what))
         return chosen, back
 
 
@@ -81,6 +86,19 @@ def _shares() -> Mapping[str, Fraction]:
         key, per_device = name.rsplit("~", 2)[:2]
         taken[key] += Fraction(1, int(per_device))
     return taken
+
+
+def holders(devices: Sequence[Device]) -> list[str]:
+    """Who holds shares of these devices, "cpu 0: process 4711, run 0123456789ab"."""
+    names = {device.key: f"{device.kind} {device.index}" for device in devices}
+    with _alone():
+        living = sorted(name.rsplit("~", 2) for name in _living(SHARE))
+    found = []
+    for key, _, owner in living:
+        process, *run = owner.split("-")[:-1] or [""]
+        if key in names and process:
+            found.append(f"{names[key]}: process {process}" + (f", run {run[0]}" if run else ""))
+    return found
 
 
 def is_full(device: Device, taken: Mapping[str, Fraction]) -> bool:
@@ -124,9 +142,10 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _locked(name: str, kind: str) -> Iterator[None]:
+def _locked(name: str, kind: str, what: str = "") -> Iterator[None]:
     """Hold a file of a kind. Create it `_alone`, because others remove unlocked files."""
-    path = folder() / f"{name}~{secrets.token_hex(4)}.{kind}"
+    owner = "-".join(filter(None, (str(os.getpid()), what, secrets.token_hex(4))))
+    path = folder() / f"{name}~{owner}.{kind}"
     with FileLock(path):
         try:
             yield

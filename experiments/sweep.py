@@ -51,7 +51,7 @@ def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
     """As `sweep`, for checked runs."""
     todo = [run for run in runs if run.directory.status() not in DONE]
     packing = Packing(runs, launcher)
-    with SweepProgress(runs, waiting=packing.waiting) as progress:
+    with SweepProgress(runs, waiting=packing.waiting, holders=packing.holders) as progress:
         for line in packing.notices() if todo else ():
             progress.tell(line)
         failed = _launch_all(todo, launcher, packing, progress.tell)

@@ -1,6 +1,7 @@
 """Classes and functions named by `_target_`: whether they exist, and their arguments."""
 
 import difflib
+import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -19,6 +20,14 @@ def named(key: str, name: object) -> Callable[..., Any]:
         found = pkgutil.resolve_name(str(name))
     except Exception as error:  # importing a module may raise anything
         module, _, last = str(name).rpartition(".")
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as missing:
+            if not f"{module}.".startswith(f"{missing.name}."):  # an import of that module's
+                raise ValueError(f"{key}._target_={name}: importing {module} fails: {missing}") from missing
+        except Exception as broken:
+            told = f"{type(broken).__name__}: {broken}"
+            raise ValueError(f"{key}._target_={name}: importing {module} fails: {told}") from broken
         try:
             names = {each.lower(): each for each in dir(pkgutil.resolve_name(module))}
         except Exception:  # the module does not exist either

@@ -257,7 +257,7 @@ def test_a_study_of_training_trains(trained: RunDirectory, tiny: list[str]) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("train=false", "train=False: evaluates weights; add weights=FILE"),
+        ("train=false", "train=False: needs weights to evaluate; add weights=FILE"),
         ("train=maybe", "train=maybe: must be true or false"),
         ("weights=none.h5", "weights=none.h5: no such file"),
         ("weights_sha256=abc", "weights_sha256=abc: needs a file; add weights=FILE"),

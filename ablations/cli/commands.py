@@ -138,7 +138,7 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
     """Write and print tables and figures; for all studies, table 3 as well."""
     names, overrides = names_and_overrides(parsed.words)
     require_known(names, study_file.study_names(), others=COMMANDS)  # a mistyped command arrives here
-    loaded = load_studies(names, overrides)
+    loaded = load_studies(names, overrides, asked=bool(names))
     folders = [output_folder(parsed, results_dir, "tables", "figures") for _, _, results_dir in loaded]
     paths = []
     for (study, runs, _), folder in zip(loaded, folders, strict=True):
@@ -171,7 +171,8 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
 
 
 def list_studies(parsed: argparse.Namespace) -> None:
-    for study, runs, results_dir in load_studies(*names_and_overrides(parsed.words)):
+    names, overrides = names_and_overrides(parsed.words)
+    for study, runs, results_dir in load_studies(names, overrides, asked=bool(names)):
         statuses = Counter(run.status for run in runs)
         hidden = () if statuses[RUNNING] else run_tables.OF_RUNNING
         columns = [name for name in run_tables.COLUMNS if name not in hidden]
@@ -202,7 +203,7 @@ def compare_records(parsed: argparse.Namespace) -> None:
     names = [word for word in words if _file(word) not in paths]
     require_known(names, known)
     if len(paths) > 2:
-        raise UserError(f"{paths[2]}: compares two sets of records, not {len(paths)}; leave one out")
+        raise UserError(f"{paths[2]}: at most two sets of records can be compared")
     with reproducing.two_sets(paths, overrides) as sets:
         if sets is None:
             print(
@@ -286,9 +287,15 @@ def publish_results(parsed: argparse.Namespace) -> None:
 
 def report_page(parsed: argparse.Namespace) -> None:
     names, overrides = names_and_overrides(parsed.words)
-    judged, studies = judged_studies(names, overrides)
-    folder = output_folder(parsed, judged.results_dir, "report")
-    page = report.build_report(judged, studies, overrides, title_of(overrides))
+    from rich.console import Console
+
+    working = Console(stderr=True).status("reading records")  # nothing outside of a terminal
+    with working:
+        judged, studies = judged_studies(names, overrides)
+        folder = output_folder(parsed, judged.results_dir, "report")
+        counted = amount(len({run.run_id for _, runs in studies for run in runs}), "run")
+        working.update(f"writing {amount(len(studies), 'study', 'studies')}, {counted}")
+        page = report.build_report(judged, studies, overrides, title_of(overrides))
     print_paths([report.write_report(page, folder / "report", judged.suffix)])
 
 

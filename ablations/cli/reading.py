@@ -10,6 +10,7 @@ from ablations.errors import UserError, did_you_mean
 from ablations.lazily import lazily
 from ablations.runs.schema import COMPLETED
 from ablations.studies.results import CONFIGURED
+from ablations.text import amount
 from experiments.configuration import parse_override
 from experiments.overrides import (
     AUTO_KEYS,
@@ -81,9 +82,11 @@ def title_of(overrides: Sequence[str]) -> str:
 
 
 def load_studies(
-    names: Sequence[str], overrides: Sequence[str]
+    names: Sequence[str], overrides: Sequence[str], *, asked: bool = False
 ) -> "list[tuple[Study, list[StudyRun], Path]]":
     """Plan studies and read the status of their runs; name unreadable records on stderr.
+
+    If the user `asked` for these studies, say which of them have no runs with these settings.
 
     Without names: the swept choices as a study, or else all studies except those marked only_by_name.
 
@@ -111,10 +114,20 @@ def load_studies(
             _require_there(planned[0].configuration.results_dir, overrides)
             if len(_places(overrides)) < len(overrides):
                 _check_planned(planned)  # else all would be missing
+            if (asked or swept) and not any(run.record for run in runs):
+                problems = [*problems, _why_empty(study, planned)]
             for problem in problems:
                 print(problem, file=sys.stderr)
             loaded.append((study, runs, planned[0].configuration.results_dir))
     return loaded
+
+
+def _why_empty(study: "Study", planned: "Sequence[PlannedRun]") -> str:
+    """A study without runs: the overrides of its training may be missing."""
+    similar = standing.most_similar(planned)
+    told = f"; a similar run was trained with {similar}" if similar else ""
+    completed = f"{study.name}: 0 of {amount(len(planned), 'run')} completed"
+    return f"{completed}{told}; pass the overrides of the training"
 
 
 def _check_planned(planned: "Sequence[PlannedRun]") -> None:
@@ -150,7 +163,11 @@ def judge(
     of_tuned = [] if tuning_option(overrides) else [claim for claim in asked if claim.tuning is not None]
     of_studies = {claim.study for claim in asked if claim not in of_tuned} - {None, claiming.BENCHMARK}
     chosen = [name for name in study_file.study_names() if name in of_studies]
-    loaded = [one for name in chosen for one in load_studies([name], [*overrides, *more.get(name, ())])]
+    loaded = [
+        one
+        for name in chosen
+        for one in load_studies([name], [*overrides, *more.get(name, ())], asked=bool(names))
+    ]
     studies = [(study, runs) for study, runs, _ in loaded]
     results_dir = loaded[0][2] if loaded else results_folder(overrides)
     found = []
@@ -231,5 +248,6 @@ def judged_studies(
     complete = [name for name, (_, runs) in have.items() if all(run.status == COMPLETED for run in runs)]
     wanted = [name for name in known if name in (names or [*study_file.study_names(unasked=True), *complete])]
     if others := [name for name in wanted if name not in have]:
-        have |= {study.name: (study, runs) for study, runs, _ in load_studies(others, overrides)}
+        loaded = load_studies(others, overrides, asked=bool(names))
+        have |= {study.name: (study, runs) for study, runs, _ in loaded}
     return judged, [have[name] for name in wanted]

@@ -114,7 +114,7 @@ class Comparison:
         given = self.contrast if self.trend is None else self.trend
         weights = given.values()
         if not weights or 0 in weights or abs(sum(weights)) > 1e-9:
-            raise ValueError(f"{key}={dict(given)}: must be a weight other than 0 per {of}, summing to 0")
+            raise ValueError(f"{key}={dict(given)}: must give every {of} a weight other than 0, and sum to 0")
         if self.direction == NO_DIFFERENCE and self.margin == 0:
             raise ValueError(f"margin={self.margin}: must be above 0 for {NO_DIFFERENCE}")
         return self

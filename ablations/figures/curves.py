@@ -41,7 +41,7 @@ def plot_curves(
         raise ValueError(f"{missing[0]}: no such column; available: {', '.join(map(str, history))}")
     known = history[history[metric].notna() & history[by].notna()]
     if known.empty:
-        raise ValueError(f"{metric}: no row has both it and {by}")
+        raise ValueError(f"{metric}, {by}: no row has a value of both")
     part, _, name = metric.partition("_")
     declared = metric_of(name, {}) if name in BEFORE_DECLARATIONS else metric_of(metric, {})
     words = {"val": "validation ", "train": "training "}.get(part, "") if name in BEFORE_DECLARATIONS else ""

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from ablations.evidence.audit import audit_lines, audit_study
 from ablations.evidence.interaction import SPLITS, Interaction, interactions, slope_text
 from ablations.figures.study import (
+    CHARACTERS,
     LEFT,
     LINE,
     RIGHT,
@@ -39,7 +40,7 @@ from ablations.runs.schema import COMPLETED
 from ablations.statistics.paired import mean_interval
 from ablations.studies.results import Design, Outcome, Study, StudyRun, outcomes
 from ablations.tables.study import missing_notes
-from ablations.text import amount
+from ablations.text import UNCORRECTED, amount
 
 COLUMNS = 4  # sets of arms per row in a paper
 SCREEN_COLUMNS = 2
@@ -69,7 +70,8 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
     found = interactions(study, by_arm)
     looks = looks_of_lines(study, design)
     rows = grid_of(design, SCREEN_COLUMNS)
-    title, subtitle = textwrap.wrap(study.title, TITLE_CHARACTERS), subtitle_of(study)
+    title = textwrap.wrap(study.title, TITLE_CHARACTERS)
+    subtitle = [*subtitle_of(study), *textwrap.wrap(f"Bands: {UNCORRECTED}", CHARACTERS)]
     notes = _notes(study, runs, by_arm, found)
     lines, header = design.factor(design.lines), header_height(title, subtitle)
     legend = legend_height(lines.levels, lines.label)
@@ -281,9 +283,8 @@ def _notes(
     line = design.factor(design.lines).levels[base[design.lines]]
     completed = sum(run.status == COMPLETED for run in runs)
     notes = [
-        f"{completed} of {amount(len(runs), 'run')} completed. Lines: means over seeds; bands: 95 % t "
-        f"intervals; dots: single seeds. Differences from “{line}” are taken seed by seed, "
-        "of the seeds that learned in both.",
+        f"{completed} of {amount(len(runs), 'run')} completed. Lines: means over seeds; dots: single "
+        f"seeds. Differences from “{line}” are taken seed by seed, of the seeds that learned in both.",
     ]
     if any(_near(design, part) for part in design.parts()):
         notes[-1] += f" Levels less than {APART:g} doublings apart are drawn side by side."

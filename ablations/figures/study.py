@@ -25,7 +25,7 @@ from ablations.evidence.audit import audit_lines, audit_study
 from ablations.evidence.failures import failure_notes
 from ablations.files import write_forms
 from ablations.runs.schema import COMPLETED
-from ablations.statistics.paired import mean_interval, seed_band
+from ablations.statistics.paired import Band, mean_interval, seed_band
 from ablations.studies.results import (
     Arm,
     Outcome,
@@ -36,7 +36,7 @@ from ablations.studies.results import (
     pair_by_seed,
 )
 from ablations.tables.study import missing_notes
-from ablations.text import amount, cut, named_seeds, true_minus
+from ablations.text import UNCORRECTED, amount, cut, named_seeds, true_minus
 
 # Okabe and Ito's colours (2008) for colour-blind readers; dashes and markers for grey paper.
 COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -80,6 +80,12 @@ LABEL_CHARACTERS = 42  # an arm's name in the differences
 
 FEW_EPOCHS = 6
 """Up to so many, each epoch is also a point in a seed's line."""
+
+INSET_LEFT, INSET_RIGHT = 0.56, 0.97
+"""Where the end of the curves is drawn again, enlarged, in shares of the width."""
+
+LEAST_INSET, LEAST_ENLARGED = 0.3, 3
+"""Its least height, in shares of the panel's, and by how much it must at least enlarge."""
 
 SEEDS_DRAWN = 50
 """Single seeds of an arm, as lines and dots; more would hide each other and take minutes."""
@@ -208,7 +214,7 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     above = header_height(title, subtitle)
     legend = AXIS_LABEL + LINE * sum(label.count("\n") + 1 for label in labels) + 0.1
     below = AXIS_LABEL + 2 * LINE + LINE * len(notes)
-    height = above + PANEL + legend + 0.35 + lower + below
+    height = above + PANEL + legend + 0.35 + LINE + lower + below
     figure = Figure(figsize=(WIDTH, height))
     write_texts(figure, title, subtitle, notes)
     if not any(by_arm.values()):
@@ -272,13 +278,16 @@ def draw_curves(
     """Draw the first validation metric over training steps."""
     metric, label, times = study.deciding, study.deciding.label, study.deciding.times
     shown = [] if study.target is None else [times * study.target]
+    single, bands = list[np.ndarray](), dict[str, tuple[np.ndarray, Band]]()
+    faint = min(0.5, max(0.15, 3 / max(map(len, by_arm.values()))))
     for name, of_arm in by_arm.items():
         look = looks[name]
         for outcome in drawn_seeds(of_arm):
             steps = outcome.steps[: outcome.measured]
             curve = times * outcome.curve[: outcome.measured]
             marker = "." if len(curve) <= FEW_EPOCHS else None
-            axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=0.5, marker=marker, zorder=2)
+            axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=faint, marker=marker, zorder=2)
+            single.append(np.stack([steps, curve]))
             if outcome.failed_to_learn and outcome.measured:
                 axes.plot(steps[-1], curve[-1], "x", color=look.color, markersize=8, zorder=5)
             shown += list(curve)
@@ -288,18 +297,8 @@ def draw_curves(
         steps = of_arm[0].steps
         band = seed_band(np.stack(curves) * times).within(*metric.ends(times))
         shown += list(band.mean)
-        axes.plot(
-            steps,
-            band.mean,
-            color=look.color,
-            linestyle=look.dash,
-            linewidth=2,
-            marker=look.marker if len(steps) <= 20 else None,
-            markersize=4.5,
-            zorder=4,
-        )
-        if len(curves) > 1:
-            axes.fill_between(steps, band.low, band.high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
+        bands[name] = steps, band
+        _draw_band(axes, steps, band, look)
     shown = shown or [0.0, 100.0]
     # Not from the bands: a band of two seeds may be wider than all accuracies.
     pad = 0.06 * (max(shown) - min(shown)) or 1.0
@@ -322,6 +321,62 @@ def draw_curves(
     axes.set_xlabel("training steps")
     axes.set_ylabel(metric.on_axis(f"validation {label}"))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _enlarge_end(axes, single, bands, looks)
+
+
+def _draw_band(axes: Axes, steps: np.ndarray, band: Band, look: Look) -> None:
+    axes.plot(
+        steps,
+        band.mean,
+        color=look.color,
+        linestyle=look.dash,
+        linewidth=2,
+        marker=look.marker if len(steps) <= 20 else None,
+        markersize=4.5,
+        zorder=4,
+    )
+    if np.isfinite(band.low).all():
+        axes.fill_between(steps, band.low, band.high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
+
+
+def _enlarge_end(
+    axes: Axes,
+    single: Sequence[np.ndarray],
+    bands: Mapping[str, tuple[np.ndarray, Band]],
+    looks: Mapping[str, Look],
+) -> None:
+    """Draw the means of the last third again, enlarged, below or above curves that end close together."""
+    longest = max((steps for steps, _ in bands.values()), key=len, default=np.empty(0))
+    if len(bands) < 2 or len(longest) < 3:
+        return
+    start, end = longest[min(len(longest) - 2, 2 * len(longest) // 3)], longest[-1]
+    ends = [np.stack([band.low, band.high, band.mean])[:, steps >= start] for steps, band in bands.values()]
+    low, high = min(map(np.nanmin, ends)), max(map(np.nanmax, ends))
+    means = [np.stack([steps, band.mean]) for steps, band in bands.values()]
+    bottom, top = _room(axes, [*single, *means])
+    if top - bottom < LEAST_INSET or (high - low) * LEAST_ENLARGED > np.ptp(axes.get_ylim()) * (top - bottom):
+        return
+    inset = axes.inset_axes((INSET_LEFT, bottom, INSET_RIGHT - INSET_LEFT, top - bottom), zorder=6)
+    for name, (steps, band) in bands.items():
+        _draw_band(inset, steps, band, looks[name])
+    pad = 0.1 * (high - low)
+    inset.set(xlim=(start - 0.15 * (end - start), end + 0.15 * (end - start)), ylim=(low - pad, high + pad))
+    inset.set_xticks([])
+    inset.yaxis.set_major_locator(MaxNLocator(4))
+    inset.tick_params(labelsize=small())
+    inset.grid(axis="y")
+    inset.spines[["top", "right"]].set_visible(True)
+    axes.indicate_inset_zoom(inset, edgecolor=GREY)
+
+
+def _room(axes: Axes, curves: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The larger free part of the right side, below or above all curves, in shares of the height."""
+    (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
+    start = x0 + (INSET_LEFT - 0.08) * (x1 - x0)  # with room for its ticks
+    found = [np.interp(np.linspace(start, x1), *curve) for curve in curves if curve[0, -1] >= start]
+    shares = (np.concatenate(found) - y0) / (y1 - y0)
+    below, above = (0.06, shares.min() - 0.08), (shares.max() + 0.06, 0.97)
+    return max(below, above, key=lambda part: part[1] - part[0])
 
 
 def draw_differences(
@@ -357,11 +412,20 @@ def draw_differences(
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
         )
         for split, y in (("validation", block + 0.42), ("test", block + 0.76)):
-            ticks[y] = split
+            ticks[y - 0.08] = split
             if pairs:
                 name = f"{'val' if split == 'validation' else split}_{study.metric}"
                 mean = _draw_row(axes, y, pairs, name, look, metric.times, jitter=0.06 * inch)
-                ticks[y] += "\n" + true_minus(metric.number(mean / metric.times, "+"))
+                axes.text(
+                    -0.012,
+                    y + 0.08,
+                    true_minus(metric.number(mean / metric.times, "+")),
+                    transform=axes.get_yaxis_transform(),
+                    color=look.color,
+                    fontweight="bold",
+                    ha="right",
+                    va="center",
+                )
     axes.axvline(0, color="black", linewidth=1, zorder=1)
     low, high = axes.get_xlim()
     least = 0.5 if metric.is_share else 0.0
@@ -373,7 +437,7 @@ def draw_differences(
     axes.grid(axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     label = {arm.name: arm.label for arm in study.arms}[study.baseline]
-    axes.set_title("Differences, seed by seed: mean, 95 % interval", loc="left")
+    axes.set_title(f"Differences, seed by seed: means with\n{UNCORRECTED}", loc="left")
     difference = textwrap.fill(f"{metric.label} minus “{_cut(label)}”", AXIS_CHARACTERS)
     axes.set_xlabel(f"{difference}\n({metric.difference_words})" if metric.unit else difference)
 

@@ -35,7 +35,7 @@ from ablations.report.study import MARKS, claim_entry, picture_place, status_cou
 from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import RunDirectory
 from ablations.studies.results import Study, StudyRun
-from ablations.tables.verdicts import claimed, difference
+from ablations.tables.verdicts import difference
 from ablations.text import NO_VALUE, amount, capitalized, in_words, true_minus
 
 POLICY = (
@@ -118,7 +118,7 @@ def _environment() -> Environment:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters |= {"text": text, "sort_key": sort_key, "place": picture_place}
-    environment.filters |= {"claimed": claimed, "difference": difference, "capitalized": capitalized}
+    environment.filters |= {"difference": difference, "capitalized": capitalized}
     environment.globals |= {"colors": COLORS, "dark": DARK, "marks": MARKS}
     environment.filters["anchor"] = lambda name, kind: f"#{kind}-{quote(name)}"
     return environment
@@ -150,7 +150,9 @@ def text(value: str) -> Markup:
         return Markup(value)
     minus = str(escape(true_minus(value)))
     broken = re.sub(r"(?<=[._/=])(?=[A-Za-z_]{3})", "<wbr>", minus)
-    return Markup(re.sub(r"[−+]?[\d.]+ \[[^\]]*\]", r"<span class=whole>\g<0></span>", broken))
+    return Markup(
+        re.sub(r"[−+]?[\d.]+ \[[^\]]*\]|p [=&lt;]+ [\d.]+", r"<span class=whole>\g<0></span>", broken)
+    )
 
 
 def sort_key(cell: str) -> str | float:

@@ -28,7 +28,7 @@ from ablations.studies.results import (
     outcomes,
     pair_by_seed,
 )
-from ablations.text import digits_for, with_interval
+from ablations.text import UNCORRECTED, digits_for, with_interval
 
 DASHES = ("solid", "dash", "dashdot", "dot")
 TEXT, GRID, AXIS, GROUND, CLEAR = "#1b1f23", "#e3e6e9", "#8a9199", "#ffffff", "rgba(0,0,0,0)"
@@ -58,7 +58,7 @@ MEAN, BAND, SINGLE = "mean", "band", "single"
 LAYERS = {MEAN: "means", BAND: "95 % bands", SINGLE: "single runs"}
 AXES = {"step": "training steps", "epoch": "epochs", "time": "seconds in training steps"}
 PARTS = {"val": "validation", "test": "test", "train": "training"}
-INTERVALS = "Lines: means over seeds. Bands: 95 % t intervals"
+INTERVALS = "Lines: means over seeds. Bands: 95 % t intervals, not corrected"
 CHANCE = "A diverged run counts as chance"
 
 Trace = dict[str, Any]
@@ -224,8 +224,9 @@ def difference_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
     figure["layout"]["xaxis"] |= {"rangemode": "tozero", "zeroline": True, "zerolinecolor": AXIS}
     ticks = {"tickvals": list(range(len(labels))), "ticktext": labels, "showgrid": False}
     figure["layout"]["yaxis"] |= ticks | {"range": [len(labels) - 0.5, -0.5]}
-    note = "Dots: differences of single seeds. Diamonds: means with 95 % t intervals, not corrected."
-    return Chart(f"Differences in {column_label(study, metric)}, seed by seed", f"{note} {CHANCE}.", figure)
+    note = "Dots: single seeds. Diamonds: means."
+    title = f"Differences in {column_label(study, metric)}, with {UNCORRECTED}"
+    return Chart(title, f"{note} {CHANCE}.", figure)
 
 
 def factor_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ablations.report.charts import Histories, kept_epochs, run_chart, scale, with_unit
+from ablations.report.charts import Histories, column_metric, kept_epochs, run_chart, scale, with_unit
 from ablations.report.study import SEEDS, flatten
 from ablations.runs.records import DONE, MISSING, RunDirectory
 from ablations.runs.schema import COMPLETED, DIVERGED
@@ -74,6 +74,11 @@ def _page(
     record = run.record or {}
     finals = dict(record["metrics"]) if run.status == COMPLETED else final_metrics(study, run)
     facts = {with_unit(study, key): shown(study, key, value) for key, value in finals.items()}
+    numbers = {
+        with_unit(study, key): (scale(study, key) * value, column_metric(study, key).difference_unit)
+        for key, value in finals.items()
+        if not pd.isna(value)
+    }
     if record:
         device = record["device"] or {}  # none yet if the run has just begun
         facts |= {"wall time": duration(record.get("wall_time_s")), "device": device.get("name", "–")}
@@ -84,6 +89,7 @@ def _page(
         "status": run.status,
         "problem": problem(run),
         "facts": facts,
+        "numbers": numbers,
         "chance": run.status == DIVERGED,
         "error": (record.get("error") or "")[-LONGEST_ERROR:],
         "chart": None if history is None else run_chart(study, history),

@@ -24,7 +24,7 @@ from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import STATUSES
 from ablations.studies.results import Study, StudyRun, baseline_first, outcomes
 from ablations.table_files import csv_text, latex_page, markdown_page
-from ablations.tables.study import study_contents, study_subtitle
+from ablations.tables.study import BRACKETS, study_contents, study_subtitle
 from ablations.tables.verdicts import to_decide
 
 MARKS = {HOLDS: "✓", CONTRADICTED: "✕", INCONCLUSIVE: "?", NOT_TESTABLE: "–"}
@@ -74,7 +74,7 @@ def study_section(
     lines = {line.key: line for line in arm_lines(study)}
     of_rows: list[Sequence[Line]] = [[*lines.values()], [*lines.values()], []]
     tables = [
-        {"caption": caption, "rows": _rows(panel.to_dict("records"), of_panel)}
+        {"caption": f"{caption}. {BRACKETS}", "rows": _rows(panel.to_dict("records"), of_panel)}
         for (caption, panel), of_panel in zip(panels_shown, of_rows, strict=False)
     ]
     audit = _rows(audit_rows(audits), [lines[one.arm.name] for one in audits])

@@ -33,7 +33,7 @@ def _moment(text: str) -> str:
 def _of_one_task(metrics: dict[str, float]) -> dict[str, float]:
     names = metric_names(metrics)
     if not names or any(f"{part}_{name}" not in metrics for name in names for part in ("val", "test")):
-        raise ValueError("must have a metric, for validation and test each")
+        raise ValueError("must have validation and test values of at least one metric")
     return metrics
 
 

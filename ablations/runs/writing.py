@@ -143,13 +143,12 @@ def _require_chance(names: Sequence[str], declared: Mapping[str, Metric], num_cl
     """Require the value at chance, which a diverged run counts as."""
     if unknown := [name for name in names if name not in declared]:
         raise UserError(
-            f"metrics.{unknown[0]}: missing; declare it, with `chance`, which a diverged run counts as"
+            f"metrics.{unknown[0]}: missing; declare it with its `chance`, the value of a diverged run"
         )
     by_classes = not names or any("num_classes" in str(declared[name].chance) for name in names)
     if by_classes and num_classes < 2:
         raise UserError(
-            f"num_classes={num_classes}: must be the number of classes of the data, by which a diverged run "
-            "counts as chance"
+            f"num_classes={num_classes}: must be the number of classes of the data, which sets chance"
         )
 
 

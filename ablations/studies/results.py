@@ -406,7 +406,7 @@ def _measured(run: StudyRun, metric: str) -> tuple[np.ndarray, np.ndarray]:
     if run.status == DIVERGED:  # its last row may lack a validation
         return steps[np.isfinite(curve)], curve[np.isfinite(curve)]
     if curve.size == 0 or not np.isfinite(curve).all():
-        raise UserError(f"{run.directory}: a completed run without a finite curve of val_{metric}")
+        raise UserError(f"{run.directory}: completed, but its curve of val_{metric} is missing or not finite")
     return steps, curve
 
 

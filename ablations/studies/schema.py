@@ -156,7 +156,7 @@ class StudyFile(StudyFiles):
             raise ValueError("arms: missing; list the arms, or set factors")
         elif self.design is not None or self.paper:
             key = "design" if self.design is not None else "paper"
-            raise ValueError(f"{key}: belongs to factors; this study lists its arms, so leave it out")
+            raise ValueError(f"{key}: needs factors; leave it out of a study that lists its arms")
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise ValueError(f"arms: names={names}: must be different")
@@ -178,7 +178,7 @@ class StudyFile(StudyFiles):
         if arm.baseline is not None and arm.baseline not in [other.name for other in others]:
             raise ValueError(f"{key}.baseline={arm.baseline}: must be another arm")
         if "seed" in arm.choose:
-            raise ValueError(f"{key}.choose.seed: belongs in seeds, which every arm has")
+            raise ValueError(f"{key}.choose.seed: leave it out; seeds sets the seeds of all arms")
         matched = [one.name for one in self.arms if one.choose.get("match_parameters") == AS_BASELINE]
         if arm.name in matched and (arm.baseline or self.baseline) in matched:
             raise ValueError(
@@ -196,7 +196,7 @@ def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iter
     if study.arms:
         raise ValueError("arms, factors: set only one; factors define the arms")
     if study.design is None:
-        raise ValueError("design: missing; how a factorial study is drawn: x, lines, axis, position")
+        raise ValueError("design: missing; give x, lines, axis and position")
     axes = (study.design.x, study.design.lines)
     if len(set(axes)) < 2 or not set(axes) <= set(factors):
         raise ValueError(
@@ -206,9 +206,9 @@ def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iter
     for name, factor in factors.items():
         for key in {key for level in factor.levels.values() for key in level.choose}:
             if chosen_by.setdefault(key, name) != name:
-                raise ValueError(f"factors: {chosen_by[key]} and {name} both choose {key}; only one can")
+                raise ValueError(f"factors: {chosen_by[key]} and {name} both choose {key}; only one may")
     if (number := math.prod(len(factor.levels) for factor in factors.values())) > MOST_ARMS:
-        raise ValueError(f"factors: {number} combinations; at most {MOST_ARMS} can be arms of one study")
+        raise ValueError(f"factors: {number} combinations; a study has at most {MOST_ARMS} arms")
     levels_of = {
         "_".join(levels): dict(zip(factors, levels, strict=True))
         for levels in product(*(factor.levels for factor in factors.values()))
@@ -252,8 +252,7 @@ class Sampler(BaseModel):
     def _keeps_no_pickle(self) -> Self:
         if "CmaEsSampler" in str(self):
             raise ValueError(
-                "CmaEsSampler keeps a pickle in the file of trials, which could run code; TPESampler and "
-                "GPSampler learn as well"
+                "CmaEsSampler: stores a pickle, which could run code; use TPESampler or GPSampler"
             )
         return self
 

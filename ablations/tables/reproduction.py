@@ -60,7 +60,8 @@ def console_table(reproductions: Sequence[Reproduction], names: tuple[str, str])
         [_section(one, names) for one in reproductions],
         "; ".join(
             [
-                f"{names[0]}, {names[1]}: mean differences; difference: one minus the other, with interval",
+                f"{names[0]}, {names[1]}: mean differences; difference: one minus the other; brackets: "
+                "intervals corrected for all comparisons of a study",
                 *([f"{TOO_FEW}: {', or '.join(reasons)}"] if reasons else []),
                 *_failures(reproductions),
             ]
@@ -93,7 +94,7 @@ def _section(one: Reproduction, names: tuple[str, str]) -> Section:
                 _estimate(twice, 0),
                 _estimate(twice, 1),
                 _difference(twice).removesuffix(" of the steps"),
-                twice.comparison.label,
+                twice.comparison.label.replace(" - ", " − "),
             )
             for twice in one.comparisons
         ],
@@ -143,8 +144,8 @@ def write_reproduction(
                     f"{name} (seeds)": f"{_estimate(twice, which)} ({twice.counts[which]}), {verdict}"
                     for which, (name, verdict) in enumerate(zip(names, twice.verdicts, strict=True))
                 },
-                "difference": _difference(twice),
-                "interval": f"{100 * (1 - twice.level):.4g} %" if twice.low < twice.high else NO_VALUE,
+                "difference [corrected interval]": _difference(twice),
+                "confidence": f"{100 * (1 - twice.level):.4g} %" if twice.low < twice.high else NO_VALUE,
                 "margin": twice.quantity.amount(twice.comparison.margin),
                 "outcome": twice.outcome,
                 "reason": twice.reason,

@@ -46,9 +46,10 @@ from ablations.table_files import csv_text, latex_page, markdown_page, provenanc
 from ablations.tables.tuning import tuning_notes
 from ablations.terminal.run_tables import counts
 from ablations.terminal.tables import Section, headed_table
-from ablations.text import NO_VALUE, amount, decimals, integer, named_seeds, p_value
+from ablations.text import NO_VALUE, UNCORRECTED, amount, decimals, integer, named_seeds, p_value
 
 COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
+BRACKETS = f"Brackets: {UNCORRECTED}"
 INTEGERS = (*COUNTS, "n_failed_to_learn", "n_reached_target", "parameters", "multiply_adds", "depth")
 
 
@@ -132,7 +133,7 @@ def study_contents(
 
 
 def study_subtitle(study: Study) -> str:
-    return f"{study.scale}. {study.source}."
+    return f"{study.scale}. {study.source}. {BRACKETS}."
 
 
 def console_table(study: Study, runs: Sequence[StudyRun]) -> RenderableType:
@@ -157,7 +158,7 @@ def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:
         cells = [re.sub(r" (?=\[|p [=<]|\()", "\n", row[name]) for name in columns]
         planned = not pd.isna(numbers["n_planned"])  # else a row only of the paper
         sections.append(Section(_heading(study, row, numbers), [cells] if planned else []))
-    return headed_table(study.title, list(columns.values()), sections, study.scale)
+    return headed_table(study.title, list(columns.values()), sections, f"{study.scale}. {BRACKETS}.")
 
 
 def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:

@@ -38,8 +38,8 @@ SHORT_LABELS = {"area under validation curve": "area under curve"}
 """Labels shortened for a terminal."""
 
 CONSOLE_NOTE = (
-    "difference: mean and corrected interval; pp: percentage points; steps to target in % of the planned "
-    "steps, parameters and steps/second in % of the control's"
+    "brackets: intervals corrected for all comparisons of a study; pp: percentage points; steps to target in "
+    "% of the planned steps, parameters and steps/second in % of the control's"
 )
 INTEGERS = ("n_pairs", "n_left_out", "n_missing", "n_diverged", "n_failed_to_learn", "seeds_needed")
 
@@ -133,8 +133,8 @@ def _comparisons_panel(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "comparison": one.label,
             "metric": one.quantity.label,
             "claimed": claimed(one),
-            "difference": difference(one),
-            "interval": f"{100 * (1 - one.level):.4g} %" if one.low < one.high else NO_VALUE,
+            "difference [corrected interval]": difference(one),
+            "confidence": f"{100 * (1 - one.level):.4g} %" if one.low < one.high else NO_VALUE,
             "n": str(one.n) + (f" (of {one.n + one.left_out})" if one.left_out else ""),
             "p": p_value(one.p),
             "verdict": one.verdict,
@@ -201,7 +201,9 @@ def _section(verdict: Verdict) -> Section:
             what = f"within {one.quantity.amount(one.comparison.margin)}"
         seen = difference(one).removesuffix(" of the steps")
         n = str(one.n) + (f"/{one.n + one.left_out}" if one.left_out else "")
-        rows.append((f"{SHORT_LABELS.get(label, label)} {what}", seen, n, one.comparison.label))
+        rows.append(
+            (f"{SHORT_LABELS.get(label, label)} {what}", seen, n, one.comparison.label.replace(" - ", " − "))
+        )
     return Section(heading, rows, verdict.reason)
 
 

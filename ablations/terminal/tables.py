@@ -9,6 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ablations.text import true_minus
+
 INDENT = 2
 """Of rows below their heading."""
 
@@ -53,7 +55,7 @@ def _rows(rows: Sequence[Sequence[str]], widths: Sequence[int], style: str = "")
         grid.add_column(min_width=width, no_wrap=True, style=style)
     grid.add_column(overflow="fold", style=style)
     for cells in rows:
-        grid.add_row(*map(Text, cells))  # rich reads "[...]" in strings as markup
+        grid.add_row(*(Text(true_minus(cell)) for cell in cells))  # rich reads "[...]" in strings as markup
     return Padding(grid, (0, 0, 0, INDENT), expand=False)
 
 

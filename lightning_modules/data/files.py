@@ -256,7 +256,7 @@ class ImageFilesDataModule(LightningDataModule):
         try:
             actual = file_checksum(path)
         except FileNotFoundError:
-            raise ValueError(f"dataset.files.{key}={name}: there is no file {path}") from None
+            raise ValueError(f"dataset.files.{key}={name}: no such file: {path}") from None
         except OSError as error:
             raise ValueError(f"dataset.files.{key}={name}: {error}") from None
         if (expected := self.checksums[key]) not in (None, actual):

@@ -659,7 +659,7 @@ def _verify(content: bytes, checksum: str) -> None:
     actual = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
     if actual != expected:
         raise ValueError(
-            f"wrong checksum, so a truncated, changed or different file: {len(content)} bytes with "
+            f"wrong checksum; the file is truncated, changed or another one: {len(content)} bytes with "
             f"{algorithm}:{actual} instead of {checksum}"
         )
 

@@ -33,7 +33,7 @@ def read_table(key: str, path: Path, columns: list[str]) -> pd.DataFrame:
             return pd.read_parquet(path, columns=columns).reset_index(drop=True)
         header = pd.read_csv(path, nrows=0)
         if missing := [column for column in columns if column not in header]:
-            raise ValueError(f"no column {missing[0]}; there are: {', '.join(map(str, header))}")
+            raise ValueError(f"no column {missing[0]}; columns: {', '.join(map(str, header))}")
         # No value means "missing": a class may be called NA.
         return pd.read_csv(path, usecols=columns, dtype=str, keep_default_na=False)
     except ImportError:

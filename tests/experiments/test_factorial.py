@@ -101,7 +101,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("arms", [{"name": "a", "label": "a", "choose": {}}], "arms, factors: set only one"),
         ("factors/order/colour", "red", "unknown key factors.order.colour; known: label, levels"),
         ("factors/order/levels", {"p": level("P")}, "factors.order.levels: must have at least 2 items"),
-        ("factors/order/levels/p/choose", {"s": "p"}, "factors: order and depth both choose s; only one can"),
+        ("factors/order/levels/p/choose", {"s": "p"}, "factors: order and depth both choose s"),
         ("design/color", "red", "unknown key design.color"),
         ("design/x", "width", "design: x=width, lines=act: must be two of the factors order, depth, act"),
         ("baseline", "p_one", "baseline=p_one: must be one of p_one_none, "),

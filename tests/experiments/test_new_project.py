@@ -8,6 +8,7 @@ import pytest
 
 from ablations import __main__ as command
 from experiments import run
+from experiments.command_line import example_commands
 from experiments.planning import compose_runs, hydra_configuration, plan_study
 from experiments.project import FRAMEWORK_CONF, Project, use
 
@@ -91,6 +92,52 @@ def test_the_frameworks_studies_are_not_the_projects(
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2
     assert all("study=residual: no such" in line and line.endswith("attention") for line in errors)
+    assert not (tmp_path / "my_paper" / "results").exists()
+
+
+def test_help_recommends_what_the_project_has(call, tmp_path: Path) -> None:
+    assert call("new", "my_paper") == 0
+    with use(Project(tmp_path / "my_paper")):
+        commands = example_commands()
+    assert "residual" not in commands
+    for words in ("study=attention", "attention=none,squeeze_excite"):
+        assert words in commands
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "named"),
+    [
+        (
+            "conf/model/small_convnet.yaml",
+            "SmallConvNet",
+            "SmallConvNets",
+            ["model._target_=", "small_convnet.yaml"],
+        ),
+        ("networks.py", "from torch import", "from torc import", ["No module named", "networks.py, line 5"]),
+        (
+            "networks.py",
+            "        layers: list",
+            "        oops\n        layers: list",
+            ["oops", "networks.py, line 42"],
+        ),
+    ],
+)
+def test_a_typo_in_the_users_code_is_named_with_its_place(
+    call, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch, file, old, new, named
+) -> None:
+    assert call("new", "my_paper") == 0
+    capsys.readouterr()
+    path = tmp_path / "my_paper" / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    sys.modules.pop("networks", None)
+    monkeypatch.chdir(tmp_path / "my_paper")
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    assert run.main(str(tmp_path / "my_paper" / "run.py")) == 2
+    sys.modules.pop("networks", None)
+    error = error_of(capsys)
+    for words in named:
+        assert words in error
     assert not (tmp_path / "my_paper" / "results").exists()
 
 

@@ -217,11 +217,13 @@ def test_a_run_that_waits_for_a_device_is_told_once_and_counted(
     runs, write_run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waiting = {runs[1].run_id, "another sweep's"}
-    progress = SweepProgress(runs, waiting=lambda: waiting)
+    progress = SweepProgress(runs, waiting=lambda: waiting, holders=lambda: ["cpu 0: process 47, run ab"])
     progress.look()
     progress.look()
-    assert capsys.readouterr().out == f"{runs[1].arm} seed {runs[1].seed} is waiting for a device\n"
-    assert rendered(progress, 80)[-1] == "1 waiting for a device"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{runs[1].arm} seed {runs[1].seed} is waiting")
+    for told in (line, rendered(progress, 80)[-1]):
+        assert "cpu 0: process 47, run ab" in told
     waiting.clear()
     progress.look()
     assert "waiting" not in "".join(rendered(progress, 80))

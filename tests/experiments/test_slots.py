@@ -136,3 +136,11 @@ def test_waiting_ends_where_nothing_is_to_be_done_any_more(gpus: list[Device]) -
     with slots.wait(lambda: take(gpus, 1, 1), "a run", lambda: True) as got:
         assert got is None
     assert theirs is not None
+
+
+def test_who_holds_a_device(gpus: list[Device]) -> None:
+    assert slots.holders(gpus) == []
+    take(gpus, 1, 1, what="0123456789ab")
+    assert slots.holders(gpus) == [f"pretended 0: process {os.getpid()}, run 0123456789ab"]
+    assert slots.holders(gpus[1:]) == []
+    assert slots.shares()[gpus[0].key] == 1

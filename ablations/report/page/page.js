@@ -5,6 +5,7 @@ const say = (text) => { one("#said").textContent = text; };
 const dark = matchMedia("(prefers-color-scheme: dark)"), paper = matchMedia("print");
 const onDark = new Map(Object.entries(JSON.parse(one("#dark").textContent)));
 const NARROW = 600; // CSS pixels, of a chart whose panels are drawn one below the other
+const TOOLS = matchMedia("(hover: hover)").matches ? "hover" : false; // a finger cannot hover, and the bar covers the chart
 const PAPER_WIDTH = 680; // CSS pixels between the margins of an upright A4
 
 /** The text of an element that holds it compressed; unpacked once. */
@@ -45,7 +46,7 @@ async function draw(plot) {
     all("[data-curve]", plot.parentElement).forEach((each) => { each.hidden = each.dataset.curve !== curve; });
   }
   const place = one(".drawn", plot) ?? plot.appendChild(Object.assign(document.createElement("div"), { className: "drawn", style: "height:100%" }));
-  await window.Plotly.react(place, figure.data, layout, { responsive: true, displaylogo: false });
+  await window.Plotly.react(place, figure.data, layout, { responsive: true, displaylogo: false, displayModeBar: TOOLS });
   if (!plot.dataset.drawn) place.on("plotly_click", ({ points }) => {
     const { run } = points[0].data.meta;
     if (run) location.hash = `#run-${encodeURIComponent(run)}`;
@@ -54,6 +55,7 @@ async function draw(plot) {
 }
 
 const selected = new Set(); // ids of the runs that are to be compared
+let comparedIn = ""; // the study in which they were selected
 document.addEventListener("change", ({ target }) => {
   const form = target.form ?? (target.matches("form") ? target : null);
   if (target.closest(".runs")) {
@@ -84,6 +86,11 @@ function restoreChosen() {
 }
 
 // Tables
+
+const SCROLLED = ".scroll, .dt-layout-table:not(.scroll *)";
+const markMore = (box) => box.toggleAttribute("data-more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+const sizes = new ResizeObserver((changed) => changed.forEach(({ target }) => markMore(target)));
+document.addEventListener("scroll", ({ target }) => { if (target.matches?.(SCROLLED)) markMore(target); }, true);
 
 const LENGTH = 50; // rows of the table of runs
 const BARE = { paging: false, searching: false, info: false, autoWidth: false, order: [] };
@@ -117,7 +124,10 @@ document.addEventListener("click", async (event) => {
     one("#main").focus();
   }
   if (link) showOnly(document.getElementById(decodeURIComponent(link.hash.slice(1))).closest("section"), link.dataset.runs, link.dataset.title);
-  if (button?.dataset.compare) location.hash = "#compare";
+  if (button?.dataset.compare) {
+    comparedIn = button.dataset.compare;
+    location.hash = "#compare";
+  }
   if (button?.dataset.check) {
     all(`[name=${button.dataset.check}]`, button.form).forEach((box) => { box.checked = true; });
     button.form.dispatchEvent(new Event("change", { bubbles: true }));
@@ -172,18 +182,37 @@ function chartOf(runs, titles) {
   const script = element("script", JSON.stringify({ data, layout: { ...shared, showlegend: true }, curves }), { type: "application/json" });
   return [element("figure", [form, element("div", script, { className: "plot", role: "group", ariaLabel: "Curves" })])];
 }
+/** The second run's metrics minus the first's. */
+function differences(first, second) {
+  return new Map([...second].flatMap(([name, fact]) => {
+    const { number, unit } = fact.dataset, before = first.get(name);
+    if (!number || !before?.dataset.number) return [];
+    const digits = (/\.(\d+)/.exec(fact.textContent) ?? ["", ""])[1].length;
+    const value = new Intl.NumberFormat("en", { signDisplay: "exceptZero", minimumFractionDigits: digits, maximumFractionDigits: digits })
+      .format(number - before.dataset.number).replace("-", "−");
+    return [[name, `${value} ${unit}`.trim()]];
+  }));
+}
+function backTo(study, run) {
+  const of = all("#menu a").find(({ hash }) => hash === `#study-${encodeURIComponent(study)}`) ?? one(".lead a", run);
+  return element("p", ["Runs of ", element("a", of.textContent, { href: of.hash.replace("study", "runs") })], { className: "lead" });
+}
 async function compare(shown) {
   const asked = new URLSearchParams(location.search), known = (id) => document.getElementById(`run-${id}`);
   const ids = (selected.size > 1 ? [...selected] : (asked.get("runs") ?? "").split(",")).filter(known);
+  const study = comparedIn || (asked.get("study") ?? "");
   const runs = await Promise.all(ids.map(async (id) => element("div", document.createRange().createContextualFragment(await unpack(`page-${id}`)))));
   const titles = runs.map((run) => one("h1", run).textContent), place = one(":scope > div", shown);
-  const facts = runs.map((run) => new Map(all("dl > div", run).map((fact) => [one("dt", fact).textContent, one("dd", fact).textContent])));
+  const facts = runs.map((run) => new Map(all("dl > div", run).map((fact) => [one("dt", fact).textContent, one("dd", fact)])));
   const settings = runs.map((run) => new Map(all(".settings tbody tr", run).map(({ cells }) => [cells[0].textContent, cells[1].textContent])));
   const names = (maps) => [...new Set(maps.flatMap((map) => [...map.keys()]))];
   const differ = names(settings).filter((name) => new Set(settings.map((of) => of.get(name))).size > 1);
-  place.replaceChildren(...(runs.length ? [...chartOf(runs, titles), sideBySide("Results", titles, facts, names(facts)),
+  const texts = facts.map((of) => new Map([...of].map(([name, fact]) => [name, fact.textContent])));
+  const columns = runs.length === 2 ? [...texts, differences(...facts)] : texts;
+  place.replaceChildren(...(runs.length ? [backTo(study, runs[0]), ...chartOf(runs, titles),
+    sideBySide("Results", columns === texts ? titles : [...titles, "difference"], columns, names(texts)),
     sideBySide("Settings that differ", titles, settings, differ, "code")] : ["Select two or more runs in the table of a study."]));
-  history.replaceState(null, "", `${location.pathname}?runs=${ids.join(",")}${location.hash}`);
+  history.replaceState(null, "", `${location.pathname}?${new URLSearchParams({ runs: ids.join(","), study })}${location.hash}`);
 }
 
 // The view that the address leads to
@@ -199,6 +228,7 @@ async function show() {
   await Promise.all([...all(".plot", shown).map(draw), ...all(".sorted, .runs", shown).map(enhance)]).catch((error) => {
     shown.prepend(Object.assign(document.createElement("p"), { className: "note", textContent: `No charts: ${error}` }));
   });
+  all(SCROLLED, shown).forEach((box) => sizes.observe(box));
   shown.dataset.shown = "yes";
 }
 one("#menu").addEventListener("click", () => one("#menu:popover-open")?.hidePopover());

@@ -205,7 +205,11 @@ def test_runs_side_by_side(open_page, written: Path) -> None:
     button.click()
     shown = ready(page)
     titles = ["as it is, seed 3", "a third <b>arm</b>, 5 %{x}, seed 4"]
-    expect(shown.locator("thead th")).to_have_text(["metric", *titles, "setting", *titles])
+    expect(shown.locator("thead th")).to_have_text(["metric", *titles, "difference", "setting", *titles])
+    cells = shown.get_by_role("row", name="test top-1, %").locator("td")
+    first, second, difference = (float(text.split()[0].replace("−", "-")) for text in cells.all_inner_texts())
+    assert difference == pytest.approx(second - first, abs=0.11)
+    expect(shown.get_by_role("link", name="Made up")).to_have_attribute("href", "#runs-made_up")
     settings = shown.get_by_role("region", name="Settings that differ").locator("tbody tr")
     expect(settings).to_have_text(["seed34", "residualplainthird", "dataset.seed34"])
     drawn = "document.querySelector('#compare .drawn').data.map((trace) => trace.name)"
@@ -213,7 +217,7 @@ def test_runs_side_by_side(open_page, written: Path) -> None:
     shown.get_by_label("Shown").select_option("val_loss")
     expect(shown.locator(".ytitle")).to_have_text("validation loss")
     again = open_page(written, page.evaluate("location.search + location.hash"))
-    expect(ready(again).locator("thead th")).to_have_count(6)
+    expect(ready(again).locator("thead th")).to_have_count(7)
     assert Axe().run(again).response["violations"] == []
 
 
@@ -297,6 +301,18 @@ def test_a_phone_scrolls_only_down_and_has_a_menu(open_page, written: Path) -> N
     page.locator("#menu").get_by_role("link", name="Results", exact=True).first.click()
     expect(page.locator("#home")).to_be_visible()
     expect(page.locator("#menu")).to_be_hidden()
+
+
+def test_what_is_cut_off_is_seen_to_scroll_and_no_claim_is_cut(open_page, written: Path) -> None:
+    page = open_page(written, STUDY, width=360)
+    table = page.locator(f"{STUDY} .scroll").filter(has_text="Final metrics").first
+    expect(table).to_have_attribute("data-more", "")
+    table.evaluate("(box) => { box.scrollLeft = box.scrollWidth; }")
+    expect(table).not_to_have_attribute("data-more", "")
+    page = open_page(written, width=900)
+    cut = """(parts) => parts.filter((part) => getComputedStyle(part).overflow !== "visible"
+      && (part.scrollWidth > part.clientWidth || part.scrollHeight > part.clientHeight)).length"""
+    assert page.locator("#home .claims :not(.unseen)").evaluate_all(cut) == 0
 
 
 def test_themes_and_print(open_page, written: Path) -> None:

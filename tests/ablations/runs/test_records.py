@@ -484,7 +484,7 @@ def test_a_completed_record_has_any_tasks_metrics(directory: RunDirectory, confi
     write_run(configuration, metrics={"val_loss": 1.0, "val_map100": 0.5, "test_map100": 0.4})
     assert directory.read() is not None
     write_run(configuration, metrics={"val_loss": 1.0, "test_loss": 0.5})
-    with pytest.raises(UnreadableRecord, match=r"metrics: must have a metric, for validation and test each"):
+    with pytest.raises(UnreadableRecord, match=r"metrics: must have "):
         directory.read()
 
 

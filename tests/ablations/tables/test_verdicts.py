@@ -124,17 +124,17 @@ def test_the_console_shows_every_comparison(verdicts: list[Verdict]) -> None:
     for width in (80, 160):
         lines = shown(verdicts, width)
         assert max(map(len, lines)) <= width
-        rows = [line for line in lines if line.endswith("with - without")]
+        rows = [line for line in lines if line.endswith("with − without")]
         assert [row[:28].strip() for row in rows] == [
             "test top-1 higher",
             "steps to target lower",
             "area under curve higher",
             "validation top-1 within 10",
         ]
-        assert all(re.search(r" [+-][\d.]+ \[.*\] (pp|%) +6  with - without$", row) for row in rows)
-        assert len({row.index("with - ") for row in rows}) == 1  # in line
+        assert all(re.search(r" [+−][\d.]+ \[.*\] (pp|%) +6  with − without$", row) for row in rows)
+        assert len({row.index("with − ") for row in rows}) == 1  # in line
         headings = [line.partition(":")[0] for line in lines if re.match(r"\w+: ", line)]
-        assert headings == ["Claims", "final", "speed", "same", "never", "difference"]
+        assert headings == ["Claims", "final", "speed", "same", "never", "brackets"]
 
 
 def test_a_long_comparison_gives_way_and_nothing_else_does(verdicts: list[Verdict]) -> None:
@@ -143,5 +143,5 @@ def test_a_long_comparison_gives_way_and_nothing_else_does(verdicts: list[Verdic
     lines = shown([replace(verdicts[0], comparisons=(replace(one, comparison=long),))], 80)
     assert max(map(len, lines)) <= 80
     (row,) = (line for line in lines if "higher" in line)
-    assert row.endswith("a_rather_long_arm -")
+    assert row.endswith("a_rather_long_arm −")
     assert lines[lines.index(row) + 1].strip() == "another_rather_long_arm"

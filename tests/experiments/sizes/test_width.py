@@ -213,7 +213,7 @@ def test_multiply_adds_are_matched_within_one_per_cent(configure) -> None:
             ["match_multiply_adds=9", "match_parameters=5"],
             "match_parameters=5, match_multiply_adds=9: one width cannot match both; set one to null",
         ),
-        (["match_multiply_adds=9", "model.width=1"], "model.width: is solved by match_multiply_adds=9"),
+        (["match_multiply_adds=9", "model.width=1"], "model.width: match_multiply_adds=9"),
         (["match_parameters=many"], "match_parameters=many: must be a whole number of at least 1"),
         (["match_parameters=100"], "match_parameters=100: no width comes within 1 %"),
     ],

@@ -320,7 +320,7 @@ def test_a_folder_that_is_not_imagenet_is_told_in_one_line(make, folder, change,
     ("changes", "message"),
     [
         ({"root": None}, "dataset.root=None: must be a folder"),
-        ({"files": {"blacklist": "lost.txt"}}, "dataset.files.blacklist=lost.txt: there is no file"),
+        ({"files": {"blacklist": "lost.txt"}}, "dataset.files.blacklist=lost.txt: "),
         ({"files": {"blacklist": "wrong.txt"}}, "dataset.files.blacklist=wrong.txt: line 2: 50001: "),
         ({"files": {"blacklist": "names.txt"}}, "dataset.files.blacklist=names.txt: line 1: x.JPEG: "),
         ({"files": {"blacklist": "all.txt"}}, "dataset.files.blacklist=all.txt: leaves no image"),
