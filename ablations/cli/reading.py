@@ -125,9 +125,8 @@ def load_studies(
 def _why_empty(study: "Study", planned: "Sequence[PlannedRun]") -> str:
     """A study without runs: the overrides of its training may be missing."""
     similar = standing.most_similar(planned)
-    told = f"; a similar run was trained with {similar}" if similar else ""
-    completed = f"{study.name}: 0 of {amount(len(planned), 'run')} completed"
-    return f"{completed}{told}; pass the overrides of the training"
+    known = f"a similar run was trained with {similar}: pass" if similar else "if any were trained, pass"
+    return f"{study.name}: 0 of {amount(len(planned), 'run')} completed; {known} the same overrides"
 
 
 def _check_planned(planned: "Sequence[PlannedRun]") -> None:

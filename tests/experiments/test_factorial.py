@@ -106,7 +106,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("design/x", "width", "design: x=width, lines=act: must be two of the factors order, depth, act"),
         ("baseline", "p_one", "baseline=p_one: must be one of p_one_none, "),
         ("paper", {"p_one": "best"}, "paper.p_one: must be one of p_one_none, "),
-        ("factors", MANY, "factors: 1000000000000 combinations; at most"),
+        ("factors", MANY, "factors: 1000000000000 combinations; .* at most"),
     ],
 )
 def test_a_wrong_file_is_named_in_a_line(path: str, value: Any, message: str) -> None:
@@ -132,7 +132,7 @@ def test_the_design_knows_levels_positions_and_sets() -> None:
     [
         ("builtins.len", {}, "design.position=0 of arm p_one_none: must be a number above 0"),
         ("builtins.str", {}, "design.position={} of arm p_one_none: must be a number above 0"),
-        ("experiments.factorial.nothing", {}, "design.position: "),
+        ("experiments.factorial.nothing", {}, "design.position._target_="),
         ("experiments.factorial.channels_per_segment", {}, "design.position: .*channels"),
     ],
 )

@@ -43,7 +43,7 @@ FIGURE = {"output": "f", "title": "t", "source": "s", "arms": ["residual"], "bas
         ("arms", ["residual", "non_residual"], "arms.0=residual: must be keys with values: name, label"),
         ("arms/0/label", False, "arms.0.label=False: must be a valid string; in YAML put on, off, "),
         ("arms/0/paper_values", {"top2": 0.5}, "arms.0.paper_values.top2: must be one of "),
-        ("arms/0/choose/seed", 4, "arms.0.choose.seed: belongs in seeds"),
+        ("arms/0/choose/seed", 4, "arms.0.choose.seed: "),
         (
             "arms/0/choose/residual",
             ["true"],
@@ -67,8 +67,8 @@ FIGURE = {"output": "f", "title": "t", "source": "s", "arms": ["residual"], "bas
         ("figures", [{**FIGURE, "arms": []}], "figures.0.baseline=residual: must be one of its arms"),
         ("figures", [{**FIGURE, "arms": ["residual", "x"]}], "figures.0.arms: x: must be one of residual, "),
         ("output", "../x", "output=../x: must match pattern"),
-        ("paper", {"residual": "best"}, "paper: belongs to factors"),
-        ("design", {"x": "a", "lines": "b", "axis": "c", "position": {}}, "design: belongs to factors"),
+        ("paper", {"residual": "best"}, "paper: needs factors"),
+        ("design", {"x": "a", "lines": "b", "axis": "c", "position": {}}, "design: needs factors"),
     ],
 )
 def test_a_wrong_file_is_named_in_a_line(path: str, value: Any, line: str) -> None:

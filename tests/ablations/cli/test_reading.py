@@ -43,7 +43,9 @@ def asked(
             for seed, noise in enumerate(NOISE)
         ]
 
-    def load(names: Sequence[str], overrides: Sequence[str]) -> list[tuple[Study, list[StudyRun], Path]]:
+    def load(
+        names: Sequence[str], overrides: Sequence[str], **_: bool
+    ) -> list[tuple[Study, list[StudyRun], Path]]:
         words.append(overrides)
         study = tuned if any(word.startswith("tuning=") for word in overrides) else residual_study
         return [(study, runs(study), Path("results"))]
@@ -79,10 +81,10 @@ def test_what_was_not_tuned_is_not_testable_and_says_why(
 ) -> None:
     load = reading.load_studies
 
-    def unfinished(names: Sequence[str], overrides: Sequence[str]):
+    def unfinished(names: Sequence[str], overrides: Sequence[str], **how: bool):
         if "tuning=rate" in overrides:
             raise UserError("tuning=rate: 0 of 8 trials are finished")
-        return load(names, overrides)
+        return load(names, overrides, **how)
 
     monkeypatch.setattr(reading, "load_studies", unfinished)
     plain, tuned = reading.judge(["residual"], []).verdicts

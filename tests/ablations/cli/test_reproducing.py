@@ -59,7 +59,7 @@ def test_a_project_without_a_reference_is_told_in_a_line(call, no_reference, cap
     [
         (("residul",), "study=residul: no such study"),
         (("{empty}",), "no records; name a folder of results"),
-        (("{empty}", "{empty}/a", "{empty}/b"), "compares two sets of records"),
+        (("{empty}", "{empty}/a", "{empty}/b"), "two sets of records"),
     ],
 )
 def test_what_is_no_set_of_records(words, line: str, call, tmp_path: Path, capsys) -> None:
