@@ -134,9 +134,7 @@ class RunConfiguration:
         Raises:
             UserError: A key or value is missing or invalid.
         """
-        config = config.copy()
-        with open_dict(config):
-            config.pop("hydra", None)
+        config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
         overrides = as_typed(overrides)
         typed = {override.key_or_group for item in overrides if (override := parse_override(item))}
         recipe = str(choices.get("recipe"))
@@ -266,7 +264,10 @@ class RunConfiguration:
         """The same run with these metrics first; UserError if conf/metric lacks one."""
         names = tuple(dict.fromkeys(names))
         declared = {name: current().metric(name).model_dump() for name in names}
-        config = OmegaConf.create({**self.resolved, "metrics": declared})
+        text = str(declared)
+        computed = re.search(r"\$\{[^}]*[:$]", text)  # by a resolver, from any key
+        read = {key: node for key, node in self.resolved.items() if computed or key in text}
+        config = OmegaConf.create({**read, "metrics": declared})
         resolved: Any = OmegaConf.to_container(config.metrics, resolve=True)
         own = {name: node for name, node in self.metrics.items() if name not in declared}
         return replace(self, resolved={**self.resolved, "metrics": resolved | own}, asked_metrics=names)

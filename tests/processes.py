@@ -26,8 +26,10 @@ LIBRARIES = (
 )
 """What the server imports. Importing starts no thread but those of OpenBLAS, which knows how to be forked."""
 
-_forked = multiprocessing.get_context("forkserver")
-_forked.set_forkserver_preload([*LIBRARIES])
+FORKED = multiprocessing.get_context("forkserver")
+"""Its processes are forks of the server."""
+
+FORKED.set_forkserver_preload([*LIBRARIES])
 
 
 class Command:
@@ -46,7 +48,7 @@ class Command:
         self._output, self._errors = (Path(file.name) for file in files)
         environment = dict(os.environ) | environment
         arguments = (str(folder), words, environment, self._output, self._errors, group)
-        self._process = _forked.Process(target=_type, args=arguments)
+        self._process = FORKED.Process(target=_type, args=arguments)
         self._process.start()
 
     @property

@@ -1,9 +1,8 @@
 """The commands of the README as a user types them, in a copy of the repository whose network is tiny.
 
-The copy differs in a few files of conf/ alone, so that the commands can be typed as they stand. Most are
-processes that need not import the large libraries (tests/processes.py); one sweep is typed in a process that
-does, through the default launcher. The tests of this file run in order: later commands find what earlier ones
-trained.
+The copy differs in a few files of conf/ alone, so that the commands can be typed as they stand. They are
+processes that need not import the large libraries (tests/processes.py), but those of the default launcher.
+Later commands find what earlier ones trained: these are fixtures, so that tests run in any order.
 """
 
 import json
@@ -14,7 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -58,8 +59,40 @@ def type_command(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     return typed(folder, *words)
 
 
-def records(folder: Path) -> list[dict]:
+def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in folder.glob("results/runs/*/record.json")]
+
+
+def without_caches(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if "__pycache__" not in path.parts)
+
+
+Done = tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]
+"""A command, and the records after it."""
+
+
+@pytest.fixture(scope="module")
+def one_run(checkout: Path) -> Done:
+    return type_command(checkout, "python run.py"), records(checkout)
+
+
+@pytest.fixture(scope="module")
+def residual_group(checkout: Path, one_run: Done) -> Done:
+    """Two runs, of which the first is done, through the default launcher."""
+    return type_command(checkout, "python run.py -m model=xception residual=true,false"), records(checkout)
+
+
+@pytest.fixture(scope="module")
+def both_groups(checkout: Path, residual_group: Done) -> Done:
+    choices = "intermediate_activation=none,relu,elu residual=true,false"
+    line = f"python run.py -m {choices} logger=none hydra/launcher=basic"
+    return type_command(checkout, line), records(checkout)
+
+
+@pytest.fixture(scope="module")
+def study(checkout: Path, both_groups: Done) -> Done:
+    line = "python run.py -m study=residual seed=0 logger=none hydra/launcher=basic"
+    return type_command(checkout, line), records(checkout)
 
 
 def test_help_tells_what_can_be_chosen_in_a_screenful(checkout):
@@ -86,17 +119,17 @@ def test_the_shell_completes_options(checkout, monkeypatch):
 
 
 def test_cfg_shows_the_configuration(checkout):
+    before = sorted(checkout.rglob("*"))
     result = type_command(checkout, "python run.py --cfg job residual=false")
     assert result.returncode == 0
     assert "_target_: lightning_modules.networks.blocks.no_shortcut" in result.stdout
-    assert not (checkout / "results").exists()
+    assert without_caches(checkout.rglob("*")) == without_caches(before)
 
 
-def test_one_run(checkout):
-    result = type_command(checkout, "python run.py")
+def test_one_run(checkout, one_run):
+    result, (record,) = one_run
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    (record,) = records(checkout)
     assert record["status"] == "completed"
     assert f"record: results/runs/{record['run_id']}/record.json" in result.stdout
     assert "Epoch" not in result.stdout  # Lightning's bar
@@ -107,8 +140,8 @@ def test_one_run(checkout):
     assert {path.name for path in checkout.iterdir()} == {*COPIED, "results"}
 
 
-def test_a_done_run_is_not_trained_again(checkout):
-    (before,) = checkout.glob("results/runs/*/record.json")
+def test_a_done_run_is_not_trained_again(checkout, one_run):
+    before = checkout / "results/runs" / one_run[1][0]["run_id"] / "record.json"
     content, changed = before.read_bytes(), before.stat().st_mtime_ns
     result = type_command(checkout, "python run.py")
     assert result.returncode == 0
@@ -116,41 +149,39 @@ def test_a_done_run_is_not_trained_again(checkout):
     assert (before.read_bytes(), before.stat().st_mtime_ns) == (content, changed)
 
 
-def test_sweep_of_the_residual_group_as_typed(checkout):
-    words = ["run.py", "-m", "model=xception", "residual=true,false"]
-    result = subprocess.run([sys.executable, *words], cwd=checkout, capture_output=True, text=True)
+def test_sweep_of_the_residual_group_as_typed(residual_group):
+    result, found = residual_group
     assert result.returncode == 0, result.stderr
-    assert sorted(record["choices"]["residual"] for record in records(checkout)) == ["false", "true"]
+    assert sorted(record["choices"]["residual"] for record in found) == ["false", "true"]
     assert "2 of 2 runs done" in result.stdout
     assert result.stderr == ""
 
 
-def test_sweep_of_all_three(checkout):
-    choices = "intermediate_activation=none,relu,elu residual=true,false"
-    result = type_command(checkout, f"python run.py -m {choices} logger=none hydra/launcher=basic")
+def test_sweep_of_both_groups(both_groups):
+    result, found = both_groups
     assert result.returncode == 0, result.stderr
     assert "4 of 6 runs to be trained" in result.stdout
-    found = {
+    trained = {
         (r["choices"]["intermediate_activation"], r["choices"]["residual"], r["seed"])
-        for r in records(checkout)
+        for r in found
         if r["status"] == "completed"
     }
-    assert len(found) == len(records(checkout)) == 6
+    assert len(trained) == len(found) == 6
 
 
-def test_study(checkout):
-    line = "python run.py -m study=residual seed=0 logger=none hydra/launcher=basic"
-    result = type_command(checkout, line)
+def test_study(both_groups, study):
+    result, found = study
     assert result.returncode == 0, result.stderr
     # The sweep had one seed of two arms, and did not measure the gradients that the study asks for.
     assert "4 of 4 runs to be trained" in result.stdout
-    assert len(records(checkout)) == 6 + 2
+    assert len(found) == len(both_groups[1]) + 2
     assert result.stdout.index("4 of 4 runs done") < result.stdout.index("residual-final")  # its verdict
     lines = result.stderr.splitlines()
     assert len(lines) == 2  # one for each of those runs
     assert all(line.startswith("not measured as requested (gradient_norm)") for line in lines)
 
 
+@pytest.mark.usefixtures("study")
 def test_tables_and_figures_from_the_records(checkout):
     before = {path: path.read_bytes() for path in checkout.glob("results/runs/*/*")}
     result = type_command(checkout, "python -m ablations residual intermediate_activation")
@@ -166,12 +197,12 @@ def test_tables_and_figures_from_the_records(checkout):
     assert "1 / 12" in table  # seed 0 of each
 
 
-def test_the_same_run_gives_the_same_metrics_to_the_last_bit(checkout, tmp_path):
+def test_the_same_run_gives_the_same_metrics_to_the_last_bit(checkout, both_groups, tmp_path):
     line = f"python run.py intermediate_activation=elu logger=none results_dir={tmp_path}"
     assert type_command(checkout, line).returncode == 0
     (path,) = tmp_path.glob("runs/*/record.json")
     alone = json.loads(path.read_text())
-    (beside_others,) = (r for r in records(checkout) if r["run_id"] == alone["run_id"])
+    (beside_others,) = (r for r in both_groups[1] if r["run_id"] == alone["run_id"])
     assert alone["metrics"] == beside_others["metrics"]
     assert kind_of(alone["device"]) == kind_of(beside_others["device"])
 
@@ -200,9 +231,7 @@ def test_bad_input_is_one_line_and_exit_code_2(checkout, monkeypatch, capsys, ar
     errors = capsys.readouterr().err
     assert errors.startswith(f"error: {expected}")
     assert len(errors.splitlines()) == 1
-    assert sorted(path for path in checkout.rglob("*") if "__pycache__" not in path.parts) == [
-        path for path in before if "__pycache__" not in path.parts
-    ]
+    assert without_caches(checkout.rglob("*")) == without_caches(before)
 
 
 def test_a_failing_run_stops_no_other(checkout):

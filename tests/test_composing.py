@@ -22,7 +22,14 @@ def composed(*overrides: str) -> DictConfig:
     "overrides",
     [
         ["seed=3", "results_dir='{folder}'", "model=xception", "hydra.job.chdir=true"],
-        ["results_dir={folder}", "results_dir='{folder}'"],
+        [
+            "results_dir={folder}",
+            "+recipe.x={{a: [1]}}",
+            "residual='false'",
+            "++seed=5",
+            "seed=4",
+            "model.width=2",
+        ],
     ],
 )
 def test_what_is_remembered_is_what_hydra_composes(

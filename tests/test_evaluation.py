@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 from torchmetrics import MeanMetric, Metric
 
@@ -147,6 +146,8 @@ def test_weights_are_evaluated_as_they_are_whatever_the_recipe_averages(
 def test_weights_of_another_library_are_evaluated(configure, tmp_path: Path) -> None:
     """A published network's file, from end to end: its constants are followed and a record is written."""
     file = tmp_path / "legacy_xception.pt"
+    import timm  # it takes a second of whoever collects tests
+
     torch.save(timm.create_model("legacy_xception", num_classes=10, in_chans=1).state_dict(), file)
     full_size = ["model.width=1", "model.stem_stride=2", "model.middle_modules=8"]
     record = carried_out(configure(*full_size, "train=false", f"weights={file}")).read()

@@ -36,7 +36,7 @@ from tests.few_studies import copy_few_studies
 EXTENSIBLE = (lightning_modules.data, lightning_modules.networks)
 """Packages that a page adds modules to."""
 
-MOST_TRAINED = 6
+MOST_TRAINED = 2
 """Runs of a command that are trained; where it asks for more, their records are made up."""
 
 TINY = {

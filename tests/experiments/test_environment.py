@@ -181,14 +181,3 @@ def test_quieten_silences_what_it_names_and_nothing_else(monkeypatch: pytest.Mon
         warnings.warn("your learning rate is odd", stacklevel=1)
     assert [str(item.message) for item in caught] == ["your learning rate is odd"]
     assert warnings.formatwarning("odd", UserWarning, "file.py", 1) == "UserWarning: odd\n"
-
-
-@pytest.mark.slow
-def test_lightning_is_quiet_whether_it_was_imported_before_or_not() -> None:
-    script = (
-        "import logging; from experiments import environment; environment.quieten(); "
-        "import lightning.pytorch; "
-        "print(logging.getLogger('lightning.pytorch').level == logging.WARNING)"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "True"

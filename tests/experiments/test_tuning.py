@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from experiments.plan import plan_named, plan_sweep
 from experiments.planning import compose_runs, hydra_configuration
 from experiments.sweep import sweep
 from experiments.tuning import plan_tuning, tune_studies
+from tests.processes import FORKED
 
 pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
 
@@ -423,7 +423,7 @@ def test_a_failed_trial_stops_the_tuning_and_is_tried_again(launcher, others) ->
     assert len(launcher.trained) == 1
 
 
-def draw_and_tell(results_dir: str, overrides: list[str], start: Any) -> None:
+def draw_and_tell(overrides: list[str], start: Any) -> None:
     with hydra_configuration():
         plan = plan_tuning("residual", overrides)
         start.wait()
@@ -437,10 +437,9 @@ def draw_and_tell(results_dir: str, overrides: list[str], start: Any) -> None:
 
 
 @pytest.mark.slow
-def test_two_commands_at_once_share_the_trials(others, results_dir: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    start = context.Barrier(3)
-    both = [context.Process(target=draw_and_tell, args=(str(results_dir), others, start)) for _ in range(2)]
+def test_two_commands_at_once_share_the_trials(others) -> None:
+    start = FORKED.Barrier(3)
+    both = [FORKED.Process(target=draw_and_tell, args=(others, start)) for _ in range(2)]
     for process in both:
         process.start()
     start.wait()
