@@ -134,7 +134,7 @@ class RunConfiguration:
         Raises:
             UserError: A key or value is missing or invalid.
         """
-        config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         overrides = as_typed(overrides)
         typed = {override.key_or_group for item in overrides if (override := parse_override(item))}
         recipe = str(choices.get("recipe"))

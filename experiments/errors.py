@@ -31,11 +31,11 @@ def explained(what: str, build: Callable[[], Built]) -> Built:
         return build()
     except Exception as error:  # a part may raise anything; HYDRA_FULL_ERROR=1 shows where
         cause: BaseException = error
-        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+        while isinstance(cause, InstantiationException) and (inner := cause.__cause__) is not None:
             if target := NOT_LOCATED.match(str(cause)):
                 cause = _not_located(".".join(filter(None, (what, target[2]))), target[1])
             else:
-                cause = cause.__cause__
+                cause = inner
         text = words_of(cause)
         named = re.match(r"[\w.]+=", text) or text.startswith(f"{what}: ")
         raise ValueError(with_file(text if named else f"{what}: {text}") + _in_own_code(cause)) from error

@@ -282,7 +282,9 @@ class ImageFilesDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, augmented batches. Outside Lightning, call `sampler.set_epoch` every epoch."""
         part = self.parts["train"]
-        return train_loader(self, part, self.batch_size, self.seed, num_workers=workers_of(self))
+        return train_loader(
+            self, part, self.batch_size, self.seed, num_workers=workers_of(self, self.num_workers)
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._eval_dataloader(self.parts["validation"])
@@ -291,7 +293,7 @@ class ImageFilesDataModule(LightningDataModule):
         return self._eval_dataloader(self.parts["test"])
 
     def _eval_dataloader(self, part: ImageFiles) -> DataLoader[Batch]:
-        return eval_loader(self, part, self.eval_batch_size, num_workers=workers_of(self))
+        return eval_loader(self, part, self.eval_batch_size, num_workers=workers_of(self, self.num_workers))
 
     def count_undecodable(self) -> int:
         """Undecodable training images so far. Every process must call this.

@@ -285,10 +285,10 @@ def require_workers(num_workers: object) -> None:
         require_integer("dataset.num_workers", num_workers, 0, MOST_WORKERS)
 
 
-def workers_of(data: LightningDataModule) -> int:
-    """`data.num_workers`; if it is None, the process's share of the cores."""
-    if data.num_workers is not None:
-        return data.num_workers
+def workers_of(data: LightningDataModule, num_workers: int | None) -> int:
+    """`num_workers`; if it is None, the process's share of the cores."""
+    if num_workers is not None:
+        return num_workers
     return max(1, usable_cores() // getattr(data.trainer, "num_devices", 1))
 
 
@@ -494,7 +494,7 @@ class ImageDataModule(LightningDataModule):
         if self.augmentation is None:
             return train_loader(self, self._on_device("train"), self.batch_size, self.seed)
         # The recipe augments on the CPU: a GPU would start kernels for each image and round differently.
-        workers = workers_of(self) if device_of(self).type != "cpu" else 0
+        workers = workers_of(self, self.num_workers) if device_of(self).type != "cpu" else 0
         return train_loader(self, self.parts["train"], self.batch_size, self.seed, num_workers=workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
