@@ -81,7 +81,7 @@ LABEL_CHARACTERS = 42  # an arm's name in the differences
 FEW_EPOCHS = 6
 """Up to so many, each epoch is also a point in a seed's line."""
 
-INSET_LEFT, INSET_RIGHT = 0.56, 0.97
+INSET_LEFT, INSET_RIGHT = 0.6, 0.97
 """Where the end of the curves is drawn again, enlarged, in shares of the width."""
 
 LEAST_INSET, LEAST_ENLARGED = 0.3, 3
@@ -214,7 +214,7 @@ def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
     above = header_height(title, subtitle)
     legend = AXIS_LABEL + LINE * sum(label.count("\n") + 1 for label in labels) + 0.1
     below = AXIS_LABEL + 2 * LINE + LINE * len(notes)
-    height = above + PANEL + legend + 0.35 + LINE + lower + below
+    height = above + PANEL + legend + 0.25 + LINE + lower + below
     figure = Figure(figsize=(WIDTH, height))
     write_texts(figure, title, subtitle, notes)
     if not any(by_arm.values()):
@@ -366,7 +366,7 @@ def _enlarge_end(
     inset.tick_params(labelsize=small())
     inset.grid(axis="y")
     inset.spines[["top", "right"]].set_visible(True)
-    axes.indicate_inset_zoom(inset, edgecolor=GREY)
+    axes.indicate_inset_zoom(inset, edgecolor=GREY, linewidth=0.7)
 
 
 def _room(axes: Axes, curves: Sequence[np.ndarray]) -> tuple[float, float]:

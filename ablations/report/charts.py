@@ -58,7 +58,7 @@ MEAN, BAND, SINGLE = "mean", "band", "single"
 LAYERS = {MEAN: "means", BAND: "95 % bands", SINGLE: "single runs"}
 AXES = {"step": "training steps", "epoch": "epochs", "time": "seconds in training steps"}
 PARTS = {"val": "validation", "test": "test", "train": "training"}
-INTERVALS = "Lines: means over seeds. Bands: 95 % t intervals, not corrected"
+INTERVALS = "Lines: means over seeds. Bands: uncorrected 95 % t intervals"
 CHANCE = "A diverged run counts as chance"
 
 Trace = dict[str, Any]

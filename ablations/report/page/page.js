@@ -30,7 +30,7 @@ async function draw(plot) {
   const onPaper = paper.matches;
   const figure = JSON.parse(one("script", plot).textContent,
     (key, value) => (dark.matches && !onPaper && onDark.get(value)) || value);
-  const layout = { ...figure.layout, ...(onPaper && { width: PAPER_WIDTH, autosize: false }) };
+  const layout = { ...figure.layout, ...(onPaper && { width: PAPER_WIDTH, height: plot.clientHeight, autosize: false }) };
   if (layout.grid && plot.clientWidth < NARROW) layout.grid = { ...layout.grid, rows: layout.grid.columns, columns: 1 };
   const form = one("form", plot.parentElement);
   if (form) {
@@ -156,7 +156,7 @@ function sideBySide(caption, titles, columns, rows, className = "") {
   const head = element("tr", [className ? "setting" : "metric", ...titles].map((title) => element("th", title, { scope: "col" })));
   const body = rows.map((row) => element("tr", [element("th", row, { scope: "row" }),
     ...columns.map((of) => element("td", of.get(row) ?? "–"))]));
-  const table = element("table", [element("caption", caption), element("thead", head), element("tbody", body)], { className });
+  const table = element("table", [element("caption", element("span", caption)), element("thead", head), element("tbody", body)], { className });
   return element("div", table, { className: "scroll", tabIndex: 0, role: "region", ariaLabel: caption });
 }
 function chartOf(runs, titles) {
