@@ -16,14 +16,17 @@ from typing import Any
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime
 from hydra.errors import OverrideParseException
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, base
 
 COMPOSE = ConfigLoaderImpl._load_configuration_impl
-"""Hydra's own, which remembers nothing."""
+READ = FileConfigSource.load_config
+"""Hydra's own, which remember nothing."""
 
 SETS_A_KEY = re.compile(r"\+{0,2}([\w.]+)=", re.ASCII)
 """A key with a value, which is an option where the key names a group."""
@@ -67,27 +70,42 @@ def composed_once() -> Iterator[None]:
     composed: dict[Any, bytes] = {}
 
     def compose_or_copy(loader: ConfigLoaderImpl, overrides: list[str], **options: Any) -> DictConfig:
-        if any("searchpath" in item for item in overrides):  # of what is found there nothing is known here
+        # Of what a search path has nothing is known here, and what is deleted depends on what was set before.
+        if any("searchpath" in item or item.startswith("~") for item in overrides):
             return COMPOSE(loader, overrides=overrides, **options)
         folders = _folders(loader)
         values = [item for item in overrides if _sets_a_value(item, folders)]
         others = [item for item in overrides if item not in values]
         files = [tuple(sorted(_files_below(place))) if os.path.isdir(place) else place for place in folders]
-        asked = (*others, repr(options), JobRuntime.instance().get("name"), *files)
+        where = (options["config_name"], options["run_mode"], JobRuntime.instance().get("name"), *files)
+        asked = (*sorted(others), *where)  # other options concern errors alone
         if asked not in composed:
             composed[asked] = pickle.dumps(COMPOSE(loader, overrides=others, **options))
         config: DictConfig = pickle.loads(composed[asked])
         loader._apply_overrides_to_config([_parsed(item) for item in values], config)
         config.hydra.runtime.cwd = os.getcwd()
-        typed = [item for item in overrides if item in values or item in config.hydra.overrides.task]
-        config.hydra.overrides.task = typed
+        of_hydra = [item for item in overrides if _parsed(item).is_hydra_override()]
+        typed = [item for item in overrides if item not in of_hydra]
+        config.hydra.overrides.hydra, config.hydra.overrides.task = of_hydra, typed
         of_name = config.hydra.job.config.override_dirname
         config.hydra.job.override_dirname = get_overrides_dirname(
             [_parsed(item) for item in typed], of_name.exclude_keys, of_name.item_sep, of_name.kv_sep
         )
         return config
 
+    read: dict[Any, bytes] = {}
+
+    def read_or_copy(source: FileConfigSource, config_path: str) -> ConfigResult:
+        file = os.path.join(source.path, source._normalize_file_name(config_path))
+        if not os.path.isfile(file):
+            return READ(source, config_path)
+        written = (source.provider, file, os.stat(file).st_mtime_ns, os.stat(file).st_size)
+        if written not in read:
+            read[written] = pickle.dumps(READ(source, config_path))
+        return pickle.loads(read[written])
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", compose_or_copy)
+        patch.setattr(FileConfigSource, "load_config", read_or_copy)
         patch.setattr(base, "parse", cache(base.parse))  # of "${dataset.channels}", a quarter of resolving
         yield

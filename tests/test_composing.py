@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.planning import hydra_configuration
 from experiments.project import current
-from tests.composing import COMPOSE
+from tests.composing import COMPOSE, READ
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -38,9 +39,11 @@ def test_what_is_remembered_is_what_hydra_composes(
     def plain() -> Any:
         return OmegaConf.to_container(composed(*(word.format(folder=tmp_path) for word in overrides)))
 
+    composed("model=xception", "residual='false'")  # of which files are remembered
     first = composed(*(word.format(folder="/first") for word in overrides))
     first.seed, first.hydra.runtime.cwd = 99, "/first"  # a test may change what it got
     monkeypatch.chdir("docs")
     remembered = plain()
     monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", COMPOSE)
+    monkeypatch.setattr(FileConfigSource, "load_config", READ)
     assert remembered == plain()
