@@ -1,6 +1,6 @@
 """Every command and code block of README, CONTRIBUTING and docs/ is run: for real where it is small."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ WITH_BLOCKS = [page for page in PAGES if blocks_of(page)]
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, write_run: Callable[..., Any], few_images: Mapping[str, Any]) -> Workspace:
+def workspace(tmp_path: Path, write_run: Callable[..., Any], few_images: dict[str, Any]) -> Workspace:
     return Workspace(tmp_path, write_run, few_images)
 
 

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -42,7 +42,7 @@ MOST_TRAINED = 2
 TINY = {
     "model/xception.yaml": {"width": 0.02, "middle_modules": 0},
     "model/xception_small.yaml": {"width": 0.02, "stem_stride": 2},
-    "recipe/embedded.yaml": {"epochs": 1},
+    "recipe/embedded.yaml": {"epochs": 1, "batch_size": 20},
 }
 """What the copy has in place of the values in its files; its images are few."""
 
@@ -56,13 +56,14 @@ class Workspace:
         few_images: Settings of the embedded dataset.
     """
 
-    def __init__(self, folder: Path, write_run: Callable[..., Any], few_images: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, write_run: Callable[..., Any], few_images: dict[str, Any]) -> None:
         self.folder = folder
         self.conf = folder / "conf"
         self.names: dict[str, Any] = {"__name__": "__page__"}
         self._write_run = write_run
         copy_few_studies(folder)
-        for file, values in {**TINY, "dataset/fashion_mnist_embedded.yaml": dict(few_images)}.items():
+        few = few_images | {"train_images": 40}
+        for file, values in {**TINY, "dataset/fashion_mnist_embedded.yaml": few}.items():
             self.change_file(self.conf / file, yaml.dump(values))
             os.utime(self.conf / file, (0, 0))  # of every workspace, so that tests.composing knows it
         shutil.copy(FRAMEWORK_CONF.parent / "run.py", folder)
