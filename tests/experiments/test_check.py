@@ -230,7 +230,7 @@ def test_an_option_that_builds_what_is_built_anyway_is_the_same_run(configure) -
         ("+recipe.optimizer.x=1", "recipe.optimizer.x=1: torch.optim.SGD does not take it; it takes: lr, "),
         ("+model.depth=3", "model: Xception.__init__() got an unexpected keyword argument 'depth'"),
         ("+dataset.x=1", "dataset: "),
-        ("dataset.task._target_=lightning_modules.tasks.Labels", "dataset.task: "),
+        ("dataset.task._target_=lightning_modules.tasks.Labels", "dataset.task._target_="),
         ("spatial_kernel.kernel_size=2", "spatial_kernel.kernel_size=2: must be odd"),
         ("+diagnostics.x=1", "unknown key diagnostics.x"),
     ],
