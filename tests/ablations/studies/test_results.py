@@ -77,9 +77,9 @@ def test_what_does_not_fit_is_refused(residual_study: Study, make_run) -> None:
         outcomes(residual_study, [make_run("other", 0, [0.3])])
     with pytest.raises(ValueError, match="two runs of one seed"):
         outcomes(residual_study, [run, run])
-    with pytest.raises(ValueError, match="without a finite curve of val_top1"):
+    with pytest.raises(ValueError, match="curve of val_top1 is missing or not finite"):
         outcomes(residual_study, [replace(run, history=None)])
-    with pytest.raises(ValueError, match="without a finite curve of val_top1"):
+    with pytest.raises(ValueError, match="curve of val_top1 is missing or not finite"):
         outcomes(residual_study, [make_run("with", 0, [np.nan, 0.6])])
     with pytest.raises(ValueError, match="with-1: its validation steps differ"):
         outcomes(residual_study, [run, make_run("with", 1, [0.3])])
