@@ -142,14 +142,16 @@ def example_commands() -> str:
     """Commands with a factor and a study of this project."""
     project = current()
     model = project.default_option("model")
-    factors = project.factors_of(model) if model in project.options("model") else {}
+    studies = [file.stem for file in project.own_files("study")]
+    factors = {name: project.default_option(name) for name in studies if project.is_group(name)}
+    factors |= project.factors_of(model) if model in project.options("model") else {}
     swept = ["seed=0,1,2"]
     for name, default in sorted(factors.items(), key=lambda factor: len(factor[0])):
         if others := [option for option in project.options(name) if option != default]:
             swept.insert(0, f"{name}={default},{others[0]}")
             break
     examples = {"run.py": "one run", f"run.py -m {' '.join(swept)}": "a sweep, on all devices"}
-    for study in sorted((file.stem for file in project.own_files("study")), key=len)[:1]:
+    for study in sorted(studies, key=len)[:1]:
         examples[f"run.py -m study={study}"] = "a study: arms and seeds"
         examples[f"run.py -m study={study} tuning=learning_rate"] = "tune each arm first"
         examples[f"run.py -m study={study} seeds=auto"] = "add seeds until decided"

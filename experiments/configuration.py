@@ -201,7 +201,8 @@ class RunConfiguration:
             return cls.from_composed(config, choices, overrides)
 
         raw: Any = OmegaConf.to_container(config, resolve=False)
-        found = dict(_reading_the_seed({key: value for key, value in raw.items() if key != "hydra"}))
+        raw.pop("hydra", None)
+        found = dict(_reading_the_seed(raw, raw))
         # The network and the trainer are read while resolving.
         whole = all(
             value == "${seed}" and path[0] not in ("model", "trainer") for path, value in found.items()
@@ -334,13 +335,33 @@ _path = cache(Path)
 """Shared by the thousands of runs of a study."""
 
 
-def _reading_the_seed(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
-    """Paths and texts of an unresolved configuration that interpolate something named like the seed."""
+def _reading_the_seed(
+    node: Any, raw: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Paths and texts of an unresolved configuration that may depend on the seed."""
     if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from _reading_the_seed(value, (*path, str(key)))
-    elif "${" in (text := str(node)) and "seed" in text:
+            yield from _reading_the_seed(value, raw, (*path, str(key)))
+    elif "${" in (text := str(node)) and _may_read_the_seed(text, raw):
         yield path, node
+
+
+def _may_read_the_seed(node: Any, raw: Mapping[str, Any], above: tuple[str, ...] = ()) -> bool:
+    """Whether a value interpolates the seed, what a resolver computes, or a value that does."""
+    if isinstance(node, Mapping | list):
+        values = node.values() if isinstance(node, Mapping) else node
+        return any(_may_read_the_seed(value, raw, above) for value in values)
+    for name in re.findall(r"\$\{([^}]*)", str(node)):
+        if name.startswith("oc.env:"):
+            continue
+        read: Any = raw
+        for key in name.split("."):
+            read = read.get(key, ...) if isinstance(read, Mapping) else ...
+        if name == "seed" or name in above or read is ...:
+            return True
+        if _may_read_the_seed(read, raw, (*above, name)):
+            return True
+    return False
 
 
 def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed: Any) -> dict[str, Any]:
@@ -639,7 +660,12 @@ def _with_quotes(argument: str) -> str:
     """Quote the options that Hydra would convert, but not the numbers of functions."""
     if re.search(r"\b(range|interval|int|float)\(", argument):
         return argument
-    return CONVERTED.sub(lambda found: quoted(_as_named(found[1])) if found[1] else found[0], argument)
+
+    def with_quotes(found: re.Match[str]) -> str:
+        is_option = found[1] and not re.search(r",\s*\w+=\s*$", argument[: found.start(1)])  # reverse=true
+        return quoted(_as_named(found[1])) if is_option else found[0]
+
+    return CONVERTED.sub(with_quotes, argument)
 
 
 def _as_named(word: str) -> str:

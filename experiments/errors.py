@@ -42,12 +42,12 @@ def explained(what: str, build: Callable[[], Built]) -> Built:
 
 
 def _not_located(key: str, target: str) -> ValueError:
-    """Why the class or function that a `_target_` names cannot be had."""
+    """Why the class or function that a `_target_` names cannot be imported."""
     try:
         classes.named(key, target)
     except ValueError as error:
         return error
-    return ValueError(f"{key}._target_={target}: cannot be used")
+    return ValueError(f"{key}._target_={target}: cannot be imported")
 
 
 def _in_own_code(error: BaseException | None) -> str:
@@ -60,12 +60,13 @@ def _in_own_code(error: BaseException | None) -> str:
 
 
 def with_file(text: str) -> str:
-    """A message about a `_target_` that cannot be had, after the project's file that has it."""
+    """A message about a `_target_` that cannot be resolved, after the project's file that has it."""
     if not (found := re.match(r"[\w.]*_target_=(\S+): (no such|importing) ", text)):
         return text
     conf = current().conf
     for file in sorted(conf.rglob("*.yaml")):
-        if re.search(rf"_target_:\s*['\"]?{re.escape(found[1])}(?![\w.])", file.read_text(encoding="utf-8")):
+        content = file.read_text(encoding="utf-8", errors="replace")
+        if re.search(rf"_target_:\s*['\"]?{re.escape(found[1])}(?![\w.])", content):
             return f"{os.path.relpath(file)}: {text}"
     return text
 

@@ -69,6 +69,12 @@ def measure(options: Options) -> tuple[str, list[Row]]:
         UserError: An option is invalid, or a batch does not fit.
     """
     check_writable(f"results_dir={options.results_dir}", options.results_dir, ["benchmark"])
+    if options.of_networks:
+        raise UserError(f"{options.of_networks[0]}: against= compares equal networks; leave it out")
+    for model in options.models:
+        if not any(model in LIBRARIES[of] for of in options.against):
+            known = ", ".join(sorted({name for of in options.against for name in LIBRARIES[of]}))
+            raise UserError(f"models={model}: no equal in {', '.join(options.against)}; available: {known}")
     networks = composed(options)
     trainer = networks[options.models[0]]["trainer"]
     try:

@@ -21,7 +21,8 @@ def named(key: str, name: object) -> Callable[..., Any]:
     except Exception as error:  # importing a module may raise anything
         module, _, last = str(name).rpartition(".")
         try:
-            importlib.import_module(module)
+            if module and not module.startswith("."):
+                importlib.import_module(module)
         except ModuleNotFoundError as missing:
             if not f"{module}.".startswith(f"{missing.name}."):  # an import of that module's
                 raise ValueError(f"{key}._target_={name}: importing {module} fails: {missing}") from missing

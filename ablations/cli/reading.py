@@ -111,22 +111,18 @@ def load_studies(
                 runs, problems = standing.standing(planned, [study.metric])
             else:
                 study, planned, runs, problems = auto_seeds.follow_study(name, overrides)
-            _require_there(planned[0].configuration.results_dir, overrides)
+            results_dir = planned[0].configuration.results_dir
+            _require_there(results_dir, overrides)
             if len(_places(overrides)) < len(overrides):
                 _check_planned(planned)  # else all would be missing
-            if (asked or swept) and not any(run.record for run in runs):
-                problems = [*problems, _why_empty(study, planned)]
+            nothing = not problems and not any(run.record for run in runs)
+            if (asked or swept) and nothing and any(results_dir.glob("runs/*/record.json")):
+                told = f"{study.name}: 0 of {amount(len(planned), 'run')} completed"
+                problems = [f"{told}; if you trained with overrides, pass them here too"]
             for problem in problems:
                 print(problem, file=sys.stderr)
-            loaded.append((study, runs, planned[0].configuration.results_dir))
+            loaded.append((study, runs, results_dir))
     return loaded
-
-
-def _why_empty(study: "Study", planned: "Sequence[PlannedRun]") -> str:
-    """A study without runs: the overrides of its training may be missing."""
-    similar = standing.most_similar(planned)
-    known = f"a similar run was trained with {similar}: pass" if similar else "if any were trained, pass"
-    return f"{study.name}: 0 of {amount(len(planned), 'run')} completed; {known} the same overrides"
 
 
 def _check_planned(planned: "Sequence[PlannedRun]") -> None:

@@ -131,7 +131,7 @@ def _write(folder: Path, loaded: Loaded, varied: Sequence[Sequence[str]], record
         name: overrides
         for names, overrides in map(names_and_overrides, varied)
         for name in names
-        if seed_budget(overrides) is not None
+        if seed_budget(overrides) is not None and all(word.startswith("seed") for word in overrides)
     }
     judged, studies = judged_studies([], [place], added)
     write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)

@@ -287,7 +287,8 @@ def draw_curves(
             curve = times * outcome.curve[: outcome.measured]
             marker = "." if len(curve) <= FEW_EPOCHS else None
             axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=faint, marker=marker, zorder=2)
-            single.append(np.stack([steps, curve]))
+            if outcome.measured:
+                single.append(np.stack([steps, curve]))
             if outcome.failed_to_learn and outcome.measured:
                 axes.plot(steps[-1], curve[-1], "x", color=look.color, markersize=8, zorder=5)
             shown += list(curve)
@@ -359,7 +360,7 @@ def _enlarge_end(
     inset = axes.inset_axes((INSET_LEFT, bottom, INSET_RIGHT - INSET_LEFT, top - bottom), zorder=6)
     for name, (steps, band) in bands.items():
         _draw_band(inset, steps, band, looks[name])
-    pad = 0.1 * (high - low)
+    pad = 0.1 * (high - low) or 1
     inset.set(xlim=(start - 0.15 * (end - start), end + 0.15 * (end - start)), ylim=(low - pad, high + pad))
     inset.set_xticks([])
     inset.yaxis.set_major_locator(MaxNLocator(4))

@@ -96,6 +96,7 @@ def test_the_frameworks_studies_are_not_the_projects(
 
 
 def test_help_recommends_what_the_project_has(call, tmp_path: Path) -> None:
+    assert "residual=true,false" in example_commands()
     assert call("new", "my_paper") == 0
     with use(Project(tmp_path / "my_paper")):
         commands = example_commands()

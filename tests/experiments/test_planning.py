@@ -400,6 +400,9 @@ def test_runs_of_many_seeds_are_those_of_each_seed(dataset: str, resolutions: li
         ["results_dir=results-${seed}"],  # text with a seed in it
         ["+recipe.selected=${oc.select:seed}"],  # computed
         ["+recipe.selected=${dataset.seed}"],  # by way of another setting
+        ["+dataset.fold=${seed}", "+dataset.other=${dataset.fold}"],
+        ["+dataset.fold=${seed}", "+recipe.x='${oc.select:dataset.fold}'"],
+        ["+recipe.copy=${dataset}"],
         ["+table=[a,a,a,b,b]", "+looked_up='${oc.select:table.${seed}}'"],  # of which the first two are equal
     ],
 )

@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from ablations.__main__ import main
+from ablations.errors import UserError
 from ablations.tables.timings import speed_table
 from experiments import speed
 from experiments.benchmark import Options, parse_options
@@ -81,6 +82,13 @@ def test_a_library_that_is_missing_is_named_and_ours_are_measured(
     assert what.endswith("2 images of 33 pixels")
     assert len(rows) == 2
     assert "timm is not installed, so it is left out: pip install timm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["model.width=0.25", "optimizer=adamw", "models=vgg16"])
+def test_what_would_compare_other_networks_or_be_ignored_is_refused(tmp_path: Path, word: str) -> None:
+    options = parse_options([*QUICK, "against=timm", f"results_dir={tmp_path}", word])
+    with pytest.raises(UserError, match=f"^{word}: "):
+        measure(options)
 
 
 def test_after_the_deadline_no_round_starts_but_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.planning import plan_study
-from experiments.standing import most_similar, standing
+from experiments.standing import standing
 
 
 @pytest.mark.usefixtures("hydra")
@@ -61,15 +61,3 @@ def test_many_runs_share_what_they_have_in_common(results_dir, write_run) -> Non
     assert own is not None
     assert kept["config"] is planned[2].configuration.resolved
     assert own["config"]["logger"] is None  # as it was run, not as it is planned
-
-
-@pytest.mark.usefixtures("hydra")
-def test_the_record_most_similar_to_planned_runs_names_the_forgotten_override(results_dir, write_run) -> None:
-    _, planned = plan_study("residual", [f"results_dir={results_dir}", "seed=0"])
-    assert most_similar(planned) == ""
-    _, trained = plan_study("residual", [f"results_dir={results_dir}", "seed=3", "recipe.epochs=2"])
-    write_run(trained[0].configuration, epochs=2)
-    assert most_similar(planned) == "recipe.epochs=2"
-    write_run(planned[1].configuration)
-    _, others = plan_study("residual", [f"results_dir={results_dir}", "seed=5"])
-    assert most_similar(others) == "seed=0"

@@ -260,6 +260,13 @@ def test_a_label_is_no_formula(residual_study: Study, make_runs, tmp_path: Path)
     assert not any(text.get_parse_math() for text in labelled)
 
 
+def test_a_run_that_diverged_at_once_has_no_curve(residual_study: Study, make_run) -> None:
+    curve = [0.1, 0.3, 0.6, 0.8, 0.8, 0.8]  # of all: the ends coincide
+    runs = [make_run(arm, seed, curve) for arm in ("with", "without") for seed in (0, 1)]
+    figure = draw_study(residual_study, [*runs, make_run("with", 2, [], status="diverged")])
+    assert len(figure.axes[0].lines) > 4  # single seeds and means
+
+
 def test_ends_that_nearly_coincide_are_drawn_again_enlarged(residual_study: Study, make_run) -> None:
     def drawn(*ends: float) -> list[Axes]:
         runs = [

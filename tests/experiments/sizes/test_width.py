@@ -193,7 +193,7 @@ def test_a_network_of_that_size_is_the_run_that_it_is_without(configure) -> None
 
 def test_a_width_beside_it_is_refused(configure) -> None:
     for override in ("model.width=0.1", "++model.width=0.1"):
-        with pytest.raises(UserError, match=r"^model\.width: is solved by match_parameters=356353"):
+        with pytest.raises(UserError, match=r"^model\.width: match_parameters=356353"):
             configure(override, f"match_parameters={XCEPTION}")
     configure("model.width=0.1", "match_parameters=null")
 
