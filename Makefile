@@ -50,14 +50,15 @@ SEEDS_10 := $(SEEDS_9),18,19,20,21,22,23
 
 # Studies marked only_by_name that are in the reference.
 BY_NAME := residual_by_budget activation_by_budget residual_by_width activation_by_width residual_by_data \
-  spectrum_order spectrum_multiply_adds
+  activation_by_data spectrum_order spectrum_multiply_adds spectrum_deep
 
 # The committed reproduction: every study, and what --also names.
 reference: .venv/installed
 	@$(BIN)/python -m ablations reference --also '$(BY_NAME)' \
 	  --also 'residual tuning=learning_rate tuning.arms=[residual,non_residual]' \
 	  --also 'residual seed=$(SEEDS_9)' --also 'intermediate_activation seed=$(SEEDS_10)' \
-	  --also 'operation_order seed=$(SEEDS_9)' $(ARGS)
+	  --also 'operation_order seed=$(SEEDS_9)' --also 'operation_order seeds=auto' --also 'spectrum seeds=auto' \
+	  --also 'spectrum_width seeds=auto' $(ARGS)
 
 # Tables, figures and report page as a run of W&B, offline; ARGS="logger.mode=online" sends it.
 dashboards: .venv/installed-dashboards
