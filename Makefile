@@ -89,6 +89,7 @@ format: .venv/installed-dev
 
 # The documentation as a site; a warning, or a link that leads nowhere, is an error.
 docs: .venv/installed-dev
+	rm -rf docs/reference/generated # pages of modules that are gone
 	$(BIN)/python -m sphinx -q -W -n docs docs/_build
 
 # What the training loop costs over a bare one; what interrupted sweeps lose. Takes about half an hour.
