@@ -5,10 +5,10 @@
 # The first `run` is `make reproduce-figures`; tables, figures, records and the report page stay in results/.
 FROM python:3.11-slim
 
-# git: records name the commit. chromium: tests drive the report page in a browser.
+# git: records name the commit. chromium-headless-shell: tests drive the report page in a browser.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends chromium git make \
+    && apt-get install --yes --no-install-recommends chromium-headless-shell git make \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /xception-ablations

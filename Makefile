@@ -8,6 +8,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Where it is set, as in many containers, each process would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Every study there is but those that are to be named, separated by commas.
 EMPTY :=
 COMMA := ,

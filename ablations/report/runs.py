@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ablations.report.charts import Histories, column_metric, kept_epochs, run_chart, scale, with_unit
-from ablations.report.study import SEEDS, flatten
+from ablations.report.study import SEEDS, flatten, without_repeats
 from ablations.runs.records import DONE, MISSING, RunDirectory
 from ablations.runs.schema import COMPLETED, DIVERGED
 from ablations.studies.results import Study, StudyRun, final_value
@@ -95,7 +95,8 @@ def _page(
         "chart": None if history is None else run_chart(study, history),
         "history": [] if history is None else history_rows(study, history),
         "other": [
-            {"setting": path, "this run": value, "most runs": usual[path]} for path, value in other.items()
+            {"setting": path, "this run": other[path], "most runs": usual[path]}
+            for path in without_repeats(other)
         ],
         "settings": settings,
         "record": flatten({key: record[key] for key in RECORD if record.get(key) is not None}),

@@ -132,15 +132,24 @@ def configuration_differences(study: Study, runs: Sequence[StudyRun]) -> list[di
     """The settings that differ between arms and can change an outcome, with their values by arm."""
     recorded = [(run.arm, flatten(run.record["config"])) for run in runs if run.record is not None]
     arms = [arm.name for arm in baseline_first(study) if arm.name in dict(recorded)]
-    rows = []
+    found: dict[str, dict[str, list[str]]] = {}
     for path in dict.fromkeys(path for _, settings in recorded for path in settings):
         values: dict[str, dict[str, None]] = {arm: {} for arm in arms}
         for arm, settings in recorded:
             values[arm][settings.get(path, "not set")] = None
         differ = len({frozenset(texts) for texts in values.values()}) > 1
         if differ and path not in SEEDS and not is_outside_identity(path):
-            rows.append({"path": path, "values": {arm: list(texts) for arm, texts in values.items()}})
-    return rows
+            found[path] = {arm: list(texts) for arm, texts in values.items()}
+    return [{"path": path, "values": found[path]} for path in without_repeats(found)]
+
+
+def without_repeats(settings: Mapping[str, object]) -> list[str]:
+    """Paths, but none whose value a longer path repeats: not residual where there is model.residual."""
+    return [
+        path
+        for path, value in settings.items()
+        if not any(other.endswith(f".{path}") and settings[other] == value for other in settings)
+    ]
 
 
 def flatten(node: Mapping[str, Any], above: str = "") -> dict[str, str]:

@@ -206,7 +206,10 @@ async function compare(shown) {
   const facts = runs.map((run) => new Map(all("dl > div", run).map((fact) => [one("dt", fact).textContent, one("dd", fact)])));
   const settings = runs.map((run) => new Map(all(".settings tbody tr", run).map(({ cells }) => [cells[0].textContent, cells[1].textContent])));
   const names = (maps) => [...new Set(maps.flatMap((map) => [...map.keys()]))];
-  const differ = names(settings).filter((name) => new Set(settings.map((of) => of.get(name))).size > 1);
+  const values = (name) => settings.map((of) => of.get(name)).join("\n");
+  const changed = names(settings).filter((name) => new Set(settings.map((of) => of.get(name))).size > 1);
+  const repeats = (name) => name !== "seed" && changed.some((other) => other.endsWith(`.${name}`) && values(other) === values(name));
+  const differ = changed.filter((name) => !repeats(name));
   const texts = facts.map((of) => new Map([...of].map(([name, fact]) => [name, fact.textContent])));
   const columns = runs.length === 2 ? [...texts, differences(...facts)] : texts;
   place.replaceChildren(...(runs.length ? [backTo(study, runs[0]), ...chartOf(runs, titles),

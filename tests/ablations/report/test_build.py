@@ -110,10 +110,14 @@ def test_settings_that_differ(made_up, residual_study, make_run) -> None:
     common = {"dataset": {"num_classes": 10}, "width": 1}
     made = [
         make_run(arm, seed, [0.5], config=common | settings)
-        for arm, seed, settings in [("with", 0, {"lr": 0.1}), ("with", 1, {"lr": 0.2}), ("without", 0, {})]
+        for arm, seed, settings in [
+            ("with", 0, {"lr": 0.1, "recipe": {"lr": 0.1}}),  # a choice, and where it is used
+            ("with", 1, {"lr": 0.2, "recipe": {"lr": 0.2}}),
+            ("without", 0, {}),
+        ]
     ]
     found = configuration_differences(residual_study, made)
-    assert found == [{"path": "lr", "values": {"with": ["0.1", "0.2"], "without": ["not set"]}}]
+    assert found == [{"path": "recipe.lr", "values": {"with": ["0.1", "0.2"], "without": ["not set"]}}]
 
 
 def test_a_run_is_compared_with_most_runs_and_names_its_studies(made_up) -> None:
