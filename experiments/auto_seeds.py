@@ -104,13 +104,13 @@ def follow_study(
     """
     budget, claims = _budget(overrides), project_claims()
     pairs = looks(budget)
+    study, every = plan_study(name, overrides, auto_seeds=range(pairs[-1]))
+    every.sort(key=lambda run: run.seed)  # an interrupted sweep leaves whole pairs
     planned: list[PlannedRun] = []
-    arms: tuple[str, ...] | None = None  # all
+    arms = tuple(arm.name for arm in study.arms)
     for number, upto in enumerate(pairs, start=1):
         seeds = range(pairs[number - 2] if number > 1 else 0, upto)
-        study, added = plan_study(name, overrides, auto_seeds=seeds)
-        added = [run for run in added if arms is None or run.arm in arms]
-        added.sort(key=lambda run: run.seed)  # an interrupted sweep leaves whole pairs
+        added = [run for run in every if run.seed in seeds and run.arm in arms]
         planned += added
         reach(added)
         runs, problems = standing(planned, [study.metric])

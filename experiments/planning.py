@@ -71,7 +71,7 @@ def plan_study(
         name: Of the file in conf/study.
         overrides: The user's, without tuning. They override the study's base; seeds replace the study's, and
             `arms={ARM: {KEY: VALUE}}` an arm's choices.
-        auto_seeds: The seeds of a look, with seeds=auto.
+        auto_seeds: The seeds, with seeds=auto.
 
     Raises:
         UserError: An override sets what the arms differ in, or sweeps over anything but the seed;
