@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -32,6 +33,15 @@ class UserError(ValueError):
 
     The command ends with exit code 2 and has written nothing.
     """
+
+
+@contextmanager
+def as_user_error() -> Iterator[None]:
+    """Turn a `ValueError` into a `UserError` with the same text."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 class RunsFailed(RuntimeError):

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from ablations.evidence.mechanism import measured_of, write_mechanism_tables
+from ablations.evidence.mechanism import measured_of
 from ablations.figures.factorial import write_factorial_figure
 from ablations.figures.heat_map import write_heat_map
 from ablations.figures.paper import write_paper
 from ablations.figures.study import write_figures
 from ablations.figures.tuning import write_tuning_figure
 from ablations.studies.results import Study, StudyRun
+from ablations.tables.mechanism import write_mechanism_tables
 from ablations.tables.study import write_and_show
 from ablations.tables.tuning import write_trials
 

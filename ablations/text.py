@@ -137,8 +137,8 @@ def named_seeds(numbers: Iterable[int]) -> str:
     return f"seed{'' if len(found) == 1 else 's'} {', '.join(map(str, found))}"
 
 
-def listed(names: Sequence[str], most: int = LISTED) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
 
 
 def cut(text: str, longest: int) -> str:

@@ -4,20 +4,20 @@ Tests check them against published tables and compare `ablations.statistics.sequ
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import special
 from scipy.optimize import brentq
 
-from ablations.statistics.sequential import Spending, pocock_spending
+from ablations.statistics.sequential import pocock_spending
 
 FARTHEST = 10.0
 """Standard deviations to which a normal process is followed; the probability beyond is 1e-23."""
 
 
 def nominal_levels(
-    fractions: Sequence[float], alpha: float, spending: Spending = pocock_spending
+    fractions: Sequence[float], alpha: float, spending: Callable[[float, float], float] = pocock_spending
 ) -> tuple[float, ...]:
     """Two-sided level of each look for normal statistics of known variance.
 
@@ -26,7 +26,7 @@ def nominal_levels(
     Args:
         fractions: Information at each look relative to the last planned one, rising, in (0, 1].
         alpha: Spent over all looks, in (0, 1).
-        spending: How.
+        spending: Fraction and alpha -> the level to spend by then.
 
     Returns:
         One per look, in (0, alpha].

@@ -30,7 +30,7 @@ from hydra.utils import instantiate
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import SkipJsonSchema
 
-from ablations.errors import UserError
+from ablations.errors import UserError, as_user_error
 from ablations.evidence.timings import IMAGE_SIZE, MODELS, NUM_CLASSES, output_of
 from ablations.evidence.verdicts import MIN_PAIRS
 from ablations.files import check_writable
@@ -223,15 +223,13 @@ def benchmark(options: Options) -> None:
         raise UserError(f"{needing[0]}: needs against=timm, torchvision or both")
     check_writable(f"results_dir={options.results_dir}", options.results_dir, ["runs", "tables"])
     networks = compose_networks(options)
-    try:
-        resolved = {model: runs[0].resolved for model, runs in networks.items()}
+    resolved = {model: runs[0].resolved for model, runs in networks.items()}
+    with as_user_error():
         with without_memory():
             for config in resolved.values():
                 explained("model", partial(instantiate, config["model"]))
         costs = {model: count_network(config) for model, config in resolved.items()}
         device = find_device(resolved[options.models[0]]["trainer"])
-    except ValueError as error:
-        raise UserError(str(error)) from error
     rounds = plan_rounds(options, networks, device)
     done = 0
     for number, turns in enumerate(rounds, 1):

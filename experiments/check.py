@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ablations.errors import UserError, did_you_mean, words_of
+from ablations.errors import UserError, as_user_error, did_you_mean, words_of
 from ablations.files import check_writable
 from ablations.lazily import lazily
 from ablations.runs.identity import COMPILE, OF_RECIPE
@@ -88,18 +88,14 @@ def check_values(run: RunConfiguration) -> None:
     check_keys(run)
     check_kinds(run)
     check_axes(run)
-    try:
+    with as_user_error():
         _check_values(run)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def check_seed(run: RunConfiguration) -> None:
     """Raise UserError if the seed is out of range."""
-    try:
+    with as_user_error():
         require_integer("seed", run.seed, 0, MAX_SEED)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def check_keys(run: RunConfiguration) -> None:

@@ -197,15 +197,12 @@ def _exit_code(command: Callable[[], None], *, full_error: bool) -> int:
     except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         if full_error:
             raise
-        print(f"error: {' '.join(explain(error).split())}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except yaml.YAMLError as error:  # names the file and the line
-        if full_error:
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        # YAML's names the file and the line.
+        told = str(error) if isinstance(error, yaml.YAMLError) else explain(error)
+        print(f"error: {' '.join(told.split())}", file=sys.stderr)
         return EXIT_USER_ERROR
     except RunsFailed as error:
         print(f"error: {error}", file=sys.stderr)

@@ -24,7 +24,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from ablations.errors import UserError
+from ablations.errors import UserError, as_user_error
 from ablations.lazily import lazily
 from ablations.runs.identity import OF_RECIPE, run_id_of
 from ablations.text import amount
@@ -164,13 +164,11 @@ class RunConfiguration:
             raise UserError(
                 f"results_dir={folder}: expected a path; write ./2026 for a folder named like a number"
             )
-        try:
+        with as_user_error():
             for key in {"devices", "num_nodes"} & resolved["trainer"].keys():
                 require_integer(f"trainer.{key}", resolved["trainer"][key], 1)
             if "strategy" in resolved["trainer"]:
                 require_boolean("trainer.sync_batchnorm", resolved["trainer"].get("sync_batchnorm"))
-        except ValueError as error:
-            raise UserError(str(error)) from error
         _match_size(resolved, overrides)
         own = _own_choices(resolved, choices)
         if resolved["weights"] is not None:
@@ -540,10 +538,8 @@ def _refuse_study_keys(resolved: dict[Any, Any], overrides: Sequence[str]) -> No
 def _follow_weights(resolved: dict[Any, Any], overrides: Sequence[str], choices: Mapping[str, str]) -> None:
     """Set the hash of the weights and the constants of their network."""
     path, expected = resolved["weights"], resolved["weights_sha256"]
-    try:
+    with as_user_error():
         source = weights_files.inspect_weights(path)
-    except weights_files.WeightsError as error:
-        raise UserError(str(error)) from error
     if expected not in (None, source.sha256):
         raise UserError(f"weights_sha256={expected}: weights={path} has {source.sha256}")
     resolved["weights_sha256"] = source.sha256
@@ -606,7 +602,7 @@ def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
         raise UserError(f"model.width: {asked} sets it; leave out one of them")
 
     model, dataset = resolved["model"], resolved["dataset"]
-    try:
+    with as_user_error():
         if "match_parameters" in wanted:
             model["width"] = sizes.solve_width(model, wanted["match_parameters"])
         else:
@@ -616,8 +612,6 @@ def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
                 channels=dataset["channels"],
                 image_size=dataset["image_size"],
             )
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def is_place_of_data(key: str) -> bool:

@@ -7,11 +7,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
+from hydra.utils import instantiate
 
+from ablations.lazily import lazily
 from ablations.runs.identity import as_json
 from ablations.runs.records import DONE
 from ablations.runs.schema import COMPLETED
 from experiments.configuration import RunConfiguration
+
+with lazily():
+    from lightning_modules import loggers as tolerant
+    from lightning_modules import wandb_logging
 
 if TYPE_CHECKING:
     from lightning_modules.loggers import TolerantLogger
@@ -36,21 +42,16 @@ def make_loggers(configuration: RunConfiguration, record: Mapping[str, Any]) -> 
 
     In a node's texts, `{run_id}`, `{name}` and `{group}` are replaced by the run's.
     """
-    from hydra.utils import instantiate
-
-    from lightning_modules.loggers import TolerantLogger
-    from lightning_modules.wandb_logging import TolerantWandbLogger
-
     options = configuration.resolved["logger"]
     choices, arm = configuration.choices, options.get("job_type") or configuration.arm_name
     name = f"{arm} seed={configuration.seed}"  # what differs comes first, because lists cut names
     config = {"choices": dict(choices), **as_json(configuration.resolved)}
-    loggers: list[TolerantLogger] = []
+    loggers: list[tolerant.TolerantLogger] = []
     if is_logged(options):
         varied = [] if configuration.arm_name == "default" else configuration.arm_name.split()
         tags = [choices.get("model", ""), choices.get("dataset", ""), *varied]
         loggers.append(
-            TolerantWandbLogger(
+            wandb_logging.TolerantWandbLogger(
                 mode=options["mode"],
                 entity=options["entity"],
                 project=options["project"],
@@ -66,7 +67,8 @@ def make_loggers(configuration: RunConfiguration, record: Mapping[str, Any]) -> 
     texts = {"run_id": configuration.run_id, "name": name, "group": options.get("group") or ""}
     for key, node in others(options).items():
         alone = FileLock(configuration.results_dir / ".loggers.lock")
-        loggers.append(TolerantLogger(key, partial(instantiate, filled(node, texts)), config, alone))
+        make = partial(instantiate, filled(node, texts))
+        loggers.append(tolerant.TolerantLogger(key, make, config, alone))
     return loggers
 
 
@@ -84,10 +86,8 @@ def filled(node: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
 
 def summary(record: Mapping[str, Any]) -> dict[str, Any]:
     """Values of a record that W&B shows next to a run's name."""
-    from lightning_modules.loggers import key_of
-
     shown = ("status", "parameters", "multiply_adds", "depth", "steps_per_second", "diverged_at_step")
-    metrics = {key_of(name): value for name, value in (record["metrics"] or {}).items()}
+    metrics = {tolerant.key_of(name): value for name, value in (record["metrics"] or {}).items()}
     return metrics | {key: record[key] for key in shown}
 
 

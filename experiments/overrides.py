@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
-from ablations.errors import UserError
+from ablations.errors import UserError, as_user_error
 from ablations.lazily import lazily
 from ablations.runs.identity import is_outside_identity
 from experiments.configuration import (
@@ -162,11 +162,8 @@ def seed_budget(overrides: Sequence[str]) -> int | None:
         raise UserError(f"{words['seed'][0]}: seeds=auto chooses the seeds; leave one of them out")
     if (tuning := tuning_option(overrides)) is not None:
         raise UserError(f"tuning={tuning}: has its own fresh seeds; leave out seeds=auto")
-
-    try:
+    with as_user_error():
         require_integer("seed_budget", budget, sequential.FIRST_LOOK, LARGEST_BUDGET)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     return int(budget)
 
 

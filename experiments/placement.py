@@ -7,14 +7,14 @@ its device just before it trains (`place`), so sweeps need not know of each othe
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 from ablations.errors import UserError, first_cause
-from ablations.runs.records import DONE, RunDirectory, UnreadableRecord
+from ablations.runs.records import DONE, RunDirectory
 from ablations.runs.schema import RUNNING
 from ablations.text import memory_size
 from experiments import devices, slots
@@ -233,14 +233,14 @@ class Packing:
             return self._peaks[arm]
         kinds = {device.kind for device in devices.visible(_accelerator(self._arms[arm][0]))}
         for run in self._arms[arm]:
-            record = _record_of(run)
+            record = run.directory.read_or_none()
             if record is not None and record["status"] in DONE and record["device"]["type"] in kinds:
                 return self._peaks.setdefault(arm, record["device"].get("peak_memory") or 0)
         return None
 
     def second_try(self, run: PlannedRun) -> str | None:
         """Why to retry a failed run alone on a device, in a line; None if not."""
-        record = _record_of(run)
+        record = run.directory.read_or_none()
         if record is None or not record["error"]:
             return None
         cause, device = first_cause(record["error"]), record["device"] or {}
@@ -262,10 +262,3 @@ def _accelerator(run: PlannedRun) -> str:
 
 def _asked(run: PlannedRun) -> Any:
     return run.configuration.resolved["trainer"].get("runs_per_device", 1)
-
-
-def _record_of(run: PlannedRun) -> Mapping[str, Any] | None:
-    try:
-        return run.directory.read()
-    except UnreadableRecord:
-        return None

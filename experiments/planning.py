@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from ablations.errors import UserError, did_you_mean
+from ablations.errors import UserError, as_user_error, did_you_mean
 from ablations.lazily import lazily
 from ablations.metrics import BEFORE_DECLARATIONS
 from ablations.studies.results import Arm, Study
@@ -89,10 +89,8 @@ def plan_study(
     seeds = seeds if auto_seeds is None else auto_seeds
     require_few_runs(f"study={name}", len(study.arms) * len(seeds))
     runs = _runs_of_arms(study, overrides, seeds)
-    try:  # the study's title names it
+    with as_user_error():  # the study's title names it
         require_integer("recipe.epochs", runs[0].configuration.resolved["recipe"]["epochs"], 1)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     if study.factors is None:  # with factors, two arms may be one network; the notes say so
         require_different_arms(runs)
     return _study_of(study, seeds, suffix, runs), runs
@@ -235,9 +233,7 @@ def _arm_overrides(study: StudyFile, arm: Arm, base: Sequence[str], overrides: S
         other = next(other for other in study.arms if other.name == name)
         (counted,) = compose_runs(_arm_overrides(study, other, base, overrides))
         model = counted.resolved["model"]
-        try:
+        with as_user_error():
             choose["match_parameters"] = explained("model", lambda: network_cost.count_parameters(model))
-        except ValueError as error:
-            raise UserError(str(error)) from error
         overrides = [item for item in overrides if not item.lstrip("+").startswith("model.width=")]
     return [*base, *(f"{key}={value}" for key, value in choose.items()), *overrides]

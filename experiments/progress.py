@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ablations.runs.records import DONE, MISSING, UnreadableRecord
+from ablations.runs.records import DONE, MISSING
 from ablations.runs.schema import FAILED, RUNNING
 from ablations.terminal.run_tables import RunState, counts, run_table
 from ablations.text import amount, duration
@@ -57,10 +57,7 @@ class Watch:
         directory = self.run.directory
         if (stamp := directory.stamp()) != self._stamp:
             self._stamp = stamp
-            try:
-                self.record = directory.read()
-            except UnreadableRecord:
-                self.record = None
+            self.record = directory.read_or_none()
             self._rows, self._written = directory.rows(self.record), directory.history_written()
         self.status = directory.status_of(self.record, self._rows)
 

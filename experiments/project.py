@@ -131,11 +131,11 @@ class Project:
         """The project's files of studies or claims, by name."""
         return sorted((self.conf / folder).glob("*.yaml"))
 
-    def metric(self, name: str, where: str = "metrics") -> Metric:
+    def metric(self, name: str) -> Metric:
         """The declaration of a metric in conf/metric; UserError if there is none or it is invalid."""
         file = self.option_file("metric", name)
         if file is None:
-            raise UserError(f"{where}={name}: must be one of {', '.join(self.options('metric'))}")
+            raise UserError(f"metrics={name}: must be one of {', '.join(self.options('metric'))}")
         return validated(METRIC, load_yaml(file), f"conf/metric/{file.name}")
 
     def metrics(self) -> dict[str, Metric]:

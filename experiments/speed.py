@@ -26,7 +26,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from ablations.errors import UserError
+from ablations.errors import UserError, as_user_error
 from ablations.files import check_writable
 from ablations.tables.timings import OURS
 from ablations.text import amount
@@ -77,10 +77,8 @@ def measure(options: Options) -> tuple[str, list[Row]]:
             raise UserError(f"models={model}: no equal in {', '.join(options.against)}; available: {known}")
     networks = composed(options)
     trainer = networks[options.models[0]]["trainer"]
-    try:
+    with as_user_error():
         device = find_device(trainer)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     for library in options.against:
         if find_spec(library) is None:
             print(f"{library} is not installed, so it is left out: pip install {library}", file=sys.stderr)

@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 
 from ablations.errors import RunsFailed, first_cause
 from ablations.lazily import lazily
-from ablations.runs.records import DONE, UnreadableRecord
+from ablations.runs.records import DONE
 from ablations.runs.schema import COMPLETED, FAILED, RUNNING
 from ablations.terminal.run_tables import counts
 from ablations.text import amount
@@ -183,10 +183,7 @@ def _wait_for(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 def _failure(run: PlannedRun) -> tuple[str, str] | None:
     """When a run failed, and why; None if it did not."""
-    try:
-        record = run.directory.read()
-    except UnreadableRecord:
-        return None
+    record = run.directory.read_or_none()
     if record is None or record["status"] != FAILED:
         return None
     return record["finished"], first_cause(record["error"])

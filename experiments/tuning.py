@@ -15,7 +15,7 @@ A trial is an ordinary run per seed. `seed=0,1` replaces the fresh seeds, not th
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.util import find_spec
@@ -27,11 +27,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ablations.errors import RunsFailed, UserError
+from ablations.errors import RunsFailed, UserError, as_user_error
 from ablations.files import check_writable
 from ablations.lazily import lazily
 from ablations.runs.identity import identity_of, is_outside_identity
-from ablations.runs.records import DONE, RunDirectory, UnreadableRecord
+from ablations.runs.records import DONE, RunDirectory
 from ablations.studies.results import CONFIGURED, Arm, Study, Trial, Tuning, final_value
 from ablations.studies.schema import TUNING
 from ablations.text import amount, shown_settings
@@ -382,10 +382,7 @@ def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> T
 
 
 def _outcome_record(directory: RunDirectory) -> dict[str, Any] | None:
-    try:
-        record = directory.read()
-    except UnreadableRecord:
-        return None
+    record = directory.read_or_none()
     return record if record is not None and record["status"] in DONE else None
 
 
@@ -397,13 +394,6 @@ def _as_typed(value: Any) -> str:
 # User errors
 
 
-def _user_error(what: str, build: Callable[[], Any]) -> Any:
-    try:
-        return explained(what, build)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
 def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"]:
     if find_spec("optuna") is None:
         raise UserError(f'tuning={option}: needs optuna: pip install -e ".[tuning]"')
@@ -413,7 +403,8 @@ def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"
     for parameter, item in node["space"].items():
         key = f"tuning.space.{parameter}.distribution"
         build = partial(instantiate, item["distribution"], _convert_="all")
-        distribution = _user_error(key, build)
+        with as_user_error():
+            distribution = explained(key, build)
         if not isinstance(distribution, BaseDistribution):
             raise UserError(f"{key}={item['distribution']}: must be a distribution of optuna.distributions")
         if distribution.single():
@@ -425,9 +416,9 @@ def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"
 def _sampler(node: Mapping[str, Any], place: int) -> "BaseSampler":
     from optuna.samplers import BaseSampler
 
-    sampler = _user_error(
-        "tuning.sampler", lambda: instantiate({**node, "seed": node["seed"] + place}, _convert_="all")
-    )
+    build = partial(instantiate, {**node, "seed": node["seed"] + place}, _convert_="all")
+    with as_user_error():
+        sampler = explained("tuning.sampler", build)
     if not isinstance(sampler, BaseSampler):
         raise UserError(f"tuning.sampler._target_={node['_target_']}: must be a sampler of optuna.samplers")
     return sampler

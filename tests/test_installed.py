@@ -22,7 +22,7 @@ import sys
 import ablations, experiments, lightning_modules
 from ablations.__main__ import main
 words = sys.argv[1:]
-for name in ([], ["report"]):
+for name in ([], ["verdicts"], ["report"]):
     sys.argv = ["ablations", *name, *words]
     assert main() == 0
 print(ablations, experiments, lightning_modules)

@@ -28,7 +28,7 @@ from ablations.cli.reading import (
     results_folder,
     title_of,
 )
-from ablations.errors import RunsFailed, UserError, VerdictsDiffer
+from ablations.errors import RunsFailed, UserError, VerdictsDiffer, as_user_error
 from ablations.files import check_writable, write_atomically
 from ablations.lazily import lazily
 from ablations.runs.records import RunDirectory
@@ -267,10 +267,8 @@ def publish_results(parsed: argparse.Namespace) -> None:
         logger = planning.compose_runs(places)[0].resolved["logger"]
     if logger.get("backend") is None:
         raise UserError("dashboards need logger=wandb; leave logger out")
-    try:
+    with as_user_error():
         check.check_logger(logger, modes=("offline", "online"))
-    except ValueError as error:
-        raise UserError(str(error)) from error
     if not loggers.is_logged(logger):
         raise UserError("WANDB_DISABLED is set, so nothing is logged to W&B; unset it")
     name = f"dashboards{judged.suffix}"
@@ -395,10 +393,8 @@ def tell_power(parsed: argparse.Namespace) -> None:
     if parsed.comparisons < 1:
         raise UserError(f"--comparisons {parsed.comparisons}: must be at least 1")
     alpha = parsed.alpha / parsed.comparisons
-    try:
+    with as_user_error():
         needed = effects.needed_seeds(parsed.effect, parsed.spread, power=parsed.power, alpha=alpha)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     if needed is None:
         raise UserError(
             f"--effect {parsed.effect}: needs more than {effects.MOST_SEEDS:,} seeds at this spread"

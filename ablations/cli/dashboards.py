@@ -21,7 +21,7 @@ import wandb_workspaces.reports.v2 as wr
 
 from ablations.errors import UserError
 from ablations.evidence.verdicts import Judged, Verdict
-from ablations.figures.study import looks_of
+from ablations.figures.style import looks_of
 from ablations.files import write_atomically
 from ablations.outputs import write_study
 from ablations.report.build import build_report, write_report

@@ -180,9 +180,8 @@ def judge(
             found += [judging.untestable(claim, reason=str(error)) for claim in tuned]
             continue
         studies.append((study, runs))
-        # With the other claims about these arms, so that the correction is as with tuning= named.
-        family = [claim for claim in claims if claim.tuning in (None, tuned[0].tuning)]
-        found += [one for one in judging.judge_study(family, study, runs) if one.claim.tuning is not None]
+        judged = judging.judge_study(tuned_family(tuned, claims), study, runs)
+        found += [one for one in judged if one.claim.tuning is not None]
     if timed := [claim for claim in asked if claim.study == claiming.BENCHMARK]:
         studies.append(
             timing_records.benchmark_study(results_dir, [arm for claim in timed for arm in claim.arms])
@@ -203,6 +202,13 @@ def tuned_parts(claims: "Sequence[Claim]") -> "list[list[Claim]]":
         if claim.tuning is not None:
             parts.setdefault((claim.study, claim.tuning), []).append(claim)
     return list(parts.values())
+
+
+def tuned_family(tuned: "Sequence[Claim]", claims: "Sequence[Claim]") -> "list[Claim]":
+    """Claims about a tuned study with the others about its arms, so that the correction is as with tuning=
+    named.
+    """
+    return [claim for claim in claims if claim.tuning in (None, tuned[0].tuning)]
 
 
 def load_tuned(claims: "Sequence[Claim]", overrides: Sequence[str]) -> "tuple[Study, list[StudyRun], Path]":

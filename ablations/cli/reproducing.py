@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.cli.reading import load_studies, load_tuned, results_folder, tuned_parts
+from ablations.cli.reading import load_studies, load_tuned, results_folder, tuned_family, tuned_parts
 from ablations.errors import UserError
 from ablations.evidence.claims import BENCHMARK, Claim
 from ablations.evidence.reproduction import Reproduction, reproduce_study
@@ -129,8 +129,7 @@ def _of_tuned(
             )
         except UserError:
             continue
-        family = [claim for claim in claims if claim.tuning in (None, tuned[0].tuning)]
-        compared = reproduce_study(family, study, runs, there)
+        compared = reproduce_study(tuned_family(tuned, claims), study, runs, there)
         found += [each for each in compared if each.claim.tuning is not None]
     return found
 

@@ -1,10 +1,14 @@
-"""Seeds of each arm that failed to learn (`ablations.metrics.Metric.near_chance`)."""
+"""Seeds of each arm that failed to learn (`ablations.metrics.Metric.near_chance`), diverged or are missing,
+and the notes that name them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ablations.runs.records import MISSING
+from ablations.runs.schema import FAILED, RUNNING
 from ablations.statistics.shares import exact_paired_p
-from ablations.studies.results import Outcome, Study, baseline_first, pair_by_seed
+from ablations.studies.results import Outcome, Study, StudyRun, baseline_first, pair_by_seed
 from ablations.text import named_seeds
 
 
@@ -79,3 +83,26 @@ def failure_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list
         f"Failed to learn ({rule}): {arms}. Means and bands are of all seeds; verdicts are about the seeds "
         "that learned."
     ]
+
+
+def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
+    notes = []
+    for arm in baseline_first(study):
+        if diverged := [outcome for outcome in by_arm[arm.name] if outcome.diverged]:
+            seeds = named_seeds([outcome.run.seed for outcome in diverged])
+            notes.append(
+                f"Diverged: {arm.label}, {seeds}; counted as chance, "
+                f"{study.deciding.text(diverged[0].final[f'val_{study.metric}'])}, from there on."
+            )
+    return notes
+
+
+def missing_notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
+    """A line per arm and status of runs that are left out."""
+    notes = []
+    for arm in baseline_first(study):
+        for status in (FAILED, RUNNING, MISSING):
+            seeds = [run.seed for run in runs if run.arm == arm.name and run.status == status]
+            if seeds:
+                notes.append(f"Left out: {arm.label}, {named_seeds(seeds)} ({status}).")
+    return notes

@@ -103,8 +103,6 @@ def reproduce_study(
     study: Study,
     runs: Sequence[StudyRun],
     others: Sequence[StudyRun],
-    *,
-    alpha: float = ALPHA,
 ) -> list[Reproduction]:
     """Compare the claims of a study in two sets of records; those not testable are ignored.
 
@@ -113,7 +111,6 @@ def reproduce_study(
         study: The study.
         runs: Its runs in one set.
         others: Its runs in the other.
-        alpha: 1 - the joint confidence of all intervals of the study.
 
     Raises:
         ValueError: As `ablations.evidence.verdicts.judge_study`.
@@ -129,7 +126,7 @@ def reproduce_study(
         for place, comparison in enumerate(claim.comparisons):
             one, other = (judged.values(comparison, copies) for judged in both)
             judged_twice = [judged.compared[claim.id][place] for judged in both]
-            compared.append(_twice(one, other, judged_twice, alpha / family, study, copied=bool(copies)))
+            compared.append(_twice(one, other, judged_twice, ALPHA / family, study, copied=bool(copies)))
         found.append(
             Reproduction(
                 claim,

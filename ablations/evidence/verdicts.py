@@ -209,7 +209,7 @@ def judge_study(
         comparisons, [one.values for one in found], alpha, nominal, study, [one.left_out for one in found]
     )
     compared = iter(zip(judged, (one.seeds for one in found), strict=True))
-    spending = _Spending.of(by_arm, runs)
+    costs = _Costs.of(by_arm, runs)
     verdicts = []
     for claim in own:
         if claim.not_testable is not None:
@@ -220,7 +220,7 @@ def judge_study(
             verdicts.append(untestable(claim, study.scale, reason))
             continue
         of_claim = [next(compared) for _ in claim.comparisons]
-        verdicts.append(_verdict(claim, study, of_claim, spending))
+        verdicts.append(_verdict(claim, study, of_claim, costs))
     return verdicts
 
 
@@ -412,7 +412,7 @@ def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> in
 
 
 @dataclass(frozen=True)
-class _Spending:
+class _Costs:
     """Number and core-hours of each arm's runs with a result, `(n,)`; NaN if not recorded."""
 
     seeds: Mapping[str, np.ndarray]
@@ -422,7 +422,7 @@ class _Spending:
     failed_to_learn: Mapping[str, int]
 
     @classmethod
-    def of(cls, by_arm: Mapping[str, Sequence[Outcome]], runs: Sequence[StudyRun]) -> "_Spending":
+    def of(cls, by_arm: Mapping[str, Sequence[Outcome]], runs: Sequence[StudyRun]) -> "_Costs":
         return cls(
             seeds={arm: np.array([o.run.seed for o in of_arm], np.int64) for arm, of_arm in by_arm.items()},
             hours={
@@ -444,23 +444,22 @@ def core_hours(record: Mapping[str, Any]) -> float:
 
 
 def _verdict(
-    claim: Claim, study: Study, found: Sequence[tuple[Compared, np.ndarray]], spending: _Spending
+    claim: Claim, study: Study, found: Sequence[tuple[Compared, np.ndarray]], costs: _Costs
 ) -> Verdict:
     compared = tuple(one for one, _ in found)
     verdict = combine([one.verdict for one in compared])
     spent = 0.0
     for arm in claim.arms:
         seeds = [seeds for one, seeds in found if arm in one.comparison.contrast]
-        spent += float(spending.hours[arm][np.isin(spending.seeds[arm], np.concatenate(seeds))].sum())
+        spent += float(costs.hours[arm][np.isin(costs.seeds[arm], np.concatenate(seeds))].sum())
     needed = hours_needed = None
     inconclusive = [one for one in compared if one.verdict == INCONCLUSIVE]
     counts = [one.needed for one in inconclusive]
     if verdict == INCONCLUSIVE and None not in counts:
         needed = max(count for count in counts if count is not None)
-        if all(len(spending.hours[arm]) for arm in claim.arms):
+        if all(len(costs.hours[arm]) for arm in claim.arms):
             hours_needed = sum(
-                float(spending.hours[arm].mean()) * max(0, needed - len(spending.hours[arm]))
-                for arm in claim.arms
+                float(costs.hours[arm].mean()) * max(0, needed - len(costs.hours[arm])) for arm in claim.arms
             )
     return Verdict(
         claim,
@@ -468,9 +467,9 @@ def _verdict(
         "; ".join(dict.fromkeys(one.reason for one in inconclusive)) if verdict == INCONCLUSIVE else "",
         compared,
         study.scale,
-        n_missing=sum(spending.missing.get(arm, 0) for arm in claim.arms),
-        n_diverged=sum(spending.diverged[arm] for arm in claim.arms),
-        n_failed_to_learn=sum(spending.failed_to_learn[arm] for arm in claim.arms),
+        n_missing=sum(costs.missing.get(arm, 0) for arm in claim.arms),
+        n_diverged=sum(costs.diverged[arm] for arm in claim.arms),
+        n_failed_to_learn=sum(costs.failed_to_learn[arm] for arm in claim.arms),
         core_hours=None if math.isnan(spent) else spent,
         seeds_needed=needed,
         core_hours_needed=None if hours_needed is None or math.isnan(hours_needed) else hours_needed,

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablations.figures.study import drawn_seeds, legend_line, looks_of, style
+from ablations.figures.style import drawn_seeds, legend_line, looks_of, style
 from ablations.metrics import BEFORE_DECLARATIONS, metric_of
 from ablations.statistics.paired import seed_band
 

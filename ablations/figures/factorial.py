@@ -6,7 +6,7 @@ position of each arm (log2 scale), and the effect, a line minus the baseline's l
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ablations.evidence.audit import audit_lines, audit_study
+from ablations.evidence.failures import diverged_notes, missing_notes
 from ablations.evidence.interaction import SPLITS, Interaction, interactions, slope_text
-from ablations.figures.study import (
+from ablations.figures.style import (
     CHARACTERS,
     LEFT,
     LINE,
@@ -25,7 +26,6 @@ from ablations.figures.study import (
     TITLE_CHARACTERS,
     WIDTH,
     Look,
-    diverged_notes,
     draw_legend,
     header_height,
     legend_height,
@@ -39,7 +39,6 @@ from ablations.figures.study import (
 from ablations.runs.schema import COMPLETED
 from ablations.statistics.paired import mean_interval
 from ablations.studies.results import Design, Outcome, Study, StudyRun, outcomes
-from ablations.tables.study import missing_notes
 from ablations.text import UNCORRECTED, amount
 
 COLUMNS = 4  # sets of arms per row in a paper
@@ -87,29 +86,51 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
         write_nothing_completed(figure, footer + panels / 2)
         return figure
     draw_legend(figure, looks, lines.levels, title=lines.label, above=header)
-    shared: dict[str, list[Axes]] = {"accuracy": [], "effect": []}
-    shown: dict[str, list[float]] = {"accuracy": [], "effect": []}
+    shown: dict[str, list[tuple[Axes, Sequence[float]]]] = {}
     for i, row in enumerate(rows):
         bottom = footer + panels - i * one_row - TITLE * max(titles) - 0.12 - PANEL
-        for column, (kind, split, part) in enumerate(row):
+        for column, cell in enumerate(row):
             left = (LEFT + column * (PANEL_WIDTH + GAP)) / WIDTH
             axes = figure.add_axes((left, bottom / height, PANEL_WIDTH / WIDTH, PANEL / height))
-            at = drawn_at(design, part)
-            if kind == "accuracy":
-                shown[kind] += draw_values(axes, study, design, by_arm, looks, split, part, at)
-            else:
-                of_cell = [each for each in found if (each.split, dict(each.part)) == (split, dict(part))]
-                shown[kind] += draw_effects(axes, design, looks, of_cell, at)
-            shared[kind].append(axes)
-            dress(axes, study, design, (kind, split, part), at, labelled=column == 0)
+            drawn = draw_panel(axes, study, by_arm, looks, found, cell, labelled=column == 0)
+            shown.setdefault(cell[0], []).append((axes, drawn))
             if i + 1 < len(rows):
                 axes.set_xlabel("")
-    for kind, panels_of_kind in shared.items():
-        low, high = min(shown[kind], default=0.0), max(shown[kind], default=0.0)
-        pad = 0.07 * (high - low) or 1.0
-        for axes in panels_of_kind:
-            axes.set_ylim(low - pad, high + pad)
+    share_scale(shown.values())
     return figure
+
+
+def draw_panel(
+    axes: Axes,
+    study: Study,
+    by_arm: Mapping[str, Sequence[Outcome]],
+    looks: Mapping[str, Look],
+    found: Sequence[Interaction],
+    cell: Cell,
+    *,
+    labelled: bool,
+) -> list[float]:
+    """Draw one panel; returns values that must be in view."""
+    assert study.design is not None, "a factorial study has a design"
+    kind, split, part = cell
+    design, at = study.design, _drawn_at(study.design, part)
+    if kind == "accuracy":
+        shown = _draw_values(axes, study, design, by_arm, looks, split, part, at)
+    else:
+        of_cell = [each for each in found if (each.split, dict(each.part)) == (split, dict(part))]
+        shown = _draw_effects(axes, design, looks, of_cell, at)
+    _dress(axes, study, design, cell, at, labelled=labelled)
+    return shown
+
+
+def share_scale(kinds: Iterable[Sequence[tuple[Axes, Sequence[float]]]]) -> None:
+    """Give the panels of each kind one vertical axis, on which all their values are in view."""
+    for panels in kinds:
+        values = [value for _, shown in panels for value in shown]
+        low, high = min(values, default=0.0), max(values, default=0.0)
+        pad = 0.07 * (high - low) or 1.0
+        for axes, _ in panels:
+            axes.set_ylim(low - pad, high + pad)
 
 
 def grid_of(design: Design, columns: int = COLUMNS) -> list[list[Cell]]:
@@ -128,7 +149,7 @@ def looks_of_lines(study: Study, design: Design) -> dict[str, Look]:
     return looks_of(levels)
 
 
-def drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
+def _drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
     """Where each level of a set is drawn, in doublings; equal positions are side by side."""
     line = next(iter(design.factor(design.lines).levels))
     levels = design.factor(design.x).levels
@@ -144,7 +165,7 @@ def drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
 def _near(design: Design, part: Mapping[str, str]) -> bool:
     """Whether some levels are not drawn at their positions."""
     line = next(iter(design.factor(design.lines).levels))
-    at = drawn_at(design, part)
+    at = _drawn_at(design, part)
     return any(x > np.log2(_position(design, part, level, line)) for level, x in at.items())
 
 
@@ -158,7 +179,7 @@ def _dodged(design: Design, at: float, line: str) -> float:
     return at + DODGE * (lines.index(line) - (len(lines) - 1) / 2)
 
 
-def draw_values(
+def _draw_values(
     axes: Axes,
     study: Study,
     design: Design,
@@ -189,7 +210,7 @@ def draw_values(
     return shown
 
 
-def draw_effects(
+def _draw_effects(
     axes: Axes,
     design: Design,
     looks: Mapping[str, Look],
@@ -230,7 +251,7 @@ def _draw_line(axes: Axes, xs: Sequence[float], means: np.ndarray, look: Look) -
     )  # fmt: skip
 
 
-def dress(
+def _dress(
     axes: Axes, study: Study, design: Design, cell: Cell, at: Mapping[str, float], *, labelled: bool
 ) -> None:
     kind, split, part = cell

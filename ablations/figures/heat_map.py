@@ -16,13 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from ablations.figures.study import (
+from ablations.evidence.interaction import SPLITS
+from ablations.figures.study import figure_notes
+from ablations.figures.style import (
     LEFT,
     LINE,
     RIGHT,
     TITLE_CHARACTERS,
     WIDTH,
-    figure_notes,
     header_height,
     save_figure,
     small,
@@ -43,7 +44,6 @@ CELL, CELL_WIDTH = 0.62, 0.8  # inches, as all below
 BAR = 0.75  # right of the panels
 TITLE = 0.3
 BELOW = 0.6
-SPLITS = {"val": "validation", "test": "test"}
 
 
 def write_heat_map(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:

@@ -19,16 +19,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ablations.evidence.interaction import SPLITS, interactions
 from ablations.figures import factorial, heat_map, tuning
-from ablations.figures.study import (
-    LABEL_CHARACTERS,
-    STYLE,
-    draw_curves,
-    draw_differences,
-    legend_line,
-    looks_of,
-    of_figures,
-    without_formulas,
-)
+from ablations.figures.study import LABEL_CHARACTERS, draw_curves, draw_differences, of_figures
+from ablations.figures.style import STYLE, legend_line, looks_of, without_formulas
 from ablations.files import write_forms
 from ablations.studies.results import Study, StudyRun, Tuning, baseline_first, outcomes
 
@@ -139,30 +131,20 @@ def _draw_factorial(study: Study, runs: Sequence[StudyRun], width: float) -> Fig
     columns, metric = max(map(len, rows)), study.deciding
     sets = len(design.others())
     figure = _figure(width, len(rows) * (PANEL + 0.25 + 0.12 * sets) + 0.5)
-    shared: dict[str, tuple[list[Axes], list[float]]] = {"accuracy": ([], []), "effect": ([], [0.0])}
+    shown: dict[str, list[tuple[Axes, Sequence[float]]]] = {}
     for i, row in enumerate(rows):
-        for column, (kind, split, part) in enumerate(row):
+        for column, cell in enumerate(row):
+            kind, split, part = cell
             axes = figure.add_subplot(len(rows), columns, i * columns + column + 1)
-            at = factorial.drawn_at(design, part)
-            if kind == "accuracy":
-                shown = factorial.draw_values(axes, study, design, by_arm, looks, split, part, at)
-            else:
-                of_cell = [one for one in found if (one.split, dict(one.part)) == (split, dict(part))]
-                shown = factorial.draw_effects(axes, design, looks, of_cell, at)
-            factorial.dress(axes, study, design, (kind, split, part), at, labelled=column == 0)
+            drawn = factorial.draw_panel(axes, study, by_arm, looks, found, cell, labelled=column == 0)
+            shown.setdefault(kind, []).append((axes, drawn))
             named = [factor.levels[part[factor.name]] for factor in design.others()]
             axes.set_title("\n".join([*named, SPLITS[split].capitalize()]), loc="left")
             axes.set_xlabel("")
             if column == 0:
                 label = metric.on_axis(metric.label)
                 axes.set_ylabel(label if kind == "accuracy" else f"difference ({metric.difference_words})")
-            shared[kind][0].append(axes)
-            shared[kind][1].extend(shown)
-    for panels, values in shared.values():
-        low, high = min(values, default=0.0), max(values, default=0.0)
-        pad = 0.07 * (high - low) or 1.0
-        for axes in panels:
-            axes.set_ylim(low - pad, high + pad)
+    factorial.share_scale(shown.values())
     figure.supxlabel(
         textwrap.fill(f"{design.axis} (log₂\N{NO-BREAK SPACE}scale)", int(width * CHARACTERS) - 6),
         fontsize=SIZE,
@@ -178,9 +160,9 @@ def _draw_heat_map(study: Study, runs: Sequence[StudyRun], width: float) -> Figu
     by_arm = outcomes(study, runs)
     rows = len({values[1] for values in study.swept.values.values()})
     figure = _figure(width, 2 * (max(1.0, 0.36 * rows) + 0.45))
-    values = {split: heat_map.finals(study, by_arm, split) for split in heat_map.SPLITS}
+    values = {split: heat_map.finals(study, by_arm, split) for split in SPLITS}
     panels = [figure.add_subplot(2, 1, place) for place in (1, 2)]
-    for axes, (split, word) in zip(panels, heat_map.SPLITS.items(), strict=True):
+    for axes, (split, word) in zip(panels, SPLITS.items(), strict=True):
         image = heat_map.draw_cells(axes, study, by_arm, values[split], heat_map.scale_of(values.values()))
         axes.set_title(f"{word.capitalize()} {study.deciding.label}", loc="left")
         axes.set_xlabel(study.swept.keys[0])

@@ -2,28 +2,42 @@
 
 The upper panel shows the first metric of each arm: mean over seeds, 95 % t band and single seeds. The lower
 panel shows each arm's final differences to the baseline. The paper has neither bands, seeds nor differences.
-matplotlib is used without pyplot: no global figure, no display.
 """
 
-import io
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from ablations.evidence.audit import audit_lines, audit_study
-from ablations.evidence.failures import failure_notes
-from ablations.files import write_forms
+from ablations.evidence.failures import diverged_notes, failure_notes, missing_notes
+from ablations.figures.style import (
+    FEW_EPOCHS,
+    GREY,
+    LEFT,
+    LEGEND_CHARACTERS,
+    LINE,
+    RIGHT,
+    SEEDS_DRAWN,
+    TITLE_CHARACTERS,
+    WIDTH,
+    Look,
+    drawn_seeds,
+    header_height,
+    legend_line,
+    looks_of,
+    save_figure,
+    small,
+    subtitle_of,
+    wrapped,
+    write_nothing_completed,
+    write_texts,
+)
 from ablations.runs.schema import COMPLETED
 from ablations.statistics.paired import Band, mean_interval, seed_band
 from ablations.studies.results import (
@@ -35,78 +49,20 @@ from ablations.studies.results import (
     outcomes,
     pair_by_seed,
 )
-from ablations.tables.study import missing_notes
-from ablations.text import UNCORRECTED, amount, cut, named_seeds, true_minus
+from ablations.text import UNCORRECTED, amount, cut, true_minus
 
-# Okabe and Ito's colours (2008) for colour-blind readers; dashes and markers for grey paper.
-COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (3, 1.5, 1, 1.5)), (0, (1.5, 1.2)))
-MARKERS = "osD^vP"
-GREY = "#595959"
-
-STYLE: Mapping[str, Any] = {
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "axes.titlesize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.linewidth": 0.8,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": "black",
-    "ytick.labelcolor": "black",
-    "grid.color": "#E3E3E3",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "svg.fonttype": "none",  # text can be searched, copied and read aloud
-    "svg.hashsalt": "ablations",  # the same ids in every drawing
-}
-
-WIDTH = 5.2  # inches, as all below: 9 points are 9 pixels on a phone 390 pixels wide
-LEFT, RIGHT = 0.85, 0.25
-HEADER = 0.68  # without the subtitle
-TITLE_LINE = 0.25
-PANEL = 2.7
+PANEL = 2.7  # inches, as all below
 BLOCK = 0.85  # an arm's differences
 LEAST_DIFFERENCES = 1.1
 AXIS_LABEL = 0.55
-LINE = 0.19
-CHARACTERS, SMALL_CHARACTERS = 58, 68  # per line of text and of notes
-TITLE_CHARACTERS = 38
-LEGEND_CHARACTERS = 52
 AXIS_CHARACTERS = 46
 LABEL_CHARACTERS = 42  # an arm's name in the differences
-
-FEW_EPOCHS = 6
-"""Up to so many, each epoch is also a point in a seed's line."""
 
 INSET_LEFT, INSET_RIGHT = 0.6, 0.97
 """Where the end of the curves is drawn again, enlarged, in shares of the width."""
 
 LEAST_INSET, LEAST_ENLARGED = 0.3, 3
 """Its least height, in shares of the panel's, and by how much it must at least enlarge."""
-
-SEEDS_DRAWN = 50
-"""Single seeds of an arm, as lines and dots; more would hide each other and take minutes."""
-
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Look:
-    color: str
-    dash: Any
-    marker: str
-
-
-def looks_of(names: Sequence[str]) -> dict[str, Look]:
-    """A look per name; the first, the baseline, is black."""
-    return {
-        name: Look(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
-        for i, name in enumerate(names)
-    }
 
 
 def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
@@ -121,8 +77,36 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
     """
-    with style():
-        return _draw(study, runs)
+    arms, by_arm = baseline_first(study), outcomes(study, runs)
+    looks = looks_of([arm.name for arm in arms])
+    title, subtitle = textwrap.wrap(study.title, TITLE_CHARACTERS), subtitle_of(study)
+    notes = wrapped(figure_notes(study, runs, by_arm))
+    labels = [textwrap.fill(_legend_label(arm, study, runs), LEGEND_CHARACTERS) for arm in arms]
+    lower = max(LEAST_DIFFERENCES, BLOCK * (len(arms) - 1))
+    above = header_height(title, subtitle)
+    legend = AXIS_LABEL + LINE * sum(label.count("\n") + 1 for label in labels) + 0.1
+    below = AXIS_LABEL + 2 * LINE + LINE * len(notes)
+    height = above + PANEL + legend + 0.25 + LINE + lower + below
+    figure = Figure(figsize=(WIDTH, height))
+    write_texts(figure, title, subtitle, notes)
+    if not any(by_arm.values()):
+        write_nothing_completed(figure, below + lower)
+        return figure
+    left, width = LEFT / WIDTH, 1 - (LEFT + RIGHT) / WIDTH
+    curves = figure.add_axes((left, 1 - (above + PANEL) / height, width, PANEL / height))
+    differences = figure.add_axes((left, below / height, width, lower / height))
+    draw_curves(curves, study, by_arm, looks)
+    draw_differences(differences, study, by_arm, looks, inch=(len(arms) - 1) / lower)
+    curves.legend(
+        handles=[legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)],
+        loc="upper left",
+        bbox_to_anchor=(0, -AXIS_LABEL / PANEL),
+        borderaxespad=0,
+        frameon=False,
+        handlelength=4,
+        labelspacing=0.35,
+    )
+    return figure
 
 
 def write_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
@@ -159,117 +143,7 @@ def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
         ValueError: As `draw_study`; then nothing is written.
         OSError: The folder cannot be written.
     """
-    return save_figure(lambda: _draw(study, runs), folder, study.output)
-
-
-def save_figure(draw: Callable[[], Figure], folder: Path, name: str) -> list[Path]:
-    """Write what `draw` draws as PNG (200 dots per inch) and SVG, in our style and each atomically.
-
-    The same runs and the same matplotlib give the same bytes.
-
-    Returns:
-        `folder/<name>.png` and `.svg`.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    contents = {}
-    with style():
-        figure = draw()
-        without_formulas(figure)
-        # No date and no version of matplotlib: equal bytes.
-        for suffix, metadata in {".png": {"Software": None}, ".svg": {"Date": None}}.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix[1:], dpi=200, metadata=metadata)
-            contents[suffix] = buffer.getvalue()
-    return write_forms(folder, name, contents)
-
-
-def without_formulas(figure: Figure) -> None:
-    """Show $x$ in a label literally, except in the powers of a logarithmic axis."""
-    for text in figure.findobj(Text):
-        if "$" in text.get_text() and r"\mathdefault" not in text.get_text():
-            text.set_parse_math(False)
-
-
-def small() -> float:
-    """The size of ticks and notes, in points."""
-    return float(matplotlib.rcParams["font.size"]) * 8 / 9
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Our style on matplotlib's defaults; undone on exit."""
-    with matplotlib.style.context(["default", dict(STYLE)]):
-        yield
-
-
-def _draw(study: Study, runs: Sequence[StudyRun]) -> Figure:
-    arms, by_arm = baseline_first(study), outcomes(study, runs)
-    looks = looks_of([arm.name for arm in arms])
-    title, subtitle = textwrap.wrap(study.title, TITLE_CHARACTERS), subtitle_of(study)
-    notes = wrapped(figure_notes(study, runs, by_arm))
-    labels = [textwrap.fill(_legend_label(arm, study, runs), LEGEND_CHARACTERS) for arm in arms]
-    lower = max(LEAST_DIFFERENCES, BLOCK * (len(arms) - 1))
-    above = header_height(title, subtitle)
-    legend = AXIS_LABEL + LINE * sum(label.count("\n") + 1 for label in labels) + 0.1
-    below = AXIS_LABEL + 2 * LINE + LINE * len(notes)
-    height = above + PANEL + legend + 0.25 + LINE + lower + below
-    figure = Figure(figsize=(WIDTH, height))
-    write_texts(figure, title, subtitle, notes)
-    if not any(by_arm.values()):
-        write_nothing_completed(figure, below + lower)
-        return figure
-    left, width = LEFT / WIDTH, 1 - (LEFT + RIGHT) / WIDTH
-    curves = figure.add_axes((left, 1 - (above + PANEL) / height, width, PANEL / height))
-    differences = figure.add_axes((left, below / height, width, lower / height))
-    draw_curves(curves, study, by_arm, looks)
-    draw_differences(differences, study, by_arm, looks, inch=(len(arms) - 1) / lower)
-    curves.legend(
-        handles=[legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)],
-        loc="upper left",
-        bbox_to_anchor=(0, -AXIS_LABEL / PANEL),
-        borderaxespad=0,
-        frameon=False,
-        handlelength=4,
-        labelspacing=0.35,
-    )
-    return figure
-
-
-def subtitle_of(study: Study) -> list[str]:
-    return [*textwrap.wrap(study.scale, CHARACTERS), *textwrap.wrap(study.source, CHARACTERS)]
-
-
-def header_height(title: Sequence[str], subtitle: Sequence[str]) -> float:
-    return HEADER + TITLE_LINE * (len(title) - 1) + LINE * len(subtitle)
-
-
-def write_texts(figure: Figure, title: Sequence[str], subtitle: Sequence[str], notes: Sequence[str]) -> None:
-    """Write title and subtitle at the top and notes at the bottom."""
-    height = figure.get_figheight()
-    x, top = LEFT / figure.get_figwidth(), 1 - 0.25 / height
-    for line in title:
-        figure.text(x, top, line, fontsize="x-large", fontweight="bold", va="center")
-        top -= TITLE_LINE / height
-    for i, line in enumerate(subtitle):
-        figure.text(x, top - LINE * i / height, line, color=GREY, va="center")
-    for i, note in enumerate(notes):
-        y = (LINE * (len(notes) - i - 0.6) + 0.15) / height
-        figure.text(x, y, true_minus(note), fontsize=small(), color=GREY, va="center")
-
-
-def write_nothing_completed(figure: Figure, inches: float) -> None:
-    """Write a message so many inches above the bottom."""
-    figure.text(
-        0.5,
-        inches / figure.get_figheight(),
-        "no completed run",
-        fontsize=14,
-        color=GREY,
-        ha="center",
-        va="center",
-    )
+    return save_figure(lambda: draw_study(study, runs), folder, study.output)
 
 
 def draw_curves(
@@ -394,24 +268,7 @@ def draw_differences(
     for block, arm in enumerate(others):
         look = looks[arm.name]
         pairs = pair_by_seed(by_arm[arm.name], by_arm[study.baseline])
-        name = f"{_cut(arm.label)}, n = {len(pairs)}"
-        fits = len(name) <= LABEL_CHARACTERS
-        if not fits:  # two lines; n = 6 stays on one
-            name = textwrap.fill(
-                name.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), LABEL_CHARACTERS
-            )
-        axes.text(
-            0.015,
-            block + 0.14,
-            name,
-            fontsize=None if fits else small(),
-            transform=axes.get_yaxis_transform(),
-            color=look.color,
-            fontweight="bold",
-            va="center",
-            zorder=2,  # above the grid, below the seeds
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
-        )
+        _write_name(axes, block + 0.14, f"{_cut(arm.label)}, n = {len(pairs)}", look)
         for split, y in (("validation", block + 0.42), ("test", block + 0.76)):
             ticks[y - 0.08] = split
             if pairs:
@@ -441,6 +298,24 @@ def draw_differences(
     axes.set_title(f"Differences, seed by seed: means with\n{UNCORRECTED}", loc="left")
     difference = textwrap.fill(f"{metric.label} minus “{_cut(label)}”", AXIS_CHARACTERS)
     axes.set_xlabel(f"{difference}\n({metric.difference_words})" if metric.unit else difference)
+
+
+def _write_name(axes: Axes, y: float, name: str, look: Look) -> None:
+    fits = len(name) <= LABEL_CHARACTERS
+    if not fits:  # two lines; n = 6 stays on one
+        name = textwrap.fill(name.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), LABEL_CHARACTERS)
+    axes.text(
+        0.015,
+        y,
+        name,
+        fontsize=None if fits else small(),
+        transform=axes.get_yaxis_transform(),
+        color=look.color,
+        fontweight="bold",
+        va="center",
+        zorder=2,  # above the grid, below the seeds
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+    )
 
 
 def _cut(label: str) -> str:
@@ -479,53 +354,6 @@ def _draw_row(
     return estimate.mean
 
 
-def drawn_seeds(of_seeds: Sequence[_T]) -> Sequence[_T]:
-    """All, or `SEEDS_DRAWN` of them at equal distances."""
-    if len(of_seeds) <= SEEDS_DRAWN:
-        return of_seeds
-    return [of_seeds[i * len(of_seeds) // SEEDS_DRAWN] for i in range(SEEDS_DRAWN)]
-
-
-def legend_line(look: Look, label: str) -> Line2D:
-    return Line2D(
-        [], [], color=look.color, linestyle=look.dash, linewidth=2, marker=look.marker,
-        markersize=4.5, label=label,
-    )  # fmt: skip
-
-
-def draw_legend(
-    figure: Figure,
-    looks: Mapping[str, Look],
-    labels: Mapping[str, str],
-    *,
-    title: str | None,
-    above: float,
-) -> None:
-    """Draw the legend below title and subtitle, which are `above` inches high."""
-    labels = {name: textwrap.fill(label, LEGEND_CHARACTERS) for name, label in labels.items()}
-    figure.legend(
-        handles=[legend_line(looks[name], label) for name, label in labels.items()],
-        title=title,
-        loc="upper left",
-        bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - (above - 0.1) / figure.get_figheight()),
-        borderaxespad=0,
-        borderpad=0,
-        frameon=False,
-        handlelength=4,
-        ncols=_legend_columns(labels),
-        alignment="left",
-    )
-
-
-def legend_height(labels: Mapping[str, str], title: str | None) -> float:
-    lines = [len(textwrap.wrap(label, LEGEND_CHARACTERS)) for label in labels.values()]
-    return LINE * (sum(lines) if _legend_columns(labels) == 1 else 1) + LINE * bool(title)
-
-
-def _legend_columns(labels: Mapping[str, str]) -> int:
-    return len(labels) if sum(len(label) + 10 for label in labels.values()) <= CHARACTERS else 1
-
-
 def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
     statuses = [run.status for run in runs if run.arm == arm.name]
     baseline = ", baseline" if arm.name == study.baseline else ""
@@ -533,22 +361,6 @@ def _legend_label(arm: Arm, study: Study, runs: Sequence[StudyRun]) -> str:
         " ", "\N{NO-BREAK SPACE}"
     )
     return f"{arm.label}{baseline} {counted}"
-
-
-def wrapped(notes: Sequence[str]) -> list[str]:
-    return [line for note in notes for line in textwrap.wrap(note, SMALL_CHARACTERS)]
-
-
-def diverged_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    notes = []
-    for arm in baseline_first(study):
-        if diverged := [outcome for outcome in by_arm[arm.name] if outcome.diverged]:
-            seeds = named_seeds([outcome.run.seed for outcome in diverged])
-            notes.append(
-                f"Diverged: {arm.label}, {seeds}; counted as chance, "
-                f"{study.deciding.text(diverged[0].final[f'val_{study.metric}'])}, from there on."
-            )
-    return notes
 
 
 def figure_notes(

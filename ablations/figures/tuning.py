@@ -18,26 +18,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from ablations.figures.study import (
+from ablations.figures.style import (
     CHARACTERS,
-    COLORS,
-    DASHES,
     GREY,
     LEFT,
     LEGEND_CHARACTERS,
     LINE,
-    MARKERS,
     RIGHT,
     TITLE_CHARACTERS,
     WIDTH,
+    Look,
     header_height,
+    looks_of,
     save_figure,
     write_texts,
 )
 from ablations.metrics import Metric
 from ablations.statistics.paired import expected_maximum
 from ablations.studies.results import Arm, Study, Trial, Tuning, baseline_first, tuned_arms
-from ablations.tables.tuning import budget
 from ablations.text import in_words, shown_settings
 
 PANEL = 2.4  # inches, as all below
@@ -64,7 +62,7 @@ def expected_best(trials: Sequence[Trial], sign: int = 1) -> np.ndarray:
 
 
 def write_tuning_figure(study: Study, folder: Path) -> list[Path]:
-    """Draw how the arms were tuned; see `ablations.figures.study.save_figure`.
+    """Draw how the arms were tuned; see `ablations.figures.style.save_figure`.
 
     Returns:
         `folder/<output>_trials.png` and `.svg`.
@@ -105,7 +103,7 @@ def _draw(study: Study, tuning: Tuning) -> Figure:
     draw_budget(axes[0], study, tuning)
     for parameter, panel in zip(tuning.space, axes[1:], strict=True):
         draw_parameter(panel, study, tuning, parameter)
-    handles = [_legend_line(place) for place in range(len(arms))]
+    handles = [_legend_line(look) for look in looks_of([arm.name for arm in arms]).values()]
     handles.append(Line2D([], [], color=GREY, linestyle="none", marker="o", markerfacecolor="none"))
     figure.legend(
         handles=handles,
@@ -128,19 +126,20 @@ def _texts(study: Study, tuning: Tuning) -> list[str]:
         else f"Draws of {tuning.sampler} are not independent, as the curve assumes: it describes these "
         "trials and says nothing of another search."
     )
-    return [study.scale, f"{budget(tuning)}. {independent}"]
+    return [study.scale, f"{tuning.budget}. {independent}"]
 
 
 def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
-    for place, arm in enumerate(arms_of(study)):
-        expected = expected_best(tuning.trials[arm.name], tuning.sign)
+    looks = looks_of([arm.name for arm in arms_of(study)])
+    for name, look in looks.items():
+        expected = expected_best(tuning.trials[name], tuning.sign)
         axes.plot(
             np.arange(1, len(expected) + 1),
             study.deciding.times * expected,
-            color=COLORS[place % len(COLORS)],
-            linestyle=DASHES[place % len(DASHES)],
+            color=look.color,
+            linestyle=look.dash,
             linewidth=2,
-            marker=MARKERS[place % len(MARKERS)] if len(expected) <= 20 else None,
+            marker=look.marker if len(expected) <= 20 else None,
             markerfacecolor="none",
             markersize=5,
         )
@@ -152,22 +151,22 @@ def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
 
 
 def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> None:
-    arms, times = arms_of(study), study.deciding.times
-    values = [trial.settings[parameter] for arm in arms for trial in tuning.trials[arm.name]]
+    looks, times = looks_of([arm.name for arm in arms_of(study)]), study.deciding.times
+    values = [trial.settings[parameter] for name in looks for trial in tuning.trials[name]]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     names = [] if numbers else list(dict.fromkeys(map(str, values)))
-    for place, arm in enumerate(arms):
-        trials = tuning.trials[arm.name]
+    for name, look in looks.items():
+        trials = tuning.trials[name]
         settings = [trial.settings[parameter] for trial in trials]
         at = settings if numbers else [names.index(str(value)) for value in settings]
-        _draw_trials(axes, place, at, trials, tuning.best(arm.name), times)
+        _draw_trials(axes, look, at, trials, tuning.best(name), times)
         if numbers and len(tuning.space) == 1:  # else joined trials would differ in other settings too
             order = np.argsort(at, kind="stable")
             axes.plot(
                 np.array(at)[order],
                 times * np.array([trial.value for trial in trials])[order],
-                color=COLORS[place % len(COLORS)],
-                linestyle=DASHES[place % len(DASHES)],
+                color=look.color,
+                linestyle=look.dash,
                 linewidth=0.9,
                 alpha=0.6,
                 zorder=2,
@@ -187,21 +186,21 @@ def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> 
 
 
 def _draw_trials(
-    axes: Axes, place: int, at: Sequence[float], trials: Sequence[Trial], best: int, times: float
+    axes: Axes, look: Look, at: Sequence[float], trials: Sequence[Trial], best: int, times: float
 ) -> None:
-    color = COLORS[place % len(COLORS)]
+    color = look.color
     for number, (x, trial) in enumerate(zip(at, trials, strict=True)):
-        marker = "x" if trial.diverged else MARKERS[place % len(MARKERS)]
+        marker = "x" if trial.diverged else look.marker
         fill = color if number == 0 else "none"
         axes.plot(x, times * trial.value, marker, color=color, markerfacecolor=fill, markersize=5, zorder=3)
         if number == best:
             axes.plot(x, times * trial.value, "o", color=color, markerfacecolor="none", markersize=12)
 
 
-def _legend_line(place: int) -> Line2D:
+def _legend_line(look: Look) -> Line2D:
     return Line2D(
-        [], [], color=COLORS[place % len(COLORS)], linestyle=DASHES[place % len(DASHES)], linewidth=2,
-        marker=MARKERS[place % len(MARKERS)], markerfacecolor="none", markersize=5,
+        [], [], color=look.color, linestyle=look.dash, linewidth=2, marker=look.marker,
+        markerfacecolor="none", markersize=5,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from plotly.offline import get_plotlyjs
 
 from ablations.completeness import completeness_of, tell_if_emptier
 from ablations.evidence.verdicts import HOLDS, Judged, Verdict
-from ablations.figures.study import COLORS
+from ablations.figures.style import COLORS
 from ablations.files import write_atomically
 from ablations.report.charts import DARK
 from ablations.report.runs import run_pages, run_rows

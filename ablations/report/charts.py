@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.evidence.mechanism import BETWEEN, MAIN, measured_of
-from ablations.figures.study import COLORS, FEW_EPOCHS
+from ablations.figures.style import COLORS, FEW_EPOCHS
 from ablations.metrics import LOSS, Metric
 from ablations.runs.histories import metric_names
 from ablations.runs.records import MISSING

@@ -22,7 +22,7 @@ from ablations.errors import UserError
 from ablations.files import write_atomically
 from ablations.runs.identity import is_outside_identity
 from ablations.runs.migration import migrate
-from ablations.runs.records import DONE, RunDirectory, UnreadableRecord, sealed
+from ablations.runs.records import DONE, RunDirectory, sealed
 from ablations.text import amount
 
 FILE_NAME = "records.tar.xz"
@@ -160,10 +160,7 @@ def _ended(results_dir: Path, only: Collection[str] | None) -> Iterator[tuple[Ru
         if only is not None and folder.name not in only:
             continue
         directory = RunDirectory(results_dir, folder.name)
-        try:
-            record = directory.read()
-        except UnreadableRecord:
-            continue
+        record = directory.read_or_none()
         if record is not None and directory.status_of(record, directory.rows(record)) in DONE:
             yield directory, record
 

@@ -171,6 +171,13 @@ class RunDirectory:
             )
         return self.check(record, planned)
 
+    def read_or_none(self) -> dict[str, Any] | None:
+        """The record; None if there is none or it is unreadable."""
+        try:
+            return self.read()
+        except UnreadableRecord:
+            return None
+
     def parse(self, data: bytes) -> dict[str, Any]:
         """The content of record.json, unchecked.
 
@@ -310,17 +317,11 @@ class RunDirectory:
 
     def measured(self) -> dict[str, Any]:
         """Settings of all measured diagnostics, by name."""
-        try:
-            return measured_diagnostics(self.read())
-        except UnreadableRecord:
-            return {}
+        return measured_diagnostics(self.read_or_none())
 
     def measured_metrics(self) -> list[str]:
         """All measured metrics; none if the record declares none."""
-        try:
-            return measured_metrics(self.read())
-        except UnreadableRecord:
-            return []
+        return measured_metrics(self.read_or_none())
 
     def _lacking_metrics(self, record: Mapping[str, Any]) -> list[str]:
         """Requested metrics that were not measured."""

@@ -1,5 +1,7 @@
 """The size of a difference, how often it appears, and the seeds needed to detect it."""
 
+from bisect import bisect_left
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
@@ -93,16 +95,12 @@ def needed_seeds(effect: float, spread: float, *, power: float = 0.8, alpha: flo
         raise ValueError(f"effect={effect}: must not be 0")
     if not 0 < power < 1:
         raise ValueError(f"power={power}: must be in (0, 1)")
-    low, high = 1, 2  # `low` is never enough
-    while power_of(high, effect, spread, alpha=alpha) < power:
-        if high == MOST_SEEDS:
-            return None
-        low, high = high, min(2 * high, MOST_SEEDS)
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = power_of(middle, effect, spread, alpha=alpha) >= power
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+
+    def enough(seeds: int) -> bool:
+        return power_of(seeds, effect, spread, alpha=alpha) >= power
+
+    found = 2 + bisect_left(range(2, MOST_SEEDS + 1), True, key=enough)
+    return None if found > MOST_SEEDS else found
 
 
 def _require(effect: float, spread: float, alpha: float) -> None:

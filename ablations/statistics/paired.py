@@ -4,6 +4,7 @@ The paper shows one run per curve. Here an arm is a sample of seeds, and arms ar
 Every function raises ValueError for NaN and infinity.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
@@ -280,15 +281,8 @@ def needed_pairs(sd: float, distance: float, level: float) -> int | None:
     def enough(n: int) -> bool:
         return bool(-special.stdtrit(n - 1, level / 2) * sd / np.sqrt(n) < distance)
 
-    if not enough(MOST_PAIRS):
-        return None
-    low, high = 1, 2  # `low` is never enough
-    while not enough(high):
-        low, high = high, min(2 * high, MOST_PAIRS)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    found = 2 + bisect_left(range(2, MOST_PAIRS + 1), True, key=enough)
+    return None if found > MOST_PAIRS else found
 
 
 def expected_maximum(values: ArrayLike) -> np.ndarray:
@@ -347,8 +341,8 @@ def straight_lines(x: ArrayLike, values: ArrayLike, at: float = 0.0) -> tuple[np
     return slope, rows.mean(axis=1) + slope * (at - positions.mean())
 
 
-def seed_band(curves: ArrayLike, confidence: float = 0.95) -> Band:
-    """Mean over seeds at each epoch, and a t interval per epoch (not a simultaneous band).
+def seed_band(curves: ArrayLike) -> Band:
+    """Mean over seeds at each epoch, and a 95 % t interval per epoch (not a simultaneous band).
 
     Args:
         curves: `(S, E)`, one row per seed.
@@ -357,11 +351,11 @@ def seed_band(curves: ArrayLike, confidence: float = 0.95) -> Band:
         Its width is zero at epochs where all seeds agree.
 
     Raises:
-        ValueError: No seed or no epoch, a number that is not finite, or a confidence outside (0, 1).
+        ValueError: No seed or no epoch, or a number that is not finite.
     """
     sample = _finite("curves", curves, dimensions=2)
     mean = sample.mean(axis=0)
-    half = _half_width(sample, confidence) if len(sample) > 1 else np.full_like(mean, np.nan)
+    half = _half_width(sample, 0.95) if len(sample) > 1 else np.full_like(mean, np.nan)
     return Band(mean, mean - half, mean + half)
 
 

@@ -23,7 +23,7 @@ Source:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -35,9 +35,6 @@ STEP = 2  # pairs from one look to the next
 CELLS = 512
 """Of the t process. Twice as many change levels by at most 0.2 % at a budget of 20. At 100 pairs, levels are
 up to 1 % too low: on the safe side."""
-
-Spending = Callable[[float, float], float]
-"""Information fraction in (0, 1] and alpha -> the level to spend by then; alpha at 1."""
 
 
 def looks(budget: int) -> tuple[int, ...]:
@@ -57,17 +54,24 @@ def looks(budget: int) -> tuple[int, ...]:
 def pocock_spending(fraction: float, alpha: float) -> float:
     """Alpha * ln(1 + (e - 1) t): levels nearly equal over equally spaced looks, as Pocock's.
 
+    Args:
+        fraction: Of the budget, in (0, 1].
+        alpha: Spent at 1.
+
+    Returns:
+        The level to spend by then.
+
     Source:
         Lan and DeMets 1983, alpha_2*.
     """
     return alpha * math.log1p((math.e - 1) * fraction)
 
 
-def t_levels(pairs: Sequence[int], alpha: float, spending: Spending = pocock_spending) -> tuple[float, ...]:
-    """Two-sided level of the t interval of each look, so that `spending` is spent exactly.
+def t_levels(pairs: Sequence[int], alpha: float) -> tuple[float, ...]:
+    """Two-sided level of the t interval of each look, so that `pocock_spending` is spent exactly.
 
     For normal differences of any variance without an effect, an interval of the first k looks excludes zero
-    with probability `spending(pairs[k] / pairs[-1], alpha)`.
+    with probability `pocock_spending(pairs[k] / pairs[-1], alpha)`.
 
     Args:
         pairs: Pairs at each look, rising from at least 2 to the budget.
@@ -83,11 +87,11 @@ def t_levels(pairs: Sequence[int], alpha: float, spending: Spending = pocock_spe
         raise ValueError(f"pairs={list(pairs)}: must rise, from 2 or more")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha}: must be between 0 and 1")
-    return _t_levels(tuple(pairs), alpha, spending)
+    return _t_levels(tuple(pairs), alpha)
 
 
 @lru_cache(maxsize=256)
-def _t_levels(pairs: tuple[int, ...], alpha: float, spending: Spending) -> tuple[float, ...]:
+def _t_levels(pairs: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     """Follow R = sum / sqrt(n sum of squares), a function of t, from look to look.
 
     Without an effect, R is independent of the sum of squares (Basu). So the next R depends only on the last
@@ -104,7 +108,7 @@ def _t_levels(pairs: tuple[int, ...], alpha: float, spending: Spending) -> tuple
         for before in range(n, look):
             mass = mass @ _t_transition(before)
         n = look
-        may_be_spent = spending(look / pairs[-1], alpha)
+        may_be_spent = pocock_spending(look / pairs[-1], alpha)
         beyond = np.append(mass[::-1].cumsum()[::-1], 0)
         bound = float(np.interp(may_be_spent - spent, beyond[::-1], edges[::-1]))
         levels.append(float(2 * special.stdtr(n - 1, -math.tan(bound) * math.sqrt(n - 1))))

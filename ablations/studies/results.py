@@ -20,6 +20,7 @@ from ablations.metrics import BEFORE_DECLARATIONS, Metric, metric_of
 from ablations.runs.histories import History, metric_names
 from ablations.runs.records import DONE
 from ablations.runs.schema import COMPLETED, DIVERGED
+from ablations.text import amount, core_time
 from ablations.validation import WRITTEN
 
 
@@ -140,6 +141,17 @@ class Tuning:
         """Index of the arm's best trial; the first of equal ones."""
         values = [self.sign * trial.value for trial in self.trials[arm]]
         return values.index(max(values))
+
+    @property
+    def budget(self) -> str:
+        """E.g. "8 trials × 1 seed × 6 epochs for each of 2 arms, 16 runs, 12 min 05 s on one core"."""
+        arms = len(self.trials)
+        trials = len(next(iter(self.trials.values())))
+        runs = len({run for of_arm in self.trials.values() for trial in of_arm for run in trial.runs})
+        lost = "" if self.recorded_runs == runs else f" ({self.recorded_runs} of them with a record)"
+        of_arm = [amount(trials, "trial"), amount(len(self.seeds), "seed"), amount(self.epochs, "epoch")]
+        of_all = [amount(runs, "run") + lost, f"{core_time(self.core_hours)} on one core"]
+        return f"{' × '.join(of_arm)} for each of {amount(arms, 'arm')}, {', '.join(of_all)}"
 
 
 @dataclass(frozen=True)

@@ -113,10 +113,8 @@ def _difference(twice: Twice) -> str:
     return twice.quantity.difference(twice.difference, low, twice.high)
 
 
-def write_reproduction(
-    reproductions: Sequence[Reproduction], names: tuple[str, str], folder: Path, suffix: str = ""
-) -> Path:
-    """Write `folder/reproduction<suffix>.md` atomically; `names` are those of the two sets.
+def write_reproduction(reproductions: Sequence[Reproduction], names: tuple[str, str], folder: Path) -> Path:
+    """Write `folder/reproduction.md` atomically; `names` are those of the two sets.
 
     Raises:
         OSError: The folder cannot be written.
@@ -156,7 +154,7 @@ def write_reproduction(
         ]
     )
     subtitle = f"{names[0]} against {names[1]}: {summary(reproductions)}."
-    path = folder / f"{FILE_NAME}{suffix}.md"
+    path = folder / f"{FILE_NAME}.md"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, markdown_page(TITLE, subtitle, [claims, compared], NOTES))
     return path

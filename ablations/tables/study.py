@@ -17,7 +17,7 @@ from rich.text import Text
 from ablations.errors import UserError
 from ablations.evidence.audit import Audit, audit_columns, audit_notes, audit_panel, audit_study
 from ablations.evidence.contrasts import AREA, STEPS_TO_TARGET, quantity_of, value_of
-from ablations.evidence.failures import failure_notes, failures
+from ablations.evidence.failures import failure_notes, failures, missing_notes
 from ablations.evidence.interaction import interaction_notes, interaction_panel, interaction_table
 from ablations.files import write_atomically
 from ablations.metrics import Metric
@@ -46,7 +46,7 @@ from ablations.table_files import csv_text, latex_page, markdown_page, provenanc
 from ablations.tables.tuning import tuning_notes
 from ablations.terminal.run_tables import counts
 from ablations.terminal.tables import Section, headed_table
-from ablations.text import NO_VALUE, UNCORRECTED, amount, decimals, integer, named_seeds, p_value
+from ablations.text import NO_VALUE, UNCORRECTED, amount, decimals, integer, p_value
 
 COUNTS = ("n_completed", "n_planned", "n_diverged", "n_running", "n_failed", "n_missing", "n_pairs")
 BRACKETS = f"Brackets: {UNCORRECTED}"
@@ -136,12 +136,8 @@ def study_subtitle(study: Study) -> str:
     return f"{study.scale}. {study.source}. {BRACKETS}."
 
 
-def console_table(study: Study, runs: Sequence[StudyRun]) -> RenderableType:
-    """For a terminal of 80 columns."""
-    return _console_table(study, study_table(study, runs))
-
-
 def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:
+    """For a terminal of 80 columns."""
     readable = _readable(study, table)
     metric, target = study.deciding, _target_header(study)
     columns = {
@@ -174,22 +170,17 @@ def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:
     return Text.assemble((f"{words[0]}: ", "bold"), ", ".join(words[1:]))
 
 
-def write_tables(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:
+def write_and_show(study: Study, runs: Sequence[StudyRun], folder: Path) -> tuple[list[Path], RenderableType]:
     """Write the study's table as CSV, Markdown and LaTeX, full and slim, each atomically.
 
     Returns:
         The paths, `folder/<output>.csv`, `.md`, `.tex` and `_slim.tex`, and for a factorial study
-        `_interaction.csv`.
+        `_interaction.csv`; and the table for the terminal.
 
     Raises:
         ValueError: As `study_table`; then nothing is written.
         OSError: The folder cannot be written.
     """
-    return write_and_show(study, runs, folder)[0]
-
-
-def write_and_show(study: Study, runs: Sequence[StudyRun], folder: Path) -> tuple[list[Path], RenderableType]:
-    """`write_tables` and `console_table`, from one reading of the runs."""
     table, panels, notes = study_contents(study, runs)
     interaction = csv_text(interaction_table(study, outcomes(study, runs))) if study.design else None
     paths = write_table_files(
@@ -497,14 +488,3 @@ def _p_note(n_pairs: set[int]) -> str:
     if any(n > EXACT_PAIRS for n in n_pairs):
         text = f"two-sided sign-flip test ({RANDOM_FLIPS:,} draws above {EXACT_PAIRS} pairs)"
     return f"{text}, which is at least {', '.join(floors)}" if floors else text
-
-
-def missing_notes(study: Study, runs: Sequence[StudyRun]) -> list[str]:
-    """A line per arm and status of runs that are left out."""
-    notes = []
-    for arm in baseline_first(study):
-        for status in (FAILED, RUNNING, MISSING):
-            seeds = [run.seed for run in runs if run.arm == arm.name and run.status == status]
-            if seeds:
-                notes.append(f"Left out: {arm.label}, {named_seeds(seeds)} ({status}).")
-    return notes

@@ -8,7 +8,7 @@ import pandas as pd
 from ablations.metrics import Metric
 from ablations.studies.results import Arm, Study, Trial, Tuning, tuned_arms
 from ablations.table_files import latex_page, markdown_page, write_table_files
-from ablations.text import amount, core_time, in_words, shown_settings, shown_value
+from ablations.text import in_words, shown_settings, shown_value
 
 
 def tuning_notes(study: Study) -> list[str]:
@@ -20,7 +20,7 @@ def tuning_notes(study: Study) -> list[str]:
     best_is = "highest" if deciding.sign > 0 else "lowest"
     space = [f"{in_words(name)} ({tuning.keys[name]}), {text}" for name, text in tuning.space.items()]
     notes = [
-        f"Equal tuning ({tuning.option}): {budget(tuning)}. Each arm's first trial is the configured "
+        f"Equal tuning ({tuning.option}): {tuning.budget}. Each arm's first trial is the configured "
         f"settings; the others are drawn by {tuning.sampler}"
         + (", the same for every arm." if tuning.independent else ", which follows each arm's own results."),
         f"Space: {'; '.join(space)}.",
@@ -48,17 +48,6 @@ def tuning_notes(study: Study) -> list[str]:
 
 def _value(metric: Metric, trial: Trial) -> str:
     return f"{metric.number(trial.value)} {metric.shown_unit}".strip()
-
-
-def budget(tuning: Tuning) -> str:
-    """E.g. "8 trials × 1 seed × 6 epochs for each of 2 arms, 16 runs, 12 min 05 s on one core"."""
-    arms = len(tuning.trials)
-    trials = len(next(iter(tuning.trials.values())))
-    runs = len({run for of_arm in tuning.trials.values() for trial in of_arm for run in trial.runs})
-    lost = "" if tuning.recorded_runs == runs else f" ({tuning.recorded_runs} of them with a record)"
-    of_arm = [amount(trials, "trial"), amount(len(tuning.seeds), "seed"), amount(tuning.epochs, "epoch")]
-    of_all = [amount(runs, "run") + lost, f"{core_time(tuning.core_hours)} on one core"]
-    return f"{' × '.join(of_arm)} for each of {amount(arms, 'arm')}, {', '.join(of_all)}"
 
 
 def trials_table(study: Study) -> pd.DataFrame:

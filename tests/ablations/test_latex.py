@@ -12,7 +12,7 @@ import pytest
 from ablations.evidence.verdicts import judge_study
 from ablations.slim_tables import Numbers, SlimTable
 from ablations.studies.results import Study, StudyRun
-from ablations.tables.study import write_tables
+from ablations.tables.study import write_and_show
 from ablations.tables.verdicts import write_verdicts
 from ablations.text import decimals
 from experiments.study_file import project_claims
@@ -110,7 +110,7 @@ def test_both_forms_fit_a_page(
         (factorial_study, make_runs(factorial_study)),
         (jft_study, jft_runs),
     ):
-        write_tables(study, of_study, tables)
+        write_and_show(study, of_study, tables)
     own = [claim for claim in claims if all(set(one.contrast) <= set(arms) for one in claim.comparisons)]
     verdicts = judge_study(own, judged, runs)
     assert verdicts

@@ -81,4 +81,4 @@ def test_only_numbers_get_minus_signs() -> None:
 def test_what_is_too_long_is_cut_to_what_there_is_room_for() -> None:
     assert text.cut("abcdef", 6) == "abcdef"
     assert text.cut("abcdefg", 6) == "abcde…"
-    assert text.listed(list("abc"), 2) == "a, b, ..."
+    assert text.listed(list("abcdefghijklm")) == "a, b, c, d, e, f, g, h, i, j, k, l, ..."

@@ -67,7 +67,6 @@ def first_seed(name: str) -> tuple[Study, dict[str, RunConfiguration]]:
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_plans_every_arm_with_every_seed(name: str) -> None:
     study, runs = planned(name)
-    assert len(study.seeds) >= 6
     of_arms = [(run.arm, run.seed) for run in runs]
     assert of_arms == [(arm.name, seed) for arm in study.arms for seed in study.seeds]
     assert len({run.run_id for run in runs}) == len(runs)
@@ -75,7 +74,9 @@ def test_a_study_plans_every_arm_with_every_seed(name: str) -> None:
     assert study.baseline in [arm.name for arm in study.arms]
     assert all(arm.label for arm in study.arms)
     assert str(runs[0].epochs) in study.scale
-    assert "Fashion " in study.scale
+    if name in UNLIKE:
+        assert len(study.seeds) >= 6
+        assert "Fashion " in study.scale
 
 
 @pytest.mark.usefixtures("hydra")

@@ -11,15 +11,18 @@ from ablations.runs.identity import run_id_of
 from experiments.planning import hydra_configuration, plan_study
 from experiments.project import FRAMEWORK_CONF, load_yaml
 
-ARCHIVE = FRAMEWORK_CONF.parent / "results" / "reference" / "records.tar.xz"
+REFERENCE = FRAMEWORK_CONF.parent / "results" / "reference"
+ARCHIVE = REFERENCE / "records.tar.xz"
 SOLVED = ("spectrum", "spectrum_width")
 """Studies whose widths are solved, which takes a while: test_planning.py plans them once."""
 STUDIES = sorted(
     file.stem
     for file in Path(FRAMEWORK_CONF / "study").glob("*.yaml")
-    if not load_yaml(file).get("only_by_name") and file.stem not in SOLVED
+    if not load_yaml(file).get("only_by_name")
+    and file.stem not in SOLVED
+    and (REFERENCE / "tables" / f"{load_yaml(file)['output']}.csv").exists()
 )
-"""Those of the reproduction."""
+"""Those of the reproduction; not one that a user has added."""
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from ablations.evidence.audit import (
     audit_study,
 )
 from ablations.studies.results import Arm, Study, StudyRun, outcomes
-from ablations.tables.study import markdown_table, study_table, write_tables
+from ablations.tables.study import markdown_table, study_table, write_and_show
 from experiments.planning import compose_runs
 
 TRUE = {"_target_": "lightning_modules.networks.blocks.LinearShortcut", "_partial_": True}
@@ -349,7 +349,7 @@ def test_the_tables_show_what_is_not_declared(
     assert "| 5.0 % fewer parameters" in page
     assert RULE in page
     assert NOTHING not in page
-    source = write_tables(residual_study, confounded, tmp_path)[2].read_text()
+    source = write_and_show(residual_study, confounded, tmp_path)[0][2].read_text()
     assert r"5.0 \% fewer parameters" in source
     assert source.count(r"\begin{tabular}") == 3
     base, arm = (row for _, row in study_table(residual_study, confounded).iterrows())
@@ -368,7 +368,7 @@ def test_where_nothing_is_undeclared_one_line_says_so(
     residual_study: Study, make_runs, tmp_path: Path
 ) -> None:
     runs = make_runs(residual_study)
-    for path in write_tables(residual_study, runs, tmp_path)[1:3]:
+    for path in write_and_show(residual_study, runs, tmp_path)[0][1:3]:
         page = path.read_text()
         assert NOTHING in page
         assert RULE not in page

@@ -111,16 +111,16 @@ def test_what_width_alone_makes_is_what_depth_is_compared_with() -> None:
 
 
 def test_final_accuracies_are_judged_on_test() -> None:
-    finals = [claim for claim in project_claims() if claim.id.endswith(("-final", "-imagenet", "-jft"))]
+    ids = ("residual-final", "activation-final", "inception-imagenet", "inception-jft")
+    finals = [claim for claim in project_claims() if claim.id in ids]
     assert len(finals) == 4
     assert all(c.metric.startswith("test_") for claim in finals for c in claim.comparisons)
 
 
-@pytest.mark.parametrize(
-    "file", sorted((FRAMEWORK_CONF / "claims").glob("*.yaml")), ids=lambda file: file.stem
-)
-def test_every_margin_says_why(file: Path) -> None:
-    margins = [line for line in file.read_text().splitlines() if line.strip().startswith("margin:")]
+@pytest.mark.parametrize("name", ["paper", "controls", "scale"])
+def test_every_margin_says_why(name: str) -> None:
+    text = (FRAMEWORK_CONF / "claims" / f"{name}.yaml").read_text(encoding="utf-8")
+    margins = [line for line in text.splitlines() if line.strip().startswith("margin:")]
     assert margins
     assert all(len(line.partition("# ")[2]) > 10 for line in margins)
 

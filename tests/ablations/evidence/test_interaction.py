@@ -9,7 +9,7 @@ import pytest
 
 from ablations.evidence.interaction import interaction_panel, interaction_table, interactions, slope_text
 from ablations.studies.results import Study, StudyRun, outcomes
-from ablations.tables.study import markdown_table, write_tables
+from ablations.tables.study import markdown_table, write_and_show
 
 FINAL = {  # per arm: top-1 of seeds 0 and 1
     "one_none": (0.80, 0.82),
@@ -102,7 +102,7 @@ def test_an_arm_without_a_run_is_no_end(factorial_study: Study, runs: list[Study
     panel = interaction_panel(factorial_study, outcomes(factorial_study, left))
     assert [text == "–" for text in panel["validation, pp"]] == [True, False, True, True]
     assert "ReLU minus none: slope per doubling, all levels" in markdown_table(factorial_study, left)
-    write_tables(factorial_study, left, tmp_path)
+    write_and_show(factorial_study, left, tmp_path)
     written = pd.read_csv(tmp_path / f"{factorial_study.output}_interaction.csv")
     assert list(written["n"]) == [0, 2, 0, 0]
 

@@ -13,11 +13,10 @@ from ablations.evidence.mechanism import (
     SHORTCUT,
     Measured,
     measured_of,
-    mechanism_table,
     merged,
-    write_mechanism_tables,
 )
 from ablations.studies.results import Study
+from ablations.tables.mechanism import mechanism_table, write_mechanism_tables
 from experiments.project import FRAMEWORK_CONF
 
 STEM, POINTWISE, DEPTHWISE, HEAD = (
@@ -202,7 +201,6 @@ def test_a_cell_is_a_mean_over_layers_and_then_over_seeds(
     assert [text.strip() for text in row.split("|")[2:-1]] == ["2", cell]
 
 
-def test_every_diagnostic_of_the_repository_is_a_quantity() -> None:
-
+def test_every_quantity_is_a_diagnostic() -> None:
     options = {path.stem for path in (FRAMEWORK_CONF / "diagnostics").glob("*.yaml")} - {"all", "none"}
-    assert {quantity.name for quantity in QUANTITIES} == options
+    assert {quantity.name for quantity in QUANTITIES} <= options

@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ablations.figures import study as figures
-from ablations.figures.study import draw_study, save_figure, write_figure, write_figures
+from ablations.figures import style as figures_style
+from ablations.figures.study import draw_study, write_figure, write_figures
+from ablations.figures.style import save_figure
 from ablations.studies.results import Study, StudyRun
 
 
@@ -169,7 +171,8 @@ def test_text_is_inside_readable_and_apart(
         for place, run in enumerate(runs):
             assert run.record is not None
             runs[place] = replace(run, record={**run.record, "parameters": 1000 * len(run.arm)})
-    figure = draw_study(study, runs)
+    with figures_style.style():
+        figure = draw_study(study, runs)
     figure.draw_without_rendering()
     ticks_outside = [
         tick.label1
@@ -217,11 +220,11 @@ def test_a_study_of_several_figures_draws_each_of_its_arms(
 ) -> None:
     drawn = {}
 
-    def spy(study, runs, draw=figures._draw):
+    def spy(study, runs, draw=figures.draw_study):
         drawn[study.output] = draw(study, runs)
         return drawn[study.output]
 
-    monkeypatch.setattr(figures, "_draw", spy)
+    monkeypatch.setattr(figures, "draw_study", spy)
     paths = write_figures(jft_study, jft_runs, tmp_path)
     assert [path.name for path in paths] == [
         f"{name}.{kind}" for name in ("figure07", "figure08") for kind in ("png", "svg")
@@ -236,7 +239,8 @@ def test_a_study_of_several_figures_draws_each_of_its_arms(
 def test_of_many_seeds_some_are_drawn_and_all_are_counted(
     residual_study: Study, make_run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "SEEDS_DRAWN", 4)
+    for module in (figures, figures_style):
+        monkeypatch.setattr(module, "SEEDS_DRAWN", 4)
     study = replace(residual_study, seeds=tuple(range(9)))
     runs = [make_run("with", seed, [0.5, 0.8 + 0.01 * seed]) for seed in study.seeds]
     runs += [make_run("without", seed, [0.4, 0.7 + 0.02 * seed]) for seed in study.seeds]

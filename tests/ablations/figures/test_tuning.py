@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ablations.figures import tuning as figures_tuning
-from ablations.figures.study import style
+from ablations.figures.style import style
 from ablations.figures.tuning import expected_best, write_tuning_figure
 from ablations.studies.results import Study, Trial
 

@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from ablations.report.build import build_report, write_report
-from ablations.tables.study import markdown_table, study_table, write_tables
+from ablations.tables.study import markdown_table, study_table, write_and_show
 
 pytestmark = pytest.mark.slow
 
@@ -142,7 +142,7 @@ def test_copy_the_table(open_page, made_up, written: Path, tmp_path: Path) -> No
     wanted = {
         "CSV": study_table(study, runs).to_csv(index=False, lineterminator="\n"),
         "Markdown": markdown_table(study, runs),
-        "LaTeX": write_tables(study, runs, tmp_path)[2].read_text(),
+        "LaTeX": write_and_show(study, runs, tmp_path)[0][2].read_text(),
     }
     for form, text in wanted.items():
         page.evaluate("document.querySelector('#said').textContent = ''")

@@ -16,10 +16,9 @@ from rich.console import Console
 from ablations.errors import UserError
 from ablations.studies.results import Study, StudyRun
 from ablations.tables.study import (
-    console_table,
     markdown_table,
     study_table,
-    write_tables,
+    write_and_show,
 )
 
 T_2 = 4.302653  # 97.5 % quantile of Student's t with 2 degrees of freedom
@@ -151,7 +150,7 @@ def test_a_diverged_run_has_no_map(jft_study: Study, jft_runs: list[StudyRun], m
 
 
 def test_files(residual_study: Study, mixed_runs: list[StudyRun], tmp_path: Path) -> None:
-    paths = write_tables(residual_study, mixed_runs, tmp_path / "tables")
+    paths, _ = write_and_show(residual_study, mixed_runs, tmp_path / "tables")
     assert [path.name for path in paths] == [
         f"figure09_residual{x}" for x in (".csv", ".md", ".tex", "_slim.tex")
     ]
@@ -217,7 +216,7 @@ def test_notes_that_do_not_apply_are_absent(residual_study: Study, make_runs) ->
 
 def test_nothing_completed(residual_study: Study, make_run, tmp_path: Path) -> None:
     runs = [make_run(arm, 0, status="missing") for arm in ("with", "without")]
-    csv, markdown, latex, _ = write_tables(residual_study, runs, tmp_path)
+    (csv, markdown, latex, _), _ = write_and_show(residual_study, runs, tmp_path)
     assert "- No completed run." in markdown.read_text()
     assert "No completed run." in latex.read_text()
     assert list(pd.read_csv(csv)["n_completed"]) == [0, 0]
@@ -236,7 +235,7 @@ def test_markdown_of_a_label_is_text(residual_study: Study, mixed_runs) -> None:
 
 def test_latex_is_balanced_and_escaped(residual_study: Study, mixed_runs, tmp_path: Path) -> None:
     arms = tuple(replace(arm, label=r"[50 % & more_of {it} #1 ~ ^ \ $") for arm in residual_study.arms)
-    source = write_tables(replace(residual_study, arms=arms), mixed_runs, tmp_path)[2].read_text()
+    source = write_and_show(replace(residual_study, arms=arms), mixed_runs, tmp_path)[0][2].read_text()
     opened = re.findall(r"\\begin\{(\w+)\}", source)
     assert sorted(opened) == sorted(re.findall(r"\\end\{(\w+)\}", source))
     assert opened == ["table", *["adjustbox", "tabular"] * 3]  # parameters differ: the audit has a table
@@ -259,11 +258,11 @@ def test_markdown_cells_keep_their_columns(residual_study: Study, make_runs) -> 
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [8] * 4 + [9] * 4
 
 
-def test_console_table_fits(activation_study: Study, make_run, make_runs) -> None:
+def test_console_table_fits(activation_study: Study, make_run, make_runs, tmp_path: Path) -> None:
     runs = [run for run in make_runs(activation_study) if (run.arm, run.seed) != ("relu", 2)]
     runs.append(make_run("relu", 2, [0.5], status="diverged"))
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(console_table(activation_study, runs))
+    console.print(write_and_show(activation_study, runs, tmp_path)[1])
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
@@ -276,9 +275,9 @@ def test_console_table_fits(activation_study: Study, make_run, make_runs) -> Non
     assert activation_study.scale in " ".join(text.split())
 
 
-def test_console_table_has_what_the_paper_prints_above(jft_study: Study, jft_runs) -> None:
+def test_console_table_has_what_the_paper_prints_above(jft_study: Study, jft_runs, tmp_path: Path) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(console_table(jft_study, jft_runs))
+    console.print(write_and_show(jft_study, jft_runs, tmp_path)[1])
     lines = console.export_text().splitlines()
     assert "Inception V3 (baseline): 2 of 2 completed, paper's MAP@100 6.36" in lines
     assert "Xception, FC (to Inception V3, FC): 2 of 2 completed" in lines
@@ -312,7 +311,7 @@ def test_tables_import_no_matplotlib_and_figures_no_pyplot() -> None:
 
 def test_files_hold_what_the_single_functions_give(residual_study: Study, make_runs, tmp_path: Path) -> None:
     runs = make_runs(residual_study)
-    csv, markdown, *_ = write_tables(residual_study, runs, tmp_path)
+    (csv, markdown, *_), _ = write_and_show(residual_study, runs, tmp_path)
     assert csv.read_text() == study_table(residual_study, runs).to_csv(index=False)
     assert markdown.read_text() == markdown_table(residual_study, runs)
 

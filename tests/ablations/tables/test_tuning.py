@@ -8,15 +8,15 @@ import pytest
 
 from ablations.studies.results import Study
 from ablations.tables.study import markdown_table
-from ablations.tables.tuning import budget, trials_table, tuning_notes, write_trials
+from ablations.tables.tuning import trials_table, tuning_notes, write_trials
 
 
 def test_the_budget_is_stated(tuned_study: Study) -> None:
-    assert budget(tuned_study.tuning) == (
+    assert tuned_study.tuning.budget == (
         "4 trials × 2 seeds × 6 epochs for each of 2 arms, 16 runs, 14 min 02 s on one core"
     )
     lost = replace(tuned_study.tuning, recorded_runs=15, core_hours=1234.5)
-    assert budget(lost).endswith("16 runs (15 of them with a record), 51 d 10 h on one core")
+    assert lost.budget.endswith("16 runs (15 of them with a record), 51 d 10 h on one core")
 
 
 def test_the_notes_say_what_was_chosen_and_how(tuned_study: Study) -> None:
