@@ -1,10 +1,13 @@
 """Atomic writing of files, and checks that folders can be written."""
 
+import csv
+import io
 import os
 import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ablations.errors import UserError
 
@@ -51,6 +54,15 @@ def write_forms(folder: Path, name: str, contents: Mapping[str, str | bytes]) ->
     for path, content in zip(paths, contents.values(), strict=True):
         write_atomically(path, content)
     return paths
+
+
+def rows_as_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]], missing: str = "") -> str:
+    """Rows as CSV; floats read back exactly."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval=missing, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def check_writable(what: str, folder: Path, within: Iterable[str], instead: str = "") -> None:

@@ -730,6 +730,15 @@ def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def hydra_value(value: Any) -> str:
+    """A plain value as on Hydra's command line."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(hydra_value, value)) + "]"
+    return quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
 def quote_option_names(arguments: Sequence[str]) -> list[str]:
     """Quote options that Hydra would convert: `residual='true','false'` for `residual=true,false`.
 

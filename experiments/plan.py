@@ -5,7 +5,6 @@ A sweep is a product of choices (`residual=true,false seed=0,1`) or a union of s
 """
 
 import itertools
-import json
 import math
 import re
 import shlex
@@ -21,10 +20,10 @@ from ablations.lazily import lazily
 from ablations.studies.results import Arm, Study, Swept
 from experiments.check import check_axes
 from experiments.configuration import (
+    hydra_value,
     option_name,
     parse_override,
     quote_option_names,
-    quoted,
     require_few_runs,
 )
 from experiments.overrides import (
@@ -155,7 +154,7 @@ def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:
                 "run one at a time, or set it for both"
             )
     missing = {name: settings for name, settings in asked.items() if name not in own}
-    added = tuple(f"++diagnostics.{name}={_hydra_value(settings)}" for name, settings in missing.items())
+    added = tuple(f"++diagnostics.{name}={hydra_value(settings)}" for name, settings in missing.items())
     configuration = run.configuration.with_diagnostics(missing) if missing else run.configuration
     names = dict.fromkeys((*configuration.asked_metrics, *other.configuration.asked_metrics))
     if len(names) > len(configuration.asked_metrics):
@@ -207,12 +206,3 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
 def _sets_seed(argument: str) -> bool:
     override = parse_override(argument)
     return override is not None and override.key_or_group == "seed"
-
-
-def _hydra_value(value: Any) -> str:
-    """A plain value as on Hydra's command line."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_hydra_value(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_hydra_value, value)) + "]"
-    return quoted(value) if isinstance(value, str) else json.dumps(value)

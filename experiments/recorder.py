@@ -1,7 +1,5 @@
 """Records a run after every epoch: metrics, diagnostics, and the checkpoint to resume from."""
 
-import csv
-import io
 import math
 import os
 import time
@@ -13,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 
-from ablations.files import write_atomically
+from ablations.files import rows_as_csv, write_atomically
 from ablations.runs.histories import HISTORY_COLUMNS
 from ablations.runs.records import RunDirectory
 from experiments import environment
@@ -116,23 +114,14 @@ class Recorder(Checkpoint):
 
     def write_history(self) -> None:
         """Write metrics.csv; floats read back exactly."""
-        text = io.StringIO()
         columns = list(self.rows[0]) if self.rows else HISTORY_COLUMNS
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_atomically(self._directory.history_path, text.getvalue())
+        write_atomically(self._directory.history_path, rows_as_csv(columns, self.rows))
 
     def write_diagnostics(self) -> None:
         """Write diagnostics.csv, if there are diagnostics; floats read back exactly."""
-        if not self._diagnostics:
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for diagnostic in self._diagnostics:
-            writer.writerows(diagnostic.rows)
-        write_atomically(self._directory.diagnostics_path, text.getvalue())
+        if self._diagnostics:
+            rows = [row for diagnostic in self._diagnostics for row in diagnostic.rows]
+            write_atomically(self._directory.diagnostics_path, rows_as_csv(COLUMNS, rows))
 
     def _save_checkpoint(self, trainer: Trainer) -> None:
         place = self._directory.checkpoint_path

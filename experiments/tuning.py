@@ -36,11 +36,7 @@ from ablations.studies.results import CONFIGURED, Arm, Study, Trial, Tuning, fin
 from ablations.studies.schema import TUNING
 from ablations.text import amount, shown_settings
 from ablations.validation import validated
-from experiments.configuration import (
-    option_name,
-    quote_option_names,
-    quoted,
-)
+from experiments.configuration import hydra_value, quote_option_names
 from experiments.errors import explained
 from experiments.overrides import is_tuning, output_suffix, split_seed, split_studies, tuning_option
 from experiments.planned_run import PlannedRun
@@ -120,7 +116,7 @@ class TuningPlan:
                     f"{self.storage_path}: damaged: {parameter}={value} is not in tuning.space; delete "
                     "the file and rerun the command, which trains only what is not recorded"
                 )
-        set_here = [f"{self.keys[parameter]}={_as_typed(value)}" for parameter, value in settings.items()]
+        set_here = [f"{self.keys[parameter]}={hydra_value(value)}" for parameter, value in settings.items()]
         overrides = [*self.overrides[arm], *set_here]
         return [
             PlannedRun(
@@ -384,11 +380,6 @@ def _tuning(plan: TuningPlan, trials: Mapping[str, Sequence["DrawnTrial"]]) -> T
 def _outcome_record(directory: RunDirectory) -> dict[str, Any] | None:
     record = directory.read_or_none()
     return record if record is not None and record["status"] in DONE else None
-
-
-def _as_typed(value: Any) -> str:
-    """A value as on Hydra's command line."""
-    return quoted(value) if isinstance(value, str) else option_name(value)
 
 
 # User errors

@@ -1,7 +1,5 @@
 """Write the record of a run trained elsewhere, by any loop."""
 
-import csv
-import io
 import os
 import platform
 import socket
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import UserError
-from ablations.files import write_atomically
+from ablations.files import rows_as_csv, write_atomically
 from ablations.metrics import BEFORE_DECLARATIONS, METRIC, Metric
 from ablations.runs.histories import HISTORY_COLUMNS
 from ablations.runs.identity import as_json, run_id_of
@@ -154,9 +152,5 @@ def _require_chance(names: Sequence[str], declared: Mapping[str, Metric], num_cl
 
 def _table(rows: Sequence[Mapping[str, float]]) -> str:
     """metrics.csv: the standard columns, NaN if unknown, and those of the run."""
-    text = io.StringIO()
     columns = dict.fromkeys([*HISTORY_COLUMNS, *(key for row in rows for key in row)])
-    writer = csv.DictWriter(text, list(columns), restval="nan", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return rows_as_csv(columns, rows, missing="nan")
