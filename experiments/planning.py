@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from ablations.errors import UserError, as_user_error, did_you_mean
 from ablations.lazily import lazily
@@ -57,6 +57,8 @@ def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -
     """Compose once for all seeds (None: the configured one); Hydra must be initialized."""
     config = compose(current().config_name, quote_option_names(overrides), return_hydra_config=True)
     hydra = config.hydra
+    with open_dict(config):
+        del config["hydra"]
     return RunConfiguration.for_seeds(
         config, hydra.runtime.choices, hydra.overrides.task, [config.seed] if seeds is None else list(seeds)
     )

@@ -15,8 +15,10 @@ from functools import cache
 from typing import Any
 
 import pytest
+from hydra._internal import target_policy
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.instantiate import _instantiate2
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime
@@ -108,4 +110,8 @@ def composed_once() -> Iterator[None]:
         patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", compose_or_copy)
         patch.setattr(FileConfigSource, "load_config", read_or_copy)
         patch.setattr(base, "parse", cache(base.parse))  # of "${dataset.channels}", a quarter of resolving
+        # What may be called is validated once, not for every layer of a network.
+        validated = cache(target_policy._validated_target_policy)
+        patch.setattr(target_policy, "_validated_target_policy", validated)
+        patch.setattr(_instantiate2, "_validated_target_policy", validated)
         yield

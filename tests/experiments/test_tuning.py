@@ -20,7 +20,7 @@ from experiments.configuration import RunConfiguration
 from experiments.plan import plan_named, plan_sweep
 from experiments.planning import compose_runs, hydra_configuration
 from experiments.sweep import sweep
-from experiments.tuning import plan_tuning, tune_studies
+from experiments.tuning import TuningPlan, plan_tuning, tune_studies
 from tests.processes import FORKED
 
 pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
@@ -423,31 +423,27 @@ def test_a_failed_trial_stops_the_tuning_and_is_tried_again(launcher, others) ->
     assert len(launcher.trained) == 1
 
 
-def draw_and_tell(overrides: list[str], start: Any) -> None:
-    with hydra_configuration():
-        plan = plan_tuning("residual", overrides)
-        start.wait()
-        names = list(plan.storage_names.values())
-        first = {plan.storage_names[arm]: settings for arm, settings in plan.configured.items()}
-        for count in range(1, plan.trials + 1):
-            drawn = plan.storage.draw(names, count, plan.space, first, plan.sampler_of)
-            for name in names:
-                rate = drawn[name][count - 1].settings["learning_rate"]
-                plan.storage.tell(name, count - 1, rate, [f"run at {rate}"])
+def draw_and_tell(plan: TuningPlan, start: Any) -> None:
+    start.wait()
+    names = list(plan.storage_names.values())
+    first = {plan.storage_names[arm]: settings for arm, settings in plan.configured.items()}
+    for count in range(1, plan.trials + 1):
+        drawn = plan.storage.draw(names, count, plan.space, first, plan.sampler_of)
+        for name in names:
+            rate = drawn[name][count - 1].settings["learning_rate"]
+            plan.storage.tell(name, count - 1, rate, [f"run at {rate}"])
 
 
-@pytest.mark.slow
-def test_two_commands_at_once_share_the_trials(others) -> None:
+def test_two_commands_at_once_share_the_trials(hydra: None, others) -> None:
+    plan = plan_tuning("residual", others)
     start = FORKED.Barrier(3)
-    both = [FORKED.Process(target=draw_and_tell, args=(others, start)) for _ in range(2)]
+    both = [FORKED.Process(target=draw_and_tell, args=(plan, start)) for _ in range(2)]
     for process in both:
         process.start()
     start.wait()
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    with hydra_configuration():
-        plan = plan_tuning("residual", others)
     for name in plan.storage_names.values():
         trials = plan.storage.read(name)
         assert len(trials) == 4
