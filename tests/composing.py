@@ -11,12 +11,14 @@ import pickle
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from functools import cache
 from typing import Any
 
 import pytest
 from hydra._internal import target_policy
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.instantiate import _instantiate2
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -101,15 +103,19 @@ def composed_once() -> Iterator[None]:
         file = os.path.join(source.path, source._normalize_file_name(config_path))
         if not os.path.isfile(file):
             return READ(source, config_path)
-        written = (source.provider, file, os.stat(file).st_mtime_ns, os.stat(file).st_size)
+        written = (source.provider, config_path, os.stat(file).st_mtime_ns, os.stat(file).st_size)
         if written not in read:
             read[written] = pickle.dumps(READ(source, config_path))
-        return pickle.loads(read[written])
+        result: ConfigResult = pickle.loads(read[written])
+        result.path = f"file://{source.path}"  # a copy of conf/ may have been read
+        return result
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", compose_or_copy)
         patch.setattr(FileConfigSource, "load_config", read_or_copy)
         patch.setattr(base, "parse", cache(base.parse))  # of "${dataset.channels}", a quarter of resolving
+        # Hydra copies it to fill a list of its own, with every structured configuration that there is.
+        patch.setattr(ConfigRepository, "__deepcopy__", lambda self, _: copy(self), raising=False)
         # What may be called is validated once, not for every layer of a network.
         validated = cache(target_policy._validated_target_policy)
         patch.setattr(target_policy, "_validated_target_policy", validated)
