@@ -16,7 +16,7 @@ SOURCES = (
     *("pyproject.toml", "README.md", "LICENSE", "conf"),
     *("ablations", "experiments", "lightning_modules", "hydra_plugins"),
 )
-SHORT = ("study=attention", "seed=0,1", "recipe.epochs=1", "dataset.train_images=640")
+SHORT = ("study=attention", "seed=0,1", "recipe.epochs=1", "dataset.train_images=160")
 ANALYSIS = """
 import sys
 import ablations, experiments, lightning_modules
