@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ablations.evidence.quantities import quantity
     from ablations.figures.curves import plot_curves
     from ablations.frames import compare, judge, load_histories, load_runs
     from ablations.runs.writing import write_run
@@ -30,6 +31,7 @@ __all__ = [
     "plot_curves",
     "power_of",
     "probability_of_improvement",
+    "quantity",
     "standardized_effect",
     "write_run",
 ]
@@ -41,6 +43,7 @@ _MODULES = {
         "ablations.statistics.effects",
     ),
     "plot_curves": "ablations.figures.curves",
+    "quantity": "ablations.evidence.quantities",
     "write_run": "ablations.runs.writing",
 }
 

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from ablations.evidence.mechanism import measured_of
 from ablations.figures.factorial import write_factorial_figure
 from ablations.figures.heat_map import write_heat_map
+from ablations.figures.own import write_own_figures
 from ablations.figures.paper import write_paper
 from ablations.figures.study import write_figures
 from ablations.figures.tuning import write_tuning_figure
@@ -44,7 +45,7 @@ def write_study(
     draw = write_factorial_figure if study.design else write_figures
     if study.swept is not None and study.swept.two_numbers:
         draw = write_heat_map
-    figures = list(draw(study, runs, in_figures))
+    figures = [*draw(study, runs, in_figures), *write_own_figures(study, runs, in_figures)]
     if study.tuning is not None:
         tables += write_trials(study, in_tables)
         figures += write_tuning_figure(study, in_figures)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -63,6 +64,19 @@ def one_line(error: ValidationError, schema: TypeAdapter[Any], *within: str) -> 
         value = (repr if kind in QUOTED else str)(first["input"])
         key += "=" + (value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}...")
     return " ".join((f"{key}: {text}" if key else text).split()).removesuffix(";")
+
+
+def imported(path: str) -> Any:
+    """What a user's `module.NAME` names.
+
+    Raises:
+        ValueError: There is none, or the module cannot be imported.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(f"{error}; write module.NAME, with module.py next to run.py") from error
 
 
 @cache

@@ -1,12 +1,13 @@
-"""How many files a user touches for an arm, a factor, a metric, data and a network, in a project."""
+"""How many files a user touches, in a project, for an arm, a factor, a metric, a figure, data and so on."""
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ablations.runs.records import RunDirectory
@@ -252,3 +253,129 @@ def test_a_dataset_is_a_reader_and_one_file_and_trains(project: Touched, tmp_pat
     assert record["choices"]["dataset"] == "brightness"
     assert 0 <= record["metrics"]["test_top1"] <= 1
     assert len(project.files) == 2
+
+
+STUDY = """\
+name: shortcuts
+title: Shortcuts
+source: ours
+output: shortcuts
+base: {model: xception_small, dataset: fashion_mnist_embedded, recipe: embedded}
+arms:
+  - {name: with, label: with shortcuts, choose: {residual: "true"}}
+  - {name: without, label: without shortcuts, choose: {residual: "false"}}
+baseline: with
+seeds: [0, 1, 2, 3, 4, 5]
+metrics: [top1]
+target: 0.6
+"""
+
+
+@pytest.fixture
+def record(write_run: Callable[..., RunDirectory], results_dir: Path) -> Callable[..., None]:
+    """Records a study's runs but the last; test top-1 without shortcuts is 10 points lower."""
+
+    def write() -> None:
+        with hydra_configuration():
+            _, planned = plan_study("shortcuts", [f"results_dir={results_dir}"])
+        for each in planned[:-1]:
+            top1 = 0.6 + 0.001 * each.configuration.seed ** (1 + (each.arm == "with"))
+            tested = top1 - (0.05 if each.arm == "with" else 0.15)
+            write_run(each.configuration, metrics={"val_top1": top1, "test_top1": tested})
+
+    return write
+
+
+FIGURE = '''\
+"""Figures of the user's."""
+
+from matplotlib.figure import Figure
+
+from ablations.studies.results import outcomes
+
+
+def sizes(study, runs):
+    figure = Figure()
+    axes = figure.add_subplot(xlabel="parameters", ylabel="test top-1")
+    for arm, of_arm in outcomes(study, runs).items():
+        found = [(one.run.record["parameters"], one.final["test_top1"]) for one in of_arm]
+        axes.plot(*zip(*found, strict=True), "o", label=f"{arm}: {len(found)} runs")
+    axes.legend()
+    return figure
+'''
+
+
+def test_a_figure_is_one_file_and_is_written_with_ours(
+    project: Touched,
+    record: Callable[[], None],
+    call: Callable[..., int],
+    results_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project.write("my_figures.py", FIGURE)
+    figures = "figures: [{draw: my_figures.sizes, output: sizes, title: Size and accuracy}]\n"
+    project.write("conf/study/shortcuts.yaml", STUDY + figures)
+    record()
+    assert call("shortcuts") == 0
+    written = {path.name for path in (results_dir / "figures").iterdir()}
+    assert written == {f"{name}.{form}" for name in ("shortcuts", "sizes") for form in ("png", "svg", "pdf")}
+    drawn = (results_dir / "figures/sizes.svg").read_text()
+    for text in ("Size and accuracy", "parameters", "with: 6 runs", "without: 5 runs", "seed 5 (missing)"):
+        assert text in drawn
+
+    for wrong, why in {"my_figures.nope": "no attribute", "nowhere.sizes": "No module", "sizes": ""}.items():
+        (project.root / "conf/study/shortcuts.yaml").write_text(
+            STUDY + figures.replace("my_figures.sizes", wrong)
+        )
+        capsys.readouterr()
+        assert call("shortcuts") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"figures.0.draw={wrong}: " in line
+        assert why in line
+
+
+QUANTITY = '''\
+"""Quantities of the user's."""
+
+import ablations
+
+
+@ablations.quantity(label="gap between validation and test", unit="share")
+def gap(outcome):
+    return outcome.final["val_top1"] - outcome.final["test_top1"]
+'''
+CLAIM = """\
+claims:
+  - id: smaller-gap
+    statement: With shortcuts the gap between validation and test is smaller.
+    source: ours
+    study: shortcuts
+    comparisons:
+      - {treatment: with, control: without, metric: my_quantities.gap, direction: lower, margin: 0.05}
+"""
+
+
+def test_a_kind_of_claim_is_one_file_and_is_judged(
+    project: Touched,
+    record: Callable[[], None],
+    call: Callable[..., int],
+    results_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project.write("my_quantities.py", QUANTITY)
+    project.write("conf/study/shortcuts.yaml", STUDY.replace("5]", "5, 6]"))
+    project.write("conf/claims/ours.yaml", CLAIM)
+    record()
+    assert call("verdicts", "shortcuts") == 0
+    (table,) = (results_dir / "tables").glob("*.csv")
+    (verdict,) = pd.read_csv(table).to_dict("records")
+    assert (verdict["verdict"], verdict["n_pairs"]) == ("holds", 6)
+    assert verdict["estimate"] == pytest.approx(-0.1)
+    assert "gap between validation and test" in capsys.readouterr().out
+
+    for wrong, why in {"my_quantities.nope": "no attribute", "math.pi": "not a quantity"}.items():
+        (project.root / "conf/claims/ours.yaml").write_text(CLAIM.replace("my_quantities.gap", wrong))
+        assert call("verdicts", "shortcuts") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"conf/claims/ours.yaml: claim smaller-gap: comparisons.0: metric={wrong}: " in line
+        assert why in line

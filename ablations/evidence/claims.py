@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as written
 
 from ablations.errors import UserError
+from ablations.evidence.quantities import is_own, own_quantity
 from ablations.studies.results import CONFIGURED, Number
 from ablations.validation import WRITTEN, validated
 from ablations.yaml_files import read_yaml
@@ -79,7 +80,8 @@ class Comparison:
     """val_METRIC or test_METRIC: final values. area: mean height of the validation curve. steps_to_target:
     share of the planned steps until the study's target. These are about seeds that learned in all arms.
     failed_to_learn: the share of seeds that did not. parameters, steps_per_second: as shares of the
-    control's, the only ones of study=benchmark."""
+    control's, the only ones of study=benchmark. module.NAME: a quantity of yours, a function of a run that
+    learned."""
     direction: Direction
     """What treatment minus control, or the contrast, is claimed to be."""
     margin: Annotated[Number, Field(ge=0)]
@@ -238,5 +240,10 @@ def _check(where: str, comparison: Comparison, study: str, known: Comparable) ->
         key = "contrast" if comparison.trend is None else TREND
         weights = dict(getattr(comparison, key))
         raise UserError(f"{where}: {key}={weights}: metric={comparison.metric} compares two arms")
-    if comparison.metric not in known.metrics:
+    if is_own(comparison.metric) and study != BENCHMARK:
+        try:
+            own_quantity(comparison.metric)
+        except ValueError as error:
+            raise UserError(f"{where}: metric={comparison.metric}: {error}") from error
+    elif comparison.metric not in known.metrics:
         raise UserError(f"{where}: metric={comparison.metric}: must be one of {', '.join(known.metrics)}")

@@ -8,6 +8,7 @@ A quantity is one number per run::
     failed_to_learn           1 if the run diverged or ended near chance, else 0
     steps_per_second          training steps per second
     parameters                trainable parameters
+    module.NAME               a function of the user's (`ablations.evidence.quantities`)
 
 A contrast `{arm: weight}` is, seed by seed, the weighted sum over its arms; for steps per second and
 parameters, the relative difference of two arms. Seeds in which an arm failed to learn count only in the last
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ablations.evidence.claims import FAILED_TO_LEARN, PARAMETERS, SHARES, STEPS_PER_SECOND, Claim, Comparison
+from ablations.evidence.quantities import is_own, own_quantity
 from ablations.metrics import SHARE, Metric, metric_of
 from ablations.statistics.paired import area_under_curve, share_to_target, straight_lines
 from ablations.studies.results import Design, Outcome, Study, chance
@@ -63,6 +65,10 @@ def quantity_of(name: str, study: Study | None = None) -> Quantity:
     if name == AREA:
         metric = study.deciding if study else share
         return Quantity("area under validation curve", metric.difference_unit, metric)
+    if study is not None and is_own(name):  # without a study, a column of a table
+        own = own_quantity(name)
+        metric = Metric(label=own.label, unit=own.unit, direction="higher", chance=0)  # the claim has its own
+        return Quantity(own.label, metric.difference_unit, metric)
     part, _, metric_name = name.partition("_")
     words = {"val": "validation ", "test": "test "}
     metric = metric_of(metric_name if part in words else name, study.declared if study else {})
@@ -196,7 +202,7 @@ def arm_values(
     """
     wanted = sorted(set(wanted))
     allowed = quantities(study.metrics)
-    if unknown := [name for name in wanted if name not in allowed]:
+    if unknown := [name for name in wanted if not is_own(name) and name not in allowed]:
         raise ValueError(
             f"metric={unknown[0]}: not measured by study {study.name}; available: {', '.join(allowed)}"
         )
@@ -264,4 +270,6 @@ def value_of(study: Study, outcome: Outcome, quantity: str) -> float:
         if outcome.curve.size == 0:  # every run of the study diverged in its first epoch
             return chance(study, record, study.metric)
         return area_under_curve(outcome.steps, outcome.curve)
+    if is_own(quantity):
+        return np.nan if outcome.failed_to_learn else float(own_quantity(quantity).of_run(outcome))
     return outcome.final[quantity]

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ablations.evidence.interaction import SPLITS, interactions
 from ablations.figures import factorial, heat_map, tuning
+from ablations.figures.own import draw_own, of_own_figures
 from ablations.figures.study import LABEL_CHARACTERS, draw_curves, draw_differences, of_figures
 from ablations.figures.style import STYLE, legend_line, looks_of, without_formulas
 from ablations.files import write_forms
@@ -56,6 +57,9 @@ def write_paper(study: Study, runs: Sequence[StudyRun], folder: Path, width: flo
     for part, of_part in of_figures(study, runs):
         if any(outcomes(part, of_part).values()):
             write(part.output, partial(_draw, part, of_part, width))
+    for draw, part, of_part in of_own_figures(study, runs):
+        if any(outcomes(part, of_part).values()):
+            write(part.output, partial(draw_own, draw, part, of_part, width))
     if (tuned := study.tuning) is not None:
         write(f"{study.output}_trials", lambda: _draw_tuning(study, tuned, width))
     return paths

@@ -44,6 +44,7 @@ from ablations.studies.results import (
     Arm,
     Outcome,
     Study,
+    StudyFigure,
     StudyRun,
     baseline_first,
     outcomes,
@@ -114,23 +115,24 @@ def write_figures(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[
 
 
 def of_figures(study: Study, runs: Sequence[StudyRun]) -> list[tuple[Study, Sequence[StudyRun]]]:
-    """The study of each figure with its runs."""
-    if not study.figures:
-        return [(study, runs)]
-    return [
-        (
-            replace(
-                study,
-                title=figure.title,
-                source=figure.source,
-                output=figure.output,
-                arms=tuple(replace(arm, baseline=None) for arm in study.arms if arm.name in figure.arms),
-                baseline=figure.baseline,
-            ),
-            [run for run in runs if run.arm in figure.arms],
-        )
-        for figure in study.figures
-    ]
+    """The study of each of our figures with its runs."""
+    ours = [figure for figure in study.figures if figure.draw is None]
+    return [part_of(study, runs, figure) for figure in ours] or [(study, runs)]
+
+
+def part_of(study: Study, runs: Sequence[StudyRun], figure: StudyFigure) -> tuple[Study, Sequence[StudyRun]]:
+    """The study of a figure with its runs."""
+    part = replace(
+        study,
+        title=figure.title,
+        source=figure.source or study.source,
+        output=figure.output,
+        baseline=figure.baseline or study.baseline,
+    )
+    if not figure.arms:
+        return part, runs
+    arms = tuple(replace(arm, baseline=None) for arm in study.arms if arm.name in figure.arms)
+    return replace(part, arms=arms), [run for run in runs if run.arm in figure.arms]
 
 
 def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[Path]:

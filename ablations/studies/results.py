@@ -21,7 +21,7 @@ from ablations.runs.histories import History, metric_names
 from ablations.runs.records import DONE
 from ablations.runs.schema import COMPLETED, DIVERGED
 from ablations.text import amount, core_time
-from ablations.validation import WRITTEN
+from ablations.validation import WRITTEN, imported
 
 
 def _known_metric(name: str, info: ValidationInfo) -> str:
@@ -32,6 +32,12 @@ def _known_metric(name: str, info: ValidationInfo) -> str:
     if not name.isidentifier():
         raise ValueError("must be the name of a file in conf/metric, of letters, digits and _")
     return name
+
+
+def _function(path: str) -> str:
+    if not callable(imported(path)):
+        raise ValueError("must name a function")
+    return path
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -70,18 +76,21 @@ class PaperRow:
 
 @written(frozen=True, config=WRITTEN)
 class StudyFigure:
-    """One figure of a study that has several."""
+    """One figure of a study."""
 
     output: str
     """Stem of its files, e.g. figure07_jft."""
     title: str
     """Its heading."""
-    source: str
-    """Its place in the paper."""
-    arms: tuple[str, ...]
-    """Names of the arms that it shows."""
-    baseline: str
-    """The arm that the others are compared with."""
+    source: str = ""
+    """Its place in the paper; left out: the study's."""
+    arms: tuple[str, ...] = ()
+    """Names of the arms that it shows; left out: all."""
+    baseline: str = ""
+    """The arm that the others are compared with; left out: the study's."""
+    draw: Annotated[str, AfterValidator(_function)] | None = None
+    """A function of yours, module.NAME, from the study and its runs to a matplotlib figure; null: curves and
+    differences. Title, notes and size are set for you."""
 
 
 CONFIGURED = "_configured"
@@ -236,7 +245,7 @@ class Study:
         metrics: Names; the first decides.
         target: Validation value of the first metric for "steps to target".
         scale: One line on the size of the runs: network, width, dataset, epochs.
-        figures: Its figures; empty: one of all arms, named as its table.
+        figures: Its figures. Without one of ours, there is one of all arms, named as its table.
         paper_only: Rows of the paper's table without an arm.
         tuning: None: its arms have the configured settings.
         design: None: its arms are listed.

@@ -6,7 +6,7 @@ the options that they name.
 
 import math
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Self, TypeVar
 
@@ -133,7 +133,7 @@ class StudyFile(StudyFiles):
     target: Number
     """Validation value of the first metric, for the steps to reach it; a fraction in (0, 1) for a share."""
     figures: tuple[StudyFigure, ...] = ()
-    """Figures, each of some arms; left out: one figure of all arms."""
+    """Figures, each of some arms; without one that has no `draw`, also one of all arms."""
     paper_only: tuple[PaperRow, ...] = ()
     """Rows of the paper's table that are not trained."""
     notes: tuple[str, ...] = ()
@@ -165,13 +165,19 @@ class StudyFile(StudyFiles):
         for place, arm in enumerate(self.arms):
             self._check_arm(f"arms.{place}", arm)
         for place, figure in enumerate(self.figures):
-            if unknown := [arm for arm in figure.arms if arm not in names]:
-                raise ValueError(f"figures.{place}.arms: {unknown[0]}: must be one of {listed(names)}")
-            if figure.baseline not in figure.arms:
-                raise ValueError(f"figures.{place}.baseline={figure.baseline}: must be one of its arms")
-            if re.fullmatch(FILE_NAME, figure.output) is None:
-                raise ValueError(f"figures.{place}.output={figure.output}: must match pattern '{FILE_NAME}'")
+            self._check_figure(f"figures.{place}", figure, names)
         return self
+
+    def _check_figure(self, key: str, figure: StudyFigure, arms: Sequence[str]) -> None:
+        if unknown := [arm for arm in figure.arms if arm not in arms]:
+            raise ValueError(f"{key}.arms: {unknown[0]}: must be one of {listed(arms)}")
+        if (baseline := figure.baseline or self.baseline) not in (figure.arms or arms):
+            raise ValueError(f"{key}.baseline={baseline}: must be one of its arms")
+        if re.fullmatch(FILE_NAME, figure.output) is None:
+            raise ValueError(f"{key}.output={figure.output}: must match pattern '{FILE_NAME}'")
+        outputs = [self.output, *(other.output for other in self.figures)]
+        if figure.draw is not None and outputs.count(figure.output) > 1:
+            raise ValueError(f"{key}.output={figure.output}: must differ from the study's other outputs")
 
     def _check_arm(self, key: str, arm: Arm) -> None:
         others = [other for other in self.arms if other.name != arm.name]

@@ -20,7 +20,7 @@ PAGES = sorted(
 FENCE = re.compile(r"(?P<indent>\s*)(?P<ticks>`{3,})(?P<language>\S*)")
 CELL = "{code-cell}"
 """Of a notebook; lines that begin with a colon are its options."""
-NAMED_FILE = re.compile(r"`((?:conf|lightning_modules)/[\w/]+\.(?:yaml|py))`")
+NAMED_FILE = re.compile(r"`((?:conf|lightning_modules)/[\w/]+\.(?:yaml|py)|my_\w+\.py)`")
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class Workspace:
                 yield
             finally:
                 for name in set(sys.modules) - before:
-                    if name.startswith(tuple(f"{package.__name__}." for package in EXTENSIBLE)):
+                    if name.startswith(("my_", *(f"{package.__name__}." for package in EXTENSIBLE))):
                         del sys.modules[name]
 
     def git_status(self) -> str:
