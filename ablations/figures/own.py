@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import matplotlib
+import matplotlib.style
 from matplotlib.figure import Figure
 
 from ablations.errors import UserError
@@ -79,8 +79,8 @@ def draw_own(draw: str, study: Study, runs: Sequence[StudyRun], width: float) ->
         ValueError: There is no such function.
         UserError: It returns no figure.
     """
-    ours = {"figure.constrained_layout.use": True, "axes.prop_cycle": matplotlib.cycler(color=COLORS)}
-    with matplotlib.rc_context(ours):
+    colors = f"cycler('color', {list(COLORS)})"
+    with matplotlib.style.context({"figure.constrained_layout.use": True, "axes.prop_cycle": colors}):
         figure = imported(draw)(study, runs)
     if not isinstance(figure, Figure):
         raise UserError(f"draw={draw}: returned {type(figure).__name__}; return a matplotlib.figure.Figure")
