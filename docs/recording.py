@@ -1,6 +1,6 @@
 """Record the commands of the README in a terminal of 80 columns, as an animated SVG.
 
-    python docs/recording.py        # writes docs/_static/recording.svg, in about two minutes
+    python docs/recording.py        # writes docs/_static/recording.svg, in about three minutes
 
 The commands run for real, in a temporary work tree of the last commit, so nothing is found there that was
 trained before. Waiting is shortened. SVG, because its text stays sharp at every size and the file is small.
@@ -23,10 +23,10 @@ import pyte
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "_static" / "recording.svg"
 COMMANDS = (
-    "python run.py -m residual=true,false recipe.epochs=2",
-    "python -m ablations residual=true,false recipe.epochs=2",
+    "python run.py -m residual=true,false seed=0,1,2,3,4,5 recipe.epochs=2",
+    "python -m ablations residual=true,false seed=0,1,2,3,4,5 recipe.epochs=2",
 )
-COLUMNS, ROWS = 80, 23
+COLUMNS, ROWS = 80, 29
 EVERY = 3.0  # seconds of real time between two screens that are kept
 SHOWN = 0.35  # seconds for which one of them is shown
 PAUSE = 2.5  # seconds for which a finished command is shown
