@@ -60,8 +60,10 @@ reference: .venv/installed
 	@$(BIN)/python -m ablations reference --also '$(BY_NAME)' \
 	  --also 'residual tuning=learning_rate tuning.arms=[residual,non_residual]' \
 	  --also 'residual seed=$(SEEDS_9)' --also 'intermediate_activation seed=$(SEEDS_10)' \
-	  --also 'operation_order seed=$(SEEDS_9)' --also 'operation_order seeds=auto' --also 'spectrum seeds=auto' \
-	  --also 'spectrum_width seeds=auto' $(ARGS)
+	  --also 'operation_order seed=$(SEEDS_9)' \
+	  $(foreach study,operation_order spectrum spectrum_width spectrum_order,--also '$(study) seeds=auto') \
+	  $(foreach study,activation_by_budget activation_by_width,--also '$(study) seeds=auto seed_budget=12') \
+	  --also 'activation_by_data seeds=auto seed_budget=8' $(ARGS)
 
 # Tables, figures and report page as a run of W&B, offline; ARGS="logger.mode=online" sends it.
 dashboards: .venv/installed-dashboards
