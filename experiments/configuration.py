@@ -193,7 +193,7 @@ class RunConfiguration:
         (`dataset.seed: ${seed}`).
         """
 
-        def resolve(seed: Any) -> "RunConfiguration":
+        def resolve(config: DictConfig, seed: Any) -> "RunConfiguration":
             with open_dict(config):
                 config.seed = seed
             return cls.from_composed(config, choices, overrides)
@@ -205,8 +205,8 @@ class RunConfiguration:
             value == "${seed}" and path[0] not in ("model", "trainer") for path, value in found.items()
         )
         if not whole or not all(type(seed) is int for seed in seeds):
-            return [resolve(seed) for seed in seeds]
-        runs, places = [resolve(seed) for seed in seeds[:1]], [("seed",), *found]
+            return [resolve(copy.deepcopy(config), seed) for seed in seeds]
+        runs, places = [resolve(config, seed) for seed in seeds[:1]], [("seed",), *found]
         return runs + [
             replace(runs[0], resolved=_with_seed(runs[0].resolved, places, seed)) for seed in seeds[1:]
         ]

@@ -399,6 +399,7 @@ def test_runs_of_many_seeds_are_those_of_each_seed(dataset: str, resolutions: li
     "overrides",
     [
         ["results_dir=results-${seed}"],  # text with a seed in it
+        ["results_dir='~/results-${seed}'"],  # which is expanded before it is copied
         ["+recipe.selected=${oc.select:seed}"],  # computed
         ["+recipe.selected=${dataset.seed}"],  # by way of another setting
         ["+dataset.fold=${seed}", "+dataset.other=${dataset.fold}"],
