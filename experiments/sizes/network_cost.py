@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -185,10 +185,18 @@ def _computed(network: nn.Module, target: str, channels: int, image_size: int) -
 
 @contextmanager
 def _without_batch_norm(network: nn.Module) -> Iterator[None]:
-    """Let BN return its input: it costs nothing here, and PyTorch spends half of the time on its shapes."""
+    """Let BN copy its input: it costs nothing here, and PyTorch spends half of the time on its shapes.
+
+    A copy, because the layer after it may work in place. Images that BN refuses are still refused.
+    """
     norms = [module for module in network.modules() if type(module) is nn.BatchNorm2d]
+
+    def copied(norm: nn.BatchNorm2d, images: torch.Tensor) -> torch.Tensor:
+        fits = images.ndim == 4 and images.shape[1] == norm.num_features
+        return images.clone() if fits else nn.BatchNorm2d.forward(norm, images)
+
     for module in norms:
-        vars(module)["forward"] = nn.Identity().forward
+        vars(module)["forward"] = partial(copied, module)
     try:
         yield
     finally:

@@ -101,6 +101,32 @@ def test_frozen_parameters_are_not_trainable(monkeypatch):
     assert cost.depth == 2  # frozen or not
 
 
+class NormFirst(nn.Module):
+    """BN of the image, whose output is changed in place."""
+
+    def __init__(self, channels=3):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 1, bias=False) for _ in range(2))
+
+    def forward(self, x):
+        y = nn.functional.relu_(self.norm(x))
+        y += self.convs[0](x)
+        return y + self.convs[1](x)
+
+
+def test_what_bn_returns_may_be_changed_in_place(monkeypatch):
+    monkeypatch.setattr(nn, "NormFirst", NormFirst, raising=False)
+    cost = count_network(config({"_target_": "torch.nn.NormFirst"}, 2))
+    assert (cost.multiply_adds, cost.depth) == (2 * 2 * 2 * 3 * 3, 1)  # the second one still sees the image
+
+
+def test_bn_of_another_number_of_channels_is_refused(monkeypatch):
+    monkeypatch.setattr(nn, "NormFirst", NormFirst, raising=False)
+    with pytest.raises(ValueError, match="should contain 3 elements not 4"):
+        count_network(config({"_target_": "torch.nn.NormFirst", "channels": 4}, 2))
+
+
 class Branches(nn.Module):
     """Two ways of three and of one convolution, and a linear layer without bias on a third."""
 
