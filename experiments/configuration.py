@@ -744,7 +744,7 @@ def hydra_value(value: Any) -> str:
         return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(hydra_value, value)) + "]"
-    return quoted(value) if isinstance(value, str) else json.dumps(value)
+    return quoted(value) if isinstance(value, str) else option_name(value)
 
 
 def quote_option_names(arguments: Sequence[str]) -> list[str]:

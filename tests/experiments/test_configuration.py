@@ -13,6 +13,7 @@ from ablations.errors import UserError
 from ablations.runs.identity import as_json, identity_of, is_outside_identity
 from experiments.configuration import (
     RunConfiguration,
+    hydra_value,
     lists_values,
     override_values,
     parse_override,
@@ -58,6 +59,17 @@ def test_options_that_hydra_takes_for_another_type_are_quoted(typed: str, quoted
 )
 def test_every_other_argument_is_left_as_it_is(argument: str) -> None:
     assert quote_option_names([argument]) == [argument]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 3, 1e-05, 1e22, math.inf, -math.inf, "1e-3", "it's a \\", {"a": [False, {"b": "null"}]}],
+)
+def test_hydra_reads_a_written_value_back(value: Any) -> None:
+    override = parse_override(f"recipe.key={hydra_value(value)}")
+    assert override is not None
+    read = override.value()
+    assert (read, type(read)) == (value, type(value))
 
 
 def test_a_list_is_no_option() -> None:
