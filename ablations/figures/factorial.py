@@ -264,12 +264,13 @@ def _dress(
     axes.yaxis.set_major_locator(MaxNLocator(6))
     if not labelled:
         axes.tick_params(labelleft=False)
-    elif kind == "effect":
-        axes.set_ylabel(f"difference in {metric}\n({study.deciding.difference_words})")
-    elif design.others():
-        axes.set_ylabel(study.deciding.on_axis(f"{SPLITS[split]} {metric}"))
-    else:  # validation and test are in the titles
-        axes.set_ylabel(study.deciding.on_axis(metric))
+        return
+    # Validation or test is in the title, or where the title names other factors, here.
+    of_split = f"{SPLITS[split]} {metric}" if design.others() else metric
+    if kind == "effect":
+        axes.set_ylabel(f"difference in {of_split}\n({study.deciding.difference_words})")
+    else:
+        axes.set_ylabel(study.deciding.on_axis(of_split))
 
 
 def _title(study: Study, design: Design, cell: Cell) -> str:

@@ -82,7 +82,9 @@ def _page(
     if record:
         device = record["device"] or {}  # none yet if the run has just begun
         facts |= {"wall time": duration(record.get("wall_time_s")), "device": device.get("name", "–")}
-    other = {path: value for path, value in settings.items() if path in usual and usual[path] != value}
+    other = {
+        path: (value, usual[path]) for path, value in settings.items() if usual.get(path, value) != value
+    }
     return {
         "id": run.run_id,
         "title": run_title(study, run),
@@ -95,7 +97,7 @@ def _page(
         "chart": None if history is None else run_chart(study, history),
         "history": [] if history is None else history_rows(study, history),
         "other": [
-            {"setting": path, "this run": other[path], "most runs": usual[path]}
+            dict(zip(("setting", "this run", "most runs"), (path, *other[path]), strict=True))
             for path in without_repeats(other)
         ],
         "settings": settings,

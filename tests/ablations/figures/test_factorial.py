@@ -148,6 +148,7 @@ def test_sets_of_arms_are_columns_of_one_scale(
     assert len({axes.get_position().y0 for axes in first_row}) == 1
     assert len({axes.get_ylim() for axes in first_row}) == 1
     assert [bool(axes.get_ylabel()) for axes in first_row] == [True] + [False] * (len(first_row) - 1)
+    assert len({label for axes in figure.axes if (label := axes.get_ylabel())}) == 4
     assert "the set1: ReLU minus none, slope per doubling" in texts(figure)
 
 
