@@ -22,8 +22,10 @@ CONF = Path(__file__).parents[3] / "conf" / "dataset"
 def options(name):
     """The keys of an option file, with a stand-in for what comes from other groups."""
     keys = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    del keys["_target_"], keys["task"]
-    return keys | {"batch_size": 64, "seed": 0}
+    inherited = [option for option in keys.pop("defaults", ()) if option != "_self_"]
+    for option in inherited:
+        keys = options(option) | keys
+    return {key: keys[key] for key in keys if key not in ("_target_", "task")} | {"batch_size": 64, "seed": 0}
 
 
 @pytest.fixture
