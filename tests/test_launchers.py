@@ -156,7 +156,7 @@ def test_a_ray_cluster_that_runs_already(tmp_path: Path, ray_folder: str, few_im
             environment |= {"RAY_ADDRESS": f"127.0.0.1:{port}"}
             result = sweep(tmp_path, "seed=0", "hydra/launcher=ray", *as_words(few_images), **environment)
         finally:
-            os.killpg(head.pid, signal.SIGTERM)
+            os.killpg(head.pid, signal.SIGKILL)  # asked to end, it waits for half a minute
     assert result.returncode == 0, result.stderr
     assert f":{port}" in result.stderr
     assert "Connecting to existing Ray cluster" in result.stderr
