@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +83,9 @@ def interrupt_until_done(
 ) -> SweepOutcome:
     """Start a sweep and kill it at a random moment, `kills` times; then let it end.
 
-    A moment is a number of further epochs on disk and a part of the next one, so that every start makes
-    progress: most of a short sweep's time is spent on imports.
+    A moment is a number of further epochs on disk and some seconds, but at most one more epoch: every start
+    makes progress, though most of a short sweep's time is spent on imports, and a fast machine does not end
+    before it.
     """
     killed, lost, done_twice = 0, 0, 0
     finished: dict[str, bytes] = {}
@@ -91,9 +93,8 @@ def interrupt_until_done(
         process = start(results_dir, arguments)
         if killed < kills:
             wanted = _epochs_on_disk(results_dir) + draw.randint(0, 3)
-            while process.poll() is None and _epochs_on_disk(results_dir) < wanted:
-                wait_at_most(process, 0.02)
-            wait_at_most(process, draw.uniform(0, 1.5))
+            _wait_for_epochs(process, results_dir, wanted)
+            _wait_for_epochs(process, results_dir, wanted + 1, at_most=draw.uniform(0, 1.5))
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 killed += 1
@@ -126,6 +127,15 @@ def outcomes(results_dir: Path) -> dict[str, object]:
 
 def _epochs_on_disk(results_dir: Path) -> int:
     return sum(len(path.read_bytes().splitlines()) - 1 for path in results_dir.glob("runs/*/metrics.csv"))
+
+
+def _wait_for_epochs(
+    process: Started, results_dir: Path, epochs: int, *, at_most: float = float("inf")
+) -> None:
+    """Wait for a process to end or to have so many epochs on disk, `at_most` for some seconds."""
+    end = time.monotonic() + at_most
+    while process.poll() is None and _epochs_on_disk(results_dir) < epochs and time.monotonic() < end:
+        wait_at_most(process, 0.02)
 
 
 def wait_at_most(process: Started, seconds: float) -> None:
