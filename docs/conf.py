@@ -63,7 +63,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!ablations|experiments|lightning_modules).*"),
     # Of type hints alone.
     ("py:class", r"ablations\.(validation\.Written|studies\.schema\._different)"),
-    ("py:class", r"ablations\.(studies\.results\._known_metric|metrics\._checked)"),
+    ("py:class", r"ablations\.(studies\.results\._(known_metric|function)|metrics\._checked)"),
     ("py:class", r"experiments\.benchmark\._several"),
 ]
 
