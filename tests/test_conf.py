@@ -25,8 +25,9 @@ from ablations.studies.schema import STUDY, TUNING
 from ablations.validation import json_schema
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration
-from experiments.planning import compose_runs, hydra_configuration
+from experiments.planning import compose_runs, hydra_configuration, plan_study
 from experiments.project import FRAMEWORK_CONF, NOT_GROUPS
+from experiments.sizes.network_cost import count_parameters
 from lightning_modules.assembly import make_task
 from lightning_modules.initialization import initialize
 from lightning_modules.networks.separable import SeparableConvNorm
@@ -233,7 +234,7 @@ PAPER_SCALE = {
     "inception_v3_table3": 23_626_728,
     "vgg16": 138_357_544,
     "resnet18": 11_689_512,
-    "separable_vgg": 23_853_701,
+    "separable_vgg": 2_189_379,
 }
 """Trainable parameters of each network, unscaled, for colour images of 1000 classes."""
 
@@ -254,28 +255,24 @@ def test_fully_connected_layers_are_part_of_the_networks_that_the_paper_gave_the
         assert with_layers == PAPER_SCALE[model] + layers
 
 
-@pytest.mark.parametrize("dataset", ["fashion_mnist_embedded", "cifar10"])
-def test_the_small_inception_has_the_parameters_of_the_small_xception(dataset):
-    xceptions = parameters("model=xception_small", f"dataset={dataset}")
-    assert parameters("model=inception_v3_small", f"dataset={dataset}") == pytest.approx(xceptions, rel=0.01)
+@pytest.mark.parametrize("study", ["inception_comparison", "jft_comparison", "vgg_separable"])
+def test_networks_that_a_study_compares_are_equally_large(study):
+    """Tables 1 and 2 and section 4.6 compare at one size, with fully connected layers and without them."""
+    with hydra_configuration():
+        planned, runs = plan_study(study, ["seed=0"])
+    sizes = {run.arm: count_parameters(run.configuration.resolved["model"]) for run in runs}
+    layers = {arm.name: arm.choose.get("fully_connected") for arm in planned.arms}
+    pairs = [(one, other) for one, other in itertools.combinations(sizes, 2) if layers[one] == layers[other]]
+    assert {arm for pair in pairs for arm in pair} == set(sizes)
+    for one, other in pairs:
+        assert sizes[one] == pytest.approx(sizes[other], rel=0.01)
 
 
-@pytest.mark.parametrize("layers", ["none", "two"])
-def test_on_mosaics_the_networks_are_equally_large(layers):
-    """Table 2's rows are compared at one size, with the fully connected layers and without them."""
-    mosaics = ("dataset=fashion_mosaic", f"fully_connected={layers}")
-    inceptions = parameters("model=inception_v3_mosaic", *mosaics)
-    assert parameters("model=xception_small", *mosaics) == pytest.approx(inceptions, rel=0.01)
-    if layers == "none":
-        assert parameters("model=separable_vgg_small", *mosaics) == pytest.approx(inceptions, rel=0.01)
-
-
-@pytest.mark.parametrize("dataset", [(), ("dataset=jft",), ("dataset=open_images",)])
-def test_the_separable_vgg_has_inception_v3s_parameters_where_it_is_matched(dataset):
-    scale = dataset or AT_PAPER_SCALE
-    inceptions = parameters("model=inception_v3", *scale)
-    matched = () if scale == AT_PAPER_SCALE else (f"match_parameters={inceptions}",)
-    assert parameters("model=separable_vgg", *scale, *matched) == pytest.approx(inceptions, rel=0.01)
+@pytest.mark.parametrize("dataset", [AT_PAPER_SCALE, ("dataset=jft",), ("dataset=open_images",)])
+def test_the_separable_vgg_can_have_inception_v3s_parameters(dataset):
+    inceptions = parameters("model=inception_v3", *dataset)
+    matched = parameters("model=separable_vgg", *dataset, f"match_parameters={inceptions}")
+    assert matched == pytest.approx(inceptions, rel=0.01)
 
 
 AXES = ("operation_order", "segments", "spatial_kernel", "intermediate_norm", "intermediate_activation")

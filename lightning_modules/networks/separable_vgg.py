@@ -6,8 +6,8 @@ Inception V3 on JFT at equal parameter count. The rest is ours: the 13 convoluti
 (Simonyan & Zisserman 2014, arXiv:1409.1556, configuration D); a separable first convolution; BN and ReLU
 after each, and the head, as in Xception; and a width that gives Inception V3's parameters.
 
-Trainable parameters with 1000 classes, 3 channels: 23,853,701 at width 3.655 (Inception V3: 23,834,568);
-2,189,379 at width 1. Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
+Trainable parameters with 1000 classes, 3 channels: 2,189,379 at width 1; 23,853,701 at width 3.655
+(Inception V3: 23,834,568). Feature maps of a 224x224 image: 224, 112, 56, 28, 14, 7.
 
 Unlike VGG's, a pool keeps the last pixel of an odd side, which leaves a pixel of any image: 28, 14, 7, 4, 2,
 1.

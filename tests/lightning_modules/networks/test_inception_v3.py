@@ -44,7 +44,7 @@ TABLE_3 = CANONICAL | {
     "average_pool": WITHOUT_PADDING,
     "last_reduction_pool": WITHOUT_PADDING,
 }
-SMALL = {"num_classes": 10, "in_channels": 1, "width": 0.127, "stem_stride": 1, "padding": 1}
+SMALL = {"num_classes": 10, "in_channels": 1, "width": 0.125, "stem_stride": 1, "padding": 1}
 
 
 def on_meta(**arguments):
