@@ -34,11 +34,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from ablations.evidence.timings import Timings
 from ablations.files import write_atomically
 from ablations.runs.records import RunDirectory
-from ablations.tables.timings import speed_table
-from experiments import environment, speed
-from experiments.benchmark import parse_options
+from ablations.tables.timings import timing_table
+from experiments import benchmark, environment
 from experiments.planning import compose_runs, hydra_configuration
 from experiments.recorder import Recorder
 from lightning_modules.assembly import make_data, make_data_and_module, make_trainer
@@ -237,27 +237,35 @@ def speeds(setup: Setup, *words: str) -> Found:
     """Our networks and timm's and torchvision's, per setting while there is time."""
     accelerator = "cuda" if setup.device.type == "cuda" else "cpu"
     tiny = SPEED_TINY if setup.tiny else ()
-    asked = parse_options(["seconds=0.3", "rounds=3", *words, f"trainer.accelerator={accelerator}", *tiny])
+    asked = benchmark.parse_options(
+        ["seconds=0.3", "rounds=3", *words, f"trainer.accelerator={accelerator}", *tiny]
+    )
     if setup.tiny and "true" in asked.compiled:  # a CPU's compiler takes minutes
         asked = asked.model_copy(update={"compiled": ("eager",)})
-    networks = speed.composed(asked)
-    rows: list[speed.Row] = []
-    left_out = []
+    networks = benchmark.compose_networks(asked)
+    costs = benchmark.count_networks(networks)
+    records: dict[str, Found] = {}
+    left_out = 0
     longest = 0.0
-    for setting in speed.settings(asked, setup.device):
-        if rows and longest > setup.left:
-            left_out.append(setting)
+    for rounds in benchmark.plan_turns(asked, networks, setup.device):
+        if records and longest > setup.left:
+            left_out += 1
             continue
         start = time.monotonic()
-        rows += speed.measure_setting(asked, networks, setting, setup.device, setup.deadline)
+        for turn, record in benchmark.timed(rounds, costs, setup.device, setup.deadline):
+            records[turn.run_id] = record
         longest = max(longest, time.monotonic() - start)
-    table = speed_table(rows)
+    table = timing_table(Timings(records).turns, asked.models[0])
     lines = [
-        f"{row.model}, {row.of}, {row.part}, {row.precision}, {row.memory_order}: "
+        f"{row.model}, {row.source}, {row.part}, {row.precision}, {row.memory_order}: "
         f"{row.images_per_second_median:.3g} images/s"
         for row in table.itertuples()
     ]
-    return {"lines": lines, "left_out": left_out, "table": json.loads(table.to_json(orient="records"))}
+    return {
+        "lines": lines,
+        "settings_left_out": left_out,
+        "table": json.loads(table.to_json(orient="records")),
+    }
 
 
 def packed(setup: Setup, per_device: int) -> Found:

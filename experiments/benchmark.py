@@ -1,26 +1,32 @@
-"""Measures size and speed of networks on this machine for table 3; see `ablations.evidence.timings`.
+"""Measures size and speed of networks on this machine: table 3, or next to timm's and torchvision's.
 
 ::
 
     python -m ablations benchmark
     python -m ablations benchmark batch_size=8 image_size=299 seconds=10 rounds=12
     python -m ablations benchmark models=inception_v3,xception fully_connected=two trainer.threads=2
+    python -m ablations benchmark against=timm,torchvision precisions=bf16-mixed compiled=false,true
 
-It times training steps (forward, loss, backward, optimizer) with `torch.utils.benchmark`, in both memory
-orders, in float32 and on a GPU in bfloat16. Networks take turns in rounds, because a machine's speed drifts;
-each turn is a new process. Networks are built as for a run.
+It times training steps (forward, loss, backward, optimizer) and, against libraries, inference on noise, with
+`torch.utils.benchmark`: per precision, memory order and compilation. Within a setting, networks take turns in
+one process, because a machine's speed drifts; every other round is reversed. timm's `legacy_xception` and
+`inception_v3` and torchvision's `inception_v3` without auxiliary tower have our graphs.
 
-Every turn is a record in results/runs. A round is measured unless all its records exist, for the same
-networks, machine (name, device, threads) and version of PyTorch. So a second command measures nothing, and
-`rounds=12` adds six.
+Every turn is a record in results/runs (`ablations.evidence.timings`). A round is measured unless all its
+records exist, for the same networks, machine (name, device, threads) and version of PyTorch. So a second
+command measures nothing, and `rounds=12` adds six.
 """
 
+import math
+import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,36 +35,58 @@ import torch
 from hydra.utils import instantiate
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import SkipJsonSchema
+from torch import nn
 
 from ablations.errors import UserError, as_user_error
-from ablations.evidence.timings import IMAGE_SIZE, MODELS, NUM_CLASSES, output_of
+from ablations.evidence.timings import MODELS, OURS, TABLE_3, TURN, turn_row
 from ablations.evidence.verdicts import MIN_PAIRS
 from ablations.files import check_writable
-from ablations.runs.identity import is_outside_identity
+from ablations.runs.identity import COMPILE, is_outside_identity
 from ablations.runs.records import DONE, RunDirectory
 from ablations.runs.schema import COMPLETED
 from ablations.text import amount
 from ablations.validation import WRITTEN, validated
 from experiments import environment
 from experiments.check import check_keys
-from experiments.configuration import (
-    RunConfiguration,
-    home_expanded,
-    parse_override,
-)
+from experiments.configuration import RunConfiguration, home_expanded, parse_override
 from experiments.errors import explained
 from experiments.planning import compose_runs, hydra_configuration
 from experiments.project import current
 from experiments.run import begin_record, now
 from experiments.sizes.network_cost import NetworkCost, count_network, without_memory
-from experiments.sizes.training_step import Timing, prepare_step, time_apart
+from experiments.sizes.training_step import Step, make_step, time_it
+from lightning_modules.assembly import set_float32
 from lightning_modules.validation import require_integer, require_one_of
 
 BATCH_SIZES = {"cpu": 4, "cuda": 32}
 """Ours; a CPU's limit is time, not memory."""
 
-AGAINST = {"models": "xception,inception_v3", "seconds": "2", "rounds": "5"}
+AGAINST = {"models": "inception_v3,xception", "seconds": "2", "rounds": "5"}
 """Defaults of the comparison with libraries."""
+
+LIBRARIES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "timm": {
+        model: {"_target_": "timm.create_model", "model_name": name, "pretrained": False}
+        for model, name in (("xception", "legacy_xception"), ("inception_v3", "inception_v3"))
+    },
+    "torchvision": {
+        "inception_v3": {
+            "_target_": "torchvision.models.inception_v3",
+            **{"weights": None, "aux_logits": False, "init_weights": False},
+        }
+    },
+}
+"""By library and network: makes the same network, given `num_classes`."""
+
+PRECISIONS: Mapping[str, dict[str, Any]] = {
+    "32-true": {"precision": "32-true", "tf32": False},
+    "tf32": {"precision": "32-true", "tf32": True},
+    "bf16-mixed": {"precision": "bf16-mixed", "tf32": False},
+}
+"""Keys of the recipe."""
+
+COMPILERS = {"false": False, "true": True, "eager": "eager"}
+"""Values of `trainer.compile`."""
 
 
 def _several(given: object) -> object:
@@ -80,10 +108,21 @@ class Options(BaseModel):
 
     models: Annotated[tuple[str, ...], SEVERAL] = tuple(MODELS)
     """Options of conf/model; ratios are to the first."""
-    image_size: Count = IMAGE_SIZE
+    image_size: Count = 299
     """Height and width in pixels."""
-    num_classes: Count = NUM_CLASSES
+    num_classes: Count = 1000
     """Outputs of the network."""
+    against: Annotated[tuple[Literal["timm", "torchvision"], ...], SEVERAL] = ()
+    """Libraries to compare with."""
+    precisions: Annotated[tuple[Literal["32-true", "tf32", "bf16-mixed"], ...], SEVERAL] = ()
+    """Of arithmetic; (): all that are faster on the device."""
+    orders: Annotated[tuple[Literal["contiguous", "channels-last"], ...], SEVERAL] = (
+        "contiguous",
+        "channels-last",
+    )
+    """Memory orders."""
+    compiled: Annotated[tuple[Literal["false", "true", "eager"], ...], SEVERAL] = ("false",)
+    """true: torch.compile with inductor; eager: with a backend that needs no compiler and is not faster."""
     batch_size: Count | None = None
     """Images per step; None: `BATCH_SIZES`."""
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5
@@ -94,17 +133,6 @@ class Options(BaseModel):
     """Folder of the records, and of the tables."""
     overrides: SkipJsonSchema[tuple[str, ...]] = ()
     """Of the networks (`fully_connected=two`) and the device (`trainer.accelerator=cpu`)."""
-    against: Annotated[tuple[Literal["timm", "torchvision"], ...], SEVERAL] = ()
-    """Libraries to compare with, instead of measuring table 3 (`experiments.speed`). The rest needs it."""
-    precisions: Annotated[tuple[Literal["32-true", "tf32", "bf16-mixed"], ...], SEVERAL] = ()
-    """Of arithmetic; (): all that are faster on the device."""
-    orders: Annotated[tuple[Literal["contiguous", "channels-last"], ...], SEVERAL] = (
-        "contiguous",
-        "channels-last",
-    )
-    """Memory orders."""
-    compiled: Annotated[tuple[Literal["false", "true", "eager"], ...], SEVERAL] = ("false",)
-    """true: torch.compile with inductor; eager: with a backend that needs no compiler and is not faster."""
 
     @property
     def of_networks(self) -> tuple[str, ...]:
@@ -112,9 +140,17 @@ class Options(BaseModel):
         return tuple(word for word in self.overrides if not is_outside_identity(word.partition("=")[0]))
 
     @property
+    def changes(self) -> tuple[str, ...]:
+        """What differs from table 3, as typed: each combination has a table of its own."""
+        first = [*Options.model_fields][: [*Options.model_fields].index("batch_size")]
+        changed = {key: getattr(self, key) for key in first if getattr(self, key) != getattr(Options(), key)}
+        typed = {key: ",".join(of) if isinstance(of, tuple) else str(of) for key, of in changed.items()}
+        return (*(f"{key}={value}" for key, value in typed.items()), *self.of_networks)
+
+    @property
     def output(self) -> str:
         """Stem of the table's files."""
-        return output_of(self.models, self.image_size, self.num_classes, self.of_networks)
+        return "__".join([TABLE_3, *(re.sub(r"[^\w=.,-]", "_", change) for change in self.changes)])
 
 
 def parse_options(words: Sequence[str]) -> Options:
@@ -142,7 +178,9 @@ def _is_override(word: str) -> bool:
     key, _, rest = override.key_or_group.partition(".")
     of_the_benchmark = ("model", "dataset", "recipe", "logger", "study", "trainer", "hydra")
     return (
-        bool(rest) if key in ("model", "trainer") else key not in of_the_benchmark and current().is_group(key)
+        bool(rest) and override.key_or_group != COMPILE
+        if key in ("model", "trainer")
+        else key not in of_the_benchmark and current().is_group(key)
     )
 
 
@@ -181,114 +219,210 @@ def compose_networks(options: Options) -> dict[str, list[RunConfiguration]]:
     return found
 
 
-def plan_rounds(
+def plan_turns(
     options: Options, networks: Mapping[str, Sequence[RunConfiguration]], device: torch.device
-) -> list[list[RunConfiguration]]:
-    """The turns of each round. Networks alternate; every other round is reversed."""
-    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    whole = options.seconds == int(options.seconds)
+) -> list[list[list[RunConfiguration]]]:
+    """The settings, their rounds, and the turns of each round; every other round is reversed."""
     timing = {
+        "table": options.output,
         "models": list(options.models),
         "overrides": list(options.of_networks),
-        "seconds": int(options.seconds) if whole else options.seconds,
+        "seconds": options.seconds,
         "machine": {"host": environment.process()["host"], **environment.device(device)},
         "torch": version("torch"),
     }
-    settings = [
-        {"batch_size": options.batch_size or BATCH_SIZES[device.type], "precision": precision}
-        | {"channels_last": channels_last}
-        for precision in ("32-true", "bf16-mixed")[: 1 + bf16]
-        for channels_last in (False, True)
+    sources = [
+        (model, source)
+        for model in options.models
+        for source in (OURS, *options.against)
+        if source == OURS or (model in LIBRARIES[source] and find_spec(source) is not None)
     ]
+    parts = ("inference", "training") if options.against else ("training",)
 
-    def turn(number: int, model: str, setting: Mapping[str, Any]) -> RunConfiguration:
+    def turn(number: int, model: str, source: str, part: str, setting: Sequence[str]) -> RunConfiguration:
+        precision, order, compiled = setting
         run = networks[model][number]
-        own = {"recipe": run.resolved["recipe"] | setting, "timing": timing}
+        batch = {"batch_size": options.batch_size or BATCH_SIZES[device.type]}
+        recipe = batch | {"channels_last": order == "channels-last"} | PRECISIONS[precision]
+        own: dict[str, Any] = {"timing": timing | {"source": source, "part": part}}
+        if source != OURS:
+            own["model"] = {**LIBRARIES[source][model], "num_classes": options.num_classes}
+        for key, changed in (("recipe", recipe), ("trainer", {"compile": COMPILERS[compiled]})):
+            own[key] = run.resolved[key] | changed
         return replace(run, resolved={**run.resolved, **own, "results_dir": str(options.results_dir)})
 
-    rounds = [
-        [turn(number, model, setting) for setting, model in product(settings, options.models)]
-        for number in range(options.rounds)
-    ]
-    return [turns[:: -1 if number % 2 else 1] for number, turns in enumerate(rounds)]
+    def rounds(setting: Sequence[str]) -> Iterator[list[RunConfiguration]]:
+        for number in range(options.rounds):
+            turns = [turn(number, *of, part, setting) for of, part in product(sources, parts)]
+            yield turns[:: -1 if number % 2 else 1]
+
+    precisions = options.precisions or _faster(device)
+    return [[*rounds(setting)] for setting in product(precisions, options.orders, options.compiled)]
+
+
+def _faster(device: torch.device) -> list[str]:
+    """float32, and the precisions that are faster on a device."""
+    if device.type != "cuda":
+        return ["32-true"]
+    return [name for name in PRECISIONS if name != "bf16-mixed" or torch.cuda.is_bf16_supported()]
 
 
 def benchmark(options: Options) -> None:
     """Measure the missing rounds, a record per turn.
 
     Raises:
-        UserError: A choice is invalid.
+        UserError: A choice is invalid, a batch does not fit, or another process is measuring.
     """
-    if needing := [key for key in ("precisions", "orders", "compiled") if key in options.model_fields_set]:
-        raise UserError(f"{needing[0]}: needs against=timm, torchvision or both")
     check_writable(f"results_dir={options.results_dir}", options.results_dir, ["runs", "tables"])
+    require_equals(options)
     networks = compose_networks(options)
-    resolved = {model: runs[0].resolved for model, runs in networks.items()}
     with as_user_error():
-        with without_memory():
-            for config in resolved.values():
-                explained("model", partial(instantiate, config["model"]))
-        costs = {model: count_network(config) for model, config in resolved.items()}
-        device = find_device(resolved[options.models[0]]["trainer"])
-    rounds = plan_rounds(options, networks, device)
-    done = 0
-    for number, turns in enumerate(rounds, 1):
-        if all(_directory(turn).status() in DONE for turn in turns):
-            done += 1
-            continue
-        for turn in turns:
-            model, recipe = turn.choices["model"], turn.resolved["recipe"]
-            speed = _measure(turn, costs[model], device)["steps_per_second"]
-            order = "channels-last" if recipe["channels_last"] else "contiguous"
-            what = f"{model}, {order}, {recipe['precision']}: {speed:.3g} steps/second"
-            print(f"round {number} of {options.rounds}: {what}", file=sys.stderr)
-    if done:
-        print(
-            f"{amount(done, 'round')} of {options.rounds} already measured on this machine", file=sys.stderr
-        )
+        costs = count_networks(networks)
+        device = find_device(networks[options.models[0]][0].resolved["trainer"])
+    for library in options.against:
+        if find_spec(library) is None:
+            print(f"{library} is not installed, so it is left out: pip install {library}", file=sys.stderr)
+    measured = 0
+    for rounds in (settings := plan_turns(options, networks, device)):
+        missing = [turns for turns in rounds if any(_directory(turn).status() not in DONE for turn in turns)]
+        measured += len(missing)
+        for turn, record in timed(missing, costs, device):
+            directory = _directory(turn)
+            with directory.lock() as held:
+                if not held:
+                    raise UserError(f"{directory.path}: another process is measuring it")
+                directory.write(record)
+            print(_line(turn, record, options.rounds), file=sys.stderr)
+    if before := len(settings) * options.rounds - measured:
+        print(f"{amount(before, 'round')} already measured on this machine", file=sys.stderr)
+
+
+def require_equals(options: Options) -> None:
+    """Raise UserError if a library has no equal of a network."""
+    if not options.against:
+        return
+    if options.of_networks:
+        raise UserError(f"{options.of_networks[0]}: against= compares equal networks; leave it out")
+    known = {name for library in options.against for name in LIBRARIES[library]}
+    for model in options.models:
+        if model not in known:
+            named = ", ".join(options.against)
+            raise UserError(f"models={model}: no equal in {named}; available: {', '.join(sorted(known))}")
+
+
+def count_networks(networks: Mapping[str, Sequence[RunConfiguration]]) -> dict[str, NetworkCost]:
+    """The cost of each network; ValueError if one cannot be built."""
+    with without_memory():
+        for runs in networks.values():
+            explained("model", partial(instantiate, runs[0].resolved["model"]))
+    return {model: count_network(runs[0].resolved) for model, runs in networks.items()}
 
 
 def _directory(turn: RunConfiguration) -> RunDirectory:
     return RunDirectory(turn.results_dir, turn.run_id)
 
 
-def _measure(turn: RunConfiguration, cost: NetworkCost, device: torch.device) -> dict[str, Any]:
-    """Time a turn and write its record.
+def _line(turn: RunConfiguration, record: Mapping[str, Any], rounds: int) -> str:
+    row = turn_row(record)
+    words = ", ".join(row[key] for key in TURN if row[key] not in ("", OURS))
+    return f"round {turn.seed + 1} of {rounds}: {words}: {row['steps_per_second']:.3g} steps/second"
+
+
+def timed(
+    rounds: Sequence[Sequence[RunConfiguration]],
+    costs: Mapping[str, NetworkCost],
+    device: torch.device,
+    deadline: float = math.inf,
+) -> Iterator[tuple[RunConfiguration, dict[str, Any]]]:
+    """Let the networks of a setting take turns; yields each turn with its record.
+
+    After the deadline (`time.monotonic`) no further round starts.
 
     Raises:
-        UserError: The batch does not fit, or another process is measuring it.
+        UserError: The batch does not fit.
     """
-    directory = _directory(turn)
-    record = begin_record(turn, directory)
-    start = time.perf_counter()
-    timing = _timed(turn.resolved, device)
-    record |= asdict(cost) | {
-        "status": COMPLETED,
-        "finished": now(),
-        "steps": timing.steps,
-        "steps_per_second": 1 / timing.seconds,
-        "wall_time_s": time.perf_counter() - start,
-        "device": environment.device(device) | {"processes": 1, "peak_memory": timing.peak_memory},
-        "git": environment.imported(record["git"]),
-    }
-    with directory.lock() as held:
-        if not held:
-            raise UserError(f"{directory.path}: another process is measuring it")
-        directory.write(record)
-    return record
+    torch.compiler.reset()  # it stops compiling after some number of variants
+    steps: dict[tuple[str, str, str], tuple[nn.Module, Step, int | None]] = {}
+    try:
+        for number, turns in enumerate(rounds):
+            if number and time.monotonic() > deadline:
+                return
+            set_float32(turns[0].resolved["recipe"])
+            with _fits(turns[0].resolved):
+                steps = steps or _prepared(turns, device)
+            for turn in turns:
+                record = begin_record(turn, _directory(turn))
+                start = time.perf_counter()
+                network, step, peak = steps[_network_of(turn)]
+                timing = turn.resolved["timing"]
+                network.train(timing["part"] == "training")
+                with _fits(turn.resolved):
+                    step()  # warms the caches
+                    threads = turn.resolved["trainer"]["threads"]
+                    seconds, times = time_it(step, threads=threads, seconds=timing["seconds"])
+                yield (
+                    turn,
+                    record
+                    | asdict(costs[turn.choices["model"]])
+                    | {
+                        "status": COMPLETED,
+                        "finished": now(),
+                        "steps": times,
+                        "steps_per_second": 1 / seconds,
+                        "wall_time_s": time.perf_counter() - start,
+                        "device": environment.device(device) | {"processes": 1, "peak_memory": peak},
+                        "git": environment.imported(record["git"]),
+                    },
+                )
+    finally:
+        set_float32({})
 
 
-def _timed(config: Mapping[str, Any], device: torch.device) -> Timing:
+def _network_of(turn: RunConfiguration) -> tuple[str, str, str]:
+    timing = turn.resolved["timing"]
+    return turn.choices["model"], timing["source"], timing["part"]
+
+
+@contextmanager
+def _fits(config: Mapping[str, Any]) -> Iterator[None]:
+    """Explain why steps of a batch cannot be trained."""
     batch = f"batch_size={config['recipe']['batch_size']}"
     try:
-        return time_apart(
-            partial(prepare_step, config, device),
-            device=device,
-            threads=config["trainer"]["threads"],
-            seconds=config["timing"]["seconds"],
-        )
-    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
         raise UserError(f"{batch}: too large for this device's memory") from error
     except (RuntimeError, ValueError) as error:  # a CPU's allocator; BN on one pixel of one image
         text = " ".join(str(error).split())
         raise UserError(f"{batch}, image_size={config['dataset']['image_size']}: {text}") from error
+
+
+def _prepared(
+    turns: Sequence[RunConfiguration], device: torch.device
+) -> dict[tuple[str, str, str], tuple[nn.Module, Step, int | None]]:
+    """The network, step and peak memory (bytes, on a GPU) of each turn, after warm-up."""
+    gpu = device.type == "cuda"
+    networks: dict[Any, tuple[nn.Module, int]] = {}
+    found = {}
+    for turn in sorted(turns, key=_network_of):  # inference first, before there are gradients
+        *of, part = key = _network_of(turn)
+        if tuple(of) not in networks:
+            before = torch.cuda.memory_allocated(device) if gpu else 0
+            networks[tuple(of)] = build(turn.resolved["model"]), before
+        network, before = networks[tuple(of)]
+        if gpu:
+            torch.cuda.reset_peak_memory_stats(device)
+        step = make_step(network, turn.resolved, training=part == "training", device=device)
+        for _ in range(2):  # gradients and the optimizer's state exist from the second on
+            step()
+        found[key] = network, step, torch.cuda.max_memory_allocated(device) - before if gpu else None
+    return found
+
+
+def build(node: Mapping[str, Any]) -> nn.Module:
+    """A network with PyTorch's default initial values, whatever its source."""
+    torch.manual_seed(0)
+    built: nn.Module = instantiate(node)
+    for module in built.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.reset_parameters()
+    return built

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks import device
 from benchmarks.device import PARTS, Fit, OutOfTime, Part, run_for
-from experiments import speed
+from experiments import benchmark
 from experiments.plan import plan_sweep
 from experiments.planning import hydra_configuration
 
@@ -154,9 +154,9 @@ def test_speeds_are_measured(run, name: str, monkeypatch: pytest.MonkeyPatch) ->
         layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         return nn.Sequential(*layers, nn.Linear(4, 5))
 
-    monkeypatch.setattr(speed, "build", build)  # Xception takes a CPU minutes to compile
+    monkeypatch.setattr(benchmark, "build", build)  # Xception takes a CPU minutes to compile
     code, found = run(BY_NAME[name])
     assert (code, found[name]["outcome"]) == (0, "measured"), found
     table = found[name]["found"]["table"]
-    assert {row["precision"] for row in table} == {"bf16-mixed"}
+    assert {row["precision"] for row in table} == {"bf16 autocast"}
     assert all(row["images_per_second_median"] > 0 for row in table)

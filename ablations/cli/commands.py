@@ -54,7 +54,7 @@ with lazily():
     from ablations.tables import verdicts as verdict_tables
     from ablations.terminal import run_tables
     from experiments import benchmark as benchmarking
-    from experiments import check, planning, speed, study_file
+    from experiments import check, planning, study_file
     from experiments import logger as loggers
     from experiments import new_project as projects
 
@@ -243,14 +243,10 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
 
 def benchmark_networks(parsed: argparse.Namespace) -> None:
     options = benchmarking.parse_options(parsed.words)
-    if options.against:
-        what, turns = speed.measure(options)
-        paths, shown = timing_tables.write_speeds(turns, what, options.results_dir / "benchmark")
-    else:
-        benchmarking.benchmark(options)
-        found = timing_records.read_timings(options.results_dir)
-        timings = next(one for one in found if one.output == options.output)
-        paths, shown = timing_tables.write_timings(timings, options.results_dir / "tables")
+    benchmarking.benchmark(options)
+    found = timing_records.read_timings(options.results_dir)
+    timings = next(one for one in found if one.output == options.output)
+    paths, shown = timing_tables.write_timings(timings, options.results_dir / "tables")
     print_table(shown)
     print_paths(paths)
 

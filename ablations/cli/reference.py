@@ -57,7 +57,7 @@ def write_reference(
     trials = [trial for tuning in tunings for of_arm in tuning.trials.values() for trial in of_arm]
     runs = {run.run_id for _, of_study, _ in loaded for run in of_study}
     runs |= {run for trial in trials for run in trial.runs}
-    runs |= {run.run_id for timings in timed for run in timings.runs}
+    runs |= {run_id for timings in timed for run_id in timings.records}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".reference-") as name:
         new, records = Path(name, "new"), Path(name, "records")
@@ -100,7 +100,7 @@ def _losses(tables: Path, loaded: Loaded, timed: Sequence[Timings]) -> list[str]
         study.output: Completeness.of_runs(sum(run.status == COMPLETED for run in runs), len(runs))
         for study, runs, _ in loaded
     }
-    now |= {one.output: Completeness.of_runs(len(one.runs), len(one.runs)) for one in timed}
+    now |= {one.output: Completeness.of_runs(len(one.records), len(one.records)) for one in timed}
     found = []
     for path in sorted(tables.glob("*.csv")):
         before, after = completeness_in(path), now.get(path.stem)

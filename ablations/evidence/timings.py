@@ -1,20 +1,23 @@
 """Size and speed of networks, as recorded by `python -m ablations benchmark`: table 3 of the paper.
 
-A timing is a record of a network, a memory order, a precision and a round, which is its seed; `timing` in its
-configuration names what was compared and the machine.
+A timing is a record of a network in a setting (precision, memory order, compiler), in training or inference,
+and of a round, which is its seed. `timing` in its configuration names the table, what was compared and the
+machine.
 """
 
 import json
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ablations.evidence.claims import BENCHMARK
 from ablations.evidence.verdicts import MIN_PAIRS
-from ablations.runs.records import RunDirectory, UnreadableRecord
+from ablations.runs.identity import DEFAULT_COMPILER
+from ablations.runs.records import RunDirectory
 from ablations.runs.schema import COMPLETED
 from ablations.studies.results import Arm, Study, StudyRun
 
@@ -23,120 +26,113 @@ SOURCE = "Chollet 2016, section 4.5, table 3"
 TABLE_3 = "table03_size_and_speed"
 MODELS = {"inception_v3_table3": "Inception V3 as in table 3", "xception": "Xception"}
 """Networks of table 3 and their labels; ratios are to the first."""
-IMAGE_SIZE = 299
-NUM_CLASSES = 1000
 
-CHANNELS_LAST, FLOAT32 = True, "32-true"
-"""Memory order and precision in which speeds are judged: those of the recipes, which every device has."""
+OURS = "ours"
+"""The source of this project's networks; others are libraries."""
+
+TURN = ("model", "source", "part", "memory_order", "precision", "compiler")
+"""What differs between the turns of a round."""
+
+JUDGED = {
+    **{"source": OURS, "part": "training", "memory_order": "channels-last", "precision": "float32"},
+    "compiler": "",
+}
+"""The turns that claims are about: the setting of the recipes, which every device has."""
 
 
-def output_of(models: Sequence[str], image_size: int, num_classes: int, overrides: Sequence[str]) -> str:
-    """Stem of the files of a question: table 3's, with what differs from table 3."""
-    changes = [] if tuple(models) == tuple(MODELS) else ["models=" + ",".join(models)]
-    changes += [] if image_size == IMAGE_SIZE else [f"image_size={image_size}"]
-    changes += [] if num_classes == NUM_CLASSES else [f"num_classes={num_classes}"]
-    return "__".join([TABLE_3, *(re.sub(r"[^\w=.,-]", "_", change) for change in (*changes, *overrides))])
+def turn_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A timing as `TURN`, round, parameters, multiply_adds (of an image), steps_per_second,
+    images_per_second, and peak_memory_bytes (on a GPU).
+    """
+    config = record["config"]
+    recipe, timing, compiler = config["recipe"], config["timing"], config["trainer"]["compile"]
+    precision = {"32-true": "TF32" if recipe["tf32"] else "float32", "bf16-mixed": "bf16 autocast"}
+    return {
+        "model": record["choices"]["model"],
+        "source": timing["source"],
+        "part": timing["part"],
+        "memory_order": "channels-last" if recipe["channels_last"] else "contiguous",
+        "precision": precision[recipe["precision"]],
+        "compiler": DEFAULT_COMPILER if compiler is True else compiler or "",
+        "round": record["seed"],
+        "parameters": record["parameters"],
+        "multiply_adds": record["multiply_adds"],
+        "steps_per_second": record["steps_per_second"],
+        "images_per_second": record["steps_per_second"] * recipe["batch_size"],
+        "peak_memory_bytes": record["device"]["peak_memory"],
+    }
 
 
 @dataclass(frozen=True)
 class Timings:
-    """The timings of one question on one machine.
+    """The timings of one table on one machine, `{run_id: record}`."""
 
-    Attributes:
-        runs: Completed runs of complete rounds, by round.
-    """
-
-    runs: tuple[StudyRun, ...]
+    records: Mapping[str, Mapping[str, Any]]
 
     @cached_property
-    def records(self) -> list[Mapping[str, Any]]:
-        return [run.record for run in self.runs if run.record is not None]
+    def turns(self) -> pd.DataFrame:
+        """A row per timing, as `turn_row`; the index is its run_id."""
+        models = self.config["timing"]["models"]
+        rows = {run_id: turn_row(record) for run_id, record in self.records.items()}
+
+        def place(item: tuple[str, Mapping[str, Any]]) -> tuple[Any, ...]:
+            row = item[1]
+            setting = row["compiler"], row["precision"] != "float32", row["precision"]
+            order = row["memory_order"] != "contiguous", row["part"], models.index(row["model"])
+            return *setting, *order, row["source"] != OURS, row["source"], row["round"]
+
+        return pd.DataFrame.from_dict(dict(sorted(rows.items(), key=place)), orient="index")
 
     @property
-    def question(self) -> Mapping[str, Any]:
+    def config(self) -> Mapping[str, Any]:
         """The configuration of one of them, for what all share."""
-        config: Mapping[str, Any] = self.records[0]["config"]
+        config: Mapping[str, Any] = next(iter(self.records.values()))["config"]
         return config
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """The compared networks; ratios are to the first."""
-        return tuple(self.question["timing"]["models"])
-
-    @property
-    def rounds(self) -> tuple[int, ...]:
-        return tuple(sorted({run.seed for run in self.runs}))
-
-    @property
     def output(self) -> str:
-        dataset, timing = self.question["dataset"], self.question["timing"]
-        return output_of(self.models, dataset["image_size"], dataset["num_classes"], timing["overrides"])
+        """Stem of the table's files."""
+        return str(self.config["timing"]["table"])
+
+    @property
+    def rounds(self) -> int:
+        """Of the network and setting with the fewest."""
+        return int(self.turns.groupby([*TURN])["round"].size().min())
 
     @property
     def scale(self) -> str:
-        """One step, "training steps of 4 images of 299x299 pixels, 1000 classes"."""
-        dataset = self.question["dataset"]
-        changed = "".join(f", {word}" for word in self.question["timing"]["overrides"])
-        return (
-            f"training steps of {self.question['recipe']['batch_size']} images of "
-            f"{dataset['image_size']}x{dataset['image_size']} pixels, "
-            f"{dataset['num_classes']} classes{changed}"
-        )
-
-    def settings(self) -> list[tuple[bool, str]]:
-        """Timed combinations of memory order (whether channels-last) and precision."""
-        return sorted({setting_of(record) for record in self.records}, key=lambda one: (one[1], one[0]))
-
-
-def setting_of(record: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether a timing was in channels-last memory order, and its precision."""
-    recipe = record["config"]["recipe"]
-    return recipe["channels_last"], recipe["precision"]
+        """One step, "steps of 4 images of 299x299 pixels, 1000 classes"."""
+        config, dataset = self.config, self.config["dataset"]
+        images = f"{config['recipe']['batch_size']} images of {dataset['image_size']}x{dataset['image_size']}"
+        changes: list[str] = config["timing"]["overrides"]
+        return ", ".join([f"steps of {images} pixels", f"{dataset['num_classes']} classes", *changes])
 
 
 def read_timings(results_dir: Path) -> list[Timings]:
-    """The timings among the records, one entry per question.
+    """The timings among the records, one entry per table.
 
     Of several machines, the last one counts; one with too few rounds for a verdict does not replace one with
     enough.
     """
-    found: dict[str, list[StudyRun]] = {}
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for path in sorted((results_dir / "runs").glob("*/record.json")):
-        directory = RunDirectory(results_dir, path.parent.name)
-        try:
-            if b'"timing": {' not in path.read_bytes() or (record := directory.read()) is None:
-                continue
-        except (OSError, UnreadableRecord):
+        if b'"timing": {' not in path.read_bytes():
             continue
-        if record["status"] == COMPLETED and (timing := record["config"].get("timing")):
-            dataset, batch_size = record["config"]["dataset"], record["config"]["recipe"]["batch_size"]
-            question = [timing, dataset["image_size"], dataset["num_classes"], batch_size]
-            run = StudyRun(
-                record["choices"]["model"],
-                record["seed"],
-                record["run_id"],
-                directory.path,
-                COMPLETED,
-                record,
-                None,
-            )
-            found.setdefault(json.dumps(question, sort_keys=True), []).append(run)
+        record = RunDirectory(results_dir, path.parent.name).read_or_none()
+        if record is None or record["status"] != COMPLETED or "table" not in record["config"]["timing"]:
+            continue
+        config = record["config"]
+        shared = {key: value for key, value in config["timing"].items() if key not in ("source", "part")}
+        question = json.dumps([shared, config["recipe"]["batch_size"]], sort_keys=True)
+        found.setdefault(question, {})[record["run_id"]] = record
     by_output: dict[str, Timings] = {}
-    for timings in sorted(filter(None, map(_of_whole_rounds, found.values())), key=_rank):
+    for timings in sorted(map(Timings, found.values()), key=_rank):
         by_output[timings.output] = timings
     return [by_output[output] for output in sorted(by_output)]
 
 
-def _of_whole_rounds(runs: Sequence[StudyRun]) -> Timings | None:
-    all_of = Timings(tuple(runs))
-    wanted = len(all_of.models) * len(all_of.settings())
-    whole = [number for number in all_of.rounds if sum(run.seed == number for run in runs) == wanted]
-    kept = tuple(sorted((run for run in runs if run.seed in whole), key=lambda run: run.seed))
-    return Timings(kept) if kept else None
-
-
 def _rank(timings: Timings) -> tuple[int, str]:
-    return min(len(timings.rounds), MIN_PAIRS), max(str(record["finished"]) for record in timings.records)
+    return min(timings.rounds, MIN_PAIRS), max(str(record["finished"]) for record in timings.records.values())
 
 
 def benchmark_study(results_dir: Path, arms: Collection[str]) -> tuple[Study, list[StudyRun]]:
@@ -146,8 +142,13 @@ def benchmark_study(results_dir: Path, arms: Collection[str]) -> tuple[Study, li
         arms: Further networks that claims are about.
     """
     timings = next((one for one in read_timings(results_dir) if one.output == TABLE_3), None)
-    found = timings.runs if timings else ()
-    runs = [run for run in found if run.record and setting_of(run.record) == (CHANNELS_LAST, FLOAT32)]
+    runs = []
+    for run_id, turn in timings.turns.iterrows() if timings else ():
+        if all(turn[key] == value for key, value in JUDGED.items()):
+            assert timings is not None
+            place = RunDirectory(results_dir, str(run_id)).path
+            record = timings.records[str(run_id)]
+            runs.append(StudyRun(turn["model"], turn["round"], str(run_id), place, COMPLETED, record, None))
     names = dict.fromkeys((*MODELS, *arms))
     return Study(
         name=BENCHMARK,
@@ -156,9 +157,9 @@ def benchmark_study(results_dir: Path, arms: Collection[str]) -> tuple[Study, li
         source=SOURCE,
         arms=tuple(Arm(name, MODELS.get(name, name), {"model": name}) for name in names),
         baseline=next(iter(MODELS)),
-        seeds=timings.rounds if timings else (),
+        seeds=tuple(sorted({run.seed for run in runs})),
         metrics=(),
         target=0.0,
         notes=() if timings else ("Nothing was timed here yet: python -m ablations benchmark.",),
-        scale=f"full size, {timings.scale}, channels-last memory, float32" if timings else "",
+        scale=f"full size, training {timings.scale}, channels-last memory, float32" if timings else "",
     ), runs

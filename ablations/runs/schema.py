@@ -93,11 +93,15 @@ class Machine(TypedDict):
 
 @with_config(EXACT)
 class Timing(TypedDict):
-    models: Annotated[list[str], Field(min_length=2)]
+    models: Annotated[list[str], Field(min_length=1)]
     overrides: list[str]
     seconds: Annotated[Number, Field(gt=0)]
     machine: Machine
     torch: str
+    # Absent from older records, which timed each turn in a process of its own.
+    table: NotRequired[str]
+    source: NotRequired[str]
+    part: NotRequired[Literal["training", "inference"]]
 
 
 @with_config(OPEN)

@@ -1,23 +1,35 @@
 """`python -m ablations benchmark`: its words, its order, its table, on networks of a few channels."""
 
-import pickle
+import math
 import shutil
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from hydra.utils import instantiate
+from torch import nn
 
 from ablations.errors import UserError
 from ablations.evidence.timings import read_timings
 from ablations.runs.archive import pack, unpack
 from experiments import benchmark as room
-from experiments.benchmark import Options, compose_networks, find_device, parse_options, plan_rounds
+from experiments.benchmark import (
+    LIBRARIES,
+    Options,
+    compose_networks,
+    count_networks,
+    find_device,
+    parse_options,
+    plan_turns,
+    timed,
+)
 from experiments.configuration import RunConfiguration
 from experiments.sizes.network_cost import count_network
-from experiments.sizes.training_step import Timing, prepare_step, time_step
 
+CPU = torch.device("cpu")
 TINY = ("batch_size=2", "image_size=32", "num_classes=7", "model.width=0.03", "model.stem_stride=1")
 
 
@@ -48,6 +60,7 @@ def test_words_are_read() -> None:
         ("models=a,a", "models=a,a: duplicate value; give each once"),
         ("against=keras", "against.0=keras: must be "),
         ("compiled=maybe", "compiled.0=maybe: must be "),
+        ("trainer.compile=true", "unknown key trainer.compile"),
         ("seconds=0", "seconds=0: must be "),
     ],
 )
@@ -61,7 +74,7 @@ def test_a_bad_word_is_a_line(word: str, line: str) -> None:
 def test_a_comparison_has_its_own_defaults() -> None:
     words = ["against=timm,torchvision", "compiled=false,true", "precisions=bf16-mixed", "seconds=0.5"]
     assert parse_options(words) == Options(
-        models=("xception", "inception_v3"),
+        models=("inception_v3", "xception"),
         against=("timm", "torchvision"),
         compiled=("false", "true"),
         precisions=("bf16-mixed",),
@@ -75,9 +88,13 @@ def test_another_question_has_another_file() -> None:
     assert Options().output == "table03_size_and_speed"
     same = parse_options(["seconds=9", "rounds=9", "batch_size=2", "trainer.threads=2", "image_size=299"])
     assert same.output == "table03_size_and_speed"
-    other = parse_options(["image_size=64", "models=xception,inception_v3_small", "fully_connected=two"])
-    assert other.output == (
-        "table03_size_and_speed__models=xception,inception_v3_small__image_size=64__fully_connected=two"
+    words = ["image_size=64", "models=xception,inception_v3_small", "fully_connected=two", "compiled=true"]
+    assert parse_options(words).output == (
+        "table03_size_and_speed__models=xception,inception_v3_small__image_size=64__compiled=true"
+        "__fully_connected=two"
+    )
+    assert parse_options(["against=timm"]).output == (
+        "table03_size_and_speed__models=inception_v3,xception__against=timm"
     )
 
 
@@ -105,26 +122,36 @@ def test_device_and_threads_are_the_trainers(monkeypatch: pytest.MonkeyPatch) ->
     assert find_device({"accelerator": "cpu", "threads": 1}) == torch.device("cpu")
 
 
-def planned(*words: str) -> list[list[RunConfiguration]]:
+def planned(*words: str) -> list[list[list[RunConfiguration]]]:
     options = parse_options([*words, "models=inception_v3_small,xception", *TINY])
-    return plan_rounds(options, compose_networks(options), torch.device("cpu"))
+    return plan_turns(options, compose_networks(options), CPU)
 
 
 def test_networks_take_turns_and_which_is_first_alternates() -> None:
-    rounds = planned("rounds=3")
-    assert len({turn.run_id for turns in rounds for turn in turns}) == 3 * 4
-    shown = [
-        [(turn.choices["model"], turn.resolved["recipe"]["channels_last"]) for turn in turns]
-        for turns in rounds
-    ]
-    assert shown[0] == shown[2] == shown[1][::-1]
-    assert [model for model, _ in shown[0]] == ["inception_v3_small", "xception"] * 2
-    assert [order for _, order in shown[0]] == [False, False, True, True]
+    settings = planned("rounds=3")
+    assert len({turn.run_id for rounds in settings for turns in rounds for turn in turns}) == 3 * 4
+    orders = [rounds[0][0].resolved["recipe"]["channels_last"] for rounds in settings]
+    assert orders == [False, True]
+    for rounds in settings:
+        models = [[turn.choices["model"] for turn in turns] for turns in rounds]
+        assert models[0] == models[2] == models[1][::-1] == ["inception_v3_small", "xception"]
+
+
+def test_a_gpu_is_measured_in_all_precisions_and_a_cpu_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(room.environment, "device", lambda _: {"type": "cuda", "name": "A GPU", "threads": 1})
+    options = parse_options(["compiled=false,true", "rounds=1", "models=xception"])
+    for device, precisions in ((CPU, 1), (torch.device("cuda"), 3)):
+        settings = plan_turns(options, compose_networks(options), device)
+        assert len(settings) == precisions * 2 * 2
+        assert len({turn.run_id for rounds in settings for turns in rounds for turn in turns}) == len(
+            settings
+        )
 
 
 def test_a_timing_is_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def ids() -> set[str]:
-        return {turn.run_id for turn in planned("rounds=1")[0]}
+        return {turn.run_id for rounds in planned("rounds=1") for turn in rounds[0]}
 
     here = ids()
     assert ids() == here
@@ -143,55 +170,47 @@ SMALL = ("models=inception_v3_small,xception", "seconds=1", "trainer.accelerator
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def times(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Steps are built and trained here, and take the time that they are given."""
-    found: list[object] = []
+    found: list[float] = []
 
-    def time_here(prepare, **_: object) -> Timing:
-        prepare()()
-        found.append(prepare)
-        return Timing(seconds=1 / len(found), steps=3, peak_memory=2**29)
+    def time_here(step, **_: object) -> tuple[float, int]:
+        step()
+        found.append(1 / (len(found) + 1))
+        return found[-1], 3
 
-    monkeypatch.setattr(room, "time_apart", time_here)
+    monkeypatch.setattr(room, "time_it", time_here)
     return found
 
 
 def test_the_command_records_what_is_missing_and_writes_the_table(
-    call, results_dir: Path, timed: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    call, results_dir: Path, times: list[float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("benchmark", "rounds=2", *SMALL) == 0
     shown = capsys.readouterr()
-    assert shown.err.count("steps/second\n") == len(timed) == 2 * 2 * 2
+    assert shown.err.count("steps/second\n") == len(times) == 2 * 2 * 2
     name = "table03_size_and_speed__models=inception_v3_small,xception__image_size=32__num_classes=7"
     name += "__model.width=0.03__model.stem_stride=1"
     paths = [results_dir / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
     assert shown.out.splitlines()[-3:] == [str(path) for path in paths]
     table = pd.read_csv(paths[0])
     assert list(table["model"]) == ["inception_v3_small", "xception"] * 2
-    assert list(table["steps_per_second_min"]) == [1, 2, 3, 4]  # the second round goes the other way
-    assert list(table["steps_per_second_max"]) == [8, 7, 6, 5]
-    assert list(table["ratio_max"].round(4).fillna(0)) == [0, 2, 0, 1.3333]
-    assert (table["peak_memory_bytes"] == 2**29).all()
+    assert list(table["steps_per_second_min"]) == [1, 2, 5, 6]  # the second round goes the other way
+    assert list(table["steps_per_second_max"]) == [4, 3, 8, 7]
+    assert list(table["ratio_max"].round(4).fillna(0)) == [0, 2, 0, 1.2]
+    assert list(table["images_per_second_max"]) == [8, 6, 16, 14]
 
     assert call("benchmark", "rounds=2", *SMALL) == 0  # nothing is missing
-    assert len(timed) == 8
+    assert len(times) == 8
     shutil.rmtree(next((results_dir / "runs").iterdir()))
     assert call("benchmark", "rounds=2", *SMALL) == 0
-    assert len(timed) == 12  # the whole of its round
+    assert len(times) == 10  # the whole of its round, in its setting
 
     archive, runs = pack(results_dir)
     assert runs == 8
     unpack(archive, tmp_path / "there")
     (timings,) = read_timings(tmp_path / "there")
-    assert timings.rounds == (0, 1)
-
-
-def test_a_turn_can_be_timed_in_a_process_of_its_own() -> None:
-    """Which tests/experiments/sizes/test_training_step.py starts."""
-    config = planned("rounds=1")[0][0].resolved
-    cpu = torch.device("cpu")
-    sent = pickle.loads(pickle.dumps(partial(prepare_step, config, cpu)))
-    assert time_step(sent, device=cpu, threads=1, seconds=0.01).seconds > 0
+    assert timings.rounds == 2
 
 
 @pytest.mark.parametrize(
@@ -199,7 +218,9 @@ def test_a_turn_can_be_timed_in_a_process_of_its_own() -> None:
     [
         (("models=xception,resnet",), "error: model=resnet: no such option; available: inception_v3, "),
         (("image_size=20",), "error: dataset.image_size=20: too small for model "),
-        (("compiled=true",), "error: compiled: needs against="),
+        (("against=timm", "model.width=0.25"), "error: model.width=0.25: against= compares equal networks"),
+        (("against=timm", "optimizer=adamw"), "error: optimizer=adamw: against= compares equal networks"),
+        (("against=torchvision", "models=xception"), "error: models=xception: no equal in torchvision; "),
         (("trainer.threads=no",), "error: trainer.threads=no: must be a whole number of at least 1"),
     ],
 )
@@ -227,6 +248,91 @@ def test_a_batch_that_is_too_large_is_a_line(
     def killed(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(room, "time_apart", killed)
+    monkeypatch.setattr(room, "time_it", killed)
     assert call("benchmark", "models=inception_v3_small,xception", "trainer.accelerator=cpu", *TINY) == 2
     assert capsys.readouterr().err == f"error: {line}\n"
+
+
+# Next to libraries
+
+
+@pytest.fixture(scope="module")
+def ours() -> Mapping[str, Any]:
+    networks = compose_networks(Options(models=("xception", "inception_v3"), rounds=1))
+    return {model: runs[0].resolved["model"] for model, runs in networks.items()}
+
+
+@pytest.mark.parametrize(
+    ("library", "model"), [(library, model) for library, of in LIBRARIES.items() for model in of]
+)
+def test_a_library_has_the_same_graph(library: str, model: str, ours: Mapping[str, Any]) -> None:
+    """As many parameters, in layers of the same shapes in some order."""
+    with torch.device("meta"):
+        networks = instantiate(ours[model]), instantiate(LIBRARIES[library][model], num_classes=1000)
+    shapes = [sorted(tuple(p.shape) for p in network.parameters()) for network in networks]
+    assert shapes[0] == shapes[1]
+    assert sum(p.numel() for p in networks[0].parameters()) > 20_000_000
+
+
+QUICK = ("batch_size=2", "image_size=75", "num_classes=5", "trainer.accelerator=cpu", "rounds=2")
+
+
+@pytest.fixture
+def a_few_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: object) -> nn.Module:
+        layers = (nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+        return nn.Sequential(*layers)
+
+    monkeypatch.setattr(room, "build", build)
+
+
+def test_networks_of_all_sources_take_turns_in_one_table(
+    call, a_few_layers: None, times: list[float], results_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("against=timm,torchvision", "orders=channels-last", *QUICK)
+    assert call("benchmark", *words) == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("steps/second\n") == len(times) == 5 * 2 * 2
+    assert "Xception, timm, inference" in shown.out
+    (path,) = results_dir.glob("tables/*.csv")
+    table = pd.read_csv(path).set_index(["model", "source", "part"])
+    assert len(table) == 5 * 2
+    ours, timms = (table.loc["xception", source, "training"] for source in ("ours", "timm"))
+    turn_of_ours, turn_of_timms = (8, 13), (10, 11)  # of 20; the second round is reversed
+    ratios = [timm / our for our, timm in zip(turn_of_ours, turn_of_timms, strict=True)]
+    assert timms[["of_ours_min", "of_ours_max"]].tolist() == pytest.approx(sorted(ratios))
+    assert pd.isna(ours["of_ours_median"])
+    assert pd.isna(table.loc["inception_v3", "timm", "training"]["ratio_median"])
+    over = [8 / 2, 13 / 19]
+    assert ours[["ratio_min", "ratio_max"]].tolist() == pytest.approx(sorted(over))
+
+
+def test_a_library_that_is_missing_is_named_and_ours_are_measured(
+    call,
+    a_few_layers: None,
+    times: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(room, "find_spec", lambda name: None)
+    assert call("benchmark", "against=timm", "models=xception", *QUICK) == 0
+    assert len(times) == 2 * 2 * 2
+    assert "timm is not installed, so it is left out: pip install timm" in capsys.readouterr().err
+
+
+def test_after_the_deadline_no_round_starts_but_the_first(a_few_layers: None, times: list[float]) -> None:
+    options = parse_options([*QUICK, "models=xception", "orders=contiguous"])
+    networks = compose_networks(options)
+    costs = count_networks(networks)
+    (rounds,) = plan_turns(options, networks, CPU)
+    for deadline, done in ((0, {0}), (math.inf, {0, 1})):
+        assert {turn.seed for turn, _ in timed(rounds, costs, CPU, deadline)} == done
+
+
+@pytest.mark.slow
+def test_the_true_networks_are_timed(call, results_dir: Path) -> None:
+    words = ("against=timm", "models=xception", "orders=channels-last", "seconds=0.001")
+    assert call("benchmark", *words, *QUICK, "image_size=33", "rounds=1") == 0
+    (timings,) = read_timings(results_dir)
+    assert (timings.turns["steps_per_second"] > 0).all()
+    assert timings.turns[["source", "part"]].value_counts().tolist() == [1, 1, 1, 1]
