@@ -33,6 +33,7 @@ from ablations.figures.style import (
     looks_of,
     save_figure,
     small,
+    style,
     subtitle_of,
     wrapped,
     write_nothing_completed,
@@ -66,8 +67,9 @@ LEAST_INSET, LEAST_ENLARGED = 0.3, 3
 """Its least height, in shares of the panel's, and by how much it must at least enlarge."""
 
 
+@style()
 def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
-    """Draw a study in a figure 5.2 inches wide, without a window.
+    """Draw a study in our style, in a figure 5.2 inches wide, without a window.
 
     A run that failed to learn ends with a cross. A diverged run is drawn to where it ends.
 

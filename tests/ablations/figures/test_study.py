@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -33,6 +34,12 @@ def texts(figure: Figure) -> str:
 
 def bands(figure: Figure) -> list[FillBetweenPolyCollection]:
     return [c for c in figure.axes[0].collections if isinstance(c, FillBetweenPolyCollection)]
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
 
 
 @pytest.fixture
@@ -171,8 +178,7 @@ def test_text_is_inside_readable_and_apart(
         for place, run in enumerate(runs):
             assert run.record is not None
             runs[place] = replace(run, record={**run.record, "parameters": 1000 * len(run.arm)})
-    with figures_style.style():
-        figure = draw_study(study, runs)
+    figure = draw_study(study, runs)
     figure.draw_without_rendering()
     ticks_outside = [
         tick.label1
@@ -213,6 +219,14 @@ def test_files_are_reproducible_and_global_state_is_left_alone(
     svg = first[1].read_text()
     assert "dc:date" not in svg
     assert ">training steps</text>" in svg
+
+
+def test_a_figure_drawn_outside_of_our_style_is_in_it(residual_study: Study, make_runs) -> None:
+    runs = make_runs(residual_study)
+    with figures_style.style():
+        expected = pixels(draw_study(residual_study, runs))
+    with matplotlib.rc_context({"axes.titlesize": 14, "xtick.color": "red", "axes.spines.top": True}):
+        np.testing.assert_array_equal(pixels(draw_study(residual_study, runs)), expected)
 
 
 def test_a_study_of_several_figures_draws_each_of_its_arms(
