@@ -1,11 +1,15 @@
 """Which way knowledge goes: contracts between packages, light commands, no arm known by name."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 
-from experiments.project import FRAMEWORK_CONF
+from experiments.project import FRAMEWORK_CONF, current
+from experiments.study_file import check_study
+from tests.ours import STUDIES, file_of
 
 ROOT = FRAMEWORK_CONF.parent
 HEAVY = ("torch", "lightning", "torchmetrics", "torchvision", "pandas", "matplotlib", "wandb", "scipy")
@@ -54,12 +58,21 @@ def test_the_analysis_is_imported_without_what_trains():
     assert result.returncode == 0, result.stderr
 
 
-ARMS = {
-    *("none", "relu", "elu", "batch_norm", "true", "false", "projections"),
-    *("depthwise_first", "pointwise_first", "square", "spatially_separable"),
-    *("per_channel", "one", "three", "four", "channels_2", "channels_4", "channels_8", "channels_16"),
-}
-"""The options of what the paper ablates; not read from conf/, whose users may give a file any name."""
+OF_A_NETWORK = re.compile(r"^_target_: lightning_modules\.networks\.", re.MULTILINE)
+
+
+@cache
+def arms() -> set[str]:
+    """What the arms of our studies choose, and the options that build a network of ours or a part of it.
+
+    Of a user's options only these: others may have any name.
+    """
+    files = FRAMEWORK_CONF.rglob("*.yaml")
+    found = {file.stem for file in files if OF_A_NETWORK.search(file.read_text(encoding="utf-8"))}
+    for name in STUDIES:
+        for arm in check_study(name, file_of(name)).arms:
+            found |= {str(option) for group, option in arm.choose.items() if current().is_group(group)}
+    return found
 
 
 def literals(code: str) -> list[tuple[int, str]]:
@@ -81,11 +94,12 @@ def test_no_module_knows_an_arm_by_name():
         f"{file.relative_to(ROOT)}, line {line}: {text!r}"
         for file in FILES
         for line, text in literals(file.read_text(encoding="utf-8"))
-        if text.strip().lower() in ARMS
+        if text.strip().lower() in arms()
     ]
     assert named == []
 
 
 def test_an_arm_known_by_name_would_be_found():
     code = '"""relu"""\ndef f(a):\n    "elu"\n    return f"relu{a}" if a == "ReLU" else {"x": "none"}\n'
+    assert {"relu", "none", "true", "spatially_separable", "channels_8", "xception"} <= arms()
     assert literals(code) == [(4, "ReLU"), (4, "x"), (4, "none")]

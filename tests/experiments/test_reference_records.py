@@ -2,27 +2,19 @@
 
 import json
 import tarfile
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablations.runs.identity import run_id_of
 from experiments.planning import hydra_configuration, plan_study
-from experiments.project import FRAMEWORK_CONF, load_yaml
+from experiments.project import FRAMEWORK_CONF
+from tests import ours
 
-REFERENCE = FRAMEWORK_CONF.parent / "results" / "reference"
-ARCHIVE = REFERENCE / "records.tar.xz"
-SOLVED = ("spectrum", "spectrum_width")
-"""Studies whose widths are solved, which takes a while: test_planning.py plans them once."""
-STUDIES = sorted(
-    file.stem
-    for file in Path(FRAMEWORK_CONF / "study").glob("*.yaml")
-    if not load_yaml(file).get("only_by_name")
-    and file.stem not in SOLVED
-    and (REFERENCE / "tables" / f"{load_yaml(file)['output']}.csv").exists()
-)
-"""Those of the reproduction; not one that a user has added."""
+ARCHIVE = FRAMEWORK_CONF.parent / "results" / "reference" / "records.tar.xz"
+LONG = ("spectrum", "spectrum_width")
+"""Studies that take long to plan. test_planning.py finds the records of these and of those only by name."""
+STUDIES = [name for name in ours.STUDIES if not ours.file_of(name).get("only_by_name") and name not in LONG]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from torch import nn
 
 from ablations.runs.records import RunDirectory
 from experiments.recorder import Recorder
+from lightning_modules import diagnostics
 from lightning_modules.averaging import PolyakAveraging
 from lightning_modules.diagnostics import (
     COLUMNS,
@@ -34,6 +35,11 @@ def make_all():
         EffectiveRank(images=5, positions=40),
         GradientNorm(steps=STEPS),
     ]
+
+
+def test_all_are_tested_here():
+    concrete = {one for one in vars(diagnostics).values() if isinstance(one, type) and "name" in vars(one)}
+    assert {type(diagnostic) for diagnostic in make_all()} == concrete
 
 
 class Interrupted(Exception):

@@ -7,12 +7,11 @@ import pytest
 import yaml
 
 from ablations.errors import UserError
-from ablations.evidence.claims import Comparable, Comparison, load_claims
+from ablations.evidence.claims import Claim, Comparable, Comparison, load_claims
+from ablations.evidence.verdicts import MIN_PAIRS
 from experiments.project import FRAMEWORK_CONF, Project, use
 from experiments.study_file import comparable_studies, project_claims
-
-FILES = ("paper", "controls", "scale")
-"""Of the repository's claims; a user may add others."""
+from tests import ours
 
 STUDIES = {
     "residual": Comparable(("with", "without", "other"), ("test_top1", "area", "steps_to_target")),
@@ -37,6 +36,10 @@ def write(folder: Path, *claims: Any, name: str = "mine") -> list[Path]:
     return [folder / f"{name}.yaml"]
 
 
+def our_claims() -> list[Claim]:
+    return load_claims(ours.CLAIM_FILES, comparable_studies(), ["learning_rate"])
+
+
 def test_the_papers_claims_are_all_there_in_its_order() -> None:
     ids = [claim.id for claim in project_claims()]
     papers = ["residual-final", "residual-speed", "residual-tuning", "vgg-separable", "activation-final"]
@@ -46,8 +49,7 @@ def test_the_papers_claims_are_all_there_in_its_order() -> None:
 
 
 def test_no_statement_says_how_much_or_more_than_its_comparisons_test() -> None:
-    files = [FRAMEWORK_CONF / "claims" / f"{name}.yaml" for name in FILES]
-    claims = {claim.id: claim for claim in load_claims(files, comparable_studies(), ["learning_rate"])}
+    claims = {claim.id: claim for claim in our_claims()}
     tested = [claim.statement for claim in claims.values() if claim.comparisons]
     assert not [text for text in tested for word in ("marginal", "clearly", "much better") if word in text]
     depth = claims["activation-depth"].statement  # the comparisons are the interaction alone
@@ -115,16 +117,21 @@ def test_what_width_alone_makes_is_what_depth_is_compared_with() -> None:
 
 
 def test_final_accuracies_are_judged_on_test() -> None:
-    ids = ("residual-final", "activation-final", "inception-imagenet", "inception-jft")
-    finals = [claim for claim in project_claims() if claim.id in ids]
-    assert len(finals) == 4
-    assert all(c.metric.startswith("test_") for claim in finals for c in claim.comparisons)
+    metrics = [comparison.metric for claim in our_claims() for comparison in claim.comparisons]
+    finals = {metric for metric in metrics if metric.startswith(("val_", "test_"))}
+    assert {"test_top1", "test_map100"} <= finals
+    assert not [metric for metric in finals if metric.startswith("val_")]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_every_margin_says_why(name: str) -> None:
-    text = (FRAMEWORK_CONF / "claims" / f"{name}.yaml").read_text(encoding="utf-8")
-    margins = [line for line in text.splitlines() if line.strip().startswith("margin:")]
+@pytest.mark.parametrize("name", ours.STUDIES)
+def test_a_study_with_claims_has_seeds_for_a_verdict(name: str) -> None:
+    assert len(ours.file_of(name)["seeds"]) >= MIN_PAIRS
+
+
+@pytest.mark.parametrize("file", ours.CLAIM_FILES, ids=lambda file: file.stem)
+def test_every_margin_says_why(file: Path) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    margins = [line for line in lines if line.strip().startswith("margin:")]
     assert margins
     assert all(len(line.partition("# ")[2]) > 10 for line in margins)
 

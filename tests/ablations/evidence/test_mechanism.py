@@ -17,7 +17,7 @@ from ablations.evidence.mechanism import (
 )
 from ablations.studies.results import Study
 from ablations.tables.mechanism import mechanism_table, write_mechanism_tables
-from experiments.project import FRAMEWORK_CONF
+from experiments.project import FRAMEWORK_CONF, load_yaml
 
 STEM, POINTWISE, DEPTHWISE, HEAD = (
     "stem.conv1.conv",
@@ -201,6 +201,12 @@ def test_a_cell_is_a_mean_over_layers_and_then_over_seeds(
     assert [text.strip() for text in row.split("|")[2:-1]] == ["2", cell]
 
 
-def test_every_quantity_is_a_diagnostic() -> None:
-    options = {path.stem for path in (FRAMEWORK_CONF / "diagnostics").glob("*.yaml")} - {"all", "none"}
-    assert {quantity.name for quantity in QUANTITIES} <= options
+def test_every_diagnostic_of_ours_is_a_quantity() -> None:
+    nodes = {path.stem: load_yaml(path) or {} for path in (FRAMEWORK_CONF / "diagnostics").glob("*.yaml")}
+    ours = {
+        option
+        for option, node in nodes.items()
+        if option in node and node[option]["_target_"].startswith("lightning_modules.")
+    }
+    assert {quantity.name for quantity in QUANTITIES} == ours
+    assert ours <= set(nodes["all"]["defaults"])
