@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 
 from ablations.evidence.claims import CLAIMS
 from ablations.metrics import METRIC
-from ablations.studies.schema import STUDY, TUNING
+from ablations.studies.schema import BENCHMARK_FILE, STUDY, TUNING
 from ablations.validation import json_schema
 
 HERE = Path(__file__).resolve().parent
@@ -142,8 +142,7 @@ def write_schema_tables(app: Sphinx) -> None:
     """Write a table per model of what a user writes, and of a record, from their schemas."""
     tables = HERE / "reference" / "generated" / "schema"
     tables.mkdir(parents=True, exist_ok=True)
-    schemas = {"study": STUDY, "claims": CLAIMS, "tuning": TUNING, "metric": METRIC}
-    for file, adapter in schemas.items():
+    for file, adapter in SCHEMAS.items():
         schema = json_schema(adapter)
         text = ""
         for name, model in ({file: schema} | schema.get("$defs", {})).items():
@@ -159,7 +158,14 @@ def write_schema_tables(app: Sphinx) -> None:
         (tables / f"{file}.md").write_text(f"# {TITLES[file]}\n\n{text}", encoding="utf-8")
 
 
-TITLES = {"study": "Studies", "claims": "Claims", "tuning": "Tunings", "metric": "Metrics"}
+SCHEMAS = {
+    **{"study": STUDY, "claims": CLAIMS, "tuning": TUNING, "metric": METRIC},
+    "benchmark": BENCHMARK_FILE,
+}
+TITLES = {
+    **{"study": "Studies", "claims": "Claims", "tuning": "Tunings", "metric": "Metrics"},
+    "benchmark": "The benchmark",
+}
 
 
 def _kind(entry: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Measures size and speed of networks on this machine: table 3, or next to timm's and torchvision's.
+"""Measures size and speed of networks on this machine, as `conf/benchmark.yaml` says.
 
 ::
 
@@ -38,15 +38,16 @@ from pydantic.json_schema import SkipJsonSchema
 from torch import nn
 
 from ablations.errors import UserError, as_user_error
-from ablations.evidence.timings import MODELS, OURS, TABLE_3, TURN, turn_row
+from ablations.evidence.timings import OURS, TURN, turn_row
 from ablations.evidence.verdicts import MIN_PAIRS
 from ablations.files import check_writable
 from ablations.runs.identity import COMPILE, is_outside_identity
 from ablations.runs.records import DONE, RunDirectory
 from ablations.runs.schema import COMPLETED
+from ablations.studies.schema import BenchmarkFile
 from ablations.text import amount
 from ablations.validation import WRITTEN, validated
-from experiments import environment
+from experiments import environment, study_file
 from experiments.check import check_keys
 from experiments.configuration import RunConfiguration, home_expanded, parse_override
 from experiments.errors import explained
@@ -106,11 +107,13 @@ class Options(BaseModel):
 
     model_config = WRITTEN | ConfigDict(frozen=True)
 
-    models: Annotated[tuple[str, ...], SEVERAL] = tuple(MODELS)
+    defined: SkipJsonSchema[BenchmarkFile]
+    """`conf/benchmark.yaml`."""
+    models: Annotated[tuple[str, ...], SEVERAL]
     """Options of conf/model; ratios are to the first."""
-    image_size: Count = 299
+    image_size: Count
     """Height and width in pixels."""
-    num_classes: Count = 1000
+    num_classes: Count
     """Outputs of the network."""
     against: Annotated[tuple[Literal["timm", "torchvision"], ...], SEVERAL] = ()
     """Libraries to compare with."""
@@ -141,21 +144,37 @@ class Options(BaseModel):
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """What differs from table 3, as typed: each combination has a table of its own."""
-        first = [*Options.model_fields][: [*Options.model_fields].index("batch_size")]
-        changed = {key: getattr(self, key) for key in first if getattr(self, key) != getattr(Options(), key)}
-        typed = {key: ",".join(of) if isinstance(of, tuple) else str(of) for key, of in changed.items()}
-        return (*(f"{key}={value}" for key, value in typed.items()), *self.of_networks)
+        """What differs from `conf/benchmark.yaml`, as typed: each combination has a table of its own."""
+        usual: dict[str, object] = {key: field.default for key, field in Options.model_fields.items()}
+        usual |= _defaults(self.defined)
+        typed = {key: getattr(self, key) for key in OF_TABLE if getattr(self, key) != usual[key]}
+        texts = {key: ",".join(of) if isinstance(of, tuple) else str(of) for key, of in typed.items()}
+        return (*(f"{key}={text}" for key, text in texts.items()), *self.of_networks)
 
     @property
     def output(self) -> str:
         """Stem of the table's files."""
-        return "__".join([TABLE_3, *(re.sub(r"[^\w=.,-]", "_", change) for change in self.changes)])
+        return "__".join(
+            [self.defined.output, *(re.sub(r"[^\w=.,-]", "_", change) for change in self.changes)]
+        )
+
+
+OF_TABLE = ("models", "image_size", "num_classes", "against", "precisions", "orders", "compiled")
+"""Options whose values have tables of their own."""
+
+
+def _defaults(defined: BenchmarkFile) -> dict[str, object]:
+    return {
+        "models": tuple(defined.labels),
+        "image_size": defined.image_size,
+        "num_classes": defined.num_classes,
+    }
 
 
 def parse_options(words: Sequence[str]) -> Options:
     """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
-    given: dict[str, object] = {"results_dir": current().place(current().run_keys()["results_dir"])}
+    defined = study_file.project_benchmark()
+    given = _defaults(defined) | {"results_dir": current().place(current().run_keys()["results_dir"])}
     if any(word.startswith("against=") for word in words):
         given |= AGAINST
     overrides = []
@@ -163,11 +182,14 @@ def parse_options(words: Sequence[str]) -> Options:
         key, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"{word}: expected KEY=VALUE")
+        if key in ("defined", "overrides"):
+            raise UserError(f"unknown key {key}")
         if _is_override(word):
             overrides.append(word)
         else:
             given[key] = home_expanded(key, value) if key == "results_dir" else value
-    return validated(TypeAdapter(Options), given).model_copy(update={"overrides": tuple(overrides)})
+    found = validated(TypeAdapter(Options), given | {"defined": defined})
+    return found.model_copy(update={"overrides": tuple(overrides)})
 
 
 def _is_override(word: str) -> bool:

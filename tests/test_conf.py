@@ -21,7 +21,7 @@ from torch import nn
 from ablations.errors import UserError
 from ablations.evidence.claims import CLAIMS
 from ablations.metrics import METRIC
-from ablations.studies.schema import STUDY, TUNING
+from ablations.studies.schema import BENCHMARK_FILE, STUDY, TUNING
 from ablations.validation import json_schema
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration
@@ -335,8 +335,8 @@ def test_an_activation_of_torch_with_parameters_is_added_with_one_file(extended_
     assert len(added) == 34  # separable convolutions
 
 
-SCHEMAS = {"study": STUDY, "claims": CLAIMS, "tuning": TUNING, "metric": METRIC}
-"""Folders whose files have a schema that describes their keys."""
+SCHEMAS = {"study": STUDY, "claims": CLAIMS, "tuning": TUNING, "metric": METRIC, "benchmark": BENCHMARK_FILE}
+"""Folders and files of conf/ that have a schema, which describes their keys."""
 EXCUSED_KEYS = ("_target_", "_partial_", "defaults")
 """Hydra's own."""
 EXCUSED_BELOW = ("base", "checksums", "choose", "defaults")
@@ -411,7 +411,7 @@ def test_every_key_is_described(file):
     text = file.read_text(encoding="utf-8")
     assert text.startswith("#")
     if file.relative_to(FRAMEWORK_CONF).as_posix() not in EXCUSED_FILES:
-        schema = SCHEMAS.get(file.parent.name)
+        schema = SCHEMAS.get(file.relative_to(FRAMEWORK_CONF).with_suffix("").parts[0])
         named = KEYS_AS_IN.findall(" ".join(text.replace("\n#", "").split()))
         others = [(file.parent / f"{name}.yaml").read_text(encoding="utf-8") for name in named]
         assert undescribed(text, json_schema(schema) if schema else {}, *others) == []

@@ -135,7 +135,7 @@ def each_variation(parsed: argparse.Namespace) -> list[list[str]]:
 
 
 def reproduce_studies(parsed: argparse.Namespace) -> None:
-    """Write and print tables and figures; for all studies, table 3 as well."""
+    """Write and print tables and figures; for all studies, the benchmark as well."""
     names, overrides = names_and_overrides(parsed.words)
     require_known(names, study_file.study_names(), others=COMMANDS)  # a mistyped command arrives here
     loaded = load_studies(names, overrides, asked=bool(names))
@@ -147,7 +147,9 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
         print_table(written.shown)
     everything = not names and all(word.startswith("results_dir=") for word in overrides)
     for timings in timing_records.read_timings(loaded[0][2]) if everything and loaded else ():
-        of_timings, shown = timing_tables.write_timings(timings, folders[0] / "tables")
+        of_timings, shown = timing_tables.write_timings(
+            timings, study_file.project_benchmark(), folders[0] / "tables"
+        )
         paths += of_timings
         print_table(shown)
     print_paths(paths)
@@ -246,7 +248,7 @@ def benchmark_networks(parsed: argparse.Namespace) -> None:
     benchmarking.benchmark(options)
     found = timing_records.read_timings(options.results_dir)
     timings = next(one for one in found if one.output == options.output)
-    paths, shown = timing_tables.write_timings(timings, options.results_dir / "tables")
+    paths, shown = timing_tables.write_timings(timings, options.defined, options.results_dir / "tables")
     print_table(shown)
     print_paths(paths)
 
@@ -376,6 +378,7 @@ def write_schemas(parsed: argparse.Namespace) -> None:
         ("claims", claims.CLAIMS),
         ("tuning", study_schema.TUNING),
         ("metric", metrics.METRIC),
+        ("benchmark", study_schema.BENCHMARK_FILE),
     ):
         paths.append(folder / f"{name}.json")
         write_atomically(paths[-1], json.dumps(validation.json_schema(schema), indent=2) + "\n")
@@ -594,7 +597,7 @@ COMMANDS: Mapping[str, Command] = {
         in_project=False,
     ),
     "benchmark": Command(
-        "Measure table 3 on this device: size and speed of the networks.",
+        "Measure size and speed of networks on this device: conf/benchmark.yaml.",
         "KEY=VALUE",
         {
             "benchmark": "",

@@ -136,7 +136,7 @@ def _check_planned(planned: "Sequence[PlannedRun]") -> None:
 def judge(
     names: Sequence[str], overrides: Sequence[str], more: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> "Judged":
-    """Judge the claims about these studies, or the benchmark of table 3; without names, every claim.
+    """Judge the claims about these studies, or the benchmark; without names, every claim.
 
     `more`: further overrides of single studies, by name.
 
@@ -184,7 +184,9 @@ def judge(
         found += [one for one in judged if one.claim.tuning is not None]
     if timed := [claim for claim in asked if claim.study == claiming.BENCHMARK]:
         studies.append(
-            timing_records.benchmark_study(results_dir, [arm for claim in timed for arm in claim.arms])
+            timing_records.benchmark_study(
+                results_dir, study_file.project_benchmark(), [arm for claim in timed for arm in claim.arms]
+            )
         )
         found += judging.judge_study(timed, *studies[-1])
     found += [judging.untestable(claim) for claim in asked if claim.study is None]

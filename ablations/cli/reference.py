@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ablations.cli.reading import judge, judged_studies, load_studies, names_and_overrides
 from ablations.completeness import Completeness, completeness_in
 from ablations.errors import UserError
-from ablations.evidence.timings import TABLE_3, Timings, read_timings
+from ablations.evidence.timings import Timings, read_timings
 from ablations.outputs import write_study
 from ablations.report.build import build_report, write_report
 from ablations.runs.archive import pack, unpack
@@ -23,6 +23,7 @@ from ablations.tables.timings import write_timings
 from ablations.tables.verdicts import write_verdicts
 from experiments.overrides import seed_budget
 from experiments.project import current
+from experiments.study_file import project_benchmark
 
 Loaded = Sequence[tuple[Study, Sequence[StudyRun], Path]]
 
@@ -50,7 +51,8 @@ def write_reference(
     """
     _complete(folder)
     loaded = _load(varied, results_dir)
-    timed = [one for one in read_timings(results_dir) if one.output == TABLE_3]
+    defined = project_benchmark()
+    timed = [one for one in read_timings(results_dir) if one.output == defined.output]
     if not force and (losses := _losses(folder / "tables", loaded, timed)):
         raise UserError(f"{folder}: would lose results: {'; '.join(losses)}; use --force to write it anyway")
     tunings = [study.tuning for study, _, _ in loaded if study.tuning is not None]
@@ -64,7 +66,7 @@ def write_reference(
         archive, packed = pack(results_dir, new, runs, {tuning.journal for tuning in tunings})
         unpack(archive, records)
         for timings in timed:
-            write_timings(timings, new / "tables")
+            write_timings(timings, defined, new / "tables")
         _write(new, _load(varied, records), varied, records)
         if folder.exists():
             folder.rename(_old(folder))
@@ -104,7 +106,7 @@ def _losses(tables: Path, loaded: Loaded, timed: Sequence[Timings]) -> list[str]
     found = []
     for path in sorted(tables.glob("*.csv")):
         before, after = completeness_in(path), now.get(path.stem)
-        if path.stem == TABLE_3 and not timed:
+        if path.stem == project_benchmark().output and not timed:
             found.append(f"{path.stem} was not measured: python -m ablations benchmark")
         elif before is None or before.rank <= 0:  # not a study's table, or without a result
             continue

@@ -3,7 +3,7 @@
 A claim of conf/claims is a list of comparisons, all of which must hold: a contrast between arms of one study,
 a quantity (`ablations.evidence.contrasts`), a direction and a margin.
 
-`study: benchmark` is table 3. Its arms are options of conf/model at the paper's scale, and its runs are
+`study: benchmark` is conf/benchmark.yaml. Its arms are options of conf/model, and its runs are
 timings (`ablations.evidence.timings`).
 """
 
@@ -35,7 +35,7 @@ NO_DIFFERENCE: Final = "no_difference"
 Direction = Literal["higher", "lower", "no_difference"]
 
 BENCHMARK = "benchmark"
-"""The study of table 3, in claims."""
+"""In claims, the study of size and speed."""
 PARAMETERS = "parameters"
 STEPS_PER_SECOND = "steps_per_second"
 SHARES = (PARAMETERS, STEPS_PER_SECOND)

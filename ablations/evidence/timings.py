@@ -1,4 +1,4 @@
-"""Size and speed of networks, as recorded by `python -m ablations benchmark`: table 3 of the paper.
+"""Size and speed of networks, as recorded by `python -m ablations benchmark`.
 
 A timing is a record of a network in a setting (precision, memory order, compiler), in training or inference,
 and of a round, which is its seed. `timing` in its configuration names the table, what was compared and the
@@ -20,12 +20,7 @@ from ablations.runs.identity import DEFAULT_COMPILER
 from ablations.runs.records import RunDirectory
 from ablations.runs.schema import COMPLETED
 from ablations.studies.results import Arm, Study, StudyRun
-
-TITLE = "Size and speed"
-SOURCE = "Chollet 2016, section 4.5, table 3"
-TABLE_3 = "table03_size_and_speed"
-MODELS = {"inception_v3_table3": "Inception V3 as in table 3", "xception": "Xception"}
-"""Networks of table 3 and their labels; ratios are to the first."""
+from ablations.studies.schema import BenchmarkFile
 
 OURS = "ours"
 """The source of this project's networks; others are libraries."""
@@ -135,13 +130,17 @@ def _rank(timings: Timings) -> tuple[int, str]:
     return min(timings.rounds, MIN_PAIRS), max(str(record["finished"]) for record in timings.records.values())
 
 
-def benchmark_study(results_dir: Path, arms: Collection[str]) -> tuple[Study, list[StudyRun]]:
-    """Table 3 as a study of size and speed, whose seeds are the rounds.
+def benchmark_study(
+    results_dir: Path, defined: BenchmarkFile, arms: Collection[str]
+) -> tuple[Study, list[StudyRun]]:
+    """The benchmark as a study of size and speed, whose seeds are the rounds.
 
     Args:
+        results_dir: Folder of the records.
+        defined: What is measured.
         arms: Further networks that claims are about.
     """
-    timings = next((one for one in read_timings(results_dir) if one.output == TABLE_3), None)
+    timings = next((one for one in read_timings(results_dir) if one.output == defined.output), None)
     runs = []
     for run_id, turn in timings.turns.iterrows() if timings else ():
         if all(turn[key] == value for key, value in JUDGED.items()):
@@ -149,14 +148,14 @@ def benchmark_study(results_dir: Path, arms: Collection[str]) -> tuple[Study, li
             place = RunDirectory(results_dir, str(run_id)).path
             record = timings.records[str(run_id)]
             runs.append(StudyRun(turn["model"], turn["round"], str(run_id), place, COMPLETED, record, None))
-    names = dict.fromkeys((*MODELS, *arms))
+    labels = {name: name for name in arms} | defined.labels
     return Study(
         name=BENCHMARK,
-        title=TITLE,
-        output=TABLE_3,
-        source=SOURCE,
-        arms=tuple(Arm(name, MODELS.get(name, name), {"model": name}) for name in names),
-        baseline=next(iter(MODELS)),
+        title=defined.title,
+        output=defined.output,
+        source=defined.source,
+        arms=tuple(Arm(name, label, {"model": name}) for name, label in labels.items()),
+        baseline=defined.networks[0].model,
         seeds=tuple(sorted({run.seed for run in runs})),
         metrics=(),
         target=0.0,

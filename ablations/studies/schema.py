@@ -1,4 +1,4 @@
-"""The schemas of what users write: a study (`conf/study`) and a tuning (`conf/tuning`).
+"""The schemas of what users write: `conf/study`, `conf/tuning` and `conf/benchmark.yaml`.
 
 Errors, the reference page and editor completion come from these models. Planning checks whether a project has
 the options that they name.
@@ -283,6 +283,54 @@ class TuningFile(BaseModel):
     """Draws the trials."""
 
 
+class SizeAndSpeed(BaseModel):
+    """The paper's values of a network, as printed."""
+
+    model_config = WRITTEN
+    parameters: Count
+    """Trainable parameters. Of a network with another number nothing is shown."""
+    steps_per_second: Annotated[Number, Field(gt=0)]
+    """Training steps per second."""
+
+
+class TimedNetwork(BaseModel):
+    """A network whose size and speed are measured."""
+
+    model_config = WRITTEN
+    model: Text
+    """An option of conf/model."""
+    label: Text
+    """Shown to readers."""
+    paper: SizeAndSpeed | None = None
+    """What the paper has; left out: nothing."""
+
+
+class BenchmarkFile(BaseModel):
+    """Networks whose size and speed `python -m ablations benchmark` measures."""
+
+    model_config = WRITTEN
+    title: Text
+    """Heading of the table."""
+    source: str = ""
+    """Its place in the paper."""
+    output: FileName
+    """Stem of the table's files."""
+    image_size: Annotated[Integer, Field(ge=1)]
+    """Height and width of the images, in pixels."""
+    num_classes: Annotated[Integer, Field(ge=1)]
+    """Outputs of the networks."""
+    networks: Annotated[tuple[TimedNetwork, ...], Field(min_length=1)]
+    """In the order of the table; ratios are to the first."""
+    notes: tuple[str, ...] = ()
+    """Sentences below the table."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Label per model."""
+        return {network.model: network.label for network in self.networks}
+
+
 STUDY = TypeAdapter(StudyFile)
 STUDY_FILES = TypeAdapter(StudyFiles)
 TUNING = TypeAdapter(TuningFile)
+BENCHMARK_FILE = TypeAdapter(BenchmarkFile)

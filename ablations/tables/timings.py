@@ -1,34 +1,30 @@
-"""Table of measured speeds, whose networks took turns in rounds on one machine.
-
-Table 3 of Chollet 2016 (arXiv:1610.02357), with 1000 classes, on 60 K80 GPUs: Inception V3 has 23,626,728
-parameters and 31 steps/second, Xception 22,855,952 and 28, a ratio of 0.90.
-"""
+"""Table of measured speeds, whose networks took turns in rounds on one machine."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
-from ablations.evidence.timings import MODELS, OURS, SOURCE, TITLE, TURN, Timings
+from ablations.evidence.timings import OURS, TURN, Timings
+from ablations.studies.schema import BenchmarkFile, SizeAndSpeed
 from ablations.table_files import latex_page, markdown_page, provenance, write_table_files
 from ablations.terminal.tables import Section, headed_table
 from ablations.text import NO_VALUE, amount, integer
 
-PAPER = {"inception_v3_table3": (23_626_728, 31), "xception": (22_855_952, 28)}
-"""Table 3: parameters and steps/second."""
 
-LABELS = {"inception_v3": "Inception V3"} | MODELS
-
-
-def timing_table(turns: pd.DataFrame, first: str) -> pd.DataFrame:
-    """The numbers of table 3, one row per network and setting.
+def timing_table(
+    turns: pd.DataFrame, first: str, paper: Mapping[str, SizeAndSpeed] = MappingProxyType({})
+) -> pd.DataFrame:
+    """The numbers of the table, one row per network and setting.
 
     Args:
         turns: As `ablations.evidence.timings.turn_row`.
         first: The network that ratios are to.
+        paper: The paper's values, by network.
 
     Returns:
         The columns of `TURN`; parameters, multiply_adds (of one image); steps_per_second, images_per_second,
@@ -51,10 +47,11 @@ def timing_table(turns: pd.DataFrame, first: str) -> pd.DataFrame:
     )
     speeds.columns = ["_".join(names) for names in speeds.columns]
     table = sizes.join(speeds).assign(peak_memory_bytes=groups["peak_memory_bytes"].max()).reset_index()
-    of_paper = [PAPER.get(model, (None, None)) for model in table["model"]]
-    table[["paper_parameters", "paper_steps_per_second"]] = pd.DataFrame(of_paper, dtype="Int64")
-    known = table["paper_parameters"] == table["parameters"]
-    table.loc[~known.fillna(False), ["paper_parameters", "paper_steps_per_second"]] = pd.NA
+    of_paper = pd.DataFrame(
+        [(model, one.parameters, one.parameters, one.steps_per_second) for model, one in paper.items()],
+        columns=["model", "parameters", "paper_parameters", "paper_steps_per_second"],
+    ).astype({"parameters": table["parameters"].dtype, "paper_parameters": "Int64"})
+    table = table.merge(of_paper, on=["model", "parameters"], how="left")
     of_first = table.loc[table["model"] == first, "paper_steps_per_second"].max()
     table["paper_ratio"] = (table["paper_steps_per_second"] / of_first).mask(table["model"] == first)
     table["n_completed"] = groups.size().to_numpy()
@@ -62,8 +59,15 @@ def timing_table(turns: pd.DataFrame, first: str) -> pd.DataFrame:
     return table
 
 
-def write_timings(timings: Timings, folder: Path) -> tuple[list[Path], RenderableType]:
-    """Write table 3 as CSV, Markdown and LaTeX, each atomically.
+def write_timings(
+    timings: Timings, defined: BenchmarkFile, folder: Path
+) -> tuple[list[Path], RenderableType]:
+    """Write the table as CSV, Markdown and LaTeX, each atomically.
+
+    Args:
+        timings: What was measured.
+        defined: Labels, the paper's values, title and notes.
+        folder: Where the files go.
 
     Returns:
         The paths, and the table for the terminal.
@@ -72,27 +76,28 @@ def write_timings(timings: Timings, folder: Path) -> tuple[list[Path], Renderabl
         OSError: The folder cannot be written.
     """
     first = timings.config["timing"]["models"][0]
-    numbers = timing_table(timings.turns, first)
-    readable = _readable(numbers, LABELS.get(first, first))
-    scale = timings.scale[0].upper() + timings.scale[1:]
-    subtitle, notes = f"{scale}. {SOURCE}.", _notes(timings, LABELS.get(first, first))
+    paper = {one.model: one.paper for one in defined.networks if one.paper is not None}
+    numbers = timing_table(timings.turns, first, paper)
+    readable = _readable(numbers, defined.labels, first)
+    subtitle = f"{timings.scale[0].upper()}{timings.scale[1:]}. {defined.source}".rstrip()
+    notes = _notes(timings, defined, first)
     paths = write_table_files(
         folder,
         timings.output,
         csv=numbers,
-        markdown=markdown_page(TITLE, subtitle, [readable], notes),
-        latex=latex_page(TITLE, subtitle, timings.output, [readable], notes),
+        markdown=markdown_page(defined.title, subtitle, [readable], notes),
+        latex=latex_page(defined.title, subtitle, timings.output, [readable], notes),
     )
-    return paths, _console_table(readable, subtitle)
+    return paths, _console_table(defined.title, readable, subtitle)
 
 
 # Text for readers
 
 
-def _readable(numbers: pd.DataFrame, first: str) -> pd.DataFrame:
+def _readable(numbers: pd.DataFrame, labels: Mapping[str, str], first: str) -> pd.DataFrame:
     """The table as text, without columns that say nothing."""
     shown: dict[str, tuple[str, Callable[[Any], str]]] = {
-        "model": ("network", lambda value: LABELS.get(value, value)),
+        "model": ("network", lambda value: labels.get(value, value)),
         "source": ("source", str),
         "part": ("part", str),
         "memory_order": ("memory order", str),
@@ -102,11 +107,11 @@ def _readable(numbers: pd.DataFrame, first: str) -> pd.DataFrame:
         "multiply_adds": ("multiply-adds", lambda value: f"{value / 1e9:.2f} G"),
         "steps_per_second": ("steps/second", str),
         "images_per_second": ("images/second", str),
-        "ratio": (f"ratio to {first}", str),
+        "ratio": (f"ratio to {labels.get(first, first)}", str),
         "of_ours": ("ratio to ours", str),
         "peak_memory_bytes": ("peak memory, GiB", lambda value: f"{value / 2**30:.2f}"),
         "paper_parameters": ("paper: parameters", integer),
-        "paper_steps_per_second": ("paper: steps/second", str),
+        "paper_steps_per_second": ("paper: steps/second", lambda value: f"{value:g}"),
         "paper_ratio": ("paper: ratio", lambda value: f"{value:.2f}"),
     }
     columns = {}
@@ -128,7 +133,7 @@ def _with_spread(row: "pd.Series[Any]", name: str) -> str:
     return f"{middle} [{low}, {high}]"
 
 
-def _console_table(readable: pd.DataFrame, subtitle: str) -> RenderableType:
+def _console_table(title: str, readable: pd.DataFrame, subtitle: str) -> RenderableType:
     of_network = ("network", "source", "part", "memory order", "precision", "compiler")
     of_paper = [name for name in readable.columns if name.startswith("paper: ")]
     measured = [name for name in readable.columns if name not in (*of_network, *of_paper)]
@@ -141,10 +146,10 @@ def _console_table(readable: pd.DataFrame, subtitle: str) -> RenderableType:
         words += f" (paper: {', '.join(printed)})" if printed else ""
         sections.append(Section(Text(words, "bold"), [[row[name].replace(" [", "\n[") for name in measured]]))
     headers = [name.replace(" to ", "\nto ").replace(", ", ",\n") for name in measured]
-    return headed_table(TITLE, headers, sections, subtitle)
+    return headed_table(title, headers, sections, subtitle)
 
 
-def _notes(timings: Timings, first: str) -> list[str]:
+def _notes(timings: Timings, defined: BenchmarkFile, first: str) -> list[str]:
     records: list[Mapping[str, Any]] = [*timings.records.values()]
     on_gpu = records[0]["device"]["type"] == "cuda"
     return [
@@ -152,10 +157,10 @@ def _notes(timings: Timings, first: str) -> list[str]:
         f"Steps/second: median over {amount(timings.rounds, 'round')} of at least "
         f"{timings.config['timing']['seconds']:g} seconds, minimum and maximum in brackets. In a round the "
         "networks take turns, after warm-up steps.",
-        f"Ratio: steps/second divided by those of {first} in the same round and setting; median, minimum and "
-        "maximum.",
+        f"Ratio: steps/second divided by those of {defined.labels.get(first, first)} in the same round and "
+        "setting; median, minimum and maximum.",
         *(["Peak memory: the most that PyTorch had allocated for the network."] if on_gpu else []),
         "Multiply-adds: of the convolutions and linear layers, for one image.",
-        "Paper: 60 K80 GPUs with synchronous gradient descent; its batch size is not stated.",
+        *defined.notes,
         *provenance("Measured", records),
     ]

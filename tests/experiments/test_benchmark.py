@@ -1,5 +1,6 @@
 """`python -m ablations benchmark`: its words, its order, its table, on networks of a few channels."""
 
+import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
+from ablations.cli.reading import judge
 from ablations.errors import UserError
 from ablations.evidence.timings import read_timings
 from ablations.runs.archive import pack, unpack
@@ -19,6 +21,7 @@ from experiments import benchmark as room
 from experiments.benchmark import (
     LIBRARIES,
     Options,
+    benchmark,
     compose_networks,
     count_networks,
     find_device,
@@ -27,17 +30,26 @@ from experiments.benchmark import (
     timed,
 )
 from experiments.configuration import RunConfiguration
+from experiments.project import Project, use
 from experiments.sizes.network_cost import count_network
+from experiments.study_file import project_benchmark
 
 CPU = torch.device("cpu")
 TINY = ("batch_size=2", "image_size=32", "num_classes=7", "model.width=0.03", "model.stem_stride=1")
 
 
+def options(**changed: object) -> Options:
+    """Those of table 3 on the embedded project, with changes."""
+    usual = {"models": ("inception_v3_table3", "xception"), "image_size": 299, "num_classes": 1000}
+    results_dir = parse_options([]).results_dir
+    return Options(defined=project_benchmark(), **({"results_dir": results_dir} | usual | changed))
+
+
 def test_words_are_read() -> None:
-    assert parse_options([]) == Options()
+    assert parse_options([]) == options()
     words = ["batch_size=8", "image_size=96", "seconds=7", "rounds=2", "models=xception,inception_v3_small"]
     words += ["num_classes=10", "results_dir=there", "trainer.threads=2", "fully_connected=two"]
-    assert parse_options(words) == Options(
+    assert parse_options(words) == options(
         models=("xception", "inception_v3_small"),
         image_size=96,
         num_classes=10,
@@ -61,6 +73,7 @@ def test_words_are_read() -> None:
         ("against=keras", "against.0=keras: must be "),
         ("compiled=maybe", "compiled.0=maybe: must be "),
         ("trainer.compile=true", "unknown key trainer.compile"),
+        ("defined=mine", "unknown key defined"),
         ("seconds=0", "seconds=0: must be "),
     ],
 )
@@ -73,19 +86,18 @@ def test_a_bad_word_is_a_line(word: str, line: str) -> None:
 
 def test_a_comparison_has_its_own_defaults() -> None:
     words = ["against=timm,torchvision", "compiled=false,true", "precisions=bf16-mixed", "seconds=0.5"]
-    assert parse_options(words) == Options(
+    assert parse_options(words) == options(
         models=("inception_v3", "xception"),
         against=("timm", "torchvision"),
         compiled=("false", "true"),
         precisions=("bf16-mixed",),
         seconds=0.5,
         rounds=5,
-        results_dir=parse_options([]).results_dir,
     )
 
 
 def test_another_question_has_another_file() -> None:
-    assert Options().output == "table03_size_and_speed"
+    assert options().output == "table03_size_and_speed"
     same = parse_options(["seconds=9", "rounds=9", "batch_size=2", "trainer.threads=2", "image_size=299"])
     assert same.output == "table03_size_and_speed"
     words = ["image_size=64", "models=xception,inception_v3_small", "fully_connected=two", "compiled=true"]
@@ -99,8 +111,8 @@ def test_another_question_has_another_file() -> None:
 
 
 def test_an_override_reaches_the_networks() -> None:
-    options = parse_options(["fully_connected=two", "num_classes=17000", "models=xception,vgg16"])
-    assert count_network(compose_networks(options)["xception"][0].resolved).parameters == 115_629_968
+    asked = parse_options(["fully_connected=two", "num_classes=17000", "models=xception,vgg16"])
+    assert count_network(compose_networks(asked)["xception"][0].resolved).parameters == 115_629_968
 
 
 def test_device_and_threads_are_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +135,8 @@ def test_device_and_threads_are_the_trainers(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def planned(*words: str) -> list[list[list[RunConfiguration]]]:
-    options = parse_options([*words, "models=inception_v3_small,xception", *TINY])
-    return plan_turns(options, compose_networks(options), CPU)
+    asked = parse_options([*words, "models=inception_v3_small,xception", *TINY])
+    return plan_turns(asked, compose_networks(asked), CPU)
 
 
 def test_networks_take_turns_and_which_is_first_alternates() -> None:
@@ -140,9 +152,9 @@ def test_networks_take_turns_and_which_is_first_alternates() -> None:
 def test_a_gpu_is_measured_in_all_precisions_and_a_cpu_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(room.environment, "device", lambda _: {"type": "cuda", "name": "A GPU", "threads": 1})
-    options = parse_options(["compiled=false,true", "rounds=1", "models=xception"])
+    asked = parse_options(["compiled=false,true", "rounds=1", "models=xception"])
     for device, precisions in ((CPU, 1), (torch.device("cuda"), 3)):
-        settings = plan_turns(options, compose_networks(options), device)
+        settings = plan_turns(asked, compose_networks(asked), device)
         assert len(settings) == precisions * 2 * 2
         assert len({turn.run_id for rounds in settings for turns in rounds for turn in turns}) == len(
             settings
@@ -258,7 +270,7 @@ def test_a_batch_that_is_too_large_is_a_line(
 
 @pytest.fixture(scope="module")
 def ours() -> Mapping[str, Any]:
-    networks = compose_networks(Options(models=("xception", "inception_v3"), rounds=1))
+    networks = compose_networks(options(models=("xception", "inception_v3"), rounds=1))
     return {model: runs[0].resolved["model"] for model, runs in networks.items()}
 
 
@@ -321,18 +333,44 @@ def test_a_library_that_is_missing_is_named_and_ours_are_measured(
 
 
 def test_after_the_deadline_no_round_starts_but_the_first(a_few_layers: None, times: list[float]) -> None:
-    options = parse_options([*QUICK, "models=xception", "orders=contiguous"])
-    networks = compose_networks(options)
+    asked = parse_options([*QUICK, "models=xception", "orders=contiguous"])
+    networks = compose_networks(asked)
     costs = count_networks(networks)
-    (rounds,) = plan_turns(options, networks, CPU)
+    (rounds,) = plan_turns(asked, networks, CPU)
     for deadline, done in ((0, {0}), (math.inf, {0, 1})):
         assert {turn.seed for turn, _ in timed(rounds, costs, CPU, deadline)} == done
 
 
 @pytest.mark.slow
 def test_the_true_networks_are_timed(call, results_dir: Path) -> None:
-    words = ("against=timm", "models=xception", "orders=channels-last", "seconds=0.001")
-    assert call("benchmark", *words, *QUICK, "image_size=33", "rounds=1") == 0
+    words = ["against=timm", "models=xception", "orders=channels-last", "seconds=0.001", "rounds=1"]
+    words += ["batch_size=2", "image_size=33", "num_classes=5", "trainer.accelerator=cpu"]
+    assert call("benchmark", *words) == 0
     (timings,) = read_timings(results_dir)
     assert (timings.turns["steps_per_second"] > 0).all()
     assert timings.turns[["source", "part"]].value_counts().tolist() == [1, 1, 1, 1]
+
+
+def test_a_project_has_a_benchmark_and_claims_about_it_of_its_own(
+    a_few_layers: None, times: list[float], tmp_path: Path
+) -> None:
+    conf = tmp_path / "conf"
+    (conf / "claims").mkdir(parents=True)
+    (conf / "model").mkdir()
+    small = "defaults:\n  - xception_small\n  - _self_\n"
+    networks = [{"model": name, "label": name.title()} for name in ("plain", "narrow")]
+    mine = {"title": "Mine", "output": "mine", "image_size": 32, "num_classes": 5, "networks": networks}
+    (conf / "benchmark.yaml").write_text(json.dumps(mine))
+    for name, width in (("plain", 0.05), ("narrow", 0.03)):
+        (conf / "model" / f"{name}.yaml").write_text(f"{small}width: {width}\n")
+    fewer = {"treatment": "narrow", "control": "plain", "metric": "parameters", "direction": "lower"}
+    claim = {"id": "fewer", "statement": "It is smaller.", "source": "Me", "study": "benchmark"}
+    claim["comparisons"] = [fewer | {"margin": 0.1}]
+    (conf / "claims" / "mine.yaml").write_text(json.dumps({"claims": [claim]}))
+    with use(Project(tmp_path)):
+        asked = parse_options(["rounds=1", "trainer.accelerator=cpu"])
+        benchmark(asked)
+        assert (asked.models, asked.output) == (("plain", "narrow"), "mine")
+        (verdict,) = judge(["benchmark"], []).verdicts
+    assert verdict.verdict == "holds"
+    assert "steps of 4 images of 32x32 pixels, 5 classes" in verdict.scale

@@ -13,10 +13,24 @@ from ablations.evidence.verdicts import Verdict, judge_study
 from ablations.frames import load_runs
 from ablations.runs.identity import run_id_of
 from ablations.runs.records import COMPLETED, SCHEMA, SCHEMA_VERSION, RunDirectory
+from ablations.studies.schema import BENCHMARK_FILE
 from ablations.tables.timings import timing_table
 
 CONTROL, TREATMENT = "inception_v3_table3", "xception"
 PARAMETERS = {CONTROL: 23_626_728, TREATMENT: 22_855_952}
+
+DEFINED = BENCHMARK_FILE.validate_python(
+    {
+        "title": "Size and speed",
+        "output": "table03_size_and_speed",
+        "image_size": 299,
+        "num_classes": 1000,
+        "networks": [
+            {"model": model, "label": model, "paper": {"parameters": size, "steps_per_second": speed}}
+            for (model, size), speed in zip(PARAMETERS.items(), (31, 28), strict=True)
+        ],
+    }
+)
 
 Write = Callable[..., list[str]]
 
@@ -90,7 +104,7 @@ def write(results_dir: Path) -> Write:
 def judged(results_dir: Path, metric: str, direction: Direction, margin: float) -> Verdict:
     comparison = Comparison({TREATMENT: 1.0, CONTROL: -1.0}, metric, direction, margin)
     claim = Claim("mine", "It is.", "Me", "benchmark", (comparison,))
-    (verdict,) = judge_study([claim], *benchmark_study(results_dir, claim.arms))
+    (verdict,) = judge_study([claim], *benchmark_study(results_dir, DEFINED, claim.arms))
     return verdict
 
 
@@ -151,7 +165,9 @@ def test_machines_are_never_mixed(write: Write, results_dir: Path) -> None:
 
 def test_numbers_by_hand(write: Write, results_dir: Path) -> None:
     write([(2.0, 1.0), (4.0, 3.0), (3.0, 2.4)])
-    table = timing_table(read_timings(results_dir)[0].turns, CONTROL).set_index(["memory_order", "model"])
+    paper = {network.model: network.paper for network in DEFINED.networks}
+    turns = read_timings(results_dir)[0].turns
+    table = timing_table(turns, CONTROL, paper).set_index(["memory_order", "model"])
     control, treatment = table.loc["channels-last", CONTROL], table.loc["channels-last", TREATMENT]
     names = [f"steps_per_second_{part}" for part in ("median", "min", "max")]
     assert list(control[names]) == [3.0, 2.0, 4.0]
@@ -160,3 +176,5 @@ def test_numbers_by_hand(write: Write, results_dir: Path) -> None:
     assert control[[*names, "paper_ratio"]].isna().all()
     assert (treatment["peak_memory_bytes"], treatment["paper_steps_per_second"]) == (2**30, 28)
     assert treatment["paper_ratio"] == pytest.approx(0.90, abs=0.005)
+    others = timing_table(turns.assign(parameters=7), CONTROL, paper)
+    assert others[["paper_parameters", "paper_steps_per_second", "paper_ratio"]].isna().all(axis=None)
