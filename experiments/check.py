@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from ablations.errors import UserError, as_user_error, did_you_mean, words_of
 from ablations.files import check_writable
 from ablations.lazily import lazily
-from ablations.runs.identity import COMPILE, OF_RECIPE
+from ablations.runs.identity import COMPILE, LEFT_OUT, OF_RECIPE
 from ablations.runs.records import RunDirectory
 from ablations.text import amount, memory_size
 from experiments import environment
@@ -112,7 +112,8 @@ def check_keys(run: RunConfiguration) -> None:
             # A run that several studies share has the diagnostics of all.
             options = project.options(group) if group == "diagnostics" else [option]
             keys = {key for name in options for key in project.keys_of(group, name)}
-            nodes[group] = (node, keys | set(OF_RECIPE if group == "recipe" else ()))
+            added = {*LEFT_OUT.get(group, ()), *(OF_RECIPE if group == "recipe" else ())}
+            nodes[group] = (node, keys | added)
     for path, (node, known) in nodes.items():
         if unknown := sorted(node.keys() - known):
             meant = did_you_mean(unknown[0], known) or f"; known: {', '.join(sorted(known))}"
@@ -199,7 +200,7 @@ def _check_values(run: RunConfiguration) -> None:
         raise ValueError("train=False: needs weights to evaluate; add weights=FILE")
     if config["weights"] is None and config["weights_sha256"] is not None:
         raise ValueError(f"weights_sha256={config['weights_sha256']}: needs a file; add weights=FILE")
-    require_boolean("new_head", new_head := config.get("new_head", False))
+    require_boolean("new_head", new_head := config["new_head"])
     if new_head and (config["weights"] is None or not config["train"]):
         raise ValueError("new_head=True: needs weights=FILE and train=true")
     if not isinstance(config["project"], str) or not config["project"].strip():
@@ -213,17 +214,17 @@ def _check_values(run: RunConfiguration) -> None:
         )
     require_one_of("recipe.precision", recipe["precision"], PRECISIONS)
     if run.processes > 1:
-        require_one_of("trainer.strategy", config["trainer"].get("strategy"), ("ddp",))
-    require_boolean("recipe.channels_last", recipe.get("channels_last"))
+        require_one_of("trainer.strategy", config["trainer"]["strategy"], ("ddp",))
+    require_boolean("recipe.channels_last", recipe["channels_last"])
     for key in ("tf32", "fused_optimizer"):
-        require_boolean(f"recipe.{key}", recipe.get(key, False))
+        require_boolean(f"recipe.{key}", recipe[key])
     _check_tf32(recipe, config["trainer"])
-    _check_compile(config["trainer"].get("compile", False))
-    if recipe.get("gradient_clipping") is not None:
+    _check_compile(config["trainer"]["compile"])
+    if recipe["gradient_clipping"] is not None:
         require_number("recipe.gradient_clipping", recipe["gradient_clipping"], 0, open_below=True)
-    require_integer("recipe.gradient_accumulation", recipe.get("gradient_accumulation", 1), 1)
-    require_one_of("recipe.scheduler_interval", recipe.get("scheduler_interval"), ("step", "epoch", None))
-    require_one_of("initialize", config.get("initialize"), ("seed", "network"))
+    require_integer("recipe.gradient_accumulation", recipe["gradient_accumulation"], 1)
+    require_one_of("recipe.scheduler_interval", recipe["scheduler_interval"], ("step", "epoch", None))
+    require_one_of("initialize", config["initialize"], ("seed", "network"))
     require_integer("outcome_version", config["outcome_version"], 0)
     for part, key in (("optimizer", "lr"), ("scheduler", "max_lr")):
         if not isinstance(recipe[part], dict):
@@ -237,8 +238,8 @@ def _check_values(run: RunConfiguration) -> None:
     for key, momentum in momenta.items():
         if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum <= 1:
             raise ValueError(f"{key}={momentum}: must be a number above 0 and at most 1")
-    require_integer("trainer.threads", config["trainer"].get("threads"), 1, MOST_THREADS)
-    if (per_device := config["trainer"].get("runs_per_device", 1)) != AUTO:
+    require_integer("trainer.threads", config["trainer"]["threads"], 1, MOST_THREADS)
+    if (per_device := config["trainer"]["runs_per_device"]) != AUTO:
         try:
             require_integer("trainer.runs_per_device", per_device, 1, MOST_RUNS_PER_DEVICE)
         except ValueError as error:
@@ -254,11 +255,11 @@ def _check_values(run: RunConfiguration) -> None:
 
 def _check_tf32(recipe: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
     """Refuse `recipe.tf32` without effect, which would only change the run's identity."""
-    if not recipe.get("tf32", False):
+    if not recipe["tf32"]:
         return
     for key, value, allowed in (
         ("recipe.precision", recipe["precision"], ("32-true",)),
-        ("trainer.accelerator", trainer.get("accelerator"), ("auto", "gpu", "cuda")),
+        ("trainer.accelerator", trainer["accelerator"], ("auto", "gpu", "cuda")),
     ):
         if value not in allowed:
             raise ValueError(
@@ -298,7 +299,7 @@ def _check_parts(run: RunConfiguration) -> None:
 
     config = run.resolved
     accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
-    require_one_of("trainer.accelerator", config["trainer"].get("accelerator"), accelerators)
+    require_one_of("trainer.accelerator", config["trainer"]["accelerator"], accelerators)
     recipe = config["recipe"]
     kinds = {"optimizer": torch.optim.Optimizer, "scheduler": torch.optim.lr_scheduler.LRScheduler}
     for part, first in CALLED_WITH.items():
@@ -316,14 +317,14 @@ def _check_parts(run: RunConfiguration) -> None:
         diagnostic.require_layers(network)
         if diagnostic.of_training and not config["train"]:
             raise ValueError(f"diagnostics.{diagnostic.name}: needs training steps, but train=false has none")
-        if config["trainer"].get("compile"):
+        if config["trainer"]["compile"]:
             raise ValueError(
                 f"diagnostics.{diagnostic.name}: measures single layers, which torch.compile merges: choose "
                 "trainer.compile=false or diagnostics=none"
             )
     if (weights := config["weights"]) is not None:
         weights_files.fit_weights(
-            network, weights_files.read_weights(weights), weights, new_head=config.get("new_head", False)
+            network, weights_files.read_weights(weights), weights, new_head=config["new_head"]
         )
     _check_trainer(run)
     for name, node in others(config["logger"]).items():
@@ -385,11 +386,11 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         kind = type(optimizer).__name__
         raise ValueError(f"recipe.optimizer._target_={name}: makes a {kind}, not an optimizer")
-    if recipe.get("fused_optimizer"):
+    if recipe["fused_optimizer"]:
         if "fused" not in inspect.signature(type(optimizer)).parameters:
             kind = type(optimizer).__name__
             raise ValueError(f"recipe.fused_optimizer=True: {kind} has no fused form; set it to false")
-        if recipe["precision"] == "16-mixed" and recipe.get("gradient_clipping") is not None:
+        if recipe["precision"] == "16-mixed" and recipe["gradient_clipping"] is not None:
             raise ValueError(
                 "recipe.fused_optimizer=True: must be false with recipe.precision=16-mixed and "
                 "recipe.gradient_clipping, because it unscales gradients itself"
@@ -403,7 +404,7 @@ def _check_optimization(recipe: Mapping[str, Any], optimizer: Any) -> None:
     if not isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
         name, kind = recipe["scheduler"]["_target_"], type(scheduler).__name__
         raise ValueError(f"recipe.scheduler._target_={name}: makes a {kind}, not a schedule")
-    schedules.interval_of(scheduler, recipe.get("scheduler_interval"))
+    schedules.interval_of(scheduler, recipe["scheduler_interval"])
     with torch.device("cpu"):
         probe = torch.nn.Parameter(torch.ones(2, 2))
         probe.grad = torch.ones(2, 2)
@@ -477,6 +478,6 @@ def _check_trainer(run: RunConfiguration) -> None:
         raise ValueError(
             f"recipe.precision={precision}: not supported by this device; use {trainer.precision}"
         )
-    if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type != "cuda":
+    if config["trainer"]["sync_batchnorm"] and trainer.strategy.root_device.type != "cuda":
         raise ValueError("trainer.sync_batchnorm=True: needs a GPU; set it to false")
     Need.of(run)  # enough devices

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from ablations.errors import UserError, as_user_error
 from ablations.lazily import lazily
-from ablations.runs.identity import OF_RECIPE, run_id_of
+from ablations.runs.identity import OF_RECIPE, filled, run_id_of
 from ablations.text import amount
 from experiments.project import current, load_yaml
 from lightning_modules.data.checksums import filled_checksums
@@ -152,23 +152,21 @@ class RunConfiguration:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(resolved, dict)
         _refuse_study_keys(resolved, overrides)
-        if resolved.get("new_head") is False:  # older records lack it
-            del resolved["new_head"]
         _require_keys(resolved)
         _settle_loss(resolved)
         _settle_augmentation(resolved, choices, typed)
         _settle_norm(resolved, choices)
         _settle_initialization(resolved)
+        resolved = filled(resolved)
         resolved["dataset"]["checksums"] = filled_checksums(resolved["dataset"])
         if not isinstance(folder := resolved["results_dir"], str) or not folder:
             raise UserError(
                 f"results_dir={folder}: expected a path; write ./2026 for a folder named like a number"
             )
         with as_user_error():
-            for key in {"devices", "num_nodes"} & resolved["trainer"].keys():
+            for key in ("devices", "num_nodes"):
                 require_integer(f"trainer.{key}", resolved["trainer"][key], 1)
-            if "strategy" in resolved["trainer"]:
-                require_boolean("trainer.sync_batchnorm", resolved["trainer"].get("sync_batchnorm"))
+            require_boolean("trainer.sync_batchnorm", resolved["trainer"]["sync_batchnorm"])
         _match_size(resolved, overrides)
         own = _own_choices(resolved, choices)
         if resolved["weights"] is not None:
@@ -237,12 +235,12 @@ class RunConfiguration:
     @property
     def devices(self) -> int:
         """Processes per machine, one device each."""
-        return self.resolved.get("trainer", {}).get("devices", 1)
+        return self.resolved["trainer"]["devices"]
 
     @property
     def processes(self) -> int:
         """Number of processes that train the run."""
-        return self.devices * self.resolved.get("trainer", {}).get("num_nodes", 1)
+        return self.devices * self.resolved["trainer"]["num_nodes"]
 
     @property
     def diagnostics(self) -> Mapping[str, Any]:

@@ -64,7 +64,7 @@ class Need:
         """A run's current need; UserError if there are too few devices."""
         trainer = run.resolved["trainer"]
         found = devices.visible(trainer["accelerator"])
-        per_device = trainer.get("runs_per_device", 1)
+        per_device = trainer["runs_per_device"]
         if found and found[0].kind == CPU:
             # A core per thread and process, or all if there are fewer.
             count = min(run.devices * trainer["threads"], len(found))
@@ -261,4 +261,4 @@ def _accelerator(run: PlannedRun) -> str:
 
 
 def _asked(run: PlannedRun) -> Any:
-    return run.configuration.resolved["trainer"].get("runs_per_device", 1)
+    return run.configuration.resolved["trainer"]["runs_per_device"]

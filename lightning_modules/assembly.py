@@ -35,18 +35,18 @@ def make_data_and_module(config: Mapping[str, Any]) -> tuple[LightningDataModule
         network=make_network(config),
         task=make_task(config),
         seed=config["seed"],
-        loss=instantiate(recipe.get("loss")),
+        loss=instantiate(recipe["loss"]),
         mix=make_mix(config),
         optimizer=make_optimizer(recipe),
         scheduler=instantiate(recipe["scheduler"]),
-        scheduler_interval=recipe.get("scheduler_interval"),
+        scheduler_interval=recipe["scheduler_interval"],
         channels_last=recipe["channels_last"],
         compile_with=compiler_of(config),
         log_every_n_steps=config["logger"].get("every_n_steps", 1),
     )
     if config["weights"] is not None:  # replace the seed's values
-        new_head = config.get("new_head", False)
-        load_weights(module.network, config["weights"], config["weights_sha256"], new_head=new_head)
+        expected, new_head = config["weights_sha256"], config["new_head"]
+        load_weights(module.network, config["weights"], expected, new_head=new_head)
     # A checkpoint names its network, so that it can be used as `weights`.
     module.save_hyperparameters({"model": config["model"]}, logger=False)
     return make_data(config), module
@@ -56,7 +56,7 @@ def make_network(config: Mapping[str, Any]) -> nn.Module:
     """Make a run's network with initial values from the seed, or its own with `initialize=network`."""
     with all_draws_of(config["seed"], "initial values"):  # for the network's own draws
         network: nn.Module = instantiate(config["model"])
-    if config.get("initialize", "seed") == "seed":
+    if config["initialize"] == "seed":
         initialize(network, config["seed"], instantiate(config["recipe"]["weight_init"]))
     return network
 
@@ -64,12 +64,12 @@ def make_network(config: Mapping[str, Any]) -> nn.Module:
 def make_optimizer(recipe: Mapping[str, Any]) -> Callable[..., torch.optim.Optimizer]:
     """A function from parameters to the optimizer."""
     optimizer: Callable[..., torch.optim.Optimizer] = instantiate(recipe["optimizer"])
-    return partial(optimizer, fused=True) if recipe.get("fused_optimizer") else optimizer
+    return partial(optimizer, fused=True) if recipe["fused_optimizer"] else optimizer
 
 
 def compiler_of(config: Mapping[str, Any]) -> str | None:
     """Backend of torch.compile for training steps; None: not compiled."""
-    asked = config["trainer"].get("compile")
+    asked = config["trainer"]["compile"]
     return ("inductor" if asked is True else str(asked)) if asked else None
 
 
@@ -92,7 +92,7 @@ def make_data(config: Mapping[str, Any]) -> LightningDataModule:
         ValueError: It does not support the recipe's augmentation.
     """
     data: LightningDataModule = instantiate(data_node(config["dataset"]))
-    transform = instantiate((config["recipe"].get("augmentation") or {}).get("image"))
+    transform = instantiate((config["recipe"]["augmentation"] or {}).get("image"))
     if transform is not None:
         if not hasattr(data, "augmentation"):
             raise ValueError(
@@ -114,7 +114,7 @@ def make_task(config: Mapping[str, Any]) -> Task:
 
 def make_mix(config: Mapping[str, Any]) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
     """Make the recipe's mixing of a training batch's images and labels, if any."""
-    return instantiate((config["recipe"].get("augmentation") or {}).get("batch"))
+    return instantiate((config["recipe"]["augmentation"] or {}).get("batch"))
 
 
 def try_loss(config: Mapping[str, Any]) -> None:
@@ -127,7 +127,7 @@ def try_loss(config: Mapping[str, Any]) -> None:
     images = torch.zeros(2, dataset["channels"], dataset["image_size"], dataset["image_size"])
     logits = torch.zeros(2, dataset["num_classes"])
     labels = torch.zeros_like(logits) if isinstance(task, MultiLabel) else torch.zeros(2, dtype=torch.int64)
-    loss = instantiate(config["recipe"].get("loss")) or task.loss
+    loss = instantiate(config["recipe"]["loss"]) or task.loss
     if isinstance(task, MultiLabel) and isinstance(loss, nn.CrossEntropyLoss):
         raise ValueError(
             "recipe.loss._target_=torch.nn.CrossEntropyLoss: takes one label per image, but this dataset has "
@@ -183,7 +183,7 @@ def make_trainer(
     cluster = None
     if recipe["averaging"] is not None and config["train"]:  # loaded weights are evaluated as they are
         added.append(instantiate(recipe["averaging"]))
-    if place.get("devices", 1) * place.get("num_nodes", 1) > 1:
+    if place["devices"] * place["num_nodes"] > 1:
         added.append(EndAtSigterm())
     else:
         # Ignore variables that a scheduler left in the shell (RANK, SLURM_NTASKS): with a rank above 0
@@ -193,14 +193,14 @@ def make_trainer(
     return Trainer(
         plugins=cluster,
         accelerator=place["accelerator"],
-        devices=place.get("devices", 1),
-        num_nodes=place.get("num_nodes", 1),
-        strategy=place.get("strategy", "auto"),
-        sync_batchnorm=place.get("sync_batchnorm", False),
+        devices=place["devices"],
+        num_nodes=place["num_nodes"],
+        strategy=place["strategy"],
+        sync_batchnorm=place["sync_batchnorm"],
         use_distributed_sampler=False,  # the data module gives each process its own images
         precision=recipe["precision"],
-        gradient_clip_val=recipe.get("gradient_clipping"),
-        accumulate_grad_batches=recipe.get("gradient_accumulation", 1),
+        gradient_clip_val=recipe["gradient_clipping"],
+        accumulate_grad_batches=recipe["gradient_accumulation"],
         max_epochs=recipe["epochs"],
         logger=list(loggers) or False,
         log_every_n_steps=1,  # the module logs by itself; a larger number warns of short epochs

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from ablations import __main__ as command
 from ablations.runs.histories import History
+from ablations.runs.identity import filled
 from ablations.runs.records import SCHEMA, SCHEMA_VERSION, RunDirectory
 from ablations.studies.results import (
     Arm,
@@ -515,7 +516,7 @@ def configuration(results_dir: Path) -> RunConfiguration:
         "dataset": {"checksums": {"images": "sha256:0"}, "num_classes": 10, "image_size": 28},
         "recipe": {"epochs": 2},
     }
-    return RunConfiguration(resolved, {"model": "xception", "residual": "true"})
+    return RunConfiguration(filled(resolved), {"model": "xception", "residual": "true"})
 
 
 WriteRun = Callable[..., RunDirectory]

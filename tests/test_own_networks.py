@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from ablations.errors import UserError
+from ablations.runs.identity import LEFT_OUT
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration
 from experiments.planning import compose_runs, hydra_configuration
-from experiments.project import Project, use
+from experiments.project import FRAMEWORK_CONF, Project, load_yaml, use
 from lightning_modules.assembly import make_data_and_module, make_network
 
 
@@ -120,6 +122,18 @@ def test_a_recipe_of_ones_own_may_say_all_in_its_file(own, tmp_path: Path) -> No
         "lr": 0.002,
         "weight_decay": 1e-5,
     }
+
+
+def test_a_recipe_may_leave_keys_out_and_is_the_same_run(own, tmp_path: Path) -> None:
+    recipe = load_yaml(FRAMEWORK_CONF / "recipe" / "embedded.yaml")
+    (tmp_path / "conf" / "recipe").mkdir()
+    left = {key: value for key, value in recipe.items() if key not in LEFT_OUT["recipe"]}
+    assert len(left) < len(recipe)
+    (tmp_path / "conf" / "recipe" / "short.yaml").write_text(yaml.safe_dump(left))
+    run, whole = configured("recipe=short", "dataset.channels=3"), configured("dataset.channels=3")
+    assert (run.run_id, run.resolved["recipe"]) == (whole.run_id, whole.resolved["recipe"])
+    check_run(run)
+    assert configured("recipe=short", "dataset.channels=3", "+recipe.tf32=true").run_id != run.run_id
 
 
 def test_grey_images_are_refused_with_what_to_do_which_works(own) -> None:

@@ -20,7 +20,7 @@ from ablations.report.charts import (
     factor_chart,
     layer_chart,
 )
-from ablations.runs.identity import is_outside_identity
+from ablations.runs.identity import filled, is_outside_identity
 from ablations.runs.records import STATUSES
 from ablations.studies.results import Study, StudyRun, baseline_first, outcomes
 from ablations.table_files import csv_text, latex_page, markdown_page
@@ -130,7 +130,7 @@ def status_counts(runs: Sequence[StudyRun]) -> dict[str, int]:
 
 def configuration_differences(study: Study, runs: Sequence[StudyRun]) -> list[dict[str, Any]]:
     """The settings that differ between arms and can change an outcome, with their values by arm."""
-    recorded = [(run.arm, flatten(run.record["config"])) for run in runs if run.record is not None]
+    recorded = [(run.arm, flatten(filled(run.record["config"]))) for run in runs if run.record is not None]
     arms = [arm.name for arm in baseline_first(study) if arm.name in dict(recorded)]
     found: dict[str, dict[str, list[str]]] = {}
     for path in dict.fromkeys(path for _, settings in recorded for path in settings):

@@ -22,22 +22,32 @@ COMPILE = "trainer.compile"
 DEFAULT_COMPILER = "inductor"
 """The backend of `trainer.compile=true`."""
 
-NEUTRAL: Mapping[str, Any] = {
-    "train": True,
-    "initialize": "seed",
-    "new_head": False,
-    "weights_sha256": None,
-    "recipe.gradient_clipping": None,
-    "recipe.gradient_accumulation": 1,
-    "recipe.scheduler_interval": None,
-    "recipe.augmentation": None,
-    "recipe.loss": None,
-    "recipe.tf32": False,
-    "recipe.fused_optimizer": False,
-    "dataset.train_images": None,
-    "norm": None,
-    COMPILE: False,
+LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
+    "": {"train": True, "initialize": "seed", "new_head": False, "weights_sha256": None, "norm": None},
+    "recipe": {
+        "gradient_clipping": None,
+        "gradient_accumulation": 1,
+        "scheduler_interval": None,
+        "augmentation": None,
+        "loss": None,
+        "tf32": False,
+        "fused_optimizer": False,
+    },
+    "trainer": {
+        "compile": False,
+        "devices": 1,
+        "num_nodes": 1,
+        "strategy": "auto",
+        "sync_batchnorm": False,
+        "runs_per_device": 1,
+    },
 }
+"""Keys that older records and a user's options may lack, by node, and what they mean then."""
+
+NEUTRAL: Mapping[str, Any] = {
+    f"{node}.{key}".lstrip("."): value for node, keys in LEFT_OUT.items() for key, value in keys.items()
+} | {"dataset.train_images": None}
+"""Values that count as absent in an identity, by key."""
 
 OF_RECIPE = ("optimizer", "scheduler", "augmentation", "loss")
 """Groups whose option lies below `recipe`: `optimizer=adamw` is `recipe.optimizer`."""
@@ -53,12 +63,19 @@ OUTSIDE = (
 """Keys and groups that nothing instantiated takes."""
 
 
+def filled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved configuration with the keys that it leaves out."""
+    nodes = {node: {**keys, **(config.get(node) or {})} for node, keys in LEFT_OUT.items() if node}
+    return {**LEFT_OUT[""], **config, **nodes}
+
+
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that can change a run's outcome.
 
     The number of processes counts if each has separate BN statistics, draws dropout or mixes images, or if it
     changes the dataset's order of images.
     """
+    config = filled(config)
     found = {key: config[key] for key in WHOLE if key in config}
     found = {key: value for key, value in found.items() if key not in NEUTRAL or value != NEUTRAL[key]}
     for group, outside in (("recipe", ()), ("dataset", NOT_OF_DATA)):
@@ -67,16 +84,16 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
             for key, value in config[group].items()
             if key not in outside and (f"{group}.{key}" not in NEUTRAL or value != NEUTRAL[f"{group}.{key}"])
         }
-    trainer = config.get("trainer") or {}
-    processes = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
+    recipe, trainer = config["recipe"], config["trainer"]
+    processes = trainer["devices"] * trainer["num_nodes"]
     if processes > 1 and (
-        not trainer.get("sync_batchnorm")
-        or config["recipe"].get("dropout")
-        or (config["recipe"].get("augmentation") or {}).get("batch")
+        not trainer["sync_batchnorm"]
+        or recipe.get("dropout")
+        or (recipe["augmentation"] or {}).get("batch")
         or config["dataset"].get("processes_change_order")
     ):
         found["processes"] = processes
-    if found.get("train", True) and trainer.get("compile"):
+    if config["train"] and trainer["compile"]:
         found["compile"] = True if trainer["compile"] == DEFAULT_COMPILER else trainer["compile"]
     return found
 

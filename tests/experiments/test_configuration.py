@@ -138,12 +138,14 @@ def test_exactly_what_can_change_the_outcome_changes_the_run_id(configure) -> No
     run = configure()
     changing = set()
     for path in leaves(dict(run.resolved)):
-        if changed(run, path, "another value").run_id != run.run_id:
+        value = 2 if path in {("trainer", "devices"), ("trainer", "num_nodes")} else "another value"
+        if changed(run, path, value).run_id != run.run_id:
             changing.add(".".join(path))
     every = {".".join(path) for path in leaves(dict(run.resolved))}
     parts = ("model", "recipe", "dataset")
     built = {key for key in every if key.partition(".")[0] in parts}
-    keys = {"outcome_version", "seed", "train", "initialize", "weights_sha256", "trainer.compile"}
+    keys = {"outcome_version", "seed", "train", "initialize", "new_head", "weights_sha256"}
+    keys |= {f"trainer.{key}" for key in ("compile", "devices", "num_nodes")}
     assert changing == keys | built - {"dataset.root", "dataset.download", "dataset.num_workers"}
     # A sample by name, so that the comparison above is not of two empty sets.
     assert {

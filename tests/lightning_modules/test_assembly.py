@@ -26,20 +26,19 @@ def test_single_precision_is_rounded_to_tf32_where_the_recipe_says_so(float32):
     assert float32() == (False, "highest")
 
 
-@pytest.mark.parametrize(("recipe", "fused"), [({}, None), ({"fused_optimizer": True}, True)])
-def test_the_optimizer_is_fused_where_the_recipe_says_so(recipe, fused):
-    optimizer = make_optimizer({"optimizer": SGD, **recipe})([nn.Parameter(torch.ones(2))])
+@pytest.mark.parametrize(("asked", "fused"), [(False, None), (True, True)])
+def test_the_optimizer_is_fused_where_the_recipe_says_so(asked, fused):
+    optimizer = make_optimizer({"optimizer": SGD, "fused_optimizer": asked})([nn.Parameter(torch.ones(2))])
     assert optimizer.param_groups[0]["fused"] is fused
 
 
 @pytest.mark.parametrize(
-    ("trainer", "backend"),
+    ("asked", "backend"),
     [
-        ({}, None),
-        ({"compile": False}, None),
-        ({"compile": True}, "inductor"),
-        ({"compile": "eager"}, "eager"),
+        (False, None),
+        (True, "inductor"),
+        ("eager", "eager"),
     ],
 )
-def test_steps_are_compiled_by_the_backend_that_the_trainer_names(trainer, backend):
-    assert compiler_of({"trainer": trainer}) == backend
+def test_steps_are_compiled_by_the_backend_that_the_trainer_names(asked, backend):
+    assert compiler_of({"trainer": {"compile": asked}}) == backend
