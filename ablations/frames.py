@@ -21,6 +21,7 @@ from ablations.evidence.verdicts import compare as compare_family
 from ablations.metrics import BEFORE_DECLARATIONS, declared_in, metric_of
 from ablations.runs.archive import FILE_NAME, RUNS, unpack
 from ablations.runs.histories import metric_names
+from ablations.runs.identity import at
 from ablations.runs.records import RunDirectory, UnreadableRecord
 from ablations.runs.schema import COMPLETED, DIVERGED, ELSEWHERE
 from ablations.statistics.effects import probability_of_improvement, standardized_effect
@@ -265,9 +266,7 @@ def _failed_to_learn(record: Mapping[str, Any]) -> float:
 
 
 def _setting(config: Mapping[str, Any], key: str) -> Any:
-    node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
+    node = at(config, key)
     return node if isinstance(node, str | int | float | bool | None) else str(node)
 
 

@@ -53,12 +53,15 @@ def one_line(error: ValidationError, schema: TypeAdapter[Any], *within: str) -> 
         text = f"missing; {_entry(schema, path, follow=False).get('description', '')}"
     elif kind == "value_error":
         text = str(first["ctx"]["error"])
+    elif kind == "bool_type":
+        text = "must be true or false"
     elif kind in NOT_KEYS:
         text = f"must be keys with values: {', '.join(_entry(schema, path).get('properties', {'...': 0}))}"
     else:
         text = "must " + first["msg"].partition("should ")[2] if "should " in first["msg"] else first["msg"]
-    if kind == "string_type" and isinstance(first["input"], bool):
-        text += "; in YAML put on, off, yes, no, true and false in quotes"
+    if kind == "string_type" and isinstance(first["input"], bool | int | float):
+        words = "on, off, yes, no, true and false" if isinstance(first["input"], bool) else "a number"
+        text += f"; in YAML put {words} in quotes"
     is_value = path == first["loc"] and not isinstance(first["input"], Mapping)
     if key and kind != "missing" and is_value:
         value = (repr if kind in QUOTED else str)(first["input"])

@@ -8,19 +8,22 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from ablations.errors import UserError, as_user_error, did_you_mean, words_of
 from ablations.files import check_writable
 from ablations.lazily import lazily
-from ablations.runs.identity import COMPILE, LEFT_OUT, OF_RECIPE
+from ablations.runs.identity import COMPILE, LEFT_OUT, OF_RECIPE, at
 from ablations.runs.records import RunDirectory
+from ablations.runs.schema import Count, Size
 from ablations.text import amount, memory_size
+from ablations.validation import validated
 from experiments import environment
 from experiments.configuration import (
     NOT_AXES,
@@ -32,7 +35,6 @@ from experiments.placement import AUTO, Need
 from experiments.project import NOT_GROUPS, current, load_yaml
 from lightning_modules.validation import (
     MAX_SEED,
-    require_boolean,
     require_integer,
     require_number,
     require_one_of,
@@ -56,17 +58,52 @@ CALLED_WITH: Mapping[str, tuple[str, ...]] = {
 }
 """Parts of a recipe, and the positional arguments of each."""
 
-MOST_THREADS = 1024
-"""More is a typing error and would crash."""
+MOST = 1024
+"""More threads, or runs per device, are a typing error and would crash."""
 
-MOST_RUNS_PER_DEVICE = 1024
-"""More is a typing error."""
 
-WORDS = {"trainer.runs_per_device": AUTO}
-"""Keys with a number or this word."""
+def _compiler(asked: object) -> object:
+    if not isinstance(asked, bool):
+        import torch
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+        if asked not in (backends := torch.compiler.list_backends(exclude_tags=())):
+            raise ValueError(f"must be true, false or one of {', '.join(backends)}")
+    return asked
+
+
+def _count_or_auto(asked: object) -> object:
+    if asked != AUTO and not (type(asked) is int and 1 <= asked <= MOST):
+        raise ValueError(f"must be a whole number from 1 to {MOST}, or {AUTO}")
+    return asked
+
+
+Rate = Annotated[float, Field(ge=0)]
+Momentum = Annotated[float, Field(gt=0, le=1)]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 """Lightning's, without those that need other libraries."""
+
+VALUES: Mapping[str, Any] = {
+    "project": Annotated[str, Field(pattern=r"\S")],
+    "outcome_version": Count,
+    **dict.fromkeys(("train", "keep_checkpoint", "new_head"), bool),
+    "initialize": Literal["seed", "network"],
+    **dict.fromkeys((f"recipe.{key}" for key in ("channels_last", "tf32", "fused_optimizer")), bool),
+    **dict.fromkeys((f"recipe.{key}" for key in ("epochs", "batch_size", "gradient_accumulation")), Size),
+    "recipe.precision": Precision,
+    "recipe.norm_momentum": Momentum,
+    "recipe.gradient_clipping": Annotated[float, Field(gt=0)] | None,
+    "recipe.scheduler_interval": Literal["step", "epoch"] | None,
+    "recipe.optimizer": dict[str, Any],
+    "recipe.optimizer.lr": Rate,
+    "recipe.scheduler": dict[str, Any],
+    "recipe.scheduler.max_lr": Rate,
+    "model.norm.momentum": Momentum,
+    "trainer.threads": Annotated[int, Field(ge=1, le=MOST)],
+    "trainer.runs_per_device": Annotated[Any, AfterValidator(_count_or_auto)],
+    COMPILE: Annotated[Any, AfterValidator(_compiler)],
+    "logger.every_n_steps": Size,
+}
+"""What the keys may be that no `_target_` takes, as pydantic's types."""
 
 
 def check_run(run: RunConfiguration) -> None:
@@ -86,10 +123,11 @@ def check_values(run: RunConfiguration) -> None:
     """Raise UserError for a wrong value that can be found without building parts."""
     check_seed(run)
     check_keys(run)
+    _check_values(run)
     check_kinds(run)
     check_axes(run)
     with as_user_error():
-        _check_values(run)
+        _check_relations(run)
 
 
 def check_seed(run: RunConfiguration) -> None:
@@ -140,6 +178,8 @@ def _check_kinds(path: str, expected: Any, given: Any) -> None:
     own = "_target_" not in expected
     for key in expected.keys() & given.keys():
         kind, value = expected[key], given[key]
+        if f"{path}{key}" in VALUES and not isinstance(kind, dict):
+            continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
         nested = isinstance(value, list) or (isinstance(value, dict) and "_target_" not in value)
         if isinstance(kind, dict):
@@ -147,14 +187,12 @@ def _check_kinds(path: str, expected: Any, given: Any) -> None:
                 raise UserError(f"{path}{key}={value}: must be a node with {', '.join(map(str, kind))}")
             _check_kinds(f"{path}{key}.", kind, value)
         elif isinstance(kind, bool):
-            if not isinstance(value, bool) and f"{path}{key}" != COMPILE:  # which may name a backend
+            if not isinstance(value, bool):
                 raise UserError(f"{path}{key}={value}: must be true or false")
         elif key == "_target_" and not isinstance(value, str):
             raise UserError(f"{path}{key}={value}: must be the name of a function or class")
         elif own and isinstance(kind, int | float) and not (number or value is None):
-            word = WORDS.get(f"{path}{key}")
-            if word is None or value != word:
-                raise UserError(f"{path}{key}={value}: must be a number" + (f" or {word}" if word else ""))
+            raise UserError(f"{path}{key}={value}: must be a number")
         elif own and nested and (kind is None or (isinstance(kind, str) and "${" not in kind)):
             raise UserError(f"{path}{key}={value}: must be one value, not several")
 
@@ -192,65 +230,37 @@ def _groups_read_by(model: str) -> set[str]:
 
 
 def _check_values(run: RunConfiguration) -> None:
-    config = run.resolved
-    recipe, logger = config["recipe"], config["logger"]
-    require_boolean("train", config["train"])
-    require_boolean("keep_checkpoint", config["keep_checkpoint"])
+    for key, kind in VALUES.items():
+        if (value := at(run.resolved, key, ...)) is not ...:
+            validated(_adapter(kind), value, "", key)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind, config=ConfigDict(strict=True))
+
+
+def _check_relations(run: RunConfiguration) -> None:
+    config, recipe, logger = run.resolved, run.resolved["recipe"], run.resolved["logger"]
     if not config["train"] and config["weights"] is None:
         raise ValueError("train=False: needs weights to evaluate; add weights=FILE")
     if config["weights"] is None and config["weights_sha256"] is not None:
         raise ValueError(f"weights_sha256={config['weights_sha256']}: needs a file; add weights=FILE")
-    require_boolean("new_head", new_head := config["new_head"])
-    if new_head and (config["weights"] is None or not config["train"]):
+    if config["new_head"] and (config["weights"] is None or not config["train"]):
         raise ValueError("new_head=True: needs weights=FILE and train=true")
-    if not isinstance(config["project"], str) or not config["project"].strip():
-        raise ValueError(f"project={config['project']}: must be text; put a number in quotes")
-    require_integer("recipe.epochs", recipe["epochs"], 1)
-    require_integer("recipe.batch_size", recipe["batch_size"], 1)
     if config["train"] and recipe["batch_size"] % run.processes:
         raise ValueError(
             f"recipe.batch_size={recipe['batch_size']}: must be a multiple of the {run.processes} processes "
             "(trainer.devices times trainer.num_nodes)"
         )
-    require_one_of("recipe.precision", recipe["precision"], PRECISIONS)
     if run.processes > 1:
         require_one_of("trainer.strategy", config["trainer"]["strategy"], ("ddp",))
-    require_boolean("recipe.channels_last", recipe["channels_last"])
-    for key in ("tf32", "fused_optimizer"):
-        require_boolean(f"recipe.{key}", recipe[key])
     _check_tf32(recipe, config["trainer"])
-    _check_compile(config["trainer"]["compile"])
-    if recipe["gradient_clipping"] is not None:
-        require_number("recipe.gradient_clipping", recipe["gradient_clipping"], 0, open_below=True)
-    require_integer("recipe.gradient_accumulation", recipe["gradient_accumulation"], 1)
-    require_one_of("recipe.scheduler_interval", recipe["scheduler_interval"], ("step", "epoch", None))
-    require_one_of("initialize", config["initialize"], ("seed", "network"))
-    require_integer("outcome_version", config["outcome_version"], 0)
-    for part, key in (("optimizer", "lr"), ("scheduler", "max_lr")):
-        if not isinstance(recipe[part], dict):
-            raise ValueError(f"recipe.{part}={recipe[part]}: must be a node with _target_, as in conf/{part}")
-        if key in recipe[part]:
-            require_number(f"recipe.{part}.{key}", recipe[part][key], 0)
-    norm = config["model"].get("norm")
-    momenta = {"recipe.norm_momentum": recipe.get("norm_momentum", 1)}
-    if isinstance(norm, dict) and "momentum" in norm:
-        momenta["model.norm.momentum"] = norm["momentum"]
-    for key, momentum in momenta.items():
-        if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum <= 1:
-            raise ValueError(f"{key}={momentum}: must be a number above 0 and at most 1")
-    require_integer("trainer.threads", config["trainer"]["threads"], 1, MOST_THREADS)
-    if (per_device := config["trainer"]["runs_per_device"]) != AUTO:
-        try:
-            require_integer("trainer.runs_per_device", per_device, 1, MOST_RUNS_PER_DEVICE)
-        except ValueError as error:
-            raise ValueError(f"{error}, or {AUTO}") from error
     if logger.get("backend") is not None:
         check_logger(logger)
     for name, node in others(logger).items():
         if not isinstance(node.get("_target_"), str):
             raise ValueError(f"logger.{name}: must have a _target_, one of Lightning's loggers")
-    if "every_n_steps" in logger:
-        require_integer("logger.every_n_steps", logger["every_n_steps"], 1)
 
 
 def _check_tf32(recipe: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
@@ -266,16 +276,6 @@ def _check_tf32(recipe: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
                 f"recipe.tf32=true: has no effect with {key}={value}; choose recipe.tf32=false or "
                 f"{key}={' or '.join(allowed)}"
             )
-
-
-def _check_compile(asked: object) -> None:
-    if isinstance(asked, bool):
-        return
-    import torch
-
-    backends = torch.compiler.list_backends(exclude_tags=())
-    if asked not in backends:
-        raise ValueError(f"trainer.compile={asked}: must be true, false or one of {', '.join(backends)}")
 
 
 def check_logger(

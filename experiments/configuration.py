@@ -26,7 +26,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from ablations.errors import UserError, as_user_error
 from ablations.lazily import lazily
-from ablations.runs.identity import OF_RECIPE, filled, run_id_of
+from ablations.runs.identity import OF_RECIPE, at, filled, run_id_of
 from ablations.text import amount
 from experiments.project import current, load_yaml
 from lightning_modules.data.checksums import filled_checksums
@@ -358,9 +358,7 @@ def _may_read_the_seed(node: Any, raw: Mapping[str, Any], above: tuple[str, ...]
     for name in re.findall(r"\$\{([^}]*)", str(node)):
         if name.startswith("oc.env:"):
             continue
-        read: Any = raw
-        for key in name.split("."):
-            read = read.get(key, ...) if isinstance(read, Mapping) else ...
+        read = at(raw, name, ...)
         if name == "seed" or name in above or read is ...:
             return True
         if _may_read_the_seed(read, raw, (*above, name)):
@@ -447,11 +445,8 @@ def _keys_set_below(place: str, overrides: Sequence[str]) -> Iterator[str]:
 
 def _require_keys(resolved: Mapping[Any, Any]) -> None:
     for key in REQUIRED:
-        node: Any = resolved
-        for part in key.split("."):
-            if not isinstance(node, dict) or part not in node:
-                raise UserError(f"{key}: required, so it cannot be deleted")
-            node = node[part]
+        if at(resolved, key, ...) is ...:
+            raise UserError(f"{key}: required, so it cannot be deleted")
 
 
 def _own_choices(resolved: Mapping[Any, Any], choices: Mapping[str, str | None]) -> dict[str, str]:

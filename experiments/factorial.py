@@ -13,6 +13,7 @@ from typing import Any
 from hydra.utils import instantiate
 
 from ablations.errors import UserError
+from ablations.runs.identity import at
 from ablations.studies.results import Design, Factor
 from ablations.studies.schema import StudyFile
 from experiments.errors import explained
@@ -54,11 +55,8 @@ def make_design(study: StudyFile, configurations: Mapping[str, Mapping[str, Any]
 
 def setting(resolved: Mapping[str, Any], *, key: str) -> float:
     """The value of a run at a dotted key, e.g. `recipe.epochs`; ValueError if it is not a number."""
-    value: Any = resolved
-    for name in key.split("."):
-        if not isinstance(value, Mapping) or name not in value:
-            raise ValueError(f"design.position.key={key}: a run has no such key")
-        value = value[name]
+    if (value := at(resolved, key, ...)) is ...:
+        raise ValueError(f"design.position.key={key}: a run has no such key")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"design.position.key={key}: is {value}; must be a number")
     return value

@@ -30,7 +30,7 @@ from omegaconf import OmegaConf
 from ablations.errors import RunsFailed, UserError, as_user_error
 from ablations.files import check_writable
 from ablations.lazily import lazily
-from ablations.runs.identity import identity_of, is_outside_identity
+from ablations.runs.identity import at, identity_of, is_outside_identity
 from ablations.runs.records import DONE, RunDirectory
 from ablations.studies.results import CONFIGURED, Arm, Study, Trial, Tuning, final_value
 from ablations.studies.schema import TUNING
@@ -457,11 +457,8 @@ def _check_keys(study: Study, keys: Mapping[str, str]) -> None:
 
 def _configured(run: PlannedRun, parameter: str, key: str, distribution: "BaseDistribution") -> Any:
     where = f"tuning.space.{parameter}.key={key}"
-    node: Any = run.configuration.resolved
-    for part in key.split("."):
-        if not isinstance(node, dict) or part not in node:
-            raise UserError(f"{where}: arm={run.arm} has no such key")
-        node = node[part]
+    if (node := at(run.configuration.resolved, key, ...)) is ...:
+        raise UserError(f"{where}: arm={run.arm} has no such key")
     if isinstance(node, dict | list):
         raise UserError(f"{where}: must be a single value, not {', '.join(map(str, node))}")
     if not storing.contains(distribution, node):

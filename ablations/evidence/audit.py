@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.runs.identity import COMPILE, NEUTRAL, OF_RECIPE, is_outside_identity
+from ablations.runs.identity import COMPILE, NEUTRAL, OF_RECIPE, at, is_outside_identity
 from ablations.runs.schema import kind_of
 from ablations.studies.results import Arm, Outcome, Study, baseline_first, pair_by_seed
 from ablations.table_files import commit_name
@@ -236,7 +236,7 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     implied = ["model.width"] if matched else []
     implied += [WEIGHT_DECAY] if "model" in keys else []
     for path in implied:
-        value, value_of_other = _at(a["config"], path), _at(b["config"], path)
+        value, value_of_other = (at(record["config"], path, ABSENT) for record in (a, b))
         if value != value_of_other and not any(_is_under(path, key) for key in keys):
             declared.append(_instead(path, value, value_of_other))
 
@@ -251,7 +251,7 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     held = [
         found
         for place in places
-        for found in _contents(place, _at(a["config"], place), _at(b["config"], place))
+        for found in _contents(place, *(at(record["config"], place, ABSENT) for record in (a, b)))
     ]
     settings: list[Difference] = []
     for found in _differences(a["config"], b["config"], [*places, *implied, *STANDS_FOR], held):
@@ -353,13 +353,6 @@ def _repeats(found: Difference, source: Difference) -> bool:
     # Settings may have the same two numbers by accident, so numbers must also share a name.
     names = [place.rpartition(".")[2] for place in (path, path_of_source)]
     return any(f"_{name}".endswith(f"_{other}") for name, other in (names, names[::-1]))
-
-
-def _at(config: Mapping[str, Any], path: str) -> Any:
-    node: Any = config
-    for key in path.split("."):
-        node = node.get(key, ABSENT) if isinstance(node, dict) else ABSENT
-    return node
 
 
 def _record(outcome: Outcome) -> Mapping[str, Any]:

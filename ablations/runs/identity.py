@@ -63,10 +63,19 @@ OUTSIDE = (
 """Keys and groups that nothing instantiated takes."""
 
 
-def filled(config: Mapping[str, Any]) -> dict[str, Any]:
+def filled(config: Mapping[Any, Any]) -> dict[str, Any]:
     """A resolved configuration with the keys that it leaves out."""
     nodes = {node: {**keys, **(config.get(node) or {})} for node, keys in LEFT_OUT.items() if node}
     return {**LEFT_OUT[""], **config, **nodes}
+
+
+def at(config: Any, path: str, absent: Any = None) -> Any:
+    """The value of a configuration at a dotted path."""
+    for key in path.split("."):
+        if not isinstance(config, Mapping) or key not in config:
+            return absent
+        config = config[key]
+    return config
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:

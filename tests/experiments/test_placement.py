@@ -288,7 +288,7 @@ def test_devices_that_differ_and_those_that_others_fill_are_told(
         (("trainer=ddp", "trainer.devices=4"), "trainer.devices=4: not available; devices found: "),
         (("trainer.runs_per_device=0",), "trainer.runs_per_device=0: must be .* from 1 to .*auto"),
         (("trainer.runs_per_device=1.5",), "trainer.runs_per_device=1.5: must be a whole number"),
-        (("trainer.runs_per_device=many",), "trainer.runs_per_device=many: must be a number or auto"),
+        (("trainer.runs_per_device=many",), "trainer.runs_per_device=many: must be a whole number"),
         (("trainer.runs_per_device=1000",), "trainer.runs_per_device=1000: .* has 8 GiB: "),
     ],
 )  # fmt: skip

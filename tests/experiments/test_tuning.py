@@ -538,7 +538,7 @@ def test_a_part_that_refuses_a_value_of_the_space_is_told_before_anything_is_wri
 ) -> None:
     choices = ["tuning=learning_rate", f"results_dir={results_dir}", f"{SPACE}.distribution.log=false"]
     launcher = Launcher(write_run)
-    with pytest.raises(UserError, match=r"recipe.optimizer.lr=-0.5: must be a number of at least 0"):
+    with pytest.raises(UserError, match=r"recipe.optimizer.lr=-0.5: must be greater than or equal to 0"):
         tune_studies(["study=residual", *choices, f"{SPACE}.distribution.low=-0.5"], launcher)
     with pytest.raises(UserError, match=r"tuning.seeds.0=-1: must be greater than or equal to 0"):
         tune_studies(["study=residual", *choices, "tuning.seeds=[-1]"], launcher)
