@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra import compose
 from hydra.utils import get_class
 
-from experiments.benchmark import parse_options
+from experiments.benchmark import compose_networks, parse_options
 from experiments.configuration import quote_option_names
 from experiments.new_project import create_project
 from experiments.overrides import seed_budget, split_studies
@@ -80,9 +80,8 @@ def module(workspace: Workspace, words: Sequence[str]) -> None:
 
 
 def speeds(workspace: Workspace, words: Sequence[str]) -> None:
-    """`python -m ablations benchmark against=LIBRARY`: takes minutes; its words are read."""
-    with hydra_configuration():
-        assert parse_options(words[4:]).against
+    """`python -m ablations benchmark KEY=VALUE`: takes minutes; its networks are composed."""
+    assert compose_networks(parse_options(words[4:]))
 
 
 def script(workspace: Workspace, words: Sequence[str]) -> None:
@@ -108,7 +107,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"python run\.py( |$)", lambda place, words: place.run_py(words[2:])),
     (r"python -m ablations .*tuning=", planned),
     (r"python -m ablations benchmark$", nothing),  # minutes; tests/experiments/test_benchmark.py does
-    (r"python -m ablations benchmark against=", speeds),
+    (r"python -m ablations benchmark ", speeds),
     (r"python -m ablations( |$)", lambda place, words: place.ablations(words[3:])),
     (r"ablations new ", new_project),
     (r"cd my_paper$", nothing),
