@@ -119,13 +119,17 @@ def follow_study(
         arms = judged.arms
         look = f"{name}: look {number} of {len(pairs)}, {amount(upto, 'seed')}"
         if len(judged.news) < number:
-            waiting = sum(run.status not in (*DONE, FAILED) for run in runs)
-            tell(f"{look}: waiting for {waiting} of {amount(len(runs), 'run')}")
+            tell(f"{look}: waiting for {waiting_for(runs)} of {amount(len(runs), 'run')}")
             break
         tell(f"{look}: {', '.join(judged.news[-1]) or 'nothing decided'}; {_outlook(arms, pairs[number:])}")
         if not arms:
             break
     return replace(study, notes=(*study.notes, *judged.notes)), planned, runs, problems
+
+
+def waiting_for(runs: Sequence[StudyRun]) -> int:
+    """The number of runs without an outcome, for which a look waits."""
+    return sum(run.status not in (*DONE, FAILED) for run in runs)
 
 
 def judge_by_looks(

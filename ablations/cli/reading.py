@@ -86,7 +86,8 @@ def load_studies(
 ) -> "list[tuple[Study, list[StudyRun], Path]]":
     """Plan studies and read the status of their runs; name unreadable records on stderr.
 
-    If the user `asked` for these studies, say which of them have no runs with these settings.
+    If the user `asked` for these studies, say which of them have no runs with these settings, or with
+    seeds=auto which look lacks runs.
 
     Without names: the swept choices as a study, or else all studies except those marked only_by_name.
 
@@ -102,6 +103,7 @@ def load_studies(
     swept = not names and sweeps_choices(overrides)
     if swept and seed_budget(overrides) is not None:
         raise UserError("seeds=auto: needs a study; name one")
+    looks: list[str] = []
     with planning.hydra_configuration():
         for name in [None] if swept else names or study_file.study_names(unasked=True):
             if name is None or seed_budget(overrides) is None:
@@ -110,7 +112,7 @@ def load_studies(
                 )
                 runs, problems = standing.standing(planned, [study.metric])
             else:
-                study, planned, runs, problems = auto_seeds.follow_study(name, overrides)
+                study, planned, runs, problems = auto_seeds.follow_study(name, overrides, tell=looks.append)
             results_dir = planned[0].configuration.results_dir
             _require_there(results_dir, overrides)
             if len(_places(overrides)) < len(overrides):
@@ -119,6 +121,8 @@ def load_studies(
             if (asked or swept) and nothing and any(results_dir.glob("runs/*/record.json")):
                 told = f"{study.name}: 0 of {amount(len(planned), 'run')} completed"
                 problems = [f"{told}; if you trained with overrides, pass them here too"]
+            elif asked and looks and auto_seeds.waiting_for(runs):
+                problems.append(f"{looks[-1]}; verdicts are without it")
             for problem in problems:
                 print(problem, file=sys.stderr)
             loaded.append((study, runs, results_dir))

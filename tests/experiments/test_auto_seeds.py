@@ -489,14 +489,19 @@ def test_a_failed_run_leaves_its_pair_out_and_is_named(
     assert launched(again) == [("depthwise_first", 2)]
 
 
-def test_a_lost_run_holds_the_look_up(sweep: Sweep, recorder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lost_run_holds_the_look_up(
+    sweep: Sweep, recorder, call, capsys: pytest.CaptureFixture[str]
+) -> None:
     launcher = recorder(effect(DECIDED), lose=[("depthwise_first", 2)])
     with pytest.raises(RunsFailed, match="its process ended without an outcome"):
         sweep(launcher)
-    assert lines_of(capsys.readouterr().out) == [
-        "operation_order: look 1 of 8, 6 seeds: waiting for 1 of 12 runs"
-    ]
+    waits = "operation_order: look 1 of 8, 6 seeds: waiting for 1 of 12 runs"
+    assert lines_of(capsys.readouterr().out) == [waits]
     assert {seed for _, seed in launched(launcher)} == set(range(6))
+    # Who reads the records hears of it too.
+    for words in ((), ("verdicts",)):
+        assert call(*words, "operation_order", "seeds=auto") == 0
+        assert capsys.readouterr().err == f"{waits}; verdicts are without it\n"
 
 
 def test_several_studies_are_judged_each_by_itself(

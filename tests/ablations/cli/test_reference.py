@@ -95,7 +95,11 @@ def test_the_reference_is_made_from_its_own_records(project, runs, write_run, ca
     assert content(reference) == first
 
     # Seeds that were added to decide claims have the last word on them.
+    capsys.readouterr()
     assert call("reference", "--also", "attention seeds=auto") == 0, capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "attention: look 2 of 8, 8 seeds: waiting for 4 of 16 runs; verdicts are without it\n"
+    )
     for name in ("report/index.html", "tables/verdicts.md"):
         assert "seeds=auto" in (reference / name).read_text()
     assert call("reference", "--force") == 0
