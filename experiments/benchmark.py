@@ -9,8 +9,7 @@
 
 It times training steps (forward, loss, backward, optimizer) and, against libraries, inference on noise, with
 `torch.utils.benchmark`: per precision, memory order and compilation. Within a setting, networks take turns in
-one process, because a machine's speed drifts; every other round is reversed. timm's `legacy_xception` and
-`inception_v3` and torchvision's `inception_v3` without auxiliary tower have our graphs.
+one process, because a machine's speed drifts; every other round is reversed.
 
 Every turn is a record in results/runs (`ablations.evidence.timings`). A round is measured unless all its
 records exist, for the same networks, machine (name, device, threads) and version of PyTorch. So a second
@@ -45,7 +44,7 @@ from ablations.runs.identity import COMPILE, is_outside_identity
 from ablations.runs.records import DONE, RunDirectory
 from ablations.runs.schema import COMPLETED
 from ablations.studies.schema import BenchmarkFile
-from ablations.text import amount
+from ablations.text import amount, listed
 from ablations.validation import WRITTEN, validated
 from experiments import environment, study_file
 from experiments.check import check_keys
@@ -61,23 +60,6 @@ from lightning_modules.validation import require_integer, require_one_of
 
 BATCH_SIZES = {"cpu": 4, "cuda": 32}
 """Ours; a CPU's limit is time, not memory."""
-
-AGAINST = {"models": "inception_v3,xception", "seconds": "2", "rounds": "5"}
-"""Defaults of the comparison with libraries."""
-
-LIBRARIES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "timm": {
-        model: {"_target_": "timm.create_model", "model_name": name, "pretrained": False}
-        for model, name in (("xception", "legacy_xception"), ("inception_v3", "inception_v3"))
-    },
-    "torchvision": {
-        "inception_v3": {
-            "_target_": "torchvision.models.inception_v3",
-            **{"weights": None, "aux_logits": False, "init_weights": False},
-        }
-    },
-}
-"""By library and network: makes the same network, given `num_classes`."""
 
 PRECISIONS: Mapping[str, dict[str, Any]] = {
     "32-true": {"precision": "32-true", "tf32": False},
@@ -115,8 +97,8 @@ class Options(BaseModel):
     """Height and width in pixels."""
     num_classes: Count
     """Outputs of the network."""
-    against: Annotated[tuple[Literal["timm", "torchvision"], ...], SEVERAL] = ()
-    """Libraries to compare with."""
+    against: Annotated[tuple[str, ...], SEVERAL] = ()
+    """Libraries to compare with: `equals` of `conf/benchmark.yaml`."""
     precisions: Annotated[tuple[Literal["32-true", "tf32", "bf16-mixed"], ...], SEVERAL] = ()
     """Of arithmetic; (): all that are faster on the device."""
     orders: Annotated[tuple[Literal["contiguous", "channels-last"], ...], SEVERAL] = (
@@ -175,8 +157,10 @@ def parse_options(words: Sequence[str]) -> Options:
     """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
     defined = study_file.project_benchmark()
     given = _defaults(defined) | {"results_dir": current().place(current().run_keys()["results_dir"])}
-    if any(word.startswith("against=") for word in words):
-        given |= AGAINST
+    if against := [word.partition("=")[2] for word in words if word.startswith("against=")]:
+        libraries = [defined.equals.get(library, {}) for library in against[0].split(",")]
+        models = dict.fromkeys(model for networks in libraries for model in networks)
+        given |= {"models": ",".join(models), "seconds": 2, "rounds": 5}
     overrides = []
     for word in words:
         key, equals, value = word.partition("=")
@@ -253,11 +237,12 @@ def plan_turns(
         "machine": {"host": environment.process()["host"], **environment.device(device)},
         "torch": version("torch"),
     }
+    equals = options.defined.equals
     sources = [
         (model, source)
         for model in options.models
         for source in (OURS, *options.against)
-        if source == OURS or (model in LIBRARIES[source] and find_spec(source) is not None)
+        if source == OURS or (model in equals[source] and find_spec(source) is not None)
     ]
     parts = ("inference", "training") if options.against else ("training",)
 
@@ -268,7 +253,7 @@ def plan_turns(
         recipe = batch | {"channels_last": order == "channels-last"} | PRECISIONS[precision]
         own: dict[str, Any] = {"timing": timing | {"source": source, "part": part}}
         if source != OURS:
-            own["model"] = {**LIBRARIES[source][model], "num_classes": options.num_classes}
+            own["model"] = {**equals[source][model], "num_classes": options.num_classes}
         for key, changed in (("recipe", recipe), ("trainer", {"compile": COMPILERS[compiled]})):
             own[key] = run.resolved[key] | changed
         return replace(run, resolved={**run.resolved, **own, "results_dir": str(options.results_dir)})
@@ -325,7 +310,10 @@ def require_equals(options: Options) -> None:
         return
     if options.of_networks:
         raise UserError(f"{options.of_networks[0]}: against= compares equal networks; leave it out")
-    known = {name for library in options.against for name in LIBRARIES[library]}
+    equals = options.defined.equals
+    if unknown := [library for library in options.against if library not in equals]:
+        raise UserError(f"against={unknown[0]}: must be one of {listed([*equals])}, of conf/benchmark.yaml")
+    known = {name for library in options.against for name in equals[library]}
     for model in options.models:
         if model not in known:
             named = ", ".join(options.against)

@@ -339,7 +339,7 @@ SCHEMAS = {"study": STUDY, "claims": CLAIMS, "tuning": TUNING, "metric": METRIC,
 """Folders and files of conf/ that have a schema, which describes their keys."""
 EXCUSED_KEYS = ("_target_", "_partial_", "defaults")
 """Hydra's own."""
-EXCUSED_BELOW = ("base", "checksums", "choose", "defaults")
+EXCUSED_BELOW = ("base", "checksums", "choose", "defaults", "equals")
 """Keys above options and files, which are described elsewhere."""
 EXCUSED_FILES = ("hydra/help/xception_ablations.yaml",)
 """A text, described in its first line."""

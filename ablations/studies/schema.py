@@ -323,6 +323,9 @@ class BenchmarkFile(BaseModel):
     """In the order of the table; ratios are to the first."""
     notes: tuple[str, ...] = ()
     """Sentences below the table."""
+    equals: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    """For against=: per library and option of conf/model, a class or function that makes the same network,
+    and its arguments; num_classes is added."""
 
     @property
     def labels(self) -> dict[str, str]:
