@@ -21,7 +21,6 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from ablations import __main__ as command
 from ablations.runs.histories import History
-from ablations.runs.identity import filled
 from ablations.runs.records import SCHEMA, SCHEMA_VERSION, RunDirectory
 from ablations.studies.results import (
     Arm,
@@ -515,8 +514,9 @@ def configuration(results_dir: Path) -> RunConfiguration:
         "results_dir": str(results_dir),
         "dataset": {"checksums": {"images": "sha256:0"}, "num_classes": 10, "image_size": 28},
         "recipe": {"epochs": 2},
+        "trainer": {"devices": 1, "num_nodes": 1},
     }
-    return RunConfiguration(filled(resolved), {"model": "xception", "residual": "true"})
+    return RunConfiguration(resolved, {"model": "xception", "residual": "true"})
 
 
 WriteRun = Callable[..., RunDirectory]

@@ -17,6 +17,7 @@ def config(*, precision: str = "32-true", channels_last: bool = False, compiler:
     """What a step takes of a run's configuration."""
     sgd = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1}
     recipe = {"batch_size": 4, "precision": precision, "channels_last": channels_last, "optimizer": sgd}
+    recipe |= {"fused_optimizer": False}
     dataset = {"channels": 3, "image_size": 6, "num_classes": 5}
     return {"dataset": dataset, "recipe": recipe, "trainer": {"compile": compiler}}
 
