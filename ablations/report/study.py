@@ -144,11 +144,11 @@ def configuration_differences(study: Study, runs: Sequence[StudyRun]) -> list[di
 
 
 def without_repeats(settings: Mapping[str, object]) -> list[str]:
-    """Paths, but none whose value a longer path repeats: not residual where there is model.residual."""
+    """Paths, but none that repeats the value of a shorter one: not model.residual where there is residual."""
     return [
         path
         for path, value in settings.items()
-        if not any(other.endswith(f".{path}") and settings[other] == value for other in settings)
+        if not any(path.endswith(f".{other}") and settings[other] == value for other in settings)
     ]
 
 

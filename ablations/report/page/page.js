@@ -208,7 +208,7 @@ async function compare(shown) {
   const names = (maps) => [...new Set(maps.flatMap((map) => [...map.keys()]))];
   const values = (name) => settings.map((of) => of.get(name)).join("\n");
   const changed = names(settings).filter((name) => new Set(settings.map((of) => of.get(name))).size > 1);
-  const repeats = (name) => name !== "seed" && changed.some((other) => other.endsWith(`.${name}`) && values(other) === values(name));
+  const repeats = (name) => changed.some((other) => name.endsWith(`.${other}`) && values(other) === values(name));
   const differ = changed.filter((name) => !repeats(name));
   const texts = facts.map((of) => new Map([...of].map(([name, fact]) => [name, fact.textContent])));
   const columns = runs.length === 2 ? [...texts, differences(...facts)] : texts;

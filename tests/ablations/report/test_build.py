@@ -117,7 +117,7 @@ def test_settings_that_differ(made_up, residual_study, make_run) -> None:
         ]
     ]
     found = configuration_differences(residual_study, made)
-    assert found == [{"path": "recipe.lr", "values": {"with": ["0.1", "0.2"], "without": ["not set"]}}]
+    assert found == [{"path": "lr", "values": {"with": ["0.1", "0.2"], "without": ["not set"]}}]
 
 
 def test_a_run_is_compared_with_most_runs_and_names_its_studies(made_up) -> None:
