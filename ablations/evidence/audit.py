@@ -27,7 +27,7 @@ from ablations.runs.identity import COMPILE, NEUTRAL, OF_RECIPE, at, is_outside_
 from ablations.runs.schema import kind_of
 from ablations.studies.results import Arm, Outcome, Study, baseline_first, pair_by_seed
 from ablations.table_files import commit_name
-from ablations.text import NO_VALUE, cut, decimals, named_seeds, per_cent
+from ablations.text import cut, named_seeds, per_cent
 
 TOLERANCE = 0.01
 """Largest relative difference of two sizes that counts as none, as in match_parameters."""
@@ -52,22 +52,8 @@ AUGMENTATION_OF_DATA = tuple(
 )
 """Keys of the dataset that an option of `augmentation` may set."""
 
-SHOWN = 3
-"""Differences of an arm that a figure names; the table has all."""
-
 LONGEST = 40
 """Characters of a setting that are shown."""
-
-NOTHING = "According to the records, the compared arms differ only in the declared factor."
-
-RULE = (
-    "Confound audit, from the records of runs with the same seed. The declared factor includes what the "
-    "study sets differently for the two arms, settings that repeat it, a width that matches sizes and, with "
-    "another network, its scaling to the dataset, its weight decay and its depth. Everything else that "
-    f"differs is listed: parameters or multiply-adds by more than {100 * TOLERANCE:g} % (unless size is the "
-    "factor), depth, other settings, data, versions, device, uncommitted code, and seeds that one arm lacks. "
-    "Steps/second is shown, but is no confound by itself: machines are noisy."
-)
 
 
 class _Absent:
@@ -113,69 +99,6 @@ def audit_study(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[A
         if name := study.compared_with(arm):
             audits.append(_audit(arm, arms[name], by_arm[arm.name], by_arm[name]))
     return audits
-
-
-def audit_columns(audit: Audit | None) -> dict[str, Any]:
-    """Columns of the study's table; None if there is nothing to say.
-
-    Returns:
-        parameters_change_percent, multiply_adds_change_percent, steps_per_second_change_percent,
-        depth_change, declared, undeclared.
-    """
-    changes = audit.changes if audit else {}
-    columns = (*SIZES, "steps_per_second")
-    return {f"{name}_change_percent": _per_cent(changes.get(name)) for name in columns} | {
-        "depth_change": audit.depth if audit else None,
-        "declared": "; ".join(audit.declared) or None if audit else None,
-        "undeclared": "; ".join(audit.undeclared) or None if audit else None,
-    }
-
-
-def audit_panel(audits: Sequence[Audit]) -> list[dict[str, str]]:
-    """None if nothing is undeclared."""
-    return audit_rows(audits) if any(audit.undeclared for audit in audits) else []
-
-
-def audit_rows(audits: Sequence[Audit]) -> list[dict[str, str]]:
-    return [
-        {
-            "arm": audit.arm.label,
-            "compared with": audit.other.label,
-            "declared factor": "; ".join(audit.declared) or NO_VALUE,
-            **{
-                f"{word}, %": _signed(audit.changes.get(name))
-                for name, word in (SIZES | {"steps_per_second": "steps/second"}).items()
-            },
-            "depth, layers": NO_VALUE if audit.depth is None else f"{audit.depth:+d}" if audit.depth else "0",
-            "beyond the declared factor": "; ".join(audit.undeclared) or NO_VALUE,
-        }
-        for audit in audits
-    ]
-
-
-def audit_notes(audits: Sequence[Audit]) -> list[str]:
-    """The rule, or one line if nothing is undeclared."""
-    if any(audit.undeclared for audit in audits):
-        return [RULE]
-    return [NOTHING] if any(audit.n_pairs for audit in audits) else []
-
-
-def audit_lines(study: Study, audits: Sequence[Audit]) -> list[str]:
-    """The sentence below the figure."""
-    found: dict[str, list[str]] = {}
-    for audit in audits:
-        named = list(audit.undeclared[:SHOWN])
-        if left := len(audit.undeclared) - len(named):
-            named.append(f"{left} more in the table")
-        if named:
-            against = "" if audit.other.name == study.baseline else f" compared with “{audit.other.label}”"
-            found.setdefault(", ".join(named), []).append(f"“{audit.arm.label}”{against}")
-    if found:
-        sentences = [
-            f"{', '.join(arms)} {'has' if len(arms) == 1 else 'have'} {text}" for text, arms in found.items()
-        ]
-        return [f"Differences beyond the declared factor: {'; '.join(sentences)}."]
-    return [NOTHING] if any(audit.n_pairs for audit in audits) else []
 
 
 def _audit(arm: Arm, other: Arm, of_arm: Sequence[Outcome], of_other: Sequence[Outcome]) -> Audit:
@@ -384,11 +307,3 @@ def _text(value: Any) -> str:
 
 def _of_seeds(phrase: str, seeds: Sequence[int], n_pairs: int) -> str:
     return phrase if len(seeds) == n_pairs else f"{phrase} ({named_seeds(seeds)})"
-
-
-def _per_cent(change: float | None) -> float | None:
-    return None if change is None else 100 * change
-
-
-def _signed(change: float | None) -> str:
-    return NO_VALUE if change is None else decimals(100 * change, "+")

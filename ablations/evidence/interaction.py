@@ -10,14 +10,11 @@ it learned in all runs needed.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from ablations.statistics.paired import PairedEstimate, interval_columns, paired_difference, straight_lines
-from ablations.studies.results import Design, Outcome, Study, pair_by_seed
-from ablations.text import NO_VALUE, digits_for, p_value, with_interval
+from ablations.statistics.paired import PairedEstimate, paired_difference, straight_lines
+from ablations.studies.results import Outcome, Study, pair_by_seed
 
 SPLITS = {"val": "validation", "test": "test"}
 
@@ -80,7 +77,7 @@ class Interaction:
 
 def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[Interaction]:
     """One per set of arms, line and split; validation before test."""
-    design = _design(study)
+    design = study.factorial
     base_line = design.levels[study.baseline][design.lines]
     return [
         _interaction(study, by_arm, part, line, split)
@@ -94,7 +91,7 @@ def interactions(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[
 def _interaction(
     study: Study, by_arm: Mapping[str, Sequence[Outcome]], part: Mapping[str, str], line: str, split: str
 ) -> Interaction:
-    design = _design(study)
+    design = study.factorial
     base_level, base_line = (design.levels[study.baseline][axis] for axis in (design.x, design.lines))
     levels = list(design.factor(design.x).levels)
 
@@ -163,165 +160,3 @@ def _estimate(values: np.ndarray) -> PairedEstimate | None:
         return None
     # A fixed generator: the same records give the same table.
     return paired_difference(values, np.zeros(len(values)), np.random.default_rng(0))
-
-
-def _design(study: Study) -> Design:
-    assert study.design is not None, "a factorial study has a design"
-    return study.design
-
-
-# Text for readers
-
-
-def interaction_table(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
-    """The interaction as numbers: a row per set, line and level, two slopes, and two extrapolations.
-
-    Columns: one per factor other than axis and lines; the lines' factor; quantity ("difference of
-    differences", or "slope" or "extrapolated" with ", all levels" or ", last two levels"); the axis' factor
-    (its level) and position; n, the seeds; val_pp and test_pp in percentage points (a slope: per doubling of
-    the position), each as _mean, _ci_low, _ci_high and _p. If the metric is not a share, val_difference and
-    test_difference in its unit.
-    """
-    design = _design(study)
-    rows: list[dict[str, Any]] = []
-    found = interactions(study, by_arm)
-    for val, test in zip(found[::2], found[1::2], strict=True):
-        head = {**val.part, design.lines: val.line}
-        for here, there in zip(val.changes, test.changes, strict=True):
-            rows.append(
-                head
-                | {"quantity": "difference of differences", design.x: here.level, "position": here.position}
-                | {"n": len(here.seeds)}
-                | _columns(study, "val", here.estimate)
-                | _columns(study, "test", there.estimate)
-            )
-        fits = [("all levels", val.fit, test.fit)]
-        if val.last_fit is not None and test.last_fit is not None:
-            fits.append(("last two levels", val.last_fit, test.last_fit))
-        for which, of_val, of_test in fits:
-            rows.append(
-                head
-                | {
-                    "quantity": f"slope, {which}",
-                    design.x: np.nan,
-                    "position": np.nan,
-                    "n": len(of_val.slopes),
-                }
-                | _columns(study, "val", of_val.slope)
-                | _columns(study, "test", of_test.slope)
-            )
-        for which, of_val, of_test in fits if design.paper is not None else []:
-            rows.append(
-                head
-                | {"quantity": f"extrapolated, {which}", design.x: np.nan, "position": design.paper}
-                | {"n": len(of_val.slopes)}
-                | _columns(study, "val", of_val.at_paper)
-                | _columns(study, "test", of_test.at_paper)
-            )
-    return pd.DataFrame(rows)
-
-
-def _column(study: Study, split: str) -> str:
-    return f"{split}_pp" if study.deciding.is_share else f"{split}_difference"
-
-
-def _columns(study: Study, split: str, estimate: PairedEstimate | None) -> dict[str, float]:
-    return interval_columns(_column(study, split), estimate, with_p=True)
-
-
-def interaction_panel(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
-    """`interaction_table` as text: one row per interval."""
-    design = _design(study)
-    base = design.levels[study.baseline]
-    lines, steps = design.factor(design.lines).levels, design.factor(design.x).levels
-    rows = []
-    unit = f", {study.deciding.difference_unit}" if study.deciding.unit else ""
-    for _, row in interaction_table(study, by_arm).iterrows():
-        sets = ", ".join(factor.levels[row[factor.name]] for factor in design.others())
-        difference = f"{lines[row[design.lines]]} minus {lines[base[design.lines]]}"
-        quantity, _, which = str(row["quantity"]).partition(", ")
-        if quantity == "slope":
-            what = f"slope per doubling, {which}"
-        elif quantity == "extrapolated":
-            what = f"extrapolated to {row['position']:,.10g}, the paper's, from {which}"
-        else:
-            what = f"{steps[row[design.x]]}, minus that at {steps[base[design.x]]}"
-        rows.append(
-            {"interaction": f"{difference}: {what}"}
-            | ({"arms": sets} if sets else {})
-            | {"seeds": str(row["n"])}
-            | {word + unit: _text(study, row, _column(study, split)) for split, word in SPLITS.items()}
-        )
-    return pd.DataFrame(rows)
-
-
-def _text(study: Study, row: pd.Series, name: str) -> str:
-    mean, low, high, p = (row[f"{name}_{part}"] for part in ("mean", "ci_low", "ci_high", "p"))
-    if pd.isna(mean):
-        return NO_VALUE
-    return f"{_interval(study, PairedEstimate(row['n'], mean, low, high, p))} {p_value(p, 'p')}"
-
-
-def slope_text(study: Study, pair: tuple[Interaction, Interaction]) -> str:
-    """The slope of one line in one set, for validation and test, as a sentence."""
-    design = _design(study)
-    validation, test = pair
-    lines = design.factor(design.lines).levels
-    sets = ", ".join(factor.levels[validation.part[factor.name]] for factor in design.others())
-    base = lines[design.levels[study.baseline][design.lines]]
-    what = f"{sets}{': ' if sets else ''}{lines[validation.line]} minus {base}"
-    if validation.fit.slope is None or test.fit.slope is None:
-        return f"{what}: no slope, because no seed learned at every level."
-    unit = f" {study.deciding.difference_unit}".rstrip()
-    return (
-        f"{what}, slope per doubling: validation {_interval(study, validation.fit.slope)}{unit}, "
-        f"test {_interval(study, test.fit.slope)}{unit} (n = {validation.fit.slope.n})."
-    )
-
-
-def _interval(study: Study, estimate: PairedEstimate) -> str:
-    """With one more decimal than a difference: a slope is a fraction of one."""
-    mean, low, high = estimate.mean, estimate.low, estimate.high
-    digits = 2 if study.deciding.is_share else digits_for(mean, low, high)
-    return with_interval(mean, low, high, "+", digits)
-
-
-def interaction_notes(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    design = _design(study)
-    base = design.levels[study.baseline]
-    line, step = (design.factor(axis).levels[base[axis]] for axis in (design.lines, design.x))
-    unit = f"in {study.deciding.difference_words}; " if study.deciding.unit else ""
-    notes = [
-        f"Interaction: the effect is {study.deciding.label} of a line minus that of “{line}” at the same "
-        f"{design.factor(design.x).label}, seed by seed. Each row is the effect there minus the effect at "
-        f"“{step}”, {unit}mean over the seeds that learned in all four runs, 95 % t interval and two-sided "
-        "sign-flip test, not corrected for the number of comparisons.",
-        "Slope per doubling: the effect over the logarithm to base 2 of the position on the axis "
-        f"({design.axis}), by least squares per seed, over all levels and between the last two; mean "
-        "over the seeds that learned in every arm of the two lines, with the same interval and test. If the "
-        "two differ, the effect is not a straight line.",
-    ]
-    if design.paper is not None:
-        largest = max(design.positions.values())
-        beyond = abs(math.log2(design.paper / largest))
-        notes.append(
-            f"Extrapolated: the same two straight lines at {design.paper:,.10g}, the paper's {design.axis}, "
-            f"{beyond:.1f} doublings beyond the largest arm. The intervals are those of the lines. No run "
-            "here shows whether the effect follows either of them that far."
-        )
-    return notes + _left_out(study, by_arm)
-
-
-def _left_out(study: Study, by_arm: Mapping[str, Sequence[Outcome]]) -> list[str]:
-    design = _design(study)
-    lines, steps = design.factor(design.lines).levels, design.factor(design.x).levels
-    base = lines[design.levels[study.baseline][design.lines]]
-    failed = []
-    for one in interactions(study, by_arm)[:: len(SPLITS)]:  # both splits leave out the same seeds
-        sets = [factor.levels[one.part[factor.name]] for factor in design.others()]
-        failed += [
-            ", ".join([*sets, f"{lines[one.line]} minus {base} at {steps[effect.level]}: {effect.left_out}"])
-            for effect in one.effects
-            if effect.left_out
-        ]
-    return [f"Seeds that failed to learn and are left out: {'; '.join(failed)}."] if failed else []

@@ -14,9 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ablations.evidence.audit import audit_lines, audit_study
-from ablations.evidence.failures import diverged_notes, missing_notes
-from ablations.evidence.interaction import SPLITS, Interaction, interactions, slope_text
+from ablations.evidence.audit import audit_study
+from ablations.evidence.interaction import SPLITS, Interaction, interactions
 from ablations.figures.style import (
     CHARACTERS,
     LEFT,
@@ -36,6 +35,7 @@ from ablations.figures.style import (
     write_nothing_completed,
     write_texts,
 )
+from ablations.notes import audit_lines, diverged_notes, missing_notes, slope_text
 from ablations.runs.schema import COMPLETED
 from ablations.statistics.paired import mean_interval
 from ablations.studies.results import Design, Outcome, Study, StudyRun, outcomes
@@ -64,8 +64,7 @@ def write_factorial_figure(study: Study, runs: Sequence[StudyRun], folder: Path)
 
 def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
     """Draw a factorial study; arms without a result leave a gap."""
-    assert study.design is not None, "a factorial study has a design"
-    design, by_arm = study.design, outcomes(study, runs)
+    design, by_arm = study.factorial, outcomes(study, runs)
     found = interactions(study, by_arm)
     looks = looks_of_lines(study, design)
     rows = grid_of(design, SCREEN_COLUMNS)
@@ -111,9 +110,8 @@ def draw_panel(
     labelled: bool,
 ) -> list[float]:
     """Draw one panel; returns values that must be in view."""
-    assert study.design is not None, "a factorial study has a design"
     kind, split, part = cell
-    design, at = study.design, _drawn_at(study.design, part)
+    design, at = study.factorial, _drawn_at(study.factorial, part)
     if kind == "accuracy":
         shown = _draw_values(axes, study, design, by_arm, looks, split, part, at)
     else:
@@ -300,8 +298,7 @@ def _notes(
     by_arm: Mapping[str, Sequence[Outcome]],
     found: Sequence[Interaction],
 ) -> list[str]:
-    assert study.design is not None, "a factorial study has a design"
-    base, design = study.design.levels[study.baseline], study.design
+    base, design = study.factorial.levels[study.baseline], study.factorial
     line = design.factor(design.lines).levels[base[design.lines]]
     completed = sum(run.status == COMPLETED for run in runs)
     notes = [

@@ -9,8 +9,7 @@ import matplotlib.style
 from matplotlib.figure import Figure
 
 from ablations.errors import UserError
-from ablations.evidence.audit import audit_lines, audit_study
-from ablations.evidence.failures import diverged_notes, failure_notes, missing_notes
+from ablations.evidence.audit import audit_study
 from ablations.figures.study import part_of
 from ablations.figures.style import (
     COLORS,
@@ -24,6 +23,7 @@ from ablations.figures.style import (
     write_nothing_completed,
     write_texts,
 )
+from ablations.notes import audit_lines, diverged_notes, failure_notes, missing_notes
 from ablations.studies.results import Study, StudyRun, outcomes
 from ablations.validation import imported
 

@@ -128,9 +128,8 @@ def _columns(width: float, most: int) -> int:
 
 
 def _draw_factorial(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
-    assert study.design is not None
-    design, by_arm = study.design, outcomes(study, runs)
-    found, looks = interactions(study, by_arm), factorial.looks_of_lines(study, study.design)
+    design, by_arm = study.factorial, outcomes(study, runs)
+    found, looks = interactions(study, by_arm), factorial.looks_of_lines(study, design)
     rows = factorial.grid_of(design, _columns(width, factorial.COLUMNS))
     columns, metric = max(map(len, rows)), study.deciding
     sets = len(design.others())

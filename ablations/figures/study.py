@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ablations.evidence.audit import audit_lines, audit_study
-from ablations.evidence.failures import diverged_notes, failure_notes, missing_notes
+from ablations.evidence.audit import audit_study
 from ablations.figures.style import (
     FEW_EPOCHS,
     GREY,
@@ -39,6 +38,7 @@ from ablations.figures.style import (
     write_nothing_completed,
     write_texts,
 )
+from ablations.notes import audit_lines, diverged_notes, failure_notes, missing_notes
 from ablations.runs.schema import COMPLETED
 from ablations.statistics.paired import Band, mean_interval, seed_band
 from ablations.studies.results import (

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from ablations.evidence.audit import NOTHING, RULE, audit_rows, audit_study
+from ablations.evidence.audit import audit_study
 from ablations.evidence.claims import LOWER, NO_DIFFERENCE
 from ablations.evidence.verdicts import CONTRADICTED, HOLDS, INCONCLUSIVE, NOT_TESTABLE, Compared, Verdict
+from ablations.notes import NOTHING, RULE, audit_rows
 from ablations.report.charts import (
     Histories,
     Line,

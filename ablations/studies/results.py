@@ -276,6 +276,12 @@ class Study:
         return self.metrics[0]
 
     @property
+    def factorial(self) -> Design:
+        """The design of a study that has one."""
+        assert self.design is not None
+        return self.design
+
+    @property
     def deciding(self) -> Metric:
         return self.declaration(self.metric)
 

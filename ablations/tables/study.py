@@ -15,12 +15,21 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.errors import UserError
-from ablations.evidence.audit import Audit, audit_columns, audit_notes, audit_panel, audit_study
+from ablations.evidence.audit import Audit, audit_study
 from ablations.evidence.contrasts import AREA, STEPS_TO_TARGET, quantity_of, value_of
-from ablations.evidence.failures import failure_notes, failures, missing_notes
-from ablations.evidence.interaction import interaction_notes, interaction_panel, interaction_table
+from ablations.evidence.failures import failures
 from ablations.files import write_atomically
 from ablations.metrics import Metric
+from ablations.notes import (
+    audit_columns,
+    audit_notes,
+    audit_rows,
+    failure_notes,
+    interaction_notes,
+    interaction_panel,
+    interaction_table,
+    missing_notes,
+)
 from ablations.runs.records import MISSING, STATUSES
 from ablations.runs.schema import COMPLETED, DIVERGED, FAILED, RUNNING
 from ablations.slim_tables import Numbers, SlimTable
@@ -375,9 +384,10 @@ def _panels(
     split = list(readable.columns).index(_difference_header(study, "test")) + 1
     first = readable.iloc[:, :split]
     second = readable.iloc[:, [0, *range(split, readable.shape[1])]]
-    audit = audit_panel(audits)
     further = [] if interaction is None else [interaction]
-    return [first, second, *further, *([pd.DataFrame(audit)] if audit else [])]
+    if any(audit.undeclared for audit in audits):
+        further.append(pd.DataFrame(audit_rows(audits)))
+    return [first, second, *further]
 
 
 def _target_header(study: Study) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablations.evidence.interaction import interaction_panel, interaction_table, interactions, slope_text
+from ablations.evidence.interaction import interactions
+from ablations.notes import interaction_panel, interaction_table, slope_text
 from ablations.studies.results import Study, StudyRun, outcomes
 from ablations.tables.study import markdown_table, write_and_show
 
