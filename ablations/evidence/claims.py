@@ -125,7 +125,7 @@ class Comparison:
     def label(self) -> str:
         """The contrast in names, e.g. "residual - non_residual"."""
         if self.trend is not None:
-            return f"slope of {_in_signs(self.trend)}"
+            return f"{_in_signs(self.trend)}, per doubling"
         return _in_signs(self.contrast)
 
 

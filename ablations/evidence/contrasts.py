@@ -121,6 +121,16 @@ def comparison_words(comparison: Comparison, study: Study | None = None) -> str:
     return f"{difference}, per doubling of {design.axis.partition(',')[0]}"
 
 
+def short_words(comparison: Comparison, words: str) -> str:
+    """A comparison for a narrow column: in names, or of three or more arms in its words if these are shorter.
+
+    Args:
+        words: Those of `comparison_words`.
+    """
+    names = comparison.label.replace(" - ", " − ")
+    return min(names, words, key=len) if len(comparison.contrast) > 2 and comparison.trend is None else names
+
+
 def contrast_words(contrast: Mapping[str, float], study: Study | None = None) -> str:
     """A contrast in labels (names without a study), "with residual connections − without residual
     connections".

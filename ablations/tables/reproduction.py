@@ -8,6 +8,7 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
+from ablations.evidence.contrasts import short_words
 from ablations.evidence.reproduction import (
     NOT_REPRODUCED,
     OUTCOMES,
@@ -94,7 +95,7 @@ def _section(one: Reproduction, names: tuple[str, str]) -> Section:
                 _estimate(twice, 0),
                 _estimate(twice, 1),
                 _difference(twice).removesuffix(" of the steps"),
-                twice.comparison.label.replace(" - ", " − "),
+                short_words(twice.comparison, twice.label),
             )
             for twice in one.comparisons
         ],

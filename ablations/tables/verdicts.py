@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.evidence.claims import LOWER, NO_DIFFERENCE, SHARES
+from ablations.evidence.contrasts import short_words
 from ablations.evidence.verdicts import (
     ALPHA,
     CONTRADICTED,
@@ -201,9 +202,8 @@ def _section(verdict: Verdict) -> Section:
             what = f"within {one.quantity.amount(one.comparison.margin)}"
         seen = difference(one).removesuffix(" of the steps")
         n = str(one.n) + (f"/{one.n + one.left_out}" if one.left_out else "")
-        rows.append(
-            (f"{SHORT_LABELS.get(label, label)} {what}", seen, n, one.comparison.label.replace(" - ", " − "))
-        )
+        between = short_words(one.comparison, one.label)
+        rows.append((f"{SHORT_LABELS.get(label, label)} {what}", seen, n, between))
     return Section(heading, rows, verdict.reason)
 
 

@@ -14,6 +14,7 @@ from ablations.evidence.contrasts import (
     contrast_values,
     contrast_words,
     quantities,
+    short_words,
 )
 from ablations.evidence.interaction import interactions
 from ablations.evidence.verdicts import judge_study
@@ -40,6 +41,18 @@ def test_a_contrast_is_written_in_labels(factorial_study: Study) -> None:
     assert contrast_words(negative, factorial_study) == "none − ReLU: all − one"
     no_interaction = {"all_relu": 1.0, "all_none": 1.0, "one_relu": -1.0, "one_none": -1.0}
     assert ":" not in contrast_words(no_interaction, factorial_study)
+
+
+def test_a_narrow_column_has_names_unless_words_are_shorter(
+    factorial_study: Study,
+) -> None:
+    def short(*arms: str) -> str:
+        weights = dict(zip(arms, (1.0, -1.0, -1.0, 1.0), strict=False))
+        comparison = Comparison(weights, "test_top1", "higher", 0.01)
+        return short_words(comparison, comparison_words(comparison, factorial_study))
+
+    assert short("all_relu", "all_none") == "all_relu − all_none"
+    assert short("all_relu", "all_none", "one_relu", "one_none") == "ReLU − none: all − one"
 
 
 def test_quantities_by_hand(residual_study: Study, make_run) -> None:
@@ -155,7 +168,7 @@ def test_a_slope_is_a_weight_per_arm(factorial_study: Study) -> None:
     assert comparison_words(claim.comparisons[0], factorial_study) == (
         "ReLU − none, per doubling of channels per segment"
     )
-    assert claim.comparisons[0].label == "slope of relu - none"
+    assert claim.comparisons[0].label == "relu - none, per doubling"
 
 
 def in_two_sizes(factorial_study: Study) -> Study:
