@@ -81,14 +81,10 @@ def load_histories(results: str | Path = "results") -> pd.DataFrame:
     Raises:
         UserError: There are no records.
     """
-    frames = []
     with _directories(results) as found:
-        for directory, record in found:
-            history = directory.history(record)
-            if history is not None and len(history):
-                head = pd.DataFrame([_head(record)] * len(history))
-                frames.append(pd.concat([head, history], axis=1))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        # One table of all rows: a table per run, put together, takes ten times as long.
+        rows = [_head(record) | row for directory, record in found for row in directory.rows(record) or ()]
+    return pd.DataFrame(rows)
 
 
 def compare(

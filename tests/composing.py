@@ -21,11 +21,13 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.instantiate import _instantiate2
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime
 from hydra.errors import OverrideParseException
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, base
 
 COMPOSE = ConfigLoaderImpl._load_configuration_impl
@@ -34,6 +36,12 @@ READ = FileConfigSource.load_config
 
 SETS_A_KEY = re.compile(r"\+{0,2}([\w.]+)=", re.ASCII)
 """A key with a value, which is an option where the key names a group."""
+
+
+def file_source() -> type[ConfigSource]:
+    """The class that Hydra reads files with: where it looks for plugins it makes their classes again."""
+    Plugins.instance()
+    return SourcesRegistry.instance().types["file"]
 
 
 def _files_below(folder: str, name: str = "") -> Iterator[tuple[str, int, int]]:
@@ -99,7 +107,7 @@ def composed_once() -> Iterator[None]:
 
     read: dict[Any, bytes] = {}
 
-    def read_or_copy(source: FileConfigSource, config_path: str) -> ConfigResult:
+    def read_or_copy(source: ConfigSource, config_path: str) -> ConfigResult:
         file = os.path.join(source.path, source._normalize_file_name(config_path))
         if not os.path.isfile(file):
             return READ(source, config_path)
@@ -112,7 +120,7 @@ def composed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", compose_or_copy)
-        patch.setattr(FileConfigSource, "load_config", read_or_copy)
+        patch.setattr(file_source(), "load_config", read_or_copy)
         patch.setattr(base, "parse", cache(base.parse))  # of "${dataset.channels}", a quarter of resolving
         # Hydra copies it to fill a list of its own, with every structured configuration that there is.
         patch.setattr(ConfigRepository, "__deepcopy__", lambda self, _: copy(self), raising=False)

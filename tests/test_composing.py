@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.planning import hydra_configuration
 from experiments.project import current
-from tests.composing import COMPOSE, READ
+from tests import composing
+from tests.composing import COMPOSE, READ, file_source
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -45,5 +45,13 @@ def test_what_is_remembered_is_what_hydra_composes(
     monkeypatch.chdir("docs")
     remembered = plain()
     monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", COMPOSE)
-    monkeypatch.setattr(FileConfigSource, "load_config", READ)
+    monkeypatch.setattr(file_source(), "load_config", READ)
     assert remembered == plain()
+
+
+def test_a_file_is_read_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed("spatial_kernel=square")
+    read: list[str] = []
+    monkeypatch.setattr(composing, "READ", lambda source, path: read.append(path) or READ(source, path))
+    composed("spatial_kernel=spatially_separable", "segments=three")  # composed by no other test
+    assert set(read) <= {"spatial_kernel/spatially_separable", "segments/three"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,17 +17,21 @@ SOURCES = (
     *("pyproject.toml", "README.md", "LICENSE", "conf"),
     *("ablations", "experiments", "lightning_modules", "hydra_plugins"),
 )
-SHORT = ("study=attention", "seed=0,1", "recipe.epochs=1", "dataset.train_images=160")
-ANALYSIS = """
+SHORT = ("study=attention", "seed=0", "recipe.epochs=1", "dataset.train_images=160")
+USED = """
 import sys
+import pytest
 import ablations, experiments, lightning_modules
 from ablations.__main__ import main
 words = sys.argv[1:]
-for name in ([], ["verdicts"], ["report"]):
+for name in (["list"], [], ["verdicts"], ["report"]):
     sys.argv = ["ablations", *name, *words]
     assert main() == 0
+assert pytest.main(["-p", "no:cacheprovider"]) == 0
 print(ablations, experiments, lightning_modules)
 """
+"""The analysis and the project's tests, in one process."""
+
 ONES_OWN = ("-c", "user.name=A", "-c", "user.email=a@example.org")
 
 
@@ -73,22 +78,20 @@ def test_a_paper_of_ones_own(binaries: Path, tmp_path: Path) -> None:
 
     # In one process; tests/test_commands.py types a sweep in the launcher's.
     trained = command(project, python, "run.py", "-m", *SHORT, "hydra/launcher=basic")
-    assert "4 of 4 runs done" in trained
+    assert "2 of 2 runs done" in trained
     assert "attention-final" in trained
     records = [json.loads(path.read_text()) for path in project.glob("results/runs/*/record.json")]
-    assert [record["status"] for record in records] == ["completed"] * 4
+    assert [record["status"] for record in records] == ["completed"] * 2
     commit = command(project, "git", "rev-parse", "HEAD").strip()
-    assert [record["git"] for record in records] == [{"commit": commit, "changes": {}}] * 4
+    assert [record["git"] for record in records] == [{"commit": commit, "changes": {}}] * 2
     assert all(record["versions"]["xception-ablations"][0].isdigit() for record in records)
     assert {record["config"]["logger"]["project"] for record in records} == {"my_paper"}
 
-    assert " passed" in command(project, python, "-m", "pytest", "-p", "no:cacheprovider")
-    words = ["attention", *SHORT[1:]]
-    listed = command(project / "conf", python, "-m", "ablations", "list", *words)
-    assert "attention: 4 of 4 completed" in listed
-    shown = command(project, python, "-c", ANALYSIS, *words)
-    assert str(REPOSITORY) not in shown
-    paths = [line for line in shown.splitlines() if line.startswith("results/")]
+    shown = command(project, python, "-c", USED, "attention", *SHORT[1:])
+    assert "attention: 2 of 2 completed" in shown
+    assert " passed" in shown
+    assert str(REPOSITORY) not in shown.splitlines()[-1]
+    paths = [line for line in shown.splitlines() if re.fullmatch(r"results/(tables|figures|report)/.*", line)]
     assert {path.split("/")[1] for path in paths} == {"tables", "figures", "report"}
     assert all((project / path).is_file() for path in paths)
     (page,) = project.glob("results/report/*.html")
