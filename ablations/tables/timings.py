@@ -79,7 +79,8 @@ def write_timings(
     paper = {one.model: one.paper for one in defined.networks if one.paper is not None}
     numbers = timing_table(timings.turns, first, paper)
     readable = _readable(numbers, defined.labels, first)
-    subtitle = f"{timings.scale[0].upper()}{timings.scale[1:]}. {defined.source}".rstrip()
+    source = defined.source if timings.output == defined.output else ""
+    subtitle = f"{timings.scale[0].upper()}{timings.scale[1:]}. {source}".rstrip()
     notes = _notes(timings, defined, first)
     paths = write_table_files(
         folder,
@@ -104,7 +105,7 @@ def _readable(numbers: pd.DataFrame, labels: Mapping[str, str], first: str) -> p
         "precision": ("precision", str),
         "compiler": ("compiler", lambda value: value or NO_VALUE),
         "parameters": ("parameters", integer),
-        "multiply_adds": ("multiply-adds", lambda value: f"{value / 1e9:.2f} G"),
+        "multiply_adds": ("multiply-adds", integer),
         "steps_per_second": ("steps/second", str),
         "images_per_second": ("images/second", str),
         "ratio": (f"ratio to {labels.get(first, first)}", str),
