@@ -120,8 +120,8 @@ def _format(column: Numbers) -> str:
     values = [value for value in column.values if math.isfinite(value)]
     whole = max((len(decimals(abs(value), digits=digits).partition(".")[0]) for value in values), default=1)
     halves = [half for half in column.halves if math.isfinite(half)]
-    place = f"({len(str(round(max(halves) * 10**digits)))})" if halves else ""
+    uncertainty = f"({len(str(round(max(halves) * 10**digits)))})" if halves else ""
     sign = "+" if column.signed else "-" if any(value < 0 for value in values) else ""
     explicit = ",retain-explicit-plus,print-implicit-plus" if column.signed else ""
-    number = f"table-format={sign}{whole}.{digits}{place}"
+    number = f"table-format={sign}{whole}.{digits}{uncertainty}"
     return f"S[{number},separate-uncertainty=true,detect-weight=true,mode=text{explicit}]"

@@ -38,8 +38,8 @@ def latex_page(
     for table in tables:
         escaped = table.map(escape_latex).rename(columns=escape_latex)
         tabular = escaped.style.hide(axis="index").to_latex(hrules=True, column_format="l" * table.shape[1])
-        place = f"max width=\\linewidth,max totalheight={0.85 / len(tables):.2f}\\textheight"
-        tabulars.append(f"\\begin{{adjustbox}}{{{place}}}\n{tabular}\\end{{adjustbox}}")
+        limits = f"max width=\\linewidth,max totalheight={0.85 / len(tables):.2f}\\textheight"
+        tabulars.append(f"\\begin{{adjustbox}}{{{limits}}}\n{tabular}\\end{{adjustbox}}")
     lines = [
         "% needs \\usepackage{adjustbox,booktabs}",
         "\\begin{table}",

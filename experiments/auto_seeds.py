@@ -163,11 +163,11 @@ class _Judging:
         self._compared: dict[str, list[Compared]] = {}
         self._last: dict[str, Verdict] = {}
         self._judged_with: dict[str, int] = {}  # pairs of that look
-        self._decided_at: dict[tuple[str, int], int] = {}  # claim, place of the comparison -> pairs
+        self._decided_at: dict[tuple[str, int], int] = {}  # claim, index of the comparison -> pairs
 
     def arms(self) -> tuple[str, ...]:
         """The arms of the open comparisons of open claims, in their order."""
-        left = [claim.comparisons[place] for claim in self._open() for place in self._left(claim)]
+        left = [claim.comparisons[index] for claim in self._open() for index in self._left(claim)]
         return tuple(dict.fromkeys(arm for comparison in left for arm in comparison.contrast))
 
     def look(self, study: Study, runs: Sequence[StudyRun]) -> list[str]:
@@ -182,7 +182,7 @@ class _Judging:
             return t_levels(self._pairs, 1 / (1 / level + given_up / ALPHA))[number]
 
         judged = [
-            replace(claim, comparisons=tuple(claim.comparisons[place] for place in left[claim.id]))
+            replace(claim, comparisons=tuple(claim.comparisons[index] for index in left[claim.id]))
             for claim in claims
         ]
         news = []
@@ -190,10 +190,10 @@ class _Judging:
             name = verdict.claim.id
             self._last[name], self._judged_with[name] = verdict, self._pairs[number]
             compared = self._compared.setdefault(name, list(verdict.comparisons))
-            for place, one in zip(left[name], verdict.comparisons, strict=True):
-                compared[place] = one
+            for index, one in zip(left[name], verdict.comparisons, strict=True):
+                compared[index] = one
                 if one.verdict != INCONCLUSIVE:
-                    self._decided_at[name, place] = self._pairs[number]
+                    self._decided_at[name, index] = self._pairs[number]
             if (found := combine([one.verdict for one in compared])) != INCONCLUSIVE:
                 news.append(f"{name} {found}")
         return news
@@ -234,8 +234,8 @@ class _Judging:
             for alpha in (ALPHA / family, ALPHA)
         )
         decided = []
-        for (name, place), pairs in self._decided_at.items():
-            one = self._compared[name][place]
+        for (name, index), pairs in self._decided_at.items():
+            one = self._compared[name][index]
             what = f"{name}, {one.comparison.label} in {one.comparison.metric}"
             decided.append(f"{what}: at {pairs} (level {one.level:.2g})")
         return (
@@ -261,8 +261,8 @@ class _Judging:
         ]
 
     def _left(self, claim: Claim) -> list[int]:
-        """Places of its comparisons that are inconclusive."""
-        return [place for place in range(len(claim.comparisons)) if (claim.id, place) not in self._decided_at]
+        """Indices of its comparisons that are inconclusive."""
+        return [index for index in range(len(claim.comparisons)) if (claim.id, index) not in self._decided_at]
 
 
 def _budget(overrides: Sequence[str]) -> int:

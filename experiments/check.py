@@ -26,7 +26,7 @@ from ablations.text import amount, memory_size
 from ablations.validation import validated
 from experiments import environment
 from experiments.configuration import (
-    NOT_AXES,
+    NOT_FACTORS,
     RunConfiguration,
 )
 from experiments.errors import explained, with_file
@@ -125,7 +125,7 @@ def check_values(run: RunConfiguration) -> None:
     check_keys(run)
     _check_values(run)
     check_kinds(run)
-    check_axes(run)
+    check_factors(run)
     with as_user_error():
         _check_relations(run)
 
@@ -197,7 +197,7 @@ def _check_kinds(path: str, expected: Any, given: Any) -> None:
             raise UserError(f"{path}{key}={value}: must be one value, not several")
 
 
-def check_axes(run: RunConfiguration) -> None:
+def check_factors(run: RunConfiguration) -> None:
     """Raise UserError for a choice of a factor that the network would ignore.
 
     A network's factors are the groups that its file in conf/model interpolates.
@@ -207,8 +207,8 @@ def check_axes(run: RunConfiguration) -> None:
     names = project.options("model")
     if model not in names:
         return  # not from this project
-    axes = {name: _groups_read_by(name) - set(NOT_AXES) for name in names}
-    for group in sorted(set().union(*axes.values()) - axes[model]):
+    factors = {name: _groups_read_by(name) - set(NOT_FACTORS) for name in names}
+    for group in sorted(set().union(*factors.values()) - factors[model]):
         option, default = run.choices.get(group), project.default_option(group)
         file = None if default is None else project.option_file(group, default)
         node = None if file is None else OmegaConf.load(file)
@@ -216,7 +216,7 @@ def check_axes(run: RunConfiguration) -> None:
         assert isinstance(as_by_default, dict)
         if group in run.resolved and run.resolved[group] != as_by_default[group]:
             chosen = group if option == default else f"{group}={option}"
-            having = ", ".join(sorted(name for name in axes if group in axes[name]))
+            having = ", ".join(sorted(name for name in factors if group in factors[name]))
             raise UserError(
                 f"{chosen}: model={model} does not have this factor; leave it at {default} or choose one of: "
                 f"{having}"

@@ -227,8 +227,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         if "//" in error.missing_cfg_file:  # dataset=/tmp/images
-            group, _, place = error.missing_cfg_file.partition("/")
-            return f"{group}={place}: expected the name of an option, not a path; see python run.py --help"
+            group, _, option = error.missing_cfg_file.partition("/")
+            return f"{group}={option}: expected the name of an option, not a path; see python run.py --help"
         group = group or "--config-name"
         there = error.options or current().options(group)  # for an option in a list, Hydra has none
         if group == "study":  # the framework's own are of no use in another project
@@ -302,8 +302,8 @@ def report_run(directory: RunDirectory, record: Mapping[str, Any] | None, *, tra
     if not trained:
         status, _, result = told.partition(": ")
         device = record["device"]
-        place = "CPU" if device["type"] == "cpu" else device["name"]
-        told = f"already {status} on {day_of(record['finished'])} on {place}: {result}"
+        name = "CPU" if device["type"] == "cpu" else device["name"]
+        told = f"already {status} on {day_of(record['finished'])} on {name}: {result}"
     print(f"{told}\nrecord: {directory.record_path}")
 
 

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from ablations.runs.records import RunDirectory
     from lightning_modules.weights import Source
 
-PLACES = ("results_dir", "logger.dir")
+FOLDERS = ("results_dir", "logger.dir")
 """Folders that a run writes to; `~` is expanded before other keys copy them."""
 
-DATA_PLACES = ("dataset.root", "dataset.files")
+DATA_LOCATIONS = ("dataset.root", "dataset.files")
 """Where the data is. The identity has its content instead."""
 
 OWN_METRICS = ("top1", "top5")
@@ -53,7 +53,7 @@ OWN_METRICS = ("top1", "top5")
 NOT_OF_A_RUN = ("study", "tuning")
 """Groups that select runs."""
 
-NOT_AXES = (
+NOT_FACTORS = (
     *("model", "dataset", "recipe", "trainer", "logger", "diagnostics"),
     *NOT_OF_A_RUN,
 )
@@ -145,10 +145,10 @@ class RunConfiguration:
                 _leave_out_keys_of_another_class(config, group, str(choices[group]), own, overrides)
         if "results_dir" in config and "results_dir" not in typed:
             config.results_dir = current().place(config.results_dir)
-        for key in PLACES:
-            place = OmegaConf.select(config, key)
-            if isinstance(place, str) and place.startswith("~"):
-                OmegaConf.update(config, key, home_expanded(key, place))
+        for key in FOLDERS:
+            folder = OmegaConf.select(config, key)
+            if isinstance(folder, str) and folder.startswith("~"):
+                OmegaConf.update(config, key, home_expanded(key, folder))
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(resolved, dict)
         _refuse_study_keys(resolved, overrides)
@@ -204,9 +204,9 @@ class RunConfiguration:
         )
         if not whole or not all(type(seed) is int for seed in seeds):
             return [resolve(copy.deepcopy(config), seed) for seed in seeds]
-        runs, places = [resolve(config, seed) for seed in seeds[:1]], [("seed",), *found]
+        runs, paths = [resolve(config, seed) for seed in seeds[:1]], [("seed",), *found]
         return runs + [
-            replace(runs[0], resolved=_with_seed(runs[0].resolved, places, seed)) for seed in seeds[1:]
+            replace(runs[0], resolved=_with_seed(runs[0].resolved, paths, seed)) for seed in seeds[1:]
         ]
 
     @cached_property
@@ -223,7 +223,7 @@ class RunConfiguration:
     @property
     def arm_name(self) -> str:
         """The factors that differ from their defaults, e.g. "residual=false", or "default"."""
-        varied = [group for group in sorted(self.choices) if group not in NOT_AXES]
+        varied = [group for group in sorted(self.choices) if group not in NOT_FACTORS]
         recipe = self.choices.get("recipe")
         chosen = [group for group in varied if self.choices[group] != current().default_option(group, recipe)]
         return " ".join(f"{group}={self.choices[group]}" for group in chosen) or "default"
@@ -366,10 +366,10 @@ def _may_read_the_seed(node: Any, raw: Mapping[str, Any], above: tuple[str, ...]
     return False
 
 
-def _with_seed(node: Mapping[str, Any], places: Sequence[tuple[str, ...]], seed: Any) -> dict[str, Any]:
+def _with_seed(node: Mapping[str, Any], paths: Sequence[tuple[str, ...]], seed: Any) -> dict[str, Any]:
     """A copy with another seed at these paths; the rest is shared."""
     copy = dict(node)
-    for key, *below in places:
+    for key, *below in paths:
         copy[key] = _with_seed(copy[key], [tuple(below)], seed) if below else seed
     return copy
 
@@ -384,7 +384,7 @@ def _require_storable(node: Any, key: str = "") -> None:
             _require_storable(item, f"{key}[{number}]")
     elif isinstance(node, float) and not math.isfinite(node):
         group = key.partition(".")[0]
-        if math.isnan(node) or (group in NOT_AXES and group != "model"):
+        if math.isnan(node) or (group in NOT_FACTORS and group != "model"):
             raise UserError(f"{key}={node}: must be a finite number")
     elif isinstance(node, int) and abs(node) > LARGEST_INTEGER:
         raise UserError(f"{key}: must be at most 1e300")
@@ -408,9 +408,9 @@ def _leave_out_keys_of_another_class(
     Arguments from the user and the recipe's file (`recipe_s`) stay, and weight decay if the class takes it;
     the rate becomes the class's default. The check later refuses arguments that the class does not take.
     """
-    place = f"recipe.{group}"
-    node = OmegaConf.select(config, place)
-    set_by_user = {*_keys_set_below(place, overrides), *recipe_s}
+    path = f"recipe.{group}"
+    node = OmegaConf.select(config, path)
+    set_by_user = {*_keys_set_below(path, overrides), *recipe_s}
     files = current().option_files(group, option) if option in current().options(group) else []
     if "_target_" not in set_by_user or not isinstance(node, DictConfig) or not files:
         return
@@ -430,17 +430,17 @@ def _leave_out_keys_of_another_class(
             node["lr"] = rate  # for the schedule and the record
 
 
-def _keys_set_below(place: str, overrides: Sequence[str]) -> Iterator[str]:
+def _keys_set_below(path: str, overrides: Sequence[str]) -> Iterator[str]:
     """Keys below a node that overrides set: `recipe.optimizer.lr=1` or `recipe.optimizer={lr: 1}`."""
     for item in overrides:
         override = parse_override(item)
         if override is None or override.is_delete():
             continue
         key = override.key_or_group
-        if key == place and isinstance(value := override.value(), dict):
+        if key == path and isinstance(value := override.value(), dict):
             yield from map(str, value)
-        elif key.startswith(f"{place}."):
-            yield key.removeprefix(f"{place}.").partition(".")[0]
+        elif key.startswith(f"{path}."):
+            yield key.removeprefix(f"{path}.").partition(".")[0]
 
 
 def _require_keys(resolved: Mapping[Any, Any]) -> None:
@@ -506,13 +506,13 @@ def _settle_norm(resolved: dict[Any, Any], choices: Mapping[str, str | None]) ->
     norm, model = resolved.get("norm"), resolved["model"]
     if norm is None:
         return
-    places = [key for key in NORMS if key in model]
-    if not places:
+    keys = [key for key in NORMS if key in model]
+    if not keys:
         raise UserError(
             f"norm={choices.get('norm')}: model={choices.get('model')} has no key {' or '.join(NORMS)}; "
             "leave norm out"
         )
-    for key in places:
+    for key in keys:
         model[key] = copy.deepcopy(norm)
 
 
@@ -615,8 +615,8 @@ def _match_size(resolved: dict[Any, Any], overrides: Sequence[str]) -> None:
             )
 
 
-def is_place_of_data(key: str) -> bool:
-    return any(f"{key.lstrip('+~')}.".startswith(f"{place}.") for place in DATA_PLACES)
+def locates_data(key: str) -> bool:
+    return any(f"{key.lstrip('+~')}.".startswith(f"{one}.") for one in DATA_LOCATIONS)
 
 
 def parse_override(argument: str) -> Override | None:

@@ -155,9 +155,9 @@ def _parts_of(nvml: Any, number: int) -> list[Device]:
         if not cut:
             return [device(gpu)]
         slices = []
-        for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+        for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
             try:
-                slices.append(device(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, place)))
+                slices.append(device(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index)))
             except nvml.NVMLError:  # empty
                 continue
         return slices

@@ -275,10 +275,10 @@ def _limits_of_groups() -> Iterator[int]:
         groups = [line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:  # another system
         return
-    for controller, place in groups:
+    for controller, path in groups:
         if controller in ("", "memory"):  # version 2 and 1
             name = "memory.limit_in_bytes" if controller else "memory.max"
-            folder = Path(place.lstrip("/"))
+            folder = Path(path.lstrip("/"))
             for within in {Path(), folder, *folder.parents}:
                 with suppress(OSError, ValueError):  # not in this container, or "max": no limit
                     yield int(Path("/sys/fs/cgroup", controller, within, name).read_text())

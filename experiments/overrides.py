@@ -15,8 +15,8 @@ from ablations.errors import UserError, as_user_error
 from ablations.lazily import lazily
 from ablations.runs.identity import is_outside_identity
 from experiments.configuration import (
-    is_place_of_data,
     lists_values,
+    locates_data,
     option_name,
     override_values,
     parse_override,
@@ -244,7 +244,7 @@ def swept_values(override: Override) -> dict[str, Any]:
     if not lists_values(override):
         raise UserError(f"{typed}: expected values, separated by commas")
     override_values(override)
-    if is_outside_identity(key) and not (key == "results_dir" or is_place_of_data(key)):
+    if is_outside_identity(key) and not (key == "results_dir" or locates_data(key)):
         raise UserError(f"{typed}: {key} does not affect results, so it cannot be swept; give one value")
     return dict(zip(override.sweep_string_iterator(), override.sweep_iterator(), strict=True))
 

@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import QuotedString
 from ablations.errors import UserError
 from ablations.lazily import lazily
 from ablations.studies.results import Arm, Study, Swept
-from experiments.check import check_axes
+from experiments.check import check_factors
 from experiments.configuration import (
     hydra_value,
     option_name,
@@ -128,12 +128,12 @@ def plan_sweep(arguments: Sequence[str]) -> list[PlannedRun]:
         if studies
         else _plan_product(others)
     )
-    by_place: dict[Path, PlannedRun] = {}
+    by_path: dict[Path, PlannedRun] = {}
     for run in planned:
-        place = run.directory.path
-        by_place[place] = _measuring_both(by_place[place], run) if place in by_place else run
+        path = run.directory.path
+        by_path[path] = _measuring_both(by_path[path], run) if path in by_path else run
     # Seed by seed, so that an interrupted sweep leaves whole pairs. Invalid seeds come first and are refused.
-    return sorted(by_place.values(), key=lambda run: run.seed if isinstance(run.seed, int) else -1)
+    return sorted(by_path.values(), key=lambda run: run.seed if isinstance(run.seed, int) else -1)
 
 
 def first_run(arguments: Sequence[str]) -> tuple[list[str], int]:
@@ -163,25 +163,25 @@ def _measuring_both(run: PlannedRun, other: PlannedRun) -> PlannedRun:
 
 
 def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
-    axes: list[list[str]] = []
+    choices: list[list[str]] = []
     swept: list[str] = []
     seeds: list[int] | None = None
     several_seeds = sum(_sets_seed(argument) for argument in arguments) > 1
     for argument in arguments:
         override = parse_override(argument)
         if override is None or not override.is_sweep_override():
-            axes.append([argument])
+            choices.append([argument])
             continue
         key, values = override.get_key_element(), list(swept_values(override))
         if key == "seed" and not several_seeds and all(WHOLE_NUMBER.fullmatch(value) for value in values):
             seeds = [int(value) for value in values]  # planned together: see `RunConfiguration.for_seeds`
             continue
-        axes.append([f"{key}={value}" for value in values])
+        choices.append([f"{key}={value}" for value in values])
         if key not in ("seed", "results_dir"):
             swept.append(f"{key}={','.join(value.strip(chr(39)) for value in values)}")
     group = " ".join(swept) or "sweep"
     keys = {item.partition("=")[0] for item in swept}
-    combinations, named = math.prod(map(len, axes)), " x ".join(sorted(keys))
+    combinations, named = math.prod(map(len, choices)), " x ".join(sorted(keys))
     if combinations > LARGEST_PRODUCT:
         raise UserError(
             f"{named}: {combinations} combinations; at most {LARGEST_PRODUCT} can be planned at once, "
@@ -189,7 +189,7 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
         )
     require_few_runs(named, combinations * (1 if seeds is None else len(seeds)))
     planned = []
-    for overrides in itertools.product(*axes):
+    for overrides in itertools.product(*choices):
         configurations = compose_runs(overrides, seeds)
         chosen = [item for item in overrides if item.partition("=")[0] in keys]
         arm = " ".join(item.replace("'", "") for item in chosen) or configurations[0].arm_name
@@ -198,7 +198,7 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
             own = quoted if seeds is None else [*quoted, f"seed={configuration.seed}"]
             planned.append(PlannedRun(arm, tuple(own), configuration, group))
     for run in {run.arm: run for run in planned}.values():
-        check_axes(run.configuration)  # first, because its message is clearer
+        check_factors(run.configuration)  # first, because its message is clearer
     require_different_arms(planned)
     return planned
 

@@ -124,7 +124,7 @@ class Recorder(Checkpoint):
             write_atomically(self._directory.diagnostics_path, rows_as_csv(COLUMNS, rows))
 
     def _save_checkpoint(self, trainer: Trainer) -> None:
-        place = self._directory.checkpoint_path
+        path = self._directory.checkpoint_path
         unfinished = self._directory.partial_checkpoint_path
         try:
             trainer.save_checkpoint(unfinished)  # called by all processes; the first writes
@@ -132,10 +132,10 @@ class Recorder(Checkpoint):
                 return
             with unfinished.open("rb") as file:
                 os.fsync(file.fileno())
-            os.replace(unfinished, place)
+            os.replace(unfinished, path)
         except OSError as error:  # a full disk: leave room for the record
             unfinished.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(place)) from error
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 class MemoryRecorder(Callback):

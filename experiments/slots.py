@@ -35,11 +35,11 @@ def folder() -> Path:
     """Folder of the user's shares; UserError if it is not writable."""
     try:
         with warnings.catch_warnings(action="ignore"):  # about a temporary folder
-            place = user_runtime_path("ablations") / "devices"
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = user_runtime_path("ablations") / "devices"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"XDG_RUNTIME_DIR: must be a writable folder: {error}") from error
-    return place
+    return folder
 
 
 def take(
@@ -62,12 +62,12 @@ def take(
         free = [device for device in devices if taken[device.key] + share <= 1 and not is_full(device, taken)]
         if len(free) < count:
             return None
-        place = {device: number for number, device in enumerate(devices)}
+        position = {device: number for number, device in enumerate(devices)}
 
         def order(device: Device) -> tuple[bool, Fraction, int]:
-            return not (first and first(device)), taken[device.key], place[device]
+            return not (first and first(device)), taken[device.key], position[device]
 
-        chosen = sorted(sorted(free, key=order)[:count], key=place.__getitem__)
+        chosen = sorted(sorted(free, key=order)[:count], key=position.__getitem__)
         back = ExitStack()
         for device in chosen:
             back.enter_context(_locked(f"{device.key}~{per_device}", SHARE, what))

@@ -5,7 +5,7 @@
     results/tuning/<study><suffix>.log    Optuna's journal, one study of Optuna per arm
     results/tuning/<study><suffix>.lock   held while trials are written, released when the process dies
 
-A trial's settings depend on its place (from 0), the sampler's seed and, if the sampler learns, earlier
+A trial's settings depend on its index (from 0), the sampler's seed and, if the sampler learns, earlier
 results; not on the process that draws it. So an interrupted tuning continues with the same trials.
 
 Needs Optuna: import this module only for tuning.
@@ -70,7 +70,7 @@ class TrialStorage:
         """Draw missing trials, so that each arm has its first `count`.
 
         `names` are Optuna's studies, `first` the settings of their first trials, `sampler_of` the sampler for
-        a trial's place.
+        a trial's index.
 
         Raises:
             UserError: The journal is damaged, or the sampler refuses the space.
@@ -83,21 +83,21 @@ class TrialStorage:
                 for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                     if trial.params.keys() != space.keys():  # killed while it was drawn
                         study.tell(trial.number, state=TrialState.FAIL)
-                for place in range(len(_whole(study)), count):
-                    if place == 0 and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                for index in range(len(_whole(study)), count):
+                    if index == 0 and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                         study.enqueue_trial(dict(first[name]))
-                    study.sampler = _RoundedSampler(sampler_of(place))
+                    study.sampler = _RoundedSampler(sampler_of(index))
                     try:
                         study.ask(dict(space))
                     except ValueError as error:
                         raise UserError(f"tuning.sampler: {' '.join(str(error).split())}") from error
             return {name: _trials(storage, name)[:count] for name in names}
 
-    def tell(self, name: str, place: int, value: float, runs: Sequence[str]) -> None:
-        """Store the result of the trial at a place, the mean over its runs, unless it has one."""
+    def tell(self, name: str, index: int, value: float, runs: Sequence[str]) -> None:
+        """Store the result of the trial with an index, the mean over its runs, unless it has one."""
         with self._writing() as storage:
             study = _load(storage, name)
-            trial = _whole(study)[place]
+            trial = _whole(study)[index]
             if not trial.state.is_finished():
                 study.set_user_attr(_runs_key(trial), list(runs))
                 study.tell(trial.number, value)

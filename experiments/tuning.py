@@ -102,9 +102,9 @@ class TuningPlan:
     def storage(self) -> "TrialStorage":
         return storing.TrialStorage(self.storage_path)
 
-    def sampler_of(self, place: int) -> "BaseSampler":
-        """A new sampler for a trial's place, so that every process draws the same."""
-        return _sampler(self.sampler, place)
+    def sampler_of(self, index: int) -> "BaseSampler":
+        """A new sampler for a trial's index, so that every process draws the same."""
+        return _sampler(self.sampler, index)
 
     def runs(
         self, arm: str, settings: Mapping[str, Any], seeds: Sequence[int], name: str
@@ -254,9 +254,9 @@ def tune(plan: TuningPlan, launcher: Launcher) -> None:
 def _run_trials(plan: TuningPlan, drawn: Mapping[str, Sequence["DrawnTrial"]], launcher: Launcher) -> None:
     """Run all drawn trials without a result in one launch; store their results."""
     pending = [
-        (arm, place, plan.trial_runs(arm, trial.settings))
-        for place, of_place in enumerate(zip(*drawn.values(), strict=True))
-        for arm, trial in zip(drawn, of_place, strict=True)
+        (arm, index, plan.trial_runs(arm, trial.settings))
+        for index, of_trial in enumerate(zip(*drawn.values(), strict=True))
+        for arm, trial in zip(drawn, of_trial, strict=True)
         if trial.value is None
     ]
     by_directory = {run.directory.path: run for _, _, runs in pending for run in runs}
@@ -266,7 +266,7 @@ def _run_trials(plan: TuningPlan, drawn: Mapping[str, Sequence["DrawnTrial"]], l
             sweep(list(by_directory.values()), launcher)
         except RunsFailed as error:
             failure = error
-    for arm, place, runs in pending:
+    for arm, index, runs in pending:
         records = [_outcome_record(run.directory) for run in runs]
         values = [
             final_value(plan.study, record, "val", plan.study.metric)
@@ -275,7 +275,7 @@ def _run_trials(plan: TuningPlan, drawn: Mapping[str, Sequence["DrawnTrial"]], l
         ]
         if len(values) == len(runs):
             mean = sum(values) / len(values)
-            plan.storage.tell(plan.storage_names[arm], place, mean, [run.run_id for run in runs])
+            plan.storage.tell(plan.storage_names[arm], index, mean, [run.run_id for run in runs])
     if failure is not None:
         raise failure
 
@@ -404,10 +404,10 @@ def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"
     return space
 
 
-def _sampler(node: Mapping[str, Any], place: int) -> "BaseSampler":
+def _sampler(node: Mapping[str, Any], index: int) -> "BaseSampler":
     from optuna.samplers import BaseSampler
 
-    build = partial(instantiate, {**node, "seed": node["seed"] + place}, _convert_="all")
+    build = partial(instantiate, {**node, "seed": node["seed"] + index}, _convert_="all")
     with as_user_error():
         sampler = explained("tuning.sampler", build)
     if not isinstance(sampler, BaseSampler):

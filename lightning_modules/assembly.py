@@ -177,13 +177,13 @@ def make_trainer(
         loggers: May be empty.
         folder: For files that Lightning writes by itself.
     """
-    place, recipe = config["trainer"], config["recipe"]
+    placing, recipe = config["trainer"], config["recipe"]
     set_float32(recipe)
     added: list[Callback] = []
     cluster = None
     if recipe["averaging"] is not None and config["train"]:  # loaded weights are evaluated as they are
         added.append(instantiate(recipe["averaging"]))
-    if place["devices"] * place["num_nodes"] > 1:
+    if placing["devices"] * placing["num_nodes"] > 1:
         added.append(EndAtSigterm())
     else:
         # Ignore variables that a scheduler left in the shell (RANK, SLURM_NTASKS): with a rank above 0
@@ -192,11 +192,11 @@ def make_trainer(
         cluster = LightningEnvironment()
     return Trainer(
         plugins=cluster,
-        accelerator=place["accelerator"],
-        devices=place["devices"],
-        num_nodes=place["num_nodes"],
-        strategy=place["strategy"],
-        sync_batchnorm=place["sync_batchnorm"],
+        accelerator=placing["accelerator"],
+        devices=placing["devices"],
+        num_nodes=placing["num_nodes"],
+        strategy=placing["strategy"],
+        sync_batchnorm=placing["sync_batchnorm"],
         use_distributed_sampler=False,  # the data module gives each process its own images
         precision=recipe["precision"],
         gradient_clip_val=recipe["gradient_clipping"],

@@ -158,8 +158,8 @@ class FeatureDiagnostic(Diagnostic):
         self._stop_listening()
         for depth, (layer, parts) in enumerate(self._parts.items(), start=1):
             value, channels = self.value(self._modules[layer], parts)
-            place = {"layer": layer, "depth": depth, "channels": channels, "epoch": epoch, "step": step}
-            self.rows.append({"diagnostic": self.name, **place, "value": value})
+            where = {"layer": layer, "depth": depth, "channels": channels, "epoch": epoch, "step": step}
+            self.rows.append({"diagnostic": self.name, **where, "value": value})
         self._parts, self._modules = {}, {}
 
     def _stop_listening(self) -> None:
@@ -284,8 +284,8 @@ class EffectiveRank(FeatureDiagnostic):
         several = min(self._of_an_image, pixels)
         # Shifted by a pixel per image, to use all pixels equally.
         image = torch.arange(number, device=features.device)[:, None]
-        place = torch.arange(several, device=features.device) * pixels // several
-        pixel = (place + image) % pixels
+        start = torch.arange(several, device=features.device) * pixels // several
+        pixel = (start + image) % pixels
         return features[image, :, pixel // width, pixel % width].reshape(number * several, -1).cpu()
 
     def value(self, module: nn.Module, parts: Sequence[Tensor]) -> tuple[float, int]:
@@ -353,9 +353,9 @@ class GradientNorm(Diagnostic):
         step = trainer.global_step + 1
         measured = zip(self._order, weights, norms, strict=True)
         for depth, (layer, weight, value) in enumerate(measured, start=1):
-            place = {"layer": layer, "depth": depth, "channels": len(weight)}
+            where = {"layer": layer, "depth": depth, "channels": len(weight)}
             time = {"epoch": trainer.current_epoch + 1, "step": step}
-            self.rows.append({"diagnostic": self.name, **place, **time, "value": value})
+            self.rows.append({"diagnostic": self.name, **where, **time, "value": value})
 
     def _is_due(self, trainer: Trainer) -> bool:
         return trainer.is_global_zero and trainer.global_step + 1 in self._steps

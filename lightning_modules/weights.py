@@ -553,10 +553,10 @@ def _timm_name(name: str) -> str:
     if rest[0] == "shortcut":
         return f"block{block}.{'skipbn' if part == 'norm' else 'skip'}.{value}"
     # In the body, ReLU, convolution and norm alternate; the first block has no first ReLU.
-    place = 3 * (int(rest[1][-1]) - 1) + (0 if block == 1 else 1)
+    index = 3 * (int(rest[1][-1]) - 1) + (0 if block == 1 else 1)
     if part == "norm":
-        return f"block{block}.rep.{place + 1}.{value}"
-    return f"block{block}.rep.{place}.{inner[part]}{value}"
+        return f"block{block}.rep.{index + 1}.{value}"
+    return f"block{block}.rep.{index}.{inner[part]}{value}"
 
 
 # Small helpers

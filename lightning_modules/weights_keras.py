@@ -88,8 +88,8 @@ def _layers_of_keras_3(root: Any) -> Iterator[KerasLayer]:
         if len(arrays):
             numbered = KERAS_3_CLASSES.fullmatch(layer)
             kind, number = numbered.groups() if numbered else (layer, None)
-            place = (numbered is None, kind, int(number or 0))
-            found.append((place, layer, [_array(arrays, name) for name in sorted(arrays, key=int)]))
+            order = (numbered is None, kind, int(number or 0))
+            found.append((order, layer, [_array(arrays, name) for name in sorted(arrays, key=int)]))
     for (unknown, *_), layer, arrays in sorted(found, key=lambda item: item[0]):
         yield KerasLayer(layer, [] if unknown else arrays)
 

@@ -249,7 +249,7 @@ def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
 def _save(report: wr.Report, remembered: Path) -> None:
     """Save the report on the server, the same one at each call."""
     known: dict[str, str] = json.loads(remembered.read_text(encoding="utf-8")) if remembered.exists() else {}
-    place = f"{wandb.setup().settings.base_url}/{report.entity}/{report.project}"
-    report.id = known.get(place, "")
+    url = f"{wandb.setup().settings.base_url}/{report.entity}/{report.project}"
+    report.id = known.get(url, "")
     report.save()
-    write_atomically(remembered, json.dumps(known | {place: report.id}, indent=2) + "\n")
+    write_atomically(remembered, json.dumps(known | {url: report.id}, indent=2) + "\n")

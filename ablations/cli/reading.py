@@ -58,19 +58,19 @@ def results_folder(overrides: Sequence[str], *, may_be_new: bool = False) -> Pat
         UserError: A named folder does not exist.
     """
     with planning.hydra_configuration():
-        folder = planning.compose_runs(_places(overrides))[0].results_dir
+        folder = planning.compose_runs(_folders(overrides))[0].results_dir
     if not may_be_new:
         _require_there(folder, overrides)
     return folder
 
 
-def _places(overrides: Sequence[str]) -> list[str]:
+def _folders(overrides: Sequence[str]) -> list[str]:
     return [word for word in overrides if word.partition("=")[0] == "results_dir"]
 
 
 def _require_there(folder: Path, overrides: Sequence[str]) -> None:
     # The project's own folder need not exist before any training.
-    if _places(overrides) and not folder.exists():
+    if _folders(overrides) and not folder.exists():
         raise UserError(f"results_dir={folder}: no such folder; name one with runs")
 
 
@@ -115,7 +115,7 @@ def load_studies(
                 study, planned, runs, problems = auto_seeds.follow_study(name, overrides, tell=looks.append)
             results_dir = planned[0].configuration.results_dir
             _require_there(results_dir, overrides)
-            if len(_places(overrides)) < len(overrides):
+            if len(_folders(overrides)) < len(overrides):
                 _check_planned(planned)  # else all would be missing
             nothing = not problems and not any(run.record for run in runs)
             if (asked or swept) and nothing and any(results_dir.glob("runs/*/record.json")):

@@ -118,7 +118,7 @@ def _losses(tables: Path, loaded: Loaded, timed: Sequence[Timings]) -> list[str]
 
 
 def _write(folder: Path, loaded: Loaded, varied: Sequence[Sequence[str]], records: Path) -> None:
-    place = f"results_dir={records}"
+    results = f"results_dir={records}"
     for study, runs, _ in loaded:
         write_study(study, runs, folder)
     for path in (folder / "figures").glob("*.svg"):
@@ -126,7 +126,7 @@ def _write(folder: Path, loaded: Loaded, varied: Sequence[Sequence[str]], record
     for names, overrides in map(names_and_overrides, varied):
         if not overrides:  # included in all verdicts below
             continue
-        judged = judge(names, [*overrides, place])
+        judged = judge(names, [*overrides, results])
         write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)
     # The last word on a study's claims is that of the seeds added to decide them.
     added = {
@@ -135,6 +135,6 @@ def _write(folder: Path, loaded: Loaded, varied: Sequence[Sequence[str]], record
         for name in names
         if seed_budget(overrides) is not None and all(word.startswith("seed") for word in overrides)
     }
-    judged, studies = judged_studies([], [place], added)
+    judged, studies = judged_studies([], [results], added)
     write_verdicts(judged.verdicts, judged.studies, folder / "tables", judged.suffix)
     write_report(build_report(judged, studies, [], current().name, added), folder / "report")

@@ -4,8 +4,8 @@ docs/explanation/confound-audit.md explains it. It reads only records, so it is 
 about today's files. The declared factor includes, of the two resolved configurations:
 
 - what lies under a group or key that `choose` sets differently;
-- a place that repeats such a node in both: conf/model/xception.yaml passes `${residual}` on as
-  `model.residual`. Only places that are passed things can repeat one (`RANK`); otherwise a changed setting of
+- a path that repeats such a node in both: conf/model/xception.yaml passes `${residual}` on as
+  `model.residual`. Only nodes that are passed things can repeat one (`RANK`); otherwise a changed setting of
   the recipe would hide behind the network that receives it. Outside `model`, a number must also be repeated
   under its own name; otherwise 4 epochs instead of 16 would hide behind 4 segments;
 - with another `model`: its scaling to the dataset, its weight decay and its depth;
@@ -170,15 +170,15 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     ]
     if a["depth"] != b["depth"] and not network:
         undeclared.append(_instead("depth", a["depth"], b["depth"]))
-    places = [place for key in keys for place in _places_of(key)]
+    paths = [path for key in keys for path in _paths_of(key)]
     held = [
         found
-        for place in places
-        for found in _contents(place, *(at(record["config"], place, ABSENT) for record in (a, b)))
+        for path in paths
+        for found in _contents(path, *(at(record["config"], path, ABSENT) for record in (a, b)))
     ]
     settings: list[Difference] = []
-    for found in _differences(a["config"], b["config"], [*places, *implied, *STANDS_FOR], held):
-        # A setting passed on to another place is shown once.
+    for found in _differences(a["config"], b["config"], [*paths, *implied, *STANDS_FOR], held):
+        # A setting passed on to another node is shown once.
         if not any(_repeats(found, earlier) for earlier in settings):
             settings.append(found)
     undeclared += [_instead(*setting) for setting in settings]
@@ -199,7 +199,7 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     return declared, undeclared
 
 
-def _places_of(key: str) -> list[str]:
+def _paths_of(key: str) -> list[str]:
     """Where a chosen key or group lies in the configuration."""
     if key == "norm":
         return [key, "model.norm", "model.norm_layer"]
@@ -236,7 +236,7 @@ def _differences(
         if (
             values[0] == values[1]
             or (is_outside_identity(path) and not COMPILE.startswith(f"{path}."))
-            or any(_is_under(path, place) for place in declared)
+            or any(_is_under(path, one) for one in declared)
             or any(_repeats((path, *values), source) for source in held)
         ):
             continue
@@ -268,13 +268,13 @@ def _repeats(found: Difference, source: Difference) -> bool:
     (path, *values), (path_of_source, *values_of_source) = found, source
     if values != values_of_source:
         return False
-    top, top_of_source = (place.partition(".")[0] for place in (path, path_of_source))
+    top, top_of_source = (one.partition(".")[0] for one in (path, path_of_source))
     if top != top_of_source and RANK.get(top, 0) <= RANK.get(top_of_source, 0):
         return False
     if top == "model" or not any(part is None or isinstance(part, int | float) for part in values):
         return True
     # Settings may have the same two numbers by accident, so numbers must also share a name.
-    names = [place.rpartition(".")[2] for place in (path, path_of_source)]
+    names = [one.rpartition(".")[2] for one in (path, path_of_source)]
     return any(f"_{name}".endswith(f"_{other}") for name, other in (names, names[::-1]))
 
 

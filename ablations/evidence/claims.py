@@ -216,12 +216,12 @@ def load_claims(
             if claim.tuning is not None and (claim.tuning not in tunings or claim.study == BENCHMARK):
                 named = ", ".join(tunings)
                 raise UserError(f"{where}: tuning={claim.tuning}: must be one of {named}, of a study's arms")
-            for place, comparison in enumerate(claim.comparisons):
+            for index, comparison in enumerate(claim.comparisons):
                 assert claim.study is not None, "the schema requires it"
                 known = studies[claim.study]
                 if claim.tuning is not None:
                     known = replace(known, arms=(*known.arms, *(arm + CONFIGURED for arm in known.arms)))
-                _check(f"{where}: comparisons.{place}", comparison, claim.study, known)
+                _check(f"{where}: comparisons.{index}", comparison, claim.study, known)
             file_of[claim.id] = name
             claims.append(claim)
     return claims

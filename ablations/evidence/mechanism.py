@@ -1,6 +1,6 @@
 """Measured mechanism of a study: its runs' diagnostics, per arm and layer, over the seeds.
 
-Each quantity (`QUANTITIES`) is shown at some moments of the training, with a 95 % t interval of the mean over
+Each of the `MEASUREMENTS` is shown at some moments of the training, with a 95 % t interval of the mean over
 seeds. Means of gradient norms are geometric, and the two operations of a separable convolution count as one
 layer.
 """
@@ -34,7 +34,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment of the training at which a quantity is shown.
+    """A moment of the training at which a measurement is shown.
 
     Attributes:
         holds: (Row of diagnostics.csv, planned epochs) -> whether the row belongs to it.
@@ -46,7 +46,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Measurement:
     """A measurement of every layer.
 
     Attributes:
@@ -70,8 +70,8 @@ class Quantity:
 
 LAST_EPOCH = Moment("last_epoch", "after the last epoch", lambda row, epochs: row["epoch"] == epochs)
 
-QUANTITIES = (
-    Quantity(
+MEASUREMENTS = (
+    Measurement(
         "dead_units",
         "Dead units",
         "dead units (% of the layer)",
@@ -86,7 +86,7 @@ QUANTITIES = (
         "another activation that hardly varies. These are two measures: compare ReLU with ELU with care.",
         lambda row: 100 * row["value"],
     ),
-    Quantity(
+    Measurement(
         "effective_rank",
         "Effective rank after the spatial operation",
         "effective rank (% of the channels)",
@@ -101,7 +101,7 @@ QUANTITIES = (
         "share of the number of channels: 100 % if none follows from others.",
         lambda row: 100 * row["value"] / row["channels"],
     ),
-    Quantity(
+    Measurement(
         "gradient_norm",
         "Gradient norm in the first steps",
         "L2 norm of the gradient (log scale)",
@@ -143,7 +143,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Measured:
-    """A quantity as measured by a study's runs.
+    """A measurement in the runs of a study.
 
     Attributes:
         layers: Of all arms, in order of execution.
@@ -152,28 +152,28 @@ class Measured:
         seeds: Per moment and arm, the seeds of those rows.
     """
 
-    quantity: Quantity
+    measurement: Measurement
     layers: tuple[Layer, ...]
     of_seeds: Mapping[tuple[str, str], np.ndarray]
     seeds: Mapping[tuple[str, str], tuple[int, ...]]
 
     @cached_property
     def moments(self) -> list[Moment]:
-        return [m for m in self.quantity.moments if any(moment == m.name for moment, _ in self.of_seeds)]
+        return [m for m in self.measurement.moments if any(moment == m.name for moment, _ in self.of_seeds)]
 
     def arms(self) -> set[str]:
         return {arm for _, arm in self.of_seeds}
 
-    def places(self, kind: str) -> list[int]:
+    def indices(self, kind: str) -> list[int]:
         """Indices of the layers of a kind."""
-        return [place for place, layer in enumerate(self.layers) if layer.kind == kind]
+        return [index for index, layer in enumerate(self.layers) if layer.kind == kind]
 
     def estimate(self, values: np.ndarray) -> Estimate | None:
         """Mean over seeds (geometric on a logarithmic scale) and 95 % t interval; None without a number."""
         finite = values[np.isfinite(values)]
         if not finite.size:
             return None
-        if not self.quantity.logarithmic:
+        if not self.measurement.logarithmic:
             return mean_interval(finite)
         found = mean_interval(np.log10(finite))
         return Estimate(found.n, 10**found.mean, 10**found.low, 10**found.high)
@@ -186,12 +186,12 @@ def measured_of(study: Study, runs: Sequence[StudyRun]) -> list[Measured]:
         if run.status in DONE and measured_diagnostics(run.record):
             rows = RunDirectory(run.directory.parent.parent, run.run_id).diagnostic_rows(run.record)
             by_run += [(run, rows)] if rows else []
-    found = [_measured(quantity, study, by_run) for quantity in QUANTITIES]
+    found = [_measured(measurement, study, by_run) for measurement in MEASUREMENTS]
     return [measured for measured in found if measured is not None]
 
 
 def _measured(
-    quantity: Quantity, study: Study, by_run: Sequence[tuple[StudyRun, list[dict[str, Any]]]]
+    measurement: Measurement, study: Study, by_run: Sequence[tuple[StudyRun, list[dict[str, Any]]]]
 ) -> Measured | None:
     values: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
     seeds: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -199,12 +199,12 @@ def _measured(
     for run, rows in by_run:
         assert run.record is not None, "completed and diverged runs have a record"
         epochs = planned_epochs(run.record["config"])
-        of_quantity = [row for row in rows if row["diagnostic"] == quantity.name]
-        orders[tuple(dict.fromkeys(_layer_name(quantity, row["layer"]) for row in of_quantity))] = None
-        for moment in quantity.moments:
-            at = [row for row in of_quantity if moment.holds(row, epochs)]
+        of_measurement = [row for row in rows if row["diagnostic"] == measurement.name]
+        orders[tuple(dict.fromkeys(_layer_name(measurement, row["layer"]) for row in of_measurement))] = None
+        for moment in measurement.moments:
+            at = [row for row in of_measurement if moment.holds(row, epochs)]
             if at:
-                values[moment.name, run.arm].append(_by_layer(quantity, at))
+                values[moment.name, run.arm].append(_by_layer(measurement, at))
                 seeds[moment.name, run.arm].append(run.seed)
     if not values:
         return None
@@ -213,24 +213,24 @@ def _measured(
         key: np.array([[of_run.get(layer.name, np.nan) for layer in layers] for of_run in of_arm])
         for key, of_arm in values.items()
     }
-    return Measured(quantity, layers, arrays, {key: tuple(of_arm) for key, of_arm in seeds.items()})
+    return Measured(measurement, layers, arrays, {key: tuple(of_arm) for key, of_arm in seeds.items()})
 
 
-def _layer_name(quantity: Quantity, name: str) -> str:
+def _layer_name(measurement: Measurement, name: str) -> str:
     """For gradients, a separable convolution is one layer."""
-    return re.sub(r"\.(depthwise|pointwise)\b.*", "", name) if quantity.of_weights else name
+    return re.sub(r"\.(depthwise|pointwise)\b.*", "", name) if measurement.of_weights else name
 
 
-def _by_layer(quantity: Quantity, rows: Iterable[Row]) -> dict[str, float]:
+def _by_layer(measurement: Measurement, rows: Iterable[Row]) -> dict[str, float]:
     """A value per layer: the norm over its weights, and the mean over steps."""
     by_step: dict[tuple[str, int], list[float]] = defaultdict(list)
     for row in rows:
-        by_step[_layer_name(quantity, row["layer"]), row["step"]].append(quantity.value(row))
+        by_step[_layer_name(measurement, row["layer"]), row["step"]].append(measurement.value(row))
     of_layer: dict[str, list[float]] = defaultdict(list)
     for (layer, _), of_step in by_step.items():
-        value = math.hypot(*of_step) if quantity.of_weights else of_step[0]
+        value = math.hypot(*of_step) if measurement.of_weights else of_step[0]
         of_layer[layer].append(value if math.isfinite(value) else math.nan)
-    if not quantity.logarithmic:
+    if not measurement.logarithmic:
         return {layer: float(np.mean(found)) for layer, found in of_layer.items()}
     return {
         layer: 10 ** float(np.mean(np.log10(found))) if min(found) > 0 else math.nan

@@ -123,9 +123,9 @@ def reproduce_study(
     found = []
     for claim in own:
         compared = []
-        for place, comparison in enumerate(claim.comparisons):
+        for index, comparison in enumerate(claim.comparisons):
             one, other = (judged.values(comparison, copies) for judged in both)
-            judged_twice = [judged.compared[claim.id][place] for judged in both]
+            judged_twice = [judged.compared[claim.id][index] for judged in both]
             compared.append(_twice(one, other, judged_twice, ALPHA / family, study, copied=bool(copies)))
         found.append(
             Reproduction(

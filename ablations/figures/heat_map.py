@@ -72,8 +72,8 @@ def draw_heat_map(study: Study, runs: Sequence[StudyRun]) -> Figure:
     values = {split: finals(study, by_arm, split) for split in SPLITS}
     scale = scale_of(values.values())
     width = whole - LEFT - BAR - RIGHT
-    for place, (split, word) in enumerate(SPLITS.items()):
-        bottom = height - above - place * (TITLE + panel + BELOW) - TITLE - panel
+    for row, (split, word) in enumerate(SPLITS.items()):
+        bottom = height - above - row * (TITLE + panel + BELOW) - TITLE - panel
         axes = figure.add_axes((LEFT / whole, bottom / height, width / whole, panel / height))
         image = draw_cells(axes, study, by_arm, values[split], scale)
         axes.set_title(f"{word.capitalize()} {metric.label}", loc="left")
@@ -112,13 +112,13 @@ def draw_cells(
     """Returns the image for a colour bar."""
     assert study.swept is not None
     xs, ys = (sorted({of_arm[axis] for of_arm in study.swept.values.values()}) for axis in (0, 1))
-    place = {arm: (xs.index(of_arm[0]), ys.index(of_arm[1])) for arm, of_arm in study.swept.values.items()}
+    cell_of = {arm: (xs.index(of_arm[0]), ys.index(of_arm[1])) for arm, of_arm in study.swept.values.items()}
     grid = np.full((len(ys), len(xs)), np.nan)
-    for arm, (x, y) in place.items():
+    for arm, (x, y) in cell_of.items():
         if values[arm]:
             grid[y, x] = np.mean(values[arm])
     image = axes.imshow(grid, cmap=COLORS, norm=scale, origin="lower", aspect="auto")
-    for arm, (x, y) in place.items():
+    for arm, (x, y) in cell_of.items():
         if not values[arm]:
             corner = x - 0.5, y - 0.5
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="///", edgecolor="#BBBBBB", linewidth=0))
@@ -128,7 +128,7 @@ def draw_cells(
             x, y, _text(study.deciding, by_arm[arm], values[arm]),
             ha="center", va="center", fontsize=small(), color="black" if light else "white", linespacing=1.3,
         )  # fmt: skip
-    x, y = place[study.baseline]
+    x, y = cell_of[study.baseline]
     axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, edgecolor="#D55E00", linewidth=2))
     axes.set_xticks(range(len(xs)), [shown_value(x) for x in xs])
     axes.set_yticks(range(len(ys)), [shown_value(y) for y in ys])

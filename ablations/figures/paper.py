@@ -164,7 +164,7 @@ def _draw_heat_map(study: Study, runs: Sequence[StudyRun], width: float) -> Figu
     rows = len({values[1] for values in study.swept.values.values()})
     figure = _figure(width, 2 * (max(1.0, 0.36 * rows) + 0.45))
     values = {split: heat_map.finals(study, by_arm, split) for split in SPLITS}
-    panels = [figure.add_subplot(2, 1, place) for place in (1, 2)]
+    panels = [figure.add_subplot(2, 1, index) for index in (1, 2)]
     for axes, (split, word) in zip(panels, SPLITS.items(), strict=True):
         image = heat_map.draw_cells(axes, study, by_arm, values[split], heat_map.scale_of(values.values()))
         axes.set_title(f"{word.capitalize()} {study.deciding.label}", loc="left")
@@ -178,12 +178,12 @@ def _draw_tuning(study: Study, tuned: Tuning, width: float) -> Figure:
     arms = tuning.arms_of(study)
     panels = 1 + len(tuned.space)
     figure = _figure(width, panels * (PANEL + 0.5) + 0.15 * len(arms))
-    for place in range(panels):
-        axes = figure.add_subplot(panels, 1, place + 1)
-        if place == 0:
+    for index in range(panels):
+        axes = figure.add_subplot(panels, 1, index + 1)
+        if index == 0:
             tuning.draw_budget(axes, study, tuned)
         else:
-            tuning.draw_parameter(axes, study, tuned, list(tuned.space)[place - 1])
+            tuning.draw_parameter(axes, study, tuned, list(tuned.space)[index - 1])
         axes.set_title("", loc="left")
         axes.yaxis.set_major_locator(MaxNLocator(5))
     looks = looks_of([arm.name for arm in arms])

@@ -99,7 +99,7 @@ def _draw(study: Study, tuning: Tuning) -> Figure:
     )
     write_texts(figure, title, lines, ())
 
-    axes = [figure.add_subplot(grid[place, 0]) for place in range(panels)]
+    axes = [figure.add_subplot(grid[index, 0]) for index in range(panels)]
     draw_budget(axes[0], study, tuning)
     for parameter, panel in zip(tuning.space, axes[1:], strict=True):
         draw_parameter(panel, study, tuning, parameter)

@@ -266,22 +266,22 @@ def layer_chart(study: Study, runs: Sequence[StudyRun]) -> Chart | None:
     lines, data, notes = arm_lines(study), list[Trace](), list[str]()
     curves, titles, logarithmic = dict[str, str](), dict[str, str](), list[str]()
     for measured in (each for each in measured_of(study, runs) if len(each.arms()) > 1):
-        quantity = measured.quantity
-        notes.append(quantity.note)
+        measurement = measured.measurement
+        notes.append(measurement.note)
         for moment, kind in ((moment, kind) for kind in (MAIN, BETWEEN) for moment in measured.moments):
-            curve, places = f"{quantity.name}/{moment.name}/{kind}", measured.places(kind)
+            curve, indices = f"{measurement.name}/{moment.name}/{kind}", measured.indices(kind)
             for line in lines:
                 values = measured.of_seeds.get((moment.name, line.key), np.empty((0, len(measured.layers))))
-                every = {x: measured.estimate(values[:, at]) for x, at in enumerate(places, start=1)}
+                every = {x: measured.estimate(values[:, at]) for x, at in enumerate(indices, start=1)}
                 found = {x: estimate for x, estimate in every.items() if estimate is not None}
                 if not any(estimate.mean for estimate in found.values()):
                     continue
                 traces = _mean_traces(line, {"step": list(found)}, _ends(found.values()), curve, "%{text}")
-                traces[0]["text"] = [escape(measured.layers[places[x - 1]].name) for x in found]
+                traces[0]["text"] = [escape(measured.layers[indices[x - 1]].name) for x in found]
                 data += traces
                 of = " of intermediate activations" if kind == BETWEEN else ""
-                curves[curve], titles[curve] = f"{quantity.title}{of}, {moment.label}", quantity.axis
-                logarithmic += [curve] if quantity.logarithmic else []
+                curves[curve], titles[curve] = f"{measurement.title}{of}, {moment.label}", measurement.axis
+                logarithmic += [curve] if measurement.logarithmic else []
     if not data:
         return None
     figure = _figure(data, titles, "layer, from the image to the logits", logarithmic)

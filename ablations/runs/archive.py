@@ -28,7 +28,7 @@ from ablations.text import amount
 FILE_NAME = "records.tar.xz"
 RUNS = "runs"
 TRIALS = "tuning"
-PLACE = "results"
+FOLDER = "results"
 """Replaces the results directory in packed records, where it says nothing."""
 
 RECORD_FILE = re.compile(
@@ -136,10 +136,10 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> None:
             shutil.copyfileobj(content, file)
 
 
-def _moved(run: Path, place: Path) -> bool:
+def _moved(run: Path, target: Path) -> bool:
     """Rename a folder, unless another command has just put one there."""
     try:
-        run.rename(place)
+        run.rename(target)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             return False
@@ -166,7 +166,7 @@ def _ended(results_dir: Path, only: Collection[str] | None) -> Iterator[tuple[Ru
 
 
 def _files(directory: RunDirectory, record: Mapping[str, Any]) -> Iterator[tuple[Path, bytes]]:
-    config = _without_place(record["config"], record["config"].get("results_dir", PLACE))
+    config = _without_folder(record["config"], record["config"].get("results_dir", FOLDER))
     process = {**record["process"], "host": ""}
     yield directory.record_path, sealed({**record, "process": process, "config": config}).encode()
     for path in (directory.history_path, directory.diagnostics_path):
@@ -174,13 +174,15 @@ def _files(directory: RunDirectory, record: Mapping[str, Any]) -> Iterator[tuple
             yield path, path.read_bytes()
 
 
-def _without_place(node: Any, place: str, path: str = "") -> Any:
+def _without_folder(node: Any, folder: str, path: str = "") -> Any:
     """A configuration without the folders of a machine, as far as its identity does not have them."""
     if isinstance(node, dict):
-        return {key: _without_place(value, place, f"{path}.{key}".lstrip(".")) for key, value in node.items()}
+        return {
+            key: _without_folder(value, folder, f"{path}.{key}".lstrip(".")) for key, value in node.items()
+        }
     if isinstance(node, list):
-        return [_without_place(value, place, path) for value in node]
+        return [_without_folder(value, folder, path) for value in node]
     if not isinstance(node, str) or not (path == "weights" or is_outside_identity(path)):
         return node
     home = os.path.expanduser("~") + os.sep
-    return PLACE if node == place else re.sub(f"^{re.escape(home)}", "~/", node)
+    return FOLDER if node == folder else re.sub(f"^{re.escape(home)}", "~/", node)

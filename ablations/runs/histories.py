@@ -83,12 +83,12 @@ def read_history(
         if ragged or (lines and not metric_names(names)):
             return None
         wanted = columns(names)
-        places = [names.index(name) for name in wanted]
+        numbers = [names.index(name) for name in wanted]
         # pandas takes three times as long, most of the time for tables of 10,000 runs.
         rows = (
-            np.loadtxt(lines, delimiter=",", comments=None, ndmin=2, usecols=places)
+            np.loadtxt(lines, delimiter=",", comments=None, ndmin=2, usecols=numbers)
             if lines
-            else np.empty((0, len(places)))
+            else np.empty((0, len(numbers)))
         )
     except ValueError:
         return None

@@ -218,8 +218,8 @@ class RunDirectory:
 
     def migrate_command(self, *words: str) -> str:
         """`python -m ablations migrate`, as typed for these results."""
-        place = str(self.path.parents[1])
-        words = (*words, *([] if place == "results" else [f"results_dir={place}"]))
+        folder = str(self.path.parents[1])
+        words = (*words, *([] if folder == "results" else [f"results_dir={folder}"]))
         return f"`{shlex.join(('python', '-m', 'ablations', 'migrate', *words))}`"
 
     def write(self, record: Mapping[str, Any]) -> None:

@@ -36,8 +36,8 @@ def rank_interval(values: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarr
     """
     averages = np.sort(_averages(np.asarray(values, dtype=float)), axis=0)
     below = _distribution(len(np.asarray(values)))
-    place = max(1, int(np.searchsorted(2 * below, level * (1 + 1e-9), side="right")))
-    return averages[place - 1], averages[-place]
+    rank = max(1, int(np.searchsorted(2 * below, level * (1 + 1e-9), side="right")))
+    return averages[rank - 1], averages[-rank]
 
 
 def decision_interval(values: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarray]:

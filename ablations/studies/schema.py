@@ -162,10 +162,10 @@ class StudyFile(StudyFiles):
             raise ValueError(f"arms: names={names}: must be different")
         if self.baseline not in names:
             raise ValueError(f"baseline={self.baseline}: must be one of {listed(names)}")
-        for place, arm in enumerate(self.arms):
-            self._check_arm(f"arms.{place}", arm)
-        for place, figure in enumerate(self.figures):
-            self._check_figure(f"figures.{place}", figure, names)
+        for index, arm in enumerate(self.arms):
+            self._check_arm(f"arms.{index}", arm)
+        for index, figure in enumerate(self.figures):
+            self._check_figure(f"figures.{index}", figure, names)
         return self
 
     def _check_figure(self, key: str, figure: StudyFigure, arms: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ def write_mechanism_tables(study: Study, found: Sequence[Measured], folder: Path
 
 
 def mechanism_table(study: Study, found: Sequence[Measured]) -> pd.DataFrame:
-    """A row per quantity, moment, arm and layer: mean over seeds, 95 % interval, n; four digits."""
+    """A row per measurement, moment, arm and layer: mean over seeds, 95 % interval, n; four digits."""
     rows = []
     for measured in found:
         for moment in measured.moments:
@@ -43,7 +43,7 @@ def mechanism_table(study: Study, found: Sequence[Measured]) -> pd.DataFrame:
                     numbers = {"mean": estimate.mean, "ci_low": estimate.low, "ci_high": estimate.high}
                     rows.append(
                         {
-                            "quantity": measured.quantity.name,
+                            "quantity": measured.measurement.name,
                             "moment": moment.name,
                             "arm": arm.name,
                             "module": layer.shown_module,
@@ -58,9 +58,9 @@ def mechanism_table(study: Study, found: Sequence[Measured]) -> pd.DataFrame:
 def _page(study: Study, found: Sequence[Measured]) -> str:
     tables, notes = [], []
     for measured in found:
-        notes.append(measured.quantity.note)
+        notes.append(measured.measurement.note)
         for moment in measured.moments:
-            kinds = [kind for kind in (MAIN, BETWEEN) if measured.places(kind)]
+            kinds = [kind for kind in (MAIN, BETWEEN) if measured.indices(kind)]
             tables += [_of_modules(study, measured, moment, kind) for kind in kinds]
     notes.append(
         "A cell: mean over the module's measured layers, then over seeds; shortcuts are left out. Every "
@@ -71,26 +71,29 @@ def _page(study: Study, found: Sequence[Measured]) -> str:
 
 
 def _of_modules(study: Study, measured: Measured, moment: Moment, kind: str) -> pd.DataFrame:
-    quantity = measured.quantity
-    places = measured.places(kind)
-    modules = dict.fromkeys(measured.layers[place].shown_module for place in places)
-    what = f"{quantity.title}{' of intermediate activations' if kind == BETWEEN else ''}, {moment.label}"
+    measurement = measured.measurement
+    indices = measured.indices(kind)
+    modules = dict.fromkeys(measured.layers[index].shown_module for index in indices)
+    what = f"{measurement.title}{' of intermediate activations' if kind == BETWEEN else ''}, {moment.label}"
     rows = []
     for arm in baseline_first(study):
         values = measured.of_seeds.get((moment.name, arm.name))
-        if values is None or not np.isfinite(values[:, places]).any():
+        if values is None or not np.isfinite(values[:, indices]).any():
             continue
-        cells = {f"{what}{f', {quantity.unit}' if quantity.unit else ''}": arm.label, "n": str(len(values))}
+        cells = {
+            f"{what}{f', {measurement.unit}' if measurement.unit else ''}": arm.label,
+            "n": str(len(values)),
+        }
         for module in modules:
             of_module = values[
-                :, [place for place in places if measured.layers[place].shown_module == module]
+                :, [index for index in indices if measured.layers[index].shown_module == module]
             ]
             # First over layers, so that all seeds weigh the same.
-            numbers = np.log10(of_module) if quantity.logarithmic else of_module
+            numbers = np.log10(of_module) if measurement.logarithmic else of_module
             of_seeds = [seed[np.isfinite(seed)].mean() for seed in numbers if np.isfinite(seed).any()]
             cells[module] = NO_VALUE
             if of_seeds:
                 mean = float(np.mean(of_seeds))
-                cells[module] = f"{10**mean:.3g}" if quantity.logarithmic else f"{mean:.1f}"
+                cells[module] = f"{10**mean:.3g}" if measurement.logarithmic else f"{mean:.1f}"
         rows.append(cells)
     return pd.DataFrame(rows)

@@ -62,12 +62,12 @@ def trials_table(study: Study) -> pd.DataFrame:
     tuning = _tuning(study)
     return pd.DataFrame(
         [
-            {"arm": arm.name, "label": tuning.labels[arm.name], "trial": place + 1}
-            | {"configured": place == 0, "chosen": place == tuning.best(arm.name)}
+            {"arm": arm.name, "label": tuning.labels[arm.name], "trial": index + 1}
+            | {"configured": index == 0, "chosen": index == tuning.best(arm.name)}
             | {parameter: trial.settings[parameter] for parameter in tuning.space}
             | {f"val_{study.metric}": trial.value}
             | {"n_seeds": len(tuning.seeds), "n_diverged": trial.diverged, "runs": " ".join(trial.runs)}
-            for arm, place, trial in _numbered(study)
+            for arm, index, trial in _numbered(study)
         ]
     )
 
@@ -83,12 +83,12 @@ def write_trials(study: Study, folder: Path) -> list[Path]:
     deciding, metric = study.deciding, study.deciding.label
     readable = pd.DataFrame(
         [
-            {"arm": tuning.labels[arm.name], "trial": str(place + 1)}
+            {"arm": tuning.labels[arm.name], "trial": str(index + 1)}
             | {in_words(name): shown_value(trial.settings[name]) for name in tuning.space}
             | {deciding.with_unit(f"validation {metric}"): deciding.number(trial.value)}
             | {"diverged": f"{trial.diverged} / {len(tuning.seeds)}"}
-            | {"": _remark(place, tuning.best(arm.name))}
-            for arm, place, trial in _numbered(study)
+            | {"": _remark(index, tuning.best(arm.name))}
+            for arm, index, trial in _numbered(study)
         ]
     )
     title, subtitle = f"{study.title}: every trial", f"{study.scale}. {study.source}."
@@ -110,11 +110,11 @@ def _tuning(study: Study) -> Tuning:
 
 def _numbered(study: Study) -> list[tuple[Arm, int, Trial]]:
     trials = _tuning(study).trials
-    return [(arm, place, trial) for arm in tuned_arms(study) for place, trial in enumerate(trials[arm.name])]
+    return [(arm, index, trial) for arm in tuned_arms(study) for index, trial in enumerate(trials[arm.name])]
 
 
-def _remark(place: int, best: int) -> str:
-    remarks = ["configured"] * (place == 0) + ["chosen"] * (place == best)
+def _remark(index: int, best: int) -> str:
+    remarks = ["configured"] * (index == 0) + ["chosen"] * (index == best)
     return ", ".join(remarks)
 
 

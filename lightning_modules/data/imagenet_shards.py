@@ -416,10 +416,10 @@ class ImageNetShards(LightningDataModule):
                         f"dataset.shards.{part}={self.patterns[part]}: duplicate {name}, also in {seen[name]}"
                     )
                 seen[name] = part
-                place = address(self.root, name)
-                if not is_address(self.root) and not os.path.isfile(place):
+                path = address(self.root, name)
+                if not is_address(self.root) and not os.path.isfile(path):
                     raise ValueError(
-                        f"dataset.shards.{part}={self.patterns[part]}: no such file: {place} (dataset.root)"
+                        f"dataset.shards.{part}={self.patterns[part]}: no such file: {path} (dataset.root)"
                     )
         actual = shards_checksum(self.root, self.patterns)
         if self.checksum not in (None, actual):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ablations.errors import UserError
 from experiments import check, environment
-from experiments.check import check_axes, check_run, check_seed
+from experiments.check import check_factors, check_run, check_seed
 from experiments.configuration import RunConfiguration
 from experiments.plan import plan_sweep
 from experiments.project import Project, use
@@ -251,53 +251,55 @@ def test_what_is_wrong_is_told_in_a_line_and_nothing_is_written(
     assert not results_dir.exists()
 
 
-AXES = ["intermediate_activation=relu", "intermediate_norm=batch_norm", "operation_order=pointwise_first"]
-AXES += ["residual=false", "segments=three", "spatial_kernel=spatially_separable"]
+FACTORS = ["intermediate_activation=relu", "intermediate_norm=batch_norm", "operation_order=pointwise_first"]
+FACTORS += ["residual=false", "segments=three", "spatial_kernel=spatially_separable"]
 
 
 @pytest.mark.parametrize("model", ["inception_v3_table3", "vgg16"])
-def test_an_axis_that_the_network_does_not_have_is_refused(configure, model: str) -> None:
-    axis = "segments=three"
-    group, _, option = axis.partition("=")
+def test_a_factor_that_the_network_does_not_have_is_refused(configure, model: str) -> None:
+    factor = "segments=three"
+    group, _, option = factor.partition("=")
     with pytest.raises(UserError) as raised:
-        check_axes(configure(f"model={model}", axis))
+        check_factors(configure(f"model={model}", factor))
     assert str(raised.value).startswith(f"{group}={option}: model={model} does not have this factor; ")
     assert "xception" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_xception_has_every_axis(configure) -> None:
-    check_axes(configure(*AXES))
+def test_xception_has_every_factor(configure) -> None:
+    check_factors(configure(*FACTORS))
 
 
 @pytest.mark.parametrize("model", ["inception_v3_table3", "xception"])
-def test_every_axis_as_by_default_goes_with_every_network(configure, model: str) -> None:
-    check_axes(configure(f"model={model}", "residual=true", "segments=per_channel", "recipe.norm_momentum=1"))
+def test_every_factor_as_by_default_goes_with_every_network(configure, model: str) -> None:
+    check_factors(
+        configure(f"model={model}", "residual=true", "segments=per_channel", "recipe.norm_momentum=1")
+    )
 
 
-def test_a_key_of_an_axis_that_the_network_does_not_have_is_refused(configure) -> None:
+def test_a_key_of_a_factor_that_the_network_does_not_have_is_refused(configure) -> None:
     with pytest.raises(
         UserError, match=r"^segments: model=inception_v3 does not have this factor; .* per_channel "
     ):
-        check_axes(configure("model=inception_v3", "segments.channels_per_segment=4"))
-    check_axes(configure("model=inception_v3", "~segments"))  # nothing is asked for
+        check_factors(configure("model=inception_v3", "segments.channels_per_segment=4"))
+    check_factors(configure("model=inception_v3", "~segments"))  # nothing is asked for
 
 
-def test_an_axis_is_read_through_the_file_that_a_model_takes_its_keys_from(configure, tmp_path: Path) -> None:
+def test_a_factor_is_read_through_the_file_that_a_model_takes_keys_from(configure, tmp_path: Path) -> None:
     run = configure("segments=three")
     narrow = RunConfiguration(run.resolved, {**run.choices, "model": "narrow"})
     file = tmp_path / "conf" / "model" / "narrow.yaml"
     file.parent.mkdir(parents=True)
     with use(Project(tmp_path)):
-        check_axes(narrow)  # no file: an option of another configuration directory
+        check_factors(narrow)  # no file: an option of another configuration directory
         file.write_text("# ${segments}\nwidth: 0.5\n")  # a comment reads nothing
         with pytest.raises(UserError, match=r"^segments=three: model=narrow does not have this factor"):
-            check_axes(narrow)
+            check_factors(narrow)
         file.write_text("defaults:\n  - xception\n  - _self_\nwidth: 0.5\n")
-        check_axes(narrow)
+        check_factors(narrow)
 
 
-def test_a_sweep_over_an_axis_that_one_of_its_networks_does_not_have(hydra, results_dir: Path) -> None:
+def test_a_sweep_over_a_factor_that_one_of_its_networks_does_not_have(hydra, results_dir: Path) -> None:
     arguments = ["model=xception,inception_v3", "residual='true','false'", f"results_dir={results_dir}"]
     launcher = None  # nothing is launched
     with pytest.raises(UserError, match=r"^residual=false: model=inception_v3 does not have this factor"):

@@ -9,7 +9,7 @@ import pytest
 from ablations.evidence.mechanism import (
     BETWEEN,
     MAIN,
-    QUANTITIES,
+    MEASUREMENTS,
     SHORTCUT,
     Measured,
     measured_of,
@@ -28,7 +28,7 @@ STEM, POINTWISE, DEPTHWISE, HEAD = (
 
 
 def of(found: list[Measured], name: str) -> Measured:
-    return next(measured for measured in found if measured.quantity.name == name)
+    return next(measured for measured in found if measured.measurement.name == name)
 
 
 def gradients(step: int, *values: float) -> list[tuple[str, str, int, int, int, float]]:
@@ -105,7 +105,7 @@ def test_layers_that_not_every_arm_has_keep_their_place(residual_study: Study, m
     assert [layer.kind for layer in measured.layers] == [MAIN, BETWEEN, SHORTCUT, MAIN]
     assert [layer.module for layer in measured.layers] == [1, 1, 2, 2]
     np.testing.assert_array_equal(measured.of_seeds["last_epoch", "without"], [[25, np.nan, np.nan, 25]])
-    assert measured.places(BETWEEN) == [1]
+    assert measured.indices(BETWEEN) == [1]
 
 
 def test_orders_are_merged() -> None:
@@ -162,7 +162,7 @@ def test_the_tables(residual_study: Study, make_run, measure, tmp_path: Path) ->
     row = next(line for line in page.splitlines() if line.startswith("| with residual connections "))
     # Stem: sqrt(2 * 3); between them sqrt(3^2 + 4^2); the head. Means are geometric, as in the other table.
     assert [cell.strip() for cell in row.split("|")[2:-1]] == ["2", "2.45", "5", "1.23"]
-    assert all(measured.quantity.note in page for measured in found)
+    assert all(measured.measurement.note in page for measured in found)
 
 
 @pytest.mark.parametrize(
@@ -208,5 +208,5 @@ def test_every_diagnostic_of_ours_is_a_quantity() -> None:
         for option, node in nodes.items()
         if option in node and node[option]["_target_"].startswith("lightning_modules.")
     }
-    assert {quantity.name for quantity in QUANTITIES} == ours
+    assert {one.name for one in MEASUREMENTS} == ours
     assert ours <= set(nodes["all"]["defaults"])
