@@ -317,7 +317,7 @@ def unpack_records(parsed: argparse.Namespace) -> None:
     check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
     file = parsed.file or current().reference / archive.FILE_NAME
     if not file.exists():
-        where = "" if parsed.file else "; name one with --file=FILE, or work in a clone of the repository"
+        where = "" if parsed.file else "; name one with --file=FILE"
         raise UserError(f"{file}: no such records archive{where}")
     new, there = archive.unpack(file, results_dir)
     print(f"{results_dir / 'runs'}: {amount(new, 'run')} unpacked, {there} already there")

@@ -211,8 +211,8 @@ def _twice(
     enough = 1 if comparison.metric == PARAMETERS else MIN_PAIRS
     if min(counts) < enough:
         few = f"{counts[0]} and {counts[1]} seeds" if counts[0] != counts[1] else amount(counts[0], "seed")
-        reason = f"{few} to compare; at least {enough} needed"
-        outcome, reason = TOO_FEW, reason + (", not counting copies" if copied else "")
+        without = ", not counting copies" if copied else ""
+        outcome, reason = TOO_FEW, f"{few} to compare{without}; at least {enough} needed"
     else:
         outcome, reason = _decide(comparison.margin, low, high, verdicts, min(map(abs, means)))
         if by_seed and np.array_equal(samples[0], samples[1]):

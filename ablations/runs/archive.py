@@ -70,7 +70,8 @@ def pack(
                 continue
             _add(archive, f"{TRIALS}/{path.name}", path.read_bytes())
     if not runs:
-        raise UserError(f"results_dir={results_dir}: has no run that completed or diverged")
+        of = "" if only is None else " of these studies"
+        raise UserError(f"results_dir={results_dir}: has no run{of} that completed or diverged")
     path = (folder or results_dir) / FILE_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     if (before := _count_of(path)) > runs:

@@ -59,11 +59,11 @@ def console_table(reproductions: Sequence[Reproduction], names: tuple[str, str])
         f"{TITLE}: {summary(reproductions)}",
         ("", *names, "difference", "between"),
         [_section(one, names) for one in reproductions],
-        "; ".join(
+        "\n".join(
             [
                 f"{names[0]}, {names[1]}: mean differences; difference: one minus the other; brackets: "
                 "intervals corrected for all comparisons of a study",
-                *([f"{TOO_FEW}: {', or '.join(reasons)}"] if reasons else []),
+                *(f"{TOO_FEW}: {reason}" for reason in reasons),
                 *_failures(reproductions),
             ]
         ),
@@ -72,8 +72,8 @@ def console_table(reproductions: Sequence[Reproduction], names: tuple[str, str])
 
 def _failures(reproductions: Sequence[Reproduction]) -> list[str]:
     lines = [
-        f"{one.claim.id}, {twice.comparison.label}: {twice.left_out[0]} and {twice.left_out[1]} seeds failed "
-        "to learn"
+        f"{one.claim.id}, {short_words(twice.comparison, twice.label)}: "
+        f"{twice.left_out[0]} and {twice.left_out[1]} seeds failed to learn"
         for one in reproductions
         for twice in one.comparisons
         if any(twice.left_out)

@@ -169,7 +169,7 @@ def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:
 def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:
     words = [row["arm"]]
     if "compared with" in row and row["compared with"] != NO_VALUE:
-        words[0] += f" (to {row['compared with']})"
+        words[0] += f" (against {row['compared with']})"
     if not pd.isna(numbers["n_planned"]):
         words.append(counts({status: numbers[f"n_{status}"] for status in STATUSES}).plain)
     for name in _printed_metrics(study):

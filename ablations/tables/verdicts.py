@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ablations.evidence.claims import LOWER, NO_DIFFERENCE, SHARES
-from ablations.evidence.contrasts import short_words
+from ablations.evidence.contrasts import STEPS_TO_TARGET, short_words
 from ablations.evidence.verdicts import (
     ALPHA,
     CONTRADICTED,
@@ -38,10 +38,6 @@ STYLES = {HOLDS: "green", CONTRADICTED: "red", INCONCLUSIVE: "yellow", NOT_TESTA
 SHORT_LABELS = {"area under validation curve": "area under curve"}
 """Labels shortened for a terminal."""
 
-CONSOLE_NOTE = (
-    "brackets: intervals corrected for all comparisons of a study; pp: percentage points; steps to target in "
-    "% of the planned steps, parameters and steps/second in % of the control's"
-)
 INTEGERS = ("n_pairs", "n_left_out", "n_missing", "n_diverged", "n_failed_to_learn", "seeds_needed")
 
 
@@ -186,8 +182,25 @@ def console_table(verdicts: Sequence[Verdict]) -> RenderableType:
         Text.assemble("Claims: ", Text(", ").join(parts)),
         ("claimed", "difference", "n", "between"),
         [_section(verdict) for verdict in verdicts],
-        CONSOLE_NOTE if any(verdict.comparisons for verdict in verdicts) else "",
+        _console_note([one for verdict in verdicts for one in verdict.comparisons]),
     )
+
+
+def _console_note(compared: Sequence[Compared]) -> str:
+    """What the shown differences and brackets are."""
+    notes = {
+        "brackets: intervals corrected for all comparisons of a study": any(
+            one.low < one.high for one in compared
+        ),
+        "pp: percentage points": any(one.quantity.unit == "pp" for one in compared),
+        "steps to target in % of the planned steps": any(
+            one.comparison.metric == STEPS_TO_TARGET for one in compared
+        ),
+        "parameters and steps/second in % of the control's": any(
+            one.comparison.metric in SHARES for one in compared
+        ),
+    }
+    return "; ".join(note for note, applies in notes.items() if applies)
 
 
 def _section(verdict: Verdict) -> Section:

@@ -140,6 +140,8 @@ def test_damage_in_the_middle_is_a_line(runs, results_dir: Path, tmp_path: Path)
 def test_nothing_to_pack(results_dir: Path) -> None:
     with pytest.raises(UserError, match="has no run that completed or diverged"):
         pack(results_dir)
+    with pytest.raises(UserError, match="no run of these studies that"):
+        pack(results_dir, only=[])
     assert not (results_dir / FILE_NAME).exists()
 
 

@@ -280,7 +280,7 @@ def test_console_table_has_what_the_paper_prints_above(jft_study: Study, jft_run
     console.print(write_and_show(jft_study, jft_runs, tmp_path)[1])
     lines = console.export_text().splitlines()
     assert "Inception V3 (baseline): 2 of 2 completed, paper's MAP@100 6.36" in lines
-    assert "Xception, FC (to Inception V3, FC): 2 of 2 completed" in lines
+    assert "Xception, FC (against Inception V3, FC): 2 of 2 completed" in lines
     place = lines.index("VGG-16: paper's MAP@100 5.00")  # it has no runs, so no numbers of ours
     assert not lines[place + 1].startswith(" ")
 

@@ -118,6 +118,9 @@ def test_what_it_takes_is_told(residual_study: Study, make_run) -> None:
     (heading,) = (line for line in lines if line.startswith("final"))
     assert heading.startswith(f"final: inconclusive; to decide: {verdict.seeds_needed} seeds in total")
     assert lines[lines.index("never: not testable") + 1] == "  it takes 50 % more"
+    note = " ".join(lines[lines.index("  it takes 50 % more") + 1 :])
+    assert "percentage points" in note
+    assert "steps to target" not in note  # there is none
 
 
 def test_the_console_shows_every_comparison(verdicts: list[Verdict]) -> None:
