@@ -71,6 +71,7 @@ HELP_WIDTH = 79
 """Columns of help, for a terminal of 80."""
 
 OVERRIDES_HELP = "a study and the overrides of its runs; results_dir=FOLDER reads other results"
+PLACE, PLACE_HELP = "results_dir=FOLDER", "other results than this project's"
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,7 +109,8 @@ class Command:
             epilog=f"examples:\n{two_columns(called)}\n{epilog}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        parser.add_argument("words", nargs="*", metavar=self.words, help=self.words_help)
+        words_help = self.words_help if self.words else argparse.SUPPRESS
+        parser.add_argument("words", nargs="*", metavar=self.words, help=words_help)
         self.add_options(parser)
         return parser
 
@@ -534,51 +536,55 @@ COMMANDS: Mapping[str, Command] = {
         },
         tell_power,
         add_power_options,
-        words_help="none",
         in_project=False,
     ),
     "pack": Command(
         "Pack the records of all finished runs into results/records.tar.xz, without checkpoints.",
-        "results_dir=FOLDER",
+        PLACE,
         {"pack": "the runs in results/runs"},
         pack_records,
         add_output_option,
+        words_help=PLACE_HELP,
     ),
     "unpack": Command(
         "Unpack records into results/runs; existing runs stay.",
-        "results_dir=FOLDER",
+        PLACE,
         {
             "unpack": "the committed records, results/reference",
             "unpack --file records.tar.xz results_dir=theirs": "someone else's records",
         },
         unpack_records,
         add_unpack_options,
+        words_help=PLACE_HELP,
     ),
     "reference": Command(
         "Write results/reference, which is committed: tables, figures, verdicts, report, records.",
-        "results_dir=FOLDER",
+        PLACE,
         {
             "reference": "all studies except those marked only_by_name",
             "reference --also 'residual seed=0,1'": "and a study with other seeds",
         },
         renew_reference,
         add_reference_options,
+        words_help=PLACE_HELP,
     ),
     "migrate": Command(
         "Update records of older versions of this code.",
-        "results_dir=FOLDER",
+        PLACE,
         {
             "migrate": "the runs in results/runs",
             "migrate --accept 0123456789ab": "accept your edits of this record",
         },
         migrate_records,
         add_migrate_options,
+        words_help=PLACE_HELP,
     ),
     "free": Command(
         "Delete the checkpoints of completed and diverged runs.",
-        "results_dir=FOLDER",
+        PLACE,
         {"free": "the runs in results/runs; weights are lost, results stay"},
         free_checkpoints,
+        words_help=PLACE_HELP,
     ),
     "new": Command(
         "Write your own project: a folder with a working network, factor, study and claim.",
@@ -606,6 +612,7 @@ COMMANDS: Mapping[str, Command] = {
             "benchmark batch_size=8 image_size=96 seconds=1 rounds=3": "a shorter one",
         },
         benchmark_networks,
+        words_help="a setting of conf/benchmark.yaml; results_dir=FOLDER writes elsewhere",
     ),
     "dashboards": Command(
         "Log tables, figures and report page as a W&B run; online, also save a W&B report.",
