@@ -16,32 +16,26 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hydra._internal import target_policy
+from hydra._internal import defaults_list, target_policy
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.instantiate import _instantiate2
-from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.default_element import InputDefault
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime
 from hydra.errors import OverrideParseException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, base
 
 COMPOSE = ConfigLoaderImpl._load_configuration_impl
-READ = FileConfigSource.load_config
+READ = ConfigRepository.load_config
+MAP = defaults_list._create_interpolation_map
 """Hydra's own, which remember nothing."""
 
 SETS_A_KEY = re.compile(r"\+{0,2}([\w.]+)=", re.ASCII)
 """A key with a value, which is an option where the key names a group."""
-
-
-def file_source() -> type[ConfigSource]:
-    """The class that Hydra reads files with: where it looks for plugins it makes their classes again."""
-    Plugins.instance()
-    return SourcesRegistry.instance().types["file"]
 
 
 def _files_below(folder: str, name: str = "") -> Iterator[tuple[str, int, int]]:
@@ -76,6 +70,16 @@ def _sets_a_value(item: str, folders: Sequence[str]) -> bool:
         return False
 
 
+def _written(source: ConfigSource, config_path: str) -> tuple[Any, ...] | None:
+    """What a configuration that is read again is known by; None where it may change without a trace."""
+    if source.path == "hydra.conf":  # Hydra's own
+        return source.scheme(), config_path
+    file = os.path.join(source.path, source._normalize_file_name(config_path))
+    if source.scheme() != "file" or not os.path.isfile(file):
+        return None
+    return source.provider, config_path, os.stat(file).st_mtime_ns, os.stat(file).st_size
+
+
 @contextmanager
 def composed_once() -> Iterator[None]:
     """Let Hydra remember what it composed."""
@@ -107,21 +111,26 @@ def composed_once() -> Iterator[None]:
 
     read: dict[Any, bytes] = {}
 
-    def read_or_copy(source: ConfigSource, config_path: str) -> ConfigResult:
-        file = os.path.join(source.path, source._normalize_file_name(config_path))
-        if not os.path.isfile(file):
-            return READ(source, config_path)
-        written = (source.provider, config_path, os.stat(file).st_mtime_ns, os.stat(file).st_size)
+    def read_or_copy(repository: ConfigRepository, config_path: str) -> ConfigResult | None:
+        source = repository._find_object_source(config_path, ObjectType.CONFIG)
+        written = None if source is None else _written(source, config_path)
+        if written is None:
+            return READ(repository, config_path)
         if written not in read:
-            read[written] = pickle.dumps(READ(source, config_path))
+            read[written] = pickle.dumps(READ(repository, config_path))
         result: ConfigResult = pickle.loads(read[written])
-        result.path = f"file://{source.path}"  # a copy of conf/ may have been read
+        result.path = f"{source.scheme()}://{source.path}"  # a copy of conf/ may have been read
         return result
+
+    def map_where_asked(overrides: Any, items: list[InputDefault], self_added: bool) -> DictConfig | None:
+        return MAP(overrides, items, self_added) if any(item.is_interpolation() for item in items) else None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", compose_or_copy)
-        patch.setattr(file_source(), "load_config", read_or_copy)
+        patch.setattr(ConfigRepository, "load_config", read_or_copy)
         patch.setattr(base, "parse", cache(base.parse))  # of "${dataset.channels}", a quarter of resolving
+        # A node of every choice so far, made for each file though only ${} in a defaults list asks for it.
+        patch.setattr(defaults_list, "_create_interpolation_map", map_where_asked)
         # Hydra copies it to fill a list of its own, with every structured configuration that there is.
         patch.setattr(ConfigRepository, "__deepcopy__", lambda self, _: copy(self), raising=False)
         # What may be called is validated once, not for every layer of a network.

@@ -1,17 +1,19 @@
 """A configuration that the tests remember is the one that Hydra composes."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.planning import hydra_configuration
-from experiments.project import current
+from experiments.project import FRAMEWORK_CONF, Project, current, use
 from tests import composing
-from tests.composing import COMPOSE, READ, file_source
+from tests.composing import COMPOSE, READ
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -45,13 +47,16 @@ def test_what_is_remembered_is_what_hydra_composes(
     monkeypatch.chdir("docs")
     remembered = plain()
     monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", COMPOSE)
-    monkeypatch.setattr(file_source(), "load_config", READ)
+    monkeypatch.setattr(ConfigRepository, "load_config", READ)
     assert remembered == plain()
 
 
-def test_a_file_is_read_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    composed("spatial_kernel=square")
+def test_a_file_is_read_once_for_all_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    composed()
+    shutil.copytree(FRAMEWORK_CONF, tmp_path / "conf")
+    (tmp_path / "conf/loss/mine.yaml").write_text("_target_: torch.nn.CrossEntropyLoss\n")
     read: list[str] = []
     monkeypatch.setattr(composing, "READ", lambda source, path: read.append(path) or READ(source, path))
-    composed("spatial_kernel=spatially_separable", "segments=three")  # composed by no other test
-    assert set(read) <= {"spatial_kernel/spatially_separable", "segments/three"}
+    with use(Project(tmp_path)):
+        composed("loss=mine")
+    assert [path for path in read if (tmp_path / "conf" / f"{path}.yaml").is_file()] == ["loss/mine"]

@@ -48,7 +48,7 @@ def jpeg(label: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def image_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Options of `dataset` for images of three classes: in folders, in shards, in tables."""
+    """Options of `dataset` for images of three classes: in folders, in shards."""
     tmp_path = tmp_path_factory.mktemp("images")
     data = tmp_path / "data"
     for part, images in (("train", 18), ("val", 6)):
@@ -56,9 +56,6 @@ def image_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = data / part / f"class{number % 3}" / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(jpeg(number % 3))
-        names = sorted(path.relative_to(data).as_posix() for path in (data / part).glob("*/*"))
-        rows = [f"{name},{name.split('/')[1][-1]}" for name in names]
-        (data / f"{part}.csv").write_text("\n".join(["path,labels", *rows]))
         for shard in range(2):
             with tarfile.open(data / f"{part}-{shard}.tar", "w") as tar:
                 for number in range(shard, images, 2):
@@ -74,15 +71,6 @@ def image_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "train_images": 18,
                 "streams": 2,
                 "shards": {"train": "train-{0..1}.tar", "validation": "val-0.tar", "test": "val-1.tar"},
-            },
-        ),
-        "tables": (
-            "multilabel",
-            {
-                "validation_images": 3,
-                "num_workers": 1,
-                "labels_are": "indices",
-                "files": {"train": "train.csv", "test": "val.csv", "class_weights": None},
             },
         ),
     }
@@ -109,7 +97,7 @@ def sweep_of(image_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         # local: whatever other Ray cluster there is or was on this machine
         result = sweep(results_dir, *where, *choices, RAY_ADDRESS="local")
         assert result.returncode == 0, result.stderr
-        assert f"{len(datasets)} of {len(datasets)} runs done" in result.stdout
+        assert re.search(rf"{len(datasets)} of {len(datasets)} runs? done", result.stdout)
         # Ray names the address that it was given, and its daemon reports on the machine (a disk that is
         # nearly full).
         lines = result.stderr.splitlines()
@@ -121,13 +109,13 @@ def sweep_of(image_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return found
 
 
-@pytest.mark.parametrize("launcher", ["ray", "submitit_local"])
+@pytest.mark.parametrize(("launcher", "dataset"), [("ray", "shards"), ("submitit_local", "folders")])
 def test_workers_decode_under_every_launcher_and_the_records_are_the_same(
-    launcher: str, sweep_of: SweepOf
+    launcher: str, dataset: str, sweep_of: SweepOf
 ) -> None:
-    here = sweep_of("joblib", "folders", "shards", "tables")
-    there = sweep_of(launcher, "folders", "shards")  # read by number, and as a stream
-    assert (len(here), len(there)) == (3, 2)
+    here = sweep_of("joblib", "folders", "shards")  # read by number, and as a stream
+    there = sweep_of(launcher, dataset)
+    assert (len(here), len(there)) == (2, 1)
     assert there.items() <= here.items()
 
 
