@@ -233,7 +233,9 @@ def _head(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _row(record: Mapping[str, Any], measured: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
     config, device = record["config"], record["device"] or {}
-    row = _head(record) | {key: _setting(config, key) for key in settings}
+    found = {key: at(config, key) for key in settings}
+    plain = (str, int, float, type(None))
+    row = _head(record) | {key: node if isinstance(node, plain) else str(node) for key, node in found.items()}
     row |= record["metrics"] or {}
     if record["status"] == DIVERGED:
         declared = declared_in(config)
@@ -259,11 +261,6 @@ def _failed_to_learn(record: Mapping[str, Any]) -> float:
         if (value := (record["metrics"] or {}).get(f"val_{name}")) is not None:
             return float(metric.failed_to_learn(value, record["config"]["dataset"]["num_classes"]))
     return 0.0
-
-
-def _setting(config: Mapping[str, Any], key: str) -> Any:
-    node = at(config, key)
-    return node if isinstance(node, str | int | float | bool | None) else str(node)
 
 
 def _require_columns(runs: pd.DataFrame, *columns: str) -> None:

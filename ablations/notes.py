@@ -108,7 +108,7 @@ def audit_rows(audits: Sequence[Audit]) -> list[dict[str, str]]:
             "compared with": audit.other.label,
             "declared factor": "; ".join(audit.declared) or NO_VALUE,
             **{
-                f"{word}, %": _signed(audit.changes.get(name))
+                f"{word}, %": decimals(100 * audit.changes.get(name, math.nan), "+")
                 for name, word in (SIZES | {"steps_per_second": "steps/second"}).items()
             },
             "depth, layers": NO_VALUE if audit.depth is None else f"{audit.depth:+d}" if audit.depth else "0",
@@ -141,10 +141,6 @@ def audit_lines(study: Study, audits: Sequence[Audit]) -> list[str]:
         ]
         return [f"Differences beyond the declared factor: {'; '.join(sentences)}."]
     return [NOTHING] if any(audit.n_pairs for audit in audits) else []
-
-
-def _signed(change: float | None) -> str:
-    return NO_VALUE if change is None else decimals(100 * change, "+")
 
 
 # Interaction

@@ -85,7 +85,10 @@ def provenance(done: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
         done: What was done there, e.g. "Trained".
         records: With `device`, `finished`, `git` and `versions`.
     """
-    devices = {_device(record["device"]) for record in records}
+    devices = {
+        f"{device['name']} ({device['type']}, {amount(device['threads'], 'thread')} a run)"
+        for device in (record["device"] for record in records)
+    }
     dates = sorted({str(record["finished"])[:10] for record in records})
     commits = {commit_name(record["git"]) for record in records}
     versions: dict[str, set[str]] = {}
@@ -99,10 +102,6 @@ def provenance(done: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
         + f"; commit {', '.join(sorted(commits))}.",
         f"Versions: {', '.join(packages)}.",
     ]
-
-
-def _device(device: Mapping[str, Any]) -> str:
-    return f"{device['name']} ({device['type']}, {amount(device['threads'], 'thread')} a run)"
 
 
 def commit_name(git: Mapping[str, Any] | None) -> str:

@@ -332,7 +332,9 @@ def _check_parts(run: RunConfiguration) -> None:
             texts = {key: value for key, value in node.items() if isinstance(value, str)}
             moved = {key: text.replace(config["results_dir"], elsewhere) for key, text in texts.items()}
             explained(f"logger.{name}", partial(instantiate, {**node, **moved}))
-    _check_network_memory(run, network)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    what = f"model: {'training' if config['train'] else 'holding'} its {parameters:.4g} parameters"
+    _require_memory(what, network_cost.training_memory(network, config), run)
     explained("dataset.task", lambda: assembly.make_task({**config, "metrics": {}}))
     task = explained("metrics", lambda: assembly.make_task(config))
     for name, node in config["metrics"].items():
@@ -346,13 +348,6 @@ def _check_parts(run: RunConfiguration) -> None:
         "dataset", lambda: _check_data(assembly.make_data(config), config["dataset"], train=config["train"])
     )
     _check_step_memory(run, network)
-
-
-def _check_network_memory(run: RunConfiguration, network: "torch.nn.Module") -> None:
-    config = run.resolved
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    what = f"model: {'training' if config['train'] else 'holding'} its {parameters:.4g} parameters"
-    _require_memory(what, network_cost.training_memory(network, config), run)
 
 
 def _check_step_memory(run: RunConfiguration, network: "torch.nn.Module") -> None:

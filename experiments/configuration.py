@@ -27,6 +27,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from ablations.errors import UserError, as_user_error
 from ablations.lazily import lazily
 from ablations.runs.identity import OF_RECIPE, at, filled, run_id_of
+from ablations.runs.records import RunDirectory, measured_diagnostics, measured_metrics
 from ablations.text import amount
 from experiments.project import current, load_yaml
 from lightning_modules.data.checksums import filled_checksums
@@ -38,7 +39,6 @@ with lazily():
     from lightning_modules import weights as weights_files
 
 if TYPE_CHECKING:
-    from ablations.runs.records import RunDirectory
     from lightning_modules.weights import Source
 
 FOLDERS = ("results_dir", "logger.dir")
@@ -269,20 +269,22 @@ class RunConfiguration:
         own = {name: node for name, node in self.metrics.items() if name not in declared}
         return replace(self, resolved={**self.resolved, "metrics": declared | own}, asked_metrics=names)
 
-    def with_measured(self, directory: "RunDirectory") -> Self:
+    def with_measured(self, directory: RunDirectory) -> Self:
         """The same run with everything that its record measured.
 
         A record must not name code to call: only a metric's name is read, and only diagnostics that differ
         from conf/diagnostics in plain settings; UserError for others.
         """
-        added = {name: node for name, node in directory.measured().items() if name not in self.diagnostics}
+        record = directory.read_or_none()
+        measured = measured_diagnostics(record)
+        added = {name: node for name, node in measured.items() if name not in self.diagnostics}
         for name, node in added.items():
             if not any(_has_settings(node, known.get(name)) for known in _diagnostics()):
                 raise UserError(
                     f"{directory.record_path}: diagnostics.{name} is not in conf/diagnostics; "
                     "choose it with diagnostics=..., or delete the record"
                 )
-        more = [name for name in directory.measured_metrics() if name not in self.metrics]
+        more = [name for name in measured_metrics(record) if name not in self.metrics]
         if unknown := [name for name in more if name not in current().options("metric")]:
             raise UserError(
                 f"{directory.record_path}: metrics.{unknown[0]} is not in conf/metric; add it there, or "

@@ -67,12 +67,12 @@ def make_loggers(configuration: RunConfiguration, record: Mapping[str, Any]) -> 
     texts = {"run_id": configuration.run_id, "name": name, "group": options.get("group") or ""}
     for key, node in others(options).items():
         alone = FileLock(configuration.results_dir / ".loggers.lock")
-        make = partial(instantiate, filled(node, texts))
+        make = partial(instantiate, with_texts(node, texts))
         loggers.append(tolerant.TolerantLogger(key, make, config, alone))
     return loggers
 
 
-def filled(node: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+def with_texts(node: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
     """A logger's node with the run's texts filled in, safe as parts of a path."""
     safe = {f"{{{name}}}": re.sub(r"[^\w=., -]", "_", text) for name, text in texts.items()}
 

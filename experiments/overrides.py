@@ -279,15 +279,11 @@ def sweep_output(overrides: Sequence[str]) -> str:
     return f"{safe[:LONGEST_SWEEP]}__{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def output_suffix(overrides: Sequence[str], *, typed_order: bool = False) -> str:
-    """Suffix of a study's files for these overrides, or "".
-
-    Overrides are sorted by key. `typed_order`: as older versions wrote it.
-    """
+def output_suffix(overrides: Sequence[str]) -> str:
+    """Suffix of a study's files for these overrides, sorted by key, or ""."""
     seeds, others = split_seed(overrides)
     changes = [item for item in others if is_tuning(item) or not is_outside_identity(item.partition("=")[0])]
-    if not typed_order:
-        changes.sort(key=lambda item: (is_tuning(item), item.lstrip("+~").partition("=")[0]))
+    changes.sort(key=lambda item: (is_tuning(item), item.lstrip("+~").partition("=")[0]))
     if seeds is not None:
         text = ",".join(map(str, seeds))
         if len(text) > LONGEST_SEEDS:

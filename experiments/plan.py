@@ -76,7 +76,10 @@ def plan_choices(arguments: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
             continue
         if override.key_or_group == "results_dir":
             raise UserError(f"{argument}: a table needs all runs in one folder; name one")
-        swept[override.key_or_group] = [_plain(value) for value in swept_values(override).values()]
+        swept[override.key_or_group] = [
+            value.text if isinstance(value, QuotedString) else value
+            for value in swept_values(override).values()
+        ]
     names = _short_names(list(swept))
     arms, values = [], {}
     for arm, chosen in zip(
@@ -102,10 +105,6 @@ def plan_choices(arguments: Sequence[str]) -> tuple[Study, list[PlannedRun]]:
         swept=Swept(tuple(swept), values),
     )
     return study, [replace(run, metrics=study.metrics) for run in runs]
-
-
-def _plain(value: Any) -> Any:
-    return value.text if isinstance(value, QuotedString) else value
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -166,7 +165,8 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
     choices: list[list[str]] = []
     swept: list[str] = []
     seeds: list[int] | None = None
-    several_seeds = sum(_sets_seed(argument) for argument in arguments) > 1
+    parsed = filter(None, map(parse_override, arguments))
+    several_seeds = sum(override.key_or_group == "seed" for override in parsed) > 1
     for argument in arguments:
         override = parse_override(argument)
         if override is None or not override.is_sweep_override():
@@ -201,8 +201,3 @@ def _plan_product(arguments: Sequence[str]) -> list[PlannedRun]:
         check_factors(run.configuration)  # first, because its message is clearer
     require_different_arms(planned)
     return planned
-
-
-def _sets_seed(argument: str) -> bool:
-    override = parse_override(argument)
-    return override is not None and override.key_or_group == "seed"

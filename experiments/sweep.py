@@ -59,7 +59,8 @@ def bring_to_outcome(runs: Sequence[PlannedRun], launcher: Launcher) -> None:
     done = sum(statuses[status] for status in DONE)
     how = "" if statuses[COMPLETED] == len(runs) else f" ({counts(statuses).plain})"
     how += "" if todo else "; nothing trained"
-    progress.tell(f"{done} of {amount(len(runs), 'run')} done{how}; records: {_records_folder(runs)}")
+    folder = runs[0].directory.path.parent
+    progress.tell(f"{done} of {amount(len(runs), 'run')} done{how}; records: {folder}")
     if failed:
         lines = [f"{len(failed)} of {amount(len(runs), 'run')} failed:"]
         lines += [f"  {run.arm} seed {run.seed}: {reason} ({run.directory.path})" for run, reason in failed]
@@ -187,7 +188,3 @@ def _failure(run: PlannedRun) -> tuple[str, str] | None:
     if record is None or record["status"] != FAILED:
         return None
     return record["finished"], first_cause(record["error"])
-
-
-def _records_folder(runs: Sequence[PlannedRun]) -> str:
-    return str(runs[0].directory.path.parent)

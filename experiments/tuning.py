@@ -164,9 +164,7 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
     }
     results_dir = runs[0].configuration.results_dir
     # The file is named after the overrides; the names inside have a hash of the details.
-    named = [*others, f"tuning={option}"]
-    suffixes = [output_suffix(named), output_suffix(named, typed_order=True)]
-    files = [results_dir / "tuning" / f"{name}{suffix}.log" for suffix in suffixes]
+    suffix = output_suffix([*others, f"tuning={option}"])
     return TuningPlan(
         study=_part_of(study, arms, [run for run in runs if run.arm in arms]),
         option=option,
@@ -182,7 +180,7 @@ def plan_tuning(name: str, overrides: Sequence[str]) -> TuningPlan:
         storage_names={
             arm: f"{arm} {_fingerprint(run, study.metric, node)}" for arm, run in first_runs.items()
         },
-        storage_path=next(filter(Path.exists, files), files[0]),
+        storage_path=results_dir / "tuning" / f"{name}{suffix}.log",
         results_dir=results_dir,
         suffix=output_suffix([*of_tuning, *seed_override]),
     )

@@ -166,7 +166,7 @@ def _compare(arm: Arm, other: Arm, a: Mapping[str, Any], b: Mapping[str, Any]) -
     undeclared = [
         f"{per_cent(abs(_change(a, b, name)), 1)} {'more' if a[name] > b[name] else 'fewer'} {word}"
         for name, word in SIZES.items()
-        if _differ(a, b, name) and not _is_size(name, keys)
+        if _differ(a, b, name) and not {"model.width", f"match_{name}"} & set(keys)
     ]
     if a["depth"] != b["depth"] and not network:
         undeclared.append(_instead("depth", a["depth"], b["depth"]))
@@ -215,10 +215,6 @@ def _is_committed(git: Mapping[str, Any] | None) -> bool:
 def _chosen(arm: Arm) -> dict[str, str]:
     """By the key's path; as text, because an option is a name."""
     return {key.lstrip("+~"): str(value) for key, value in arm.choose.items()}
-
-
-def _is_size(name: str, keys: Sequence[str]) -> bool:
-    return "model.width" in keys or f"match_{name}" in keys
 
 
 def _differences(

@@ -208,7 +208,9 @@ def _measured(
                 seeds[moment.name, run.arm].append(run.seed)
     if not values:
         return None
-    layers = _layers(merged(orders))
+    names = merged(orders)
+    blocks = list(dict.fromkeys(map(_block, names)))
+    layers = tuple(Layer(name, blocks.index(_block(name)) + 1, _block(name), _kind(name)) for name in names)
     arrays = {
         key: np.array([[of_run.get(layer.name, np.nan) for layer in layers] for of_run in of_arm])
         for key, of_arm in values.items()
@@ -250,11 +252,6 @@ def merged(orders: Iterable[Sequence[str]]) -> list[str]:
                 whole.insert(at, name)
                 at += 1
     return whole
-
-
-def _layers(names: Sequence[str]) -> tuple[Layer, ...]:
-    blocks = list(dict.fromkeys(map(_block, names)))
-    return tuple(Layer(name, blocks.index(_block(name)) + 1, _block(name), _kind(name)) for name in names)
 
 
 def _block(name: str) -> str:

@@ -123,14 +123,10 @@ def _draw(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
     return figure
 
 
-def _columns(width: float, most: int) -> int:
-    return max(1, min(most, int(width / TWO_COLUMNS)))
-
-
 def _draw_factorial(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
     design, by_arm = study.factorial, outcomes(study, runs)
     found, looks = interactions(study, by_arm), factorial.looks_of_lines(study, design)
-    rows = factorial.grid_of(design, _columns(width, factorial.COLUMNS))
+    rows = factorial.grid_of(design, max(1, min(factorial.COLUMNS, int(width / TWO_COLUMNS))))
     columns, metric = max(map(len, rows)), study.deciding
     sets = len(design.others())
     figure = _figure(width, len(rows) * (PANEL + 0.25 + 0.12 * sets) + 0.5)

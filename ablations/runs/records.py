@@ -315,14 +315,6 @@ class RunDirectory:
             return RUNNING
         return MISSING if status == RUNNING else status
 
-    def measured(self) -> dict[str, Any]:
-        """Settings of all measured diagnostics, by name."""
-        return measured_diagnostics(self.read_or_none())
-
-    def measured_metrics(self) -> list[str]:
-        """All measured metrics; none if the record declares none."""
-        return measured_metrics(self.read_or_none())
-
     def _lacking_metrics(self, record: Mapping[str, Any]) -> list[str]:
         """Requested metrics that were not measured."""
         if record["status"] == COMPLETED:

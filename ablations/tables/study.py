@@ -62,7 +62,12 @@ BRACKETS = f"Brackets: {UNCORRECTED}"
 INTEGERS = (*COUNTS, "n_failed_to_learn", "n_reached_target", "parameters", "multiply_adds", "depth")
 
 
-def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
+def study_table(
+    study: Study,
+    runs: Sequence[StudyRun],
+    by_arm: Mapping[str, Sequence[Outcome]],
+    audits_of_arms: Sequence[Audit],
+) -> pd.DataFrame:
     """The study's numbers, one row per arm, the baseline first, then rows only of the paper.
 
     Columns: arm, label; n_completed, n_planned, n_diverged, n_running, n_failed, n_missing; n_failed_to_learn
@@ -77,20 +82,12 @@ def study_table(study: Study, runs: Sequence[StudyRun]) -> pd.DataFrame:
     Args:
         study: The study.
         runs: All its planned runs, in any order, also missing ones.
+        by_arm: Their outcomes.
+        audits_of_arms: Of the arms that are compared with another.
 
     Raises:
-        ValueError: As `ablations.studies.results.outcomes`, or runs of one arm differ in size.
+        UserError: Runs of one arm differ in size.
     """
-    by_arm = outcomes(study, runs)
-    return _study_table(study, runs, by_arm, audit_study(study, by_arm))
-
-
-def _study_table(
-    study: Study,
-    runs: Sequence[StudyRun],
-    by_arm: Mapping[str, Sequence[Outcome]],
-    audits_of_arms: Sequence[Audit],
-) -> pd.DataFrame:
     audits = {audit.arm.name: audit for audit in audits_of_arms}
     printed, failed = _printed_metrics(study), failures(study, by_arm)
     rows = []
@@ -135,7 +132,7 @@ def study_contents(
     """The table, its panels for readers, and its notes."""
     by_arm = outcomes(study, runs)
     audits = audit_study(study, by_arm)
-    table = _study_table(study, runs, by_arm, audits)
+    table = study_table(study, runs, by_arm, audits)
     interaction = interaction_panel(study, by_arm) if study.design else None
     panels = _panels(study, _readable(study, table), interaction, audits)
     return table, panels, _notes(study, runs, by_arm, audits)
@@ -187,7 +184,7 @@ def write_and_show(study: Study, runs: Sequence[StudyRun], folder: Path) -> tupl
         `_interaction.csv`; and the table for the terminal.
 
     Raises:
-        ValueError: As `study_table`; then nothing is written.
+        ValueError: As `ablations.studies.results.outcomes` and `study_table`; then nothing is written.
         OSError: The folder cannot be written.
     """
     table, panels, notes = study_contents(study, runs)
@@ -450,12 +447,13 @@ def _notes(
     )
     deciding = study.deciding
     metric, unit, better = deciding.label, deciding.difference_unit, "least" if deciding.sign > 0 else "most"
+    in_unit = ", in percentage points (pp)" if unit == "pp" else f", in {unit}" if unit else ""
     measured = " and ".join(study.declaration(name).label for name in study.metrics)
     notes += [
         f"Validation and test {measured}: mean over seeds "
         "at the final epoch, not the best one, with the 95 % t interval of the mean in brackets (none for "
         "one run, or if all runs are equal).",
-        f"Differences of {metric}: arm minus {minus}, seed by seed{_unit_words(unit)}, with the "
+        f"Differences of {metric}: arm minus {minus}, seed by seed{in_unit}, with the "
         f"95 % t interval; p: {_p_note(n_pairs)}, not corrected for multiple comparisons.",
         f"Area under validation curve: mean height of the curve of validation {metric} over training steps "
         "(trapezoids), from the end of the first epoch to the end of the last.",
@@ -484,10 +482,6 @@ def _notes(
         )
     notes += audit_notes(audits)
     return notes + provenance("Trained", [_record(outcome) for outcome in all_outcomes])
-
-
-def _unit_words(unit: str) -> str:
-    return ", in percentage points (pp)" if unit == "pp" else f", in {unit}" if unit else ""
 
 
 def _p_note(n_pairs: set[int]) -> str:

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 
 from ablations.errors import UserError
 from ablations.runs.archive import unpack
-from ablations.runs.records import RunDirectory
+from ablations.runs.records import RunDirectory, measured_diagnostics
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration, load_yaml
 from experiments.planning import compose_runs, hydra_configuration, plan_study
@@ -194,7 +194,7 @@ def test_what_a_record_says_that_it_measured(
     written.diagnostics_path.unlink()
     unpack(archive(written), configuration.results_dir)
     directory = RunDirectory(configuration.results_dir, configuration.run_id)
-    assert directory.measured()
+    assert measured_diagnostics(directory.read_or_none())
     before = directory.record_path.read_bytes()
     for call in (lambda: check_run(configuration), lambda: train(configuration, directory)):
         with pytest.raises(UserError, match=r"/record\.json: diagnostics\.\w+ is not in conf/diagnostics; "):

@@ -11,7 +11,7 @@ import pytest
 from ablations.evidence.audit import Audit, audit_study
 from ablations.notes import NOTHING, RULE, audit_columns, audit_lines
 from ablations.studies.results import Arm, Study, StudyRun, outcomes
-from ablations.tables.study import markdown_table, study_table, write_and_show
+from ablations.tables.study import markdown_table, study_contents, write_and_show
 from experiments.planning import compose_runs
 
 TRUE = {"_target_": "lightning_modules.networks.blocks.LinearShortcut", "_partial_": True}
@@ -345,7 +345,7 @@ def test_the_tables_show_what_is_not_declared(
     source = write_and_show(residual_study, confounded, tmp_path)[0][2].read_text()
     assert r"5.0 \% fewer parameters" in source
     assert source.count(r"\begin{tabular}") == 3
-    base, arm = (row for _, row in study_table(residual_study, confounded).iterrows())
+    base, arm = (row for _, row in study_contents(residual_study, confounded)[0].iterrows())
     assert arm["parameters_change_percent"] == pytest.approx(-5)
     assert (
         arm[["multiply_adds_change_percent", "steps_per_second_change_percent", "depth_change"]].eq(0).all()
@@ -369,7 +369,7 @@ def test_where_nothing_is_undeclared_one_line_says_so(
     audits = audit_study(residual_study, outcomes(residual_study, runs))
     assert not any(audit.undeclared for audit in audits)
     assert audit_lines(residual_study, audits) == [NOTHING]
-    assert study_table(residual_study, runs)["undeclared"].isna().all()
+    assert study_contents(residual_study, runs)[0]["undeclared"].isna().all()
 
 
 def test_without_a_pair_there_is_nothing_to_say(residual_study: Study, make_run) -> None:

@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from ablations.report.build import build_report, write_report
-from ablations.tables.study import markdown_table, study_table, write_and_show
+from ablations.tables.study import markdown_table, study_contents, write_and_show
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +140,7 @@ def test_copy_the_table(open_page, made_up, written: Path, tmp_path: Path) -> No
     study, runs, _ = made_up
     page = open_page(written, STUDY)
     wanted = {
-        "CSV": study_table(study, runs).to_csv(index=False, lineterminator="\n"),
+        "CSV": study_contents(study, runs)[0].to_csv(index=False, lineterminator="\n"),
         "Markdown": markdown_table(study, runs),
         "LaTeX": write_and_show(study, runs, tmp_path)[0][2].read_text(),
     }

@@ -21,6 +21,8 @@ from ablations.runs.records import (
     STATUSES,
     RunDirectory,
     UnreadableRecord,
+    measured_diagnostics,
+    measured_metrics,
     sealed,
 )
 from experiments.configuration import RunConfiguration
@@ -338,12 +340,12 @@ def test_an_outcome_without_what_is_asked_for_is_missing_for_who_asks(
     configuration, write_run, status: str
 ) -> None:
     directory = write_run(configuration, status)
-    assert directory.measured() == {}
+    assert measured_diagnostics(directory.read_or_none()) == {}
     assert asking(directory).status() == "missing"
     assert asking(directory, ()).status() == directory.status() == status
 
     directory = write_run(configuration.with_diagnostics(ASKED), status)
-    assert directory.measured() == ASKED
+    assert measured_diagnostics(directory.read_or_none()) == ASKED
     directory.diagnostics_path.unlink()
     assert asking(directory).status() == "missing"
     directory.diagnostics_path.write_text(DIAGNOSTICS)
@@ -369,7 +371,7 @@ def test_a_run_without_a_metric_that_is_asked_for_is_missing_for_who_asks(config
     directory = write_run(configuration.with_metrics(["top1"]), "diverged")
     assert status("top1") == "diverged"
     assert status("macro_f1") == "missing"
-    assert "top1" in directory.measured_metrics()
+    assert "top1" in measured_metrics(directory.read_or_none())
 
 
 def test_whoever_asks_for_nothing_does_not_read_the_file(configuration, write_run) -> None:
@@ -409,7 +411,7 @@ def test_diagnostics_are_read_to_the_last_bit(directory: RunDirectory) -> None:
 def test_what_an_unreadable_record_measured_is_unknown(configuration, write_run) -> None:
     directory = write_run(configuration.with_diagnostics(ASKED))
     directory.record_path.write_text("damaged")
-    assert directory.measured() == {}
+    assert measured_diagnostics(directory.read_or_none()) == {}
 
 
 # metrics.csv and checkpoint.ckpt

@@ -17,7 +17,7 @@ from ablations.errors import UserError
 from ablations.studies.results import Study, StudyRun
 from ablations.tables.study import (
     markdown_table,
-    study_table,
+    study_contents,
     write_and_show,
 )
 
@@ -40,7 +40,7 @@ def mixed_runs(make_run) -> list[StudyRun]:
 
 
 def test_numbers_by_hand(residual_study: Study, mixed_runs: list[StudyRun]) -> None:
-    table = study_table(residual_study, mixed_runs).set_index("arm")
+    table = study_contents(residual_study, mixed_runs)[0].set_index("arm")
     assert list(table.index) == ["with", "without"]
     base, arm = table.loc["with"], table.loc["without"]
 
@@ -83,7 +83,7 @@ def test_only_seeds_of_both_arms_are_pairs(residual_study: Study, make_run) -> N
         make_run("without", 0, [0.7]),
         make_run("without", 1, [0.1]),
     ]
-    arm = study_table(residual_study, runs).iloc[1]
+    arm = study_contents(residual_study, runs)[0].iloc[1]
     assert arm["n_pairs"] == 1
     assert arm["val_difference_pp_mean"] == pytest.approx(-10)
     assert arm["val_difference_pp_p"] == 1
@@ -92,7 +92,7 @@ def test_only_seeds_of_both_arms_are_pairs(residual_study: Study, make_run) -> N
 
 def test_a_diverged_run_does_not_reach_the_target(residual_study: Study, make_run) -> None:
     runs = [make_run("with", 0, [0.9, 0.9]), make_run("with", 1, [0.9], status="diverged")]
-    base = study_table(residual_study, runs).iloc[0]
+    base = study_contents(residual_study, runs)[0].iloc[0]
     assert base["steps_to_target_mean"] == pytest.approx((0.70 / 0.8 / 2 + 1) / 2)
     assert base["n_reached_target"] == 1
 
@@ -100,7 +100,7 @@ def test_a_diverged_run_does_not_reach_the_target(residual_study: Study, make_ru
 def test_runs_of_one_arm_have_one_size(residual_study: Study, make_run) -> None:
     runs = [make_run("with", 0, [0.8]), make_run("with", 1, [0.8], parameters=1)]
     with pytest.raises(ValueError, match=r"arm=with: its runs differ in parameters: \[1, 340000\]"):
-        study_table(residual_study, runs)
+        study_contents(residual_study, runs)[0]
 
 
 def test_order_of_the_runs_changes_nothing(residual_study: Study, make_runs) -> None:
@@ -109,7 +109,7 @@ def test_order_of_the_runs_changes_nothing(residual_study: Study, make_runs) -> 
 
 
 def test_each_arm_is_compared_with_its_own_baseline(jft_study: Study, jft_runs: list[StudyRun]) -> None:
-    table = study_table(jft_study, jft_runs)
+    table = study_contents(jft_study, jft_runs)[0]
     arms = table.set_index("arm")
     assert arms["compared_with"].fillna("").to_dict() == {
         "inception": "", "xception": "inception", "inception_fc": "inception", "xception_fc": "inception_fc",
@@ -129,7 +129,7 @@ def test_each_arm_is_compared_with_its_own_baseline(jft_study: Study, jft_runs: 
 def test_the_papers_values_stand_beside_ours_as_it_prints_them(
     jft_study: Study, jft_runs: list[StudyRun]
 ) -> None:
-    table = study_table(jft_study, jft_runs)
+    table = study_contents(jft_study, jft_runs)[0]
     assert table["paper_map100"].fillna(0).to_list() == [6.36, 6.7, 6.5, 0, 5.0]
     assert "paper_top5" not in table
     page = markdown_table(jft_study, jft_runs)
@@ -144,7 +144,7 @@ def test_the_papers_values_stand_beside_ours_as_it_prints_them(
 def test_a_diverged_run_has_no_map(jft_study: Study, jft_runs: list[StudyRun], make_run) -> None:
     (first, *others) = jft_runs
     diverged = make_run(first.arm, first.seed, status="diverged")
-    row = study_table(jft_study, [diverged, *others]).iloc[0]
+    row = study_contents(jft_study, [diverged, *others])[0].iloc[0]
     assert row["val_map100_mean"] == pytest.approx((0 + 0.51) / 2)
     assert row["val_top5_mean"] == pytest.approx((0.5 + 0.9) / 2)  # chance: 5 of 10 classes
 
@@ -156,7 +156,7 @@ def test_files(residual_study: Study, mixed_runs: list[StudyRun], tmp_path: Path
     ]
     assert sorted(paths) == sorted((tmp_path / "tables").iterdir())
     read = pd.read_csv(paths[0])
-    expected = study_table(residual_study, mixed_runs)
+    expected = study_contents(residual_study, mixed_runs)[0]
     pd.testing.assert_frame_equal(read, expected, check_dtype=False, rtol=1e-12)
     text = {"arm", "label", "compared_with", "declared", "undeclared", "paper", "scale"}
     assert {name for name in read if not pd.api.types.is_numeric_dtype(read[name])} == text
@@ -292,7 +292,7 @@ def test_more_pairs_than_can_be_enumerated(residual_study: Study, make_run) -> N
         for arm in ("with", "without")
         for seed in range(17)
     ]
-    assert 0 < study_table(residual_study, runs)["val_difference_pp_p"].iloc[1] <= 1
+    assert 0 < study_contents(residual_study, runs)[0]["val_difference_pp_p"].iloc[1] <= 1
     page = markdown_table(residual_study, runs)
     assert page == markdown_table(residual_study, runs)
     assert "9,999 draws above 16 pairs" in page
@@ -312,7 +312,7 @@ def test_tables_import_no_matplotlib_and_figures_no_pyplot() -> None:
 def test_files_hold_what_the_single_functions_give(residual_study: Study, make_runs, tmp_path: Path) -> None:
     runs = make_runs(residual_study)
     (csv, markdown, *_), _ = write_and_show(residual_study, runs, tmp_path)
-    assert csv.read_text() == study_table(residual_study, runs).to_csv(index=False)
+    assert csv.read_text() == study_contents(residual_study, runs)[0].to_csv(index=False)
     assert markdown.read_text() == markdown_table(residual_study, runs)
 
 
@@ -320,10 +320,10 @@ def test_runs_that_do_not_fit_the_study_are_named_in_a_line(residual_study: Stud
     runs = [make_run("with", 0, [0.5, 0.6]), make_run("without", 0, [0.5, 0.6])]
     other = make_run("without", 0, [0.5, 0.6], run_id="r7", metrics={"val_map100": 0.5, "test_map100": 0.4})
     with pytest.raises(UserError, match=r"^metric=top1: run r7 did not measure it; it has map100$"):
-        study_table(residual_study, [runs[0], other])
+        study_contents(residual_study, [runs[0], other])[0]
     larger = make_run("with", 1, [0.5, 0.6], parameters=5)
     with pytest.raises(UserError, match=r"^arm=with: its runs differ in parameters: \[5, 340000\]$"):
-        study_table(residual_study, [*runs, larger])
+        study_contents(residual_study, [*runs, larger])[0]
 
 
 def test_seeds_that_failed_to_learn_are_counted_and_tested(residual_study: Study, make_run) -> None:
@@ -333,7 +333,7 @@ def test_seeds_that_failed_to_learn_are_counted_and_tested(residual_study: Study
         for arm, failed in near.items()
         for seed in range(8)
     ]
-    table = study_table(residual_study, runs).set_index("arm")
+    table = study_contents(residual_study, runs)[0].set_index("arm")
     assert table["n_failed_to_learn"].to_dict() == {"with": 0, "without": 6}
     assert table.loc["without", "failed_to_learn_p"] == 2 / 64
     page = markdown_table(residual_study, runs)
