@@ -73,6 +73,9 @@ HELP_WIDTH = 79
 OVERRIDES_HELP = "a study and the overrides of its runs; results_dir=FOLDER reads other results"
 PLACE, PLACE_HELP = "results_dir=FOLDER", "other results than this project's"
 
+EXAMPLE = "residual"
+"""The study in examples."""
+
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -102,7 +105,8 @@ class Command:
         return self.words.startswith("STUDY")
 
     def parser(self, name: str, epilog: str = "") -> argparse.ArgumentParser:
-        called = {f"  python -m ablations {words}".rstrip(): what for words, what in self.examples.items()}
+        examples = {study_of_project(words): what for words, what in self.examples.items()}
+        called = {f"  python -m ablations {words}".rstrip(): what for words, what in examples.items()}
         parser = Parser(
             prog="python -m ablations" if name == TABLES else f"python -m ablations {name}",
             description=textwrap.fill(self.help, HELP_WIDTH),
@@ -117,6 +121,15 @@ class Command:
 
 def _file(name: str) -> Path:
     return Path(os.path.expanduser(name))  # shells do not expand --file=~/x
+
+
+def study_of_project(words: str) -> str:
+    """An example with a study that the project has."""
+    try:
+        studies = [file.stem for file in current().own_files("study")]
+    except UserError:  # not in a project
+        studies = []
+    return words if not studies or EXAMPLE in studies else words.replace(EXAMPLE, min(studies, key=len))
 
 
 def two_columns(lines: Mapping[str, str]) -> str:
@@ -478,7 +491,7 @@ COMMANDS: Mapping[str, Command] = {
             "": "all studies except those marked only_by_name",
             "residual": "one study",
             "residual recipe.epochs=12 seed=0,1,2": "a study with overrides",
-            "residual=true,false recipe.epochs=6,12": "a sweep without a study",
+            "recipe.optimizer.lr=0.05,0.1 seed=0,1": "a sweep without a study",
             "residual --width 6.75": "with figures for a paper 6.75 inches wide",
             "residual tuning=learning_rate": "a study with tuned arms, and every trial",
             "residual seeds=auto": "a study with added seeds",

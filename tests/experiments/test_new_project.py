@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ablations import __main__ as command
+from ablations.cli.commands import COMMANDS
 from experiments import run
 from experiments.command_line import example_commands
 from experiments.planning import compose_runs, hydra_configuration, plan_study
@@ -100,7 +101,9 @@ def test_help_recommends_what_the_project_has(call, tmp_path: Path) -> None:
     assert call("new", "my_paper") == 0
     with use(Project(tmp_path / "my_paper")):
         commands = example_commands()
-    assert "residual" not in commands
+        shown = [COMMANDS[name].parser(name).format_help() for name in ("tables", "verdicts", "reference")]
+    assert "residual" not in " ".join([commands, *shown])
+    assert all(" attention" in text for text in shown)
     for words in ("study=attention", "attention=none,squeeze_excite"):
         assert words in commands
 
