@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ablations import __main__ as command
 from ablations.runs.records import RunDirectory
 from experiments import run
 from experiments.check import check_run
@@ -133,6 +134,42 @@ num_classes: ${dataset.num_classes}
 in_channels: ${dataset.channels}
 width: 1.0
 """
+
+
+@pytest.mark.slow
+def test_a_factor_of_a_new_argument_orphans_no_run_once_records_know_their_option(
+    project: Touched, few_images: Mapping[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def migrate(word: str) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["ablations", "migrate", word, f"results_dir={project.root}/results"])
+            command.main()
+        return "".join(capsys.readouterr())
+
+    project.write("my_network.py", NETWORK)
+    project.write("conf/model/plain.yaml", NETWORK_CONF)
+    trained = project.train("model=plain", "model.width=0.1", "recipe.epochs=1", *as_words(few_images)).read()
+
+    with_argument = NETWORK.replace("width):", "width, act):").replace("nn.ReLU()", "act()")
+    project.write("my_network.py", with_argument)
+    del sys.modules["my_network"]
+    declared = "defaults:\n  - /act@_global_.act: relu\n  - _self_\nact: ${act}\n"
+    project.write("conf/model/plain.yaml", declared + NETWORK_CONF)
+    project.write("conf/act/relu.yaml", "_target_: torch.nn.ReLU\n_partial_: true\n")
+    project.write("conf/act/prelu.yaml", "_target_: torch.nn.PReLU\n_partial_: true\n")
+    words = ("model=plain", "model.width=0.1", "recipe.epochs=1", *as_words(few_images))
+    neutral, varied = project.ids("act=relu,prelu", *words)
+    assert trained["run_id"] not in (neutral, varied)
+
+    assert "choose the option that builds what was built before" in migrate("act=prelu")
+    assert "1 record updated" in migrate("act=relu")
+    (directory,) = (project.root / "results/runs").iterdir()
+    record = RunDirectory(project.root / "results", neutral).read()
+    assert (directory.name, record["choices"]["act"]) == (neutral, "relu")
+    assert record["metrics"] == trained["metrics"]
+    assert "0 records updated" in migrate("act=relu")
+    for wrong, line in (("act=rele", "act=rele: no such option"), ("acts=relu", "acts=relu: no such option")):
+        assert line in migrate(wrong)
 
 
 def test_a_network_is_a_module_and_one_file_and_a_small_variant_one_more(project: Touched) -> None:

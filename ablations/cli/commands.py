@@ -53,8 +53,8 @@ with lazily():
     from ablations.tables import timings as timing_tables
     from ablations.tables import verdicts as verdict_tables
     from ablations.terminal import run_tables
+    from experiments import added_factor, check, planning, study_file
     from experiments import benchmark as benchmarking
-    from experiments import check, planning, study_file
     from experiments import logger as loggers
     from experiments import new_project as projects
 
@@ -366,15 +366,22 @@ def free_checkpoints(parsed: argparse.Namespace) -> None:
 
 
 def migrate_records(parsed: argparse.Namespace) -> None:
-    """Update records of older schemas, or accept one that was edited by hand.
+    """Update records of older schemas, give them a factor added later, or accept one edited by hand.
 
     Raises:
         RunsFailed: Records cannot be updated.
     """
-    results_dir = results_folder(_places(parsed.words))
+    factors = [word for word in parsed.words if not word.startswith("results_dir=")]
+    results_dir = results_folder([word for word in parsed.words if word not in factors])
+    if len(factors) > 1 or (factors and (parsed.accept is not None or "=" not in factors[0])):
+        raise UserError(f"{factors[-1]}: expected one FACTOR=OPTION, without --accept")
     if parsed.accept is not None:
         return migration.accept(results_dir, parsed.accept)
-    migrated, problems = migration.migrate(results_dir)
+    if factors:
+        group, _, option = factors[0].partition("=")
+        migrated, problems = added_factor.add_factor(results_dir, group, option)
+    else:
+        migrated, problems = migration.migrate(results_dir)
     print(f"{results_dir / 'runs'}: {amount(migrated, 'record')} updated")
     if problems:
         raise RunsFailed("\n".join([f"{amount(len(problems), 'record')} could not be updated:", *problems]))
@@ -582,15 +589,16 @@ COMMANDS: Mapping[str, Command] = {
         words_help=PLACE_HELP,
     ),
     "migrate": Command(
-        "Update records of older versions of this code.",
-        PLACE,
+        "Update records of older versions of this code or of your networks.",
+        f"FACTOR=OPTION | {PLACE}",
         {
             "migrate": "the runs in results/runs",
+            "migrate pool=max": "a factor added later: all runs before it had this option",
             "migrate --accept 0123456789ab": "accept your edits of this record",
         },
         migrate_records,
         add_migrate_options,
-        words_help=PLACE_HELP,
+        words_help=f"a factor added later, and the option that older runs had; {PLACE_HELP}",
     ),
     "free": Command(
         "Delete the checkpoints of completed and diverged runs.",

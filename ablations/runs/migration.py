@@ -69,8 +69,6 @@ def migrate(results_dir: Path) -> tuple[int, list[str]]:
 
 
 def _upgrade(directory: RunDirectory) -> None:
-    if directory.is_locked():
-        raise UnreadableRecord(f"{directory.record_path}: is being trained")
     try:
         record = json.loads(directory.record_path.read_bytes())
     except ValueError as error:
@@ -80,6 +78,17 @@ def _upgrade(directory: RunDirectory) -> None:
             record = STEPS[version](record)
     except (UnreadableRecord, AttributeError, KeyError, TypeError) as error:
         raise UnreadableRecord(f"{directory.record_path}: {error}") from error
+    rewrite(directory, record)
+
+
+def rewrite(directory: RunDirectory, record: Mapping[str, Any]) -> None:
+    """Write the changed record of a run, whose directory is renamed if its run_id changed.
+
+    Raises:
+        UnreadableRecord: The run is being trained, another has that run_id, or the record is invalid.
+    """
+    if directory.is_locked():
+        raise UnreadableRecord(f"{directory.record_path}: is being trained")
     renamed = RunDirectory(directory.path.parents[1], record["run_id"])
     if renamed.path != directory.path and renamed.path.exists():
         raise UnreadableRecord(f"{directory.record_path}: {renamed.path} already holds this run")
