@@ -103,7 +103,7 @@ def test_help_recommends_what_the_project_has(call, tmp_path: Path) -> None:
         commands = example_commands()
         shown = [COMMANDS[name].parser(name).format_help() for name in ("tables", "verdicts", "reference")]
     assert "residual" not in " ".join([commands, *shown])
-    assert all(" attention" in text for text in shown)
+    assert all("attention" in text for text in shown)
     for words in ("study=attention", "attention=none,squeeze_excite"):
         assert words in commands
 
