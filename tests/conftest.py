@@ -4,14 +4,12 @@ from pathlib import Path
 
 import pytest
 
-LONGEST = (
-    "test_installed.py",
-    "test_launchers.py",
-    "test_two_sweeps.py",
-    "test_commands.py",
-    "test_blocks.py",
+FIRST = (
+    *("test_launchers.py", "test_commands.py", "test_two_sweeps.py", "test_interrupted_sweep.py"),
+    *("test_wrong_command_lines.py", "test_tuning.py"),
+    *("test_installed.py", "test_blocks.py"),
 )
-"""Files whose single tests take longest."""
+"""Files whose tests start commands, then files whose tests take longest."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,5 +29,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first, so that none of them is left for last."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """The longest tests first, so that none of them is left for last.
+
+    Of several processes the first begins with all that start commands, and others take over its last tests:
+    so it alone has a server of them (tests/processes.py), which takes seconds to start.
+    """
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
