@@ -339,14 +339,15 @@ def unpack_records(parsed: argparse.Namespace) -> None:
 
 
 def output_folder(parsed: argparse.Namespace, results_dir: Path, *within: str) -> Path:
-    """Where a command writes: --output, or the results folder."""
-    if parsed.output is not None:
-        folder: Path = parsed.output
-        check_writable(f"--output {folder}", folder, within)
-        return folder
-    instead = "; choose another with --output FOLDER"
-    check_writable(f"results_dir={results_dir}", results_dir, within, instead)
-    return results_dir
+    """Where a command writes: --output, or the results folder; UserError if it may not."""
+    asked, hint = f"--output {parsed.output}", ""
+    if parsed.output is None:
+        asked, hint = f"results_dir={results_dir}", "; choose another with --output FOLDER"
+    folder: Path = parsed.output or results_dir
+    if current().reference.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise UserError(f"{asked}: only `python -m ablations reference` writes there{hint}")
+    check_writable(asked, folder, within, hint)
+    return folder
 
 
 def add_output_option(parser: argparse.ArgumentParser) -> None:

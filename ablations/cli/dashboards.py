@@ -7,7 +7,6 @@ need the training runs on the server; `wandb sync` uploads those too.
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -118,14 +117,12 @@ def _failing_in_one_line() -> Iterator[None]:
 def write_results(
     judged: Judged, studies: Studies, overrides: Sequence[str], folder: Path, title: str
 ) -> Written:
-    """Write tables, figures and report page from the records.
+    """Write tables, figures and report page from the records, over those of before.
 
     Raises:
         ValueError: As `ablations.studies.results.outcomes`.
         OSError: The folder cannot be written.
     """
-    for name in ("tables", "figures", "report", "wandb", "artifacts"):
-        shutil.rmtree(folder / name, ignore_errors=True)
     tables = list(write_verdicts(judged.verdicts, studies, folder / "tables", judged.suffix))
     figures = {}
     for study, runs in studies:

@@ -19,7 +19,7 @@ from ablations.cli.reading import names_and_overrides
 from experiments.plan import plan_sweep
 from experiments.planned_run import PlannedRun
 from experiments.planning import hydra_configuration, plan_study
-from experiments.project import FRAMEWORK_CONF, Project, use
+from experiments.project import FRAMEWORK_CONF, Project, current, use
 from experiments.study_file import project_claims, study_names
 from tests.few_studies import copy_few_studies
 
@@ -215,6 +215,15 @@ def test_what_cannot_be_written_with_the_results_can_be_written_elsewhere(
     assert str(elsewhere / place) in capsys.readouterr().out
     assert call(*command, "residual", "--output", str(results_dir / place)) == 2
     assert capsys.readouterr().err.startswith(f"error: --output {results_dir / place}: cannot be written")
+
+
+@pytest.mark.parametrize("words", [("--output", "FOLDER"), ("results_dir=FOLDER",)])
+def test_only_one_command_writes_the_reference(
+    call, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (current().reference, current().reference / "tables"):
+        assert call("residual", *(word.replace("FOLDER", str(folder)) for word in words)) == 2
+        assert "only `python -m ablations reference` writes there" in capsys.readouterr().err
 
 
 def test_reproduce_writes_tables_and_figures_from_what_there_is(
@@ -446,9 +455,9 @@ def test_schemas_for_editors_take_the_files_of_the_project(
     assert command.main() == 0
     paths = [Path(line) for line in capsys.readouterr().out.split()]
     written = {path.stem: json.loads(path.read_text()) for path in paths}
-    assert written.keys() == {"study", "claims", "tuning", "metric"}
+    assert written.keys() == {"study", "claims", "tuning", "metric", "benchmark"}
     for name, schema in written.items():
-        files = sorted((FRAMEWORK_CONF / name).glob("*.yaml"))
+        files = [*FRAMEWORK_CONF.glob(f"{name}.yaml"), *sorted((FRAMEWORK_CONF / name).glob("*.yaml"))]
         assert files
         for file in files:
             validate(yaml.safe_load(file.read_text()), schema)

@@ -71,8 +71,7 @@ def files_below(folder: Path) -> dict[str, Path]:
 
 @pytest.mark.slow
 def test_offline_a_run_holds_all_results(judged, destination, results_dir, capfd):
-    publish(judged, judged.studies, [], destination)
-    folder = publish(judged, judged.studies, [], destination)  # in place of the first
+    folder = publish(judged, judged.studies, [], destination)
     assert capfd.readouterr() == ("", "")
     assert [path.name for path in results_dir.rglob("offline-run-*")] == [folder.name]
     assert all(path.is_relative_to(destination.folder) for path in results_dir.rglob("*") if path.is_file())
@@ -91,6 +90,12 @@ def test_offline_a_run_holds_all_results(judged, destination, results_dir, capfd
     logged = {key.partition(".")[0] for one in records_of(folder, "history") for key in one["item"]}
     shown = {name.rpartition(".")[0] for name in entries if name.endswith((".csv", ".png"))}
     assert shown | {"report"} == {key for key in logged if not key.startswith("_")}
+
+    ((study, runs),) = judged.studies
+    fewer = replace(judged, studies=((study, runs[:-2]),))
+    again = publish(fewer, fewer.studies, [], destination)
+    assert {path.name for path in results_dir.rglob("offline-run-*")} == {folder.name, again.name}
+    assert "figure09_residual.csv: replaced; " in capfd.readouterr().err
 
 
 def blocks_of(view) -> list[Any]:
