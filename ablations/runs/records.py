@@ -334,8 +334,12 @@ class RunDirectory:
     def why_missing(self, record: Mapping[str, Any], rows: Sized | None) -> str:
         """Why a run that ended counts as missing."""
         if _has_its_rows(record, rows):
-            asked = ", ".join(self._lacking_metrics(record) or self._diagnostics)
-            return f"not measured as requested ({asked}) or changed, counted as missing: {self.path}"
+            metrics = self._lacking_metrics(record)
+            asked, then = (
+                ", ".join(metrics or self._diagnostics),
+                "" if metrics else "; diagnostics=none counts it",
+            )
+            return f"not measured as requested ({asked}) or changed, counted as missing: {self.path}{then}"
         return f"lost, changed or damaged, counted as missing: {self.history_path}"
 
     def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:

@@ -351,7 +351,9 @@ def test_an_outcome_without_what_is_asked_for_is_missing_for_who_asks(
     directory.diagnostics_path.write_text(DIAGNOSTICS)
     for names in ((), ("dead_units",), ("gradient_norm",), tuple(ASKED)):
         assert asking(directory, names).status() == status
-    assert asking(directory, ["dead_units"], images=100).status() == "missing"
+    otherwise = asking(directory, ["dead_units"], images=100)
+    assert otherwise.status() == "missing"
+    assert "diagnostics=none" in otherwise.why_missing(directory.read(), directory.rows())
     with directory.lock():
         assert asking(directory, ["dead_units"], images=100).status() == "running"
     assert directory.status() == status
@@ -365,7 +367,9 @@ def test_a_run_without_a_metric_that_is_asked_for_is_missing_for_who_asks(config
     assert status() == status("top1", "top5") == status("loss") == "completed"
     assert status("macro_f1") == "missing"
     twice = RunDirectory(directory.path.parents[1], directory.run_id, metrics=["macro_f1", "macro_f1"])
-    assert "not measured as requested (macro_f1)" in twice.why_missing(directory.read(), [1, 2])
+    reason = twice.why_missing(directory.read(), [1, 2])
+    assert "not measured as requested (macro_f1)" in reason
+    assert "diagnostics" not in reason
     directory = write_run(configuration, "diverged")
     assert status("top1") == "diverged"
     directory = write_run(configuration.with_metrics(["top1"]), "diverged")
