@@ -1,6 +1,7 @@
 """Which way knowledge goes: contracts between packages, light commands, no arm known by name."""
 
 import ast
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from experiments.study_file import check_study
 from tests.ours import STUDIES, file_of
 
 ROOT = FRAMEWORK_CONF.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 HEAVY = ("torch", "lightning", "torchmetrics", "torchvision", "pandas", "matplotlib", "wandb", "scipy")
 FILES = [ROOT / "run.py", *sorted((ROOT / "lightning_modules").rglob("*.py"))]
 
@@ -38,10 +40,8 @@ def test_what_answers_at_once_imports_nothing_heavy():
 
 
 def test_the_analysis_is_imported_without_what_trains():
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
-    (contract,) = (
-        one for one in contracts["contracts"] if "ablations.statistics" in one.get("source_modules", ())
-    )
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
+    (contract,) = (one for one in contracts if "ablations.statistics" in one.get("source_modules", ()))
     absent = [name for name in contract["forbidden_modules"] if not name.startswith("ablations.")]
     code = """if True:
         import importlib, pkgutil, sys
@@ -56,6 +56,36 @@ def test_the_analysis_is_imported_without_what_trains():
     result = python(code, ",".join(absent), ",".join(contract["source_modules"]))
     assert {"torch", "lightning", "hydra", "omegaconf", "lightning_modules", "experiments"} <= set(absent)
     assert result.returncode == 0, result.stderr
+
+
+def imported(code: str) -> set[str]:
+    """The packages that code imports, also in functions and for types."""
+    nodes = list(ast.walk(ast.parse(code)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names}
+
+
+def normalized(distribution: str) -> str:
+    """Its name as package indexes compare it, without versions and extras."""
+    name = re.match(r"[\w.-]+", distribution)
+    assert name
+    return re.sub(r"[-_.]+", "-", name[0]).lower()
+
+
+def test_every_imported_package_is_declared() -> None:
+    packages = {name.partition(".")[0] for name in PROJECT["tool"]["setuptools"]["packages"]}
+    files = [ROOT / "run.py", *(file for package in packages for file in (ROOT / package).rglob("*.py"))]
+    found = set().union(*(imported(file.read_text(encoding="utf-8")) for file in files))
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    declared = {normalized(one) for part in (PROJECT["project"]["dependencies"], *extras) for one in part}
+    providers = importlib.metadata.packages_distributions()
+    third_party = found - packages - sys.stdlib_module_names
+    assert {"torch", "optuna", "yaml", "hydra"} <= third_party  # also in functions, also renamed
+    undeclared = [
+        name for name in third_party if not declared & set(map(normalized, providers.get(name, [name])))
+    ]
+    assert undeclared == []
 
 
 OF_A_NETWORK = re.compile(r"^_target_: lightning_modules\.networks\.", re.MULTILINE)
