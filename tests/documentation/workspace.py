@@ -51,28 +51,28 @@ class Workspace:
     """The folder that a page is followed in.
 
     Args:
-        folder: Empty.
+        folder: Empty; gets the reader's clone, and what the page writes next to it.
         write_run: Makes up a run's record.
         few_images: Settings of the embedded dataset.
     """
 
     def __init__(self, folder: Path, write_run: Callable[..., Any], few_images: dict[str, Any]) -> None:
-        self.folder = folder
-        self.conf = folder / "conf"
+        self.folder = folder / "clone"
+        self.conf = self.folder / "conf"
         self.names: dict[str, Any] = {"__name__": "__page__"}
         self._write_run = write_run
-        copy_few_studies(folder)
+        copy_few_studies(self.folder)
         few = few_images | {"train_images": 40}
         for file, values in {**TINY, "dataset/fashion_mnist_embedded.yaml": few}.items():
             self.change_file(self.conf / file, yaml.dump(values))
             os.utime(self.conf / file, (0, 0))  # of every workspace, so that tests.composing knows it
-        shutil.copy(FRAMEWORK_CONF.parent / "run.py", folder)
-        shutil.copy(FRAMEWORK_CONF.parent / ".gitignore", folder)
+        shutil.copy(FRAMEWORK_CONF.parent / "run.py", self.folder)
+        shutil.copy(FRAMEWORK_CONF.parent / ".gitignore", self.folder)
         for part in ("records.tar.xz", "tables/figure09_residual.csv", "report/index.html"):
-            copy = folder / "results" / "reference" / part
+            copy = self.folder / "results" / "reference" / part
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(FRAMEWORK_CONF.parent / "results" / "reference" / part, copy)
-        (folder / "shared" / "results").mkdir(parents=True)  # /shared/results on a page
+        (folder / "shared" / "results").mkdir(parents=True)
         self._git("init", "-q")
         self._git("add", "-A")
         self._git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "as cloned")
@@ -94,8 +94,8 @@ class Workspace:
                         del sys.modules[name]
 
     def git_status(self) -> str:
-        """What git names as changed or new, a line each, but folders that a command names."""
-        return self._git("status", "--porcelain", "--", "results", "conf", "run.py")
+        """What git names as changed or new, a line each."""
+        return self._git("status", "--porcelain")
 
     def _git(self, *words: str) -> str:
         return subprocess.run(
@@ -158,9 +158,13 @@ class Workspace:
 
     # Commands
 
+    def _here(self, words: Sequence[str]) -> list[str]:
+        """The machines' shared folder of a page, `/shared`, is one next to the clone."""
+        return [word.replace("/shared/", f"{self.folder.parent}/shared/") for word in words]
+
     def run_py(self, words: Sequence[str]) -> None:
         """`python run.py`: trained where the runs are few, else their records are made up before."""
-        words = [word.replace("/shared/", f"{self.folder}/shared/") for word in words]
+        words = self._here(words)
         if not any(word.startswith("logger") for word in words):
             words.append("logger=none")
         if "-m" in words and not any(word.startswith("hydra/launcher") for word in words):
@@ -178,7 +182,7 @@ class Workspace:
 
     def ablations(self, words: Sequence[str]) -> None:
         """`python -m ablations`."""
-        words = [word.replace("/shared/", f"{self.folder}/shared/") for word in words]
+        words = self._here(words)
         assert self._call(ablations_command.main, ["ablations", *words]) == 0
 
     def _call(self, function: Callable[..., int], arguments: list[str], *others: Any) -> int:
