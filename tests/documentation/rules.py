@@ -4,7 +4,6 @@ import importlib.util
 import os
 import re
 import subprocess
-import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from experiments.new_project import create_project
 from experiments.overrides import seed_budget, split_studies
 from experiments.plan import plan_sweep
 from experiments.planning import hydra_configuration, plan_study
-from experiments.project import current
+from experiments.project import Project, current
 from tests.documentation.blocks import REPOSITORY
 from tests.documentation.workspace import Workspace, words_of
 
@@ -90,9 +89,13 @@ def script(workspace: Workspace, words: Sequence[str]) -> None:
 
 
 def new_project(workspace: Workspace, words: Sequence[str]) -> None:
-    """The project is written, outside of the page's."""
-    with tempfile.TemporaryDirectory() as folder:
-        assert create_project(Path(folder, words[2]))
+    """The project is written, from the reader's folder."""
+    assert create_project(Path(words[2]))
+
+
+def enter(workspace: Workspace, words: Sequence[str]) -> None:
+    """The reader finds a project there."""
+    assert Project.found_from(Path(words[1])).root == Path(words[1]).resolve()
 
 
 def nothing(workspace: Workspace, words: Sequence[str]) -> None:
@@ -110,7 +113,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"python -m ablations benchmark ", speeds),
     (r"python -m ablations( |$)", lambda place, words: place.ablations(words[3:])),
     (r"ablations new ", new_project),
-    (r"cd my_paper$", nothing),
+    (r"cd ", enter),
     (r"python -m benchmarks\.", module),
     (r"python -m pytest ", nothing),  # this is run by it
     (r"make ", make),
