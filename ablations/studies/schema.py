@@ -55,10 +55,13 @@ INTEGER_OR_INTERPOLATION = {
 Seeds = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_different)]
 
 
-class Level(BaseModel):
+class Written(BaseModel):
+    model_config = WRITTEN
+
+
+class Level(Written):
     """A level of a factor."""
 
-    model_config = WRITTEN
     label: str
     """Shown to readers."""
     choose: dict[str, Any]
@@ -67,20 +70,18 @@ class Level(BaseModel):
     """Tick label; the position if left out."""
 
 
-class FactorLevels(BaseModel):
+class FactorLevels(Written):
     """A factor of a factorial study."""
 
-    model_config = WRITTEN
     label: str
     """Shown to readers."""
     levels: Annotated[dict[str, Level], Field(min_length=2)]
     """Two or more, by name."""
 
 
-class DesignAxes(BaseModel):
+class DesignAxes(Written):
     """How a factorial study is drawn."""
 
-    model_config = WRITTEN
     x: str
     """The factor on the horizontal axis."""
     lines: str
@@ -235,10 +236,9 @@ def _combinations(study: StudyFile, factors: Mapping[str, FactorLevels]) -> Iter
         )
 
 
-class Parameter(BaseModel):
+class Parameter(Written):
     """A tuned setting."""
 
-    model_config = WRITTEN
     key: str
     """The key that it sets, e.g. recipe.optimizer.lr; not seed, epochs or batch size."""
     distribution: dict[str, Any]
@@ -263,10 +263,9 @@ class Sampler(BaseModel):
         return self
 
 
-class TuningFile(BaseModel):
+class TuningFile(Written):
     """The same search for every arm of a study, to compare the arms at their best."""
 
-    model_config = WRITTEN
     arms: Annotated[tuple[str, ...], AfterValidator(_different)] | None
     """Names of the arms to tune, with the study's baseline; null: all."""
     trials: Annotated[Integer, Field(ge=2, le=MOST_TRIALS)]
@@ -283,20 +282,18 @@ class TuningFile(BaseModel):
     """Draws the trials."""
 
 
-class SizeAndSpeed(BaseModel):
+class SizeAndSpeed(Written):
     """The paper's values of a network, as printed."""
 
-    model_config = WRITTEN
     parameters: Count
     """Trainable parameters. Of a network with another number nothing is shown."""
     steps_per_second: Annotated[Number, Field(gt=0)]
     """Training steps per second."""
 
 
-class TimedNetwork(BaseModel):
+class TimedNetwork(Written):
     """A network whose size and speed are measured."""
 
-    model_config = WRITTEN
     model: Text
     """An option of conf/model."""
     label: Text
@@ -305,10 +302,9 @@ class TimedNetwork(BaseModel):
     """What the paper has; left out: nothing."""
 
 
-class BenchmarkFile(BaseModel):
+class BenchmarkFile(Written):
     """Networks whose size and speed `python -m ablations benchmark` measures."""
 
-    model_config = WRITTEN
     title: Text
     """Heading of the table."""
     source: str = ""
