@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from ablations.evidence.claims import (
     FAILED_TO_LEARN,
@@ -67,6 +68,9 @@ MIN_PAIRS = 6
 RANK_WIDTH = math.sqrt(math.pi / 3)
 """Width of the rank interval over that of the t interval, for many normal differences."""
 
+FEW_PAIRS = 100
+"""Up to these, a forecast is checked with the interval itself: of few pairs at a strict level it is wider."""
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -79,7 +83,7 @@ class Compared:
         n: Pairs: seeds in which all arms of the contrast have a result and learned.
         p: The level above which the interval excludes zero or, for no_difference, lies within the margins.
             Uncorrected; NaN without an interval.
-        needed: Pairs at which the interval is expected to decide; None if it has, or if unknown.
+        needed: Seeds at which the interval is expected to decide; None if it has, or if unknown.
         reason: Why it is inconclusive, or what decided instead of the interval.
         differences: `(n,)`.
         left_out: Pairs in which an arm failed to learn.
@@ -356,7 +360,7 @@ def _compared(
         p = _within_level(comparison, differences)
     elif not math.isnan(low):
         p = min(_level(comparison, differences, 0.0, above=above) for above in (True, False))
-    needed = _needed(comparison, differences, level) if verdict == INCONCLUSIVE else None
+    needed = _needed(comparison, differences, level, left_out) if verdict == INCONCLUSIVE else None
     return Compared(
         comparison, verdict, mean, low, high, level, len(differences), p, needed, reason, differences,
         quantity, label, left_out,
@@ -393,22 +397,40 @@ def _decided(
     return verdict, "the estimate is below the margin, but its interval includes the margin"
 
 
-def _needed(comparison: Comparison, differences: np.ndarray, level: float) -> int | None:
-    """Pairs at which an inconclusive comparison is expected to be decided."""
-    if comparison.metric == FAILED_TO_LEARN or len(differences) < 2 or not differences.any():
+def _needed(comparison: Comparison, differences: np.ndarray, level: float, left_out: int) -> int | None:
+    """Seeds at which an inconclusive comparison is expected to be decided, always more than it has.
+
+    Mean, spread and the share of pairs that are left out stay as they are.
+    """
+    n = len(differences)
+    if comparison.metric == FAILED_TO_LEARN or n < 2 or not differences.any():
         return None
     if constant(differences):
-        return max(MIN_PAIRS, math.ceil(math.log2(2 / level)))
-    margin, mean = comparison.margin, float(differences.mean())
-    if comparison.direction == LOWER:
-        mean = -mean
+        pairs: int | None = math.ceil(math.log2(2 / level))
+    else:
+        pairs = _expected_pairs(comparison, differences, level)
+    return None if pairs is None else math.ceil(max(MIN_PAIRS, n + 1, pairs) * (n + left_out) / n)
+
+
+def _expected_pairs(comparison: Comparison, differences: np.ndarray, level: float) -> int | None:
+    """The fewest pairs above n whose interval decides; of normal scores with mean and spread as seen."""
+    margin, mean, sd = comparison.margin, float(differences.mean()), float(differences.std(ddof=1))
+    toward = -mean if comparison.direction == LOWER else mean
     if comparison.direction == NO_DIFFERENCE:
         distance = abs(abs(mean) - margin)
     else:
-        distance = mean if _matters(mean, margin) else margin - mean
-    sd = float(differences.std(ddof=1)) * RANK_WIDTH
-    needed = needed_pairs(sd, distance, level)
-    return None if needed is None else max(MIN_PAIRS, needed)
+        distance = toward if _matters(toward, margin) else margin - toward
+    pairs = needed_pairs(sd * RANK_WIDTH, distance, level)
+    if pairs is None:
+        return None
+    pairs = max(MIN_PAIRS, len(differences) + 1, pairs)
+    while pairs <= FEW_PAIRS:
+        scores = special.ndtri((np.arange(pairs) + 0.5) / pairs)
+        low, high = decision_interval(mean + sd / scores.std(ddof=1) * scores, level)
+        if decide(comparison.direction, margin, float(low), mean, float(high)) != INCONCLUSIVE:
+            break
+        pairs += 1
+    return pairs
 
 
 @dataclass(frozen=True)

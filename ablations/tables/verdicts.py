@@ -38,6 +38,9 @@ STYLES = {HOLDS: "green", CONTRADICTED: "red", INCONCLUSIVE: "yellow", NOT_TESTA
 SHORT_LABELS = {"area under validation curve": "area under curve"}
 """Labels shortened for a terminal."""
 
+MOST_SEEDS = 1000
+"""Per arm; where more are needed, no number is shown."""
+
 INTEGERS = ("n_pairs", "n_left_out", "n_missing", "n_diverged", "n_failed_to_learn", "seeds_needed")
 
 
@@ -242,6 +245,8 @@ def to_decide(verdict: Verdict) -> str:
     if verdict.seeds_needed is None:
         least = min((one.n for one in verdict.comparisons), default=0) < MIN_PAIRS
         return f"{MIN_PAIRS} or more seeds in total" if least else "unknown"
+    if verdict.seeds_needed > MOST_SEEDS:
+        return "not decidable at this spread"
     hours = verdict.core_hours_needed
     return f"{amount(verdict.seeds_needed, 'seed')} in total" + (
         "" if hours is None else f" ({core_time(hours)} more on one core)"

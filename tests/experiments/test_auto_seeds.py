@@ -127,6 +127,7 @@ def test_no_effect_spends_the_budget(runs_of) -> None:
     (verdict,) = judged.verdicts
     assert (verdict.verdict, verdict.comparisons[0].n) == ("inconclusive", 12)
     assert verdict.seeds_needed is not None
+    assert verdict.seeds_needed > 12
     assert "looks at 6, 8, 10, 12 seeds, of which the first 4 took place" in judged.notes[0]
 
 

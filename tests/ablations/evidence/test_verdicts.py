@@ -240,7 +240,7 @@ def test_what_it_would_take_to_decide(residual_study: Study, pairs) -> None:
     def half(n: int) -> float:
         return wider * stats.t.ppf(0.975, n - 1) * sd / math.sqrt(n)
 
-    assert half(needed) < distance <= half(needed - 1)
+    assert half(needed) < distance <= half(needed - 2)  # ranks have steps
     assert verdict.core_hours_needed == pytest.approx(2 * (needed - 6) * CORE_HOURS)
     assert verdict.reason == "the estimate is below the margin, but its interval includes the margin"
     with_more = [mean + sd * z for z in stats.norm.ppf((np.arange(needed + 20) + 0.5) / (needed + 20))]
@@ -297,6 +297,31 @@ def test_as_many_pairs_as_needed_decide_and_fewer_do_not(
     assert needed > 8
     assert judged(math.ceil(1.05 * needed)).verdict == decision  # ranks have steps
     assert judged(int(0.95 * needed) - 1).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("level", [0.05, 0.01, 0.003, 0.0005])
+@pytest.mark.parametrize("n", [6, 8, 10, 20])
+def test_more_pairs_than_there_are_are_needed(level: float, n: int) -> None:
+    """At a strict level, such as that of a look, the interval of few pairs is their range."""
+    generator = np.random.default_rng(0)
+    family = [comparison(direction, 0.01) for direction in ("higher", "lower", "no_difference")]
+    inconclusive = 0
+    for _ in range(40):
+        differences = generator.normal(generator.choice([0.0, 0.01, 0.02]), 0.008, n)
+        for one in family:
+            (compared,) = compare([one], [differences], level)
+            if compared.verdict == "inconclusive" and compared.needed is not None:
+                assert compared.needed > n
+                inconclusive += 1
+    assert inconclusive > 10
+
+
+def test_pairs_that_are_left_out_are_also_trained() -> None:
+    differences = [np.array((0.05, -0.05, 0.04, -0.04, 0.03, 0.01))]
+    (whole,) = compare([comparison(margin=0.04)], differences)
+    (half,) = compare([comparison(margin=0.04)], differences, left_out=[6])
+    assert whole.needed is not None
+    assert half.needed == 2 * whole.needed
 
 
 def test_a_claim_needs_the_pairs_of_its_least_decided_comparison(residual_study: Study, pairs) -> None:

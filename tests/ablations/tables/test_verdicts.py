@@ -16,6 +16,7 @@ from ablations.studies.results import Study, StudyRun
 from ablations.tables.verdicts import (
     INTEGERS,
     console_table,
+    to_decide,
     verdict_table,
     write_verdicts,
 )
@@ -121,6 +122,14 @@ def test_what_it_takes_is_told(residual_study: Study, make_run) -> None:
     note = " ".join(lines[lines.index("  it takes 50 % more") + 1 :])
     assert "percentage points" in note
     assert "steps to target" not in note  # there is none
+
+
+def test_thousands_of_seeds_are_no_advice(verdicts: list[Verdict]) -> None:
+    def told(seeds: int) -> str:
+        return to_decide(replace(verdicts[0], verdict="inconclusive", seeds_needed=seeds))
+
+    assert "998" in told(998)
+    assert not re.search(r"\d", told(72_998))
 
 
 def test_the_console_shows_every_comparison(verdicts: list[Verdict]) -> None:
