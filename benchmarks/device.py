@@ -338,7 +338,7 @@ PARTS = (
     Part("two processes", two_processes, 30, devices=2),
     measuring(
         "speed, bf16", "Next to timm and torchvision in bf16, channels-last", 35,
-        LIBRARIES, "precisions=bf16-mixed", "orders=channels-last",
+        LIBRARIES, "precisions=bf16-mixed", "orders=channels_last",
     ),
     packing(8, 35),
     packing(4, 35),
@@ -346,7 +346,7 @@ PARTS = (
     packing(1, 55),
     measuring(
         "speed, float32", "Next to timm and torchvision in float32 and TF32, channels-last", 55,
-        LIBRARIES, "precisions=32-true,tf32", "orders=channels-last", "rounds=2",
+        LIBRARIES, "precisions=32-true,tf32", "orders=channels_last", "rounds=2",
     ),
     measuring(
         "speed, contiguous", "Xception next to timm's in bf16, contiguous", 15,
@@ -354,7 +354,7 @@ PARTS = (
     ),
     measuring(
         "speed, compiled", "Our Xception compiled, in bf16, channels-last", 100,
-        "models=xception", "precisions=bf16-mixed", "orders=channels-last", "compiled=true", "rounds=2",
+        "models=xception", "precisions=bf16-mixed", "orders=channels_last", "compiled=true", "rounds=2",
     ),
 )  # fmt: skip
 """Most important first, because the last ones are left out if time runs short.

@@ -46,11 +46,11 @@ from ablations.runs.schema import COMPLETED
 from ablations.studies.schema import BenchmarkFile
 from ablations.text import amount, listed
 from ablations.validation import WRITTEN, validated
-from experiments import environment, study_file
+from experiments import environment
 from experiments.check import check_keys
 from experiments.configuration import RunConfiguration, home_expanded, parse_override
 from experiments.errors import explained
-from experiments.planning import compose_runs, hydra_configuration
+from experiments.planning import compose_runs, hydra_configuration, project_benchmark
 from experiments.project import current
 from experiments.run import begin_record, now
 from experiments.sizes.network_cost import NetworkCost, count_network, without_memory
@@ -95,21 +95,23 @@ class Options(BaseModel):
     """Options of conf/model; ratios are to the first."""
     image_size: Count
     """Height and width in pixels."""
+    channels: Count
+    """Of the images."""
     num_classes: Count
     """Outputs of the network."""
+    batch_size: Count | None
+    """Images per step; None: `BATCH_SIZES`."""
     against: Annotated[tuple[str, ...], SEVERAL] = ()
     """Libraries to compare with: `equals` of `conf/benchmark.yaml`."""
     precisions: Annotated[tuple[Literal["32-true", "tf32", "bf16-mixed"], ...], SEVERAL] = ()
     """Of arithmetic; (): all that are faster on the device."""
-    orders: Annotated[tuple[Literal["contiguous", "channels-last"], ...], SEVERAL] = (
+    orders: Annotated[tuple[Literal["contiguous", "channels_last"], ...], SEVERAL] = (
         "contiguous",
-        "channels-last",
+        "channels_last",
     )
     """Memory orders."""
     compiled: Annotated[tuple[Literal["false", "true", "eager"], ...], SEVERAL] = ("false",)
     """true: torch.compile with inductor; eager: with a backend that needs no compiler and is not faster."""
-    batch_size: Count | None = None
-    """Images per step; None: `BATCH_SIZES`."""
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5
     """Minimum time of a turn."""
     rounds: Count = MIN_PAIRS
@@ -141,21 +143,18 @@ class Options(BaseModel):
         )
 
 
-OF_TABLE = ("models", "image_size", "num_classes", "against", "precisions", "orders", "compiled")
+OF_FILE = ("image_size", "channels", "num_classes", "batch_size")
+OF_TABLE = ("models", *OF_FILE, "against", "precisions", "orders", "compiled")
 """Options whose values have tables of their own."""
 
 
 def _defaults(defined: BenchmarkFile) -> dict[str, object]:
-    return {
-        "models": tuple(defined.labels),
-        "image_size": defined.image_size,
-        "num_classes": defined.num_classes,
-    }
+    return {"models": tuple(defined.labels)} | {key: getattr(defined, key) for key in OF_FILE}
 
 
 def parse_options(words: Sequence[str]) -> Options:
     """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
-    defined = study_file.project_benchmark()
+    defined = project_benchmark()
     given = _defaults(defined) | {"results_dir": current().place(current().run_keys()["results_dir"])}
     if against := [word.partition("=")[2] for word in words if word.startswith("against=")]:
         libraries = [defined.equals.get(library, {}) for library in against[0].split(",")]
@@ -211,9 +210,7 @@ def compose_networks(options: Options) -> dict[str, list[RunConfiguration]]:
         HydraException: An option or key does not exist.
     """
     words = [
-        "dataset.channels=3",
-        f"dataset.image_size={options.image_size}",
-        f"dataset.num_classes={options.num_classes}",
+        *(f"dataset.{key}={getattr(options, key)}" for key in ("image_size", "channels", "num_classes")),
         "logger=none",
         *options.overrides,
     ]
@@ -250,7 +247,7 @@ def plan_turns(
         precision, order, compiled = setting
         run = networks[model][number]
         batch = {"batch_size": options.batch_size or BATCH_SIZES[device.type]}
-        recipe = batch | {"channels_last": order == "channels-last"} | PRECISIONS[precision]
+        recipe = batch | {"channels_last": order == "channels_last"} | PRECISIONS[precision]
         own: dict[str, Any] = {"timing": timing | {"source": source, "part": part}}
         if source != OURS:
             own["model"] = {**equals[source][model], "num_classes": options.num_classes}

@@ -16,7 +16,8 @@ from ablations.errors import UserError, as_user_error, did_you_mean
 from ablations.lazily import lazily
 from ablations.metrics import BEFORE_DECLARATIONS
 from ablations.studies.results import Arm, Study
-from ablations.studies.schema import AS_BASELINE, StudyFile
+from ablations.studies.schema import AS_BASELINE, BENCHMARK_FILE, BenchmarkFile, StudyFile, TimedNetwork
+from ablations.validation import validated
 from experiments.configuration import (
     MATCHED_SIZES,
     RunConfiguration,
@@ -29,7 +30,7 @@ from experiments.errors import explained, refused_by_hydra
 from experiments.factorial import make_design
 from experiments.overrides import output_suffix, seed_budget, split_seed, tuning_option
 from experiments.planned_run import PlannedRun, require_different_arms
-from experiments.project import current, use
+from experiments.project import FRAMEWORK_CONF, current, load_yaml, use
 from experiments.scale import scale_of
 from experiments.study_file import check_study
 from lightning_modules.validation import require_integer
@@ -61,6 +62,28 @@ def compose_runs(overrides: Sequence[str], seeds: Iterable[int] | None = None) -
         del config["hydra"]
     return RunConfiguration.for_seeds(
         config, hydra.runtime.choices, hydra.overrides.task, [config.seed] if seeds is None else list(seeds)
+    )
+
+
+def project_benchmark() -> BenchmarkFile:
+    """What conf/benchmark.yaml measures; without one, the project's default network on its default data.
+
+    Raises:
+        UserError: The file is invalid.
+    """
+    file = current().conf / "benchmark.yaml"
+    if file.is_file():
+        return validated(BENCHMARK_FILE, load_yaml(file), "conf/benchmark.yaml")
+    with hydra_configuration():
+        (run,) = compose_runs([])
+    model, data = run.choices["model"], run.resolved["dataset"]
+    return BenchmarkFile(
+        title="Size and speed",
+        output="size_and_speed",
+        **{key: data[key] for key in ("image_size", "channels", "num_classes")},
+        batch_size=run.resolved["recipe"]["batch_size"],
+        networks=(TimedNetwork(model=model, label=model),),
+        equals=load_yaml(FRAMEWORK_CONF / "benchmark.yaml")["equals"],
     )
 
 

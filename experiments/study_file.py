@@ -6,7 +6,7 @@ from typing import Any
 from ablations.errors import UserError
 from ablations.evidence.claims import BENCHMARK, PARAMETERS, STEPS_PER_SECOND, Claim, Comparable, load_claims
 from ablations.lazily import lazily
-from ablations.studies.schema import BENCHMARK_FILE, STUDY, STUDY_FILES, BenchmarkFile, StudyFile
+from ablations.studies.schema import STUDY, STUDY_FILES, StudyFile
 from ablations.validation import validated
 from experiments.configuration import option_name
 from experiments.project import current, load_yaml
@@ -50,13 +50,6 @@ def comparable_studies() -> dict[str, Comparable]:
 def project_claims() -> list[Claim]:
     """The claims of the project; UserError as `load_claims`."""
     return load_claims(current().own_files("claims"), comparable_studies(), current().options("tuning"))
-
-
-def project_benchmark() -> BenchmarkFile:
-    """What conf/benchmark.yaml measures, the project's or the framework's; UserError if it is invalid."""
-    found = (folder / "benchmark.yaml" for folder in current().conf_dirs)
-    file = next(file for file in found if file.is_file())
-    return validated(BENCHMARK_FILE, load_yaml(file), "conf/benchmark.yaml")
 
 
 def _context() -> dict[str, Any]:

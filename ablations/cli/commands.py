@@ -163,7 +163,7 @@ def reproduce_studies(parsed: argparse.Namespace) -> None:
     everything = not names and all(word.startswith("results_dir=") for word in overrides)
     for timings in timing_records.read_timings(loaded[0][2]) if everything and loaded else ():
         of_timings, shown = timing_tables.write_timings(
-            timings, study_file.project_benchmark(), folders[0] / "tables"
+            timings, planning.project_benchmark(), folders[0] / "tables"
         )
         paths += of_timings
         print_table(shown)

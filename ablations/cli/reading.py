@@ -189,7 +189,7 @@ def judge(
     if timed := [claim for claim in asked if claim.study == claiming.BENCHMARK]:
         studies.append(
             timing_records.benchmark_study(
-                results_dir, study_file.project_benchmark(), [arm for claim in timed for arm in claim.arms]
+                results_dir, planning.project_benchmark(), [arm for claim in timed for arm in claim.arms]
             )
         )
         found += judging.judge_study(timed, *studies[-1])

@@ -22,8 +22,8 @@ from ablations.studies.results import Study, StudyRun
 from ablations.tables.timings import write_timings
 from ablations.tables.verdicts import write_verdicts
 from experiments.overrides import seed_budget
+from experiments.planning import project_benchmark
 from experiments.project import current
-from experiments.study_file import project_benchmark
 
 Loaded = Sequence[tuple[Study, Sequence[StudyRun], Path]]
 

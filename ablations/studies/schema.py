@@ -313,8 +313,12 @@ class BenchmarkFile(Written):
     """Stem of the table's files."""
     image_size: Annotated[Integer, Field(ge=1)]
     """Height and width of the images, in pixels."""
+    channels: Annotated[Integer, Field(ge=1)]
+    """Of the images: 3 for colour."""
     num_classes: Annotated[Integer, Field(ge=1)]
     """Outputs of the networks."""
+    batch_size: Annotated[Integer, Field(ge=1)] | None = None
+    """Images per step; null: 4 on a CPU, 32 on a GPU."""
     networks: Annotated[tuple[TimedNetwork, ...], Field(min_length=1)]
     """In the order of the table; ratios are to the first."""
     notes: tuple[str, ...] = ()

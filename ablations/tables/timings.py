@@ -130,8 +130,12 @@ def _with_spread(row: "pd.Series[Any]", name: str) -> str:
     middle, low, high = (row[f"{name}_{part}"] for part in ("median", "min", "max"))
     if pd.isna(middle):
         return NO_VALUE
-    middle, low, high = (f"{value:#.3g}".removesuffix(".") for value in (middle, low, high))
+    middle, low, high = map(_three_digits, (middle, low, high))
     return f"{middle} [{low}, {high}]"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:#.3g}".removesuffix(".") if value < 1000 else f"{value:,.0f}"
 
 
 def _console_table(title: str, readable: pd.DataFrame, subtitle: str) -> RenderableType:

@@ -29,9 +29,9 @@ from experiments.benchmark import (
     timed,
 )
 from experiments.configuration import RunConfiguration
+from experiments.planning import project_benchmark
 from experiments.project import Project, use
 from experiments.sizes.network_cost import count_network
-from experiments.study_file import project_benchmark
 
 CPU = torch.device("cpu")
 TINY = ("batch_size=2", "image_size=32", "num_classes=7", "model.width=0.03", "model.stem_stride=1")
@@ -40,6 +40,7 @@ TINY = ("batch_size=2", "image_size=32", "num_classes=7", "model.width=0.03", "m
 def options(**changed: object) -> Options:
     """Those of table 3 on the embedded project, with changes."""
     usual = {"models": ("inception_v3_table3", "xception"), "image_size": 299, "num_classes": 1000}
+    usual |= {"channels": 3, "batch_size": None}
     results_dir = parse_options([]).results_dir
     return Options(defined=project_benchmark(), **({"results_dir": results_dir} | usual | changed))
 
@@ -96,7 +97,7 @@ def test_a_comparison_has_its_own_defaults() -> None:
 
 def test_another_question_has_another_file() -> None:
     assert options().output == "table03_size_and_speed"
-    same = parse_options(["seconds=9", "rounds=9", "batch_size=2", "trainer.threads=2", "image_size=299"])
+    same = parse_options(["seconds=9", "rounds=9", "trainer.threads=2", "image_size=299"])
     assert same.output == "table03_size_and_speed"
     words = ["image_size=64", "models=xception,inception_v3_small", "fully_connected=two", "compiled=true"]
     assert parse_options(words).output == (
@@ -200,7 +201,7 @@ def test_the_command_records_what_is_missing_and_writes_the_table(
     shown = capsys.readouterr()
     assert shown.err.count("steps/second\n") == len(times) == 2 * 2 * 2
     name = "table03_size_and_speed__models=inception_v3_small,xception__image_size=32__num_classes=7"
-    name += "__model.width=0.03__model.stem_stride=1"
+    name += "__batch_size=2__model.width=0.03__model.stem_stride=1"
     paths = [results_dir / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
     assert shown.out.splitlines()[-3:] == [str(path) for path in paths]
     table = pd.read_csv(paths[0])
@@ -301,7 +302,7 @@ def a_few_layers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_networks_of_all_sources_take_turns_in_one_table(
     call, a_few_layers: None, times: list[float], results_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("against=timm,torchvision", "orders=channels-last", *QUICK)
+    words = ("against=timm,torchvision", "orders=channels_last", *QUICK)
     assert call("benchmark", *words) == 0
     shown = capsys.readouterr()
     assert shown.err.count("steps/second\n") == len(times) == 5 * 2 * 2
@@ -343,7 +344,7 @@ def test_after_the_deadline_no_round_starts_but_the_first(a_few_layers: None, ti
 
 @pytest.mark.slow
 def test_the_true_networks_are_timed(call, results_dir: Path) -> None:
-    words = ["against=timm", "models=xception", "orders=channels-last", "seconds=0.001", "rounds=1"]
+    words = ["against=timm", "models=xception", "orders=channels_last", "seconds=0.001", "rounds=1"]
     words += ["batch_size=2", "image_size=33", "num_classes=5", "trainer.accelerator=cpu"]
     assert call("benchmark", *words) == 0
     (timings,) = read_timings(results_dir)
@@ -359,7 +360,8 @@ def test_a_project_has_a_benchmark_and_claims_about_it_of_its_own(
     (conf / "model").mkdir()
     small = "defaults:\n  - xception_small\n  - _self_\n"
     networks = [{"model": name, "label": name.title()} for name in ("plain", "narrow")]
-    mine = {"title": "Mine", "output": "mine", "image_size": 32, "num_classes": 5, "networks": networks}
+    mine = {"title": "Mine", "output": "mine", "image_size": 32, "channels": 3, "num_classes": 5}
+    mine |= {"networks": networks}
     (conf / "benchmark.yaml").write_text(json.dumps(mine))
     for name, width in (("plain", 0.05), ("narrow", 0.03)):
         (conf / "model" / f"{name}.yaml").write_text(f"{small}width: {width}\n")
@@ -374,3 +376,15 @@ def test_a_project_has_a_benchmark_and_claims_about_it_of_its_own(
         (verdict,) = judge(["benchmark"], []).verdicts
     assert verdict.verdict == "holds"
     assert "steps of 4 images of 32x32 pixels, 5 classes" in verdict.scale
+
+
+def test_a_project_without_a_file_measures_its_network_on_its_data(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    with use(Project(tmp_path)):
+        asked = parse_options([])
+        assert asked.output == "size_and_speed"
+        assert (asked.models, asked.batch_size) == (("xception_small",), 128)
+        (runs,) = compose_networks(asked).values()
+        assert parse_options(["against=timm"]).models == ("inception_v3", "xception")
+    data = runs[0].resolved["dataset"]
+    assert [data[key] for key in ("image_size", "channels", "num_classes")] == [28, 1, 10]

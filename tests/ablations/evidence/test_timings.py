@@ -24,6 +24,7 @@ DEFINED = BENCHMARK_FILE.validate_python(
         "title": "Size and speed",
         "output": "table03_size_and_speed",
         "image_size": 299,
+        "channels": 3,
         "num_classes": 1000,
         "networks": [
             {"model": model, "label": model, "paper": {"parameters": size, "steps_per_second": speed}}
