@@ -39,23 +39,62 @@ def test_what_answers_at_once_imports_nothing_heavy():
     assert result.stdout.split() == []
 
 
-def test_the_analysis_is_imported_without_what_trains():
+WITHOUT = """
+import importlib, pkgutil, sys
+from pathlib import Path
+
+absent, modules = (words.split(",") for words in sys.argv[1:3])
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in absent:
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+"""Blocks modules, whoever imports them."""
+
+IMPORT_ALL = """
+for name in ["ablations", *modules]:
+    module = importlib.import_module(name)
+    if name != "ablations" and hasattr(module, "__path__"):
+        for below in pkgutil.walk_packages(module.__path__, f"{name}."):
+            importlib.import_module(below.name)
+"""
+
+ANALYSE = """
+import ablations
+
+results = Path(sys.argv[3])
+for option, better in (("none", 0.0), ("group", 0.02)):
+    for seed in range(6):
+        top1 = 0.7 + 0.01 * seed + better * (1 + seed / 10)
+        epochs = [{"step": step, "val_top1": top1 - 0.1 / step} for step in (5, 10)]
+        ablations.write_run(
+            results, choices={"norm": option}, seed=seed, epochs=epochs, test={"top1": top1}, num_classes=10
+        )
+runs, history = ablations.load_runs(results), ablations.load_histories(results)
+table = ablations.compare(runs, factor="norm", baseline="none", metric="test_top1").set_index("norm")
+pair = {"treatment": "group", "control": "none", "metric": "test_top1", "direction": "higher", "margin": 0.01}
+judged = ablations.judge([{"id": "helps", "comparisons": [pair]}], runs, factor="norm")
+ablations.plot_curves(history, by="norm").figure.savefig(results / "curves.png")
+print(ablations.needed_seeds(effect=0.004, spread=0.006) > 1)
+print(table.loc["group", "n_pairs"], f'{table.loc["group", "difference"]:.3f}', *judged["verdict"])
+"""
+
+
+def test_the_analysis_works_without_what_trains(tmp_path):
     contracts = PROJECT["tool"]["importlinter"]["contracts"]
     (contract,) = (one for one in contracts if "ablations.statistics" in one.get("source_modules", ()))
     absent = [name for name in contract["forbidden_modules"] if not name.startswith("ablations.")]
-    code = """if True:
-        import importlib, pkgutil, sys
-        absent, modules = (words.split(",") for words in sys.argv[1:])
-        sys.modules.update(dict.fromkeys(absent))  # importing one fails
-        for name in ["ablations", *modules]:
-            module = importlib.import_module(name)
-            if name != "ablations" and hasattr(module, "__path__"):
-                for below in pkgutil.walk_packages(module.__path__, f"{name}."):
-                    importlib.import_module(below.name)
-    """
-    result = python(code, ",".join(absent), ",".join(contract["source_modules"]))
     assert {"torch", "lightning", "hydra", "omegaconf", "lightning_modules", "experiments"} <= set(absent)
+    arguments = (",".join(absent), ",".join(contract["source_modules"]), str(tmp_path))
+    result = python(WITHOUT + ANALYSE + IMPORT_ALL, *arguments)
     assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["True", "6", "0.025", "holds"]
+    assert (tmp_path / "curves.png").is_file()
+    refused = python(WITHOUT + "import torch.nn", *arguments)
+    assert refused.stderr.rstrip().endswith("torch is blocked")
 
 
 def imported(code: str) -> set[str]:
