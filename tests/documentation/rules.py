@@ -121,6 +121,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"eval ", evaluated),
     (r"\.ci/run$", script),
     (r"source \.venv/bin/activate$", nothing),
+    (r"wandb leet --help$", nothing),
     (r"git (clone|switch|add|commit) ", nothing),
 )
 """Per pattern of a command, without variables and comment, what is done; the first that matches counts."""
