@@ -160,7 +160,8 @@ def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:
         cells = [re.sub(r" (?=\[|p [=<]|\()", "\n", row[name]) for name in columns]
         planned = not pd.isna(numbers["n_planned"])  # else a row only of the paper
         sections.append(Section(_heading(study, row, numbers), [cells] if planned else []))
-    return headed_table(study.title, list(columns.values()), sections, f"{study.scale}. {BRACKETS}.")
+    caption = f"{study.scale}. {BRACKETS}." + (" Parentheses: runs that reach the target." if target else "")
+    return headed_table(study.title, list(columns.values()), sections, caption)
 
 
 def _heading(study: Study, row: pd.Series, numbers: pd.Series) -> Text:

@@ -266,7 +266,7 @@ def test_console_table_fits(activation_study: Study, make_run, make_runs, tmp_pa
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    for phrase in ("p = 0.031", "(6 / 6)", "["):
+    for phrase in ("p = 0.031", "(6 / 6)", "[", "reach the target"):
         assert phrase in text
     lines = text.splitlines()
     assert lines[0] == "Intermediate activation"
