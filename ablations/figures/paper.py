@@ -20,7 +20,15 @@ from matplotlib.ticker import MaxNLocator
 from ablations.evidence.interaction import SPLITS, interactions
 from ablations.figures import factorial, heat_map, tuning
 from ablations.figures.own import draw_own, of_own_figures
-from ablations.figures.study import LABEL_CHARACTERS, draw_curves, draw_differences, of_figures
+from ablations.figures.study import (
+    LABEL_CHARACTERS,
+    ROOM,
+    compared_arms,
+    draw_curves,
+    draw_differences,
+    of_figures,
+    one_baseline,
+)
 from ablations.figures.style import STYLE, legend_line, looks_of, without_formulas
 from ablations.files import write_forms
 from ablations.studies.results import Study, StudyRun, Tuning, baseline_first, outcomes
@@ -109,14 +117,19 @@ def _draw(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
     by_arm, arms = outcomes(study, runs), baseline_first(study)
     looks = looks_of([arm.name for arm in arms])
     labels = [_filled(arm.label, width) for arm in arms]
-    two_lines = any(len(f"{arm.label}, n = 99") > LABEL_CHARACTERS for arm in arms[1:])
-    lower = max(1.2, (TALLER if two_lines else BLOCK) * (len(arms) - 1) + 0.5)
+    blocks = len(compared_arms(study))
+    if one_baseline(study) is None:
+        block = TALLER + ROOM
+    else:
+        two_lines = any(len(f"{arm.label}, n = 99") > LABEL_CHARACTERS for arm in arms[1:])
+        block = TALLER if two_lines else BLOCK
+    lower = max(1.2, block * blocks + 0.5)
     height = PANEL + 0.4 + lower + 0.13 * sum(label.count("\n") + 1 for label in labels)
     figure = _figure(width, height)
     grid = figure.add_gridspec(2, 1, height_ratios=(PANEL, lower))
     upper, below = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     draw_curves(upper, study, by_arm, looks)
-    draw_differences(below, study, by_arm, looks, inch=(len(arms) - 1) / lower)
+    draw_differences(below, study, by_arm, looks, inch=blocks / lower)
     for axes in (upper, below):
         axes.set_title("", loc="left")
     _legend(figure, [legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)])

@@ -1,7 +1,8 @@
 """A study's figures, drawn as the paper's figures 6 to 10: validation metric over training steps.
 
 The upper panel shows the first metric of each arm: mean over seeds, 95 % t band and single seeds. The lower
-panel shows each arm's final differences to the baseline. The paper has neither bands, seeds nor differences.
+panel shows each arm's final differences to the arm that the table compares it with. The paper has neither
+bands, seeds nor differences.
 """
 
 import textwrap
@@ -55,10 +56,11 @@ from ablations.text import UNCORRECTED, amount, cut, true_minus
 
 PANEL = 2.7  # inches, as all below
 BLOCK = 0.85  # an arm's differences
+ROOM = 0.36  # more for the names of two arms
 LEAST_DIFFERENCES = 1.1
 AXIS_LABEL = 0.55
 AXIS_CHARACTERS = 46
-LABEL_CHARACTERS = 42  # an arm's name in the differences
+LABEL_CHARACTERS = 42  # per line of names in the differences
 
 INSET_LEFT, INSET_RIGHT = 0.6, 0.97
 """Where the end of the curves is drawn again, enlarged, in shares of the width."""
@@ -85,7 +87,8 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
     title, subtitle = textwrap.wrap(study.title, TITLE_CHARACTERS), subtitle_of(study)
     notes = wrapped(figure_notes(study, runs, by_arm))
     labels = [textwrap.fill(_legend_label(arm, study, runs), LEGEND_CHARACTERS) for arm in arms]
-    lower = max(LEAST_DIFFERENCES, BLOCK * (len(arms) - 1))
+    block = BLOCK + (0 if one_baseline(study) else ROOM)
+    lower = max(LEAST_DIFFERENCES, block * len(compared_arms(study)))
     above = header_height(title, subtitle)
     legend = AXIS_LABEL + LINE * sum(label.count("\n") + 1 for label in labels) + 0.1
     below = AXIS_LABEL + 2 * LINE + LINE * len(notes)
@@ -99,7 +102,7 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
     curves = figure.add_axes((left, 1 - (above + PANEL) / height, width, PANEL / height))
     differences = figure.add_axes((left, below / height, width, lower / height))
     draw_curves(curves, study, by_arm, looks)
-    draw_differences(differences, study, by_arm, looks, inch=(len(arms) - 1) / lower)
+    draw_differences(differences, study, by_arm, looks, inch=len(compared_arms(study)) / lower)
     curves.legend(
         handles=[legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)],
         loc="upper left",
@@ -133,7 +136,11 @@ def part_of(study: Study, runs: Sequence[StudyRun], figure: StudyFigure) -> tupl
     )
     if not figure.arms:
         return part, runs
-    arms = tuple(replace(arm, baseline=None) for arm in study.arms if arm.name in figure.arms)
+    arms = tuple(
+        arm if arm.baseline in figure.arms and arm.name != part.baseline else replace(arm, baseline=None)
+        for arm in study.arms
+        if arm.name in figure.arms
+    )
     return replace(part, arms=arms), [run for run in runs if run.arm in figure.arms]
 
 
@@ -265,15 +272,20 @@ def draw_differences(
     looks: Mapping[str, Look],
     inch: float,
 ) -> None:
-    """Draw differences to the baseline, a block of height 1 per arm; `inch` is the height of an inch."""
+    """Draw differences, a block of height 1 per compared arm; `inch` is the height of an inch."""
     ticks: dict[float, str] = {}
-    metric = study.deciding
-    others = [arm for arm in baseline_first(study) if arm.name != study.baseline]
-    for block, arm in enumerate(others):
+    metric, compared, baseline = study.deciding, compared_arms(study), one_baseline(study)
+    room = 0 if baseline else ROOM
+    at_name, at_validation, at_test = (
+        (BLOCK * share + above) / (BLOCK + room)
+        for share, above in ((0.14, room / 2), (0.42, room), (0.76, room))
+    )
+    for block, (arm, other) in enumerate(compared):
         look = looks[arm.name]
-        pairs = pair_by_seed(by_arm[arm.name], by_arm[study.baseline])
-        _write_name(axes, block + 0.14, f"{_cut(arm.label)}, n = {len(pairs)}", look)
-        for split, y in (("validation", block + 0.42), ("test", block + 0.76)):
+        pairs = pair_by_seed(by_arm[arm.name], by_arm[other.name])
+        name = _cut(arm.label) if baseline else f"{cut(arm.label, 70)} − {cut(other.label, 70)}"
+        _write_name(axes, block + at_name, f"{name}, n = {len(pairs)}", look)
+        for split, y in (("validation", block + at_validation), ("test", block + at_test)):
             ticks[y - 0.08] = split
             if pairs:
                 name = f"{'val' if split == 'validation' else split}_{study.metric}"
@@ -292,16 +304,28 @@ def draw_differences(
     low, high = axes.get_xlim()
     least = 0.5 if metric.is_share else 0.0
     axes.set_xlim(min(low, -least), max(high, least))
-    axes.set_ylim(len(others), 0)
+    axes.set_ylim(len(compared), 0)
     axes.set_yticks(list(ticks), list(ticks.values()), fontsize=small())
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    label = {arm.name: arm.label for arm in study.arms}[study.baseline]
     axes.set_title(f"Differences, seed by seed: means with\n{UNCORRECTED}", loc="left")
-    difference = textwrap.fill(f"{metric.label} minus “{_cut(label)}”", AXIS_CHARACTERS)
+    minus = f"{metric.label} minus “{_cut(baseline.label)}”" if baseline else f"difference in {metric.label}"
+    difference = textwrap.fill(minus, AXIS_CHARACTERS)
     axes.set_xlabel(f"{difference}\n({metric.difference_words})" if metric.unit else difference)
+
+
+def compared_arms(study: Study) -> list[tuple[Arm, Arm]]:
+    """Each arm with the one that it is compared with."""
+    arms = {arm.name: arm for arm in study.arms}
+    return [(arm, arms[other]) for arm in baseline_first(study) if (other := study.compared_with(arm))]
+
+
+def one_baseline(study: Study) -> Arm | None:
+    """The arm that all others are compared with; None if they differ in it."""
+    others = {other.name for _, other in compared_arms(study)} or {study.baseline}
+    return next(arm for arm in study.arms if arm.name in others) if len(others) == 1 else None
 
 
 def _write_name(axes: Axes, y: float, name: str, look: Look) -> None:

@@ -18,6 +18,7 @@ from ablations.figures import style as figures_style
 from ablations.figures.study import draw_study, write_figure, write_figures
 from ablations.figures.style import save_figure
 from ablations.studies.results import Study, StudyRun
+from ablations.tables.study import study_contents
 
 
 def texts(figure: Figure) -> str:
@@ -248,6 +249,24 @@ def test_a_study_of_several_figures_draws_each_of_its_arms(
         assert phrase in found
     assert "MAP@100 minus “Inception V3, FC”" in found
     assert "Xception (" not in found  # the arms of the other figure
+
+
+def test_differences_are_those_of_the_table_where_arms_have_their_own_baseline(
+    jft_study: Study, jft_runs: list[StudyRun]
+) -> None:
+    study = replace(jft_study, figures=())
+    figure = draw_study(study, jft_runs)
+    rows = study_contents(study, jft_runs)[0].dropna(subset="val_difference_pp_mean")
+    assert set(rows["compared_with"]) == {"inception", "inception_fc"}
+    drawn = [text.get_text() for text in figure.axes[1].texts if text.get_text()[0] in "+−"]
+    in_table = [
+        f"{row[f'{part}_difference_pp_mean']:+.1f}" for _, row in rows.iterrows() for part in ("val", "test")
+    ]
+    assert [number.replace("−", "-") for number in drawn] == in_table
+    names = " ".join(texts(figure).split())
+    for arm, other in (("Xception", "Inception V3"), ("Xception, FC", "Inception V3, FC")):
+        assert f"{arm} − {other}, n = 2" in names
+    assert "minus “" not in names  # no single arm
 
 
 def test_of_many_seeds_some_are_drawn_and_all_are_counted(
