@@ -617,7 +617,7 @@ COMMANDS: Mapping[str, Command] = {
         in_project=False,
     ),
     "schema": Command(
-        "Write JSON schemas of studies, claims, tunings and metrics, for completion in an editor.",
+        "Write JSON schemas of studies, claims, tunings, metrics and the benchmark, for an editor.",
         "FOLDER",
         {"schema": f"into {SCHEMAS}", "schema ../schemas": "into another folder"},
         write_schemas,
