@@ -155,7 +155,7 @@ def _defaults(defined: BenchmarkFile) -> dict[str, object]:
 def parse_options(words: Sequence[str]) -> Options:
     """Read the arguments of "benchmark"; UserError if one is unknown or invalid."""
     defined = project_benchmark()
-    given = _defaults(defined) | {"results_dir": current().place(current().run_keys()["results_dir"])}
+    given = _defaults(defined) | {"results_dir": current().resolve(current().run_keys()["results_dir"])}
     if against := [word.partition("=")[2] for word in words if word.startswith("against=")]:
         libraries = [defined.equals.get(library, {}) for library in against[0].split(",")]
         models = dict.fromkeys(model for networks in libraries for model in networks)

@@ -109,8 +109,8 @@ VALUES: Mapping[str, Any] = {
 def check_run(run: RunConfiguration) -> None:
     """Raise UserError if a user got anything about a run wrong."""
     environment.check_launcher(run.processes)
-    places = (f"runs/{run.run_id}", "tables", "figures")  # tables are written at the end
-    check_writable(f"results_dir={run.results_dir}", run.results_dir, places)
+    below = (f"runs/{run.run_id}", "tables", "figures")  # tables are written at the end
+    check_writable(f"results_dir={run.results_dir}", run.results_dir, below)
     check_values(run)
     run.with_measured(RunDirectory(run.results_dir, run.run_id))
     try:

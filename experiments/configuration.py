@@ -144,7 +144,7 @@ class RunConfiguration:
                 own = of_recipe.get(group) or {}
                 _leave_out_keys_of_another_class(config, group, str(choices[group]), own, overrides)
         if "results_dir" in config and "results_dir" not in typed:
-            config.results_dir = current().place(config.results_dir)
+            config.results_dir = current().resolve(config.results_dir)
         for key in FOLDERS:
             folder = OmegaConf.select(config, key)
             if isinstance(folder, str) and folder.startswith("~"):

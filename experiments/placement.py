@@ -109,7 +109,7 @@ def place(run: RunConfiguration, directory: RunDirectory, launcher: str | None) 
         yield Place()
         return
 
-    def look() -> tuple[list[Device], ExitStack] | None:
+    def take() -> tuple[list[Device], ExitStack] | None:
         need = Need.of(run)
         return slots.take(
             need.devices, need.count, need.per_device, lambda one: devices.can_enter([one]), directory.run_id
@@ -118,7 +118,7 @@ def place(run: RunConfiguration, directory: RunDirectory, launcher: str | None) 
     def given_up() -> bool:
         return not waits or directory.status() in (*DONE, RUNNING)
 
-    with slots.wait(look, directory.run_id, given_up) as got:
+    with slots.wait(take, directory.run_id, given_up) as got:
         if got is None:
             yield None if waits else Place()
             return

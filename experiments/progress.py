@@ -50,9 +50,9 @@ class Watch:
         self._rows: Sequence[Mapping[str, float]] | None = None
         self._written: float | None = None
         self._stamp: object = None
-        self.look()
+        self.update()
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Read the run's files again."""
         directory = self.run.directory
         if (stamp := directory.stamp()) != self._stamp:
@@ -131,16 +131,16 @@ class SweepProgress:
         with self._contexts:  # restores the terminal, even if interrupted
             self._ended.set()
             self._thread.join()
-            self.look()
+            self.update()
 
     def tell(self, line: str) -> None:
         """Print a line, above the table if there is one."""
         self.console.print(line, markup=False, soft_wrap=True)
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Read the runs, print those that have ended, and show the others."""
         for watch in tuple(self._open):
-            watch.look()
+            watch.update()
             if watch.status in DONE:
                 self._open.remove(watch)
                 self._done[watch.status] += 1
@@ -152,7 +152,7 @@ class SweepProgress:
                 self._failures[watch.run.run_id] = watch.failed_at
                 if watch.record is not None and watch.failed_at is not None:
                     self._tell_outcome(watch, watch.record)
-        self._look_who_waits()
+        self._see_who_waits()
         if self._screen:
             self._screen.refresh()
 
@@ -173,7 +173,7 @@ class SweepProgress:
         )
         return Group(*parts, line, *self._standing())
 
-    def _look_who_waits(self) -> None:
+    def _see_who_waits(self) -> None:
         known, waiting = self._waiting, set(self._ask_waiting())
         self._waiting = {watch.run.run_id for watch in self._open} & waiting
         if self._waiting:
@@ -187,7 +187,7 @@ class SweepProgress:
 
     def _watch(self) -> None:
         while not self._ended.wait(POLL_S):
-            self.look()
+            self.update()
 
     def _tell_start(self) -> None:
         self.tell(f"{len(self._open)} of {amount(self._total, 'run')} to be trained")
@@ -224,8 +224,8 @@ class RunProgress(SweepProgress):
         super().__init__([PlannedRun(configuration.arm_name, (), configuration, group="")], clock)
         self._epochs_told = self._epochs_at_start
 
-    def look(self) -> None:
-        super().look()
+    def update(self) -> None:
+        super().update()
         if not self._screen and self._open and self._epochs_trained() != self._epochs_told:
             self._epochs_told = self._epochs_trained()
             self.tell(f"{self._open[0].state().line()}{self._about_left()}")

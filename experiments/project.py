@@ -100,7 +100,7 @@ class Project:
         """Its name in titles, the key `project`."""
         return str(self.run_keys()["project"])
 
-    def place(self, folder: Any) -> Any:
+    def resolve(self, folder: Any) -> Any:
         """Resolve a folder from the project's configuration, for commands run elsewhere."""
         relative = isinstance(folder, str) and folder and not folder.startswith(("~", "/"))
         return str(self.root / folder) if relative and self.root != Path.cwd() else folder

@@ -110,17 +110,17 @@ def is_full(device: Device, taken: Mapping[str, Fraction]) -> bool:
 
 @contextmanager
 def wait(
-    look: Callable[[], tuple[list[Device], ExitStack] | None], what: str, given_up: Callable[[], bool]
+    take: Callable[[], tuple[list[Device], ExitStack] | None], what: str, given_up: Callable[[], bool]
 ) -> Iterator[list[Device] | None]:
-    """Wait under a name until `look` takes devices; free them at the end. Yields None if given up."""
-    got = look()
+    """Wait under a name until `take` gets devices; free them at the end. Yields None if given up."""
+    got = take()
     if got is None:
         with ExitStack() as ticket:
             with _alone():
                 ticket.enter_context(_locked(what, WAITING))
             while got is None and not given_up():
-                time.sleep(WAIT_S * random.uniform(0.5, 1.5))  # so that waiting processes do not look in step
-                got = look()
+                time.sleep(WAIT_S * random.uniform(0.5, 1.5))  # so that waiting processes do not try in step
+                got = take()
     if got is None:
         yield None
         return

@@ -275,9 +275,9 @@ def publish_results(parsed: argparse.Namespace) -> None:
 
     names, overrides = names_and_overrides(parsed.words)
     judged, studies = judged_studies(names, overrides)
-    places = [word for word in overrides if re.match(r"\+*(results_dir|logger)\b", word)]
+    locations = [word for word in overrides if re.match(r"\+*(results_dir|logger)\b", word)]
     with planning.hydra_configuration():
-        logger = planning.compose_runs(places)[0].resolved["logger"]
+        logger = planning.compose_runs(locations)[0].resolved["logger"]
     if logger.get("backend") is None:
         raise UserError("dashboards need logger=wandb; leave logger out")
     with as_user_error():
@@ -322,13 +322,13 @@ def new_project(parsed: argparse.Namespace) -> None:
 
 
 def pack_records(parsed: argparse.Namespace) -> None:
-    results_dir = results_folder(_places(parsed.words))
+    results_dir = results_folder(_only_folder(parsed.words))
     path, runs = archive.pack(results_dir, output_folder(parsed, results_dir, ""))
     print(f"{path}: {amount(runs, 'run')}")
 
 
 def unpack_records(parsed: argparse.Namespace) -> None:
-    results_dir = results_folder(_places(parsed.words), may_be_new=True)
+    results_dir = results_folder(_only_folder(parsed.words), may_be_new=True)
     check_writable(f"results_dir={results_dir}", results_dir, ["runs", "tuning"])
     file = parsed.file or current().reference / archive.FILE_NAME
     if not file.exists():
@@ -357,7 +357,7 @@ def add_output_option(parser: argparse.ArgumentParser) -> None:
 
 
 def free_checkpoints(parsed: argparse.Namespace) -> None:
-    results_dir = results_folder(_places(parsed.words))
+    results_dir = results_folder(_only_folder(parsed.words))
     freed = []
     for path in sorted(results_dir.glob("runs/*/checkpoint.ckpt")):
         with (directory := RunDirectory(results_dir, path.parent.name)).lock() as held:
@@ -464,7 +464,7 @@ def add_unpack_options(parser: argparse.ArgumentParser) -> None:
 
 
 def renew_reference(parsed: argparse.Namespace) -> None:
-    folder, results_dir = current().reference, results_folder(_places(parsed.words))
+    folder, results_dir = current().reference, results_folder(_only_folder(parsed.words))
     check_writable(str(folder), folder, [""])
     varied = [shlex.split(words) for words in parsed.also]
     written = reference.write_reference(folder, results_dir, varied, force=parsed.force)
@@ -482,7 +482,7 @@ def add_reference_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="even with fewer completed runs than before")
 
 
-def _places(words: Sequence[str]) -> list[str]:
+def _only_folder(words: Sequence[str]) -> list[str]:
     """The words of a command that takes only results_dir=FOLDER."""
     if others := [word for word in words if not word.startswith("results_dir=")]:
         raise UserError(f"{others[0]}: this command takes only results_dir=FOLDER")

@@ -20,7 +20,7 @@ import wandb_workspaces.reports.v2 as wr
 
 from ablations.errors import UserError
 from ablations.evidence.verdicts import Judged, Verdict
-from ablations.figures.style import looks_of
+from ablations.figures.style import line_styles_of
 from ablations.files import write_atomically
 from ablations.outputs import write_study
 from ablations.report.build import build_report, write_report
@@ -213,7 +213,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> str:
 
 def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
     """An arm's runs are those that its records name, whichever study trained them."""
-    looks = looks_of([arm.name for arm in baseline_first(study)])
+    styles = line_styles_of([arm.name for arm in baseline_first(study)])
     runsets = []
     colors: dict[Any, Any] = {}  # wandb-workspaces requires a wider type than it documents
     for arm in baseline_first(study):
@@ -225,7 +225,7 @@ def _curves(study: Study, runs: Sequence[StudyRun]) -> wr.PanelGrid:
             runsets.append(wr.Runset(name=name, filters=expr.And(ids), groupby=["JobType"]))
             for job_type in {str(record["config"]["logger"]["job_type"]) for record in logged}:
                 key = wr.RunsetGroupKey(wr.Metric("JobType"), job_type)
-                colors[wr.RunsetGroup(name, (key,))] = looks[arm.name].color
+                colors[wr.RunsetGroup(name, (key,))] = styles[arm.name].color
     over_seeds: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
     curves = {f"val/{name}": f"validation {study.declaration(name).label}" for name in study.metrics} | CURVES
     panels: list[Any] = [

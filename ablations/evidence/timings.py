@@ -70,13 +70,13 @@ class Timings:
         models = self.config["timing"]["models"]
         rows = {run_id: turn_row(record) for run_id, record in self.records.items()}
 
-        def place(item: tuple[str, Mapping[str, Any]]) -> tuple[Any, ...]:
+        def order(item: tuple[str, Mapping[str, Any]]) -> tuple[Any, ...]:
             row = item[1]
             setting = row["compiler"], row["precision"] != "float32", row["precision"]
-            order = row["memory_order"] != "contiguous", row["part"], models.index(row["model"])
-            return *setting, *order, row["source"] != OURS, row["source"], row["round"]
+            measured = row["memory_order"] != "contiguous", row["part"], models.index(row["model"])
+            return *setting, *measured, row["source"] != OURS, row["source"], row["round"]
 
-        return pd.DataFrame.from_dict(dict(sorted(rows.items(), key=place)), orient="index")
+        return pd.DataFrame.from_dict(dict(sorted(rows.items(), key=order)), orient="index")
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -145,9 +145,9 @@ def benchmark_study(
     for run_id, turn in timings.turns.iterrows() if timings else ():
         if all(turn[key] == value for key, value in JUDGED.items()):
             assert timings is not None
-            place = RunDirectory(results_dir, str(run_id)).path
+            path = RunDirectory(results_dir, str(run_id)).path
             record = timings.records[str(run_id)]
-            runs.append(StudyRun(turn["model"], turn["round"], str(run_id), place, COMPLETED, record, None))
+            runs.append(StudyRun(turn["model"], turn["round"], str(run_id), path, COMPLETED, record, None))
     labels = {name: name for name in arms} | defined.labels
     return Study(
         name=BENCHMARK,

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablations.figures.style import drawn_seeds, legend_line, looks_of, style
+from ablations.figures.style import drawn_seeds, legend_line, line_styles_of, style
 from ablations.metrics import BEFORE_DECLARATIONS, metric_of
 from ablations.statistics.paired import seed_band
 
@@ -48,9 +48,9 @@ def plot_curves(
     with style():
         axes = Figure(figsize=(6.0, 3.6), layout="constrained").add_subplot() if axes is None else axes
         options = sorted(known[by].unique(), key=str)
-        looks, handles = looks_of([str(option) for option in options]), []
+        styles, handles = line_styles_of([str(option) for option in options]), []
         for option in options:
-            look = looks[str(option)]
+            line_style = styles[str(option)]
             curves = [
                 of_run.sort_values(x)[[x, metric]].to_numpy(float)
                 for _, of_run in known[known[by] == option].groupby(run)
@@ -60,10 +60,10 @@ def plot_curves(
                 marker = "." if len(at) == 1 else None  # a line of one point is invisible
                 axes.plot(
                     at, declared.times * values,
-                    color=look.color, linewidth=0.7, alpha=0.45, marker=marker, zorder=2,
+                    color=line_style.color, linewidth=0.7, alpha=0.45, marker=marker, zorder=2,
                 )  # fmt: skip
-            _draw_mean(axes, curves, declared.times, look)
-            handles.append(legend_line(look, f"{by}={option} (n = {len(curves)})"))
+            _draw_mean(axes, curves, declared.times, line_style)
+            handles.append(legend_line(line_style, f"{by}={option} (n = {len(curves)})"))
         axes.set_xlabel({"step": "training steps"}.get(x, x))
         axes.set_ylabel(declared.on_axis(f"{words}{declared.label}"))
         axes.grid(axis="y")
@@ -71,12 +71,20 @@ def plot_curves(
     return axes
 
 
-def _draw_mean(axes: Axes, curves: list[np.ndarray], times: float, look: Any) -> None:
+def _draw_mean(axes: Axes, curves: list[np.ndarray], times: float, line_style: Any) -> None:
     """Draw mean and band if all runs have the same x."""
     at = curves[0][:, 0]
     if not all(np.array_equal(curve[:, 0], at) for curve in curves):
         return
     band = seed_band(times * np.stack([curve[:, 1] for curve in curves]))
-    axes.plot(at, band.mean, color=look.color, linestyle=look.dash, linewidth=2, marker=look.marker, zorder=4)
+    axes.plot(
+        at,
+        band.mean,
+        color=line_style.color,
+        linestyle=line_style.dash,
+        linewidth=2,
+        marker=line_style.marker,
+        zorder=4,
+    )
     if len(curves) > 1:
-        axes.fill_between(at, band.low, band.high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
+        axes.fill_between(at, band.low, band.high, color=line_style.color, alpha=0.15, linewidth=0, zorder=3)

@@ -24,11 +24,11 @@ from ablations.figures.style import (
     SMALL_CHARACTERS,
     TITLE_CHARACTERS,
     WIDTH,
-    Look,
+    LineStyle,
     draw_legend,
     header_height,
     legend_height,
-    looks_of,
+    line_styles_of,
     save_figure,
     small,
     subtitle_of,
@@ -66,7 +66,7 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
     """Draw a factorial study; arms without a result leave a gap."""
     design, by_arm = study.factorial, outcomes(study, runs)
     found = interactions(study, by_arm)
-    looks = looks_of_lines(study, design)
+    styles = styles_of_lines(study, design)
     rows = grid_of(design, SCREEN_COLUMNS)
     title = textwrap.wrap(study.title, TITLE_CHARACTERS)
     subtitle = [*subtitle_of(study), *textwrap.wrap(f"Bands: {UNCORRECTED}", CHARACTERS)]
@@ -84,14 +84,14 @@ def draw_factorial(study: Study, runs: Sequence[StudyRun]) -> Figure:
     if not any(by_arm.values()):
         write_nothing_completed(figure, footer + panels / 2)
         return figure
-    draw_legend(figure, looks, lines.levels, title=lines.label, above=header)
+    draw_legend(figure, styles, lines.levels, title=lines.label, above=header)
     shown: dict[str, list[tuple[Axes, Sequence[float]]]] = {}
     for i, row in enumerate(rows):
         bottom = footer + panels - i * one_row - TITLE * max(titles) - 0.12 - PANEL
         for column, cell in enumerate(row):
             left = (LEFT + column * (PANEL_WIDTH + GAP)) / WIDTH
             axes = figure.add_axes((left, bottom / height, PANEL_WIDTH / WIDTH, PANEL / height))
-            drawn = draw_panel(axes, study, by_arm, looks, found, cell, labelled=column == 0)
+            drawn = draw_panel(axes, study, by_arm, styles, found, cell, labelled=column == 0)
             shown.setdefault(cell[0], []).append((axes, drawn))
             if i + 1 < len(rows):
                 axes.set_xlabel("")
@@ -103,7 +103,7 @@ def draw_panel(
     axes: Axes,
     study: Study,
     by_arm: Mapping[str, Sequence[Outcome]],
-    looks: Mapping[str, Look],
+    styles: Mapping[str, LineStyle],
     found: Sequence[Interaction],
     cell: Cell,
     *,
@@ -113,10 +113,10 @@ def draw_panel(
     kind, split, part = cell
     design, at = study.factorial, _drawn_at(study.factorial, part)
     if kind == "accuracy":
-        shown = _draw_values(axes, study, design, by_arm, looks, split, part, at)
+        shown = _draw_values(axes, study, design, by_arm, styles, split, part, at)
     else:
         of_cell = [each for each in found if (each.split, dict(each.part)) == (split, dict(part))]
-        shown = _draw_effects(axes, design, looks, of_cell, at)
+        shown = _draw_effects(axes, design, styles, of_cell, at)
     _dress(axes, study, design, cell, at, labelled=labelled)
     return shown
 
@@ -140,11 +140,11 @@ def grid_of(design: Design, columns: int = COLUMNS) -> list[list[Cell]]:
     return [[(kind, split, part) for part in chunk] for chunk in chunks for kind in kinds for split in SPLITS]
 
 
-def looks_of_lines(study: Study, design: Design) -> dict[str, Look]:
+def styles_of_lines(study: Study, design: Design) -> dict[str, LineStyle]:
     """The baseline's line is black, as in every figure."""
     base = design.levels[study.baseline][design.lines]
     levels = sorted(design.factor(design.lines).levels, key=lambda level: level != base)
-    return looks_of(levels)
+    return line_styles_of(levels)
 
 
 def _drawn_at(design: Design, part: Mapping[str, str]) -> dict[str, float]:
@@ -182,14 +182,14 @@ def _draw_values(
     study: Study,
     design: Design,
     by_arm: Mapping[str, Sequence[Outcome]],
-    looks: Mapping[str, Look],
+    styles: Mapping[str, LineStyle],
     split: str,
     part: Mapping[str, str],
     at: Mapping[str, float],
 ) -> list[float]:
     """Draw the first metric of every arm of a set; returns values that must be in view."""
     shown: list[float] = []
-    for line, look in looks.items():
+    for line, line_style in styles.items():
         xs = [_dodged(design, x, line) for x in at.values()]
         means, lows, highs = (np.full(len(xs), np.nan) for _ in range(3))
         for i, level in enumerate(at):
@@ -199,19 +199,21 @@ def _draw_values(
             values = np.array(
                 [study.deciding.times * outcome.final[f"{split}_{study.metric}"] for outcome in of_arm]
             )
-            _draw_seeds(axes, xs[i], values, np.array([outcome.failed_to_learn for outcome in of_arm]), look)
+            _draw_seeds(
+                axes, xs[i], values, np.array([outcome.failed_to_learn for outcome in of_arm]), line_style
+            )
             estimate = mean_interval(values).within(*study.deciding.ends(study.deciding.times))
             means[i], lows[i], highs[i] = estimate.mean, estimate.low, estimate.high
             shown += [float(values.min()), float(values.max())]
-        _draw_line(axes, xs, means, look)
-        axes.fill_between(xs, lows, highs, color=look.color, alpha=0.15, linewidth=0, zorder=2)
+        _draw_line(axes, xs, means, line_style)
+        axes.fill_between(xs, lows, highs, color=line_style.color, alpha=0.15, linewidth=0, zorder=2)
     return shown
 
 
 def _draw_effects(
     axes: Axes,
     design: Design,
-    looks: Mapping[str, Look],
+    styles: Mapping[str, LineStyle],
     of_cell: Sequence[Interaction],
     at: Mapping[str, float],
 ) -> list[float]:
@@ -219,33 +221,34 @@ def _draw_effects(
     shown = [0.0]
     axes.axhline(0, color="black", linewidth=1, zorder=1)
     for interaction in of_cell:
-        look, line = looks[interaction.line], interaction.line
+        line_style, line = styles[interaction.line], interaction.line
         effects = {effect.level: effect for effect in interaction.effects}
         xs = [_dodged(design, x, line) for x in at.values()]
         means, lows, highs = (np.full(len(xs), np.nan) for _ in range(3))
         for i, effect in enumerate(effects[level] for level in at):
             if effect.estimate is None:
                 continue
-            _draw_seeds(axes, xs[i], effect.of_seeds, np.zeros(len(effect.seeds), dtype=bool), look)
+            _draw_seeds(axes, xs[i], effect.of_seeds, np.zeros(len(effect.seeds), dtype=bool), line_style)
             means[i], lows[i], highs[i] = effect.estimate.mean, effect.estimate.low, effect.estimate.high
             shown += [float(effect.of_seeds.min()), float(effect.of_seeds.max())]
-        _draw_line(axes, xs, means, look)
-        axes.fill_between(xs, lows, highs, color=look.color, alpha=0.15, linewidth=0, zorder=2)
+        _draw_line(axes, xs, means, line_style)
+        axes.fill_between(xs, lows, highs, color=line_style.color, alpha=0.15, linewidth=0, zorder=2)
     return shown
 
 
-def _draw_seeds(axes: Axes, x: float, values: np.ndarray, failed: np.ndarray, look: Look) -> None:
+def _draw_seeds(axes: Axes, x: float, values: np.ndarray, failed: np.ndarray, line_style: LineStyle) -> None:
     for marker, which in ((".", ~failed), ("x", failed)):
         axes.plot(
             np.full(which.sum(), x), values[which],
-            linestyle="none", marker=marker, markersize=5, color=look.color, alpha=0.55, zorder=4,
+            linestyle="none", marker=marker, markersize=5, color=line_style.color, alpha=0.55, zorder=4,
         )  # fmt: skip
 
 
-def _draw_line(axes: Axes, xs: Sequence[float], means: np.ndarray, look: Look) -> None:
+def _draw_line(axes: Axes, xs: Sequence[float], means: np.ndarray, line_style: LineStyle) -> None:
     axes.plot(
         xs, means,
-        color=look.color, linestyle=look.dash, linewidth=1.6, marker=look.marker, markersize=4.5, zorder=5,
+        color=line_style.color, linestyle=line_style.dash, linewidth=1.6, marker=line_style.marker,
+        markersize=4.5, zorder=5,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from ablations.figures.study import (
     of_figures,
     one_baseline,
 )
-from ablations.figures.style import STYLE, legend_line, looks_of, without_formulas
+from ablations.figures.style import STYLE, legend_line, line_styles_of, without_formulas
 from ablations.files import write_forms
 from ablations.studies.results import Study, StudyRun, Tuning, baseline_first, outcomes
 
@@ -115,7 +115,7 @@ def _draw(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
     if study.swept is not None and study.swept.two_numbers:
         return _draw_heat_map(study, runs, width)
     by_arm, arms = outcomes(study, runs), baseline_first(study)
-    looks = looks_of([arm.name for arm in arms])
+    styles = line_styles_of([arm.name for arm in arms])
     labels = [_filled(arm.label, width) for arm in arms]
     blocks = len(compared_arms(study))
     if one_baseline(study) is None:
@@ -128,17 +128,17 @@ def _draw(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
     figure = _figure(width, height)
     grid = figure.add_gridspec(2, 1, height_ratios=(PANEL, lower))
     upper, below = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-    draw_curves(upper, study, by_arm, looks)
-    draw_differences(below, study, by_arm, looks, inch=blocks / lower)
+    draw_curves(upper, study, by_arm, styles)
+    draw_differences(below, study, by_arm, styles, inch=blocks / lower)
     for axes in (upper, below):
         axes.set_title("", loc="left")
-    _legend(figure, [legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)])
+    _legend(figure, [legend_line(styles[arm.name], label) for arm, label in zip(arms, labels, strict=True)])
     return figure
 
 
 def _draw_factorial(study: Study, runs: Sequence[StudyRun], width: float) -> Figure:
     design, by_arm = study.factorial, outcomes(study, runs)
-    found, looks = interactions(study, by_arm), factorial.looks_of_lines(study, design)
+    found, styles = interactions(study, by_arm), factorial.styles_of_lines(study, design)
     rows = factorial.grid_of(design, max(1, min(factorial.COLUMNS, int(width / TWO_COLUMNS))))
     columns, metric = max(map(len, rows)), study.deciding
     sets = len(design.others())
@@ -148,7 +148,7 @@ def _draw_factorial(study: Study, runs: Sequence[StudyRun], width: float) -> Fig
         for column, cell in enumerate(row):
             kind, split, part = cell
             axes = figure.add_subplot(len(rows), columns, i * columns + column + 1)
-            drawn = factorial.draw_panel(axes, study, by_arm, looks, found, cell, labelled=column == 0)
+            drawn = factorial.draw_panel(axes, study, by_arm, styles, found, cell, labelled=column == 0)
             shown.setdefault(kind, []).append((axes, drawn))
             named = [factor.levels[part[factor.name]] for factor in design.others()]
             axes.set_title("\n".join([*named, SPLITS[split].capitalize()]), loc="left")
@@ -162,7 +162,7 @@ def _draw_factorial(study: Study, runs: Sequence[StudyRun], width: float) -> Fig
         fontsize=SIZE,
     )
     labels = design.factor(design.lines).levels
-    lines = [legend_line(looks[name], label) for name, label in labels.items()]
+    lines = [legend_line(styles[name], label) for name, label in labels.items()]
     _legend(figure, lines, "outside upper left", _side_by_side(labels.values(), width))
     return figure
 
@@ -195,8 +195,8 @@ def _draw_tuning(study: Study, tuned: Tuning, width: float) -> Figure:
             tuning.draw_parameter(axes, study, tuned, list(tuned.space)[index - 1])
         axes.set_title("", loc="left")
         axes.yaxis.set_major_locator(MaxNLocator(5))
-    looks = looks_of([arm.name for arm in arms])
-    lines = [legend_line(looks[arm.name], _filled(tuned.labels[arm.name], width)) for arm in arms]
+    styles = line_styles_of([arm.name for arm in arms])
+    lines = [legend_line(styles[arm.name], _filled(tuned.labels[arm.name], width)) for arm in arms]
     _legend(figure, lines)
     return figure
 

@@ -26,11 +26,11 @@ from ablations.figures.style import (
     SEEDS_DRAWN,
     TITLE_CHARACTERS,
     WIDTH,
-    Look,
+    LineStyle,
     drawn_seeds,
     header_height,
     legend_line,
-    looks_of,
+    line_styles_of,
     save_figure,
     small,
     style,
@@ -83,7 +83,7 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
         ValueError: As `ablations.studies.results.outcomes`.
     """
     arms, by_arm = baseline_first(study), outcomes(study, runs)
-    looks = looks_of([arm.name for arm in arms])
+    styles = line_styles_of([arm.name for arm in arms])
     title, subtitle = textwrap.wrap(study.title, TITLE_CHARACTERS), subtitle_of(study)
     notes = wrapped(figure_notes(study, runs, by_arm))
     labels = [textwrap.fill(_legend_label(arm, study, runs), LEGEND_CHARACTERS) for arm in arms]
@@ -101,10 +101,10 @@ def draw_study(study: Study, runs: Sequence[StudyRun]) -> Figure:
     left, width = LEFT / WIDTH, 1 - (LEFT + RIGHT) / WIDTH
     curves = figure.add_axes((left, 1 - (above + PANEL) / height, width, PANEL / height))
     differences = figure.add_axes((left, below / height, width, lower / height))
-    draw_curves(curves, study, by_arm, looks)
-    draw_differences(differences, study, by_arm, looks, inch=len(compared_arms(study)) / lower)
+    draw_curves(curves, study, by_arm, styles)
+    draw_differences(differences, study, by_arm, styles, inch=len(compared_arms(study)) / lower)
     curves.legend(
-        handles=[legend_line(looks[arm.name], label) for arm, label in zip(arms, labels, strict=True)],
+        handles=[legend_line(styles[arm.name], label) for arm, label in zip(arms, labels, strict=True)],
         loc="upper left",
         bbox_to_anchor=(0, -AXIS_LABEL / PANEL),
         borderaxespad=0,
@@ -158,7 +158,7 @@ def write_figure(study: Study, runs: Sequence[StudyRun], folder: Path) -> list[P
 
 
 def draw_curves(
-    axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], looks: Mapping[str, Look]
+    axes: Axes, study: Study, by_arm: Mapping[str, Sequence[Outcome]], styles: Mapping[str, LineStyle]
 ) -> None:
     """Draw the first validation metric over training steps."""
     metric, label, times = study.deciding, study.deciding.label, study.deciding.times
@@ -166,16 +166,18 @@ def draw_curves(
     single, bands = list[np.ndarray](), dict[str, tuple[np.ndarray, Band]]()
     faint = min(0.5, max(0.15, 3 / max(map(len, by_arm.values()))))
     for name, of_arm in by_arm.items():
-        look = looks[name]
+        line_style = styles[name]
         for outcome in drawn_seeds(of_arm):
             steps = outcome.steps[: outcome.measured]
             curve = times * outcome.curve[: outcome.measured]
             marker = "." if len(curve) <= FEW_EPOCHS else None
-            axes.plot(steps, curve, color=look.color, linewidth=0.7, alpha=faint, marker=marker, zorder=2)
+            axes.plot(
+                steps, curve, color=line_style.color, linewidth=0.7, alpha=faint, marker=marker, zorder=2
+            )
             if outcome.measured:
                 single.append(np.stack([steps, curve]))
             if outcome.failed_to_learn and outcome.measured:
-                axes.plot(steps[-1], curve[-1], "x", color=look.color, markersize=8, zorder=5)
+                axes.plot(steps[-1], curve[-1], "x", color=line_style.color, markersize=8, zorder=5)
             shown += list(curve)
         curves = [outcome.curve for outcome in of_arm if outcome.curve.size]
         if not curves:
@@ -184,7 +186,7 @@ def draw_curves(
         band = seed_band(np.stack(curves) * times).within(*metric.ends(times))
         shown += list(band.mean)
         bands[name] = steps, band
-        _draw_band(axes, steps, band, look)
+        _draw_band(axes, steps, band, line_style)
     shown = shown or [0.0, 100.0]
     # Not from the bands: a band of two seeds may be wider than all accuracies.
     pad = 0.06 * (max(shown) - min(shown)) or 1.0
@@ -207,29 +209,31 @@ def draw_curves(
     axes.set_xlabel("training steps")
     axes.set_ylabel(metric.on_axis(f"validation {label}"))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _enlarge_end(axes, single, bands, looks)
+    _enlarge_end(axes, single, bands, styles)
 
 
-def _draw_band(axes: Axes, steps: np.ndarray, band: Band, look: Look) -> None:
+def _draw_band(axes: Axes, steps: np.ndarray, band: Band, line_style: LineStyle) -> None:
     axes.plot(
         steps,
         band.mean,
-        color=look.color,
-        linestyle=look.dash,
+        color=line_style.color,
+        linestyle=line_style.dash,
         linewidth=2,
-        marker=look.marker if len(steps) <= 20 else None,
+        marker=line_style.marker if len(steps) <= 20 else None,
         markersize=4.5,
         zorder=4,
     )
     if np.isfinite(band.low).all():
-        axes.fill_between(steps, band.low, band.high, color=look.color, alpha=0.15, linewidth=0, zorder=3)
+        axes.fill_between(
+            steps, band.low, band.high, color=line_style.color, alpha=0.15, linewidth=0, zorder=3
+        )
 
 
 def _enlarge_end(
     axes: Axes,
     single: Sequence[np.ndarray],
     bands: Mapping[str, tuple[np.ndarray, Band]],
-    looks: Mapping[str, Look],
+    styles: Mapping[str, LineStyle],
 ) -> None:
     """Draw the means of the last third again, enlarged, below or above curves that end close together."""
     longest = max((steps for steps, _ in bands.values()), key=len, default=np.empty(0))
@@ -244,7 +248,7 @@ def _enlarge_end(
         return
     inset = axes.inset_axes((INSET_LEFT, bottom, INSET_RIGHT - INSET_LEFT, top - bottom), zorder=6)
     for name, (steps, band) in bands.items():
-        _draw_band(inset, steps, band, looks[name])
+        _draw_band(inset, steps, band, styles[name])
     pad = 0.1 * (high - low) or 1
     inset.set(xlim=(start - 0.15 * (end - start), end + 0.15 * (end - start)), ylim=(low - pad, high + pad))
     inset.set_xticks([])
@@ -269,7 +273,7 @@ def draw_differences(
     axes: Axes,
     study: Study,
     by_arm: Mapping[str, Sequence[Outcome]],
-    looks: Mapping[str, Look],
+    styles: Mapping[str, LineStyle],
     inch: float,
 ) -> None:
     """Draw differences, a block of height 1 per compared arm; `inch` is the height of an inch."""
@@ -281,21 +285,21 @@ def draw_differences(
         for share, above in ((0.14, room / 2), (0.42, room), (0.76, room))
     )
     for block, (arm, other) in enumerate(compared):
-        look = looks[arm.name]
+        line_style = styles[arm.name]
         pairs = pair_by_seed(by_arm[arm.name], by_arm[other.name])
         name = _cut(arm.label) if baseline else f"{cut(arm.label, 70)} − {cut(other.label, 70)}"
-        _write_name(axes, block + at_name, f"{name}, n = {len(pairs)}", look)
+        _write_name(axes, block + at_name, f"{name}, n = {len(pairs)}", line_style)
         for split, y in (("validation", block + at_validation), ("test", block + at_test)):
             ticks[y - 0.08] = split
             if pairs:
                 name = f"{'val' if split == 'validation' else split}_{study.metric}"
-                mean = _draw_row(axes, y, pairs, name, look, metric.times, jitter=0.06 * inch)
+                mean = _draw_row(axes, y, pairs, name, line_style, metric.times, jitter=0.06 * inch)
                 axes.text(
                     -0.012,
                     y + 0.08,
                     true_minus(metric.number(mean / metric.times, "+")),
                     transform=axes.get_yaxis_transform(),
-                    color=look.color,
+                    color=line_style.color,
                     fontweight="bold",
                     ha="right",
                     va="center",
@@ -328,7 +332,7 @@ def one_baseline(study: Study) -> Arm | None:
     return next(arm for arm in study.arms if arm.name in others) if len(others) == 1 else None
 
 
-def _write_name(axes: Axes, y: float, name: str, look: Look) -> None:
+def _write_name(axes: Axes, y: float, name: str, line_style: LineStyle) -> None:
     fits = len(name) <= LABEL_CHARACTERS
     if not fits:  # two lines; n = 6 stays on one
         name = textwrap.fill(name.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), LABEL_CHARACTERS)
@@ -338,7 +342,7 @@ def _write_name(axes: Axes, y: float, name: str, look: Look) -> None:
         name,
         fontsize=None if fits else small(),
         transform=axes.get_yaxis_transform(),
-        color=look.color,
+        color=line_style.color,
         fontweight="bold",
         va="center",
         zorder=2,  # above the grid, below the seeds
@@ -356,7 +360,7 @@ def _draw_row(
     y: float,
     pairs: Sequence[tuple[Outcome, Outcome]],
     name: str,
-    look: Look,
+    line_style: LineStyle,
     times: float,
     jitter: float,
 ) -> float:
@@ -367,18 +371,20 @@ def _draw_row(
     failed = np.array([arm.failed_to_learn or base.failed_to_learn for arm, base in drawn])
     apart = jitter if len(drawn) > 1 else 0.0  # equal seeds would hide each other
     at = y + apart * np.where(np.arange(len(drawn)) % 2, 1, -1)
-    fill = look.color if name.startswith("val_") else "white"
+    fill = line_style.color if name.startswith("val_") else "white"
     axes.scatter(
         differences[~failed], at[~failed],
-        s=22, marker="o", facecolor=fill, edgecolor=look.color, alpha=0.75, linewidth=1, zorder=3,
+        s=22, marker="o", facecolor=fill, edgecolor=line_style.color, alpha=0.75, linewidth=1, zorder=3,
     )  # fmt: skip
     axes.scatter(
         differences[failed], at[failed],
-        s=32, marker="x", color=look.color, linewidth=1.2, zorder=3,
+        s=32, marker="x", color=line_style.color, linewidth=1.2, zorder=3,
     )  # fmt: skip
     if np.isfinite(estimate.low):
-        axes.plot([estimate.low, estimate.high], [y, y], color=look.color, linewidth=1.6, zorder=4)
-    axes.plot(estimate.mean, y, marker="|", color=look.color, markersize=15, markeredgewidth=2.4, zorder=5)
+        axes.plot([estimate.low, estimate.high], [y, y], color=line_style.color, linewidth=1.6, zorder=4)
+    axes.plot(
+        estimate.mean, y, marker="|", color=line_style.color, markersize=15, markeredgewidth=2.4, zorder=5
+    )
     return estimate.mean
 
 

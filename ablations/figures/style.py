@@ -65,16 +65,16 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     color: str
     dash: Any
     marker: str
 
 
-def looks_of(names: Sequence[str]) -> dict[str, Look]:
-    """A look per name; the first, the baseline, is black."""
+def line_styles_of(names: Sequence[str]) -> dict[str, LineStyle]:
+    """A line style per name; the first, the baseline, is black."""
     return {
-        name: Look(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
+        name: LineStyle(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
         for i, name in enumerate(names)
     }
 
@@ -167,16 +167,16 @@ def drawn_seeds(of_seeds: Sequence[_T]) -> Sequence[_T]:
     return [of_seeds[i * len(of_seeds) // SEEDS_DRAWN] for i in range(SEEDS_DRAWN)]
 
 
-def legend_line(look: Look, label: str) -> Line2D:
+def legend_line(line_style: LineStyle, label: str) -> Line2D:
     return Line2D(
-        [], [], color=look.color, linestyle=look.dash, linewidth=2, marker=look.marker,
+        [], [], color=line_style.color, linestyle=line_style.dash, linewidth=2, marker=line_style.marker,
         markersize=4.5, label=label,
     )  # fmt: skip
 
 
 def draw_legend(
     figure: Figure,
-    looks: Mapping[str, Look],
+    styles: Mapping[str, LineStyle],
     labels: Mapping[str, str],
     *,
     title: str | None,
@@ -185,7 +185,7 @@ def draw_legend(
     """Draw the legend below title and subtitle, which are `above` inches high."""
     labels = {name: textwrap.fill(label, LEGEND_CHARACTERS) for name, label in labels.items()}
     figure.legend(
-        handles=[legend_line(looks[name], label) for name, label in labels.items()],
+        handles=[legend_line(styles[name], label) for name, label in labels.items()],
         title=title,
         loc="upper left",
         bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - (above - 0.1) / figure.get_figheight()),

@@ -27,9 +27,9 @@ from ablations.figures.style import (
     RIGHT,
     TITLE_CHARACTERS,
     WIDTH,
-    Look,
+    LineStyle,
     header_height,
-    looks_of,
+    line_styles_of,
     save_figure,
     write_texts,
 )
@@ -103,7 +103,7 @@ def _draw(study: Study, tuning: Tuning) -> Figure:
     draw_budget(axes[0], study, tuning)
     for parameter, panel in zip(tuning.space, axes[1:], strict=True):
         draw_parameter(panel, study, tuning, parameter)
-    handles = [_legend_line(look) for look in looks_of([arm.name for arm in arms]).values()]
+    handles = [_legend_line(line_style) for line_style in line_styles_of([arm.name for arm in arms]).values()]
     handles.append(Line2D([], [], color=GREY, linestyle="none", marker="o", markerfacecolor="none"))
     figure.legend(
         handles=handles,
@@ -130,16 +130,16 @@ def _texts(study: Study, tuning: Tuning) -> list[str]:
 
 
 def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
-    looks = looks_of([arm.name for arm in arms_of(study)])
-    for name, look in looks.items():
+    styles = line_styles_of([arm.name for arm in arms_of(study)])
+    for name, line_style in styles.items():
         expected = expected_best(tuning.trials[name], tuning.sign)
         axes.plot(
             np.arange(1, len(expected) + 1),
             study.deciding.times * expected,
-            color=look.color,
-            linestyle=look.dash,
+            color=line_style.color,
+            linestyle=line_style.dash,
             linewidth=2,
-            marker=look.marker if len(expected) <= 20 else None,
+            marker=line_style.marker if len(expected) <= 20 else None,
             markerfacecolor="none",
             markersize=5,
         )
@@ -151,22 +151,22 @@ def draw_budget(axes: Axes, study: Study, tuning: Tuning) -> None:
 
 
 def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> None:
-    looks, times = looks_of([arm.name for arm in arms_of(study)]), study.deciding.times
-    values = [trial.settings[parameter] for name in looks for trial in tuning.trials[name]]
+    styles, times = line_styles_of([arm.name for arm in arms_of(study)]), study.deciding.times
+    values = [trial.settings[parameter] for name in styles for trial in tuning.trials[name]]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     names = [] if numbers else list(dict.fromkeys(map(str, values)))
-    for name, look in looks.items():
+    for name, line_style in styles.items():
         trials = tuning.trials[name]
         settings = [trial.settings[parameter] for trial in trials]
         at = settings if numbers else [names.index(str(value)) for value in settings]
-        _draw_trials(axes, look, at, trials, tuning.best(name), times)
+        _draw_trials(axes, line_style, at, trials, tuning.best(name), times)
         if numbers and len(tuning.space) == 1:  # else joined trials would differ in other settings too
             order = np.argsort(at, kind="stable")
             axes.plot(
                 np.array(at)[order],
                 times * np.array([trial.value for trial in trials])[order],
-                color=look.color,
-                linestyle=look.dash,
+                color=line_style.color,
+                linestyle=line_style.dash,
                 linewidth=0.9,
                 alpha=0.6,
                 zorder=2,
@@ -186,20 +186,20 @@ def draw_parameter(axes: Axes, study: Study, tuning: Tuning, parameter: str) -> 
 
 
 def _draw_trials(
-    axes: Axes, look: Look, at: Sequence[float], trials: Sequence[Trial], best: int, times: float
+    axes: Axes, line_style: LineStyle, at: Sequence[float], trials: Sequence[Trial], best: int, times: float
 ) -> None:
-    color = look.color
+    color = line_style.color
     for number, (x, trial) in enumerate(zip(at, trials, strict=True)):
-        marker = "x" if trial.diverged else look.marker
+        marker = "x" if trial.diverged else line_style.marker
         fill = color if number == 0 else "none"
         axes.plot(x, times * trial.value, marker, color=color, markerfacecolor=fill, markersize=5, zorder=3)
         if number == best:
             axes.plot(x, times * trial.value, "o", color=color, markerfacecolor="none", markersize=12)
 
 
-def _legend_line(look: Look) -> Line2D:
+def _legend_line(line_style: LineStyle) -> Line2D:
     return Line2D(
-        [], [], color=look.color, linestyle=look.dash, linewidth=2, marker=look.marker,
+        [], [], color=line_style.color, linestyle=line_style.dash, linewidth=2, marker=line_style.marker,
         markerfacecolor="none", markersize=5,
     )  # fmt: skip
 

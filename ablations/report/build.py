@@ -31,7 +31,7 @@ from ablations.figures.style import COLORS
 from ablations.files import write_atomically
 from ablations.report.charts import DARK
 from ablations.report.runs import run_pages, run_rows
-from ablations.report.study import MARKS, claim_entry, picture_place, status_counts, study_section
+from ablations.report.study import MARKS, claim_entry, picture_position, status_counts, study_section
 from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import RunDirectory
 from ablations.studies.results import Study, StudyRun
@@ -117,7 +117,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    environment.filters |= {"text": text, "sort_key": sort_key, "place": picture_place}
+    environment.filters |= {"text": text, "sort_key": sort_key, "position": picture_position}
     environment.filters |= {"difference": difference, "capitalized": capitalized}
     environment.globals |= {"colors": COLORS, "dark": DARK, "marks": MARKS}
     environment.filters["anchor"] = lambda name, kind: f"#{kind}-{quote(name)}"

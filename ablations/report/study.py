@@ -184,7 +184,7 @@ def claim_entry(verdict: Verdict, study: Study | None, runs: Sequence[StudyRun] 
     }
 
 
-def picture_place(margins: float) -> float:
+def picture_position(margins: float) -> float:
     """Position of a difference in margins, in per cent: zero in the middle, large ones compressed."""
     most = math.asinh(MOST_MARGINS)
     return round(50 + 50 * max(-1.0, min(1.0, math.asinh(margins) / most)), 2)
@@ -205,4 +205,4 @@ def _picture(one: Compared) -> dict[str, float] | None:
     below = -margin if direction in (LOWER, NO_DIFFERENCE) else 0.0
     above = 0.0 if direction == LOWER else margin
     values = {"estimate": one.estimate, "low": low, "high": high, "below": below, "above": above}
-    return {name: picture_place(value / (margin or 0.01)) for name, value in values.items()}
+    return {name: picture_position(value / (margin or 0.01)) for name, value in values.items()}

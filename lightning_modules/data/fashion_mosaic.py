@@ -77,8 +77,8 @@ class FashionMosaic(FashionMNIST):
     def make_parts(self, train: Part, test: Part) -> dict[str, Part]:
         """Mosaics of each part, from the files' garments."""
         size = train.images.shape[-1]
-        place, uneven = divmod(self.image_size, self.places)
-        if uneven or not place or size % place:
+        cell, uneven = divmod(self.image_size, self.places)
+        if uneven or not cell or size % cell:
             raise ValueError(
                 f"dataset.image_size={self.image_size}: must be {self.places} times a divisor of {size}, the "
                 "size of a garment"
@@ -89,7 +89,7 @@ class FashionMosaic(FashionMNIST):
         self.class_weights = torch.tensor(weights, dtype=torch.float32)
         return {
             name: draw_mosaics(
-                Part(shrink(part.images, size // place), part.labels),
+                Part(shrink(part.images, size // cell), part.labels),
                 self.mosaics[name],
                 places=self.places,
                 most_garments=self.most_garments,

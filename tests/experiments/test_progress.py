@@ -55,23 +55,23 @@ def test_a_line_per_finished_run_with_count_and_time_left(
     runs, write_run, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     progress = SweepProgress(runs, clock)
-    progress.look()
+    progress.update()
     assert capsys.readouterr().out == ""
 
     clock.now += 60
     write_run(runs[0].configuration)
-    progress.look()
+    progress.update()
     # 6 of 24 epochs in 60 s, so 18 in 180 s.
     assert capsys.readouterr().out == (
         "[1/4] residual seed 0 completed: validation top-1 50.0%, test top-1 40.0%, about 3 min 00 s left\n"
     )
-    progress.look()
+    progress.update()
     assert capsys.readouterr().out == ""  # told once
 
     clock.now += 30
     write_run(runs[3].configuration, "diverged", epochs=1)
     write_run(runs[1].configuration, "running", epochs=3)
-    progress.look()
+    progress.update()
     # A diverged run has no epochs left: 6 + 6 + 3 of 24 in 90 s, so 9 in 54 s.
     assert capsys.readouterr().out == (
         "[2/4] non_residual seed 1 diverged: the loss was not finite after step 17, about 54 s left\n"
@@ -79,7 +79,7 @@ def test_a_line_per_finished_run_with_count_and_time_left(
 
     write_run(runs[1].configuration)
     write_run(runs[2].configuration)
-    progress.look()
+    progress.update()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" completed")[0] for line in lines] == [
         "[3/4] residual seed 1",
@@ -95,10 +95,10 @@ def test_what_was_done_before_is_counted_but_does_not_speed_up_the_estimate(
     write_run(runs[1].configuration, "running", epochs=4)  # interrupted
     progress = SweepProgress(runs, clock)
     clock.now += 20
-    progress.look()
+    progress.update()
     assert "left" not in rendered(progress, 80)[-2]  # nothing trained yet
     write_run(runs[1].configuration)
-    progress.look()
+    progress.update()
     # 2 epochs in 20 s; 12 are left.
     assert capsys.readouterr().out.endswith(", about 2 min 00 s left\n")
 
@@ -111,12 +111,12 @@ def test_unreadable_and_lost_runs_are_not_finished_a_failed_one_is_told_once(
     write_run(runs[0].configuration, "failed")
     write_run(runs[1].configuration).record_path.write_text("{")
     write_run(runs[2].configuration).history_path.unlink()
-    progress.look()
-    progress.look()
+    progress.update()
+    progress.update()
     assert capsys.readouterr().out == "[0/4] residual seed 0 failed: OSError: disk full\n"
 
 
-def test_the_context_looks_a_last_time_and_ends_its_thread(
+def test_the_context_updates_a_last_time_and_ends_its_thread(
     runs, write_run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with SweepProgress(runs):
@@ -141,12 +141,12 @@ def test_a_run_alone_is_a_line_per_epoch_from_where_it_goes_on(
     configuration = runs[0].configuration
     write_run(configuration, "running", epochs=2)  # interrupted
     with RunProgress(configuration, clock) as progress, runs[0].directory.lock():
-        progress.look()
+        progress.update()
         assert capsys.readouterr().out == ""  # of what was done before
         clock.now += 20
         write_run(configuration, "running", epochs=3)
-        progress.look()
-        progress.look()
+        progress.update()
+        progress.update()
         # One epoch in 20 s, 3 are left.
         assert capsys.readouterr().out == (
             "epoch 3/6, validation top-1 50.0%, 376 steps/s, about 1 min 00 s left\n"
@@ -160,10 +160,10 @@ def test_a_run_that_starts_over_has_an_estimate(runs, write_run, clock: Clock) -
     progress = RunProgress(runs[0].configuration, clock)
     with runs[0].directory.lock():
         write_run(runs[0].configuration, "running", epochs=1)
-        progress.look()
+        progress.update()
         clock.now += 10
         write_run(runs[0].configuration, "running", epochs=2)
-        progress.look()
+        progress.update()
         assert rendered(progress, 80)[-1].endswith("about 40 s left")
 
 
@@ -194,7 +194,7 @@ def test_the_table_has_the_running_runs_and_how_all_stand(
     runs[3].directory.path.mkdir(parents=True)  # half there
     clock.now += 10
     with runs[1].directory.lock(), runs[3].directory.lock():
-        progress.look()
+        progress.update()
         lines = rendered(progress, 80)
     assert lines[0].split() == ["arm", "seed", "epoch", "validation", "steps/s", "time", "left", "device"]
     assert lines[2].split()[:6] == ["residual", "1", "2/6", "top-1", "51.0%", "376"]
@@ -218,14 +218,14 @@ def test_a_run_that_waits_for_a_device_is_told_once_and_counted(
 ) -> None:
     waiting = {runs[1].run_id, "another sweep's"}
     progress = SweepProgress(runs, waiting=lambda: waiting, holders=lambda: ["cpu 0: process 47, run ab"])
-    progress.look()
-    progress.look()
+    progress.update()
+    progress.update()
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{runs[1].arm} seed {runs[1].seed} is waiting")
     for told in (line, rendered(progress, 80)[-1]):
         assert "cpu 0: process 47, run ab" in told
     waiting.clear()
-    progress.look()
+    progress.update()
     assert "waiting" not in "".join(rendered(progress, 80))
 
 
@@ -234,7 +234,7 @@ def test_rows_are_bounded_by_the_height_of_the_terminal(runs, write_run) -> None
     with ExitStack() as locks:
         for run in runs:
             locks.enter_context(run.directory.lock())
-        progress.look()
+        progress.update()
         lines = rendered(progress, 80, height=11)
     assert [line.split()[0] for line in lines[2:5]] == ["residual", "residual", "non_residual"]
     assert lines[5] == "and 1 more running"
@@ -245,7 +245,7 @@ def test_a_run_alone_has_its_row_and_no_count_of_one(runs, write_run) -> None:
     progress = RunProgress(runs[0].configuration)
     write_run(runs[0].configuration, "running", epochs=2)
     with runs[0].directory.lock():
-        progress.look()
+        progress.update()
         lines = rendered(progress, 80)
     assert lines[0].split() == ["arm", "seed", "epoch", "validation", "steps/s", "time", "left", "device"]
     assert lines[2].split()[:6] == ["default", "0", "2/6", "top-1", "50.0%", "376"]
@@ -273,7 +273,7 @@ run.configuration = Namespace(resolved={})
 
 SWEEP = """
 with directory.lock(), SweepProgress([run]) as progress:
-    progress.look()
+    progress.update()
     subprocess.run([sys.executable, "-c", "import os; os.write(2, b'a worker warns\\\\nand again\\\\n')"])
     print("the sweep says")
     if len(sys.argv) > 2:

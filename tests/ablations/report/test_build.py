@@ -13,7 +13,7 @@ from ablations.evidence.claims import HIGHER, Claim, Comparison
 from ablations.evidence.verdicts import judge_study
 from ablations.report.build import build_report, sort_key, text, write_report
 from ablations.report.runs import problem, run_pages
-from ablations.report.study import claim_entry, configuration_differences, picture_place
+from ablations.report.study import claim_entry, configuration_differences, picture_position
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,12 @@ def test_what_a_claim_rests_on(made_up) -> None:
     assert final["comparisons"][0]["compared"].label.startswith("as it is − with <")
     picture = final["comparisons"][0]["picture"]
     assert (
-        picture["below"] == picture_place(0) == 50 < picture["above"] < picture["low"] < picture["estimate"]
+        picture["below"]
+        == picture_position(0)
+        == 50
+        < picture["above"]
+        < picture["low"]
+        < picture["estimate"]
     )
     assert claim_entry(judged.verdicts[2], None)["comparisons"] == []
 
