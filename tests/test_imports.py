@@ -14,6 +14,8 @@ from tests.ours import STUDIES, file_of
 
 ROOT = FRAMEWORK_CONF.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CONTRACTS = PROJECT["tool"]["importlinter"]["contracts"]
+(OF_ANALYSIS,) = (one for one in CONTRACTS if "ablations.statistics" in one.get("source_modules", ()))
 HEAVY = ("torch", "lightning", "torchmetrics", "torchvision", "pandas", "matplotlib", "wandb", "scipy")
 FILES = [ROOT / "run.py", *sorted((ROOT / "lightning_modules").rglob("*.py"))]
 
@@ -83,12 +85,16 @@ print(table.loc["group", "n_pairs"], f'{table.loc["group", "difference"]:.3f}', 
 """
 
 
+def test_every_module_with_a_layer_in_the_analysis_may_not_import_what_trains():
+    (layered,) = (one for one in CONTRACTS if one.get("exhaustive"))
+    modules = {f"ablations.{name}" for layer in layered["layers"] for name in layer.split(" | ")}
+    assert modules == set(OF_ANALYSIS["source_modules"])
+
+
 def test_the_analysis_works_without_what_trains(tmp_path):
-    contracts = PROJECT["tool"]["importlinter"]["contracts"]
-    (contract,) = (one for one in contracts if "ablations.statistics" in one.get("source_modules", ()))
-    absent = [name for name in contract["forbidden_modules"] if not name.startswith("ablations.")]
+    absent = [name for name in OF_ANALYSIS["forbidden_modules"] if not name.startswith("ablations.")]
     assert {"torch", "lightning", "hydra", "omegaconf", "lightning_modules", "experiments"} <= set(absent)
-    arguments = (",".join(absent), ",".join(contract["source_modules"]), str(tmp_path))
+    arguments = (",".join(absent), ",".join(OF_ANALYSIS["source_modules"]), str(tmp_path))
     result = python(WITHOUT + ANALYSE + IMPORT_ALL, *arguments)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["True", "6", "0.025", "holds"]
