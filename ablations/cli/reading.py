@@ -30,7 +30,7 @@ with lazily():
 
 if TYPE_CHECKING:
     from ablations.evidence.claims import Claim
-    from ablations.evidence.verdicts import Judged
+    from ablations.evidence.verdicts import Judged, Verdict
     from ablations.studies.results import Study, StudyRun
     from experiments.planned_run import PlannedRun
 
@@ -178,14 +178,9 @@ def judge(
             else auto_seeds.judge_by_looks(asked, study, runs, budget).verdicts
         )
     for tuned in tuned_parts(of_tuned):
-        try:
-            study, runs, _ = load_tuned(tuned, overrides)
-        except UserError as error:  # no Optuna, or unfinished trials
-            found += [judging.untestable(claim, reason=str(error)) for claim in tuned]
-            continue
-        studies.append((study, runs))
-        judged = judging.judge_study(tuned_family(tuned, claims), study, runs)
-        found += [one for one in judged if one.claim.tuning is not None]
+        of_part, tuned_study = _judge_tuned(tuned, claims, overrides)
+        found += of_part
+        studies += tuned_study
     if timed := [claim for claim in asked if claim.study == claiming.BENCHMARK]:
         studies.append(
             timing_records.benchmark_study(
@@ -199,6 +194,18 @@ def judge(
     return judging.Judged(
         verdicts, tuple(claims), tuple(studies), results_dir, studies_suffix(names) + changes
     )
+
+
+def _judge_tuned(
+    tuned: "Sequence[Claim]", claims: "Sequence[Claim]", overrides: Sequence[str]
+) -> "tuple[list[Verdict], list[tuple[Study, list[StudyRun]]]]":
+    """Judge the claims about a tuned study; its runs are returned too, unless they cannot be loaded."""
+    try:
+        study, runs, _ = load_tuned(tuned, overrides)
+    except UserError as error:  # no Optuna, or unfinished trials
+        return [judging.untestable(claim, reason=str(error)) for claim in tuned], []
+    judged = judging.judge_study(tuned_family(tuned, claims), study, runs)
+    return [verdict for verdict in judged if verdict.claim.tuning is not None], [(study, runs)]
 
 
 def tuned_parts(claims: "Sequence[Claim]") -> "list[list[Claim]]":
