@@ -4,7 +4,12 @@ The reference and the gallery are generated from docstrings, from the files in c
 figures. They are written to reference/generated, which git ignores.
 """
 
+import itertools
+import re
+import shlex
 import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ from ablations.evidence.claims import CLAIMS
 from ablations.metrics import METRIC
 from ablations.studies.schema import BENCHMARK_FILE, STUDY, TUNING
 from ablations.validation import json_schema
+from experiments.overrides import output_suffix
 
 HERE = Path(__file__).resolve().parent
 CONF = HERE.parent / "conf"
@@ -101,33 +107,47 @@ SHOWS = {
 }
 """What a figure shows, by the ending of its name. "": a study's figure; "design": with crossed factors."""
 
-TUNED = "tuning=learning_rate"
+
+def commands_of_figures(studies: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Mapping[str, Any], str]]:
+    """By a figure's name: its entry in the study's file, and the words of the command of `make reference`
+    that draws it.
+    """
+    printed = subprocess.run(
+        ["make", "--dry-run", "reference"], cwd=HERE.parent, capture_output=True, text=True, check=True
+    ).stdout
+    words = shlex.split(printed.replace("\\\n", " "))
+    commands = [[study["name"]] for study in studies]
+    commands += [shlex.split(also) for word, also in itertools.pairwise(words) if word == "--also"]
+    found = {}
+    for command in commands:
+        overrides = [word for word in command if "=" in word]
+        for study in (study for study in studies if study["name"] in command):
+            for figure in (study, *study.get("figures", ())):
+                shown = {**study, **figure}
+                called = shlex.join([study["name"], *overrides])
+                found[shown["output"] + output_suffix(overrides)] = shown, called
+    return found
 
 
 def write_gallery(app: Sphinx) -> None:
     """Write a page with every committed figure, the command that makes it and what it shows."""
-    studies = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(CONF.glob("study/*.yaml"))]
-    studies.sort(key=lambda study: study["output"])
+    studies = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in CONF.glob("study/*.yaml")]
+    commands = commands_of_figures(studies)
     text = "# Gallery\n\nThe committed figures. Each command trains what is missing, then draws.\n"
-    for study in studies:
-        others = [other["output"] for other in studies if other["output"].startswith(study["output"] + "_")]
-        for file in sorted(REFERENCE.joinpath("figures").glob(f"{study['output']}*.png")):
-            ending = file.stem.removeprefix(study["output"])
-            if file.stem.startswith(tuple(others)):
-                continue
-            kind = next((kind for kind in SHOWS if kind and ending.endswith(f"_{kind}")), "")
-            kind = kind or ("design" if "design" in study else "")
-            if not ending:
-                text += f"\n## {study['title']}\n\n{study['source']}\n"
-            words = study["name"]
-            if TUNED in ending:
-                words += f" {TUNED} 'tuning.arms=[residual,non_residual]'"
-                text += "\nEach arm at its own learning rate:\n"
-            commands = f"python run.py -m study={words}\npython -m ablations {words}"
-            text += (
-                f"\n{SHOWS[kind]}\n\n```bash\n{commands}\n```\n"
-                f"\n![{study['title']}](<../../../results/reference/figures/{file.name}>)\n"
-            )
+    for file in sorted(REFERENCE.glob("figures/*.png"), key=lambda file: file.stem):
+        # With overrides a name goes on with "__", other figures of the same command with "_".
+        name = max((one for one in commands if re.match(rf"{re.escape(one)}(_(?!_)|$)", file.stem)), key=len)
+        shown, words = commands[name]
+        if file.stem == shown["output"]:
+            text += f"\n## {shown['title']}\n\n{shown['source']}\n"
+        if tuned := re.search(r"tuning=(\w+)", words):
+            text += f"\nEach arm with its own {tuned[1].replace('_', ' ')}:\n"
+        kind = next((kind for kind in SHOWS if kind and file.stem == f"{name}_{kind}"), "")
+        kind = kind or ("design" if "design" in shown else "")
+        text += (
+            f"\n{SHOWS[kind]}\n\n```bash\npython run.py -m study={words}\npython -m ablations {words}\n```\n"
+            f"\n![{shown['title']}](<../../../results/reference/figures/{file.name}>)\n"
+        )
     page = HERE / "reference" / "generated" / "gallery.md"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(text, encoding="utf-8")
