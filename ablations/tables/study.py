@@ -331,6 +331,7 @@ def _with_halves(table: pd.DataFrame, name: str, times: float = 1) -> tuple[list
 def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     labels = {arm.name: arm.label for arm in study.arms}
     one_baseline = set(table["compared_with"].dropna()) <= {study.baseline}
+    printed = {name: _decimals_of(table[f"paper_{name}"].dropna()) for name in _printed_metrics(study)}
     rows = []
     for _, row in table.iterrows():
         planned = not pd.isna(row["n_planned"])
@@ -344,11 +345,8 @@ def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
                 metric = study.declaration(name)
                 header = metric.with_unit(f"{word} {metric.label}")
                 cells[header] = _interval_text(metric, row, f"{part}_{name}")
-        for name in _printed_metrics(study):
-            value = row[f"paper_{name}"]
-            cells[f"paper, {study.declaration(name).label}"] = (
-                NO_VALUE if pd.isna(value) else _as_printed(name, value)
-            )
+        for name, digits in printed.items():
+            cells[f"paper, {study.declaration(name).label}"] = decimals(row[f"paper_{name}"], digits=digits)
         if not one_baseline:
             cells["compared with"] = labels.get(row["compared_with"], NO_VALUE)
         rows.append(
@@ -370,9 +368,9 @@ def _readable(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _as_printed(metric: str, value: float) -> str:
-    """A value as in the paper's tables: accuracies with three decimals, MAP@100 with two."""
-    return f"{value:.2f}" if metric == "map100" else f"{value:.3f}"
+def _decimals_of(printed: pd.Series) -> int:
+    """The most decimals of values that a paper prints: its 0.790 is 0.79 in a file."""
+    return max(len(f"{value:g}".partition(".")[2]) for value in printed)
 
 
 def _panels(

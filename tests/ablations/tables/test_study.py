@@ -141,6 +141,17 @@ def test_the_papers_values_stand_beside_ours_as_it_prints_them(
     assert "at its scale" in page
 
 
+def test_the_papers_values_have_the_decimals_of_the_longest(residual_study: Study, make_run) -> None:
+    values = dict(zip((arm.name for arm in residual_study.arms), (0.79, 0.8125), strict=False))
+    arms = tuple(
+        replace(arm, paper_values={"top1": values[arm.name]} if arm.name in values else {})
+        for arm in residual_study.arms
+    )
+    page = markdown_table(replace(residual_study, arms=arms), [])
+    assert "0.7900" in page
+    assert "0.8125" in page
+
+
 def test_a_diverged_run_has_no_map(jft_study: Study, jft_runs: list[StudyRun], make_run) -> None:
     (first, *others) = jft_runs
     diverged = make_run(first.arm, first.seed, status="diverged")
