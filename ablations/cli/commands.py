@@ -71,7 +71,7 @@ HELP_WIDTH = 79
 """Columns of help, for a terminal of 80."""
 
 OVERRIDES_HELP = "a study and the overrides of its runs; results_dir=FOLDER reads other results"
-PLACE, PLACE_HELP = "results_dir=FOLDER", "other results than this project's"
+RESULTS, RESULTS_HELP = "results_dir=FOLDER", "other results than this project's"
 
 EXAMPLE = "residual"
 """The study in examples."""
@@ -561,37 +561,37 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "pack": Command(
         "Pack the records of all finished runs into results/records.tar.xz, without checkpoints.",
-        PLACE,
+        RESULTS,
         {"pack": "the runs in results/runs"},
         pack_records,
         add_output_option,
-        words_help=PLACE_HELP,
+        words_help=RESULTS_HELP,
     ),
     "unpack": Command(
         "Unpack records into results/runs; existing runs stay.",
-        PLACE,
+        RESULTS,
         {
             "unpack": "the committed records, results/reference",
             "unpack --file records.tar.xz results_dir=theirs": "someone else's records",
         },
         unpack_records,
         add_unpack_options,
-        words_help=PLACE_HELP,
+        words_help=RESULTS_HELP,
     ),
     "reference": Command(
         "Write results/reference, which is committed: tables, figures, verdicts, report, records.",
-        PLACE,
+        RESULTS,
         {
             "reference": "all studies except those marked only_by_name",
             "reference --also 'residual seed=0,1'": "and a study with other seeds",
         },
         renew_reference,
         add_reference_options,
-        words_help=PLACE_HELP,
+        words_help=RESULTS_HELP,
     ),
     "migrate": Command(
         "Update records of older versions of this code or of your networks.",
-        f"FACTOR=OPTION | {PLACE}",
+        f"FACTOR=OPTION | {RESULTS}",
         {
             "migrate": "the runs in results/runs",
             "migrate pool=max": "a factor added later: all runs before it had this option",
@@ -599,14 +599,14 @@ COMMANDS: Mapping[str, Command] = {
         },
         migrate_records,
         add_migrate_options,
-        words_help=f"a factor added later, and the option that older runs had; {PLACE_HELP}",
+        words_help=f"a factor added later, and the option that older runs had; {RESULTS_HELP}",
     ),
     "free": Command(
         "Delete the checkpoints of completed and diverged runs.",
-        PLACE,
+        RESULTS,
         {"free": "the runs in results/runs; weights are lost, results stay"},
         free_checkpoints,
-        words_help=PLACE_HELP,
+        words_help=RESULTS_HELP,
     ),
     "new": Command(
         "Write your own project: a folder with a working network, factor, study and claim.",
