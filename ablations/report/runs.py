@@ -8,6 +8,7 @@ import pandas as pd
 
 from ablations.report.charts import Histories, column_metric, kept_epochs, run_chart, scale, with_unit
 from ablations.report.study import SEEDS, flatten, without_repeats
+from ablations.runs.identity import is_outside_identity
 from ablations.runs.records import DONE, MISSING, RunDirectory
 from ablations.runs.schema import COMPLETED, DIVERGED
 from ablations.studies.results import Study, StudyRun, final_value
@@ -54,7 +55,11 @@ def run_pages(
         counted: dict[str, Counter[str]] = {}
         for path, value in (item for of_run in settings.values() for item in of_run.items()):
             counted.setdefault(path, Counter())[value] += 1
-        usual = {path: values.most_common(1)[0][0] for path, values in counted.items() if path not in SEEDS}
+        usual = {
+            path: values.most_common(1)[0][0]
+            for path, values in counted.items()
+            if path not in SEEDS and not is_outside_identity(path)
+        }
         for run in runs:
             if run.run_id not in pages:
                 pages[run.run_id] = _page(

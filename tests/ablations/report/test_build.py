@@ -134,6 +134,16 @@ def test_a_run_is_compared_with_most_runs_and_names_its_studies(made_up) -> None
     assert third["other"] == [{"setting": "residual", "this run": "third", "most runs": "plain"}]
 
 
+def test_what_changes_no_outcome_is_no_difference_of_a_run(residual_study, make_run) -> None:
+    configs = [
+        {"lr": 0.1, "logger": {"group": str(seed)}, "dataset": {"root": str(seed)}} for seed in range(3)
+    ]
+    configs[2]["lr"] = 0.2
+    runs = [make_run("with", seed, [0.5], config=config) for seed, config in enumerate(configs)]
+    pages = run_pages([(residual_study, runs)], {})
+    assert [[row["setting"] for row in pages[run.run_id]["other"]] for run in runs] == [[], [], ["lr"]]
+
+
 def test_a_record_that_is_there_and_counts_as_missing_says_why(made_up, make_run) -> None:
     missing = make_run("plain", 0, status="missing")
     assert problem(missing) == ""
