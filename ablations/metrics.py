@@ -103,7 +103,7 @@ class Metric(BaseModel):
     training: Annotated[bool, Field(strict=True)] = False
     """Whether to measure the training batches as well."""
     measured_by: dict[str, Any] | None = None
-    """`_target_` and arguments of a metric of torchmetrics, or of your own with `update(logits, labels)`;
+    """`_target_` and arguments of a metric of torchmetrics, or of your own torchmetrics.Metric;
     null: every run measures it anyway."""
 
     @property

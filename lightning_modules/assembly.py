@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from lightning_modules.classifier import Classifier
 from lightning_modules.diagnostics import Diagnostic, require_diagnostics
@@ -104,11 +105,21 @@ def make_data(config: Mapping[str, Any]) -> LightningDataModule:
 
 
 def make_task(config: Mapping[str, Any]) -> Task:
-    """Make the dataset's task, with the run's metrics."""
+    """Make the dataset's task, with the run's metrics.
+
+    Raises:
+        ValueError: A metric is measured by something else than a torchmetrics.Metric.
+    """
     task: Task = instantiate(config["dataset"]["task"])(num_classes=config["dataset"]["num_classes"])
     for name, node in config["metrics"].items():
         if node["measured_by"] is not None:
-            task.measure(name, instantiate(node["measured_by"]), training=node["training"])
+            metric = instantiate(node["measured_by"])
+            if not isinstance(metric, Metric):
+                raise ValueError(
+                    f"metrics={name}: measured_by makes a {type(metric).__name__}; name a subclass of "
+                    f"torchmetrics.Metric in conf/metric/{name}.yaml"
+                )
+            task.measure(name, metric, training=node["training"])
     return task
 
 

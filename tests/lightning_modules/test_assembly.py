@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.assembly import compiler_of, make_optimizer, set_float32
+from lightning_modules.assembly import compiler_of, make_optimizer, make_task, set_float32
 
 SGD = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1}
 
@@ -42,3 +42,16 @@ def test_the_optimizer_is_fused_where_the_recipe_says_so(asked, fused):
 )
 def test_steps_are_compiled_by_the_backend_that_the_trainer_names(asked, backend):
     assert compiler_of({"trainer": {"compile": asked}}) == backend
+
+
+def test_a_metric_of_another_kind_is_refused_with_its_file():
+    """Such as a class with update, compute and reset that subclasses nothing."""
+    config = {
+        "dataset": {
+            "task": {"_target_": "lightning_modules.tasks.SingleLabel", "_partial_": True},
+            "num_classes": 4,
+        },
+        "metrics": {"mine": {"measured_by": {"_target_": "collections.Counter"}, "training": False}},
+    }
+    with pytest.raises(ValueError, match=r"metrics=mine: .*Counter.*conf/metric/mine\.yaml"):
+        make_task(config)
