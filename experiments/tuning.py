@@ -385,7 +385,7 @@ def _outcome_record(directory: RunDirectory) -> dict[str, Any] | None:
 
 def _space(option: str, node: Mapping[str, Any]) -> dict[str, "BaseDistribution"]:
     if find_spec("optuna") is None:
-        raise UserError(f'tuning={option}: needs optuna: pip install -e ".[tuning]"')
+        raise UserError(f"tuning={option}: needs optuna: pip install 'xception-ablations[tuning]'")
     from optuna.distributions import BaseDistribution
 
     space = {}

@@ -554,7 +554,7 @@ def test_tuning_needs_a_study(write_run) -> None:
 def test_without_optuna_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(
-        UserError, match=r'^tuning=learning_rate: needs optuna: pip install -e "\.\[tuning\]"$'
+        UserError, match=r"^tuning=learning_rate: needs optuna: pip install 'xception-ablations\[tuning\]'$"
     ):
         plan_named("residual", ["tuning=learning_rate"])
 

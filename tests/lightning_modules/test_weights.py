@@ -583,7 +583,7 @@ def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with h5py.File(tmp_path / "x.h5", "w"):
         pass
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    assert refusal(str(tmp_path / "x.h5")) == 'needs h5py; pip install -e ".[weights]"'
+    assert refusal(str(tmp_path / "x.h5")) == "needs h5py: pip install 'xception-ablations[weights]'"
 
 
 def test_of_no_known_network(tmp_path: Path) -> None:
