@@ -1,4 +1,4 @@
-"""Every option file on disk: it composes, trains a step, and each of its keys is explained."""
+"""Every option file of ours: it composes, trains a step, and each of its keys is explained."""
 
 import itertools
 import json
@@ -26,22 +26,18 @@ from ablations.validation import json_schema
 from experiments.check import check_run
 from experiments.configuration import RunConfiguration
 from experiments.planning import compose_runs, hydra_configuration, plan_study
-from experiments.project import FRAMEWORK_CONF, NOT_GROUPS
+from experiments.project import FRAMEWORK_CONF, NOT_GROUPS, current
 from experiments.sizes.network_cost import count_parameters
 from lightning_modules.assembly import make_task
 from lightning_modules.initialization import initialize
 from lightning_modules.networks.separable import SeparableConvNorm
 from lightning_modules.schedules import make_scheduler
 from lightning_modules.tasks import MultiLabel
+from tests import ours
 
 pytestmark = pytest.mark.slow  # plans whole studies or builds many networks
 
-FILES = sorted(FRAMEWORK_CONF.rglob("*.yaml"))
-OPTIONS = [
-    (file.parent.relative_to(FRAMEWORK_CONF).as_posix(), file.stem)
-    for file in FILES
-    if file.parent != FRAMEWORK_CONF and file.parent.name not in NOT_GROUPS
-]
+OPTIONS = [(group, option) for group, option in ours.OPTIONS if group not in NOT_GROUPS]
 CHOICES = [
     (group, option) for group, option in OPTIONS if not group.startswith(("hydra/", "study", "tuning"))
 ]
@@ -145,7 +141,7 @@ TRAINED: set[str] = set()
 def test_option_trains(group, option):
     run = composed(*overrides_for(group, option))
     assert run.choices[group] == option
-    assert set(run.choices) <= {group for group, _ in OPTIONS}
+    assert all(current().is_group(group) for group in run.choices)
     shape = [run.resolved["dataset"][key] for key in ("channels", "image_size", "num_classes")]
     parts = [run.resolved["model"], run.resolved["recipe"], run.resolved["dataset"]["task"]]
     same = json.dumps([*parts, run.seed, shape], sort_keys=True)
@@ -280,7 +276,7 @@ AXES = ("operation_order", "segments", "spatial_kernel", "intermediate_norm", "i
 
 
 def test_every_combination_of_what_a_separable_convolution_is_made_of_trains():
-    files = {group: sorted((FRAMEWORK_CONF / group).glob("*.yaml")) for group in AXES}
+    files = {group: ours.files_in(group) for group in AXES}
     recipe = OmegaConf.load(FRAMEWORK_CONF / "recipe" / "embedded.yaml")
     options = OmegaConf.create({group: [OmegaConf.load(file) for file in files[group]] for group in AXES})
     options.recipe = recipe
@@ -406,7 +402,7 @@ def undescribed(text: str, schema: Mapping[str, Any], *others: str) -> list[str]
     )
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(FRAMEWORK_CONF).as_posix())
+@pytest.mark.parametrize("file", ours.FILES, ids=lambda file: file.relative_to(FRAMEWORK_CONF).as_posix())
 def test_every_key_is_described(file):
     text = file.read_text(encoding="utf-8")
     assert text.startswith("#")

@@ -12,6 +12,7 @@ import pytest
 
 from experiments.project import FRAMEWORK_CONF, current
 from experiments.study_file import check_study
+from tests.ours import FILES as FILES_OF_CONF
 from tests.ours import STUDIES, file_of
 
 ROOT = FRAMEWORK_CONF.parent
@@ -141,12 +142,8 @@ OF_A_NETWORK = re.compile(r"^_target_: lightning_modules\.networks\.", re.MULTIL
 
 @cache
 def arms() -> set[str]:
-    """What the arms of our studies choose, and the options that build a network of ours or a part of it.
-
-    Of a user's options only these: others may have any name.
-    """
-    files = FRAMEWORK_CONF.rglob("*.yaml")
-    found = {file.stem for file in files if OF_A_NETWORK.search(file.read_text(encoding="utf-8"))}
+    """What the arms of our studies choose, and our options that build a network or a part of it."""
+    found = {file.stem for file in FILES_OF_CONF if OF_A_NETWORK.search(file.read_text(encoding="utf-8"))}
     for name in STUDIES:
         for arm in check_study(name, file_of(name)).arms:
             found |= {str(option) for group, option in arm.choose.items() if current().is_group(group)}

@@ -17,7 +17,8 @@ from ablations.evidence.mechanism import (
 )
 from ablations.studies.results import Study
 from ablations.tables.mechanism import mechanism_table, write_mechanism_tables
-from experiments.project import FRAMEWORK_CONF, load_yaml
+from experiments.project import load_yaml
+from tests.ours import files_in
 
 STEM, POINTWISE, DEPTHWISE, HEAD = (
     "stem.conv1.conv",
@@ -202,7 +203,7 @@ def test_a_cell_is_a_mean_over_layers_and_then_over_seeds(
 
 
 def test_every_diagnostic_of_ours_is_a_quantity() -> None:
-    nodes = {path.stem: load_yaml(path) or {} for path in (FRAMEWORK_CONF / "diagnostics").glob("*.yaml")}
+    nodes = {path.stem: load_yaml(path) or {} for path in files_in("diagnostics")}
     ours = {
         option
         for option, node in nodes.items()
