@@ -51,6 +51,7 @@ nb_execution_in_temp = False
 templates_path = ["_templates"]
 
 nitpicky = True
+suppress_warnings = ["ref.python"]  # an attribute's name, such as channels, that several classes have
 default_role = "code"  # names in docstrings are in single backticks
 smartquotes = False
 myst_heading_anchors = 3
