@@ -230,7 +230,9 @@ def read_weights(path: str) -> Weights:
         tensors = _decode(content)
         weights = None if tensors is NOT_WEIGHTS else _recognize(tensors, sha256)
     except ImportError as error:
-        raise WeightsError(f"weights={path}: needs {error.name}: pip install 'xception-ablations[weights]'") from error
+        raise WeightsError(
+            f"weights={path}: needs {error.name}: pip install 'xception-ablations[weights]'"
+        ) from error
     except _Unusable as error:
         raise WeightsError(f"weights={path}: {error}") from error
     except Exception as error:  # from several libraries

@@ -13,6 +13,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -33,7 +34,7 @@ from ablations.files import check_writable, write_atomically
 from ablations.lazily import lazily
 from ablations.runs.records import RunDirectory
 from ablations.runs.schema import RUNNING
-from ablations.text import amount, memory_size
+from ablations.text import amount, memory_size, per_cent
 from experiments.command_line import explain, print_paths, print_table, refuse_words
 from experiments.overrides import variations
 from experiments.project import current
@@ -414,33 +415,32 @@ def tell_power(parsed: argparse.Namespace) -> None:
         raise UserError(f"{parsed.words[0]}: power takes only options: --effect and --spread")
     if parsed.comparisons < 1:
         raise UserError(f"--comparisons {parsed.comparisons}: must be at least 1")
-    alpha = parsed.alpha / parsed.comparisons
+    effect, margin, alpha = parsed.effect, parsed.margin, parsed.alpha / parsed.comparisons
+    power_of = partial(effects.power_of, effect=effect, spread=parsed.spread, alpha=alpha, margin=margin)
     with as_user_error():
-        needed = effects.needed_seeds(parsed.effect, parsed.spread, power=parsed.power, alpha=alpha)
-    if needed is None:
+        seeds = effects.needed_seeds(effect, parsed.spread, power=parsed.power, alpha=alpha, margin=margin)
+    if seeds is None and margin >= abs(effect):
         raise UserError(
-            f"--effect {parsed.effect}: needs more than {effects.MOST_SEEDS:,} seeds at this spread"
+            f"--margin {margin:g}: must be below --effect {effect:g}, or half of all means do not reach it"
         )
-    fewest = judging.MIN_PAIRS
-    seeds = max(needed, fewest)
+    if seeds is None:
+        raise UserError(f"--effect {effect:g}: needs more than {effects.MOST_SEEDS:,} seeds at this spread")
+    print(f"With {seeds} seeds per arm, a claim holds with a probability of {per_cent(power_of(seeds), 0)}")
+    for number in sorted({judging.MIN_PAIRS, max(judging.MIN_PAIRS, seeds // 2), seeds, 2 * seeds}):
+        print(f"{number:>7} seeds: {per_cent(power_of(number), 0)}")
     print(
-        f"{seeds} seeds per arm detect a difference of {parsed.effect:g} with a power of "
-        f"{effects.power_of(seeds, parsed.effect, parsed.spread, alpha=alpha):.0%}"
-        + (f" ({needed} are enough, but a verdict needs {fewest})" if needed < fewest else "")
+        f"A claim holds if its interval excludes zero and the mean difference reaches the margin, {margin:g}."
     )
-    others = sorted({fewest, max(fewest, seeds // 2), seeds, 2 * seeds})
-    for number in others:
-        print(f"{number:>7} seeds: {effects.power_of(number, parsed.effect, parsed.spread, alpha=alpha):.0%}")
-    print("power: probability that the paired t interval excludes zero, for normal")
-    print("differences with this mean and standard deviation")
+    print("For normal differences with this mean and standard deviation; intervals of seeds=auto are wider.")
 
 
 def add_power_options(parser: argparse.ArgumentParser) -> None:
     numbers = {
-        "--effect": (None, "difference to detect, such as a claim's margin"),
+        "--effect": (None, "true mean difference, above the margin"),
         "--spread": (None, "standard deviation of the paired differences"),
-        "--power": (0.8, "probability of detecting it (default 0.8)"),
-        "--alpha": (0.05, "probability of a false detection (default 0.05)"),
+        "--margin": (0.0, "the claim's margin, which the mean is to reach (default 0: any difference)"),
+        "--power": (0.8, "probability that the claim holds (default 0.8)"),
+        "--alpha": (0.05, "probability of a wrong verdict (default 0.05)"),
     }
     for name, (default, told) in numbers.items():
         parser.add_argument(
@@ -549,10 +549,11 @@ COMMANDS: Mapping[str, Command] = {
         add_output_option,
     ),
     "power": Command(
-        "Estimate how many seeds a difference needs, before any run.",
+        "Estimate how many seeds a verdict needs, before any run.",
         "",
         {
             "power --effect 0.004 --spread 0.006": "0.4 points at a spread of 0.6",
+            "power --effect 0.006 --spread 0.006 --margin 0.004": "for a claim with a margin of 0.4 points",
             "power --effect 0.004 --spread 0.006 --comparisons 3": "for a study with three comparisons",
         },
         tell_power,

@@ -47,7 +47,7 @@ from ablations.evidence.contrasts import (
     quantity_of,
 )
 from ablations.runs.records import DONE
-from ablations.statistics.decisions import deciding_level, decision_interval
+from ablations.statistics.decisions import RANK_WIDTH, deciding_level, decision_interval
 from ablations.statistics.paired import constant, holm_levels, needed_pairs, smallest_sign_flip_p
 from ablations.statistics.shares import discordant, paired_share_interval, paired_share_level
 from ablations.studies.results import Outcome, Study, StudyRun, outcomes
@@ -64,9 +64,6 @@ ALPHA = 0.05
 MIN_PAIRS = 6
 """The fewest with which an exact two-sided test of pairs can fall below 0.05."""
 
-
-RANK_WIDTH = math.sqrt(math.pi / 3)
-"""Width of the rank interval over that of the t interval, for many normal differences."""
 
 FEW_PAIRS = 100
 """Up to these, a forecast is checked with the interval itself: of few pairs at a strict level it is wider."""

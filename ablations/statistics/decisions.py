@@ -14,6 +14,7 @@ Source:
     intervals for location parameters in the discrete case", JASA 62, 1967.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -22,6 +23,9 @@ from scipy import special
 
 DIGITS = 12
 """To which averages are rounded, so that ties are exact."""
+
+RANK_WIDTH = math.sqrt(math.pi / 3)
+"""Width of the rank interval over that of the t interval, for many normal differences."""
 
 
 def rank_interval(values: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,8 @@ import pytest
 from scipy.stats import mannwhitneyu
 from statsmodels.stats.power import TTestPower
 
+from ablations.evidence.claims import Comparison
+from ablations.evidence.verdicts import compare
 from ablations.statistics.effects import (
     needed_seeds,
     power_of,
@@ -29,21 +31,38 @@ def test_improvement_is_mann_whitneys_u_over_all_pairs() -> None:
     assert probability_of_improvement(one, other) == pytest.approx(u / 35)
 
 
-@pytest.mark.parametrize("effect", [0.3, -0.8, 1.5, 3.0])
+@pytest.mark.parametrize("margin", [0.0, 0.012])
+@pytest.mark.parametrize("seeds", [6, 14])
+def test_power_is_the_share_of_claims_that_hold(seeds: int, margin: float) -> None:
+    comparison = Comparison({"a": 1.0, "b": -1.0}, "test_top1", "higher", margin)
+    generator = np.random.default_rng(1)
+    studies = [generator.normal(0.016, 0.02, seeds) for _ in range(600)]
+    found = [compare([comparison], [differences])[0].verdict for differences in studies]
+    power = power_of(seeds, 0.016, 0.02, margin=margin)
+    assert found.count("holds") / 600 == pytest.approx(power, abs=0.06)  # three standard errors
+    assert 0.1 < power < 0.9
+    assert power == power_of(seeds, -0.016, 0.02, margin=margin)
+
+
 @pytest.mark.parametrize("alpha", [0.05, 0.0125])
-def test_power_is_that_of_statsmodels(effect: float, alpha: float) -> None:
-    theirs = TTestPower()
-    for seeds in (3, 6, 20, 100):
-        expected = theirs.power(abs(effect), seeds, alpha)  # not a number where it is next to 1
-        expected = 1.0 if math.isnan(expected) else expected
-        assert power_of(seeds, effect * 0.02, 0.02, alpha=alpha) == pytest.approx(expected, abs=1e-6)
-    needed = needed_seeds(effect * 0.02, 0.02, power=0.8, alpha=alpha)
-    assert needed is not None
-    assert needed == math.ceil(theirs.solve_power(abs(effect), power=0.8, alpha=alpha))
+def test_many_seeds_have_next_to_the_power_of_a_t_test(alpha: float) -> None:
+    for seeds in (40, 41, 100):
+        of_t = TTestPower().power(0.4, seeds, alpha)
+        assert of_t - 0.05 < power_of(seeds, 0.008, 0.02, alpha=alpha) < of_t
+
+
+def test_the_needed_seeds_have_the_power_and_fewer_do_not() -> None:
+    for effect, margin in ((0.016, 0.0), (0.016, 0.012), (0.006, 0.0)):
+        needed = needed_seeds(effect, 0.02, margin=margin)
+        assert needed is not None
+        assert power_of(needed, effect, 0.02, margin=margin) >= 0.8
+        assert power_of(needed - 1, effect, 0.02, margin=margin) < 0.8
+    assert power_of(5, 1, 0.01) == 0  # give no verdict
 
 
 def test_an_effect_that_nobody_can_see_takes_no_number_of_seeds() -> None:
     assert needed_seeds(1e-9, 1.0) is None
+    assert needed_seeds(1.0, 1.0, margin=1.0) is None  # half of all means reach it
 
 
 @pytest.mark.parametrize(
