@@ -428,10 +428,9 @@ def tell_power(parsed: argparse.Namespace) -> None:
     print(f"With {seeds} seeds per arm, a claim holds with a probability of {per_cent(power_of(seeds), 0)}")
     for number in sorted({judging.MIN_PAIRS, max(judging.MIN_PAIRS, seeds // 2), seeds, 2 * seeds}):
         print(f"{number:>7} seeds: {per_cent(power_of(number), 0)}")
-    print(
-        f"A claim holds if its interval excludes zero and the mean difference reaches the margin, {margin:g}."
-    )
-    print("For normal differences with this mean and standard deviation; intervals of seeds=auto are wider.")
+    print("It holds if its interval excludes zero and the mean difference reaches")
+    print(f"the margin, {margin:g}. For normal differences with this mean and standard")
+    print("deviation; the intervals of seeds=auto are wider.")
 
 
 def add_power_options(parser: argparse.ArgumentParser) -> None:

@@ -62,7 +62,7 @@ def probability_of_improvement(treatment: ArrayLike, baseline: ArrayLike) -> flo
 
 
 def power_of(seeds: int, effect: float, spread: float, *, alpha: float = 0.05, margin: float = 0.0) -> float:
-    """The probability that a claim holds: the interval of a verdict excludes zero, and the mean reaches the margin.
+    """The probability that a claim holds: its interval excludes zero, and the mean reaches the margin.
 
     For normal differences. Up to 40 seeds, simulated with the decision itself and the same draws each time;
     above, by the noncentral t distribution with the rank interval's width.
