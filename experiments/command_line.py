@@ -242,7 +242,7 @@ def explain(error: BaseException) -> str:
         return _unknown_key(str(cause.full_key), str(cause.key), cause.parent_node)
     text = [line.strip() for line in str(error).splitlines() if line.strip()]
     if text and re.search("No match in the defaults list|config group '.*' does not exist", text[0]):
-        return f"{text[0]} Groups: {', '.join(current().groups())}"
+        return _of_another_network(text[0]) or f"{text[0]} Groups: {', '.join(current().groups())}"
     if text and (several := re.match(r"Ambiguous value for argument '(.*?)=(.*)'$", text[0])):
         key, values = several.groups()
         values = re.sub(r"'([^',\\]*)'", r"\1", values)  # `quote_option_names` has added quotes
@@ -254,6 +254,19 @@ def explain(error: BaseException) -> str:
         told = ": ".join(line for line in text if not line.startswith("See http"))
         return told if error.override is None or error.override in told else f"{error.override}: {told}"
     return text[0] if text else type(error).__name__
+
+
+def _of_another_network(text: str) -> str:
+    """That the chosen network lacks a factor which other networks have; "" for other errors."""
+    named = re.match(r"Could not override '(.*?)'", text)
+    having = [
+        model for model in current().options("model") if named and named[1] in current().factors_of(model)
+    ]
+    if named is None or not having:
+        return ""
+    typed = [word for word in sys.argv[1:] if re.fullmatch(r"model=[\w.-]+", word)]
+    chosen = typed[-1] if typed else "the chosen network"
+    return f"{named[1]}: {chosen} has no such factor; networks with it: {', '.join(having)}"
 
 
 def _unknown_key(full_key: str, key: str, node: DictConfig) -> str:

@@ -25,8 +25,8 @@ from experiments.command_line import (
     report_run,
 )
 from experiments.configuration import RunConfiguration
-from experiments.planning import compose_runs
-from experiments.project import FRAMEWORK_CONF, Project, current
+from experiments.planning import compose_runs, hydra_configuration
+from experiments.project import FRAMEWORK_CONF, Project, current, use
 
 PROJECT = Project(Path(__file__).resolve().parents[2])
 
@@ -72,6 +72,23 @@ def test_an_unknown_group_is_told_with_the_groups() -> None:
     folders = {path.name for path in FRAMEWORK_CONF.iterdir() if path.is_dir()}
     groups = sorted(folders - {"claims", "hydra", "metric"})
     assert explain(raised.value).endswith(f" Groups: {', '.join(groups)}")
+
+
+def test_a_factor_of_another_network_is_told_with_the_networks_that_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = "defaults:\n  - /attention@_global_.attention: none\n  - _self_\n_target_: torch.nn.Identity\n"
+    for file, text in (("model/mine", declared), ("attention/none", "null"), ("attention/se", "{}")):
+        path = tmp_path / "conf" / f"{file}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    words = ["model=xception_small", "attention=se"]
+    monkeypatch.setattr(sys, "argv", ["run.py", *words])
+    with use(Project(tmp_path)), hydra_configuration():
+        with pytest.raises(HydraException) as raised:
+            compose_runs(words)
+        line = explain(raised.value)
+    assert line == "attention: model=xception_small has no such factor; networks with it: mine"
 
 
 def test_an_error_without_words() -> None:
