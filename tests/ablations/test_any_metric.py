@@ -17,7 +17,7 @@ from ablations.metrics import Metric
 from ablations.report.charts import difference_chart
 from ablations.runs.histories import History
 from ablations.studies.results import Study, StudyRun, Trial, outcomes
-from ablations.tables.study import markdown_table, study_table
+from ablations.tables.study import markdown_table, study_contents
 from ablations.tables.verdicts import claimed, difference
 
 MEMORY = Metric(label="memory", unit="MiB", direction="lower", chance="10 * num_classes")
@@ -50,7 +50,7 @@ def memory_runs(memory_study: Study, make_run) -> list[StudyRun]:
 
 
 def test_the_table_has_the_metrics_unit_and_its_direction(memory_study: Study, memory_runs) -> None:
-    table = study_table(memory_study, memory_runs).set_index("arm")
+    table = study_contents(memory_study, memory_runs)[0].set_index("arm")
     assert table.loc["without", "test_memory_mean"] == pytest.approx((46 + 47 + 48 + 49 + 50 + 100) / 6)
     assert table.loc["with", "steps_to_target_mean"] == pytest.approx(3 / 4)  # at or below 40
     assert table.loc["with", "n_reached_target"] == 6
@@ -122,7 +122,7 @@ def test_loss_is_a_metric_of_records_without_declarations(residual_study: Study,
         history = History({name: np.array(column, float) for name, column in columns.items()})
         runs.append(replace(run, history=history))
     diverged = make_run("with", 1, [], status="diverged")
-    table = study_table(study, [*runs, diverged]).set_index("arm")
+    table = study_contents(study, [*runs, diverged])[0].set_index("arm")
     assert table.loc["with", "test_loss_mean"] == pytest.approx((0.5 + math.log(10)) / 2)
     assert table.loc["without", "val_difference_mean"] == pytest.approx(0.3)
     assert table.loc["without", "steps_to_target_mean"] == 1  # never
