@@ -274,4 +274,6 @@ def _budget(overrides: Sequence[str]) -> int:
 def _outlook(arms: Sequence[str], following: Sequence[int]) -> str:
     if not arms:
         return "all is decided"
-    return f"next {amount(following[0], 'seed')} of {', '.join(arms)}" if following else "the budget is spent"
+    if not following:
+        return "the budget is spent"
+    return f"continues to {amount(following[0], 'seed')} of {', '.join(arms)}"

@@ -190,13 +190,16 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
 
 def list_studies(parsed: argparse.Namespace) -> None:
     names, overrides = names_and_overrides(parsed.words)
-    for study, runs, results_dir in load_studies(names, overrides, asked=bool(names)):
+    loaded = load_studies(names, overrides, asked=bool(names))
+    for study, runs, _ in loaded:
         statuses = Counter(run.status for run in runs)
         hidden = () if statuses[RUNNING] else run_tables.OF_RUNNING
         columns = [name for name in run_tables.COLUMNS if name not in hidden]
         title = Text.assemble(f"{study.name}: ", run_tables.counts(statuses))
         print_table(run_tables.run_table(map(run_tables.RunState.of, runs), columns, title))
-        print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json\n")
+        print()
+    for results_dir in dict.fromkeys(results_dir for _, _, results_dir in loaded):
+        print(f"records: {results_dir / 'runs'}{os.sep}RUN{os.sep}record.json")
 
 
 def judge_claims(parsed: argparse.Namespace) -> None:

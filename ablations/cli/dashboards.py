@@ -194,7 +194,7 @@ def make_report(
     ]
     results = wr.Runset(name="results", filters=expr.And(expr.Metric("ID").isin([run_id])))
     for study, runs in studies:
-        blocks += [wr.H1(study.title), wr.P(f"{study.source}. {study.scale}."), wr.H2("Curves by arm")]
+        blocks += [wr.H1(study.title), wr.P(study.subtitle), wr.H2("Curves by arm")]
         blocks.append(_curves(study, runs))
         if own := [verdict for verdict in judged.verdicts if verdict.claim.study == study.name]:
             blocks += [wr.H2("Verdicts"), wr.MarkdownBlock(_verdicts(own))]

@@ -240,7 +240,7 @@ class Study:
 
     Attributes:
         output: Stem of its tables and figures, "figure09_residual".
-        source: "Chollet 2016, section 4.6, figure 9".
+        source: "Chollet 2016, section 4.6, figure 9"; "" for none.
         baseline: Name of the arm that the others are compared with.
         metrics: Names; the first decides.
         target: Validation value of the first metric for "steps to target".
@@ -287,6 +287,11 @@ class Study:
 
     def declaration(self, metric: str) -> Metric:
         return metric_of(metric, self.declared)
+
+    @property
+    def subtitle(self) -> str:
+        """Scale and source as sentences."""
+        return " ".join(f"{text}." for text in (self.scale, self.source) if text)
 
     def compared_with(self, arm: Arm) -> str | None:
         """Name of the arm that `arm` is compared with; None for the baseline."""

@@ -112,8 +112,8 @@ class StudyFile(StudyFiles):
     """The file's name without .yaml."""
     title: Text
     """Heading of its table and figure."""
-    source: Text
-    """Its place in the paper."""
+    source: str = ""
+    """Its place in the paper, or who asks the question."""
     base: dict[str, Any]
     """Common to all arms: option per config group and value per other key. The command line overrides it."""
     arms: tuple[Arm, ...] = ()

@@ -66,7 +66,7 @@ def _page(study: Study, found: Sequence[Measured]) -> str:
         "A cell: mean over the module's measured layers, then over seeds; shortcuts are left out. Every "
         f"layer, with its interval: {study.output}_mechanism.csv."
     )
-    subtitle = f"{study.scale}. {study.source}. Columns: modules in order of execution, and the head."
+    subtitle = f"{study.subtitle} Columns: modules in order of execution, and the head."
     return markdown_page(f"{study.title}: measured mechanism", subtitle, tables, notes)
 
 

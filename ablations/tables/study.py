@@ -139,7 +139,7 @@ def study_contents(
 
 
 def study_subtitle(study: Study) -> str:
-    return f"{study.scale}. {study.source}. {BRACKETS}."
+    return f"{study.subtitle} {BRACKETS}."
 
 
 def _console_table(study: Study, table: pd.DataFrame) -> RenderableType:

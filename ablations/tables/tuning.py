@@ -91,7 +91,7 @@ def write_trials(study: Study, folder: Path) -> list[Path]:
             for arm, index, trial in _numbered(study)
         ]
     )
-    title, subtitle = f"{study.title}: every trial", f"{study.scale}. {study.source}."
+    title, subtitle = f"{study.title}: every trial", study.subtitle
     notes = tuning_notes(study)
     return write_table_files(
         folder,

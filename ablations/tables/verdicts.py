@@ -327,7 +327,7 @@ def write_verdicts(
     Raises:
         OSError: The folder cannot be written.
     """
-    subtitle = "Claims of the paper and our own, judged by the records of the runs."
+    subtitle = "Claims, judged by the records of the runs."
     panels = verdict_panels(verdicts)
     notes = _notes(verdicts, studies)
     return write_table_files(

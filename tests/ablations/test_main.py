@@ -111,6 +111,7 @@ def test_list_shows_shared_runs_in_both_studies(
     shown = capsys.readouterr().out
     assert "residual: 1 of 24 completed" in shown
     assert "intermediate_activation: 1 of 36 completed" in shown
+    assert shown.count("record.json") == 1
 
 
 def test_a_corrupt_record_is_named_left_and_missing(

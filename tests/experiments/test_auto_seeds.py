@@ -429,7 +429,9 @@ def test_decided_at_the_first_look(sweep: Sweep, recorder) -> None:
 def test_decided_later(sweep: Sweep, recorder) -> None:
     launcher = recorder(effect(LATER))
     lines = sweep(launcher)
-    assert lines[0] == (f"operation_order: look 1 of 8, 6 seeds: nothing decided; next 8 seeds of {BOTH}")
+    assert lines[0] == (
+        f"operation_order: look 1 of 8, 6 seeds: nothing decided; continues to 8 seeds of {BOTH}"
+    )
     assert re.fullmatch(r"operation_order: look \d of 8, \d+ seeds: higher holds; all is decided", lines[-1])
     assert 2 <= len(lines) < 8
     assert [len(batch) for batch in launcher.batches] == [12] + [4] * (len(lines) - 1)
@@ -445,8 +447,8 @@ def test_the_budget_is_spent(sweep: Sweep, recorder, results_dir: Path) -> None:
     launcher = recorder(effect(0.0))
     lines = sweep(launcher, "seed_budget=9")
     assert lines == [
-        f"operation_order: look 1 of 3, 6 seeds: nothing decided; next 8 seeds of {BOTH}",
-        f"operation_order: look 2 of 3, 8 seeds: nothing decided; next 9 seeds of {BOTH}",
+        f"operation_order: look 1 of 3, 6 seeds: nothing decided; continues to 8 seeds of {BOTH}",
+        f"operation_order: look 2 of 3, 8 seeds: nothing decided; continues to 9 seeds of {BOTH}",
         "operation_order: look 3 of 3, 9 seeds: nothing decided; the budget is spent",
     ]
     assert len(launched(launcher)) == 18
@@ -481,7 +483,7 @@ def test_a_failed_run_leaves_its_pair_out_and_is_named(
     with pytest.raises(RunsFailed, match=r"1 of 12 runs failed:\n.*_first seed 2: OSError: disk full"):
         sweep(launcher)
     assert lines_of(capsys.readouterr().out) == [
-        f"operation_order: look 1 of 8, 6 seeds: nothing decided; next 8 seeds of {BOTH}",
+        f"operation_order: look 1 of 8, 6 seeds: nothing decided; continues to 8 seeds of {BOTH}",
         "operation_order: look 2 of 8, 8 seeds: higher holds; all is decided",
     ]
     # The next command tries it again; then the first look has its sixth pair.

@@ -269,6 +269,13 @@ def test_differences_are_those_of_the_table_where_arms_have_their_own_baseline(
     assert "minus “" not in names  # no single arm
 
 
+def test_no_line_of_a_note_breaks_within_a_number_and_its_unit() -> None:
+    for before in range(40, 70):
+        lines = figures_style.wrapped([f"{'x' * before} has 2.4 % more (n = 6) and more words"])
+        for whole in ("2.4 %", "(n = 6)"):
+            assert any(whole in line.replace("\N{NO-BREAK SPACE}", " ") for line in lines)
+
+
 def test_of_many_seeds_some_are_drawn_and_all_are_counted(
     residual_study: Study, make_run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -351,3 +351,11 @@ def test_seeds_that_failed_to_learn_are_counted_and_tested(residual_study: Study
     assert "6, p = 0.031" in page
     assert "ended at 15 % validation top-1 or worse" in page
     assert "6 of 8" in page
+
+
+def test_a_study_without_a_source_has_no_empty_sentence(
+    residual_study: Study, make_runs, tmp_path: Path
+) -> None:
+    study = replace(residual_study, source="")
+    page = write_and_show(study, make_runs(study), tmp_path)[0][1].read_text()
+    assert f"{study.scale}. Brackets" in page
