@@ -146,20 +146,20 @@ def test_images_move_to_the_gpu_once_where_they_fit(
     assert_nothing_waited(watch)
 
 
-class Look(Callback):
+class ReadWeight(Callback):
     """Reads a number from the device in every step."""
 
-    def __init__(self, look):
-        self.look = look
+    def __init__(self, read):
+        self.read = read
 
     def on_train_batch_end(self, trainer, module, *_):
-        self.look(module.network.head.logits.weight)
+        self.read(module.network.head.logits.weight)
 
 
 def test_a_step_that_reads_a_number_is_found(train_pretended, make_classifier):
     with pytest.raises(DataDependentOutputException):
-        train_pretended(make_classifier(), Look(lambda weight: weight[0, 0].item()))
+        train_pretended(make_classifier(), ReadWeight(lambda weight: weight[0, 0].item()))
 
 
 def test_a_step_that_waits_for_a_copy_is_found(train_pretended, make_classifier):
-    assert len(train_pretended(make_classifier(), Look(torch.Tensor.cpu)).gpu.waited_for) == 3
+    assert len(train_pretended(make_classifier(), ReadWeight(torch.Tensor.cpu)).gpu.waited_for) == 3
