@@ -10,6 +10,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from torch import multiprocessing, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from ablations.runs.identity import filled
 from ablations.runs.records import RunDirectory
 from experiments import environment
 from experiments.recorder import Recorder
@@ -88,11 +89,11 @@ def fit(tmp_path, make_classifier, tiny_data):
         directory.path.mkdir(parents=True, exist_ok=True)
         place = {"accelerator": "cpu"}
         if processes > 1:
-            place |= {"devices": processes, "num_nodes": 1, "strategy": "ddp", "sync_batchnorm": False}
+            place |= {"devices": processes, "strategy": "ddp"}
         recipe = {"epochs": epochs, "precision": "32-true", "averaging": averaging}
         seen, recorder, logger = Seen(), Recorder(directory), Logged()
         trainer = make_trainer(
-            {"trainer": place, "recipe": recipe, "train": True},
+            filled({"trainer": place, "recipe": recipe}),
             callbacks=[recorder, seen],
             loggers=[] if process else [logger],  # as in a run
             folder=tmp_path,
