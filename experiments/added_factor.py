@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+
 from ablations.errors import UserError
 from ablations.runs import migration
 from ablations.runs.identity import at, run_id_of
@@ -27,7 +29,6 @@ def add_factor(results_dir: Path, group: str, option: str) -> tuple[int, list[st
 
     Raises:
         UserError: No network has the factor, or there is no such option.
-        HydraException: A recorded choice no longer composes.
     """
     if option not in (options := current().options(group) if current().is_group(group) else []):
         raise UserError(f"{group}={option}: no such option; available: {', '.join(options) or 'none'}")
@@ -38,19 +39,28 @@ def add_factor(results_dir: Path, group: str, option: str) -> tuple[int, list[st
         for path in sorted(results_dir.glob("runs/*/record.json")):
             directory = RunDirectory(results_dir, path.parent.name)
             record = directory.read_or_none()
-            if record is None or (found := _with_option(record, group, option)) is None:
-                continue
             try:
+                if record is None or (found := _with_option(record, group, option)) is None:
+                    continue
+                if (problem := directory.problem()) is not None:  # new checksums would accept damaged tables
+                    raise UnreadableRecord(problem)
                 _require_same_size(record, found)
                 migration.rewrite(directory, found)
                 changed += 1
-            except (UnreadableRecord, ValueError) as error:
+            except UnreadableRecord as error:
                 problems.append(str(error))
+            except (ValueError, HydraException) as error:
+                problems.append(f"{path}: {' '.join(str(error).split())}")
     return changed, problems
 
 
 def _with_option(record: Mapping[str, Any], group: str, option: str) -> dict[str, Any] | None:
-    """The record with the option; None if its network lacks the factor, or the record has it."""
+    """The record with the option; None if its network lacks the factor, or the record has it.
+
+    Raises:
+        ValueError: Its choices no longer compose, or it names code that they do not.
+        HydraException: Its choices no longer compose.
+    """
     project, choices = current(), record["choices"]
     model = choices.get("model")
     paths = _paths(model, group) if model in project.options("model") else []
@@ -61,10 +71,18 @@ def _with_option(record: Mapping[str, Any], group: str, option: str) -> dict[str
         key: name for key, name in choices.items() if project.is_group(key) and name in project.options(key)
     }
     (run,) = compose_runs([f"{key}={name}" for key, name in (same | {group: option}).items()])
+    built = run.resolved["model"]
     config = copy.deepcopy(dict(record["config"]))
+    if config["model"].get("_target_") != built["_target_"]:
+        return None  # a library's network, which was timed next to this one
+    if foreign := [code for code in _called(config["model"]) if code not in [*_called(built)]]:
+        raise ValueError(f"its network has {foreign[0]}, which its choices do not name, so it is not built")
     for path in missing:
         above, _, key = path.rpartition(".")
-        (at(config["model"], above) if above else config["model"])[key] = at(run.resolved["model"], path)
+        node = at(config["model"], above) if above else config["model"]
+        if not isinstance(node, dict):
+            raise ValueError(f"its network has no node {above} for {path}")
+        node[key] = at(built, path)
     return {**record, "config": config, "choices": {**choices, group: option}, "run_id": run_id_of(config)}
 
 
@@ -73,9 +91,21 @@ def _require_same_size(record: Mapping[str, Any], found: Mapping[str, Any]) -> N
     built = count_network(found["config"]).parameters
     if record["parameters"] not in (None, built):
         raise ValueError(
-            f"{record['run_id']}: was trained with {integer(record['parameters'])} parameters, the option "
-            f"gives {integer(built)}; choose the option that builds what was built before"
+            f"was trained with {integer(record['parameters'])} parameters, the option gives "
+            f"{integer(built)}; choose the option that builds what was built before"
         )
+
+
+def _called(node: Any) -> Iterator[Any]:
+    """What building a node may call: every `_target_`, and texts that interpolate."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from [value] if key == "_target_" else _called(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _called(item)
+    elif isinstance(node, str) and "$" in node:
+        yield node
 
 
 def _paths(model: str, group: str) -> list[str]:

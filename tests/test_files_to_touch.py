@@ -1,6 +1,7 @@
 """How many files a user touches, in a project, for an arm, a factor, a metric, a figure, data and so on."""
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from ablations import __main__ as command
+from ablations.runs.identity import run_id_of
 from ablations.runs.records import RunDirectory
 from experiments import run
 from experiments.check import check_run
@@ -162,7 +164,25 @@ def test_a_factor_of_a_new_argument_orphans_no_run_once_records_know_their_optio
     assert trained["run_id"] not in (neutral, varied)
 
     assert "choose the option that builds what was built before" in migrate("act=prelu")
-    assert "1 record updated" in migrate("act=relu")
+    (original,) = (project.root / "results/runs").iterdir()
+    table = original / "metrics.csv"
+    content = table.read_text()
+    table.write_text(content.replace("0.", "0.9"))
+    assert "0 records updated" in (told := migrate("act=relu"))
+    assert "changed or damaged" in told
+    table.write_text(content)
+    # A record that others made is not to call what it names.
+    executed = project.root / "executed"
+    trap = {"_target_": "sympy.sympify", "_args_": [f'__import__("os").mkdir("{executed}")']}
+    config = {**trained["config"], "model": {**trained["config"]["model"], "new": trap}}
+    foreign = RunDirectory(project.root / "results", run_id_of(config))
+    shutil.copytree(original, foreign.path)
+    foreign.write({**trained, "config": config, "run_id": foreign.run_id})
+
+    assert "1 record updated" in (told := migrate("act=relu"))
+    assert f"{foreign.record_path}: its network has sympy.sympify" in told
+    assert not executed.exists()
+    shutil.rmtree(foreign.path)
     (directory,) = (project.root / "results/runs").iterdir()
     record = RunDirectory(project.root / "results", neutral).read()
     assert (directory.name, record["choices"]["act"]) == (neutral, "relu")
