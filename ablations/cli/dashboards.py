@@ -149,9 +149,7 @@ def log_run(written: Written, suffix: str, destination: Destination) -> wandb.Ru
         data: list[Any] = frame.to_numpy().tolist()
         media[key] = wandb.Table(columns=list(frame.columns), data=data, allow_mixed_types=True)
     files = wandb.Artifact("results" + re.sub(r"[^\w.-]+", "-", suffix)[:100], type="results")
-    for path in (*written.tables, *(path for of in written.figures.values() for path in of), written.report):
-        name = str(path.relative_to(destination.folder))
-        files.add_file(str(path), name=name, skip_cache=True, policy="immutable")
+    paths = (*written.tables, *(path for of in written.figures.values() for path in of), written.report)
     # W&B would copy artifacts into the user's home.
     with (
         _environment("WANDB_DATA_DIR", str((destination.folder / "artifacts").absolute())),
@@ -167,6 +165,8 @@ def log_run(written: Written, suffix: str, destination: Destination) -> wandb.Ru
         ) as run,
     ):
         run.log(media)
+        for path in paths:  # copied, because the next call writes over them and this run may not be sent yet
+            files.add_file(str(path), name=str(path.relative_to(destination.folder)), skip_cache=True)
         run.log_artifact(files)
     return run
 
