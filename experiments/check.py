@@ -62,6 +62,18 @@ MOST = 1024
 """More threads, or runs per device, are a typing error and would crash."""
 
 
+def _text(asked: object) -> object:
+    if not isinstance(asked, str) or not asked.strip():
+        raise ValueError("must be text; put a number in quotes")
+    return asked
+
+
+def _node(asked: object) -> object:
+    if not isinstance(asked, dict):
+        raise ValueError("must be a node with _target_, as in the files of conf/")
+    return asked
+
+
 def _compiler(asked: object) -> object:
     if not isinstance(asked, bool):
         import torch
@@ -83,7 +95,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true",
 """Lightning's, without those that need other libraries."""
 
 VALUES: Mapping[str, Any] = {
-    "project": Annotated[str, Field(pattern=r"\S")],
+    "project": Annotated[Any, AfterValidator(_text)],
     "outcome_version": Count,
     **dict.fromkeys(("train", "keep_checkpoint", "new_head"), bool),
     "initialize": Literal["seed", "network"],
@@ -93,9 +105,9 @@ VALUES: Mapping[str, Any] = {
     "recipe.norm_momentum": Momentum,
     "recipe.gradient_clipping": Annotated[float, Field(gt=0)] | None,
     "recipe.scheduler_interval": Literal["step", "epoch"] | None,
-    "recipe.optimizer": dict[str, Any],
+    "recipe.optimizer": Annotated[Any, AfterValidator(_node)],
     "recipe.optimizer.lr": Rate,
-    "recipe.scheduler": dict[str, Any],
+    "recipe.scheduler": Annotated[Any, AfterValidator(_node)],
     "recipe.scheduler.max_lr": Rate,
     "model.norm.momentum": Momentum,
     "trainer.threads": Annotated[int, Field(ge=1, le=MOST)],

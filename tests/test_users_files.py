@@ -59,4 +59,5 @@ def test_what_is_tested_stays_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     assert {"conf/intermediate_activation/silu.yaml", "conf/model/plain.yaml"} <= added.keys()
     monkeypatch.setattr(project, "FRAMEWORK_CONF", checkout(tmp_path, added))
     monkeypatch.delitem(sys.modules, "tests.ours")
+    monkeypatch.delattr("tests.ours")  # else `from tests import ours` is what was imported before
     assert {file: cases(file) for file in TESTS} == before
