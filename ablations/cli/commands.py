@@ -424,7 +424,8 @@ def tell_power(parsed: argparse.Namespace) -> None:
         seeds = effects.needed_seeds(effect, parsed.spread, power=parsed.power, alpha=alpha, margin=margin)
     if seeds is None and margin >= abs(effect):
         raise UserError(
-            f"--margin {margin:g}: must be below --effect {effect:g}, or half of all means do not reach it"
+            f"--margin {margin:g}: must be below {abs(effect):g}, the size of --effect, or half of all means "
+            "do not reach it"
         )
     if seeds is None:
         raise UserError(f"--effect {effect:g}: needs more than {effects.MOST_SEEDS:,} seeds at this spread")
@@ -637,7 +638,8 @@ COMMANDS: Mapping[str, Command] = {
             "benchmark batch_size=8 image_size=96 seconds=1 rounds=3": "a shorter one",
         },
         benchmark_networks,
-        words_help="a setting of conf/benchmark.yaml; results_dir=FOLDER writes elsewhere",
+        words_help="models, image_size, batch_size, rounds, seconds, against, ... or an override of the "
+        "networks; results_dir=FOLDER writes elsewhere",
     ),
     "dashboards": Command(
         "Log tables, figures and report page as a W&B run; online, also save a W&B report.",
