@@ -21,12 +21,12 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -226,20 +226,21 @@ def plan_turns(
     options: Options, networks: Mapping[str, Sequence[RunConfiguration]], device: torch.device
 ) -> list[list[list[RunConfiguration]]]:
     """The settings, their rounds, and the turns of each round; every other round is reversed."""
+    libraries = [library for library in options.against if find_spec(library) is not None]
     timing = {
         "table": options.output,
         "models": list(options.models),
         "overrides": list(options.of_networks),
         "seconds": options.seconds,
         "machine": {"host": environment.process()["host"], **environment.device(device)},
-        "torch": version("torch"),
+        "torch": ", ".join([version("torch"), *(f"{name} {version(name)}" for name in libraries)]),
     }
     equals = options.defined.equals
     sources = [
         (model, source)
         for model in options.models
-        for source in (OURS, *options.against)
-        if source == OURS or (model in equals[source] and find_spec(source) is not None)
+        for source in (OURS, *libraries)
+        if source == OURS or model in equals[source]
     ]
     parts = ("inference", "training") if options.against else ("training",)
 
@@ -290,13 +291,13 @@ def benchmark(options: Options) -> None:
     for rounds in (settings := plan_turns(options, networks, device)):
         missing = [turns for turns in rounds if any(_directory(turn).status() not in DONE for turn in turns)]
         measured += len(missing)
-        for turn, record in timed(missing, costs, device):
-            directory = _directory(turn)
-            with directory.lock() as held:
-                if not held:
-                    raise UserError(f"{directory.path}: another process is measuring it")
-                directory.write(record)
-            print(_line(turn, record, options.rounds), file=sys.stderr)
+        with ExitStack() as locks:
+            for turn in chain(*missing):
+                if not locks.enter_context(_directory(turn).lock()):
+                    raise UserError(f"{_directory(turn).path}: another process is measuring it")
+            for turn, record in timed(missing, costs, device):
+                _directory(turn).write(record)
+                print(_line(turn, record, options.rounds), file=sys.stderr)
     if before := len(settings) * options.rounds - measured:
         print(f"{amount(before, 'round')} already measured on this machine", file=sys.stderr)
 
@@ -309,7 +310,7 @@ def require_equals(options: Options) -> None:
         raise UserError(f"{options.of_networks[0]}: against= compares equal networks; leave it out")
     equals = options.defined.equals
     if unknown := [library for library in options.against if library not in equals]:
-        raise UserError(f"against={unknown[0]}: must be one of {listed([*equals])}, of conf/benchmark.yaml")
+        raise UserError(f"against={unknown[0]}: must be one of {listed([*equals])}")
     known = {name for library in options.against for name in equals[library]}
     for model in options.models:
         if model not in known:

@@ -53,7 +53,7 @@ def write_reference(
     loaded = _load(varied, results_dir)
     defined = project_benchmark()
     timed = [one for one in read_timings(results_dir) if one.output == defined.output]
-    if not force and (losses := _losses(folder / "tables", loaded, timed)):
+    if not force and (losses := _losses(folder / "tables", loaded, timed, defined.output)):
         raise UserError(f"{folder}: would lose results: {'; '.join(losses)}; use --force to write it anyway")
     tunings = [study.tuning for study, _, _ in loaded if study.tuning is not None]
     trials = [trial for tuning in tunings for of_arm in tuning.trials.values() for trial in of_arm]
@@ -96,7 +96,7 @@ def _load(varied: Sequence[Sequence[str]], results_dir: Path) -> Loaded:
     return loaded
 
 
-def _losses(tables: Path, loaded: Loaded, timed: Sequence[Timings]) -> list[str]:
+def _losses(tables: Path, loaded: Loaded, timed: Sequence[Timings], benchmark: str) -> list[str]:
     """The tables that would have fewer runs or none, a phrase each."""
     now = {
         study.output: Completeness.of_runs(sum(run.status == COMPLETED for run in runs), len(runs))
@@ -106,7 +106,7 @@ def _losses(tables: Path, loaded: Loaded, timed: Sequence[Timings]) -> list[str]
     found = []
     for path in sorted(tables.glob("*.csv")):
         before, after = completeness_in(path), now.get(path.stem)
-        if path.stem == project_benchmark().output and not timed:
+        if path.stem == benchmark and not timed:
             found.append(f"{path.stem} was not measured: python -m ablations benchmark")
         elif before is None or before.rank <= 0:  # not a study's table, or without a result
             continue

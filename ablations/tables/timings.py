@@ -166,6 +166,6 @@ def _notes(timings: Timings, defined: BenchmarkFile, first: str) -> list[str]:
         "setting; median, minimum and maximum.",
         *(["Peak memory: the most that PyTorch had allocated for the network."] if on_gpu else []),
         "Multiply-adds: of the convolutions and linear layers, for one image.",
-        *defined.notes,
+        *(defined.notes if timings.output == defined.output else ()),
         *provenance("Measured", records),
     ]
