@@ -79,8 +79,8 @@ def write_timings(
     paper = {one.model: one.paper for one in defined.networks if one.paper is not None}
     numbers = timing_table(timings.turns, first, paper)
     readable = _readable(numbers, defined.labels, first)
-    source = defined.source if timings.output == defined.output else ""
-    subtitle = f"{timings.scale[0].upper()}{timings.scale[1:]}. {source}".rstrip()
+    source = f" {defined.source}." if defined.source and timings.output == defined.output else ""
+    subtitle = f"{timings.scale[0].upper()}{timings.scale[1:]}.{source}"
     notes = _notes(timings, defined, first)
     paths = write_table_files(
         folder,
