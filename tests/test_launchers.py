@@ -93,7 +93,12 @@ def sweep_of(image_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     def found(launcher: str, *datasets: str) -> dict[str, dict[str, float]]:
         results_dir = tmp_path_factory.mktemp(launcher)
         choices = (f"dataset={','.join(datasets)}", "seed=0", "recipe=embedded", "recipe.batch_size=6")
-        where = (f"--config-dir={image_datasets}", f"hydra/launcher={launcher}")
+        where = [f"--config-dir={image_datasets}", f"hydra/launcher={launcher}"]
+        if launcher == "ray":  # it would start a process per core
+            where += [
+                "+hydra.launcher.ray.init.num_cpus=1",
+                "+hydra.launcher.ray.init.include_dashboard=false",
+            ]
         # local: whatever other Ray cluster there is or was on this machine
         result = sweep(results_dir, *where, *choices, RAY_ADDRESS="local")
         assert result.returncode == 0, result.stderr
