@@ -275,12 +275,13 @@ def test_an_address_that_leads_nowhere_shows_the_claims(open_page, written: Path
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_accessibility_and_no_text_becomes_markup(open_page, written: Path, theme: str) -> None:
     page = open_page(written, theme=theme)
+    options = {"runOnly": ["color-contrast"]} if theme == "dark" else {}  # the themes differ in colours alone
     found = []
     for address in VIEWS:
         go_to(page, written, address)
         found += [
             (address, violation["id"], [node["html"][:200] for node in violation["nodes"][:3]])
-            for violation in Axe().run(page).response["violations"]
+            for violation in Axe().run(page, options=options).response["violations"]
             if violation["impact"] in ("serious", "critical") or violation["id"] == "heading-order"
         ]
         assert page.locator("img, h1 i, .hoverlayer b").count() == 0
