@@ -56,7 +56,7 @@ def test_two_sweeps_share_devices_and_a_killed_process_frees_its_own(
     pretend(2)
     taken = slots.take(devices.visible(), 2, 1)
     assert taken is not None
-    others = start(tmp_path / "b", "2", "hydra/launcher=basic")
+    others = start(tmp_path / "b", "2,3", "hydra/launcher=basic")  # in one process, which saves two
     with start(tmp_path / "a", "0,1") as first, others as second:
         while first.poll() is None and (len(slots.waiting()) < 3 or WAITS not in first.output):
             wait_at_most(first, 0.05)
@@ -68,7 +68,7 @@ def test_two_sweeps_share_devices_and_a_killed_process_frees_its_own(
         os.kill(killed, signal.SIGKILL)
         assert [process.wait() for process in (first, second)] == [0, 0], (first.errors, second.errors)
     found = records(tmp_path / "a") + records(tmp_path / "b")
-    assert [record["status"] for record in found] == ["completed"] * 3
+    assert [record["status"] for record in found] == ["completed"] * 4
     assert killed not in [record["process"]["pid"] for record in found]
     assert {tuple(record["device"]["indices"]) for record in found} <= {(0,), (1,)}
     assert trained_beside_each_other(found) == []
