@@ -1,8 +1,8 @@
 """The commands of the README as a user types them, in a copy of the repository whose network is tiny.
 
-The copy differs in a few files of conf/, so that the commands can be typed as they stand, and in that a
-process which is told to end waits less long for the others. The commands are processes that need not import
-the large libraries (tests/processes.py), but those of the default launcher.
+The copy differs in a few files of conf/, so that the commands can be typed as in the README. Its processes
+also wait less long for each other when they are told to end. The commands need not import the large libraries
+again (tests/processes.py), except those of the default launcher.
 Later commands find what earlier ones trained: these are fixtures, so that tests run in any order.
 """
 

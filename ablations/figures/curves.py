@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablations.figures.style import drawn_seeds, legend_line, line_styles_of, style
+from ablations.figures.style import draw_band, drawn_seeds, legend_line, line_styles_of, style
 from ablations.metrics import BEFORE_DECLARATIONS, metric_of
 from ablations.statistics.paired import seed_band
 
@@ -77,14 +77,4 @@ def _draw_mean(axes: Axes, curves: list[np.ndarray], times: float, line_style: A
     if not all(np.array_equal(curve[:, 0], at) for curve in curves):
         return
     band = seed_band(times * np.stack([curve[:, 1] for curve in curves]))
-    axes.plot(
-        at,
-        band.mean,
-        color=line_style.color,
-        linestyle=line_style.dash,
-        linewidth=2,
-        marker=line_style.marker,
-        zorder=4,
-    )
-    if len(curves) > 1:
-        axes.fill_between(at, band.low, band.high, color=line_style.color, alpha=0.15, linewidth=0, zorder=3)
+    draw_band(axes, at, band, line_style)

@@ -27,6 +27,7 @@ from ablations.figures.style import (
     TITLE_CHARACTERS,
     WIDTH,
     LineStyle,
+    draw_band,
     drawn_seeds,
     header_height,
     legend_line,
@@ -186,7 +187,7 @@ def draw_curves(
         band = seed_band(np.stack(curves) * times).within(*metric.ends(times))
         shown += list(band.mean)
         bands[name] = steps, band
-        _draw_band(axes, steps, band, line_style)
+        draw_band(axes, steps, band, line_style)
     shown = shown or [0.0, 100.0]
     # Not from the bands: a band of two seeds may be wider than all accuracies.
     pad = 0.06 * (max(shown) - min(shown)) or 1.0
@@ -212,23 +213,6 @@ def draw_curves(
     _enlarge_end(axes, single, bands, styles)
 
 
-def _draw_band(axes: Axes, steps: np.ndarray, band: Band, line_style: LineStyle) -> None:
-    axes.plot(
-        steps,
-        band.mean,
-        color=line_style.color,
-        linestyle=line_style.dash,
-        linewidth=2,
-        marker=line_style.marker if len(steps) <= 20 else None,
-        markersize=4.5,
-        zorder=4,
-    )
-    if np.isfinite(band.low).all():
-        axes.fill_between(
-            steps, band.low, band.high, color=line_style.color, alpha=0.15, linewidth=0, zorder=3
-        )
-
-
 def _enlarge_end(
     axes: Axes,
     single: Sequence[np.ndarray],
@@ -248,7 +232,7 @@ def _enlarge_end(
         return
     inset = axes.inset_axes((INSET_LEFT, bottom, INSET_RIGHT - INSET_LEFT, top - bottom), zorder=6)
     for name, (steps, band) in bands.items():
-        _draw_band(inset, steps, band, styles[name])
+        draw_band(inset, steps, band, styles[name])
     pad = 0.1 * (high - low) or 1
     inset.set(xlim=(start - 0.15 * (end - start), end + 0.15 * (end - start)), ylim=(low - pad, high + pad))
     inset.set_xticks([])

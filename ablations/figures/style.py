@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from ablations.files import write_forms
+from ablations.statistics.paired import Band
 from ablations.studies.results import Study
 from ablations.text import true_minus
 
@@ -210,3 +213,21 @@ def legend_height(labels: Mapping[str, str], title: str | None) -> float:
 
 def _legend_columns(labels: Mapping[str, str]) -> int:
     return len(labels) if sum(len(label) + 10 for label in labels.values()) <= CHARACTERS else 1
+
+
+def draw_band(axes: Axes, steps: np.ndarray, band: Band, line_style: LineStyle) -> None:
+    """Draw a curve's mean and, with several seeds, its interval, at `steps` `(E,)`."""
+    axes.plot(
+        steps,
+        band.mean,
+        color=line_style.color,
+        linestyle=line_style.dash,
+        linewidth=2,
+        marker=line_style.marker if len(steps) <= 20 else None,
+        markersize=4.5,
+        zorder=4,
+    )
+    if np.isfinite(band.low).all():
+        axes.fill_between(
+            steps, band.low, band.high, color=line_style.color, alpha=0.15, linewidth=0, zorder=3
+        )

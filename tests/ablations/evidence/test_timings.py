@@ -36,49 +36,57 @@ DEFINED = BENCHMARK_FILE.validate_python(
 Write = Callable[..., list[str]]
 
 
+def write_turn(
+    results_dir: Path,
+    model: str,
+    number: int,
+    speed: float,
+    channels_last: bool,
+    timing: dict[str, Any],
+    day: int,
+) -> str:
+    """Write a timing; returns its run_id."""
+    config = {
+        "seed": number,
+        "model": {"_target_": model},
+        "recipe": {
+            **{"epochs": 6, "batch_size": 4, "channels_last": channels_last},
+            **{"precision": "32-true", "tf32": False},
+        },
+        "trainer": {"compile": False},
+        "dataset": {"num_classes": 1000, "image_size": 299},
+        "timing": timing,
+    }
+    directory = RunDirectory(results_dir, run_id_of(config))
+    record = dict.fromkeys(SCHEMA) | {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": directory.run_id,
+        "status": COMPLETED,
+        "process": {"host": timing["machine"]["host"], "pid": 1},
+        "started": f"2026-11-{day:02d}T00:00:00+00:00",
+        "finished": f"2026-11-{day:02d}T00:01:00+00:00",
+        "choices": {"model": model},
+        "seed": number,
+        "config": config,
+        "data_fingerprint": "none",
+        "parameters": PARAMETERS[model],
+        "multiply_adds": 8_000_000_000,
+        "depth": 70,
+        "steps": 10,
+        "steps_per_second": speed,
+        "wall_time_s": 36.0,
+        "device": {"type": "cpu", "name": "Some CPU", "threads": 2, "processes": 1, "peak_memory": 2**30},
+        "undecodable_images": 0,
+        "versions": {"torch": "2.14"},
+    }
+    with directory.lock():
+        directory.write(record)
+    return directory.run_id
+
+
 @pytest.fixture
 def write(results_dir: Path) -> Write:
     """Writes the timings of a machine: per round the speeds of the control and of Xception."""
-
-    def turn(
-        model: str, number: int, speed: float, channels_last: bool, timing: dict[str, Any], day: int
-    ) -> str:
-        config = {
-            "seed": number,
-            "model": {"_target_": model},
-            "recipe": {
-                **{"epochs": 6, "batch_size": 4, "channels_last": channels_last},
-                **{"precision": "32-true", "tf32": False},
-            },
-            "trainer": {"compile": False},
-            "dataset": {"num_classes": 1000, "image_size": 299},
-            "timing": timing,
-        }
-        directory = RunDirectory(results_dir, run_id_of(config))
-        record = dict.fromkeys(SCHEMA) | {
-            "schema_version": SCHEMA_VERSION,
-            "run_id": directory.run_id,
-            "status": COMPLETED,
-            "process": {"host": timing["machine"]["host"], "pid": 1},
-            "started": f"2026-11-{day:02d}T00:00:00+00:00",
-            "finished": f"2026-11-{day:02d}T00:01:00+00:00",
-            "choices": {"model": model},
-            "seed": number,
-            "config": config,
-            "data_fingerprint": "none",
-            "parameters": PARAMETERS[model],
-            "multiply_adds": 8_000_000_000,
-            "depth": 70,
-            "steps": 10,
-            "steps_per_second": speed,
-            "wall_time_s": 36.0,
-            "device": {"type": "cpu", "name": "Some CPU", "threads": 2, "processes": 1, "peak_memory": 2**30},
-            "undecodable_images": 0,
-            "versions": {"torch": "2.14"},
-        }
-        with directory.lock():
-            directory.write(record)
-        return directory.run_id
 
     def machine(speeds: Sequence[tuple[float, float]], host: str = "here", day: int = 1) -> list[str]:
         own = {"host": host, "type": "cpu", "name": "Some CPU", "threads": 2}
@@ -93,7 +101,7 @@ def write(results_dir: Path) -> Write:
             "part": "training",
         }
         return [
-            turn(model, number, speed + 9 * (not order), order, timing, day)
+            write_turn(results_dir, model, number, speed + 9 * (not order), order, timing, day)
             for number, pair in enumerate(speeds)
             for order in (True, False)
             for model, speed in zip((CONTROL, TREATMENT), pair, strict=True)
